@@ -1,0 +1,46 @@
+# Two commands do all: `make demo` and `make test`. Both set up `.venv` first; twice costs nothing.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+# One thread for each test process: more threads than cores cost several times the work.
+TEST_ENV := OMP_NUM_THREADS=1
+PROCESSES ?= $(shell getconf _NPROCESSORS_ONLN)
+
+.PHONY: demo test check install format lint types layers bench clean
+
+demo: install
+	$(BIN)/instar distill
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	rm -f .venv/installed-*
+	touch $@
+
+test: install
+	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses $(PROCESSES)
+
+check: install lint types layers test
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/mypy
+
+layers: install
+	$(BIN)/lint-imports
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

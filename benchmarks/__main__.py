@@ -1,0 +1,74 @@
+"""Run the benchmarks, each in a process of its own, and show what they wrote: `python -m benchmarks [NAME ...]`."""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.peer_environment import peer_python
+from benchmarks.timing import RESULTS
+
+MODULES = {"step": "step", "loop-limit": "loop_limit", "epoch": "epoch", "views": "views", "help": "cli_help"}
+BESIDE_PEER = {"epoch"}
+
+
+def main() -> int:
+    """Run those that were asked for, by default all; 1 where one failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MODULES)}; all by default")
+    names = parser.parse_args().names or list(MODULES)
+    if unknown := [name for name in names if name not in MODULES]:
+        parser.error(f"no benchmark {unknown[0]!r}: {', '.join(MODULES)}")
+    failed = [name for name in names if not _run(name)]
+    Console().print(_table(name for name in names if name not in failed))
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def _run(name: str) -> bool:
+    print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    try:
+        python = peer_python() if name in BESIDE_PEER else sys.executable
+        subprocess.run([python, "-m", f"benchmarks.{MODULES[name]}"], check=True)
+    except subprocess.CalledProcessError as error:
+        print(f"failed with exit status {error.returncode}", file=sys.stderr)
+        return False
+    print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
+    return True
+
+
+def _table(names: Iterable[str]) -> Table:
+    table = Table(title="Medians, quartiles and number of rounds; a ratio is of two things measured in turns")
+    for column in ("benchmark", "what"):
+        table.add_column(column)
+    for column in ("median", "quartiles", "n", "unit", "goal", "met"):
+        table.add_column(column, justify="right")
+    for name in names:
+        result = json.loads((RESULTS / f"bench-{name}.json").read_text())
+        for number, (what, about) in enumerate({**result["ratios"], **result["figures"]}.items()):
+            table.add_row("" if number else name, what, *_cells(about))
+        table.add_section()
+    return table
+
+
+def _cells(about: dict[str, Any]) -> list[str]:
+    low, high = about["spread"]
+    met = {True: "yes", False: "[bold red]no[/]", None: ""}[about.get("met")]
+    spread = f"{_number(low)} - {_number(high)}"
+    return [_number(about["median"]), spread, str(about["n"]), about["unit"], about.get("goal", ""), met]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Time several ways to do the same work, in turns, and write down what came out."""
+
+import json
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from instar.runs import environment, write_bytes
+from instar.training import decide_precision
+
+RESULTS = Path(__file__).parents[1] / "results"
+FEWEST_ROUNDS = 3
+Seconds = dict[str, list[float]]
+
+
+def in_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int, at_most_seconds: float = 60.0) -> Seconds:
+    """Seconds of each way, once in each round, after one round that does not count.
+
+    Each round begins with another way: what else the machine does then slows all of them alike. On a slow
+    machine there are fewer rounds, three at least.
+    """
+    names = list(ways)
+    seconds: Seconds = {name: [] for name in names}
+    for name in names:
+        ways[name]()
+    end = time.monotonic() + at_most_seconds
+    for turn in range(rounds):
+        if turn >= FEWEST_ROUNDS and time.monotonic() > end:
+            break
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            started = time.perf_counter()
+            ways[name]()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(above: Sequence[float], below: Sequence[float], *, goal: str | None = None) -> dict[str, Any]:
+    """The ratio of two ways, taken in each round: its median and quartiles."""
+    return figure([a / b for a, b in zip(above, below, strict=True)], unit="ratio", goal=goal)
+
+
+def figure(values: Sequence[float], *, unit: str, goal: str | None = None) -> dict[str, Any]:
+    """Median and quartiles of a figure, and whether the median meets a goal such as `<= 1.05`."""
+    median = statistics.median(values)
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    about = {"median": _short(median), "spread": [_short(low), _short(high)], "n": len(values), "unit": unit}
+    return about if goal is None else {**about, "goal": goal, "met": _meets(median, goal)}
+
+
+def _meets(value: float, goal: str) -> bool:
+    sign, limit = goal.split()
+    return value <= float(limit) if sign == "<=" else value >= float(limit)
+
+
+def _short(value: float) -> float:
+    """Four digits: the rest is noise."""
+    return float(f"{value:.4g}")
+
+
+def has_bfloat16() -> bool:
+    """Whether `precision="auto"` takes bfloat16 here for a network of some size."""
+    return decide_precision("auto", torch.nn.Linear(1000, 1000), "cpu") == "bfloat16"
+
+
+def write_result(
+    name: str,
+    *,
+    config: Mapping[str, Any],
+    seconds: Seconds,
+    ratios: Mapping[str, Any],
+    figures: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `results/bench-NAME.json`.
+
+    Args:
+        config: what was measured and how.
+        seconds: raw, of each way and round.
+        ratios: from `ratio`.
+        figures: from `figure`, where something absolute is asked for.
+    """
+    about = environment()
+    counts = [len(values) for values in seconds.values()]
+    result = {
+        "name": name,
+        "command": f"python -m benchmarks {name}",
+        "commit": _commit(),
+        "machine": {key: about[key] for key in ("processor", "cores", "threads", "platform")}
+        | {"load_average": round(os.getloadavg()[0], 2)},
+        "torch": about["torch"],
+        "python": about["python"],
+        "config": dict(config),
+        "n": max(counts),
+        "spread": "quartiles over rounds; each round measures every way once",
+        "ratios": dict(ratios),
+        "figures": dict(figures or {}),
+        "raw_seconds": {way: [_short(value) for value in values] for way, values in seconds.items()},
+    }
+    RESULTS.mkdir(exist_ok=True)
+    write_bytes(RESULTS / f"bench-{name}.json", json.dumps(result, indent=2).encode() + b"\n")
+
+
+def _commit() -> str | None:
+    git = ["git", "-C", str(RESULTS.parent)]
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    if head.returncode:
+        return None
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "--", "src", "benchmarks"], capture_output=True, text=True, check=False
+    )
+    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

@@ -1,0 +1,108 @@
+"""instar: move what one network has learned into another.
+
+The public names; each is imported when it is first used, since torch takes a second.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from instar.data import Dataset, InMemoryDataset, Splits, load_data, parse_views
+    from instar.distillation import StoredLogits, Teacher, distill
+    from instar.distillation import train_network as train
+    from instar.errors import DataError, InstarError, RunError, TrainingError, UsageError
+    from instar.evaluation import evaluate, predict_logits
+    from instar.jobs import Job, run_jobs
+    from instar.losses import (
+        DistillationLoss,
+        SoftTargets,
+        distillation_loss,
+        ensemble_soft_targets,
+        logit_matching_loss,
+        soft_targets,
+    )
+    from instar.networks import Cut, Layer, assert_frozen, build_network, cut, freeze_, layers_of, state_hashes
+    from instar.recipes.run_tables import write_report
+    from instar.runs import Run
+    from instar.training import FitResult, fit
+
+_HOMES = {
+    "instar.data": ("Dataset", "InMemoryDataset", "Splits", "load_data", "parse_views"),
+    "instar.distillation": ("StoredLogits", "Teacher", "distill"),
+    "instar.errors": ("DataError", "InstarError", "RunError", "TrainingError", "UsageError"),
+    "instar.evaluation": ("evaluate", "predict_logits"),
+    "instar.jobs": ("Job", "run_jobs"),
+    "instar.losses": (
+        "DistillationLoss",
+        "SoftTargets",
+        "distillation_loss",
+        "ensemble_soft_targets",
+        "logit_matching_loss",
+        "soft_targets",
+    ),
+    "instar.networks": (
+        "Cut",
+        "Layer",
+        "assert_frozen",
+        "build_network",
+        "cut",
+        "freeze_",
+        "layers_of",
+        "state_hashes",
+    ),
+    "instar.recipes.run_tables": ("write_report",),
+    "instar.runs": ("Run",),
+    "instar.training": ("FitResult", "fit"),
+}
+_HOME_OF = {name: (home, name) for home, names in _HOMES.items() for name in names}
+_HOME_OF["train"] = ("instar.distillation", "train_network")
+
+__all__ = [
+    "Cut",
+    "DataError",
+    "Dataset",
+    "DistillationLoss",
+    "FitResult",
+    "InMemoryDataset",
+    "InstarError",
+    "Job",
+    "Layer",
+    "Run",
+    "RunError",
+    "SoftTargets",
+    "Splits",
+    "StoredLogits",
+    "Teacher",
+    "TrainingError",
+    "UsageError",
+    "assert_frozen",
+    "build_network",
+    "cut",
+    "distill",
+    "distillation_loss",
+    "ensemble_soft_targets",
+    "evaluate",
+    "fit",
+    "freeze_",
+    "layers_of",
+    "load_data",
+    "logit_matching_loss",
+    "parse_views",
+    "predict_logits",
+    "run_jobs",
+    "soft_targets",
+    "state_hashes",
+    "train",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'instar' has no attribute {name!r}")
+    home, attribute = _HOME_OF[name]
+    return getattr(import_module(home), attribute)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,71 @@
+"""The command line: results on stdout, progress and errors on stderr, exit 0 done, 1 failed, 2 wrong use.
+
+Everything heavy is imported inside the commands, so that `instar --help` answers at once.
+"""
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from instar.cli import data, distill, report, runs
+from instar.errors import InstarError
+
+app = typer.Typer(
+    name="instar",
+    help="Move what one network has learned into another: knowledge distillation and feature transfer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(False, "--version", help="Show the version and stop."),
+) -> None:
+    """Options of all commands; `main` looks at --debug itself, before anything can fail."""
+
+
+app.command("distill")(distill.distill)
+app.command("report")(report.report)
+app.command("data")(data.data)
+app.add_typer(runs.app, name="runs")
+
+
+def main() -> None:
+    """Entry point: one clear line for what goes wrong, and the exit status that belongs to it."""
+    if "--version" in sys.argv[1:2]:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"instar {version('instar')}\n")
+        return
+    debug = "--debug" in sys.argv
+    try:
+        status = app(standalone_mode=False)
+    except InstarError as error:
+        if debug:
+            raise
+        _stop(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        _stop("stopped; the same command goes on from here", 130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        if hasattr(error, "exit_code"):  # the command line's own: an unknown option, a missing argument
+            _stop(_one_line(error), int(error.exit_code))
+        _stop(f"{type(error).__name__}: {_one_line(error)} (--debug shows where)", 1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _one_line(error: Exception) -> str:
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    return " ".join(message.split())
+
+
+def _stop(message: str, status: int) -> NoReturn:
+    sys.stderr.write(f"instar: {message}\n")
+    sys.exit(status)

@@ -1,0 +1,96 @@
+"""Options that several commands share, and how a result is shown."""
+
+import json
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from instar.errors import UsageError
+
+if TYPE_CHECKING:
+    from instar.reports import Headline, Table
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; a run's config.toml will do.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
+Engine = Annotated[Literal["local"], typer.Option(help="What runs the jobs.")]
+Processes = Annotated[int, typer.Option(help="How many processes share one fit.")]
+RunDir = Annotated[Path | None, typer.Option(help="Where to keep the run; below runs/ by default.")]
+Publish = Annotated[bool, typer.Option("--publish", help="Write the result into results/ too.")]
+Json = Annotated[bool, typer.Option("--json", help="Print result.json and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+def numbers(option: str, text: str | None) -> list[float] | None:
+    """`2,4,8` as numbers.
+
+    Raises:
+        UsageError: one of them is no number.
+    """
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} {text!r} should be a number, or several with commas: 2,4,8") from None
+
+
+def set_values(typed: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Put `--set a.b=value` into nested settings; a value is read as TOML, and else taken as text."""
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set {assignment!r} should be KEY=VALUE, for instance teacher.dropout=0.3")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *parents, last = key.split(".")
+        place = typed
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise UsageError(f"--set {assignment!r}: {parent} has no parts")
+        place[last] = value
+    return typed
+
+
+def check_device(device: str) -> str:
+    """The device, if this machine has it.
+
+    Raises:
+        UsageError: it has not.
+    """
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    kind = device.partition(":")[0]
+    if not available.get(kind, False):
+        names = [name for name, is_there in available.items() if is_there]
+        raise UsageError(f"device {device!r} is not available here; there is {', '.join(names)}")
+    return device
+
+
+def show(
+    result: Mapping[str, Any],
+    path: Path,
+    as_json: bool,
+    table: Callable[[Mapping[str, Any]], "Table"],
+    answer: Callable[[Mapping[str, Any]], "Headline"],
+) -> None:
+    """A result on stdout: as JSON, or as a person reads it, with the path of the page."""
+    if as_json:
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+        return
+    from rich.console import Console
+
+    from instar.reports import print_table
+
+    console = Console(highlight=False)
+    print_table(table(result), console)
+    headline = answer(result)
+    console.print(f"\n[bold]{headline.sentence}[/bold]\n{headline.detail}")
+    console.print(f"\nPage: {path / 'report.html'}", soft_wrap=True)

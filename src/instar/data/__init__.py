@@ -1,0 +1,32 @@
+"""Data sets, their splits and views, and the order in which networks see them."""
+
+from instar.data.batches import batches
+from instar.data.dataset import Dataset, InMemoryDataset, StreamingDataset, as_dataset
+from instar.data.fetch import fetch
+from instar.data.named import KnownData, Splits, known_data, load_data
+from instar.data.samplers import id_batches, shuffled
+from instar.data.splits import stratified_split
+from instar.data.views import Affine, Chain, Flip, Jitter, ShiftCrop, Views, parse_views
+
+__all__ = [
+    "Affine",
+    "Chain",
+    "Dataset",
+    "Flip",
+    "InMemoryDataset",
+    "Jitter",
+    "KnownData",
+    "ShiftCrop",
+    "Splits",
+    "StreamingDataset",
+    "Views",
+    "as_dataset",
+    "batches",
+    "fetch",
+    "id_batches",
+    "known_data",
+    "load_data",
+    "parse_views",
+    "shuffled",
+    "stratified_split",
+]

@@ -1,0 +1,83 @@
+"""Batches of a data set, from memory or through workers, behind one function."""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from instar.data.dataset import Dataset
+from instar.errors import InstarError
+
+_MOST_WORKERS = 8  # more processes than this seldom decode faster than a network learns
+_BATCHES_AHEAD = 4  # for each worker
+
+
+def batches(
+    data: Dataset, id_batches: Iterable[Tensor], view: int, *, num_workers: int | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The batches of some ids, in order: the same bits from memory as from files.
+
+    Args:
+        data: in memory, gathered by index; or streaming, decoded ahead by worker processes.
+        id_batches: (batch,) int64 each.
+        view: view number of every example.
+        num_workers: processes that decode; by default as many as there are processors, at most 8. 0 decodes
+            in this process.
+
+    Yields: ids (batch,), inputs (batch, *example_shape) float32, labels (batch,).
+
+    Raises:
+        DataError: a file cannot be decoded.
+        UsageError: an id that is not in the data set.
+    """
+    if data.in_memory:
+        for ids in id_batches:
+            yield ids, data.gather(ids, view), data.labels(ids)
+        return
+    wanted = list(id_batches)
+    for ids, raw in zip(wanted, _decoded(data, wanted, num_workers), strict=True):
+        if isinstance(raw, InstarError):
+            raise raw
+        yield ids, data.finish(raw, ids, view), data.labels(ids)
+
+
+def _decoded(
+    data: Dataset, id_batches: Sequence[Tensor], num_workers: int | None
+) -> Iterator[Tensor | InstarError]:
+    workers = min(_default_workers() if num_workers is None else num_workers, len(id_batches))
+    loader = torch.utils.data.DataLoader(
+        # Workers hold nothing on a device: they decode, and the rest happens here.
+        _RawBatches(data.to("cpu"), [ids.cpu() for ids in id_batches]),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=_BATCHES_AHEAD if workers else None,
+        generator=torch.Generator(),  # without one it draws from torch's global state
+    )
+    with warnings.catch_warnings():
+        # Python 3.12 warns of every fork beside torch's threads, which these workers do not use.
+        warnings.filterwarnings("ignore", message=".*use of fork", category=DeprecationWarning)
+        return iter(loader)
+
+
+class _RawBatches(torch.utils.data.Dataset[Tensor | InstarError]):
+    """What workers do: decode. An error comes back as a value, for a worker would wrap it in its traceback."""
+
+    def __init__(self, data: Dataset, id_batches: Sequence[Tensor]) -> None:
+        self._data, self._id_batches = data, id_batches
+
+    def __len__(self) -> int:
+        return len(self._id_batches)
+
+    def __getitem__(self, index: int) -> Tensor | InstarError:
+        try:
+            return self._data.raw(self._data.rows(self._id_batches[index]))
+        except InstarError as error:
+            return error
+
+
+def _default_workers() -> int:
+    # Linux says how many processors this process may use; elsewhere there is only the machine's count.
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, _MOST_WORKERS)

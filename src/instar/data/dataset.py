@@ -1,0 +1,360 @@
+"""The data face: examples by id, each as any of its views.
+
+The training loop knows `gather`, `labels`, `class_names` and `fingerprint`, and nothing else.
+"""
+
+import copy
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from instar.data.checks import checked_inputs, checked_labels, checked_names
+from instar.data.identity import content_ids, fingerprint_of, tensor_ids
+from instar.data.views import Views
+from instar.errors import DataError, UsageError
+from instar.losses import NO_LABEL
+
+Numbers = Sequence[float] | Tensor
+
+
+class Dataset(ABC):
+    """Examples with ids, labels and views. A subclass says in `raw` what its rows hold.
+
+    Args:
+        ids: (n,) int64, all different, made from the examples' content.
+        labels: (n,) int64, -1 where there is none.
+        class_names: at least two, in the order of the labels.
+        example_shape: of one example, without the batch.
+        scale: raw values are multiplied by this, after the views.
+        mean: of each channel, subtracted after scaling.
+        std: of each channel, divided by after that.
+
+    Raises:
+        DataError: nothing in it, lengths that differ, labels outside the classes, an id twice.
+        UsageError: the class names, mean or std are wrong.
+    """
+
+    in_memory: bool
+    views: Views | None = None
+    view_seed: int = 0
+
+    def __init__(
+        self,
+        ids: Tensor,
+        labels: Tensor,
+        *,
+        class_names: Sequence[str],
+        example_shape: Sequence[int],
+        scale: float = 1.0,
+        mean: Numbers | None = None,
+        std: Numbers | None = None,
+    ) -> None:
+        self.class_names = checked_names(class_names)
+        self.example_shape = tuple(example_shape)
+        self._labels = checked_labels(labels, ids, self.class_names)
+        self._scale = float(scale)
+        self._mean = self._per_channel("mean", mean, ids.device)
+        self._std = self._per_channel("std", std, ids.device)
+        if self._std is not None and not bool((self._std > 0).all()):
+            raise UsageError(f"std {self._std.flatten().tolist()} should be above 0 in each channel")
+        self._index(ids.detach().clone(), torch.arange(len(ids), device=ids.device))
+
+    @abstractmethod
+    def raw(self, rows: Tensor) -> Tensor:
+        """The stored examples of some rows, before views and scaling: (batch, *example_shape)."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Self:
+        """The same data set, gathered on another device."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes are named."""
+        return len(self.class_names)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """64 hex digits of the (id, label) pairs in any order, the class names and the example shape."""
+        return fingerprint_of(self.ids, self.labels(self.ids), self.class_names, self.example_shape)
+
+    def gather(self, ids: Tensor, views: Tensor | int) -> Tensor:
+        """Some examples as their views show them, scaled and normalised.
+
+        Args:
+            ids: (batch,) int64.
+            views: view number, one for all or (batch,) int64; 0 is the unchanged example.
+
+        Returns: (batch, *example_shape) float32.
+
+        Raises:
+            UsageError: an id that is not in this data set.
+        """
+        return self.finish(self.raw(self.rows(ids)), ids, views)
+
+    def finish(self, raw: Tensor, ids: Tensor, views: Tensor | int) -> Tensor:
+        """`gather` after `raw`: views, scale, mean and std."""
+        unchanged = isinstance(views, int) and views == 0
+        if self.views is not None and not unchanged:
+            ids = ids.to(raw.device)
+            views = views.to(raw.device) if isinstance(views, Tensor) else views
+            raw = self.views.apply(raw, ids, views, self.view_seed)
+        values = raw.float()
+        if self._scale != 1:
+            values = values * self._scale
+        if self._mean is not None:
+            values = values - self._mean
+        return values if self._std is None else values / self._std
+
+    def labels(self, ids: Tensor) -> Tensor:
+        """(batch,) int64; -1 where an example has none.
+
+        Raises:
+            UsageError: an id that is not in this data set.
+        """
+        return self._labels[self.rows(ids)]
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Where examples are stored: (batch,) int64.
+
+        Raises:
+            UsageError: an id that is not in this data set.
+        """
+        ids = ids.to(self._sorted_ids.device).contiguous()
+        places = torch.searchsorted(self._sorted_ids, ids).clamp_(max=len(self) - 1)
+        unknown = self._sorted_ids[places] != ids
+        if bool(unknown.any()):
+            raise UsageError(
+                f"{int(unknown.sum())} of {len(ids)} ids are not in this data set of {len(self)} examples, "
+                f"the first {int(ids[unknown][0])}; take ids from its .ids"
+            )
+        return self._rows[places]
+
+    def subset(self, ids: Tensor) -> Self:
+        """The data set of some of the examples; nothing is copied.
+
+        Raises:
+            UsageError: no id, one twice, or one that is not in this data set.
+        """
+        if len(ids) == 0:
+            raise UsageError("subset: no ids; a data set has at least one example")
+        part = copy.copy(self)
+        part.__dict__.pop("fingerprint", None)
+        part._index(ids.to(self.ids.device).clone(), self.rows(ids))
+        return part
+
+    def with_views(self, views: Views | None, *, view_seed: int) -> Self:
+        """The same examples, whose views above 0 these make.
+
+        Raises:
+            UsageError: the views cannot be made from examples of this shape.
+        """
+        if views is not None:  # try them now, not in the first epoch
+            views.apply(torch.zeros(1, *self.example_shape), torch.zeros(1, dtype=torch.int64), 1, view_seed)
+        other = copy.copy(self)
+        other.views, other.view_seed = views, view_seed
+        return other
+
+    def _index(self, ids: Tensor, rows: Tensor) -> None:
+        self.ids = ids
+        self._sorted_ids, order = ids.sort()
+        self._rows = rows[order]
+        twice = self._sorted_ids[1:] == self._sorted_ids[:-1]
+        if bool(twice.any()):
+            raise UsageError(f"id {int(self._sorted_ids[1:][twice][0])} occurs more than once; ids are unique")
+
+    def _per_channel(self, name: str, numbers: Numbers | None, device: torch.device) -> Tensor | None:
+        if numbers is None:
+            return None
+        values = torch.as_tensor(numbers, dtype=torch.float32, device=device)
+        if values.shape != self.example_shape[:1] or not bool(values.isfinite().all()):
+            raise UsageError(
+                f"{name} should be one finite number for each of the {self.example_shape[0]} channels, "
+                f"found {values.tolist()}"
+            )
+        return values.view(-1, *(1,) * (len(self.example_shape) - 1))
+
+    def _move(self, device: torch.device, *names: str) -> Self:
+        """A copy with some tensors on another device."""
+        moved = copy.copy(self)
+        for name in names:
+            value = getattr(self, name)
+            setattr(moved, name, None if value is None else value.to(device))
+        return moved
+
+
+class InMemoryDataset(Dataset):
+    """Examples in one tensor, gathered by index.
+
+    Args:
+        inputs: (n, ...) uint8 or floating point.
+        labels: (n,) whole numbers, -1 where there is none; None where nothing has a label.
+        class_names: at least two, in the order of the labels.
+        ids: (n,) int64; by default from the bytes of each example.
+        scale: raw values are multiplied by this; by default 1/255 for uint8 and 1 for floating point.
+        mean: of each channel, subtracted after scaling.
+        std: of each channel, divided by after that.
+
+    Raises:
+        DataError: nothing in it, lengths that differ, labels outside the classes, NaN or infinity.
+        UsageError: the class names, mean, std or types are wrong.
+
+    Example:
+        >>> images = torch.arange(3 * 4, dtype=torch.uint8).view(3, 1, 2, 2)
+        >>> data = InMemoryDataset(images, torch.tensor([0, 1, -1]), class_names=["cat", "dog"])
+        >>> data.gather(data.ids[:2], 0).shape, data.labels(data.ids).tolist()
+        (torch.Size([2, 1, 2, 2]), [0, 1, -1])
+    """
+
+    in_memory = True
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        labels: Tensor | None,
+        *,
+        class_names: Sequence[str],
+        ids: Tensor | None = None,
+        scale: float | None = None,
+        mean: Numbers | None = None,
+        std: Numbers | None = None,
+    ) -> None:
+        inputs = checked_inputs(inputs)
+        if labels is None:
+            labels = torch.full((len(inputs),), NO_LABEL, device=inputs.device)
+        if len(labels) != len(inputs):
+            raise DataError(f"{len(inputs)} inputs and {len(labels)} labels: each input needs one (-1 is none)")
+        if scale is None:
+            scale = 1 / 255 if inputs.dtype == torch.uint8 else 1.0
+        super().__init__(
+            (tensor_ids(inputs, labels) if ids is None else ids).to(inputs.device),
+            labels.to(inputs.device),
+            class_names=class_names,
+            example_shape=inputs.shape[1:],
+            scale=scale,
+            mean=mean,
+            std=std,
+        )
+        self._inputs = inputs
+
+    def raw(self, rows: Tensor) -> Tensor:
+        """The stored examples of some rows, before views and scaling: (batch, *example_shape)."""
+        return self._inputs.index_select(0, rows)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same data set in another device's memory: only its own examples, where it is a subset."""
+        device = torch.empty(0, device=device).device  # "cuda" is the current one of several
+        if device == self._inputs.device:
+            return self
+        rows = self.rows(self.ids)
+        moved = self._move(device, "_mean", "_std")
+        moved._inputs, moved._labels = self._inputs[rows].to(device), self._labels[rows].to(device)
+        moved._index(self.ids.to(device), torch.arange(len(rows), device=device))
+        return moved
+
+
+class StreamingDataset(Dataset):
+    """Examples in files, decoded when they are gathered: for what does not fit in memory.
+
+    Args:
+        files: one for each example.
+        labels: (n,) whole numbers, -1 where there is none.
+        decode: from a file to its raw example, always of `example_shape` and the same type.
+        class_names: at least two, in the order of the labels.
+        example_shape: of one example.
+        ids: (n,) int64; by default from the bytes of each file.
+        scale: raw values are multiplied by this.
+        mean: of each channel, subtracted after scaling.
+        std: of each channel, divided by after that.
+
+    Raises:
+        DataError: nothing in it, lengths that differ, labels outside the classes; at `gather`, a file that
+            cannot be decoded.
+        UsageError: the class names, mean or std are wrong.
+    """
+
+    in_memory = False
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        labels: Tensor,
+        *,
+        decode: Callable[[Path], Tensor],
+        class_names: Sequence[str],
+        example_shape: Sequence[int],
+        ids: Tensor | None = None,
+        scale: float = 1 / 255,
+        mean: Numbers | None = None,
+        std: Numbers | None = None,
+    ) -> None:
+        if len(labels) != len(files):
+            raise DataError(f"{len(files)} files and {len(labels)} labels: each file needs one (-1 is none)")
+        super().__init__(
+            content_ids((file.read_bytes() for file in files), labels) if ids is None else ids,
+            labels,
+            class_names=class_names,
+            example_shape=example_shape,
+            scale=scale,
+            mean=mean,
+            std=std,
+        )
+        self._files = list(files)
+        self._decode = decode
+        self._device = torch.device("cpu")
+
+    def raw(self, rows: Tensor) -> Tensor:
+        """The decoded files of some rows, before views and scaling, in main memory."""
+        return torch.stack([self._decode(self._files[row]) for row in rows.tolist()])
+
+    def finish(self, raw: Tensor, ids: Tensor, views: Tensor | int) -> Tensor:
+        """`gather` after `raw`: views, scale, mean and std, on the device of the data set."""
+        return super().finish(raw.to(self._device), ids, views)
+
+    def labels(self, ids: Tensor) -> Tensor:
+        """(batch,) int64; -1 where an example has none.
+
+        Raises:
+            UsageError: an id that is not in this data set.
+        """
+        return super().labels(ids).to(self._device)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same data set, whose batches arrive on another device; ids stay in main memory."""
+        moved = self._move(torch.device(device), "_mean", "_std")
+        moved._device = torch.device(device)
+        return moved
+
+
+def as_dataset(data: Dataset | tuple[Tensor, Tensor], *, class_names: Sequence[str] | None = None) -> Dataset:
+    """A data set as it is, or one made of a pair of tensors (inputs, labels).
+
+    Args:
+        data: a data set, or inputs (n, ...) and labels (n,).
+        class_names: for a pair; by default "0", "1", ... up to the largest label.
+
+    Raises:
+        DataError: the tensors are no data set; see `InMemoryDataset`.
+        UsageError: something else than a data set or a pair of tensors.
+
+    Example:
+        >>> as_dataset((torch.rand(4, 8), torch.tensor([0, 1, 2, 0]))).class_names
+        ('0', '1', '2')
+    """
+    if isinstance(data, Dataset):
+        return data
+    if not (isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)):
+        raise UsageError(
+            f"data should be a Dataset or a pair of tensors (inputs, labels), found {type(data).__name__}"
+        )
+    inputs, labels = data
+    if class_names is None:
+        class_names = [str(index) for index in range(int(labels.max()) + 1 if len(labels) else 0)]
+    return InMemoryDataset(inputs, labels, class_names=class_names)

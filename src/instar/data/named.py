@@ -1,0 +1,199 @@
+"""Data sets by name, cut into training, validation and test."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from instar.data.dataset import Dataset, as_dataset
+from instar.data.official import load_digits, load_official
+from instar.data.readers.folder import ImageFolder, common_form, folder_dataset, list_image_folder
+from instar.data.readers.images import ImageForm
+from instar.data.sources import SOURCES, Source, find
+from instar.data.splits import stratified_split
+from instar.errors import DataError, InstarError, UsageError
+from instar.naming import import_function, unknown_name
+
+MEMORY_BUDGET_BYTES = 2 * 2**30
+_TEST_FRACTION = 0.2  # where there is no test set
+_DIGITS_TEST_SEED = 0  # fixed: the test digits are the same for everybody, whatever split_seed is
+_FOLDER, _PYTHON = "folder:PATH", "python:MODULE:FUNCTION"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Splits:
+    """Training, validation and test data of one task.
+
+    Args:
+        train: what networks learn from.
+        validation: what picks between them.
+        test: read once, at the end.
+        name: what the user calls it.
+
+    Raises:
+        DataError: the three differ in class names or example shape.
+    """
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+    name: str = "data"
+
+    def __post_init__(self) -> None:
+        for part in ("validation", "test"):
+            data = getattr(self, part)
+            for what in ("class_names", "example_shape"):
+                expected, found = getattr(self.train, what), getattr(data, what)
+                if expected != found:
+                    raise DataError(f"{self.name}: {what} of the {part} data: expected {expected}, found {found}")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the labels."""
+        return self.train.class_names
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hex digits of the three fingerprints."""
+        parts = (self.train.fingerprint, self.validation.fingerprint, self.test.fingerprint)
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+def load_data(
+    name: str,
+    *,
+    validation_fraction: float = 0.1,
+    split_seed: int = 0,
+    image_size: int | None = None,
+    progress: bool = True,
+    base_url: str | None = None,
+    memory_budget_bytes: int = MEMORY_BUDGET_BYTES,
+) -> Splits:
+    """A data set by name.
+
+    `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `folder:PATH` (one folder a class, or `train/`,
+    `test/` and perhaps `validation/` of that kind) or `python:MODULE:FUNCTION` (returns `Splits`, or training and
+    test data, each a data set or tensors (inputs, labels)).
+
+    Args:
+        name: see above.
+        validation_fraction: of each training class that becomes validation, where the data have none of their own.
+        split_seed: chooses which; the same for a teacher and all its students.
+        image_size: resize, crop and convert the images of a folder to this height and width.
+        progress: draw bars on stderr where that is a terminal.
+        base_url: fetch from another address than the publisher's; checksums stay.
+        memory_budget_bytes: a folder whose decoded images take more streams from its files.
+
+    Raises:
+        DataError: files that are missing, broken or of other forms, or that cannot be fetched.
+        UsageError: an unknown name, or an argument out of range.
+
+    Example:
+        >>> digits = load_data("digits")
+        >>> len(digits.train), len(digits.validation), len(digits.test), digits.train.example_shape
+        (1295, 143, 359, (1, 8, 8))
+    """
+    if image_size is not None and (not name.startswith("folder:") or image_size < 1):
+        raise UsageError(
+            f"image_size {image_size} should be at least 1, and is for folder:PATH alone (data {name!r})"
+        )
+    validation: Dataset | None = None
+    if name == "digits":
+        train, test = _cut(load_digits(), _TEST_FRACTION, _DIGITS_TEST_SEED)
+    elif name in SOURCES:
+        train, test = load_official(name, base_url=base_url, progress=progress)
+    elif name.startswith("folder:"):
+        read = _FolderReader(image_size, memory_budget_bytes, progress)
+        train, validation, test = read.splits(Path(name.removeprefix("folder:")).expanduser(), split_seed)
+    elif name.startswith("python:"):
+        train, validation, test = _from_function(name)
+    else:
+        raise unknown_name("data set", name, ["digits", *SOURCES, _FOLDER, _PYTHON])
+    if validation is None:
+        train, validation = _cut(train, validation_fraction, split_seed)
+    return Splits(train, validation, test, name)
+
+
+class KnownData(NamedTuple):
+    """A line of `instar data`."""
+
+    name: str
+    what: str
+    where: str | None
+    """The folder that holds it; None where it would be fetched or is up to the user."""
+    publisher: str
+
+
+def known_data() -> list[KnownData]:
+    """The data sets that `load_data` knows, and whether they are here.
+
+    Example:
+        >>> [data.name for data in known_data()][:2]
+        ['digits', 'mnist']
+    """
+    return [
+        KnownData("digits", "1,797 handwritten digits, 8x8 grey", "comes with scikit-learn", "scikit-learn"),
+        *(KnownData(source.name, source.what, _where(source), source.publisher) for source in SOURCES.values()),
+        KnownData(_FOLDER, "your images: one folder a class, or train/ and test/ of that kind", None, "you"),
+        KnownData(_PYTHON, "what your function returns: Splits, or training and test data", None, "you"),
+    ]
+
+
+def _where(source: Source) -> str | None:
+    try:
+        found = find(source)
+    except InstarError:  # half a data set is not there
+        return None
+    return str(found[0]) if found else None
+
+
+def _cut(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    """What stays, and a part of every class."""
+    rest, chosen = stratified_split(
+        data.ids, data.labels(data.ids), fraction=fraction, split_seed=seed, class_names=data.class_names
+    )
+    return data.subset(rest), data.subset(chosen)
+
+
+@dataclasses.dataclass(frozen=True)
+class _FolderReader:
+    image_size: int | None
+    memory_budget_bytes: int
+    progress: bool
+
+    def splits(self, folder: Path, split_seed: int) -> tuple[Dataset, Dataset | None, Dataset]:
+        """By the folder's own parts where it has train/ and test/, else a fifth of each class is the test."""
+        if not ((folder / "train").is_dir() and (folder / "test").is_dir()):
+            whole, _ = self._read(list_image_folder(folder))
+            train, test = _cut(whole, _TEST_FRACTION, split_seed)
+            return train, None, test
+        train, form = self._read(list_image_folder(folder / "train"))
+        others = [
+            self._read(list_image_folder(folder / part, class_names=train.class_names), form)[0]
+            for part in ("test", "validation", "val")
+            if (folder / part).is_dir()
+        ]
+        return train, others[1] if len(others) > 1 else None, others[0]
+
+    def _read(self, listing: ImageFolder, form: ImageForm | None = None) -> tuple[Dataset, ImageForm]:
+        if form is None:
+            form = common_form(listing.files, image_size=self.image_size, progress=self.progress)
+        budget = self.memory_budget_bytes
+        return folder_dataset(listing, form, memory_budget_bytes=budget, progress=self.progress), form
+
+
+def _from_function(name: str) -> tuple[Dataset, Dataset | None, Dataset]:
+    function = import_function(name)
+    try:
+        made: Any = function()
+        if isinstance(made, Splits):
+            return made.train, made.validation, made.test
+        if not isinstance(made, tuple | list) or len(made) != 2:
+            found = f"{len(made)} things" if isinstance(made, tuple | list) else type(made).__name__
+            raise UsageError(f"should return Splits, or training and test data; found {found}")
+        train = as_dataset(made[0])
+        return train, None, as_dataset(made[1], class_names=train.class_names)
+    except InstarError as error:
+        raise type(error)(f"{name}: {error}") from error
+    except Exception as error:
+        raise DataError(f"{name}: the function failed with {type(error).__name__}: {error}") from error

@@ -1,0 +1,108 @@
+"""The named data sets as their publishers cut them: training and test."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from instar.data.dataset import Dataset, InMemoryDataset
+from instar.data.decoded import decoded_once
+from instar.data.readers import LabelledImages
+from instar.data.readers.cifar import read_cifar_archive
+from instar.data.readers.idx import read_idx
+from instar.data.readers.images import ImageForm
+from instar.data.readers.parquet import read_image_table
+from instar.data.sources import SOURCES, obtain
+from instar.errors import DataError
+
+_DIGITS = tuple("0123456789")
+_IDX_CLASSES = {
+    "mnist": _DIGITS,
+    "fashion-mnist": (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
+}
+_IDX_SIZE = (28, 28)
+_CIFAR_FORM = ImageForm("RGB", 32, 32)
+_LABEL_COLUMNS = {"cifar10": "label", "cifar100": "fine_label"}
+
+
+def load_digits() -> Dataset:
+    """The 1,797 digits that come with scikit-learn, 8x8, grey values 0 to 16; they have no test set."""
+    from sklearn import datasets
+
+    values, labels = datasets.load_digits(return_X_y=True)
+    images = torch.from_numpy(values).to(torch.uint8).view(-1, 1, 8, 8)
+    return InMemoryDataset(images, torch.from_numpy(labels), class_names=_DIGITS, scale=1 / 16)
+
+
+def load_official(name: str, *, base_url: str | None, progress: bool) -> tuple[Dataset, Dataset]:
+    """Training and test data of one of `SOURCES`, found or fetched.
+
+    Raises:
+        DataError: a file is missing, broken or cannot be fetched.
+        UsageError: `INSTAR_DATA` is no folder.
+    """
+    folder, files = obtain(SOURCES[name], base_url=base_url, progress=progress)
+    paths = [folder / file for file in files]
+    if name in _IDX_CLASSES:
+        class_names = _IDX_CLASSES[name]
+        train = _idx_pair(paths[0], paths[1], class_names)
+        test = _idx_pair(paths[2], paths[3], class_names)
+        return _in_memory(train), _in_memory(test)
+    if len(paths) == 1:
+        train, test = read_cifar_archive(paths[0])
+    else:
+        train, test = (_decoded_table(path, _LABEL_COLUMNS[name], progress) for path in paths)
+    mean, std = channel_statistics(train.images)
+    return _in_memory(train, mean=mean, std=std), _in_memory(test, mean=mean, std=std)
+
+
+def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel on the scale 0 to 1, exactly: from counts of the 256 values.
+
+    Args:
+        images: (n, channels, height, width) uint8.
+
+    Returns: (channels,) and (channels,) float64; a channel of one value has standard deviation 1.
+    """
+    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
+    weights = counts.double() / counts.sum(dim=1, keepdim=True)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = weights @ values
+    std = (weights * (values - mean[:, None]) ** 2).sum(dim=1).sqrt()
+    return mean, torch.where(std > 0, std, 1.0)
+
+
+def _idx_pair(images_path: Path, labels_path: Path, class_names: tuple[str, ...]) -> LabelledImages:
+    images, labels = read_idx(images_path, dims=3), read_idx(labels_path, dims=1).long()
+    if len(images) == 0 or images.shape[1:] != _IDX_SIZE:
+        found = "x".join(map(str, images.shape))
+        raise DataError(f"{images_path}: expected images of 28x28, found an array of {found}")
+    if len(labels) != len(images):
+        raise DataError(
+            f"{labels_path}: {len(labels):,} labels for the {len(images):,} images of {images_path.name}"
+        )
+    if int(labels.max()) >= len(class_names):
+        raise DataError(f"{labels_path}: label {int(labels.max())}, but there are {len(class_names)} classes")
+    return LabelledImages(images[:, None], labels, class_names)
+
+
+def _decoded_table(path: Path, label_column: str, progress: bool) -> LabelledImages:
+    return decoded_once(
+        path,
+        lambda: read_image_table(path, label_column=label_column, form=_CIFAR_FORM, progress=progress),
+    )
+
+
+def _in_memory(data: LabelledImages, *, mean: Tensor | None = None, std: Tensor | None = None) -> Dataset:
+    return InMemoryDataset(data.images, data.labels, class_names=data.class_names, mean=mean, std=std)

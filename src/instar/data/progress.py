@@ -1,0 +1,42 @@
+"""A progress bar with the time left, on stderr, and only where somebody looks."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Item = TypeVar("Item")
+
+
+@contextmanager
+def download_progress(show: bool) -> Iterator["Progress"]:
+    """Bars that count bytes; nothing is drawn where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    disabled = not (show and console.is_terminal)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), *columns, console=console, transient=True, disable=disabled
+    ) as progress:
+        yield progress
+
+
+def tracked(items: Iterable[Item], *, total: int, description: str, show: bool) -> Iterator[Item]:
+    """The items as they are, with a bar while they are worked on."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    disabled = not (show and console.is_terminal)
+    yield from track(items, description, total=total, console=console, transient=True, disable=disabled)

@@ -1,0 +1,137 @@
+"""Single images to tensors, and what they look like before that."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from instar.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # Pillow knows more, some run other programs
+_MOST_PIXELS = 1 << 26  # 8192 x 8192: more is a mistake or an attack
+OFFER_TO_FIT = "give an image size (--image-size N, image_size=N) to resize, crop and convert all"
+CHANNELS = {"L": 1, "RGB": 3}
+_MODE_WORDS = {"L": "grey", "RGB": "colour"}
+# What each of Pillow's modes becomes where conversion is asked for; sixteen-bit ones would clip and are left out.
+CONVERTED = {
+    "1": "L",
+    "L": "L",
+    "LA": "L",
+    "P": "RGB",
+    "PA": "RGB",
+    "RGB": "RGB",
+    "RGBA": "RGB",
+    "RGBX": "RGB",
+    "CMYK": "RGB",
+    "YCbCr": "RGB",
+    "LAB": "RGB",
+    "HSV": "RGB",
+}
+
+
+@dataclass(frozen=True)
+class ImageForm:
+    """The one form that all images of a data set are read in."""
+
+    mode: str
+    """`L` (grey) or `RGB`."""
+    height: int
+    width: int
+    fit: bool = False
+    """Resize, crop the centre and convert; otherwise another size or mode is an error."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return CHANNELS[self.mode], self.height, self.width
+
+    def read(self, path: Path) -> Tensor:
+        """The image in a file: (channels, height, width) uint8.
+
+        Raises:
+            DataError: it cannot be read, or has another size or mode and `fit` is off.
+        """
+        return self.decode(content_of(path), path)
+
+    def decode(self, content: bytes, where: object) -> Tensor:
+        """`read`, from bytes; `where` names them in errors."""
+        from PIL import Image, ImageOps
+
+        with opened(content, where) as image:
+            self.check(image, where)
+            if self.fit:
+                size = (self.width, self.height)
+                image = ImageOps.fit(image.convert(self.mode), size, Image.Resampling.BICUBIC)
+            pixels = torch.from_numpy(np.array(image))
+        return pixels.view(self.height, self.width, -1).permute(2, 0, 1).contiguous()
+
+    def check(self, image: "Image", where: object) -> None:
+        """Whether an image whose header has been read can be brought into this form."""
+        found = (image.mode, image.height, image.width)
+        if self.fit:
+            check_convertible(image.mode, where)
+        elif found != (self.mode, self.height, self.width):
+            expected = describe(self.mode, self.height, self.width)
+            raise DataError(
+                f"{where}: expected {expected} like the first image, found {describe(*found)}; {OFFER_TO_FIT}"
+            )
+
+
+@contextmanager
+def opened(source: bytes | Path, where: object) -> Iterator["Image"]:
+    """An image whose header has been read; whatever goes wrong inside the block names the image.
+
+    Raises:
+        DataError: no image, a broken one, or one of too many pixels.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of odd metadata, and of very large images, which are refused here by their size.
+            warnings.simplefilter("ignore")
+            file = io.BytesIO(source) if isinstance(source, bytes) else source
+            with Image.open(file, formats=_FORMATS) as image:
+                if image.width * image.height > _MOST_PIXELS:
+                    raise DataError(f"{where}: {image.width}x{image.height} pixels are too many; make it smaller")
+                yield image
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"{where}: not an image that can be read (or not a whole one)") from error
+    except Exception as error:  # Pillow's decoders raise whatever they stumble over
+        raise DataError(f"{where}: not a whole image: {error or type(error).__name__}") from error
+
+
+def content_of(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def check_convertible(mode: str, where: object) -> None:
+    """Refuse a mode whose values would be cut off where it becomes grey or colour of eight bits."""
+    if mode not in CONVERTED:
+        raise DataError(f"{where}: images of mode {mode} are not read; save it as eight-bit grey or colour")
+
+
+def describe(mode: str, height: int, width: int) -> str:
+    """Size and mode in words."""
+    return f"{width}x{height} {_MODE_WORDS.get(mode, f'of mode {mode}')}"

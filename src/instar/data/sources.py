@@ -1,0 +1,167 @@
+"""Where the named data sets lie, and who publishes them."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from instar.data.fetch import fetch
+from instar.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that its publisher gives to everybody."""
+
+    name: str
+    what: str
+    """One line for people."""
+    publisher: str
+    """Address that the files' names are joined to."""
+    files: Mapping[str, str]
+    """What is fetched: name and MD5."""
+    other_files: tuple[tuple[str, ...], ...] = field(default=())
+    """Other sets of files that hold the same and are read as well."""
+
+    @property
+    def forms(self) -> tuple[tuple[str, ...], ...]:
+        """Every set of files that makes the data set whole."""
+        return tuple(self.files), *self.other_files
+
+    def form_in(self, folder: Path) -> tuple[str, ...] | None:
+        """The set of files that lies whole in a folder."""
+        return next((form for form in self.forms if all((folder / name).is_file() for name in form)), None)
+
+
+_IDX_FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+_PLAIN_IDX_FILES = tuple(name.removesuffix(".gz") for name in _IDX_FILES)
+_PARQUET_FILES = (
+    ("train.parquet", "test.parquet"),
+    ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet"),  # as Hugging Face names them
+)
+
+
+def _idx_source(name: str, what: str, publisher: str, *checksums: str) -> Source:
+    return Source(name, what, publisher, dict(zip(_IDX_FILES, checksums, strict=True)), (_PLAIN_IDX_FILES,))
+
+
+def _cifar_source(name: str, what: str, archive: str, checksum: str) -> Source:
+    # The binary archive, not the one for Python: that is pickle, which runs whatever it holds.
+    return Source(name, what, "https://www.cs.toronto.edu/~kriz/", {archive: checksum}, _PARQUET_FILES)
+
+
+SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (
+        _idx_source(
+            "mnist",
+            "60,000 + 10,000 handwritten digits, 28x28 grey",
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "d53e105ee54ea40749a09fcbcd1e9432",
+            "9fb629c4189551a2d022fa330f9573f3",
+            "ec29112dd5afa0611ce80d1b7f02629c",
+        ),
+        _idx_source(
+            "fashion-mnist",
+            "60,000 + 10,000 pieces of clothing in 10 classes, 28x28 grey",
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "25c81989df183df01b3e8a0aad5dffbe",
+            "bef4ecab320f06d8554ea6380940ec79",
+            "bb300cfdad3c16e7a12a480ee83cd310",
+        ),
+        _cifar_source(
+            "cifar10",
+            "50,000 + 10,000 pictures in 10 classes, 32x32 colour",
+            "cifar-10-binary.tar.gz",
+            "c32a1d4ab5d03f1284b67883e8d87530",
+        ),
+        _cifar_source(
+            "cifar100",
+            "50,000 + 10,000 pictures in 100 classes, 32x32 colour",
+            "cifar-100-binary.tar.gz",
+            "03b5dce01913d631647c71ecec9e9cb8",
+        ),
+    )
+}
+
+
+def cache_folder() -> Path:
+    """The user's cache: `INSTAR_CACHE`, else `instar` in `XDG_CACHE_HOME`, else `~/.cache/instar`.
+
+    Raises:
+        UsageError: there is neither a home directory nor one of the two variables.
+    """
+    if chosen := os.environ.get("INSTAR_CACHE"):
+        return Path(chosen).expanduser()
+    if chosen := os.environ.get("XDG_CACHE_HOME"):
+        return Path(chosen).expanduser() / "instar"
+    try:
+        return Path.home() / ".cache" / "instar"
+    except RuntimeError as error:
+        raise UsageError("no home directory to cache data in; set INSTAR_CACHE to a folder") from error
+
+
+def find(source: Source) -> tuple[Path, tuple[str, ...]] | None:
+    """The folder where a data set lies whole, and which files: `INSTAR_DATA` first, then the user's cache.
+
+    Raises:
+        DataError: its folder in `INSTAR_DATA` lacks files.
+        UsageError: `INSTAR_DATA` is no folder.
+    """
+    if chosen := os.environ.get("INSTAR_DATA"):
+        root = Path(chosen).expanduser()
+        if not root.is_dir():
+            raise UsageError(
+                f"INSTAR_DATA={chosen} is not a folder; set it to one that holds NAME/FILES, or unset it"
+            )
+        folder = root / source.name
+        if form := source.form_in(folder):
+            return folder, form
+        _refuse_half(source, folder)
+    folder = cache_folder() / source.name
+    form = source.form_in(folder)
+    return (folder, form) if form else None
+
+
+def obtain(source: Source, *, base_url: str | None = None, progress: bool = True) -> tuple[Path, tuple[str, ...]]:
+    """`find`, or fetch what the cache lacks from the publisher.
+
+    Args:
+        source: one of `SOURCES`.
+        base_url: another address that has the same files, such as a mirror.
+        progress: draw a bar on stderr.
+
+    Returns: the folder and the names of the files in it.
+
+    Raises:
+        DataError: half a data set in `INSTAR_DATA`, or it cannot be fetched.
+        UsageError: `INSTAR_DATA` is no folder.
+    """
+    if found := find(source):
+        return found
+    folder = cache_folder() / source.name
+    base = (base_url or source.publisher).rstrip("/")
+    for name, checksum in source.files.items():
+        if not (folder / name).is_file():
+            fetch(f"{base}/{name}", folder / name, md5=checksum, progress=progress)
+    return folder, tuple(source.files)
+
+
+def _refuse_half(source: Source, folder: Path) -> None:
+    """Half a data set is somebody's slip, which a download would hide."""
+    for form in source.forms:
+        missing = [name for name in form if not (folder / name).is_file()]
+        if len(missing) < len(form):
+            others = " or ".join(name for name in source.files if name not in form)
+            instead = f" (or {others})" if others and len(source.files) == 1 else ""
+            raise DataError(
+                f"data set {source.name!r}: {folder} lacks {', '.join(missing)}{instead}; add it, or take the "
+                f"folder away to have the data fetched from {source.publisher}"
+            )

@@ -1,0 +1,59 @@
+"""A stratified split as a pure function of (split_seed, id)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from instar.data.hashing import key_of, keyed_hash
+from instar.errors import DataError, UsageError
+from instar.losses import NO_LABEL
+
+
+def stratified_split(
+    data_ids: Tensor,
+    labels: Tensor,
+    *,
+    fraction: float,
+    split_seed: int,
+    class_names: Sequence[str] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """A part of every class, chosen by the ids' hashes and so the same in any order of the examples.
+
+    Of a class of n examples, those with the round(fraction · n) smallest hashes are chosen: at least one, and
+    at least one stays. Examples without a label stay.
+
+    Args:
+        data_ids: (n,) int64, all different.
+        labels: (n,) int64, -1 where there is none.
+        fraction: of each class, above 0 and below 1.
+        split_seed: part of the data, shared by a teacher and all its students.
+        class_names: to name a class that is too small.
+
+    Returns: the ids that stay and the chosen ones, each in the order of `data_ids`.
+
+    Raises:
+        DataError: a class with a single example, or no labels at all.
+        UsageError: the fraction is out of range.
+
+    Example:
+        >>> ids, labels = torch.arange(10), torch.tensor([0, 1] * 5)
+        >>> rest, chosen = stratified_split(ids, labels, fraction=0.2, split_seed=0)
+        >>> len(rest), sorted(labels[chosen].tolist())
+        (8, [0, 1])
+    """
+    if not 0 < fraction < 1:
+        raise UsageError(f"fraction {fraction} should be above 0 and below 1")
+    present = torch.unique(labels[labels != NO_LABEL]).tolist()
+    if not present:
+        raise DataError("no example has a label, so no part of each class can be chosen; give a split of your own")
+    hashes = keyed_hash(key_of("split", split_seed), data_ids)
+    chosen = torch.zeros(len(data_ids), dtype=torch.bool, device=data_ids.device)
+    for label in present:
+        rows = (labels == label).nonzero().squeeze(1)
+        if len(rows) < 2:
+            name = class_names[label] if class_names else label
+            raise DataError(f"class {name!r} has a single example; a split needs at least two of each class")
+        num_chosen = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
+        chosen[rows[hashes[rows].argsort()[:num_chosen]]] = True
+    return data_ids[~chosen], data_ids[chosen]

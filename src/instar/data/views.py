@@ -1,0 +1,314 @@
+"""Views: augmentation as a pure function of (view_seed, example id, view number).
+
+View 0 is the unchanged example, bit for bit. Teacher and student that ask for the same view see the same pixels,
+whatever batch the example stands in, and a resumed run sees what the uninterrupted one would have.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from instar.data.hashing import DRAW_BITS, draws, key_of
+from instar.errors import UsageError
+from instar.naming import unknown_name
+
+
+class Views(Protocol):
+    """What makes view number v of an example."""
+
+    @property
+    def name(self) -> str:
+        """The text that `parse_views` makes these views from."""
+        ...
+
+    def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
+        """The examples as their views show them.
+
+        Args:
+            inputs: (batch, channels, height, width), of any type, on the raw scale where 0 is background.
+            ids: (batch,) int64.
+            views: view number, one for all or (batch,) int64.
+            view_seed: shared by a teacher and all its students.
+
+        Returns: (batch, channels, height, width), of the same type or float32.
+
+        Raises:
+            UsageError: the inputs are no images, or too small.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """A shift by whole pixels, each axis uniform in [-pixels, pixels], with background 0 moving in.
+
+    Example:
+        >>> parse_views("jitter:2")
+        Jitter(pixels=2)
+
+    References: Hinton, Vinyals, Dean 2015, section 3 ("jittered by up to two pixels in any direction").
+    """
+
+    pixels: int
+
+    def __post_init__(self) -> None:
+        _check_pixels("jitter", self.pixels)
+
+    @property
+    def name(self) -> str:
+        """The text that `parse_views` makes these views from."""
+        return f"jitter:{self.pixels}"
+
+    def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
+        """The shifted examples; see `Views.apply`."""
+        return _shift(inputs, self, _Draws(ids, views, view_seed, first=0), mode="constant")
+
+
+@dataclass(frozen=True)
+class ShiftCrop:
+    """A random crop of the example after padding by reflection: the usual recipe for CIFAR.
+
+    Example:
+        >>> parse_views("crop:4")
+        ShiftCrop(pixels=4)
+    """
+
+    pixels: int
+
+    def __post_init__(self) -> None:
+        _check_pixels("crop", self.pixels)
+
+    @property
+    def name(self) -> str:
+        """The text that `parse_views` makes these views from."""
+        return f"crop:{self.pixels}"
+
+    def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
+        """The cropped examples; see `Views.apply`."""
+        return _shift(inputs, self, _Draws(ids, views, view_seed, first=2), mode="reflect")
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Left and right exchanged in half of the views.
+
+    Example:
+        >>> parse_views("flip")
+        Flip()
+    """
+
+    @property
+    def name(self) -> str:
+        """The text that `parse_views` makes these views from."""
+        return "flip"
+
+    def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
+        """The examples, half of them mirrored; see `Views.apply`."""
+        _check_images(self.name, inputs)
+        chance = _Draws(ids, views, view_seed, first=4)
+        flipped = chance.changed & (chance.whole(1, below=2)[:, 0] == 1)
+        return torch.where(flipped[:, None, None, None], inputs.flip(-1), inputs)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A small affine map about the centre, bilinear, with background 0 outside.
+
+    x_source = R(angle) · diag(scale_x, scale_y) · [[1, shear], [0, 1]] · x + shift
+
+    Each of the six numbers is uniform: the angle in ±degrees, each scale in 1 ± scale, the shear in ±shear, each
+    shift in ±shift pixels.
+
+    Example:
+        >>> parse_views("affine:12,0.15,0.15,2").name
+        'affine:12,0.15,0.15,2'
+    """
+
+    degrees: float
+    scale: float
+    shear: float
+    shift: float
+
+    def __post_init__(self) -> None:
+        limits = {"degrees": 180.0, "scale": 0.9, "shear": 1.0, "shift": 1000.0}
+        for field, limit in limits.items():
+            value = getattr(self, field)
+            if not 0 <= value <= limit:
+                raise UsageError(f"affine: {field} {value} should be from 0 to {limit:g}")
+        if not any(getattr(self, field) for field in limits):
+            raise UsageError("affine: all four numbers are 0, which changes nothing; leave the view away")
+
+    @property
+    def name(self) -> str:
+        """The text that `parse_views` makes these views from."""
+        numbers = (self.degrees, self.scale, self.shear, self.shift)
+        return "affine:" + ",".join(repr(float(number)).removesuffix(".0") for number in numbers)
+
+    def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
+        """The mapped examples, float32; see `Views.apply`."""
+        _check_images(self.name, inputs)
+        images = inputs.float()
+        chance = _Draws(ids, views, view_seed, first=5)
+        grid = self._sources(chance, *images.shape[-2:])
+        mapped = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return torch.where(chance.changed[:, None, None, None], mapped, images)
+
+    def _sources(self, chance: "_Draws", height: int, width: int) -> Tensor:
+        """Where each pixel comes from: (batch, height, width, 2) in grid_sample's coordinates.
+
+        By single products and sums, not by `affine_grid`: its batched matrix product may round otherwise in a
+        batch of another size.
+        """
+        bits = chance.whole(6, below=2**24).unbind(1)
+        cosine, sine = _rotations(self.degrees).to(bits[0].device)[bits[0] >> 12].unbind(1)
+        scale_x, scale_y, shear, shift_x, shift_y = (b.float() * 2.0**-23 - 1 for b in bits[1:])
+        scale_x, scale_y, shear = 1 + self.scale * scale_x, 1 + self.scale * scale_y, self.shear * shear
+        a, c = cosine * scale_x, sine * scale_x
+        b, d = a * shear - sine * scale_y, c * shear + cosine * scale_y
+        y, x = (torch.arange(n, device=a.device) - (n - 1) / 2 for n in (height, width))
+        y, x = y[None, :, None], x[None, None, :]
+        a, b, c, d, shift_x, shift_y = (
+            t[:, None, None] for t in (a, b, c, d, self.shift * shift_x, self.shift * shift_y)
+        )
+        source_x, source_y = (a * x + b * y) + shift_x, (c * x + d * y) + shift_y
+        return torch.stack((source_x * (2 / width), source_y * (2 / height)), dim=-1)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Several views, one after another.
+
+    Example:
+        >>> parse_views("crop:4+flip")
+        Chain(parts=(ShiftCrop(pixels=4), Flip()))
+    """
+
+    parts: tuple[Views, ...]
+
+    def __post_init__(self) -> None:
+        kinds = [type(part).__name__ for part in self.parts]
+        if len(set(kinds)) < len(kinds):
+            # Two of a kind would draw the same numbers.
+            raise UsageError(f"views {self.name!r} have one kind twice; give each at most once")
+
+    @property
+    def name(self) -> str:
+        """The text that `parse_views` makes these views from."""
+        return "+".join(part.name for part in self.parts)
+
+    def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
+        """The examples after every part; see `Views.apply`."""
+        for part in self.parts:
+            inputs = part.apply(inputs, ids, views, view_seed)
+        return inputs
+
+
+def parse_views(text: str) -> Views | None:
+    """The views that a text names: `none`, `jitter:2`, `crop:4`, `flip`, `affine:12,0.15,0.15,2`, `crop:4+flip`.
+
+    Args:
+        text: kinds joined by `+`, each with its numbers after a colon.
+
+    Returns: the views, or None for `none`.
+
+    Raises:
+        UsageError: an unknown kind, or numbers that it does not take.
+
+    Example:
+        >>> parse_views("none") is None, parse_views("crop:4+flip").name
+        (True, 'crop:4+flip')
+    """
+    if text == "none":
+        return None
+    parts = tuple(_parse_part(part) for part in text.split("+"))
+    return parts[0] if len(parts) == 1 else Chain(parts)
+
+
+_KINDS: dict[str, tuple[Callable[..., Views], Callable[[str], float], str]] = {
+    "jitter": (Jitter, int, "jitter:PIXELS"),
+    "crop": (ShiftCrop, int, "crop:PIXELS"),
+    "flip": (Flip, float, "flip"),
+    "affine": (Affine, float, "affine:DEGREES,SCALE,SHEAR,SHIFT"),
+}
+
+
+def _parse_part(text: str) -> Views:
+    kind, _, numbers = text.partition(":")
+    if kind not in _KINDS:
+        raise unknown_name("view", kind, _KINDS)
+    make, number, form = _KINDS[kind]
+    try:
+        return make(*(number(n) for n in numbers.split(",") if numbers))
+    except UsageError:
+        raise
+    except (TypeError, ValueError):
+        raise UsageError(f"view {text!r} should be {form}") from None
+
+
+class _Draws:
+    """The random numbers of one kind of view; each kind has draw indices of its own."""
+
+    def __init__(self, ids: Tensor, views: Tensor | int, view_seed: int, *, first: int) -> None:
+        self._ids, self._views, self._first = ids, views, first
+        self._key = key_of("views", view_seed)
+
+    @property
+    def changed(self) -> Tensor:
+        """(batch,) bool: all but view 0."""
+        views = torch.as_tensor(self._views, device=self._ids.device)
+        return (views != 0).expand(self._ids.shape)
+
+    def whole(self, num_draws: int, *, below: int) -> Tensor:
+        """(batch, num_draws) whole numbers, uniform in [0, below)."""
+        indices = range(self._first, self._first + num_draws)
+        return (draws(self._key, self._ids, self._views, indices) * below) >> DRAW_BITS
+
+
+def _shift(inputs: Tensor, views: Jitter | ShiftCrop, chance: _Draws, *, mode: str) -> Tensor:
+    """Every example as one of the windows that padding makes.
+
+    A row of a window is a run of the padded bytes, so whole rows are copied, not single pixels: three to six
+    times as fast as indexing into all windows.
+    """
+    _check_images(views.name, inputs, larger_than=views.pixels)
+    p, (batch, channels, height, width) = views.pixels, inputs.shape
+    corners = torch.where(chance.changed[:, None], chance.whole(2, below=2 * p + 1), p)
+    padded = F.pad(inputs, (p, p, p, p), mode=mode).contiguous()
+    padded_width, plane = width + 2 * p, (height + 2 * p) * (width + 2 * p)
+    runs = padded.as_strided((padded.numel() - width + 1, width), (1, 1))
+    planes = torch.arange(batch * channels, device=inputs.device).view(batch, channels) * plane
+    first = planes + (corners[:, 0] * padded_width + corners[:, 1])[:, None]
+    starts = first[:, :, None] + torch.arange(height, device=inputs.device) * padded_width
+    return runs.index_select(0, starts.flatten()).view(inputs.shape)
+
+
+@functools.cache
+def _rotations(degrees: float) -> Tensor:
+    """(4096, 2): cosine and sine of evenly spaced angles in ±degrees.
+
+    A table, because a processor's sine may differ in the last bit between places of one batch.
+    """
+    angles = [math.radians(degrees * ((step + 0.5) / 2048 - 1)) for step in range(4096)]
+    rotations = [(math.cos(angle), math.sin(angle)) for angle in angles]
+    return torch.tensor(rotations, dtype=torch.float32)
+
+
+def _check_pixels(name: str, pixels: int) -> None:
+    if isinstance(pixels, bool) or not isinstance(pixels, int) or not 1 <= pixels <= 1000:
+        raise UsageError(f"{name}: {pixels!r} pixels should be a whole number from 1 to 1000")
+
+
+def _check_images(name: str, inputs: Tensor, *, larger_than: int = 0) -> None:
+    shape = tuple(inputs.shape[1:])
+    if len(shape) != 3:
+        raise UsageError(f"views {name!r} need images (channels, height, width), found examples of shape {shape}")
+    if min(shape[1:]) <= larger_than:
+        raise UsageError(
+            f"views {name!r} need images of more than {larger_than} pixels, found {shape[1]}x{shape[2]}"
+        )

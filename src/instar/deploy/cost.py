@@ -1,0 +1,84 @@
+"""What a network costs in use: weights, bytes, multiplications, time."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from instar.networks import evaluation_mode
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of one network in use; multiplications and latency are for one example."""
+
+    parameters: int
+    bytes: int
+    multiplications: int
+    latency_ms: float
+
+
+def cost_of(network: nn.Module, input_shape: Sequence[int], *, repeats: int = 200) -> Cost:
+    """Measure a network on one example, on the CPU with one thread.
+
+    Args:
+        network: any module; counted are the multiplications of its linear and convolutional layers.
+        input_shape: shape of one example.
+        repeats: timed forward passes; the latency is their median.
+
+    Example:
+        >>> cost = cost_of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), (4,), repeats=3)
+        >>> cost.parameters, cost.bytes, cost.multiplications
+        (23, 92, 18)
+    """
+    network = network.cpu()
+    state = network.state_dict().values()
+    example = torch.zeros(1, *input_shape)
+    with evaluation_mode(network), torch.no_grad():
+        multiplications = _count_multiplications(network, example)
+        latency_ms = _median_latency_ms(network, example, repeats)
+    return Cost(
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        bytes=sum(value.numel() * value.element_size() for value in state),
+        multiplications=multiplications,
+        latency_ms=latency_ms,
+    )
+
+
+def _count_multiplications(network: nn.Module, example: Tensor) -> int:
+    counts: list[int] = []
+
+    def count(module: nn.Module, _: Any, output: Tensor) -> None:
+        weight = module.get_parameter("weight")
+        counts.append(output.numel() * weight[0].numel())
+
+    handles = [
+        module.register_forward_hook(count)
+        for module in network.modules()
+        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
+    ]
+    try:
+        network(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(counts)
+
+
+def _median_latency_ms(network: nn.Module, example: Tensor, repeats: int) -> float:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(5):
+            network(example)
+        times = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            network(example)
+            times.append(time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(threads)
+    return 1000 * sorted(times)[len(times) // 2]

@@ -1,0 +1,45 @@
+"""What a trained network does on data: its logits, its errors, its likelihood, its calibration."""
+
+import torch
+from torch import Tensor, nn
+
+from instar import metrics
+from instar.data import Dataset, batches, id_batches
+from instar.networks import evaluation_mode
+
+
+def predict_logits(
+    network: nn.Module,
+    data: Dataset,
+    *,
+    view: int = 0,
+    batch_size: int = 1000,
+    device: str | torch.device = "cpu",
+) -> Tensor:
+    """Logits of a network in evaluation mode, without gradient, in float32, in the order of `data.ids`.
+
+    Returns:
+        (len(data), classes).
+    """
+    with evaluation_mode(network), torch.no_grad():
+        parts = [
+            network(inputs.to(device)).float()
+            for _, inputs, _ in batches(data, id_batches(data.ids, batch_size), view=view)
+        ]
+    return torch.cat(parts)
+
+
+def evaluate(network: nn.Module, data: Dataset, *, device: str | torch.device = "cpu") -> dict[str, float]:
+    """Errors, accuracy, negative log-likelihood (nats) and adaptive calibration error of a network."""
+    data = data.to(torch.device(device))
+    return score(predict_logits(network.to(device), data, device=device), data.labels(data.ids))
+
+
+def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """The same from logits (examples, classes) and labels (examples,)."""
+    return {
+        "errors": int(metrics.errors(logits, labels)),
+        "accuracy": float(metrics.accuracy(logits, labels)),
+        "nll": float(metrics.negative_log_likelihood(logits, labels)),
+        "calibration_error": float(metrics.calibration_error(logits, labels)),
+    }

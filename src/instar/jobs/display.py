@@ -1,0 +1,144 @@
+"""What a person sees while jobs run: bars with the time left in a terminal, plain lines in a log."""
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from instar.jobs.graph import Job
+from instar.runs import PROGRESS
+
+PLAIN_SECONDS = 20.0  # between two lines of progress in a log
+
+
+class Display:
+    """Shows a graph of jobs on stderr; what it knows it reads from the run directories."""
+
+    def __init__(self, jobs: Sequence[Job], root: Path, *, quiet: bool = False) -> None:
+        self._jobs = {job.name: job for job in jobs}
+        self._root = root
+        self._quiet = quiet
+        self._console = Console(stderr=True, highlight=False)
+        self._fractions = dict.fromkeys(self._jobs, 0.0)
+        self._running: dict[str, float] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._bars: Progress | None = None
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._started = self._printed = time.monotonic()
+        self._first = 0.0
+        if not self._quiet and self._console.is_terminal:
+            self._bars = Progress(
+                TextColumn("{task.description}", style="bold"),
+                BarColumn(bar_width=28),
+                TextColumn("{task.percentage:>3.0f} %"),
+                TextColumn("{task.fields[note]}", style="dim"),
+                console=self._console,
+                transient=True,
+            )
+            self._bars.start()
+            self._total = self._bars.add_task("all jobs", total=1.0, note="")
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+        if self._bars is not None:
+            self._bars.stop()
+
+    def change(self, name: str, state: str) -> None:
+        """A job was skipped, started, done, failed, kept back, or died and is tried again."""
+        with self._lock:
+            started = self._running.pop(name, None)
+            if state == "started":
+                self._running[name] = time.monotonic()
+            else:
+                self._fractions[name] = 0.0 if state == "died, tried again" else 1.0
+            if state == "skipped":
+                self._first = self._fraction()
+            if self._bars is not None:
+                self._change_bar(self._bars, name, state)
+            elif not self._quiet and state not in ("skipped", "kept back"):
+                took = f" after {duration(time.monotonic() - started)}" if started is not None else ""
+                self._print(f"{name}: {state}{took}")
+
+    def _change_bar(self, bars: Progress, name: str, state: str) -> None:
+        if state == "started":
+            self._tasks[name] = bars.add_task(f"  {name}", total=1.0, note="")
+        elif name in self._tasks:
+            bars.remove_task(self._tasks.pop(name))
+        if state in ("failed", "died, tried again"):
+            self._print(f"{name}: {state}")
+
+    def _follow(self) -> None:
+        while not self._stopping.wait(0.5):
+            with self._lock:
+                for name in list(self._running):
+                    self._look_at(name)
+                self._show_total()
+
+    def _look_at(self, name: str) -> None:
+        try:
+            latest = json.loads((self._root / "jobs" / name / PROGRESS).read_text())
+        except (OSError, ValueError):
+            return
+        self._fractions[name] = latest["fraction"]
+        if self._bars is not None:
+            shown = {
+                "epoch": latest.get("epoch"),
+                "loss": latest.get("train_loss"),
+                "validation errors": latest.get("validation_errors"),
+            }
+            note = "  ".join(
+                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                for key, value in shown.items()
+                if value is not None
+            )
+            self._bars.update(self._tasks[name], completed=latest["fraction"], note=note)
+
+    def _fraction(self) -> float:
+        total = sum(job.cost for job in self._jobs.values())
+        return sum(self._fractions[name] * job.cost for name, job in self._jobs.items()) / total
+
+    def _show_total(self) -> None:
+        fraction, now = self._fraction(), time.monotonic()
+        gained = fraction - self._first
+        left = (now - self._started) * (1 - fraction) / gained if gained > 0.01 else None
+        note = f"{duration(left)} left" if left is not None else ""
+        if self._bars is not None:
+            self._bars.update(self._total, completed=fraction, note=note)
+        elif not self._quiet and now - self._printed >= PLAIN_SECONDS:
+            self._printed = now
+            self._print(f"{fraction:.0%} of all jobs done" + (f", {note}" if note else ""))
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    Example:
+        >>> duration(4.24), duration(75), duration(7300)
+        ('4.2 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,96 @@
+"""Jobs and the order that their needs put them in."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from instar.errors import InstarError, UsageError
+from instar.runs import Run
+
+JobFunction = Callable[[Run, Mapping[str, Path]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fit, or one other piece of work with a run directory of its own.
+
+    Attributes:
+        name: its place below `jobs/`, for instance `student-alone/seed-3`.
+        function: a function of a module; gets the run and the run directories of `needs` by name, and returns
+            what goes into `result.json`.
+        config: all that the function needs to know; written into the run directory.
+        needs: names of the jobs that must be done before.
+        cost: relative size, for the time left.
+        processes: how many processes share the job, through `torch.distributed`.
+    """
+
+    name: str
+    function: JobFunction
+    config: Mapping[str, Any]
+    needs: tuple[str, ...] = ()
+    cost: float = 1.0
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """How a graph of jobs ended: what was done now, what was done before, what failed and what that kept back."""
+
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    kept_back: dict[str, str] = field(default_factory=dict)
+    """Jobs that were not started, each with the job that it needs and that failed."""
+
+    def raise_if_failed(self) -> None:
+        """Raise one error that says what failed and why."""
+        if not self.failed:
+            return
+        name, reason = next(iter(self.failed.items()))
+        others = len(self.failed) - 1
+        more = f"; {others} more failed" if others else ""
+        more += f"; {len(self.kept_back)} that need them were not started" if self.kept_back else ""
+        raise InstarError(f"{name} failed: {reason}{more}")
+
+
+def check_graph(jobs: Sequence[Job]) -> dict[str, int]:
+    """The level of each job: 0 for those that need nothing, else one more than the highest of its needs.
+
+    Raises:
+        UsageError: two jobs share a name, or a need is unknown or comes back to itself.
+
+    Example:
+        >>> teacher = Job("teacher", lambda run, needs: {}, {})
+        >>> student = Job("student", lambda run, needs: {}, {}, needs=("teacher",))
+        >>> check_graph([student, teacher])
+        {'teacher': 0, 'student': 1}
+    """
+    known = {job.name: job for job in jobs}
+    if len(known) < len(jobs):
+        raise UsageError("two jobs share a name")
+    levels: dict[str, int] = {}
+    pending = list(jobs)
+    while pending:
+        ready = [job for job in pending if all(need in levels for need in job.needs)]
+        if not ready:
+            job = pending[0]
+            missing = [need for need in job.needs if need not in known]
+            raise UsageError(
+                f"job {job.name!r} needs {missing[0]!r}, which is no job" if missing else "jobs need each other"
+            )
+        for job in ready:
+            levels[job.name] = max((levels[need] + 1 for need in job.needs), default=0)
+        pending = [job for job in pending if job.name not in levels]
+    return levels
+
+
+def threads_of(jobs: Sequence[Job], cores: int) -> dict[str, int]:
+    """How many threads each job computes with: the cores, shared among the jobs of its level.
+
+    A function of the graph alone and not of what happens to be done already, since the number of threads
+    decides the last bits of a sum.
+    """
+    levels = check_graph(jobs)
+    width = {level: sum(1 for other in levels.values() if other == level) for level in levels.values()}
+    return {job.name: max(1, cores // (min(cores, width[levels[job.name]]) * job.processes)) for job in jobs}

@@ -1,0 +1,354 @@
+"""Soft targets, cross-entropies and the distillation loss: pure functions that look like the papers' equations.
+
+Everywhere: any leading shape with the classes last, any device, losses in nats. Half precision is computed in
+float32, float64 stays. The teacher's side is a constant: no gradient flows into targets.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from instar.errors import UsageError
+
+NO_LABEL = -1
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SoftTargets:
+    """A teacher's class probabilities and the temperature that they were made at.
+
+    Args:
+        probs: (..., classes), each row a distribution; not scanned, for this is built on every training step.
+        temperature: finite, above 0, no unit.
+
+    Raises:
+        UsageError: `probs` is no floating-point tensor with classes last, or the temperature is out of range.
+
+    Example:
+        >>> targets = SoftTargets(torch.tensor([[0.5, 0.5], [0.9, 0.1]]), temperature=4.0)
+        >>> targets[1:].probs.shape, targets[1:].temperature
+        (torch.Size([1, 2]), 4.0)
+    """
+
+    probs: Tensor
+    temperature: float
+
+    def __post_init__(self) -> None:
+        _check_classes_last("SoftTargets: probs", self.probs)
+        _check_temperature("SoftTargets", self.temperature)
+
+    def __getitem__(self, index: slice | Tensor | int) -> "SoftTargets":
+        """Those of some examples, indexed along the first dimension."""
+        return SoftTargets(self.probs[index], self.temperature)
+
+    def to(self, device_or_dtype: torch.device | torch.dtype | str) -> "SoftTargets":
+        """The same pair on another device or in another precision."""
+        return SoftTargets(self.probs.to(device_or_dtype), self.temperature)
+
+
+class DistillationLoss(NamedTuple):
+    """What `distillation_loss` returns: `total = soft_weight * soft + hard_weight * hard`, scalars, in nats."""
+
+    total: Tensor
+    soft: Tensor
+    hard: Tensor
+
+
+def soft_targets(logits: Tensor, temperature: float) -> SoftTargets:
+    """The class probabilities that logits give at a temperature.
+
+    q_i = exp(z_i / T) / sum_j exp(z_j / T)
+
+    Args:
+        logits: (..., classes).
+        temperature: T, finite, above 0; 1 is the ordinary softmax, higher is softer.
+
+    Returns:
+        The probabilities, (..., classes), with their temperature; float32, or float64 where the logits are.
+
+    Raises:
+        UsageError: the temperature is out of range, or the logits have no floating-point class dimension.
+
+    Example:
+        >>> soft_targets(torch.tensor([4.0, 2.0, 0.0]), temperature=2.0).probs
+        tensor([0.6652, 0.2447, 0.0900])
+
+    References:
+        Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), section 2, equation 1.
+    """
+    _check_classes_last("soft_targets: logits", logits)
+    _check_temperature("soft_targets", temperature)
+    return SoftTargets(torch.softmax(_at_least_float32(logits) / temperature, -1), temperature)
+
+
+def ensemble_soft_targets(member_logits: Tensor, temperature: float, *, mean: str = "arithmetic") -> SoftTargets:
+    """The soft targets of an ensemble: the mean of its members' distributions at a temperature.
+
+    arithmetic:  q_i = 1/M sum_m q_i^m
+    geometric:   q_i = (prod_m q_i^m)^(1/M) / sum_j (prod_m q_j^m)^(1/M),  the softmax of the mean logits
+
+    Args:
+        member_logits: (members, ..., classes).
+        temperature: T, finite, above 0.
+        mean: "arithmetic" (a class that one member believes in keeps its mass) or "geometric" (each has a veto).
+
+    Returns:
+        The probabilities, (..., classes), with their temperature.
+
+    Raises:
+        UsageError: no member dimension or no member, an unknown mean, a temperature out of range.
+
+    Example:
+        >>> two_members = torch.tensor([[2.0, 0.0], [-2.0, 0.0]])
+        >>> ensemble_soft_targets(two_members, 1.0, mean="geometric").probs
+        tensor([0.5000, 0.5000])
+
+    References:
+        Hinton, Vinyals and Dean 2015, section 1 (the means), section 4 (an ensemble into one network).
+    """
+    _check_classes_last("ensemble_soft_targets: member_logits", member_logits)
+    if member_logits.dim() < 2 or member_logits.shape[0] == 0:
+        raise UsageError(
+            "ensemble_soft_targets: expected member_logits of shape (members, ..., classes), one member or more, "
+            f"found {_shape(member_logits)}; stack the members' logits along a new first dimension"
+        )
+    if mean == "arithmetic":
+        members = soft_targets(member_logits, temperature)
+        return SoftTargets(members.probs.mean(0), temperature)
+    if mean == "geometric":
+        return soft_targets(_at_least_float32(member_logits).mean(0), temperature)
+    raise UsageError(f"ensemble_soft_targets: mean is 'arithmetic' or 'geometric', not {mean!r}")
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, *, where: Tensor | None = None) -> Tensor:
+    """The cross-entropy with the labels: the mean over the examples that have one.
+
+    L = -1/n sum_examples log q_label,  q at temperature 1, n = examples with a label
+
+    Args:
+        logits: (..., classes).
+        labels: (...), integers; -1 means no label.
+        where: (...), bool; False leaves an example out.
+
+    Returns:
+        A scalar in nats; 0 with a zero gradient where no example is left.
+
+    Raises:
+        UsageError: labels or mask of another shape or type.
+
+    Example:
+        >>> cross_entropy(torch.zeros(2, 10), torch.tensor([3, -1]))
+        tensor(2.3026)
+    """
+    _check_classes_last("cross_entropy: logits", logits)
+    _check_labels("cross_entropy", logits, labels)
+    _check_mask("cross_entropy", logits, where)
+    return _hard_term(_rows(logits, where), _label_row(labels, where), None)
+
+
+def distillation_loss(
+    student_logits: Tensor,
+    targets: SoftTargets | None,
+    labels: Tensor | None = None,
+    *,
+    soft_weight: float = 1.0,
+    hard_weight: float = 0.0,
+    where: Tensor | None = None,
+    num_soft: int | None = None,
+    num_hard: int | None = None,
+) -> DistillationLoss:
+    """The weighted sum of the cross-entropies with the soft targets and with the labels.
+
+    soft  = T^2 * mean over examples of H(p_T, q_T),   H(p, q) = -sum_i p_i log q_i
+    hard  = mean over labelled examples of H(label, q_1)
+    total = soft_weight * soft + hard_weight * hard
+
+    The student's temperature is the targets'. T^2 is always there: it keeps the soft term's gradient at one size
+    when the temperature changes. A term of weight 0 is not computed and reads 0.
+
+    Args:
+        student_logits: (..., classes).
+        targets: (..., classes) with their temperature; None where `soft_weight` is 0.
+        labels: (...), integers; -1 means no label: that example counts in the soft term alone.
+        soft_weight: weight of the soft term, finite, 0 or more.
+        hard_weight: weight of the hard term, finite, 0 or more; with soft targets, best well below 1.
+        where: (...), bool; False leaves an example (a padded frame or token) out of both terms, whatever its
+            logits and probabilities hold.
+        num_soft: what the soft term's sum is divided by; this batch's examples by default. Where several
+            processes share one batch, pass the whole batch's count: their losses and gradients then add up to
+            the whole batch's (an averaging all-reduce wants them times the number of processes).
+        num_hard: the same for the hard term: the whole batch's examples with a label.
+
+    Returns:
+        total, soft and hard: scalars in nats, at least float32. soft and hard are without their weights.
+
+    Raises:
+        UsageError: a weight that is negative, infinite or NaN, or both 0; a weighted term without its targets or
+            labels; shapes that do not fit. (A label beyond the classes is torch's IndexError: finding it costs
+            a pass over the data on each step.)
+
+    Example:
+        >>> teacher_logits = torch.tensor([[6.0, 2.0, -2.0], [0.0, 4.0, 0.0]])
+        >>> student_logits = torch.zeros(2, 3)
+        >>> loss = distillation_loss(
+        ...     student_logits, soft_targets(teacher_logits, 4.0), torch.tensor([0, -1]), hard_weight=0.1
+        ... )
+        >>> [round(term.item(), 3) for term in loss]
+        [17.688, 17.578, 1.099]
+
+    References:
+        Hinton, Vinyals and Dean 2015, section 2 (both objectives, the factor T^2).
+    """
+    _check_classes_last("distillation_loss: student_logits", student_logits)
+    _check_weights(soft_weight, hard_weight)
+    _check_mask("distillation_loss", student_logits, where)
+    logits = _rows(student_logits, where)
+    soft = hard = logits.new_zeros(())
+    weighted = []
+    if soft_weight:
+        soft = _soft_term(logits, _targets_of(student_logits, targets), where, num_soft)
+        weighted.append(_times(soft_weight, soft))
+    if hard_weight:
+        hard = _hard_term(logits, _label_row(_labels_of(student_logits, labels), where), num_hard)
+        weighted.append(_times(hard_weight, hard))
+    return DistillationLoss(reduce(torch.add, weighted), soft, hard)
+
+
+def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """The distillation loss in the limit of a high temperature: squared distance of the centred logits.
+
+    L = mean over examples of 1/(2N) sum_i (z_i - v_i)^2,  z and v each moved to zero mean over the N classes
+
+    Its gradient for one example is (z_i - v_i) / N: what T^2 times the soft cross-entropy's gradient tends to.
+    Moving all logits of an example by a constant changes nothing, as it changes no probability.
+
+    Args:
+        student_logits: z, (..., classes).
+        teacher_logits: v, (..., classes).
+
+    Returns:
+        A scalar, at least float32; 0 for a batch of no example.
+
+    Raises:
+        UsageError: the two shapes differ.
+
+    Example:
+        >>> logit_matching_loss(torch.tensor([[1.0, -1.0]]), torch.tensor([[5.0, 5.0]]))
+        tensor(0.5000)
+
+    References:
+        Hinton, Vinyals and Dean 2015, section 2.1, equations 2 to 4.
+    """
+    _check_classes_last("logit_matching_loss: student_logits", student_logits)
+    _check_same_shape("logit_matching_loss: teacher_logits", teacher_logits, student_logits)
+    student = _at_least_float32(student_logits)
+    difference = student - teacher_logits.detach().to(student.dtype)
+    centred = difference - difference.mean(-1, keepdim=True)
+    return centred.square().sum() / (2 * max(centred.numel(), 1))
+
+
+def _soft_term(logits: Tensor, targets: SoftTargets, where: Tensor | None, num: int | None) -> Tensor:
+    """T^2 * H(p_T, q_T), summed over the examples that count, over their number."""
+    probs = _rows(targets.probs.detach(), where).to(logits.dtype)
+    T = targets.temperature
+    # Written out: torch's cross-entropy with probabilities takes a tenth longer on a batch of 128.
+    summed = (torch.log_softmax(logits / T, -1) * probs).sum()
+    if num is None and where is not None:
+        return summed * (-T * T) / where.sum().clamp(min=1)
+    return summed * (-T * T / max(len(logits) if num is None else num, 1))
+
+
+def _hard_term(logits: Tensor, labels: Tensor, num: int | None) -> Tensor:
+    """H(label, q_1), summed over the examples with a label, over their number."""
+    log_probs = torch.log_softmax(logits, -1)
+    # The kernel below torch's cross-entropy: it counts the labels while it sums, and counting again costs a third.
+    reduction_sum = 2
+    summed, counted = torch.ops.aten.nll_loss_forward(log_probs, labels, None, reduction_sum, NO_LABEL)
+    hard: Tensor = summed / (counted.clamp(min=1) if num is None else max(num, 1))
+    return hard
+
+
+def _rows(values: Tensor, where: Tensor | None) -> Tensor:
+    """(..., classes) as (examples, classes); what is masked reads 0, so that no NaN or gradient comes from it."""
+    rows = _at_least_float32(values).flatten(0, -2) if values.dim() > 1 else _at_least_float32(values)[None]
+    return rows if where is None else rows.masked_fill(~where.reshape(-1, 1), 0.0)
+
+
+def _label_row(labels: Tensor, where: Tensor | None) -> Tensor:
+    row = labels.flatten().long()
+    return row if where is None else row.masked_fill(~where.flatten(), NO_LABEL)
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def _times(weight: float, term: Tensor) -> Tensor:
+    return term if weight == 1 else weight * term
+
+
+def _shape(values: Tensor) -> str:
+    return str(tuple(values.shape))
+
+
+def _targets_of(student_logits: Tensor, targets: SoftTargets | None) -> SoftTargets:
+    if targets is None:
+        raise UsageError("distillation_loss: soft_weight above 0 needs soft targets, found None; pass targets")
+    _check_same_shape("distillation_loss: targets.probs", targets.probs, student_logits)
+    return targets
+
+
+def _labels_of(student_logits: Tensor, labels: Tensor | None) -> Tensor:
+    if labels is None:
+        raise UsageError("distillation_loss: hard_weight above 0 needs labels, found None; pass labels")
+    _check_labels("distillation_loss", student_logits, labels)
+    return labels
+
+
+def _check_temperature(caller: str, temperature: float) -> None:
+    if not 0 < temperature < math.inf:
+        raise UsageError(f"{caller}: temperature must be a finite number above 0, not {temperature!r}")
+
+
+def _check_weights(soft_weight: float, hard_weight: float) -> None:
+    for name, weight in (("soft_weight", soft_weight), ("hard_weight", hard_weight)):
+        if not 0 <= weight < math.inf:
+            raise UsageError(f"distillation_loss: {name} must be a finite number, 0 or more, not {weight!r}")
+    if not soft_weight and not hard_weight:
+        raise UsageError("distillation_loss: soft_weight and hard_weight are both 0; one must be above 0")
+
+
+def _check_classes_last(name: str, values: Tensor) -> None:
+    if values.dim() == 0 or values.shape[-1] == 0 or not values.is_floating_point():
+        raise UsageError(
+            f"{name}: expected floating-point values of shape (..., classes), "
+            f"found {values.dtype} of shape {_shape(values)}"
+        )
+
+
+def _check_same_shape(name: str, values: Tensor, student_logits: Tensor) -> None:
+    if values.shape != student_logits.shape:
+        raise UsageError(
+            f"{name}: expected the student's shape {_shape(student_logits)}, found {_shape(values)}; "
+            "teacher and student must see the same examples and classes"
+        )
+
+
+def _check_labels(caller: str, logits: Tensor, labels: Tensor) -> None:
+    if labels.shape != logits.shape[:-1] or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise UsageError(
+            f"{caller}: expected integer labels of shape {_shape(logits[..., 0])} (-1 means none), "
+            f"found {labels.dtype} of shape {_shape(labels)}"
+        )
+
+
+def _check_mask(caller: str, logits: Tensor, where: Tensor | None) -> None:
+    if where is not None and (where.shape != logits.shape[:-1] or where.dtype != torch.bool):
+        raise UsageError(
+            f"{caller}: expected a bool mask `where` of shape {_shape(logits[..., 0])}, "
+            f"found {where.dtype} of shape {_shape(where)}"
+        )

@@ -1,0 +1,46 @@
+"""Names that a user types: the nearest known one when it is wrong, and `python:module:function`."""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from instar.errors import UsageError
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that nobody knows, with the nearest ones that somebody does.
+
+    Example:
+        >>> print(unknown_name("data set", "mnits", ["mnist", "digits"]))
+        unknown data set 'mnits'; did you mean mnist? Known: digits, mnist
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    return UsageError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")
+
+
+def import_function(spec: str) -> Callable[..., Any]:
+    """The function that `python:module:function` names; the current folder is searched too.
+
+    Raises:
+        UsageError: the spec has another form, or the module or function is not there.
+    """
+    parts = spec.split(":")
+    if len(parts) != 3 or parts[0] != "python" or not all(parts):
+        raise UsageError(f"{spec!r} should be python:MODULE:FUNCTION")
+    _, module_name, function_name = parts
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UsageError(f"{spec!r}: cannot import module {module_name!r} from {folder}: {error}") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise UsageError(f"{spec!r}: module {module_name!r} has no function {function_name!r}")
+    return function  # type: ignore[no-any-return]

@@ -1,0 +1,148 @@
+"""The networks that have a name: perceptrons, a small convolutional net in CaffeNet's form, a residual net.
+
+Each is an `nn.Sequential` of named layers, so that "the first n layers" is a slice. The last layer gives logits.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from instar.errors import UsageError
+
+
+def perceptron(
+    input_shape: Sequence[int],
+    hidden: Sequence[int],
+    num_classes: int,
+    *,
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
+) -> nn.Sequential:
+    """A fully connected ReLU network: fc1 ... fcL.
+
+    Args:
+        input_shape: shape of an example; flattened by the first layer.
+        hidden: units of each hidden layer.
+        dropout: of each hidden layer's output.
+        input_dropout: of the inputs.
+
+    References:
+        Hinton et al. 2015, section 3 (2 x 1200 and 2 x 800 units); Hinton et al. 2012 for dropout .5 and .2.
+
+    Example:
+        >>> sum(p.numel() for p in perceptron((1, 28, 28), (1200, 1200), 10).parameters())
+        2395210
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    width = math.prod(input_shape)
+    for number, units in enumerate(hidden, 1):
+        steps: list[nn.Module] = [nn.Flatten()] if number == 1 else []
+        if number == 1 and input_dropout:
+            steps.append(nn.Dropout(input_dropout))
+        steps += [nn.Linear(width, units), nn.ReLU()]
+        if dropout:
+            steps.append(nn.Dropout(dropout))
+        layers[f"fc{number}"] = nn.Sequential(*steps)
+        width = units
+    last: list[nn.Module] = [nn.Linear(width, num_classes)]
+    if not hidden:
+        last.insert(0, nn.Flatten())
+    layers[f"fc{len(hidden) + 1}"] = nn.Sequential(*last)
+    return nn.Sequential(layers)
+
+
+def convnet(
+    input_shape: Sequence[int], depth: int, num_classes: int, *, dropout: float = 0.0, width: int = 32
+) -> nn.Sequential:
+    """A small convolutional net in CaffeNet's form: depth - 3 convolutions, then three full layers.
+
+    3x3 convolutions of width, 2 width, 2 width, ... channels; pooling after the first, the second and the
+    last while the picture is at least 4 wide. With depth 8: conv1-5, fc6, fc7, fc8, as in Yosinski et al. 2014.
+
+    Example:
+        >>> [name for name, _ in convnet((3, 32, 32), 8, 10).named_children()]
+        ['conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7', 'fc8']
+    """
+    if depth < 4:
+        raise UsageError(f"convnet:{depth}: at least 4 layers (one convolution and three full ones)")
+    channels, height, length = _image_shape(input_shape, f"convnet:{depth}")
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    num_conv = depth - 3
+    for number in range(1, num_conv + 1):
+        out = width if number == 1 else 2 * width
+        steps: list[nn.Module] = [nn.Conv2d(channels, out, 3, padding=1), nn.ReLU()]
+        if number in (1, 2, num_conv) and min(height, length) >= 4:
+            steps.append(nn.MaxPool2d(2))
+            height, length = height // 2, length // 2
+        layers[f"conv{number}"] = nn.Sequential(*steps)
+        channels = out
+    features, units = channels * height * length, 8 * width
+    for number in (depth - 2, depth - 1):
+        first: list[nn.Module] = [nn.Flatten()] if number == depth - 2 else []
+        steps = [*first, nn.Linear(features, units), nn.ReLU()]
+        if dropout:
+            steps.append(nn.Dropout(dropout))
+        layers[f"fc{number}"] = nn.Sequential(*steps)
+        features = units
+    layers[f"fc{depth}"] = nn.Linear(features, num_classes)
+    return nn.Sequential(layers)
+
+
+class ResidualBlock(nn.Module):
+    """y = relu(x + f(x)), f two normalised 3x3 convolutions; x is projected where the shape changes."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(),
+            nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels_in != channels_out:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
+            )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(batch, channels_in, h, w) -> (batch, channels_out, h / stride, w / stride)."""
+        return nn.functional.relu(self.shortcut(inputs) + self.residual(inputs))
+
+
+def residual(
+    input_shape: Sequence[int], depth: int, num_classes: int, *, dropout: float = 0.0, width: int = 16
+) -> nn.Sequential:
+    """The residual net for small pictures: 6k + 2 layers, three stages of k blocks, 16, 32, 64 channels.
+
+    References:
+        He et al. 2016, "Deep residual learning for image recognition", section 4.2.
+
+    Example:
+        >>> [name for name, _ in residual((3, 32, 32), 8, 10).named_children()]
+        ['stem', 'block1', 'block2', 'block3', 'head']
+    """
+    if depth < 8 or (depth - 2) % 6:
+        raise UsageError(f"resnet:{depth}: the depth is 6k + 2: 8, 14, 20, 32, 44, 56")
+    channels, *_ = _image_shape(input_shape, f"resnet:{depth}")
+    stem = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
+    blocks, channels = (depth - 2) // 6, width
+    for index in range(3 * blocks):
+        out = width * 2 ** (index // blocks)
+        layers[f"block{index + 1}"] = ResidualBlock(channels, out, stride=1 if out == channels else 2)
+        channels = out
+    head: list[nn.Module] = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    if dropout:
+        head.append(nn.Dropout(dropout))
+    layers["head"] = nn.Sequential(*head, nn.Linear(channels, num_classes))
+    return nn.Sequential(layers)
+
+
+def _image_shape(input_shape: Sequence[int], name: str) -> tuple[int, int, int]:
+    if len(input_shape) != 3:
+        raise UsageError(f"{name} needs pictures (channels, height, width); the examples are {tuple(input_shape)}")
+    return int(input_shape[0]), int(input_shape[1]), int(input_shape[2])

@@ -1,0 +1,157 @@
+"""From a name that a user types to a network."""
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from instar.errors import DataError, UsageError
+from instar.naming import import_function, unknown_name
+from instar.networks.architectures import convnet, perceptron, residual
+from instar.networks.initialisers import initialise_
+
+FORMS = ("mlp:800x2", "mlp:300-100", "convnet:8", "resnet:20", "python:MODULE:FUNCTION")
+
+
+def build_network(
+    name: str,
+    *,
+    input_shape: Sequence[int],
+    num_classes: int,
+    seed: int,
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
+    initialiser: str = "he-normal",
+) -> nn.Module:
+    """The network that a name says, freshly initialised from `seed`.
+
+    Args:
+        name: `mlp:UNITSxLAYERS`, `mlp:U1-U2-...`, `convnet:DEPTH`, `resnet:DEPTH`, or `python:MODULE:FUNCTION`,
+            whose function gets those of `input_shape`, `num_classes`, `seed` that it takes and returns a module.
+            `NAME@FILE` then loads weights (safetensors, or a state dict of tensors).
+        input_shape: shape of one example.
+        num_classes: width of the logits.
+
+    Raises:
+        UsageError: no such network, or the options do not fit it.
+        DataError: the weights are damaged or of another architecture.
+
+    Example:
+        >>> net = build_network("mlp:30x2", input_shape=(1, 28, 28), num_classes=10, seed=0)
+        >>> [tuple(p.shape) for p in net.parameters() if p.ndim == 2]
+        [(30, 784), (30, 30), (10, 30)]
+    """
+    name, _, weights = name.partition("@")
+    if not 0 <= dropout < 1 or not 0 <= input_dropout < 1:
+        raise UsageError(f"dropout {dropout} and input_dropout {input_dropout} should be in [0, 1)")
+    if name.startswith("python:"):
+        network = _users_network(name, input_shape, num_classes, seed)
+    else:
+        network = _named(name, input_shape, num_classes, dropout, input_dropout)
+        initialise_(network, initialiser, seed=seed)
+    if weights:
+        load_weights_(network, Path(weights), name)
+    return network
+
+
+def _named(
+    name: str, input_shape: Sequence[int], num_classes: int, dropout: float, input_dropout: float
+) -> nn.Module:
+    kind, _, size = name.partition(":")
+    if kind == "mlp":
+        hidden = _hidden_units(name, size)
+        with torch.random.fork_rng(devices=[]):
+            return perceptron(input_shape, hidden, num_classes, dropout=dropout, input_dropout=input_dropout)
+    if kind not in ("convnet", "resnet"):
+        raise unknown_name("network", name, FORMS)
+    if not size.isdigit():
+        raise UsageError(f"network {name!r} should be {kind}:DEPTH, for instance {kind}:8")
+    if input_dropout:
+        raise UsageError(f"network {name!r} has no input dropout; set input_dropout to 0")
+    build = convnet if kind == "convnet" else residual
+    with torch.random.fork_rng(devices=[]):
+        return build(input_shape, int(size), num_classes, dropout=dropout)
+
+
+def _hidden_units(name: str, size: str) -> list[int]:
+    uniform = re.fullmatch(r"([1-9]\d*)x(\d+)", size)
+    if uniform:
+        return [int(uniform[1])] * int(uniform[2])
+    if re.fullmatch(r"[1-9]\d*(-[1-9]\d*)*", size):
+        return [int(units) for units in size.split("-")]
+    raise UsageError(f"network {name!r} should be mlp:UNITSxLAYERS or mlp:U1-U2-..., for instance mlp:800x2")
+
+
+def _users_network(name: str, input_shape: Sequence[int], num_classes: int, seed: int) -> nn.Module:
+    function = import_function(name)
+    offered = {"input_shape": tuple(input_shape), "num_classes": num_classes, "seed": seed}
+    wanted = inspect.signature(function).parameters
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = function(**{key: value for key, value in offered.items() if key in wanted})
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"{name} should return a torch.nn.Module; it returned {type(network).__name__}")
+    return network
+
+
+def load_weights_(network: nn.Module, path: Path, name: str) -> None:
+    """Load a weights file into a network, in place.
+
+    Raises:
+        DataError: the file cannot be read, or holds the weights of another architecture.
+    """
+    load_state_(network, read_weights(path), name, str(path))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a safetensors file or a published state dict (read without running its pickle).
+
+    Raises:
+        UsageError: the file is not there.
+        DataError: it cannot be read.
+    """
+    if not path.is_file():
+        raise UsageError(f"no weights file at {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        raise DataError(f"{path} cannot be read as weights: {_first_line(error)}") from error
+    except Exception as error:  # torch raises pickle's own errors, of many types, for a damaged file
+        raise DataError(f"{path} is no state dict of tensors: {_first_line(error)}") from error
+    content = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise DataError(f"{path} holds no state dict of tensors")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def load_state_(network: nn.Module, state: Mapping[str, Tensor], name: str, source: str) -> None:
+    """Load tensors by name into a network, in place, and say what does not fit.
+
+    Raises:
+        DataError: names or shapes are those of another architecture.
+    """
+    own = network.state_dict()
+    missing = [key for key in own if key not in state]
+    extra = [key for key in state if key not in own]
+    if missing or extra:
+        key = (missing or extra)[0]
+        problem = f"has no {key!r}" if missing else f"has {key!r} that {name} lacks"
+        raise DataError(f"{source} is of another architecture than {name}: it {problem}")
+    for key, value in own.items():
+        if state[key].shape != value.shape:
+            raise DataError(
+                f"{source} is of another architecture than {name}: {key} is {tuple(state[key].shape)}, "
+                f"expected {tuple(value.shape)}"
+            )
+    network.load_state_dict(dict(state))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

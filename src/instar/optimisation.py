@@ -1,0 +1,95 @@
+"""How weights move: the optimiser, the learning rate over time, the limit on norms, the precision of a step."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from instar.errors import UsageError
+
+BFLOAT16_PARAMETERS = 200_000  # below it the casts cost more than the faster products save (benchmarks/)
+
+
+def decide_precision(precision: str, network: nn.Module, device: torch.device | str) -> str:
+    """`float32` or `bfloat16`: `auto` takes bfloat16 where the hardware has it and the network is large enough.
+
+    Without hardware support bfloat16 is an order of magnitude slower than float32.
+
+    Raises:
+        UsageError: another precision.
+    """
+    if precision in ("float32", "bfloat16"):
+        return precision
+    if precision != "auto":
+        raise UsageError(f"precision {precision!r} should be auto, float32 or bfloat16")
+    kind = torch.device(device).type
+    if kind == "cuda":
+        has_hardware = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_hardware = kind == "cpu" and (
+            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
+    large = sum(parameter.numel() for parameter in network.parameters()) >= BFLOAT16_PARAMETERS
+    return "bfloat16" if has_hardware and large else "float32"
+
+
+def make_optimiser(
+    name: str, parameters: list[nn.Parameter], learning_rate: float, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    # Biases and normalisation's scales get no weight decay, as in the first paper's networks.
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, fused=fused)
+    if name == "adamw":
+        return torch.optim.AdamW(groups, lr=learning_rate, fused=fused)
+    raise UsageError(f"optimiser {name!r} should be sgd or adamw")
+
+
+def learning_rate_factor(name: str, epochs: int, warmup_epochs: float) -> Callable[[float], float]:
+    """The factor on the learning rate at a time in epochs (with fractions)."""
+    kind, _, argument = name.partition(":")
+    if kind == "cosine" and not argument:
+
+        def decay(time: float) -> float:
+            return 0.5 * (1 + math.cos(math.pi * (time - warmup_epochs) / (epochs - warmup_epochs)))
+    elif kind == "constant" and not argument:
+
+        def decay(time: float) -> float:
+            return 1.0
+    elif kind == "step":
+        try:
+            steps = [float(step) for step in argument.split(",")]
+        except ValueError:
+            raise UsageError(f"schedule {name!r} should be step:E1,E2,... in epochs") from None
+
+        def decay(time: float) -> float:
+            return float(0.1 ** sum(time >= step for step in steps))
+    else:
+        raise UsageError(f"schedule {name!r} should be cosine, constant or step:E1,E2,...")
+    return lambda time: time / warmup_epochs if time < warmup_epochs else decay(time)
+
+
+def limited_weights(network: nn.Module) -> list[Tensor]:
+    """The trained weights that a limit on norms applies to: all linear and convolutional ones but the last."""
+    weights = [
+        module.weight
+        for module in network.modules()
+        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) and module.weight.requires_grad
+    ]
+    return weights[:-1]
+
+
+def limit_norms_(weights: list[Tensor], max_norm: float) -> None:
+    """Scale down, in place, the incoming weights of each unit whose norm is above `max_norm`."""
+    with torch.no_grad():
+        for weight in weights:
+            norms = torch.linalg.vector_norm(weight.flatten(1), dim=1)
+            if bool((norms > max_norm).any()):
+                shape = (-1,) + (1,) * (weight.ndim - 1)
+                weight.mul_((max_norm / norms.clamp(min=max_norm)).view(shape))

@@ -1,0 +1,1 @@
+"""Recipes: one file is one experiment that a user can run."""

@@ -1,0 +1,142 @@
+"""What a recipe's configuration is made of, and how it is read: here configuration stops."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from instar.data import parse_views
+from instar.errors import UsageError
+from instar.networks import find_initialiser
+from instar.optimisation import learning_rate_factor
+from instar.runs import read_toml
+
+_PositiveInt = Annotated[int, Field(ge=1)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+Candidates = Annotated[list[_Positive], BeforeValidator(_as_list), Field(min_length=1)]
+"""One value is used; of several, validation chooses."""
+
+CandidateWeights = Annotated[list[_NotNegative], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class Settings(BaseModel):
+    """A part of a configuration: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class FitSettings(Settings):
+    """How one network is made and fitted."""
+
+    network: str
+    """mlp:800x2, convnet:8, resnet:20, python:MODULE:FUNCTION, NAME@WEIGHTS; for a teacher also a run directory"""
+    epochs: _PositiveInt = 60
+    """passes over the training data"""
+    learning_rate: Candidates = [0.1]
+    """of several, validation chooses"""
+    batch_size: _PositiveInt = 128
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    momentum: _Share = 0.9
+    weight_decay: _NotNegative = 0.0
+    schedule: str = "cosine"
+    warmup_epochs: _NotNegative = 0.0
+    gradient_clip: _Positive | None = None
+    max_norm: _Positive | None = None
+    ema_decay: _Share | None = None
+    patience: _PositiveInt | None = None
+    dropout: _Share = 0.0
+    input_dropout: _Share = 0.0
+    initialiser: str = "he-normal"
+    views: str = "none"
+    """augmentation: none, jitter:2, crop:4+flip, affine:12,0.15,0.15,2"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    pretrained: bool = False
+    """use the weights as they come, train nothing (teachers that are a user's own module)"""
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        """What would fail in every job fails here, before anything is begun."""
+        parse_views(self.views)
+        learning_rate_factor(self.schedule, self.epochs, self.warmup_epochs)
+        find_initialiser(self.initialiser)
+        return self
+
+
+class DataSettings(Settings):
+    """Which data, and how it is split; shared by the teacher and all students."""
+
+    name: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10, cifar100, folder:PATH, python:MODULE:FUNCTION"""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    split_seed: int = 0
+    view_seed: int = 0
+    image_size: _PositiveInt | None = None
+
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
+
+
+def read_config_file(path: Path | None) -> dict[str, Any]:
+    """The settings in a TOML file; the `config.toml` of a run directory will do too.
+
+    Raises:
+        UsageError: it is not there or is not TOML.
+    """
+    if path is None:
+        return {}
+    content = read_toml(path)
+    return dict(content["config"]) if isinstance(content.get("config"), dict) else content
+
+
+def checked(kind: type[SettingsType], content: Mapping[str, Any]) -> SettingsType:
+    """Settings from nested values.
+
+    Raises:
+        UsageError: names the first key that is unknown or whose value is wrong.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(kind, problem["loc"])
+            raise UsageError(f"unknown setting {key!r}; known here: {known}") from None
+        if problem["type"] == "value_error":  # one of our own errors: it says all
+            raise UsageError(f"{key}: {problem['ctx']['error']}".removeprefix(": ")) from None
+        raise UsageError(f"{key} {problem['msg'].removeprefix('Input ')}, found {problem['input']!r}") from None
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings over others; None leaves what was there.
+
+    Example:
+        >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3, "b": None}})
+        {'a': {'b': 1, 'c': 3}}
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        inner = merged.get(key)
+        if isinstance(value, Mapping):
+            merged[key] = merge(inner if isinstance(inner, Mapping) else {}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
+def _known_keys(kind: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    for part in location[:-1]:
+        field = kind.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type):
+            break
+        kind = field.annotation
+    return ", ".join(kind.model_fields)

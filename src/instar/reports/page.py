@@ -1,0 +1,108 @@
+"""One self-contained HTML page: no network, no script, light and dark, phone and paper."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from instar.errors import UsageError
+from instar.reports.looks import looks_of
+from instar.reports.markup import escaped, section_html, sections_html
+from instar.reports.sections import Section, series_names
+
+MOST_BYTES = 1_500_000  # a page that one sends by mail
+
+# The policy makes "self-contained" a fact: a browser that obeys it loads nothing and runs nothing.
+_PAGE = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<link rel="icon" href="data:,">
+<title>$title</title>
+<style>
+$style</style>
+</head>
+<body>
+<header><h1>$title</h1>$subtitle</header>
+<main>
+$body
+</main>
+$footer
+</body>
+</html>
+""")
+
+
+def render_page(
+    title: str,
+    sections: Sequence[Section],
+    *,
+    subtitle: str = "",
+    footer: str = "",
+    series: Sequence[str] = (),
+) -> str:
+    """The sections as one HTML document.
+
+    Args:
+        title: name of the page.
+        sections: what it shows, from top to bottom.
+        subtitle: a line under the title: what, on which data, when.
+        footer: the last line: version, commit, machine.
+        series: names of series in the order in which they take their colours; the others follow as they come.
+
+    Raises:
+        UsageError: no sections, or a page of more than 1.5 MB.
+
+    Example:
+        >>> from instar.reports import Headline, Text
+        >>> page = render_page("Digits", [Headline("31 fewer errors."), Text("Five seeds.")])
+        >>> page.startswith("<!doctype html>"), "31 fewer errors." in page
+        (True, True)
+    """
+    if not sections:
+        raise UsageError(f"page {title!r} has no sections")
+    looks = looks_of([*series, *series_names(sections)])
+    page = _PAGE.substitute(
+        title=escaped(title),
+        subtitle=f'<p class="subtitle">{escaped(subtitle)}</p>' if subtitle else "",
+        style=files("instar.reports").joinpath("page.css").read_text(encoding="utf-8"),
+        body=sections_html(sections, looks),
+        footer=f"<footer>{escaped(footer)}</footer>" if footer else "",
+    )
+    num_bytes = len(page.encode())
+    if num_bytes > MOST_BYTES:
+        sizes = [len(section_html(section, looks).encode()) for section in sections]
+        largest = sizes.index(max(sizes))
+        raise UsageError(
+            f"page {title!r} has {num_bytes:,} bytes, at most {MOST_BYTES:,}: section {largest}, "
+            f"{type(sections[largest]).__name__}, has {max(sizes):,}; give it fewer rows or pictures"
+        )
+    return page
+
+
+def write_page(
+    path: str | Path,
+    title: str,
+    sections: Sequence[Section],
+    *,
+    subtitle: str = "",
+    footer: str = "",
+    series: Sequence[str] = (),
+) -> Path:
+    """Write `render_page` to a file, whole or not at all.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UsageError: as `render_page`.
+        RunError: the file cannot be written; what was there before is still there.
+    """
+    from instar.runs import write_bytes  # it imports torch, which the page itself does not need
+
+    page = render_page(title, sections, subtitle=subtitle, footer=footer, series=series)
+    write_bytes(Path(path), page.encode())
+    return Path(path)

@@ -1,0 +1,78 @@
+"""The page's tables in a terminal."""
+
+from typing import Literal
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table as RichTable
+from rich.text import Text as RichText
+
+from instar.reports.formats import MINUS, MISSING, heading_of, is_numeric, table_cells
+from instar.reports.records import printable
+from instar.reports.sections import Table
+
+MOST_COLUMNS = 100  # characters; in a wider terminal the eye would lose the row
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print a table; with rows and columns changed over where it would be wider than the terminal.
+
+    Example:
+        >>> table = Table("Errors", [{"network": "teacher", "errors": 67}])
+        >>> print_table(table, Console(width=40))  # doctest: +NORMALIZE_WHITESPACE
+        <BLANKLINE>
+        Errors
+        <BLANKLINE>
+         network   errors
+        ──────────────────
+         teacher       67
+        <BLANKLINE>
+    """
+    width = min(console.width, MOST_COLUMNS)
+    upright, changed_over = _upright(table, console), _changed_over(table, console)
+    drawn = changed_over if _width(changed_over, console) <= width < _width(upright, console) else upright
+    console.print()
+    console.print(_words(table.title, console), style="bold")
+    console.print(drawn, width=width)
+    if table.caption:
+        console.print(_words(table.caption, console), style="dim")
+
+
+def _upright(table: Table, console: Console) -> RichTable:
+    drawn = RichTable(box=box.SIMPLE_HEAD)
+    for column in table.columns:
+        justify: Literal["left", "right"] = "right" if is_numeric(table, column) else "left"
+        drawn.add_column(_words(heading_of(column), console), justify=justify, overflow="fold")
+    for place, cells in enumerate(table_cells(table)):
+        drawn.add_row(*(_words(cell, console) for cell in cells), style="bold" if place == table.highlight else "")
+    return drawn
+
+
+def _changed_over(table: Table, console: Console) -> RichTable:
+    """A column for each row: three networks with many numbers fit like this."""
+    drawn = RichTable(box=box.SIMPLE_HEAD)
+    first, *others = zip(table.columns, *table_cells(table), strict=True)
+    drawn.add_column(_words(heading_of(first[0]), console), overflow="fold")
+    for place, cell in enumerate(first[1:]):
+        style = "bold" if place == table.highlight else ""
+        drawn.add_column(_words(cell, console), justify="right", overflow="fold", style=style)
+    for column, *cells in others:
+        drawn.add_row(_words(heading_of(column), console), *(_words(cell, console) for cell in cells))
+    return drawn
+
+
+def _width(drawn: RichTable, console: Console) -> int:
+    """Characters that it needs to stand without a break."""
+    return Measurement.get(console, console.options.update(max_width=10_000), drawn).maximum
+
+
+def _words(words: str, console: Console) -> RichText:
+    """As it stands, never as rich's markup; in a terminal that cannot write a dash or a minus, with plain ones."""
+    words = printable(words)
+    try:
+        words.encode(console.encoding)
+    except UnicodeEncodeError:
+        plain = words.translate({ord(MINUS): "-", ord(MISSING): "-"})
+        words = plain.encode(console.encoding, errors="replace").decode(console.encoding)
+    return RichText(words)

@@ -1,0 +1,384 @@
+"""Run directory: everything that one piece of work leaves, written so that it can be cut off at any moment.
+
+A file appears whole or not at all (written beside, flushed, renamed). `metrics.jsonl` alone grows in place; a
+checkpoint remembers how long it was, and a resumed run cuts off what came after. `DONE` is written last.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import tomli_w
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+
+from instar.errors import RunError, UsageError
+
+FORMAT_VERSION = 1
+CONFIG, ENVIRONMENT, METRICS, RESULT, REPORT, LOG, DONE, PROGRESS = (
+    "config.toml",
+    "environment.json",
+    "metrics.jsonl",
+    "result.json",
+    "report.html",
+    "log.txt",
+    "DONE",
+    "progress.json",
+)
+LAST, FINAL = "checkpoints/last.safetensors", "checkpoints/final.safetensors"
+
+
+class Run:
+    """One run directory, held by one process at a time.
+
+    Example:
+        >>> import tempfile
+        >>> with Run(Path(tempfile.mkdtemp()) / "first", recipe="fit", config={"epochs": 3}) as run:
+        ...     run.log_metrics({"epoch": 1, "loss": 0.5})
+        ...     run.finish({"metrics": {"loss": 0.5}})
+        >>> run.is_done, run.metrics()
+        (True, [{'epoch': 1, 'loss': 0.5}])
+    """
+
+    def __init__(
+        self, path: str | Path, *, recipe: str, config: Mapping[str, Any], wait_seconds: float = 0.0
+    ) -> None:
+        self.path = Path(path)
+        self.recipe = recipe
+        self.config = dict(config)
+        self._wait_seconds = wait_seconds
+        self._lock: int | None = None
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """A run directory that is there, to be read: no lock, nothing written.
+
+        Raises:
+            UsageError: there is no run directory at `path`.
+            RunError: its configuration cannot be read.
+        """
+        path = Path(path)
+        config_path = path / CONFIG
+        if not config_path.is_file():
+            raise UsageError(f"{path} is no run directory: it has no {CONFIG}")
+        content = read_toml(config_path)
+        if content.get("format_version", 0) > FORMAT_VERSION:
+            raise RunError(
+                f"{config_path} has format version {content['format_version']}, this instar reads up to "
+                f"{FORMAT_VERSION}: update instar"
+            )
+        return cls(path, recipe=str(content.get("recipe", "?")), config=content.get("config", {}))
+
+    def __enter__(self) -> Self:
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.path / LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        deadline = time.monotonic() + self._wait_seconds
+        while not _try_lock(lock):
+            if time.monotonic() >= deadline:
+                os.close(lock)
+                raise RunError(f"{self.path} is in use by another process: wait for it or stop it")
+            time.sleep(0.05)
+        self._lock = lock
+        try:
+            self._claim()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _claim(self) -> None:
+        """Write the configuration, or check that the one that is here is the same."""
+        content = {
+            "recipe": self.recipe,
+            "format_version": FORMAT_VERSION,
+            "config": without_none(self.config),
+        }
+        if (self.path / CONFIG).exists():
+            there = read_toml(self.path / CONFIG)
+            key = first_difference(there, content)
+            if key:
+                raise RunError(
+                    f"{self.path} belongs to another configuration: {key}; choose another --run-dir or remove it"
+                )
+        else:
+            self.write_text(CONFIG, tomli_w.dumps(content))
+        if not (self.path / ENVIRONMENT).exists():
+            self.write_json(ENVIRONMENT, environment())
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the work was finished."""
+        return (self.path / DONE).exists()
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file whole or not at all."""
+        write_bytes(self.path / name, text.encode())
+
+    def write_json(self, name: str, content: object) -> None:
+        """Write JSON whole or not at all."""
+        self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file of the run; None when it is not there."""
+        try:
+            return json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError) as error:
+            raise RunError(f"{self.path / name} cannot be read: {error}; remove it and run again") from error
+
+    def log(self, message: str) -> None:
+        """Append a line to `log.txt`."""
+        self._append(LOG, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+
+    def log_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Append a line to `metrics.jsonl`."""
+        self._append(METRICS, json.dumps(dict(metrics)) + "\n")
+
+    def _append(self, name: str, line: str) -> None:
+        with writing(self.path / name), open(self.path / name, "a") as stream:
+            stream.write(line)
+
+    def report_progress(self, fraction: float, latest: Mapping[str, Any]) -> None:
+        """Say how far the work is, for whoever shows it; the file goes when the work is done."""
+        path = self.path / f".{PROGRESS}.tmp"
+        with writing(path):
+            path.write_text(json.dumps({"fraction": fraction, "time": time.time(), **latest}))
+            path.replace(self.path / PROGRESS)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`; a last line that was cut off is left out."""
+        try:
+            lines = (self.path / METRICS).read_text().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def save_checkpoint(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Replace the checkpoint by this one; the length of `metrics.jsonl` goes with it."""
+        path = self.path / METRICS
+        metrics_bytes = path.stat().st_size if path.exists() else 0
+        self._save(LAST, tensors, {**state, "metrics_bytes": metrics_bytes})
+
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The checkpoint to go on from, or None; metrics logged after it are cut off."""
+        path = self.path / LAST
+        loaded = load_tensors(path) if path.exists() else None
+        length = loaded[1]["metrics_bytes"] if loaded else 0
+        if (self.path / METRICS).exists():
+            with writing(self.path / METRICS):
+                os.truncate(self.path / METRICS, length)
+        return loaded
+
+    def save_weights(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        """Write the weights that the work ends with."""
+        self._save(FINAL, tensors, about)
+
+    def load_weights(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The weights that the work ended with and what is written about them.
+
+        Raises:
+            RunError: the work is not finished, or the file is damaged.
+        """
+        if not (self.path / FINAL).exists():
+            raise RunError(f"{self.path} has no {FINAL}: its fit has not ended; run the same command again")
+        return load_tensors(self.path / FINAL)
+
+    def _save(self, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        content = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        write_bytes(self.path / name, safetensors_bytes(content, metadata={"state": json.dumps(dict(state))}))
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json`, then `DONE`; the checkpoint to go on from is no longer needed."""
+        content = {"recipe": self.recipe, "config": self.config, "metrics": {}, "rows": [], **result}
+        content["environment"] = self.read_json(ENVIRONMENT)
+        self.write_json(RESULT, content)
+        self.write_text(DONE, time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime()))
+        for name in (LAST, PROGRESS):
+            (self.path / name).unlink(missing_ok=True)
+
+    def result(self) -> dict[str, Any]:
+        """The content of `result.json`.
+
+        Raises:
+            RunError: the work is not finished.
+        """
+        content = self.read_json(RESULT)
+        if not self.is_done or content is None:
+            raise RunError(f"{self.path} is not finished: run the same command again to go on")
+        return dict(content)
+
+    def job(self, name: str) -> Path:
+        """The run directory of one of this run's fits: what `RUN:name` means."""
+        return self.path / "jobs" / name
+
+
+def run_hash(recipe: str, config: Mapping[str, Any], *, data_fingerprint: str = "") -> str:
+    """Eight hexadecimal digits that change with anything that changes the numbers.
+
+    Example:
+        >>> run_hash("fit", {"epochs": 3}) == run_hash("fit", {"epochs": 3})
+        True
+    """
+    content = json.dumps(
+        [FORMAT_VERSION, recipe, without_none(config), data_fingerprint], sort_keys=True, default=str
+    )
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def find_run(spec: str | Path) -> Path:
+    """The run directory that `RUN` or `RUN:job` names; not checked for being there.
+
+    Example:
+        >>> str(find_run("runs/distill/digits-1234:student-alone/seed-3"))
+        'runs/distill/digits-1234/jobs/student-alone/seed-3'
+    """
+    run, separator, job = str(spec).partition(":")
+    return Path(run) / "jobs" / job if separator else Path(run)
+
+
+def list_runs(root: str | Path = "runs") -> list[Path]:
+    """The run directories of commands below `root`, oldest first."""
+    paths = [config.parent for config in Path(root).glob(f"*/*/{CONFIG}")]
+    return sorted(paths, key=lambda path: (path / CONFIG).stat().st_mtime)
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the software that a number came from."""
+    from importlib.metadata import version
+
+    about: dict[str, Any] = {
+        "instar": version("instar"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+    if torch.cuda.is_available():
+        about["gpu"] = torch.cuda.get_device_name()
+    return about
+
+
+def _try_lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system says into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise RunError(
+                f"{path}: the disk is full ({error.strerror}); make room and run the same command again"
+            ) from error
+        raise RunError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: beside, flushed to the disk, renamed.
+
+    Raises:
+        RunError: the disk is full or not writable; what was there before is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and the state written with them from a safetensors file.
+
+    Raises:
+        RunError: the file is not there, truncated or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            state = json.loads((file.metadata() or {}).get("state", "{}"))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise RunError(f"{path} cannot be read as safetensors: {error}") from error
+    return tensors, state
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        UsageError: it is not there or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as TOML: {error}") from error
+
+
+def without_none(content: Any) -> Any:
+    """The same without keys whose value is None: TOML has no word for it."""
+    if isinstance(content, Mapping):
+        return {key: without_none(value) for key, value in content.items() if value is not None}
+    if isinstance(content, (list, tuple)):
+        return [without_none(value) for value in content]
+    return content
+
+
+def first_difference(there: Any, here: Any, key: str = "") -> str | None:
+    """Where two nested configurations first differ, in words; None when they are equal."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for name in [*here, *(name for name in there if name not in here)]:
+            inner = f"{key}.{name}" if key else str(name)
+            found = first_difference(there.get(name), here.get(name), inner)
+            if found:
+                return found
+        return None
+    return None if there == here else f"{key} is {there!r} there and {here!r} here"
+
+
+def remove_run(path: Path) -> None:
+    """Delete a run directory, and nothing that is not one."""
+    Run.read(path)
+    shutil.rmtree(path)

@@ -1,0 +1,191 @@
+"""The command line: help, exit statuses, one clear line for what goes wrong, and nothing half-written."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import Command
+
+
+def test_help_does_not_import_torch() -> None:
+    """Importing torch takes a second; `instar --help` must answer at once."""
+    code = (
+        "import sys\n"
+        "from instar.cli.app import main\n"
+        "sys.argv = ['instar', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_version(instar: Command) -> None:
+    assert instar("--version").stdout.startswith("instar 0.")
+
+
+WRONG_USE = {
+    "--data mnits": "did you mean mnist",
+    "--teacher mpl:12": "unknown network 'mpl:12'",
+    "--student convnet:8x": "convnet:DEPTH",
+    "--student convnet:3": "at least 4 layers",
+    "--student mlp:0x2": "mlp:UNITSxLAYERS",
+    "--student resnet:9": "6k + 2",
+    "--student python:nowhere:network": "cannot import module 'nowhere'",
+    "--student python:json:nothing": "has no function 'nothing'",
+    "--teacher mlp:8x1@nowhere.safetensors": "no weights file at nowhere.safetensors",
+    "--temperature 0": "temperature.0 should be greater than 0, found 0.0",
+    "--temperature -1": "temperature.0 should be greater than 0",
+    "--temperature inf": "finite",
+    "--temperature nan": "temperature.0",
+    "--temperature hot": "'hot' should be a number",
+    "--soft-weight -1": "soft_weight.0 should be greater than or equal to 0",
+    "--hard-weight -1": "hard_weight.0 should be greater than or equal to 0",
+    "--soft-weight 0 --hard-weight 0": "weight",
+    "--epochs 0": "student.epochs should be greater than or equal to 1",
+    "--epochs many": "--epochs",
+    "--teacher-epochs 0": "teacher.epochs",
+    "--seeds 0": "seeds should be",
+    "--learning-rate 0": "student.learning_rate.0",
+    "--views jtter:2": "did you mean jitter",
+    "--views jitter:x": "jitter:PIXELS",
+    "--precision float16": "student.precision",
+    "--device cuda:99": "device 'cuda:99' is not available",
+    "--engine slurm": "slurm",
+    "--config nowhere.toml": "nowhere.toml",
+    "--set student.dropuot=0.5": "unknown setting 'student.dropuot'",
+    "--set nonsense": "should be KEY=VALUE",
+    "--set student.schedule=linear": "cosine, constant or step",
+    "--set student.initialiser=ones": "unknown initialiser 'ones'",
+    "--set data.validation_fraction=2": "data.validation_fraction",
+    "--no-such-option": "No such option",
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG_USE)
+def test_wrong_use_is_one_line_and_leaves_nothing(instar: Command, arguments: str, tmp_path: Path) -> None:
+    done = instar("distill", *arguments.split(" "), "--run-dir", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert WRONG_USE[arguments] in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_type_in_the_config_names_the_key(instar: Command, tmp_path: Path) -> None:
+    for text, words in (
+        ("seeds = 'three'", "seeds should be a valid integer"),
+        ("[student]\nepochs = [1]", "student.epochs"),
+        ("student = 3", "student should be"),
+        ("colour = 'red'", "unknown setting 'colour'"),
+        ("seeds = = 3", "cannot be read as TOML"),
+    ):
+        (tmp_path / "config.toml").write_text(text)
+        done = instar("distill", "--config", tmp_path / "config.toml", "--run-dir", tmp_path / "run")
+        assert done.returncode == 2, done.stderr
+        assert words in done.stderr
+        assert not (tmp_path / "run").exists()
+
+
+def test_damaged_weights_and_those_of_another_architecture(
+    instar: Command, finished_run: Path, tmp_path: Path
+) -> None:
+    whole = (finished_run / "jobs/teacher/checkpoints/final.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "whole.safetensors").write_bytes(whole)
+    (tmp_path / "words.pth").write_text("these are no weights")
+    for teacher, words in (
+        ("mlp:64x1@cut.safetensors", "cut.safetensors cannot be read"),
+        ("mlp:64x2@whole.safetensors", "of another architecture than mlp:64x2"),
+        ("mlp:63x1@whole.safetensors", "expected (63, 64)"),
+        ("mlp:64x1@words.pth", "words.pth"),
+    ):
+        done = instar("distill", "--teacher", teacher, "--run-dir", tmp_path / "run", cwd=tmp_path)
+        assert done.returncode == 1, done.stderr
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "run").exists()
+
+
+def test_bad_folders_of_pictures(instar: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "one" / "cats").mkdir(parents=True)
+    for folder in ("empty", "one", "nowhere"):
+        done = instar("distill", "--data", f"folder:{folder}", "--run-dir", tmp_path / "run", cwd=tmp_path)
+        assert done.returncode in (1, 2)
+        assert folder in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_run_directory_that_cannot_be_written(instar: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = instar("distill", "--run-dir", tmp_path / "file" / "run")
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+
+
+def test_error_in_a_users_module_is_one_line_and_a_traceback_on_demand(instar: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def network():\n    raise RuntimeError('no network today')\n")
+    arguments = ("distill", "--student", "python:mine:network", "--run-dir", tmp_path / "run")
+    done = instar(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "no network today" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in instar("--debug", *arguments, cwd=tmp_path).stderr
+
+
+def test_runs_show_compare_report_and_remove(instar: Command, finished_run: Path, tmp_path: Path) -> None:
+    shown = instar("runs", "show", finished_run)
+    assert shown.returncode == 0, shown.stderr
+    assert "student-distilled" in shown.stdout
+    fit = instar("runs", "show", f"{finished_run}:teacher", "--json")
+    assert json.loads(fit.stdout)["rows"][-1]["epoch"] == 8
+    compared = instar("runs", "compare", finished_run, finished_run)
+    assert "the same" in compared.stdout
+    page = instar("report", finished_run, finished_run, "--out", tmp_path / "both.html")
+    assert page.returncode == 0, page.stderr
+    assert "2 runs" in (tmp_path / "both.html").read_text()
+    copied = instar("report", finished_run, "--out", tmp_path / "one.html")
+    assert copied.returncode == 0
+    assert (tmp_path / "one.html").read_bytes() == (finished_run / "report.html").read_bytes()
+    assert instar("runs", "show", tmp_path / "nowhere").returncode == 2
+    assert instar("runs", "remove", tmp_path, "--yes").returncode == 2
+    assert tmp_path.exists()
+
+
+def test_runs_list_and_remove(instar: Command, finished_run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "runs" / "distill" / "copy"
+    shutil.copytree(finished_run, copy)
+    listed = instar("runs", "list", cwd=tmp_path)
+    assert "runs/distill/copy" in listed.stdout
+    assert "done" in listed.stdout
+    removed = instar("runs", "remove", "runs/distill/copy", "--yes", cwd=tmp_path)
+    assert removed.returncode == 0
+    assert not copy.exists()
+    assert "No runs" in instar("runs", "list", cwd=tmp_path).stdout
+
+
+def test_data_lists_and_describes(instar: Command, tmp_path: Path) -> None:
+    listed = instar("data")
+    assert all(name in listed.stdout for name in ("digits", "mnist", "cifar100"))
+    shown = instar("data", "digits")
+    assert shown.returncode == 0, shown.stderr
+    assert "1x8x8" in shown.stdout
+
+
+def test_progress_is_plain_lines_in_a_log_and_silence_when_quiet(instar: Command, tmp_path: Path) -> None:
+    fast = ["--teacher", "mlp:8x1", "--student", "mlp:4x1", "--teacher-epochs", "1", "--epochs", "1"]
+    fast += ["--seeds", "1", "--temperature", "2", "--learning-rate", "0.1"]
+    told = instar("distill", *fast, "--run-dir", tmp_path / "told")
+    assert "teacher: done" in told.stderr
+    assert "\x1b" not in told.stderr
+    assert "student-distilled" in told.stdout
+    assert f"Page: {tmp_path / 'told' / 'report.html'}" in told.stdout
+    quiet = instar("distill", *fast, "--run-dir", tmp_path / "quiet", "--quiet")
+    assert quiet.returncode == 0
+    assert quiet.stderr == ""

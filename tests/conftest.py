@@ -1,0 +1,32 @@
+"""What several test folders share: the command line as a process, and one small finished run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import TINY, Command
+
+
+@pytest.fixture(scope="session")
+def instar() -> Command:
+    """Call the command line as a user does, in a process of its own."""
+
+    def call(
+        *arguments: str | Path, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "instar", *map(str, arguments)]
+        settings = {**os.environ, "COLUMNS": "100", **environment}
+        return subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, timeout=300)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def finished_run(instar: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a small distillation on the digits."""
+    folder = tmp_path_factory.mktemp("distill")
+    done = instar("distill", *TINY, "--run-dir", folder / "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"

@@ -1,0 +1,65 @@
+"""What the README says works when it is typed; what it quotes stands in results/."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from command_line import Command
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_first_code_block_is_the_two_commands() -> None:
+    first = re.search(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    assert first is not None
+    commands = [line.split("#")[0].strip() for line in first[1].splitlines()]
+    assert commands == ["make demo", "make test"]
+    assert README.index(first[0]) < 4000
+
+
+def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    examples = blocks("python")
+    assert examples
+    for example in examples:
+        exec(compile(example, "README.md", "exec"), {})
+
+
+def test_every_command_has_the_options_that_the_readme_gives_it(instar: Command) -> None:
+    lines = [line.split("  #")[0] for block in blocks("sh") for line in block.splitlines()]
+    commands = [shlex.split(line) for line in lines if line.startswith("instar ")]
+    assert commands
+    for command in commands:
+        words = [word for word in command[1:3] if re.fullmatch("[a-z]+", word)]
+        words = words if words[0] == "runs" else words[:1]
+        help_text = instar(*words, "--help", COLUMNS="200").stdout
+        for option in (word for word in command if word.startswith("--")):
+            assert option in help_text, f"{' '.join(command)}: {option}"
+
+
+def test_quoted_result_is_the_published_one() -> None:
+    result = json.loads((ROOT / "results" / "distill-mnist.json").read_text())
+    alone, distilled = result["rows"][1:]
+    for number in (
+        f"{alone['mean']:.1f} ± {alone['sd']:.1f}",
+        f"{distilled['mean']:.1f} ± {distilled['sd']:.1f}",
+        f"[{distilled['difference_low']:.1f}, {distilled['difference_high']:.1f}]",
+        f"n = {distilled['n']}",
+    ):
+        assert number.replace("-", "\u2212") in README or number in README, number
+
+
+def test_links_in_the_documentation_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", page.read_text()):
+            link = target[0] or target[1]
+            if not link.startswith("http"):
+                assert (page.parent / link).exists(), f"{page.name} -> {link}"

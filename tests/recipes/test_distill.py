@@ -1,0 +1,202 @@
+"""The main job, end to end on the digits."""
+
+import json
+import math
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+from command_line import TINY, Command
+import torch
+from scipy import stats
+
+from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.settings import DataSettings
+from instar.runs import Run
+from instar.evaluation import predict_logits
+
+
+@pytest.fixture(scope="module")
+def result(finished_run: Path) -> dict:
+    return Run.read(finished_run).result()
+
+
+def test_rows_say_what_each_network_does_and_costs(result: dict) -> None:
+    assert [row["name"] for row in result["rows"]] == ["teacher", "student-alone", "student-distilled"]
+    for row in result["rows"]:
+        assert (
+            row["parameters"]
+            == {"mlp:64x1": 64 * 64 + 64 + 64 * 10 + 10, "mlp:8x1": 8 * 64 + 8 + 80 + 10}[row["network"]]
+        )
+        assert row["bytes"] == 4 * row["parameters"]
+        assert row["latency_ms"] > 0
+        assert row["test_errors"] == row["mean"]
+        assert row["test_accuracy"] == pytest.approx(1 - row["mean"] / result["num_test"])
+        assert row["test_nll"] > 0
+        assert 0 <= row["test_calibration_error"] <= 1
+    assert [row["n"] for row in result["rows"]] == [1, 3, 3]
+
+
+def test_test_errors_are_those_of_the_saved_weights(finished_run: Path, result: dict) -> None:
+    test = load_splits(DataSettings()).test
+    labels = test.labels(test.ids)
+    for row in result["rows"][1:]:
+        jobs = [finished_run / "jobs" / row["name"] / f"seed-{seed}" for seed in range(3)]
+        errors = [int((predict_logits(load_run_network(job), test).argmax(-1) != labels).sum()) for job in jobs]
+        assert row["mean"] == pytest.approx(mean(errors))
+        assert row["sd"] == pytest.approx(stdev(errors))
+
+
+def test_difference_is_paired_by_seed(finished_run: Path, result: dict) -> None:
+    test = load_splits(DataSettings()).test
+    labels = test.labels(test.ids)
+
+    def errors(kind: str, seed: int) -> int:
+        network = load_run_network(finished_run / "jobs" / kind / f"seed-{seed}")
+        return int((predict_logits(network, test).argmax(-1) != labels).sum())
+
+    differences = [errors("student-distilled", seed) - errors("student-alone", seed) for seed in range(3)]
+    row = result["rows"][2]
+    half = stats.t.ppf(0.975, 2) * stdev(differences) / math.sqrt(3)
+    assert row["difference"] == pytest.approx(mean(differences))
+    assert row["difference_low"] == pytest.approx(mean(differences) - half)
+    assert row["difference_high"] == pytest.approx(mean(differences) + half)
+    assert row["difference_low_examples"] <= row["difference"] <= row["difference_high_examples"]
+
+
+def test_validation_chooses_with_seeds_that_are_not_reported(finished_run: Path, result: dict) -> None:
+    for kind, num_candidates in (("student-alone", 2), ("student-distilled", 4)):
+        tried = [row for row in result["tuning"] if row["name"] == kind]
+        assert len(tried) == num_candidates
+        best = min(tried, key=lambda row: row["validation_errors"])
+        chosen = next(row for row in result["rows"] if row["name"] == kind)
+        same = [row for row in tried if row["learning_rate"] == chosen["learning_rate"]]
+        same = [row for row in same if row.get("temperature") == chosen.get("temperature")]
+        assert same[0]["validation_errors"] == best["validation_errors"]
+    seeds = {path.parent.name for path in (finished_run / "jobs" / "tuning").rglob("DONE")}
+    assert seeds == {"seed-10000"}
+    assert result["seeds"] == [0, 1, 2]
+
+
+def test_no_fit_reads_test(finished_run: Path) -> None:
+    for path in (finished_run / "jobs").rglob("result.json"):
+        assert "test_" not in path.read_text()
+
+
+def test_student_alone_and_distilled_start_alike(finished_run: Path) -> None:
+    alone, distilled = (
+        Run.read(finished_run / "jobs" / kind / "seed-1") for kind in ("student-alone", "student-distilled")
+    )
+    differing = {key for key in distilled.config if distilled.config[key] != alone.config.get(key)}
+    assert differing <= {"soft", "learning_rate"}
+
+
+def test_run_leaves_these_files_and_no_others(finished_run: Path) -> None:
+    files = {str(path.relative_to(finished_run)) for path in finished_run.rglob("*") if path.is_file()}
+    own = {"config.toml", "environment.json", "result.json", "report.html", "log.txt", "DONE"}
+    fit = {
+        "config.toml",
+        "environment.json",
+        "result.json",
+        "metrics.jsonl",
+        "log.txt",
+        "DONE",
+        "checkpoints/final.safetensors",
+    }
+    assert {name for name in files if not name.startswith("jobs/")} == own
+    assert {name.removeprefix("jobs/teacher/") for name in files if name.startswith("jobs/teacher/")} == fit
+
+
+def test_page_stands_alone(finished_run: Path) -> None:
+    page = (finished_run / "report.html").read_text()
+    assert len(page.encode()) < 1_500_000
+    assert 'src="http' not in page
+    assert "<script" not in page
+    for words in ("Dark knowledge", "Calibration", "Errors by class", "Get it again", "95 % interval"):
+        assert words in page
+
+
+def test_same_command_again_reads_what_is_there(instar: Command, finished_run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*") if path.is_file()}
+    again = instar("distill", *TINY, "--run-dir", finished_run, "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout) == json.loads((finished_run / "result.json").read_text())
+    assert before == {path: path.stat().st_mtime_ns for path in finished_run.rglob("*") if path.is_file()}
+
+
+def test_other_settings_in_the_same_directory_are_refused(instar: Command, finished_run: Path) -> None:
+    other = instar("distill", *TINY, "--run-dir", finished_run, "--seeds", "4")
+    assert other.returncode == 1
+    assert "seeds is 3 there and 4 here" in other.stderr
+
+
+def test_a_runs_teacher_teaches_another_student(instar: Command, finished_run: Path, tmp_path: Path) -> None:
+    """From a run directory, and from its weights as a file; the same soft targets give the same student."""
+    weights = finished_run / "jobs" / "teacher" / "checkpoints" / "final.safetensors"
+    common = [
+        "--student",
+        "mlp:8x1",
+        "--epochs",
+        "2",
+        "--seeds",
+        "1",
+        "--temperature",
+        "4",
+        "--learning-rate",
+        "0.1",
+    ]
+    results = []
+    for number, teacher in enumerate((f"{finished_run}:teacher", f"mlp:64x1@{weights}")):
+        done = instar("distill", "--teacher", teacher, *common, "--run-dir", tmp_path / str(number), "--json")
+        assert done.returncode == 0, done.stderr
+        results.append(json.loads(done.stdout)["rows"])
+    old = Run.read(finished_run).result()["rows"][0]
+    assert results[0][0]["test_errors"] == results[1][0]["test_errors"] == old["test_errors"]
+    assert results[0][2]["test_nll"] == results[1][2]["test_nll"]
+
+
+def test_a_teacher_of_another_split_is_refused(instar: Command, finished_run: Path, tmp_path: Path) -> None:
+    done = instar(
+        "distill", "--teacher", f"{finished_run}:teacher", "--split-seed", "7", "--run-dir", tmp_path / "run"
+    )
+    assert done.returncode == 2
+    assert "another split of digits" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_users_own_modules_and_data(instar: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "def data():\n"
+        "    generator = torch.Generator().manual_seed(0)\n"
+        "    inputs = torch.randn(300, 5, generator=generator)\n"
+        "    return (inputs[:200], (inputs[:200, 0] > 0).long()), (inputs[200:], (inputs[200:, 0] > 0).long())\n"
+        "def network(input_shape, num_classes):\n"
+        "    first, last = torch.nn.Linear(input_shape[0], 6), torch.nn.Linear(6, num_classes)\n"
+        "    return torch.nn.Sequential(first, torch.nn.ReLU(), last)\n"
+    )
+    mine = ["--data", "python:mine:data", "--teacher", "python:mine:network", "--student", "python:mine:network"]
+    small = [
+        "--epochs",
+        "2",
+        "--teacher-epochs",
+        "3",
+        "--seeds",
+        "1",
+        "--temperature",
+        "2",
+        "--learning-rate",
+        "0.1",
+    ]
+    done = instar("distill", *mine, *small, "--run-dir", tmp_path / "run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert rows[0]["parameters"] == 5 * 6 + 6 + 6 * 2 + 2
+    assert rows[0]["test_accuracy"] > 0.7
+
+
+def test_students_with_views_ask_a_live_teacher(instar: Command, tmp_path: Path) -> None:
+    done = instar("distill", *TINY, "--views", "jitter:1", "--seeds", "1", "--run-dir", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "run" / "jobs" / "teacher-logits").exists()
+    assert torch.isfinite(torch.tensor(json.loads(done.stdout)["rows"][2]["test_nll"]))

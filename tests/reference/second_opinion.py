@@ -1,0 +1,151 @@
+"""The equations once more, slowly: float64, plain Python loops over nested lists, nothing of the library."""
+
+import math
+from collections.abc import Sequence
+
+Row = Sequence[float]
+Rows = Sequence[Row]
+
+
+def softmax(logits: Row, temperature: float = 1.0) -> list[float]:
+    """q_i = exp(z_i / T) / sum_j exp(z_j / T)"""
+    highest = max(logits)
+    powers = [math.exp((z - highest) / temperature) for z in logits]
+    return [power / math.fsum(powers) for power in powers]
+
+
+def log_softmax(logits: Row, temperature: float = 1.0) -> list[float]:
+    highest = max(logits)
+    rest = math.log(math.fsum(math.exp((z - highest) / temperature) for z in logits))
+    return [(z - highest) / temperature - rest for z in logits]
+
+
+def arithmetic_mean(members: Rows) -> list[float]:
+    return [math.fsum(member[i] for member in members) / len(members) for i in range(len(members[0]))]
+
+
+def geometric_mean(members: Rows) -> list[float]:
+    roots = [math.prod(member[i] for member in members) ** (1 / len(members)) for i in range(len(members[0]))]
+    return [root / math.fsum(roots) for root in roots]
+
+
+def soft_term(logits: Rows, probs: Rows, temperature: float, where: Sequence[bool]) -> float:
+    """T^2 times the mean over examples of -sum_i p_i log q_i"""
+    losses = []
+    for row, p, counts in zip(logits, probs, where, strict=True):
+        if counts:
+            log_q = log_softmax(row, temperature)
+            losses.append(-math.fsum(p[i] * log_q[i] for i in range(len(row))))
+    return temperature**2 * math.fsum(losses) / len(losses) if losses else 0.0
+
+
+def hard_term(logits: Rows, labels: Sequence[int], where: Sequence[bool]) -> float:
+    """The mean over examples with a label of -log q_label"""
+    losses = []
+    for row, label, counts in zip(logits, labels, where, strict=True):
+        if counts and label != -1:
+            losses.append(-log_softmax(row)[label])
+    return math.fsum(losses) / len(losses) if losses else 0.0
+
+
+def soft_gradient(logits: Rows, probs: Rows, temperature: float, where: Sequence[bool]) -> list[list[float]]:
+    """dC/dz_i = 1/T (q_i - p_i) for each example's cross-entropy, times T^2, over the number of examples"""
+    gradient = []
+    for row, p, counts in zip(logits, probs, where, strict=True):
+        q = softmax(row, temperature)
+        gradient.append([temperature * (q[i] - p[i]) / sum(where) if counts else 0.0 for i in range(len(row))])
+    return gradient
+
+
+def hard_gradient(logits: Rows, labels: Sequence[int], where: Sequence[bool]) -> list[list[float]]:
+    """dC/dz_i = q_i - [i is the label], over the number of examples with a label"""
+    num_labelled = sum(counts and label != -1 for label, counts in zip(labels, where, strict=True))
+    gradient = []
+    for row, label, counts in zip(logits, labels, where, strict=True):
+        q = softmax(row)
+        if counts and label != -1:
+            gradient.append([(q[i] - (i == label)) / num_labelled for i in range(len(row))])
+        else:
+            gradient.append([0.0] * len(row))
+    return gradient
+
+
+def logit_matching(student: Rows, teacher: Rows) -> float:
+    """1/(2N) sum_i (z_i - v_i)^2 of zero-mean logits, the mean over examples"""
+    total = 0.0
+    for z, v in zip(student, teacher, strict=True):
+        mean_z, mean_v = math.fsum(z) / len(z), math.fsum(v) / len(v)
+        total += math.fsum(((z[i] - mean_z) - (v[i] - mean_v)) ** 2 for i in range(len(z))) / (2 * len(z))
+    return total / len(student)
+
+
+def argmax(logits: Row) -> int:
+    """The first of the highest."""
+    return list(logits).index(max(logits))
+
+
+def labelled(logits: Rows, labels: Sequence[int]) -> list[tuple[Row, int]]:
+    return [(row, label) for row, label in zip(logits, labels, strict=True) if label != -1]
+
+
+def num_errors(logits: Rows, labels: Sequence[int]) -> int:
+    return sum(argmax(row) != label for row, label in labelled(logits, labels))
+
+
+def top_k_accuracy(logits: Rows, labels: Sequence[int], k: int) -> float:
+    pairs = labelled(logits, labels)
+    num_right = 0
+    for row, label in pairs:
+        best_first = sorted(range(len(row)), key=lambda i: (-row[i], i))
+        num_right += label in best_first[:k]
+    return num_right / len(pairs)
+
+
+def calibration_error(logits: Rows, labels: Sequence[int], num_bins: int, bins: str) -> float:
+    """sum_b n_b/n |accuracy_b - confidence_b|"""
+    examples = []
+    for row, label in labelled(logits, labels):
+        examples.append((max(softmax(row)), float(argmax(row) == label)))
+    binned: list[list[tuple[float, float]]] = [[] for _ in range(num_bins)]
+    if bins == "equal-width":
+        for confidence, correct in examples:
+            for b in range(num_bins):
+                above = b == 0 or confidence > b / num_bins
+                if above and (b == num_bins - 1 or confidence <= (b + 1) / num_bins):
+                    binned[b].append((confidence, correct))
+    else:
+        for rank, (confidence, _) in enumerate(sorted(examples)):
+            tied = [correct for other, correct in examples if other == confidence]
+            binned[rank * num_bins // len(examples)].append((confidence, sum(tied) / len(tied)))
+    error = 0.0
+    for members in binned:
+        if members:
+            mean_confidence = math.fsum(confidence for confidence, _ in members) / len(members)
+            mean_accuracy = math.fsum(correct for _, correct in members) / len(members)
+            error += len(members) / len(examples) * abs(mean_accuracy - mean_confidence)
+    return error
+
+
+def kl_divergence(p: Row, q: Row) -> float:
+    """sum_i p_i log(p_i / q_i)"""
+    return math.fsum(p[i] * math.log(p[i] / q[i]) for i in range(len(p)) if p[i] > 0)
+
+
+def confusion(logits: Rows, labels: Sequence[int], num_classes: int) -> list[list[int]]:
+    cells = [[0] * num_classes for _ in range(num_classes)]
+    for row, label in labelled(logits, labels):
+        cells[label][argmax(row)] += 1
+    return cells
+
+
+def bootstrap_distribution(differences: Sequence[int]) -> dict[int, float]:
+    """The exact distribution of the sum of n draws with replacement: one draw added after another."""
+    n = len(differences)
+    sums = {0: 1.0}
+    for _ in range(n):
+        after: dict[int, float] = {}
+        for total, probability in sums.items():
+            for difference in differences:
+                after[total + difference] = after.get(total + difference, 0.0) + probability / n
+        sums = after
+    return sums

@@ -1,0 +1,96 @@
+"""Splits and the order of examples: pure functions of seeds and ids."""
+
+import pytest
+import torch
+
+from instar.data import id_batches, shuffled, stratified_split
+from instar.errors import DataError, UsageError
+
+IDS = torch.randint(-(2**62), 2**62, (500,), generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(500) % 7
+
+
+def test_a_split_parts_every_class_by_the_fraction() -> None:
+    rest, chosen = stratified_split(IDS, LABELS, fraction=0.1, split_seed=0)
+    assert set(rest.tolist()) | set(chosen.tolist()) == set(IDS.tolist())
+    assert len(rest) + len(chosen) == 500
+    label_of = dict(zip(IDS.tolist(), LABELS.tolist(), strict=True))
+    counts = torch.bincount(torch.tensor([label_of[i] for i in chosen.tolist()]))
+    assert counts.tolist() == [round(0.1 * n) for n in torch.bincount(LABELS).tolist()]
+
+
+def test_a_split_does_not_depend_on_the_order_of_the_files() -> None:
+    order = torch.randperm(500, generator=torch.Generator().manual_seed(1))
+    _, chosen = stratified_split(IDS, LABELS, fraction=0.3, split_seed=5)
+    _, again = stratified_split(IDS[order], LABELS[order], fraction=0.3, split_seed=5)
+    assert set(again.tolist()) == set(chosen.tolist())
+
+
+def test_another_split_seed_is_another_split() -> None:
+    parts = [set(stratified_split(IDS, LABELS, fraction=0.5, split_seed=s)[1].tolist()) for s in range(4)]
+    for one in range(4):
+        for other in range(one):
+            # Half of a half is expected in common, 125 with sd 8: six sd.
+            assert 77 < len(parts[one] & parts[other]) < 173
+
+
+def test_most_examples_stay_chosen_when_some_files_are_added() -> None:
+    """A split of hashes, unlike one of a shuffle, hardly moves."""
+    before = set(stratified_split(IDS[:490], LABELS[:490], fraction=0.2, split_seed=0)[1].tolist())
+    after = set(stratified_split(IDS, LABELS, fraction=0.2, split_seed=0)[1].tolist())
+    assert len(before - after) <= 7
+
+
+def test_unlabelled_examples_stay() -> None:
+    labels = LABELS.clone()
+    labels[::2] = -1
+    rest, chosen = stratified_split(IDS, labels, fraction=0.5, split_seed=0)
+    assert set(IDS[::2].tolist()) <= set(rest.tolist())
+    assert len(chosen) > 100
+
+
+@pytest.mark.parametrize(("fraction", "expected"), [(0.01, 1), (0.99, 2)])
+def test_every_class_keeps_one_on_each_side(fraction: float, expected: int) -> None:
+    _, chosen = stratified_split(
+        torch.arange(6), torch.tensor([0, 0, 0, 1, 1, 1]), fraction=fraction, split_seed=0
+    )
+    assert len(chosen) == 2 * expected
+
+
+def test_a_class_of_one_example_is_named() -> None:
+    labels = torch.tensor([0, 0, 1])
+    with pytest.raises(DataError, match="class 1 has a single example"):
+        stratified_split(torch.arange(3), labels, fraction=0.5, split_seed=0)
+    with pytest.raises(DataError, match="class 'dog' has a single example"):
+        stratified_split(torch.arange(3), labels, fraction=0.5, split_seed=0, class_names=["cat", "dog"])
+    with pytest.raises(DataError, match="no example has a label"):
+        stratified_split(torch.arange(3), torch.full((3,), -1), fraction=0.5, split_seed=0)
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan")])
+def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
+    with pytest.raises(UsageError, match="above 0 and below 1"):
+        stratified_split(IDS, LABELS, fraction=fraction, split_seed=0)
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    order = shuffled(IDS, seed=3, epoch=2)
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    assert torch.equal(shuffled(IDS.flip(0), seed=3, epoch=2), order)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(order.sort().values, IDS.sort().values)
+    others = [shuffled(IDS, seed=seed, epoch=epoch) for seed, epoch in ((3, 3), (2, 3), (2, 2), (32, 0), (3, 20))]
+    for other in others:
+        # A shuffle of 500 leaves about one in place.
+        assert int((other == order).sum()) < 10
+
+
+def test_batches_cut_the_order_and_keep_the_rest() -> None:
+    order = shuffled(IDS, seed=0, epoch=0)
+    parts = id_batches(order, 64)
+    assert [len(part) for part in parts] == [64] * 7 + [52]
+    assert torch.equal(torch.cat(parts), order)
+    for size in (0, -1):
+        with pytest.raises(UsageError, match="at least 1"):
+            id_batches(order, size)
