@@ -1,4 +1,4 @@
-"""Run the benchmarks, each in a process of its own, and show what they wrote: `python -m benchmarks [NAME ...]`."""
+"""Run the benchmarks, each in a process of its own, and show what they wrote."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +17,7 @@ from benchmarks.timing import RESULTS
 
 MODULES = {"step": "step", "loop-limit": "loop_limit", "epoch": "epoch", "views": "views", "help": "cli_help"}
 BESIDE_PEER = {"epoch"}
+WIDTH = 110  # characters, where no terminal says another
 
 
 def main() -> int:
@@ -26,7 +28,10 @@ def main() -> int:
     if unknown := [name for name in names if name not in MODULES]:
         parser.error(f"no benchmark {unknown[0]!r}: {', '.join(MODULES)}")
     failed = [name for name in names if not _run(name)]
-    Console().print(_table(name for name in names if name not in failed))
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(_table(name for name in names if name not in failed))
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
@@ -46,24 +51,24 @@ def _run(name: str) -> bool:
 
 
 def _table(names: Iterable[str]) -> Table:
-    table = Table(title="Medians, quartiles and number of rounds; a ratio is of two things measured in turns")
-    for column in ("benchmark", "what"):
-        table.add_column(column)
-    for column in ("median", "quartiles", "n", "unit", "goal", "met"):
-        table.add_column(column, justify="right")
+    table = Table(title="Medians and quartiles of n rounds", box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for column in ("median", "quartiles", "n", "goal"):
+        table.add_column(column, justify="right", no_wrap=True)
     for name in names:
         result = json.loads((RESULTS / f"bench-{name}.json").read_text())
-        for number, (what, about) in enumerate({**result["ratios"], **result["figures"]}.items()):
-            table.add_row("" if number else name, what, *_cells(about))
+        table.add_row(f"[bold]{name}[/] (ratio: {result['config']['ratio']})")
+        for what, about in [*result["ratios"].items(), *result["figures"].items()]:
+            table.add_row(f"  {what}", *_cells(about))
         table.add_section()
     return table
 
 
 def _cells(about: dict[str, Any]) -> list[str]:
-    low, high = about["spread"]
-    met = {True: "yes", False: "[bold red]no[/]", None: ""}[about.get("met")]
-    spread = f"{_number(low)} - {_number(high)}"
-    return [_number(about["median"]), spread, str(about["n"]), about["unit"], about.get("goal", ""), met]
+    unit = {"ratio": "", "seconds": " s", "examples/s": " /s"}[about["unit"]]
+    low, high = map(_number, about["spread"])
+    met = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[about.get("met")]
+    return [_number(about["median"]) + unit, f"{low} to {high}", str(about["n"]), f"{about.get('goal', '')} {met}"]
 
 
 def _number(value: float) -> str:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from benchmarks.timing import figure, in_turns, ratio, write_result
@@ -20,7 +21,7 @@ def main() -> None:
     def call(name: str) -> None:
         subprocess.run(commands[name], check=True, capture_output=True)
 
-    seconds = in_turns({name: lambda name=name: call(name) for name in commands}, rounds=ROUNDS)
+    seconds = in_turns({name: partial(call, name) for name in commands}, rounds=ROUNDS)
     first, second = commands
     write_result(
         "help",

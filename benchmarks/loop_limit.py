@@ -1,11 +1,11 @@
 """Examples/s through the training loop over the limit that the matrix products alone would set."""
 
-from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 
 from benchmarks.step import BATCH_SIZE, LEARNING_RATE, STEPS
-from benchmarks.timing import figure, has_bfloat16, in_turns, ratio, write_result
+from benchmarks.timing import Seconds, Way, figure, has_bfloat16, in_turns, ratio, write_result
 from instar.data import as_dataset
 from instar.networks import build_network
 from instar.training import fit
@@ -16,7 +16,8 @@ WIDTHS = {"mlp:800x2": (784, 800, 800, 10), "mlp:1200x2": (784, 1200, 1200, 10)}
 
 def main() -> None:
     """Measure, and write `results/bench-loop-limit.json`."""
-    seconds, ratios, figures = {}, {}, {}
+    seconds: Seconds = {}
+    ratios, figures = {}, {}
     for name, widths in WIDTHS.items():
         for precision in ["float32", "bfloat16"] if has_bfloat16() else ["float32"]:
             case = f"{name}, {precision}"
@@ -26,7 +27,9 @@ def main() -> None:
             for way, values in measured.items():
                 seconds[f"{case}: {way}"] = values
                 rates = [STEPS[name] * BATCH_SIZE / value for value in values]
-                figures[f"{case}: {way}"] = figure(rates, unit="examples/s")
+                figures[f"{case}: {way} alone" if way == "products" else f"{case}: {way}"] = figure(
+                    rates, unit="examples/s"
+                )
     config = {
         "data": "random, 1x28x28 float32, 10 classes, in memory",
         "batch_size": BATCH_SIZE,
@@ -36,7 +39,7 @@ def main() -> None:
     write_result("loop-limit", config=config, seconds=seconds, ratios=ratios, figures=figures)
 
 
-def _fit(name: str, precision: str) -> Callable[[], object]:
+def _fit(name: str, precision: str) -> Way:
     num_examples = STEPS[name] * BATCH_SIZE
     inputs = torch.rand(num_examples, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     data = as_dataset((inputs, torch.arange(num_examples) % 10))
@@ -52,7 +55,7 @@ def _fit(name: str, precision: str) -> Callable[[], object]:
     )
 
 
-def _products(widths: tuple[int, ...], precision: str, steps: int) -> Callable[[], None]:
+def _products(widths: tuple[int, ...], precision: str, steps: int) -> Way:
     """Of each layer: outputs, gradient of the weights and, but for the first, gradient of the inputs."""
     kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
     layers = [
@@ -61,7 +64,7 @@ def _products(widths: tuple[int, ...], precision: str, steps: int) -> Callable[[
             torch.randn(width_out, width_in).to(kind),
             torch.randn(BATCH_SIZE, width_out).to(kind),
         )
-        for width_in, width_out in zip(widths, widths[1:], strict=False)
+        for width_in, width_out in pairwise(widths)
     ]
 
     def products() -> None:

@@ -27,7 +27,7 @@ def peer_python() -> Path:
     here = sysconfig.get_path("purelib")
     there = Path(sysconfig.get_path("purelib", vars={"base": str(FOLDER), "platbase": str(FOLDER)}))
     (there / "parent.pth").write_text(f"import site; site.addsitedir({here!r})\n")
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     # The constraint keeps torch at what is there: another one would not be what `fit` is measured with.
     subprocess.run([*install, "--constraint", constraints, "--requirement", requirements], check=True)
     stamp.touch()

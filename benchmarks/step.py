@@ -1,12 +1,10 @@
 """A training step of `fit` over the same step of a bare PyTorch loop."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.timing import has_bfloat16, in_turns, ratio, write_result
+from benchmarks.timing import Seconds, Way, has_bfloat16, in_turns, ratio, write_result
 from instar.data import as_dataset
 from instar.distillation import StoredLogits
 from instar.networks import build_network
@@ -25,7 +23,8 @@ def main() -> None:
     cases = [(name, "labels", "float32") for name in STEPS] + [("mlp:800x2", "soft targets", "float32")]
     if has_bfloat16():
         cases.append(("mlp:800x2", "labels", "bfloat16"))
-    seconds, ratios = {}, {}
+    seconds: Seconds = {}
+    ratios = {}
     for name, kind, precision in cases:
         case = f"{name}, {kind}, {precision}"
         ours, bare = _ways(name, kind, precision)
@@ -43,7 +42,7 @@ def main() -> None:
     write_result("step", config=config, seconds=seconds, ratios=ratios)
 
 
-def _ways(name: str, kind: str, precision: str) -> tuple[Callable[[], object], Callable[[], object]]:
+def _ways(name: str, kind: str, precision: str) -> tuple[Way, Way]:
     generator = torch.Generator().manual_seed(0)
     num_examples = STEPS[name] * BATCH_SIZE
     inputs = torch.rand(num_examples, 1, 28, 28, generator=generator)
@@ -78,7 +77,7 @@ def bare_epoch(
     """What somebody would write who wants this one training and nothing else."""
     optimiser = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=0.9, fused=True)
     network.train()
-    for rows in torch.randperm(len(inputs)).split(BATCH_SIZE):
+    for rows in torch.split(torch.randperm(len(inputs)), BATCH_SIZE):
         batch = inputs.index_select(0, rows)
         if bfloat16:
             with torch.autocast("cpu", torch.bfloat16):
@@ -91,7 +90,7 @@ def bare_epoch(
         else:
             log_probs = torch.log_softmax(logits / TEMPERATURE, 1)
             loss = -(TEMPERATURE**2) * (log_probs * probs[rows]).sum(1).mean()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 

@@ -11,15 +11,16 @@ from typing import Any
 
 import torch
 
+from instar.optimisation import decide_precision
 from instar.runs import environment, write_bytes
-from instar.training import decide_precision
 
 RESULTS = Path(__file__).parents[1] / "results"
 FEWEST_ROUNDS = 3
+Way = Callable[[], object]
 Seconds = dict[str, list[float]]
 
 
-def in_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int, at_most_seconds: float = 60.0) -> Seconds:
+def in_turns(ways: Mapping[str, Way], *, rounds: int, at_most_seconds: float = 60.0) -> Seconds:
     """Seconds of each way, once in each round, after one round that does not count.
 
     Each round begins with another way: what else the machine does then slows all of them alike. On a slow
@@ -112,6 +113,6 @@ def _commit() -> str | None:
     if head.returncode:
         return None
     changed = subprocess.run(
-        [*git, "status", "--porcelain", "--", "src", "benchmarks"], capture_output=True, text=True, check=False
+        [*git, "status", "--porcelain", "src", "benchmarks"], capture_output=True, text=True, check=False
     )
     return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

@@ -1,8 +1,8 @@
 """torchdistill's own distillation box, fed as its documentation says and as fast as its interface allows.
 
-As documented: a data set behind a DataLoader, which collates example by example, and a teacher that runs at each
-step (release 1.1.5 stores no teacher outputs; older ones could). As fast as possible: a sampler that asks for whole
-batches, and in the teacher's place a module that hands out stored logits.
+As documented: a data set behind a DataLoader, which collates example by example, and a teacher that runs at
+each step (release 1.1.5 stores no teacher outputs; older ones could). As fast as possible: a sampler that asks for
+whole batches, and in the teacher's place a module that hands out stored logits.
 """
 
 import logging
@@ -22,10 +22,10 @@ def _import_box() -> Callable[..., Any]:
     try:
         import torchvision  # noqa: F401
     except RuntimeError:
-        # A torchvision built for CUDA beside a torch built for the CPU lacks its operators; none is used here.
+        # A torchvision built for CUDA beside a torch built for the CPU lacks its operators. None is used here.
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")
+        library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _kept.append(library)  # an operator is there as long as its library is
@@ -39,7 +39,7 @@ get_distillation_box = _import_box()
 
 
 class Examples(torch.utils.data.Dataset[tuple[Any, ...]]):
-    """(input, label) in memory; with stored logits, (input, label, supplement) as torchdistill passes it on."""
+    """(input, label) in memory; with stored logits (input, label, supplement), which torchdistill passes on."""
 
     def __init__(self, inputs: Tensor, labels: Tensor, logits: Tensor | None = None) -> None:
         self._inputs, self._labels, self._logits = inputs, labels, logits
@@ -53,7 +53,7 @@ class Examples(torch.utils.data.Dataset[tuple[Any, ...]]):
 
 
 class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """(input, label) from (n, 1, height, width) uint8, through PIL and ToTensor, as torchvision's MNIST gives them."""
+    """(input, label) of (n, 1, height, width) uint8, each through PIL and ToTensor as torchvision's MNIST does."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         from torchvision.transforms import ToTensor
@@ -77,7 +77,7 @@ class WholeBatches(torch.utils.data.Sampler[Tensor]):
         return -(-self._num_examples // self._batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter(torch.randperm(self._num_examples).split(self._batch_size))
+        return iter(torch.split(torch.randperm(self._num_examples), self._batch_size))
 
 
 class StoredTeacher(nn.Module):
@@ -127,15 +127,10 @@ class TorchdistillTraining:
                 "num_workers": num_workers,
                 "persistent_workers": num_workers > 0,
             }
-        loss = {
-            "student_module_path": ".",
-            "student_module_io": "output",
-            "teacher_module_path": ".",
-            "teacher_module_io": "output",
-            "temperature": temperature,
-            "alpha": hard_weight,
-            "beta": 1.0,
-        }
+        weights = {"temperature": temperature, "alpha": hard_weight, "beta": 1.0}
+        teacher_logits = {"teacher_module_path": ".", "teacher_module_io": "output"}
+        student_logits = {"student_module_path": ".", "student_module_io": "output"}
+        loss = {"key": "KDLoss", "kwargs": {**weights, **teacher_logits, **student_logits}}
         config = {
             "num_epochs": 1,
             "train_data_loader": loader,
@@ -147,7 +142,7 @@ class TorchdistillTraining:
             "optimizer": {"key": "SGD", "kwargs": {"lr": learning_rate, "momentum": 0.9, "fused": True}},
             "criterion": {
                 "key": "WeightedSumLoss",
-                "kwargs": {"sub_terms": {"kd": {"criterion": {"key": "KDLoss", "kwargs": loss}, "weight": 1.0}}},
+                "kwargs": {"sub_terms": {"kd": {"criterion": loss, "weight": 1.0}}},
             },
         }
         device = torch.device("cpu")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from command_line import TINY, Command
 
 
@@ -19,6 +20,25 @@ def instar() -> Command:
         command = [sys.executable, "-m", "instar", *map(str, arguments)]
         settings = {**os.environ, "COLUMNS": "100", **environment}
         return subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, timeout=300)
+
+    return call
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """The same in this process: for the many calls that end before any work is begun."""
+    from instar.cli.app import main
+
+    def call(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = ["instar", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        monkeypatch.setenv("COLUMNS", "100")
+        monkeypatch.chdir(cwd or Path.cwd())
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capfd.readouterr()
+        return subprocess.CompletedProcess(command, int(ended.value.code or 0), said.out, said.err)
 
     return call
 

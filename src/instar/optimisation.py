@@ -37,12 +37,19 @@ def decide_precision(precision: str, network: nn.Module, device: torch.device | 
 def make_optimiser(
     name: str, parameters: list[nn.Parameter], learning_rate: float, momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
+    """The optimiser of some parameters, weight decay on all but vectors.
+
+    Raises:
+        UsageError: no such optimiser.
+    """
     # Biases and normalisation's scales get no weight decay, as in the first paper's networks.
+    decaying = [p for p in parameters if p.ndim > 1 and weight_decay]
+    others = [p for p in parameters if p.ndim <= 1 or not weight_decay]
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": group, "weight_decay": decay}
+        for group, decay in ((decaying, weight_decay), (others, 0.0))
+        if group
     ]
-    groups = [group for group in groups if group["params"]]
     fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
     if name == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, fused=fused)
@@ -52,7 +59,23 @@ def make_optimiser(
 
 
 def learning_rate_factor(name: str, epochs: int, warmup_epochs: float) -> Callable[[float], float]:
-    """The factor on the learning rate at a time in epochs (with fractions)."""
+    """The factor on the learning rate at a time in epochs (with fractions).
+
+    Args:
+        name: `cosine` to 0, `constant`, or `step:E1,E2,...` (a tenth from each of those epochs on).
+        epochs: of the whole fit.
+        warmup_epochs: linear rise from 0 at the start.
+
+    Raises:
+        UsageError: no such schedule, or a warm-up that does not end before the fit.
+
+    Example:
+        >>> factor = learning_rate_factor("cosine", 10, 2)
+        >>> [round(factor(time), 3) for time in (0, 1, 2, 6)]
+        [0.0, 0.5, 1.0, 0.5]
+    """
+    if not 0 <= warmup_epochs < epochs:
+        raise UsageError(f"warmup_epochs is {warmup_epochs}, expected at least 0 and less than epochs ({epochs})")
     kind, _, argument = name.partition(":")
     if kind == "cosine" and not argument:
 
@@ -78,11 +101,9 @@ def learning_rate_factor(name: str, epochs: int, warmup_epochs: float) -> Callab
 def limited_weights(network: nn.Module) -> list[Tensor]:
     """The trained weights that a limit on norms applies to: all linear and convolutional ones but the last."""
     weights = [
-        module.weight
-        for module in network.modules()
-        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) and module.weight.requires_grad
+        module.weight for module in network.modules() if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
     ]
-    return weights[:-1]
+    return [weight for weight in weights[:-1] if weight.requires_grad]
 
 
 def limit_norms_(weights: list[Tensor], max_norm: float) -> None:

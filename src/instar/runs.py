@@ -58,8 +58,9 @@ class Run:
     ) -> None:
         self.path = Path(path)
         self.recipe = recipe
-        self.config = dict(config)
+        self.config: dict[str, Any] = without_none(config)  # as one that is read will have it
         self._wait_seconds = wait_seconds
+        self.tensorboard = False  # whether metrics go to TensorBoard's event files too
         self._lock: int | None = None
 
     @classmethod
@@ -68,31 +69,23 @@ class Run:
 
         Raises:
             UsageError: there is no run directory at `path`.
-            RunError: its configuration cannot be read.
+            RunError: its configuration is damaged, or of a newer instar.
         """
-        path = Path(path)
-        config_path = path / CONFIG
-        if not config_path.is_file():
-            raise UsageError(f"{path} is no run directory: it has no {CONFIG}")
-        content = read_toml(config_path)
-        if content.get("format_version", 0) > FORMAT_VERSION:
-            raise RunError(
-                f"{config_path} has format version {content['format_version']}, this instar reads up to "
-                f"{FORMAT_VERSION}: update instar"
-            )
-        return cls(path, recipe=str(content.get("recipe", "?")), config=content.get("config", {}))
+        content = _read_config(Path(path))
+        return cls(path, recipe=content["recipe"], config=content["config"])
 
     def __enter__(self) -> Self:
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.path / LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         deadline = time.monotonic() + self._wait_seconds
-        while not _try_lock(lock):
+        while not _try_lock(self.path, lock):
             if time.monotonic() >= deadline:
                 os.close(lock)
                 raise RunError(f"{self.path} is in use by another process: wait for it or stop it")
             time.sleep(0.05)
         self._lock = lock
+        _held.add(lock)
         try:
             self._claim()
         except BaseException:
@@ -101,20 +94,19 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._lock is not None:
+        if self._lock in _held:  # not so in a process that was forked inside the with block
+            _held.remove(self._lock)
             os.close(self._lock)
-            self._lock = None
+        self._lock = None
 
     def _claim(self) -> None:
         """Write the configuration, or check that the one that is here is the same."""
-        content = {
-            "recipe": self.recipe,
-            "format_version": FORMAT_VERSION,
-            "config": without_none(self.config),
-        }
+        content = {"recipe": self.recipe, "format_version": FORMAT_VERSION, "config": self.config}
+        for folder in (self.path, (self.path / LAST).parent):
+            for left_over in folder.glob(".*.tmp"):  # of a process that was killed as it wrote
+                left_over.unlink(missing_ok=True)
         if (self.path / CONFIG).exists():
-            there = read_toml(self.path / CONFIG)
-            key = first_difference(there, content)
+            key = first_difference(_read_config(self.path), content)
             if key:
                 raise RunError(
                     f"{self.path} belongs to another configuration: {key}; choose another --run-dir or remove it"
@@ -135,7 +127,7 @@ class Run:
 
     def write_json(self, name: str, content: object) -> None:
         """Write JSON whole or not at all."""
-        self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+        self.write_text(name, _json(self.path / name, content, indent=2) + "\n")
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file of the run; None when it is not there."""
@@ -151,8 +143,22 @@ class Run:
         self._append(LOG, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 
     def log_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Append a line to `metrics.jsonl`."""
-        self._append(METRICS, json.dumps(dict(metrics)) + "\n")
+        """Append a line to `metrics.jsonl`, and to TensorBoard's event files where that is asked for."""
+        self._append(METRICS, _json(self.path / METRICS, dict(metrics)) + "\n")
+        if self.tensorboard:
+            self._log_to_tensorboard(metrics)
+
+    def _log_to_tensorboard(self, metrics: Mapping[str, Any]) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UsageError("TensorBoard is not installed: pip install 'instar[tensorboard]'") from None
+        epoch = int(metrics["epoch"])
+        # A writer for each line: its purge_step hides what a run that was cut off had written after this epoch.
+        with SummaryWriter(str(self.path / "tensorboard"), purge_step=epoch) as writer:
+            for name, value in metrics.items():
+                if isinstance(value, (int, float)) and name != "epoch":
+                    writer.add_scalar(name, value, epoch)
 
     def _append(self, name: str, line: str) -> None:
         with writing(self.path / name), open(self.path / name, "a") as stream:
@@ -169,25 +175,40 @@ class Run:
         """The lines of `metrics.jsonl`; a last line that was cut off is left out."""
         try:
             lines = (self.path / METRICS).read_text().splitlines(keepends=True)
+            return [dict(json.loads(line)) for line in lines if line.endswith("\n")]
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        except (ValueError, TypeError) as error:
+            raise RunError(f"{self.path / METRICS} is damaged: {error}; remove the run and run again") from error
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Replace the checkpoint by this one; the length of `metrics.jsonl` goes with it."""
-        path = self.path / METRICS
-        metrics_bytes = path.stat().st_size if path.exists() else 0
-        self._save(LAST, tensors, {**state, "metrics_bytes": metrics_bytes})
+        self._save(LAST, tensors, {**state, "metrics_bytes": self._metrics_bytes(flush=True)})
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The checkpoint to go on from, or None; metrics logged after it are cut off."""
+        """The checkpoint to go on from, or None; metrics logged after it are cut off.
+
+        Raises:
+            RunError: the checkpoint, or the metrics that belong to it, are damaged.
+        """
         path = self.path / LAST
         loaded = load_tensors(path) if path.exists() else None
-        length = loaded[1]["metrics_bytes"] if loaded else 0
-        if (self.path / METRICS).exists():
+        length = loaded[1].get("metrics_bytes", -1) if loaded else 0
+        if not 0 <= length <= self._metrics_bytes():
+            raise RunError(f"{path} and {METRICS} do not belong together; remove both and run again")
+        if length < self._metrics_bytes():
             with writing(self.path / METRICS):
                 os.truncate(self.path / METRICS, length)
         return loaded
+
+    def _metrics_bytes(self, *, flush: bool = False) -> int:
+        path = self.path / METRICS
+        if not path.exists():
+            return 0
+        with writing(path), open(path, "rb") as stream:
+            if flush:
+                os.fsync(stream.fileno())
+            return os.fstat(stream.fileno()).st_size
 
     def save_weights(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Write the weights that the work ends with."""
@@ -204,7 +225,7 @@ class Run:
         return load_tensors(self.path / FINAL)
 
     def _save(self, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        content = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        content = _unshared({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
         write_bytes(self.path / name, safetensors_bytes(content, metadata={"state": json.dumps(dict(state))}))
 
     def finish(self, result: Mapping[str, Any]) -> None:
@@ -225,7 +246,9 @@ class Run:
         content = self.read_json(RESULT)
         if not self.is_done or content is None:
             raise RunError(f"{self.path} is not finished: run the same command again to go on")
-        return dict(content)
+        if not isinstance(content, dict):
+            raise RunError(f"{self.path / RESULT} is damaged: remove the run and run again")
+        return content
 
     def job(self, name: str) -> Path:
         """The run directory of one of this run's fits: what `RUN:name` means."""
@@ -281,12 +304,63 @@ def environment() -> dict[str, Any]:
     return about
 
 
-def _try_lock(file: int) -> bool:
+_held: set[int] = set()  # the open locks of this process
+
+
+def _leave_locks_to_parent() -> None:
+    """A forked process (a loader of data) would hold the run directory when this one is killed."""
+    for lock in _held:
+        os.close(lock)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_leave_locks_to_parent)
+
+
+def _try_lock(path: Path, lock: int) -> bool:
+    with writing(path):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The content of a run directory's configuration: `recipe`, `format_version` and `config`."""
+    if not (path / CONFIG).is_file():
+        raise UsageError(f"{path} is no run directory: it has no {CONFIG}")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        content = read_toml(path / CONFIG)
+    except UsageError as error:
+        raise RunError(f"{error}; remove the folder and run again") from error
+    version = content.get("format_version")
+    if not isinstance(version, int) or not isinstance(content.get("config"), dict) or "recipe" not in content:
+        raise UsageError(f"{path} is no run directory: its {CONFIG} is not one that instar writes")
+    if version > FORMAT_VERSION:
+        raise RunError(
+            f"{path / CONFIG} has format version {version}, this instar reads up to {FORMAT_VERSION}: "
+            "update instar"
+        )
+    return content
+
+
+def _json(path: Path, content: object, *, indent: int | None = None) -> str:
+    try:
+        return json.dumps(content, indent=indent, allow_nan=False)
+    except ValueError as error:
+        raise RunError(f"{path}: a number in it is not finite ({error})") from error
+
+
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same, with a copy of each tensor that shares its memory with another (tied weights)."""
+    known: set[int] = set()
+    for name, value in tensors.items():
+        memory = value.untyped_storage().data_ptr()
+        if memory in known:
+            tensors[name] = value.clone()
+        known.add(memory)
+    return tensors
 
 
 def _processor() -> str:
@@ -339,9 +413,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-            state = json.loads((file.metadata() or {}).get("state", "{}"))
-    except (OSError, SafetensorError, ValueError) as error:
-        raise RunError(f"{path} cannot be read as safetensors: {error}") from error
+            state = dict(json.loads((file.metadata() or {}).get("state", "{}")))
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        raise RunError(f"{path} cannot be read as safetensors: {error}; remove it and run again") from error
     return tensors, state
 
 
@@ -379,6 +453,18 @@ def first_difference(there: Any, here: Any, key: str = "") -> str | None:
 
 
 def remove_run(path: Path) -> None:
-    """Delete a run directory, and nothing that is not one."""
-    Run.read(path)
-    shutil.rmtree(path)
+    """Delete a run directory, and nothing that is not one.
+
+    Raises:
+        UsageError: there is no run directory at `path`.
+        RunError: a process works in it, or its configuration is damaged.
+    """
+    _read_config(path)
+    with writing(path):
+        lock = os.open(path / LOG, os.O_RDWR | os.O_CREAT)
+        try:
+            if not _try_lock(path, lock):
+                raise RunError(f"{path} is in use by another process: stop it first")
+            shutil.rmtree(path)
+        finally:
+            os.close(lock)

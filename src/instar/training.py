@@ -7,7 +7,8 @@ with the same bits as one that was not.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +17,13 @@ from torch import Tensor, nn
 
 from instar import metrics
 from instar.data import Dataset, as_dataset, batches, id_batches, shuffled
-from instar.errors import TrainingError, UsageError
+from instar.data.hashing import key_of
+from instar.errors import RunError, TrainingError, UsageError
 from instar.evaluation import predict_logits
+from instar.guards import check_arguments, check_first_step, check_logits, check_targets
+from instar.interruption import Interruption
 from instar.losses import DistillationLoss, SoftTargets, distillation_loss
+from instar.networks import load_state_
 from instar.optimisation import (
     decide_precision,
     learning_rate_factor,
@@ -27,6 +32,7 @@ from instar.optimisation import (
     make_optimiser,
 )
 from instar.runs import Run
+from instar.tally import Tally
 
 Targets = Callable[[Tensor, Tensor | int], SoftTargets]
 """Soft targets for (ids, views): a live teacher, an ensemble or a store."""
@@ -71,7 +77,8 @@ def fit(
 ) -> FitResult:
     """Fit a network, in place: total = soft_weight T^2 H(p_T, q_T) + hard_weight H(label, q_1).
 
-    Inside an initialised `torch.distributed` group each process takes its share of every batch.
+    Inside an initialised `torch.distributed` group each process takes its share of every batch. Ctrl-C and SIGTERM
+    end a fit after the step that is under way, with a checkpoint.
 
     Args:
         network: its parameters that require a gradient are trained; the others get neither weight decay nor
@@ -99,8 +106,9 @@ def fit(
         The network, the metrics of each epoch and the number of steps.
 
     Raises:
-        UsageError: an argument is out of its range.
+        UsageError: an argument is out of its range, or does not fit the data.
         TrainingError: a guard of the first step speaks, or the loss is no longer finite.
+        RunError: the run is done, or its checkpoint is damaged or of another network.
 
     Example:
         >>> inputs = torch.tensor([[0.0], [1.0]]).repeat(8, 1); labels = torch.tensor([0, 1]).repeat(8)
@@ -109,7 +117,20 @@ def fit(
         0
     """
     data = as_dataset(data)
-    _check_arguments(epochs, batch_size, learning_rate, momentum, weight_decay, warmup_epochs, ema_decay)
+    check_arguments(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        gradient_clip=gradient_clip,
+        max_norm=max_norm,
+        ema_decay=ema_decay,
+        patience=patience,
+    )
+    factor = learning_rate_factor(schedule, epochs, warmup_epochs)
+    if run is not None and run.is_done:
+        raise RunError(f"{run.path} is done: read its weights and result, or fit in another run directory")
     if patience is not None and validation is None:
         raise UsageError("patience (early stop) needs validation data")
     device = _own_device(torch.device(device))
@@ -117,7 +138,7 @@ def fit(
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not parameters:
         raise UsageError("the network has no parameter that requires a gradient: nothing to fit")
-    _check_targets(network, data, targets)
+    check_targets(network, data, targets)
     has_targets = targets is not None
     loop = _Loop(
         network=network,
@@ -127,7 +148,7 @@ def fit(
         soft_weight=float(has_targets) if soft_weight is None else soft_weight,
         hard_weight=float(not has_targets) if hard_weight is None else hard_weight,
         optimiser=make_optimiser(optimiser, parameters, learning_rate, momentum, weight_decay),
-        factor=learning_rate_factor(schedule, epochs, warmup_epochs),
+        factor=factor,
         learning_rate=learning_rate,
         epochs=epochs,
         batch_size=batch_size,
@@ -148,49 +169,7 @@ def fit(
         return loop.run_to_the_end()
 
 
-def _check_arguments(
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    momentum: float,
-    weight_decay: float,
-    warmup_epochs: float,
-    ema_decay: float | None,
-) -> None:
-    ranges = (
-        ("epochs", epochs, epochs >= 1, "at least 1"),
-        ("batch_size", batch_size, batch_size >= 1, "at least 1"),
-        ("learning_rate", learning_rate, 0 < learning_rate < math.inf, "positive"),
-        ("momentum", momentum, 0 <= momentum < 1, "in [0, 1)"),
-        ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "not negative"),
-        ("warmup_epochs", warmup_epochs, 0 <= warmup_epochs < epochs, "in [0, epochs)"),
-        ("ema_decay", ema_decay, ema_decay is None or 0 < ema_decay < 1, "in (0, 1)"),
-    )
-    for name, value, is_right, expected in ranges:
-        if not is_right:
-            raise UsageError(f"{name} is {value}, expected {expected}")
-
-
-def _check_targets(network: nn.Module, data: Dataset, targets: Targets | None) -> None:
-    """The mistakes that a loss curve does not show: each of them looks like training."""
-    own = {parameter.data_ptr(): name for name, parameter in network.named_parameters()}
-    for teacher in getattr(targets, "networks", ()):
-        for name, parameter in teacher.named_parameters():
-            if parameter.data_ptr() in own:
-                raise TrainingError(
-                    f"teacher and student share the tensor {name!r}: give the student a copy of its own"
-                )
-    class_names = getattr(targets, "class_names", None)
-    if class_names is not None and tuple(class_names) != tuple(data.class_names):
-        same = sorted(class_names) == sorted(data.class_names)
-        raise TrainingError(
-            f"the teacher's classes are {_few(class_names)}, the data's {_few(data.class_names)}: "
-            + ("the same in another order; reorder one of them" if same else "use data of the same classes")
-        )
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")
+_PLACE = ("epoch", "step", "batch", "best_epoch", "best_errors", "sums", "seconds")  # where a fit is
 
 
 @dataclass
@@ -226,42 +205,50 @@ class _Loop:
     best_epoch: int | None = None
     best_errors: int | None = None
     seconds: float = 0.0
+    sums: list[float] = field(default_factory=list)  # of this epoch, when it was saved
+    tally: Tally = field(default_factory=Tally)
     history: list[dict[str, Any]] = field(default_factory=list)
     average: dict[str, Tensor] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)  # total, soft, hard, errors
         self.rank, self.world = _ranks()
         self.forward = _distributed(self.network) if self.world > 1 else self.network
-        self.dropout = any(isinstance(m, nn.modules.dropout._DropoutNd) for m in self.network.modules())
-        self.num_labelled = self._num_labelled(self.data.ids)
+        self.num_labelled = int((self.data.labels(self.data.ids) >= 0).sum())
         self.all_labelled = self.num_labelled == len(self.data)
+        if not self.soft_weight and not self.num_labelled:
+            raise UsageError("no example has a label, and there are no soft targets: nothing to learn from")
+        if self.validation is not None and not bool((self.validation.labels(self.validation.ids) >= 0).any()):
+            raise UsageError("no example of the validation data has a label: nothing to judge by")
+        self.is_new, self.is_checked = True, False
+        self.parameters = [value for group in self.optimiser.param_groups for value in group["params"]]
+        self._forget_gradients()  # of somebody's own backward pass
+        state = self.network.state_dict()
+        self.live = {name: value for name, value in state.items() if value.is_floating_point()}
         if self.ema_decay is not None:
-            self.average = {name: value.detach().clone() for name, value in self._averaged()}
+            self.average = {name: value.clone() for name, value in self.live.items()}
 
     def run_to_the_end(self) -> FitResult:
         self._restore()
         self._saved = self._told = time.monotonic()
         self._began = self._saved - self.seconds
-        try:
+        with Interruption() as interruption:
             while self.epoch < self.epochs and not self._is_out_of_patience():
-                self._run_epoch()
-        except KeyboardInterrupt:
-            self._save()
-            raise
-        return self._end()
+                self._run_epoch(interruption)
+            return self._end()
 
     def _elapsed(self) -> float:
         """Seconds of this fit, those before it was cut off included."""
         return time.monotonic() - self._began
 
-    def _run_epoch(self) -> None:
+    def _run_epoch(self, interruption: Interruption) -> None:
         self.network.train()
         order = shuffled(self.data.ids, seed=self.seed, epoch=self.epoch)
         whole = id_batches(order, self.batch_size)
         num_batches = len(whole)
-        mine = [ids[self.rank :: self.world] for ids in whole[self.batch :]]
+        mine = whole[self.batch :]
+        if self.world > 1:
+            mine = [ids[self.rank :: self.world] for ids in mine]
         for ids, inputs, labels in batches(self.data, mine, view=self.epoch):
             self._step(ids, inputs, labels, whole[self.batch], self.epoch + self.batch / num_batches)
             self.step += 1
@@ -270,80 +257,89 @@ class _Loop:
             if now - self._told >= 0.5:
                 self._told = now
                 self._tell((self.epoch + self.batch / num_batches) / self.epochs)
-            if now - self._saved >= self.checkpoint_seconds:
+            if interruption.is_waiting or now - self._saved >= self.checkpoint_seconds:
                 self._save()
+                interruption.deliver()
         self._end_epoch()
 
     def _step(self, ids: Tensor, inputs: Tensor, labels: Tensor, whole: Tensor, time_epochs: float) -> None:
+        """One step on this process's share of a whole batch; not a line more than it needs, for it counts."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate * self.factor(time_epochs)
         targets = None if self.targets is None else self.targets(ids, self.epoch)
-        if self.dropout:
-            torch.manual_seed((self.seed * 1_000_003 + self.step) * 64 + self.rank)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+        self._seed_dropout()
+        with self._casting():
             logits = self.forward(inputs)
-        loss = self._loss(logits, targets, labels, whole)
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        if self.step == 0:
-            self._check_first_step(loss)
+        if not self.is_checked:
+            check_logits(logits, len(ids), self.data)
+        num_hard = self._num_hard(labels, whole)
+        loss = self._loss(logits, targets, labels, len(whole), num_hard)
+        # The processes' gradients are averaged, so each gives its part as many times as there are processes.
+        (loss.total if self.world == 1 else self.world * loss.total).backward()  # type: ignore[no-untyped-call]
+        if not self.is_checked and (self.soft_weight or bool((labels >= 0).any())):
+            self.is_checked = True
+            if self.is_new:  # later on, a loss of 0 may be what it has learned
+                check_first_step(self.network, loss.total.item())
         if self.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
+            nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
         self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        self._forget_gradients()
         if self.max_norm is not None:
             limit_norms_(self.limited, self.max_norm)
-        for name, value in self._averaged() if self.average else ():
-            self.average[name].lerp_(value, 1 - (self.ema_decay or 0.0))
-        self._add_up(loss, logits, labels, whole)
+        if self.ema_decay is not None:
+            torch._foreach_lerp_(list(self.average.values()), list(self.live.values()), 1 - self.ema_decay)
+        self.tally.add(loss, logits, labels, len(whole), num_hard)
 
-    @torch.no_grad()
-    def _add_up(self, loss: DistillationLoss, logits: Tensor, labels: Tensor, whole: Tensor) -> None:
-        """Sums for the epoch's means: each term over the examples that it was taken over."""
-        share = len(whole) / self.world
-        self.sums[0] += loss.total * share
-        self.sums[1] += loss.soft * share
-        self.sums[2] += loss.hard * (share if self.all_labelled else self._num_labelled(whole) / self.world)
-        self.sums[3] += metrics.errors(logits, labels)
+    def _forget_gradients(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
 
-    def _num_labelled(self, ids: Tensor) -> int:
-        return int((self.data.labels(ids) >= 0).sum())
+    def _seed_dropout(self) -> None:
+        seed = key_of("dropout", self.seed, self.step, self.rank) & 2**63 - 1  # torch is slow with a negative one
+        if self.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # manual_seed of all devices costs a fifth of a millisecond
+        else:
+            torch.manual_seed(seed)
+
+    def _casting(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
+
+    def _num_hard(self, labels: Tensor, whole: Tensor) -> int:
+        """How many examples of the whole batch have a label."""
+        if self.all_labelled:
+            return len(whole)
+        return int(((labels if self.world == 1 else self.data.labels(whole)) >= 0).sum())
 
     def _loss(
-        self, logits: Tensor, targets: SoftTargets | None, labels: Tensor, whole: Tensor
+        self, logits: Tensor, targets: SoftTargets | None, labels: Tensor, num_soft: int, num_hard: int
     ) -> DistillationLoss:
-        # With several processes the means are over the whole batch, of which this one has a part.
-        loss = distillation_loss(
+        """The terms are means over the whole batch, of which this process may have a part."""
+        return distillation_loss(
             logits,
             targets,
             labels,
             soft_weight=self.soft_weight,
             hard_weight=self.hard_weight,
-            num_soft=None if self.world == 1 else len(whole),
-            num_hard=None if self.world == 1 else self._num_labelled(whole),
+            num_soft=num_soft,
+            num_hard=num_hard,
         )
-        # Their gradients are averaged, so each gives its part as many times as there are processes.
-        return loss if self.world == 1 else DistillationLoss(*(self.world * part for part in loss))
-
-    def _check_first_step(self, loss: DistillationLoss) -> None:
-        total = loss.total.item()
-        if not math.isfinite(total):
-            raise TrainingError(f"the loss of the first step is {total}: look at the data and the learning rate")
-        if total == 0:
-            raise TrainingError("the loss of the first step is exactly 0: nothing to learn from (weights, masks?)")
-        gradients = [p.grad for p in self.network.parameters() if p.requires_grad and p.grad is not None]
-        if not any(bool(gradient.any()) for gradient in gradients):
-            raise TrainingError("the network gets no gradient: its logits do not depend on what is trained")
 
     def _end_epoch(self) -> None:
         self.epoch, self.batch = self.epoch + 1, 0
+        sums = self._finite_sums()
         if self.world > 1:
-            torch.distributed.all_reduce(self.sums)
-        total, soft, hard, errors = self.sums.tolist()
-        self.sums.zero_()
-        if not math.isfinite(total):
-            raise TrainingError(f"the loss is {total} in epoch {self.epoch}: lower the learning rate")
+            together = torch.tensor(sums, dtype=torch.float64, device=self.device)
+            torch.distributed.all_reduce(together)
+            sums = together.tolist()
+        total, soft, hard, wrong = sums
+        self.tally = Tally()
         count = len(self.data)
-        line = {"epoch": self.epoch, "step": self.step, "train_loss": total / count, "train_errors": int(errors)}
+        line: dict[str, Any] = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "train_loss": total / count,
+            "train_errors": int(wrong),
+        }
         if self.targets is not None:
             line |= {"train_soft_loss": soft / count, "train_hard_loss": hard / max(self.num_labelled, 1)}
         if self.validation is not None:
@@ -354,15 +350,23 @@ class _Loop:
 
     def _validate(self, validation: Dataset) -> dict[str, Any]:
         kept = self._swap_in(self.average)
-        logits = predict_logits(self.network, validation, device=self.device)
-        labels = validation.labels(validation.ids)
-        errors = int(metrics.errors(logits, labels))
+        errors, loss = self._score(validation) if self.rank == 0 else (0, 0.0)
+        if self.world > 1:  # normalisation's statistics differ among processes: one of them decides for all
+            both = torch.tensor([errors, loss], dtype=torch.float64, device=self.device)
+            torch.distributed.broadcast(both, 0)
+            errors, loss = int(both[0]), float(both[1])
+        if not math.isfinite(loss):
+            raise TrainingError(f"the validation loss is {loss} in epoch {self.epoch}: lower the learning rate")
         if self.patience is not None and (self.best_errors is None or errors < self.best_errors):
             self.best_errors, self.best_epoch = errors, self.epoch
             self.best = {name: value.clone() for name, value in self.network.state_dict().items()}
         self._swap_in(kept)
-        loss = float(metrics.negative_log_likelihood(logits, labels))
         return {"validation_errors": errors, "validation_nll": loss}
+
+    def _score(self, validation: Dataset) -> tuple[int, float]:
+        logits = predict_logits(self.network, validation, device=self.device)
+        labels = validation.labels(validation.ids)
+        return int(metrics.errors(logits, labels)), metrics.negative_log_likelihood(logits, labels)
 
     def _is_out_of_patience(self) -> bool:
         return (
@@ -370,10 +374,6 @@ class _Loop:
             and self.best_epoch is not None
             and self.epoch - self.best_epoch >= self.patience
         )
-
-    def _averaged(self) -> list[tuple[str, Tensor]]:
-        state = self.network.state_dict()
-        return [(name, value) for name, value in state.items() if value.is_floating_point()]
 
     def _swap_in(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Put values into the network, and give back what they replaced."""
@@ -384,58 +384,65 @@ class _Loop:
         return kept
 
     def _tell(self, fraction: float) -> None:
-        if not math.isfinite(float(self.sums[0])):
-            raise TrainingError(f"the loss is not finite in epoch {self.epoch + 1}: lower the learning rate")
+        self._finite_sums()
         if self.progress is not None and self.rank == 0:
             self.progress(fraction, self.history[-1] if self.history else {})
+
+    def _finite_sums(self) -> list[float]:
+        sums = self.tally.sums()
+        if not math.isfinite(sums[0]):
+            raise TrainingError(f"the loss is no longer finite by step {self.step}: lower the learning rate")
+        return sums
 
     def _save(self) -> None:
         if self.run is None or self.rank > 0:
             return
+        self.sums = self._finite_sums()  # what is lost is not worth going on from
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        tensors["sums"] = self.sums
         for index, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{key}": v for key, v in state.items() if v is not None}
-        kept = ("epoch", "step", "batch", "best_epoch", "best_errors")
         self.seconds = self._elapsed()
-        self.run.save_checkpoint(tensors, {**{key: getattr(self, key) for key in kept}, "seconds": self.seconds})
+        self.run.save_checkpoint(tensors, {key: getattr(self, key) for key in _PLACE})
         self._saved = time.monotonic()
 
     def _restore(self) -> None:
-        loaded = self.run.load_checkpoint() if self.run is not None else None
+        if self.run is not None:
+            loaded = self.run.load_checkpoint()
+            if loaded is not None:
+                self._go_on_from(self.run, *loaded)
         if self.world > 1:
-            torch.distributed.barrier()  # nobody saves a new checkpoint before all have read the old one
-        if self.run is None or loaded is None:
-            return
-        tensors, state = loaded
-        for key in ("epoch", "step", "batch", "best_epoch", "best_errors", "seconds"):
-            setattr(self, key, state[key])
+            torch.distributed.barrier()  # nobody writes before all have read
+
+    def _go_on_from(self, run: Run, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}, "optimiser": {}}
         for name, value in tensors.items():
             part, _, rest = name.partition(".")
             if rest:
                 parts[part][rest] = value.to(self.device)
-        self.network.load_state_dict(parts["network"])
-        self.average, self.best = parts["average"], parts["best"]
-        self.sums.copy_(tensors["sums"])
+        load_state_(self.network, parts["network"], type(self.network).__name__, f"the checkpoint in {run.path}")
+        self.average = {name: parts["average"][name] for name in self.average}
+        self.best = parts["best"]
         optimiser: dict[int, dict[str, Tensor]] = {}
         for name, value in parts["optimiser"].items():
             index, _, key = name.partition(".")
             optimiser.setdefault(int(index), {})[key] = value
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": optimiser, "param_groups": groups})
-        self.history = [
-            {key: value for key, value in line.items() if key != "seconds"} for line in self.run.metrics()
-        ]
-        self.run.log(f"goes on from epoch {self.epoch}, step {self.step}")
+        for key in _PLACE:
+            setattr(self, key, state[key])
+        self.tally = Tally(self.sums)
+        self.is_new = False
+        self.history = [{key: line[key] for key in line if key != "seconds"} for line in run.metrics()]
+        if self.rank == 0:
+            run.log(f"goes on from epoch {self.epoch}, step {self.step}")
 
     def _end(self) -> FitResult:
         self._swap_in(self.best or self.average)
         if self.run is not None and self.rank == 0:
-            about = {"epochs": self.epoch, "steps": self.step, "seconds": round(self._elapsed(), 3)}
-            self.run.save_weights(self.network.state_dict(), about)
+            about = {"epochs": self.epoch, "steps": self.step, "best_epoch": self.best_epoch}
+            self.run.save_weights(self.network.state_dict(), {**about, "seconds": round(self._elapsed(), 3)})
         self.network.eval()
         return FitResult(self.network, self.history, self.step, self.best_epoch)
 
@@ -451,7 +458,7 @@ def _ranks() -> tuple[int, int]:
 def _own_device(device: torch.device) -> torch.device:
     """With several processes on a machine with GPUs, each has its own."""
     rank, world = _ranks()
-    if device.type == "cuda" and device.index is None and world > 1:
+    if device == torch.device("cuda") and world > 1:  # no index given
         return torch.device("cuda", rank % torch.cuda.device_count())
     return device
 

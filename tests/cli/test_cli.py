@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import Command
+
+from command_line import TINY, Command
 
 
 def test_help_does_not_import_torch() -> None:
@@ -51,7 +52,7 @@ WRONG_USE = {
     "--learning-rate 0": "student.learning_rate.0",
     "--views jtter:2": "did you mean jitter",
     "--views jitter:x": "jitter:PIXELS",
-    "--precision float16": "student.precision",
+    "--precision float16": "precision",
     "--device cuda:99": "device 'cuda:99' is not available",
     "--engine slurm": "slurm",
     "--config nowhere.toml": "nowhere.toml",
@@ -65,8 +66,8 @@ WRONG_USE = {
 
 
 @pytest.mark.parametrize("arguments", WRONG_USE)
-def test_wrong_use_is_one_line_and_leaves_nothing(instar: Command, arguments: str, tmp_path: Path) -> None:
-    done = instar("distill", *arguments.split(" "), "--run-dir", tmp_path / "run", cwd=tmp_path)
+def test_wrong_use_is_one_line_and_leaves_nothing(typed: Command, arguments: str, tmp_path: Path) -> None:
+    done = typed("distill", *arguments.split(" "), "--run-dir", tmp_path / "run", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert WRONG_USE[arguments] in done.stderr
     assert done.stderr.count("\n") == 1
@@ -74,7 +75,7 @@ def test_wrong_use_is_one_line_and_leaves_nothing(instar: Command, arguments: st
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_type_in_the_config_names_the_key(instar: Command, tmp_path: Path) -> None:
+def test_wrong_type_in_the_config_names_the_key(typed: Command, tmp_path: Path) -> None:
     for text, words in (
         ("seeds = 'three'", "seeds should be a valid integer"),
         ("[student]\nepochs = [1]", "student.epochs"),
@@ -83,14 +84,14 @@ def test_wrong_type_in_the_config_names_the_key(instar: Command, tmp_path: Path)
         ("seeds = = 3", "cannot be read as TOML"),
     ):
         (tmp_path / "config.toml").write_text(text)
-        done = instar("distill", "--config", tmp_path / "config.toml", "--run-dir", tmp_path / "run")
+        done = typed("distill", "--config", tmp_path / "config.toml", "--run-dir", tmp_path / "run")
         assert done.returncode == 2, done.stderr
         assert words in done.stderr
         assert not (tmp_path / "run").exists()
 
 
 def test_damaged_weights_and_those_of_another_architecture(
-    instar: Command, finished_run: Path, tmp_path: Path
+    typed: Command, finished_run: Path, tmp_path: Path
 ) -> None:
     whole = (finished_run / "jobs/teacher/checkpoints/final.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
@@ -102,27 +103,27 @@ def test_damaged_weights_and_those_of_another_architecture(
         ("mlp:63x1@whole.safetensors", "expected (63, 64)"),
         ("mlp:64x1@words.pth", "words.pth"),
     ):
-        done = instar("distill", "--teacher", teacher, "--run-dir", tmp_path / "run", cwd=tmp_path)
+        done = typed("distill", "--teacher", teacher, "--run-dir", tmp_path / "run", cwd=tmp_path)
         assert done.returncode == 1, done.stderr
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
         assert not (tmp_path / "run").exists()
 
 
-def test_bad_folders_of_pictures(instar: Command, tmp_path: Path) -> None:
+def test_bad_folders_of_pictures(typed: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "one" / "cats").mkdir(parents=True)
     for folder in ("empty", "one", "nowhere"):
-        done = instar("distill", "--data", f"folder:{folder}", "--run-dir", tmp_path / "run", cwd=tmp_path)
+        done = typed("distill", "--data", f"folder:{folder}", "--run-dir", tmp_path / "run", cwd=tmp_path)
         assert done.returncode in (1, 2)
         assert folder in done.stderr
         assert done.stderr.count("\n") == 1
         assert not (tmp_path / "run").exists()
 
 
-def test_a_run_directory_that_cannot_be_written(instar: Command, tmp_path: Path) -> None:
+def test_a_run_directory_that_cannot_be_written(typed: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = instar("distill", "--run-dir", tmp_path / "file" / "run")
+    done = typed("distill", "--run-dir", tmp_path / "file" / "run")
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
 
@@ -137,43 +138,43 @@ def test_error_in_a_users_module_is_one_line_and_a_traceback_on_demand(instar: C
     assert "Traceback" in instar("--debug", *arguments, cwd=tmp_path).stderr
 
 
-def test_runs_show_compare_report_and_remove(instar: Command, finished_run: Path, tmp_path: Path) -> None:
-    shown = instar("runs", "show", finished_run)
+def test_runs_show_compare_report_and_remove(typed: Command, finished_run: Path, tmp_path: Path) -> None:
+    shown = typed("runs", "show", finished_run)
     assert shown.returncode == 0, shown.stderr
     assert "student-distilled" in shown.stdout
-    fit = instar("runs", "show", f"{finished_run}:teacher", "--json")
+    fit = typed("runs", "show", f"{finished_run}:teacher", "--json")
     assert json.loads(fit.stdout)["rows"][-1]["epoch"] == 8
-    compared = instar("runs", "compare", finished_run, finished_run)
+    compared = typed("runs", "compare", finished_run, finished_run)
     assert "the same" in compared.stdout
-    page = instar("report", finished_run, finished_run, "--out", tmp_path / "both.html")
+    page = typed("report", finished_run, finished_run, "--out", tmp_path / "both.html")
     assert page.returncode == 0, page.stderr
     assert "2 runs" in (tmp_path / "both.html").read_text()
-    copied = instar("report", finished_run, "--out", tmp_path / "one.html")
+    copied = typed("report", finished_run, "--out", tmp_path / "one.html")
     assert copied.returncode == 0
     assert (tmp_path / "one.html").read_bytes() == (finished_run / "report.html").read_bytes()
-    assert instar("runs", "show", tmp_path / "nowhere").returncode == 2
-    assert instar("runs", "remove", tmp_path, "--yes").returncode == 2
+    assert typed("runs", "show", tmp_path / "nowhere").returncode == 2
+    assert typed("runs", "remove", tmp_path, "--yes").returncode == 2
     assert tmp_path.exists()
 
 
-def test_runs_list_and_remove(instar: Command, finished_run: Path, tmp_path: Path) -> None:
+def test_runs_list_and_remove(typed: Command, finished_run: Path, tmp_path: Path) -> None:
     import shutil
 
     copy = tmp_path / "runs" / "distill" / "copy"
     shutil.copytree(finished_run, copy)
-    listed = instar("runs", "list", cwd=tmp_path)
+    listed = typed("runs", "list", cwd=tmp_path)
     assert "runs/distill/copy" in listed.stdout
     assert "done" in listed.stdout
-    removed = instar("runs", "remove", "runs/distill/copy", "--yes", cwd=tmp_path)
+    removed = typed("runs", "remove", "runs/distill/copy", "--yes", cwd=tmp_path)
     assert removed.returncode == 0
     assert not copy.exists()
-    assert "No runs" in instar("runs", "list", cwd=tmp_path).stdout
+    assert "No runs" in typed("runs", "list", cwd=tmp_path).stdout
 
 
-def test_data_lists_and_describes(instar: Command, tmp_path: Path) -> None:
-    listed = instar("data")
+def test_data_lists_and_describes(typed: Command, tmp_path: Path) -> None:
+    listed = typed("data")
     assert all(name in listed.stdout for name in ("digits", "mnist", "cifar100"))
-    shown = instar("data", "digits")
+    shown = typed("data", "digits")
     assert shown.returncode == 0, shown.stderr
     assert "1x8x8" in shown.stdout
 
@@ -181,11 +182,23 @@ def test_data_lists_and_describes(instar: Command, tmp_path: Path) -> None:
 def test_progress_is_plain_lines_in_a_log_and_silence_when_quiet(instar: Command, tmp_path: Path) -> None:
     fast = ["--teacher", "mlp:8x1", "--student", "mlp:4x1", "--teacher-epochs", "1", "--epochs", "1"]
     fast += ["--seeds", "1", "--temperature", "2", "--learning-rate", "0.1"]
-    told = instar("distill", *fast, "--run-dir", tmp_path / "told")
+    told = instar("distill", *fast, "--run-dir", tmp_path / "told", "--tensorboard")
     assert "teacher: done" in told.stderr
     assert "\x1b" not in told.stderr
     assert "student-distilled" in told.stdout
     assert f"Page: {tmp_path / 'told' / 'report.html'}" in told.stdout
+    assert list((tmp_path / "told/jobs/teacher/tensorboard").glob("events.out.tfevents.*"))
     quiet = instar("distill", *fast, "--run-dir", tmp_path / "quiet", "--quiet")
     assert quiet.returncode == 0
     assert quiet.stderr == ""
+
+
+def test_publish_writes_a_result_that_can_be_had_again(typed: Command, finished_run: Path, tmp_path: Path) -> None:
+    done = typed("distill", *TINY, "--run-dir", finished_run, "--publish", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    published = json.loads((tmp_path / "results" / "distill-digits.json").read_text())
+    own = json.loads((finished_run / "result.json").read_text())
+    assert {key: published[key] for key in own} == own
+    assert set(published) - set(own) == {"name", "commit"}
+    assert published["seeds"] == [0, 1, 2]
+    assert {"torch", "processor", "command"} <= set(published["environment"])

@@ -33,14 +33,14 @@ def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         exec(compile(example, "README.md", "exec"), {})
 
 
-def test_every_command_has_the_options_that_the_readme_gives_it(instar: Command) -> None:
+def test_every_command_has_the_options_that_the_readme_gives_it(typed: Command) -> None:
     lines = [line.split("  #")[0] for block in blocks("sh") for line in block.splitlines()]
     commands = [shlex.split(line) for line in lines if line.startswith("instar ")]
     assert commands
     for command in commands:
         words = [word for word in command[1:3] if re.fullmatch("[a-z]+", word)]
         words = words if words[0] == "runs" else words[:1]
-        help_text = instar(*words, "--help", COLUMNS="200").stdout
+        help_text = typed(*words, "--help").stdout
         for option in (word for word in command if word.startswith("--")):
             assert option in help_text, f"{' '.join(command)}: {option}"
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
-from command_line import TINY, Command
 import torch
 from scipy import stats
 
+from command_line import TINY, Command
+from instar.evaluation import predict_logits
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.settings import DataSettings
 from instar.runs import Run
-from instar.evaluation import predict_logits
 
 
 @pytest.fixture(scope="module")
@@ -116,16 +116,16 @@ def test_page_stands_alone(finished_run: Path) -> None:
         assert words in page
 
 
-def test_same_command_again_reads_what_is_there(instar: Command, finished_run: Path) -> None:
+def test_same_command_again_reads_what_is_there(typed: Command, finished_run: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*") if path.is_file()}
-    again = instar("distill", *TINY, "--run-dir", finished_run, "--json")
+    again = typed("distill", *TINY, "--run-dir", finished_run, "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == json.loads((finished_run / "result.json").read_text())
     assert before == {path: path.stat().st_mtime_ns for path in finished_run.rglob("*") if path.is_file()}
 
 
-def test_other_settings_in_the_same_directory_are_refused(instar: Command, finished_run: Path) -> None:
-    other = instar("distill", *TINY, "--run-dir", finished_run, "--seeds", "4")
+def test_other_settings_in_the_same_directory_are_refused(typed: Command, finished_run: Path) -> None:
+    other = typed("distill", *TINY, "--run-dir", finished_run, "--seeds", "4")
     assert other.returncode == 1
     assert "seeds is 3 there and 4 here" in other.stderr
 
@@ -155,8 +155,8 @@ def test_a_runs_teacher_teaches_another_student(instar: Command, finished_run: P
     assert results[0][2]["test_nll"] == results[1][2]["test_nll"]
 
 
-def test_a_teacher_of_another_split_is_refused(instar: Command, finished_run: Path, tmp_path: Path) -> None:
-    done = instar(
+def test_a_teacher_of_another_split_is_refused(typed: Command, finished_run: Path, tmp_path: Path) -> None:
+    done = typed(
         "distill", "--teacher", f"{finished_run}:teacher", "--split-seed", "7", "--run-dir", tmp_path / "run"
     )
     assert done.returncode == 2
@@ -177,16 +177,8 @@ def test_a_users_own_modules_and_data(instar: Command, tmp_path: Path) -> None:
     )
     mine = ["--data", "python:mine:data", "--teacher", "python:mine:network", "--student", "python:mine:network"]
     small = [
-        "--epochs",
-        "2",
-        "--teacher-epochs",
-        "3",
-        "--seeds",
-        "1",
-        "--temperature",
-        "2",
-        "--learning-rate",
-        "0.1",
+        *("--epochs", "2", "--teacher-epochs", "20", "--seeds", "1"),
+        *("--temperature", "2", "--learning-rate", "0.1"),
     ]
     done = instar("distill", *mine, *small, "--run-dir", tmp_path / "run", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

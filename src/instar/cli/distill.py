@@ -13,6 +13,7 @@ from instar.cli.options import (
     Publish,
     Quiet,
     RunDir,
+    TensorBoard,
     check_device,
     numbers,
     set_values,
@@ -32,7 +33,7 @@ def distill(
         "python:MODULE:FUNCTION), one with weights (NAME@FILE.safetensors), or a run "
         "directory (RUN:teacher).  [default: mlp:1200x2]",
     ),
-    student: str = typer.Option(None, help="The small network.  [default: mlp:30x2]"),
+    student: str = typer.Option(None, help="The small network.  [default: mlp:8x1]"),
     temperature: str = typer.Option(None, help="Of the soft targets; of several (2,4,8) validation chooses."),
     soft_weight: str = typer.Option(None, help="Weight of the soft targets."),
     hard_weight: str = typer.Option(None, help="Weight of the labels."),
@@ -54,6 +55,7 @@ def distill(
     device: Device = "cpu",
     engine: Engine = "local",
     processes: Processes = 1,
+    tensorboard: TensorBoard = False,
     run_dir: RunDir = None,
     publish: Publish = False,
     as_json: Json = False,
@@ -92,7 +94,15 @@ def distill(
     settings = read_config(set_values(typed, set_), config)
     device = check_device(device)
     path = run_dir or run_path(settings)
-    result = main(settings, path, device=device, engine=engine, processes=processes, quiet=quiet or as_json)
+    result = main(
+        settings,
+        path,
+        device=device,
+        engine=engine,
+        processes=processes,
+        tensorboard=tensorboard,
+        quiet=quiet or as_json,
+    )
     if publish:
         publish_result(result, f"distill-{settings.data.name}")
     show(result, path, as_json, result_table, answer)

@@ -32,11 +32,13 @@ def batches(
         DataError: a file cannot be decoded.
         UsageError: an id that is not in the data set.
     """
-    if data.in_memory:
-        for ids in id_batches:
-            yield ids, data.gather(ids, view), data.labels(ids)
-        return
     wanted = list(id_batches)
+    if data.in_memory and wanted:
+        # One search for all ids: one for each batch would cost a small network a fifth of its step.
+        places = torch.split(data.rows(torch.cat(wanted)), [len(ids) for ids in wanted])
+        for ids, rows in zip(wanted, places, strict=True):
+            yield ids, data.finish(data.raw(rows), ids, view), data.labels_at(rows)
+        return
     for ids, raw in zip(wanted, _decoded(data, wanted, num_workers), strict=True):
         if isinstance(raw, InstarError):
             raise raw

@@ -119,7 +119,11 @@ class Dataset(ABC):
         Raises:
             UsageError: an id that is not in this data set.
         """
-        return self._labels[self.rows(ids)]
+        return self.labels_at(self.rows(ids))
+
+    def labels_at(self, rows: Tensor) -> Tensor:
+        """`labels` of stored rows: (batch,) int64."""
+        return self._labels[rows]
 
     def rows(self, ids: Tensor) -> Tensor:
         """Where examples are stored: (batch,) int64.

@@ -1,14 +1,14 @@
 """What a network costs in use: weights, bytes, multiplications, time."""
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from instar.networks import evaluation_mode
+from instar.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -25,24 +25,30 @@ def cost_of(network: nn.Module, input_shape: Sequence[int], *, repeats: int = 20
     """Measure a network on one example, on the CPU with one thread.
 
     Args:
-        network: any module; counted are the multiplications of its linear and convolutional layers.
+        network: any module; it stays as and where it is. Counted are the multiplications of its linear and
+            convolutional layers.
         input_shape: shape of one example.
         repeats: timed forward passes; the latency is their median.
+
+    Raises:
+        UsageError: no repeats.
 
     Example:
         >>> cost = cost_of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), (4,), repeats=3)
         >>> cost.parameters, cost.bytes, cost.multiplications
         (23, 92, 18)
     """
-    network = network.cpu()
-    state = network.state_dict().values()
+    if repeats < 1:
+        raise UsageError(f"repeats is {repeats}, expected at least 1")
+    network = copy.deepcopy(network).cpu().eval()
+    tensors = [*network.parameters(), *network.buffers()]
     example = torch.zeros(1, *input_shape)
-    with evaluation_mode(network), torch.no_grad():
+    with torch.no_grad():
         multiplications = _count_multiplications(network, example)
         latency_ms = _median_latency_ms(network, example, repeats)
     return Cost(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        bytes=sum(value.numel() * value.element_size() for value in state),
+        bytes=sum(value.numel() * value.element_size() for value in tensors),
         multiplications=multiplications,
         latency_ms=latency_ms,
     )
@@ -51,9 +57,10 @@ def cost_of(network: nn.Module, input_shape: Sequence[int], *, repeats: int = 20
 def _count_multiplications(network: nn.Module, example: Tensor) -> int:
     counts: list[int] = []
 
-    def count(module: nn.Module, _: Any, output: Tensor) -> None:
-        weight = module.get_parameter("weight")
-        counts.append(output.numel() * weight[0].numel())
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        weight = module.get_parameter("weight")  # (out, in, ...), but of a transposed convolution (in, out, ...)
+        is_transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
+        counts.append((inputs[0] if is_transposed else output).numel() * weight[0].numel())
 
     handles = [
         module.register_forward_hook(count)

@@ -1,5 +1,8 @@
 """One call from a user's own networks and data."""
 
+import hashlib
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +11,12 @@ from torch import Tensor, nn
 
 from instar.data import Dataset, as_dataset
 from instar.distillation.teachers import Teacher
-from instar.runs import Run
+from instar.networks import load_state_, network_fingerprint
+from instar.optimisation import decide_precision
+from instar.runs import CONFIG, Run
 from instar.training import FitResult, Targets, fit
+
+_NOT_CONFIGURATION = ("checkpoint_seconds", "progress", "device")
 
 
 def distill(
@@ -39,6 +46,7 @@ def distill(
         epochs: passes over the transfer set.
         seed: order of the data and dropout.
         run_dir: where to keep metrics and checkpoints; the same call goes on with what was cut.
+        device: where to compute.
         options: any other argument of `instar.training.fit`.
 
     Returns:
@@ -46,6 +54,7 @@ def distill(
 
     Raises:
         UsageError, TrainingError: as `fit`.
+        RunError: `run_dir` holds a fit of another configuration.
 
     Example:
         >>> inputs = torch.randn(64, 4); labels = (inputs[:, 0] > 0).long()
@@ -57,12 +66,14 @@ def distill(
         Hinton, Vinyals, Dean 2015, section 2.
     """
     data = as_dataset(train)
+    about: dict[str, Any] = {}
     if isinstance(teacher, nn.Module):
+        if run_dir is not None:
+            about = {"teacher": network_fingerprint(teacher), "temperature": temperature}
         teacher = Teacher(teacher, data, temperature=temperature, device=device)
-    options |= {"targets": teacher, "soft_weight": soft_weight, "hard_weight": hard_weight}
-    return train_network(
-        student, data, validation=validation, epochs=epochs, seed=seed, run_dir=run_dir, device=device, **options
-    )
+    options |= {"targets": teacher, "soft_weight": soft_weight, "hard_weight": hard_weight, "device": device}
+    options |= {"validation": validation, "epochs": epochs, "seed": seed}
+    return fit(student, data, **options) if run_dir is None else _fit_in(run_dir, student, data, options, about)
 
 
 def train_network(
@@ -75,7 +86,7 @@ def train_network(
     run_dir: str | Path | None = None,
     **options: Any,
 ) -> FitResult:
-    """Fit a network to labels; `instar.train`. See `instar.training.fit` for `options`.
+    """Fit a network to labels; `instar.train`. See `instar.training.fit` for `options`, `distill` for the others.
 
     Example:
         >>> inputs = torch.randn(64, 4); labels = (inputs[:, 0] > 0).long()
@@ -84,15 +95,43 @@ def train_network(
         True
     """
     data = as_dataset(data)
-    if run_dir is None:
-        return fit(network, data, validation=validation, epochs=epochs, seed=seed, **options)
-    plain = {key: value for key, value in options.items() if isinstance(value, (bool, int, float, str))}
-    config = {**plain, "epochs": epochs, "seed": seed, "data_fingerprint": data.fingerprint}
-    with Run(run_dir, recipe="fit", config=config) as run:
+    options |= {"validation": validation, "epochs": epochs, "seed": seed}
+    return fit(network, data, **options) if run_dir is None else _fit_in(run_dir, network, data, options, {})
+
+
+def _fit_in(
+    path: str | Path, network: nn.Module, data: Dataset, options: dict[str, Any], about: Mapping[str, Any]
+) -> FitResult:
+    """Fit in a run directory: begin, go on, or read what is done."""
+    wanted = options.get("precision", "auto")
+    options["precision"] = _decided_precision(Path(path), wanted, network, options.get("device", "cpu"))
+    with Run(path, recipe="fit", config={**_configuration(network, data, options), **about}) as run:
         if run.is_done:
-            weights, about = run.load_weights()
-            network.load_state_dict(weights)
-            return FitResult(network.eval(), run.metrics(), about["steps"])
-        result = fit(network, data, validation=validation, epochs=epochs, seed=seed, run=run, **options)
+            weights, ending = run.load_weights()
+            load_state_(network, weights, type(network).__name__, str(path))
+            return FitResult(network.eval(), run.result()["rows"], ending["steps"], ending["best_epoch"])
+        result = fit(network, data, run=run, **options)
         run.finish({"metrics": result.metrics[-1], "rows": result.metrics})
     return result
+
+
+def _configuration(network: nn.Module, data: Dataset, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All that decides the numbers, as far as it can be written down."""
+    plain = {key: value for key, value in options.items() if isinstance(value, (bool, int, float, str))}
+    tensors = chain(network.named_parameters(), network.named_buffers())
+    shapes = [(name, tuple(value.shape), value.requires_grad) for name, value in tensors]
+    config: dict[str, Any] = {key: value for key, value in plain.items() if key not in _NOT_CONFIGURATION}
+    config["network"] = f"{type(network).__name__} {hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]}"
+    config["data_fingerprint"] = data.fingerprint
+    if data.views is not None:
+        config |= {"views": data.views.name, "view_seed": data.view_seed}
+    if options["validation"] is not None:
+        config["validation_fingerprint"] = as_dataset(options["validation"]).fingerprint
+    return config
+
+
+def _decided_precision(path: Path, precision: str, network: nn.Module, device: str | torch.device) -> str:
+    """What a run directory was begun with, it goes on with, on whatever machine."""
+    if precision == "auto" and (path / CONFIG).exists():
+        return str(Run.read(path).config.get("precision", "float32"))
+    return decide_precision(precision, network, device)

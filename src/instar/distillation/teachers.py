@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from instar.data import Dataset
 from instar.errors import TrainingError, UsageError
 from instar.evaluation import predict_logits
+from instar.guards import views_of
 from instar.losses import SoftTargets, soft_targets
 
 REMEMBERED_BYTES = 2**30  # more logits than this are computed anew at each step
@@ -46,6 +47,7 @@ class Teacher:
         self.networks = (network.to(device).eval(),)
         self.class_names = class_names
         self.temperature = temperature
+        self.views = views_of(data)
         self._data = data.to(torch.device(device))
         self._stored: StoredLogits | None = None
         if data.views is None and 4 * len(data) * data.num_classes <= REMEMBERED_BYTES:
@@ -79,6 +81,8 @@ class StoredLogits:
     Raises:
         UsageError: ids and logits are of different lengths, or the temperature is not positive and finite.
     """
+
+    views = None  # each example is the same in every epoch
 
     def __init__(
         self, ids: Tensor, logits: Tensor, *, temperature: float, class_names: tuple[str, ...] | None = None

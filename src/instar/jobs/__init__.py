@@ -20,16 +20,18 @@ def open_engine(name: str = "local", *, cores: int | None = None) -> LocalEngine
         cores: how many to use; all of them by default.
 
     Raises:
-        UsageError: no such engine.
+        UsageError: no such engine, or less than one core.
     """
     if name != "local":
         raise UsageError(f"unknown engine {name!r}; there is local")
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores is not None and cores < 1:
+        raise UsageError(f"cores is {cores}, expected at least 1")
     return LocalEngine(cores=cores or usable)
 
 
 def run_jobs(
-    jobs: Sequence[Job], root: Path, *, engine: LocalEngine | str = "local", quiet: bool = False
+    jobs: Sequence[Job], root: str | Path, *, engine: LocalEngine | str = "local", quiet: bool = False
 ) -> JobReport:
     """Do a graph of jobs, each in its own run directory `root/jobs/NAME`.
 
@@ -46,6 +48,7 @@ def run_jobs(
         UsageError: the graph or the engine is wrong.
     """
     check_graph(jobs)
+    root = Path(root)
     if isinstance(engine, str):
         with open_engine(engine) as opened:
             return run_jobs(jobs, root, engine=opened, quiet=quiet)

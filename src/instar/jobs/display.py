@@ -24,7 +24,7 @@ class Display:
         self._jobs = {job.name: job for job in jobs}
         self._root = root
         self._quiet = quiet
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self._fractions = dict.fromkeys(self._jobs, 0.0)
         self._running: dict[str, float] = {}
         self._tasks: dict[str, TaskID] = {}

@@ -3,21 +3,32 @@
 import datetime
 import multiprocessing
 import os
+import signal
+import sys
 import tempfile
+import threading
+import traceback
 from collections.abc import Mapping
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from instar.errors import RunError
+from instar.errors import InstarError, RunError
 from instar.jobs.graph import Job
-from instar.runs import Run
+from instar.runs import LOG, Run
+
+
+class ProcessDiedError(Exception):
+    """One of the processes that share a job was killed: the job is to be tried again."""
 
 
 def job_run(job: Job, root: Path) -> Run:
     """The run directory of a job; a process that was just killed may hold it for a moment."""
-    return Run(root / "jobs" / job.name, recipe="job", config=job.config, wait_seconds=5.0)
+    return Run(root / "jobs" / job.name, recipe="job", config=job.config, wait_seconds=10.0)
 
 
 def execute(job: Job, root: Path, threads: int) -> None:
@@ -37,6 +48,23 @@ def execute(job: Job, root: Path, threads: int) -> None:
         run.finish(job.function(run, needs) if alone else _execute_distributed(job, run, needs, threads))
 
 
+def start(process: BaseProcess) -> None:
+    """Start a process that Ctrl-C does not reach: it goes to the whole group, and the parent decides."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """Wait for the parent's end and end too: alone, this process would go on and hold the run directory."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
 def _execute_distributed(job: Job, run: Run, needs: Mapping[str, Path], threads: int) -> Mapping[str, Any]:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
@@ -46,28 +74,46 @@ def _execute_distributed(job: Job, run: Run, needs: Mapping[str, Path], threads:
             for rank in range(1, job.processes)
         ]
         for process in others:
-            process.start()
+            start(process)
         try:
             result = _rank(job, run, needs, rank=0, meeting=meeting)
-        finally:
             for process in others:
                 process.join(timeout=20)
+        except InstarError:  # the others have the same to say
+            raise
+        except Exception as error:  # its connection to one of them broke, or the error is its own
+            _look_for_another_cause(job, run, others, error)
+            raise
+        finally:
+            for process in others:
                 process.kill()
-    failed = [process for process in others if process.exitcode]
-    if failed:
-        raise RunError(f"{run.path}: a process of {job.processes} ended with status {failed[0].exitcode}")
+                process.join()
     return result
 
 
+def _look_for_another_cause(job: Job, run: Run, others: list[SpawnProcess], error: Exception) -> None:
+    for process in others:
+        process.join(timeout=1)
+        if process.exitcode is not None and process.exitcode < 0:
+            raise ProcessDiedError(f"signal {-process.exitcode}") from error
+        if process.exitcode:
+            raise RunError(f"one of the {job.processes} processes failed: see {run.path / LOG}") from error
+
+
 def _other_rank(job: Job, path: Path, needs: Mapping[str, Path], threads: int, rank: int, meeting: str) -> None:
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    _rank(job, Run.read(path), needs, rank=rank, meeting=meeting)
+    run = Run.read(path)
+    try:
+        _rank(job, run, needs, rank=rank, meeting=meeting)
+    except Exception:
+        run.log(f"process {rank} of {job.processes}: {traceback.format_exc()}")
+        sys.exit(1)
 
 
 def _rank(job: Job, run: Run, needs: Mapping[str, Path], *, rank: int, meeting: str) -> Mapping[str, Any]:
-    os.environ["LOCAL_RANK"] = str(rank)
     torch.distributed.init_process_group(
-        "nccl" if torch.cuda.is_available() else "gloo",
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
         init_method=meeting,
         rank=rank,
         world_size=job.processes,

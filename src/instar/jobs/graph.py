@@ -58,7 +58,8 @@ def check_graph(jobs: Sequence[Job]) -> dict[str, int]:
     """The level of each job: 0 for those that need nothing, else one more than the highest of its needs.
 
     Raises:
-        UsageError: two jobs share a name, or a need is unknown or comes back to itself.
+        UsageError: two jobs share a name, a need is unknown or comes back to itself, a name is no relative path,
+            or a job has no process or no cost.
 
     Example:
         >>> teacher = Job("teacher", lambda run, needs: {}, {})
@@ -66,6 +67,13 @@ def check_graph(jobs: Sequence[Job]) -> dict[str, int]:
         >>> check_graph([student, teacher])
         {'teacher': 0, 'student': 1}
     """
+    for job in jobs:
+        if not job.name or not all(part.strip(".") for part in job.name.split("/")):
+            raise UsageError(f"job name {job.name!r} should be a path below jobs/, for instance student/seed-3")
+        if job.processes < 1 or not job.cost > 0:
+            raise UsageError(
+                f"job {job.name!r} has {job.processes} processes and cost {job.cost}: both are above 0"
+            )
     known = {job.name: job for job in jobs}
     if len(known) < len(jobs):
         raise UsageError("two jobs share a name")

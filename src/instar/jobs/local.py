@@ -1,7 +1,8 @@
 """The local engine: worker processes on this machine, each with its share of the cores."""
 
+import contextlib
 import multiprocessing
-import os
+import pickle
 import signal
 import threading
 import traceback
@@ -12,9 +13,10 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Self
 
-from instar.errors import InstarError
-from instar.jobs.execution import execute, job_run
+from instar.errors import InstarError, UsageError
+from instar.jobs.execution import ProcessDiedError, end_with_parent, execute, job_run, start
 from instar.jobs.graph import Job, JobReport, threads_of
+from instar.runs import LOG
 
 MAX_TRIES = 3  # of a job whose process died; a job that says why it failed is not tried again
 
@@ -82,6 +84,8 @@ class _Graph:
         self._pending = list(jobs)
 
     def run(self) -> JobReport:
+        for job in self._jobs:
+            _check_can_be_sent(job)
         self._skip_what_is_done()
         while self._pending or self._running():
             self._keep_back_what_cannot_start()
@@ -120,7 +124,7 @@ class _Graph:
             if fits and all(self._is_done(need) for need in job.needs):
                 self._pending.remove(job)
                 self._tries[job.name] = self._tries.get(job.name, 0) + 1
-                worker = next((w for w in self._workers if w.job is None), None) or self._new_worker()
+                worker = self._idle_worker() or self._new_worker()
                 worker.job = job
                 worker.connection.send((job, self._root, self._threads[job.name]))
                 self._on_change(job.name, "started")
@@ -128,11 +132,14 @@ class _Graph:
     def _slots(self, job: Job) -> int:
         return self._threads[job.name] * job.processes
 
+    def _idle_worker(self) -> _Worker | None:
+        return next((w for w in self._workers if w.job is None and w.process.is_alive()), None)
+
     def _new_worker(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs,), daemon=False)
-        process.start()
+        start(process)
         theirs.close()
         self._workers.append(_Worker(process, ours))
         return self._workers[-1]
@@ -170,11 +177,19 @@ class _Graph:
         self._on_change(job.name, "failed")
 
 
+def _check_can_be_sent(job: Job) -> None:
+    try:
+        pickle.dumps(job)
+    except Exception as error:  # pickle raises errors of many types
+        raise UsageError(
+            f"job {job.name!r} cannot be sent to another process ({error}): its function should be one of a module"
+        ) from error
+
+
 def _work(connection: Connection) -> None:
     """What a worker process does: take a job, do it, say how it went; end with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, _interrupt)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     while True:
         try:
             job, root, threads = connection.recv()
@@ -182,7 +197,7 @@ def _work(connection: Connection) -> None:
             return
         try:
             problem = _attempt(job, root, threads)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, ProcessDiedError):
             return
         connection.send(problem)
 
@@ -192,22 +207,16 @@ def _attempt(job: Job, root: Path, threads: int) -> str | None:
         execute(job, root, threads)
     except InstarError as error:
         return str(error)
+    except ProcessDiedError:
+        raise
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        with open(root / "jobs" / job.name / "log.txt", "a") as log:
+        with contextlib.suppress(OSError), open(root / "jobs" / job.name / LOG, "a") as log:
             log.write(traceback.format_exc())
         name = Path(where.filename).name
-        return f"{type(error).__name__}: {error} ({name}:{where.lineno}; see jobs/{job.name}/log.txt)"
+        return f"{type(error).__name__}: {error} ({name}:{where.lineno}; see jobs/{job.name}/{LOG})"
     return None
 
 
 def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
-
-
-def _end_with_parent() -> None:
-    """A worker must not go on alone when its parent was killed: it would hold the run directory."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

@@ -1,18 +1,10 @@
 """Networks as ordered named layers."""
 
 from instar.networks.architectures import ResidualBlock, convnet, perceptron, residual
+from instar.networks.cutting import Cut, cut
+from instar.networks.freezing import assert_frozen, freeze_, network_fingerprint, state_hashes
 from instar.networks.initialisers import find_initialiser, initialise_
-from instar.networks.layers import (
-    Cut,
-    Layer,
-    assert_frozen,
-    cut,
-    evaluation_mode,
-    freeze_,
-    layers_of,
-    network_fingerprint,
-    state_hashes,
-)
+from instar.networks.layers import Layer, evaluation_mode, layers_of
 from instar.networks.named import build_network, load_state_, load_weights_
 
 __all__ = [

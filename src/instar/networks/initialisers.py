@@ -37,7 +37,9 @@ _INITIALISERS: dict[str, Callable[[Tensor, torch.Generator], None]] = {
 
 
 def initialise_(network: nn.Module, name: str, *, seed: int) -> nn.Module:
-    """Draw the weights of every linear and convolutional layer anew, in place; biases become 0.
+    """Draw the weights of every linear and convolutional layer anew, in place.
+
+    Biases become 0, normalisations as new: scale 1, shift 0, no statistics.
 
     Args:
         network: the network.
@@ -58,9 +60,13 @@ def initialise_(network: nn.Module, name: str, *, seed: int) -> nn.Module:
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
-                draw(module.weight, generator)
+                weight = torch.empty(module.weight.shape)  # drawn in main memory: the same bits on every device
+                draw(weight, generator)
+                module.weight.copy_(weight)
                 if module.bias is not None:
                     module.bias.zero_()
+            elif isinstance(module, (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)):
+                module.reset_parameters()
     return network
 
 
@@ -78,7 +84,9 @@ def find_initialiser(name: str) -> Callable[[Tensor, torch.Generator], None]:
     try:
         sd = float(argument)
     except ValueError:
-        raise UsageError(f"initialiser {name!r} should be gaussian:SD, for instance gaussian:0.01") from None
+        sd = math.nan
+    if not 0 < sd < math.inf:
+        raise UsageError(f"initialiser {name!r} should be gaussian:SD with SD above 0, for instance gaussian:0.01")
 
     def gaussian(weight: Tensor, generator: torch.Generator) -> None:
         weight.normal_(0, sd, generator=generator)

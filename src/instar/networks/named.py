@@ -1,5 +1,6 @@
 """From a name that a user types to a network."""
 
+import difflib
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -50,6 +51,8 @@ def build_network(
     if not 0 <= dropout < 1 or not 0 <= input_dropout < 1:
         raise UsageError(f"dropout {dropout} and input_dropout {input_dropout} should be in [0, 1)")
     if name.startswith("python:"):
+        if dropout or input_dropout:
+            raise UsageError(f"network {name!r} has the dropout that its function gives it; set dropout to 0 here")
         network = _users_network(name, input_shape, num_classes, seed)
     else:
         network = _named(name, input_shape, num_classes, dropout, input_dropout)
@@ -68,8 +71,12 @@ def _named(
         with torch.random.fork_rng(devices=[]):
             return perceptron(input_shape, hidden, num_classes, dropout=dropout, input_dropout=input_dropout)
     if kind not in ("convnet", "resnet"):
+        forms = {form.partition(":")[0]: form for form in reversed(FORMS)}
+        near = difflib.get_close_matches(kind, forms, n=1)  # the size would hide how near the kind is
+        if near:
+            raise UsageError(f"unknown network {name!r}; did you mean {forms[near[0]]}? Known: {', '.join(FORMS)}")
         raise unknown_name("network", name, FORMS)
-    if not size.isdigit():
+    if not re.fullmatch("[0-9]{1,4}", size):
         raise UsageError(f"network {name!r} should be {kind}:DEPTH, for instance {kind}:8")
     if input_dropout:
         raise UsageError(f"network {name!r} has no input dropout; set input_dropout to 0")
@@ -79,10 +86,10 @@ def _named(
 
 
 def _hidden_units(name: str, size: str) -> list[int]:
-    uniform = re.fullmatch(r"([1-9]\d*)x(\d+)", size)
+    uniform = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", size)
     if uniform:
         return [int(uniform[1])] * int(uniform[2])
-    if re.fullmatch(r"[1-9]\d*(-[1-9]\d*)*", size):
+    if re.fullmatch("[1-9][0-9]*(-[1-9][0-9]*)*", size):
         return [int(units) for units in size.split("-")]
     raise UsageError(f"network {name!r} should be mlp:UNITSxLAYERS or mlp:U1-U2-..., for instance mlp:800x2")
 

@@ -49,10 +49,9 @@ class DistillConfig(Settings):
     """The configuration of `instar distill`."""
 
     data: DataSettings = DataSettings()
-    teacher: FitSettings = FitSettings(
-        network="mlp:1200x2", epochs=60, dropout=0.5, input_dropout=0.2, max_norm=3.5, views="jitter:1"
-    )
-    student: FitSettings = FitSettings(network="mlp:30x2", epochs=60, learning_rate=[0.03, 0.1, 0.3])
+    teacher: FitSettings = FitSettings(network="mlp:1200x2", epochs=40, learning_rate=[0.05])
+    student: FitSettings = FitSettings(network="mlp:8x1", learning_rate=[0.03, 0.1])
+    """taught twice: alone and distilled"""
     temperature: Candidates = [2.0, 4.0, 8.0]
     """of the soft targets; of several, validation chooses"""
     soft_weight: CandidateWeights = [1.0]
@@ -68,14 +67,23 @@ class DistillConfig(Settings):
     def _is_possible(self) -> Self:
         if 0 in self.soft_weight and 0 in self.hard_weight:
             raise UsageError("soft_weight and hard_weight are both 0: nothing to learn from")
+        if len(self.teacher.learning_rate) > 1:
+            raise UsageError("teacher.learning_rate takes one value; only the students' is chosen on validation")
         return self
 
 
-_VIEWS = {"digits": "jitter:1", "mnist": "jitter:2"}  # a teacher's, chosen on validation
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "mnist": {
+        "teacher": {"views": "jitter:2"},
+        "student": {"learning_rate": [0.01, 0.03]},
+        "temperature": [1, 2, 4],
+    }
+}
+"""Where other data than the digits start from; found on their validation examples."""
 
 
 def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> DistillConfig:
-    """Defaults that fit the data and the teacher, then a TOML file, then what was typed.
+    """Defaults that fit the data, then a TOML file, then what was typed.
 
     Args:
         typed: nested settings; None means not typed.
@@ -86,11 +94,9 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Di
     """
     content = merge(read_config_file(config_file), typed)
     base = DistillConfig().model_dump()
-    name = merge(base, content)["data"]["name"]
-    base["teacher"]["views"] = _VIEWS.get(name, "none")
-    if not str(merge(base, content)["teacher"]["network"]).startswith("mlp:"):
-        base["teacher"] |= {"dropout": 0.0, "input_dropout": 0.0, "max_norm": None}
-    return checked(DistillConfig, merge(base, content))
+    data = merge(base, content)["data"]
+    name = data["name"] if isinstance(data, Mapping) else None
+    return checked(DistillConfig, merge(merge(base, _DEFAULTS.get(str(name), {})), content))
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,7 @@ def main(
     device: str = "cpu",
     engine: str = "local",
     processes: int = 1,
+    tensorboard: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run the whole experiment, or go on with it, or read what it found.
@@ -149,6 +156,7 @@ def main(
         device: where to compute; does not belong to the configuration.
         engine: of the jobs.
         processes: how many share one fit.
+        tensorboard: write TensorBoard's event files beside each `metrics.jsonl`.
         quiet: show no progress.
 
     Returns:
@@ -161,7 +169,7 @@ def main(
         if run.is_done:
             return run.result()
         started = time.monotonic()
-        options = {"device": device, "processes": processes}
+        options = {"device": device, "processes": processes, "tensorboard": tensorboard}
         prepared = _teacher_jobs(config, path, options)
         tried = _candidates(config)
         tuning = [job for choice in tried for job in _tuning_jobs(config, path, choice, prepared, options)]

@@ -46,6 +46,7 @@ def fit_job(
     needs: tuple[str, ...] = (),
     device: str = "cpu",
     processes: int = 1,
+    tensorboard: bool = False,
 ) -> Job:
     """A job that fits one network; `soft` holds temperature, soft_weight and hard_weight of its soft targets."""
     splits = load_splits(data)
@@ -59,7 +60,9 @@ def fit_job(
     }
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     cost = settings.epochs * len(splits.train) * (num_parameters + 20_000)
-    return Job(name, functools.partial(_fit, device=device), config, needs, cost, processes)
+    return Job(
+        name, functools.partial(_fit, device=device, tensorboard=tensorboard), config, needs, cost, processes
+    )
 
 
 def adopt_job(name: str, settings: FitSettings, data: DataSettings) -> Job:
@@ -95,8 +98,9 @@ def _decided_precision(path: Path, precision: str, network: nn.Module, device: s
     return decide_precision(precision, network, device)
 
 
-def _fit(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:
+def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool) -> dict[str, Any]:
     config = run.config
+    run.tensorboard = tensorboard
     data, settings = _settings_of(config)
     splits = load_splits(data)
     network = build_for(settings, splits, seed=config["seed"])

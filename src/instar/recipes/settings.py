@@ -125,11 +125,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """
     merged = dict(base)
     for key, value in over.items():
-        inner = merged.get(key)
-        if isinstance(value, Mapping):
-            merged[key] = merge(inner if isinstance(inner, Mapping) else {}, value)
-        elif value is not None:
-            merged[key] = value
+        inner = merged.get(key, {})
+        if isinstance(value, Mapping) and isinstance(inner, Mapping):
+            merged[key] = merge(inner, value)
+        elif value is not None and not isinstance(value, Mapping):
+            merged[key] = value  # a number where a table should be stays, for `checked` to refuse
     return merged
 
 

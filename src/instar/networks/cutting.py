@@ -1,0 +1,179 @@
+"""A network in two parts: the features after its first n layers, and the rest."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from instar.errors import UsageError
+from instar.networks.layers import Layer, checked_layers, evaluation_mode, is_chain, needed, trace
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network in two parts: where `cacheable`, `rest(prefix(inputs))` is `network(inputs)`.
+
+    `cacheable` says whether the rest needs nothing but the prefix's features, so that these may be computed once.
+    Where it needs more (a skip connection over the cut), calling it raises a `UsageError`.
+    """
+
+    prefix: nn.Module
+    rest: nn.Module
+    cacheable: bool
+
+
+def cut(network: nn.Module, n: int, example_input: Tensor | None = None) -> Cut:
+    """Cut a network after its first n layers; the two parts share its weights.
+
+    Args:
+        network: as for `layers_of`.
+        n: 0 <= n <= number of layers.
+        example_input: needed when the network is no `nn.Sequential`; tells whether the cut is `cacheable`.
+
+    Raises:
+        UsageError: n is out of range, or there is no example input where one is needed.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> parts = cut(net, 2)
+        >>> x = torch.ones(1, 4)
+        >>> torch.equal(parts.rest(parts.prefix(x)), net(x)), parts.cacheable
+        (True, True)
+    """
+    layers = checked_layers(network, n, example_input, "cut after")
+    if is_chain(network):
+        named = [(layer.name, layer.module) for layer in layers]
+        return Cut(nn.Sequential(OrderedDict(named[:n])), nn.Sequential(OrderedDict(named[n:])), cacheable=True)
+    if n == 0:
+        return Cut(nn.Identity(), network, cacheable=True)
+    example_input = needed(network, example_input)
+    prefix, rest = Prefix(network, layers[:n]), _Rest(network, layers, n, example_input)
+    with evaluation_mode(prefix), evaluation_mode(rest), evaluation_mode(network), torch.no_grad():
+        rest.is_possible = _is_parity(prefix, rest, network, example_input)
+    return Cut(prefix, rest, cacheable=rest.is_possible)
+
+
+class _Stop(Exception):  # noqa: N818 - it is a signal, not an error
+    """Ends a forward pass at the cut."""
+
+
+class _Part(nn.Module):
+    """One side of a cut: it owns its layers; the whole network, which it runs, it only knows."""
+
+    def __init__(self, network: nn.Module, layers: list[Layer]) -> None:
+        super().__init__()
+        self.training = network.training
+        self._whole = [network]  # in a list, so that it is no part of this module
+        self.layers = nn.ModuleList([layer.module for layer in layers])
+
+    @contextmanager
+    def _network(self) -> Iterator[nn.Module]:
+        """The whole network, itself in the mode of this part: its forward may ask for it."""
+        network = self._whole[0]
+        training, network.training = network.training, self.training
+        try:
+            yield network
+        finally:
+            network.training = training
+
+
+class Prefix(_Part):
+    """The features after one stage of a network that is no chain: it runs up to there and no further."""
+
+    def __init__(self, network: nn.Module, layers: list[Layer]) -> None:
+        super().__init__(network, layers)
+        self._name = layers[-1].name
+
+    def forward(self, inputs: Tensor) -> Any:
+        features: list[Any] = []
+
+        def keep(_: nn.Module, __: Any, output: Any) -> None:
+            features.append(output)
+            raise _Stop
+
+        with self._network() as network:
+            handle = network.get_submodule(self._name).register_forward_hook(keep)
+            try:
+                network(inputs)
+            except _Stop:
+                return features[0]
+            finally:
+                handle.remove()
+        raise UsageError(f"layer {self._name!r} was not called for this input")
+
+
+class _Rest(_Part):
+    """A network that is no chain from one stage on.
+
+    Its forward runs from the start, but the stages before the cut give NaN of the right shape and the one at the
+    cut gives the features: what a later stage reads from before the cut is then seen in the logits.
+    """
+
+    is_possible = True
+
+    def __init__(self, network: nn.Module, layers: list[Layer], n: int, example_input: Tensor) -> None:
+        super().__init__(network, layers[n:])
+        calls = trace(network, example_input)
+        self._name = layers[n - 1].name
+        place = next(place for place, call in enumerate(calls) if call.name == self._name)
+        self._before = [call.output for call in calls[:place]]
+        self._skipped = [layer.name for layer in layers[:n]]
+        self._input = example_input.to("meta")
+
+    def forward(self, features: Any) -> Tensor:
+        if not self.is_possible:
+            raise UsageError(
+                f"the layers after {self._name!r} need more than its features: run the whole network instead"
+            )
+        with self._network() as network, _replaced_forwards(network, self._skipped) as give_back:
+            waiting = iter(self._before)
+            like = next(leaf for leaf in tree_leaves(features) if isinstance(leaf, Tensor))
+
+            def stand_in(*_: Any, **__: Any) -> Any:
+                for output in waiting:
+                    return tree_map_only(Tensor, lambda value: _nothing(value, like), output)
+                give_back()
+                return features
+
+            for name in self._skipped:
+                network.get_submodule(name).forward = stand_in
+            logits: Tensor = network(_nothing(self._input, like))
+            return logits
+
+
+@contextmanager
+def _replaced_forwards(network: nn.Module, names: list[str]) -> Iterator[Any]:
+    """Let the forward of some stages be replaced; the function that it yields puts them back."""
+    modules = [network.get_submodule(name) for name in names]
+    own = [module.__dict__.get("forward") for module in modules]
+
+    def give_back() -> None:
+        for module, forward in zip(modules, own, strict=True):
+            module.__dict__.pop("forward", None)
+            if forward is not None:
+                module.forward = forward
+
+    try:
+        yield give_back
+    finally:
+        give_back()
+
+
+def _nothing(value: Tensor, like: Tensor) -> Tensor:
+    """NaN in the shape of a value, for as many examples as there are."""
+    nothing = float("nan") if value.is_floating_point() else 0
+    return torch.full((len(like), *value.shape[1:]), nothing, dtype=value.dtype, device=like.device)
+
+
+def _is_parity(prefix: nn.Module, rest: nn.Module, network: nn.Module, example_input: Tensor) -> bool:
+    expected = network(example_input)
+    features = prefix(example_input)
+    try:
+        return torch.equal(rest(features), expected)
+    except Exception:  # somebody's forward, given NaN, may fail in any way: the features alone are not enough
+        return False

@@ -1,0 +1,111 @@
+"""Layers that stay as they are in training, and the proof that they did."""
+
+import hashlib
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from instar.errors import TrainingError
+from instar.networks.cutting import Prefix
+from instar.networks.layers import Layer, checked_layers, evaluation_mode, is_chain, needed
+
+
+def freeze_(network: nn.Module, n: int, *, example_input: Tensor | None = None, dropout: bool = True) -> None:
+    """Freeze the first n layers, in place: no gradient, and buffers that no longer change.
+
+    Modules with buffers (normalisation above all) keep to evaluation mode from now on, whatever `network.train()`
+    says. The optimiser must be made afterwards, from the parameters that still require a gradient: then there is
+    neither weight decay nor optimiser state for the frozen ones (`training.fit` does so).
+
+    Args:
+        network: as for `layers_of`. A parameter of no layer (an embedding of positions) is frozen too where the
+            features after layer n depend on it.
+        n: how many layers.
+        dropout: whether dropout in frozen layers stays on in training, as in the paper.
+
+    Raises:
+        UsageError: n is out of range.
+
+    Example:
+        >>> net = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2))
+        >>> freeze_(net, 1)
+        >>> before = state_hashes(net[0])
+        >>> _ = net.train()(torch.randn(8, 2))
+        >>> assert_frozen(before, state_hashes(net[0]))
+
+    References:
+        Yosinski et al. 2014, section 3: frozen layers had learning rate and weight decay 0, dropout stayed on.
+    """
+    layers = checked_layers(network, n, example_input, "freeze")
+    loose = _loose_parameters(network, layers, n, example_input)
+    for parameter in chain(*(layer.module.parameters() for layer in layers[:n]), loose):
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    for module in chain(*(layer.module.modules() for layer in layers[:n])):
+        if not dropout or any(True for _ in module.buffers(recurse=False)):
+            # A hook, since anybody's `network.train()` would switch the statistics back on.
+            module.register_forward_pre_hook(_stay_in_evaluation_mode)
+            module.eval()
+
+
+def _loose_parameters(
+    network: nn.Module, layers: list[Layer], n: int, example_input: Tensor | None
+) -> list[nn.Parameter]:
+    """The parameters of no layer that the features after the first n depend on."""
+    owned = {parameter for layer in layers for parameter in layer.module.parameters()}
+    loose = [value for value in network.parameters() if value not in owned and value.requires_grad]
+    if not loose or n == 0 or is_chain(network):
+        return []
+    with evaluation_mode(network), torch.enable_grad():  # a part made here is in evaluation mode too
+        features = tree_leaves(Prefix(network, layers[:n])(needed(network, example_input)))
+    total = sum(leaf.sum() for leaf in features if isinstance(leaf, Tensor) and leaf.requires_grad)
+    if not isinstance(total, Tensor):
+        return []
+    gradients = torch.autograd.grad(total, loose, allow_unused=True)
+    return [value for value, gradient in zip(loose, gradients, strict=True) if gradient is not None]
+
+
+def _stay_in_evaluation_mode(module: nn.Module, _: Any) -> None:
+    module.training = False
+
+
+def state_hashes(network: nn.Module) -> dict[str, str]:
+    """A hash of every weight and buffer by name: the proof that something did or did not change."""
+    everything = chain(
+        network.named_parameters(remove_duplicate=False), network.named_buffers(remove_duplicate=False)
+    )
+    return {name: _tensor_hash(value) for name, value in everything}
+
+
+def _tensor_hash(value: Tensor) -> str:
+    raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    about = f"{value.dtype}{tuple(value.shape)}".encode()
+    return hashlib.blake2b(raw.tobytes() + about, digest_size=16).hexdigest()
+
+
+def network_fingerprint(network: nn.Module) -> str:
+    """One hash of all weights and buffers, with their names."""
+    content = "".join(f"{name}={value}\n" for name, value in sorted(state_hashes(network).items()))
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+def assert_frozen(before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    """Raise unless every weight and buffer of `before` is bit for bit the same in `after`.
+
+    Args:
+        before: `state_hashes` of the frozen layers before training.
+        after: the same after it; may hold more names.
+
+    Raises:
+        TrainingError: names the first ones that changed.
+    """
+    changed = [name for name, value in before.items() if after.get(name) != value]
+    if changed:
+        raise TrainingError(
+            f"frozen layers changed in training: {', '.join(changed[:3])}"
+            f"{f' and {len(changed) - 3} more' if len(changed) > 3 else ''}"
+        )

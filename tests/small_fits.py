@@ -1,0 +1,62 @@
+"""Small data, small networks and what it takes to compare them bit for bit; shared by the tests of training."""
+
+import functools
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+from instar.data import InMemoryDataset
+
+
+@functools.cache
+def digits(num_examples: int = 200, *, start: int = 0) -> InMemoryDataset:
+    """Some of the handwritten digits that come with scikit-learn, 1x8x8."""
+    bunch = load_digits()
+    rows = slice(start, start + num_examples)
+    images = torch.tensor(bunch.images[rows], dtype=torch.float32).unsqueeze(1) / 16
+    return InMemoryDataset(images, torch.tensor(bunch.target[rows]), class_names=[str(n) for n in range(10)])
+
+
+def part_labelled(data: InMemoryDataset, *, every: int = 3) -> InMemoryDataset:
+    """The same examples, of which only some have a label: as uneven over a batch as can be."""
+    labels = data.labels(data.ids)
+    labels[torch.arange(len(labels)) % every != 0] = -1
+    return InMemoryDataset(data.gather(data.ids, 0), labels, class_names=data.class_names, ids=data.ids)
+
+
+def perceptron(seed: int = 0, *, hidden: int = 12, dropout: float = 0.0, classes: int = 10) -> nn.Sequential:
+    """64 inputs, one hidden layer."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
+        )
+
+
+def normalised_network(seed: int = 0) -> nn.Sequential:
+    """All that makes a fit depend on more than its weights: batch normalisation's buffers and dropout."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)),
+            nn.Sequential(
+                nn.Flatten(), nn.Dropout(0.2), nn.Linear(36, 12, bias=False), nn.BatchNorm1d(12), nn.ReLU()
+            ),
+            nn.Sequential(nn.Dropout(0.3), nn.Linear(12, 10)),
+        )
+
+
+def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Whether two states hold the same names and the same bits."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def state_of(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of all weights and buffers."""
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def users_network(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """A user's own network, for `python:small_fits:users_network`."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(input_shape[-1] ** 2, num_classes))
