@@ -4,28 +4,23 @@ A file appears whole or not at all (written beside, flushed, renamed). `metrics.
 checkpoint remembers how long it was, and a resumed run cuts off what came after. `DONE` is written last.
 """
 
-import contextlib
-import errno
 import fcntl
 import hashlib
 import json
 import os
-import platform
 import shutil
-import sys
 import time
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import tomli_w
-import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from instar.errors import RunError, UsageError
+from instar.files import load_tensors, read_toml, write_bytes, writing
+from instar.machine import environment
 
 FORMAT_VERSION = 1
 CONFIG, ENVIRONMENT, METRICS, RESULT, REPORT, LOG, DONE, PROGRESS = (
@@ -285,25 +280,6 @@ def list_runs(root: str | Path = "runs") -> list[Path]:
     return sorted(paths, key=lambda path: (path / CONFIG).stat().st_mtime)
 
 
-def environment() -> dict[str, Any]:
-    """The machine and the software that a number came from."""
-    from importlib.metadata import version
-
-    about: dict[str, Any] = {
-        "instar": version("instar"),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-    }
-    if torch.cuda.is_available():
-        about["gpu"] = torch.cuda.get_device_name()
-    return about
-
-
 _held: set[int] = set()  # the open locks of this process
 
 
@@ -361,74 +337,6 @@ def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             tensors[name] = value.clone()
         known.add(memory)
     return tensors
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the file system says into one clear error."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise RunError(
-                f"{path}: the disk is full ({error.strerror}); make room and run the same command again"
-            ) from error
-        raise RunError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside, flushed to the disk, renamed.
-
-    Raises:
-        RunError: the disk is full or not writable; what was there before is still there.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and the state written with them from a safetensors file.
-
-    Raises:
-        RunError: the file is not there, truncated or damaged.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-            state = dict(json.loads((file.metadata() or {}).get("state", "{}")))
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
-        raise RunError(f"{path} cannot be read as safetensors: {error}; remove it and run again") from error
-    return tensors, state
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file.
-
-    Raises:
-        UsageError: it is not there or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as TOML: {error}") from error
 
 
 def without_none(content: Any) -> Any:

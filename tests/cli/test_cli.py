@@ -199,6 +199,6 @@ def test_publish_writes_a_result_that_can_be_had_again(typed: Command, finished_
     published = json.loads((tmp_path / "results" / "distill-digits.json").read_text())
     own = json.loads((finished_run / "result.json").read_text())
     assert {key: published[key] for key in own} == own
-    assert set(published) - set(own) == {"name", "commit"}
+    assert set(published) - set(own) == {"name"}
     assert published["seeds"] == [0, 1, 2]
     assert {"torch", "processor", "command"} <= set(published["environment"])

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from instar.errors import RunError, UsageError
-from instar.runs import FINAL, LAST, Run, find_run, list_runs, remove_run, run_hash, write_bytes
+from instar.files import write_bytes
+from instar.runs import FINAL, LAST, Run, find_run, list_runs, remove_run, run_hash
 from instar.training import fit
 from small_fits import digits, perceptron, same_bits
 

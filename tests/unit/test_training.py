@@ -430,6 +430,7 @@ class OfOthers:
 
 
 NAMES = TRAIN.class_names
+UNLABELLED = InMemoryDataset(TRAIN.gather(TRAIN.ids, 0), None, class_names=NAMES)
 GUARDS: dict[str, tuple[nn.Module, dict[str, Any], type[InstarError], str]] = {
     "narrower network": (perceptron(classes=9), {}, UsageError, r"gives \(64, 9\) .* expected logits \(64, 10\)"),
     "no logits": (Sequence(), {}, UsageError, r"gives \(64, 1, 10\)"),
@@ -463,13 +464,8 @@ GUARDS: dict[str, tuple[nn.Module, dict[str, Any], type[InstarError], str]] = {
     "gradient zero": (Dead(), {}, TrainingError, "gets no gradient"),
     "gradient none": (Unused(), {}, TrainingError, "gets no gradient"),
     "frozen": (perceptron().requires_grad_(False), {}, UsageError, "nothing to fit"),
-    "no labels": (perceptron(), {"unlabelled": True}, UsageError, "no example has a label"),
-    "no labels in validation": (
-        perceptron(),
-        {"validation": "unlabelled"},
-        UsageError,
-        "validation data has a label",
-    ),
+    "no labels": (perceptron(), {"data": UNLABELLED}, UsageError, "no example has a label"),
+    "no labels in validation": (perceptron(), {"validation": UNLABELLED}, UsageError, "nothing to judge by"),
     "no targets": (perceptron(), {"soft_weight": 1.0}, UsageError, "needs soft targets"),
     "negative weight": (perceptron(), {"hard_weight": -1.0}, UsageError, "hard_weight must be a finite number"),
     "no weights": (perceptron(), {"hard_weight": 0.0}, UsageError, "both 0"),
@@ -495,11 +491,7 @@ GUARDS: dict[str, tuple[nn.Module, dict[str, Any], type[InstarError], str]] = {
 def test_what_cannot_work_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     network, options, kind, words = GUARDS[name]
     options = {"epochs": 2, "batch_size": 64, **options}
-    unlabelled = part_labelled(TRAIN, every=1000)
-    unlabelled._labels.fill_(-1)
-    if options.get("validation") == "unlabelled":
-        options["validation"] = unlabelled
-    data = unlabelled if options.pop("unlabelled", False) else TRAIN
+    data = options.pop("data", TRAIN)
     with Run(tmp_path / "run", recipe="fit", config={}) as run:
         with pytest.raises(kind, match=words) as caught:
             fit(copy.deepcopy(network), data, run=run, checkpoint_seconds=0.0, **options)
@@ -532,9 +524,7 @@ def test_a_loss_that_reaches_0_later_is_no_reason_to_stop(tmp_path: Path) -> Non
     options: dict[str, Any] = {"learning_rate": 1e4, "schedule": "constant", "epochs": 4}
     with Run(tmp_path, recipe="fit", config={}) as run:
         network = nn.Linear(1, 2)
-        assert (
-            fit(network, (inputs, labels), run=run, checkpoint_seconds=0.0, **options).metrics[-1]["train_loss"]
-            == 0
-        )
+        result = fit(network, (inputs, labels), run=run, checkpoint_seconds=0.0, **options)
+        assert result.metrics[-1]["train_loss"] == 0
         assert (tmp_path / LAST).exists()
         fit(network, (inputs, labels), run=run, **{**options, "epochs": 6})

@@ -42,7 +42,8 @@ def cost_of(network: nn.Module, input_shape: Sequence[int], *, repeats: int = 20
         raise UsageError(f"repeats is {repeats}, expected at least 1")
     network = copy.deepcopy(network).cpu().eval()
     tensors = [*network.parameters(), *network.buffers()]
-    example = torch.zeros(1, *input_shape)
+    dtype = next((value.dtype for value in tensors if value.is_floating_point()), torch.float32)
+    example = torch.zeros(1, *input_shape, dtype=dtype)
     with torch.no_grad():
         multiplications = _count_multiplications(network, example)
         latency_ms = _median_latency_ms(network, example, repeats)

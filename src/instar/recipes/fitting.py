@@ -13,11 +13,12 @@ from instar.data import Splits, load_data, parse_views
 from instar.distillation import StoredLogits, Teacher
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
+from instar.files import load_tensors, write_bytes
 from instar.jobs import Job
 from instar.networks import build_network, load_state_, network_fingerprint
 from instar.optimisation import decide_precision
 from instar.recipes.settings import DataSettings, FitSettings
-from instar.runs import Run, find_run, load_tensors, write_bytes
+from instar.runs import Run, find_run
 from instar.training import Targets, fit
 
 LOGITS = "logits.safetensors"

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from instar.errors import UsageError
+from instar.files import write_bytes
 from instar.reports import Bars, Code, Section, Table, Text, write_page
-from instar.runs import CONFIG, REPORT, Run, find_run, list_runs, write_bytes
+from instar.runs import CONFIG, REPORT, Run, find_run, list_runs
 
 
 def runs_table(root: Path) -> Table | None:

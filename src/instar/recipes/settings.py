@@ -8,9 +8,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from instar.data import parse_views
 from instar.errors import UsageError
+from instar.files import read_toml
 from instar.networks import find_initialiser
 from instar.optimisation import learning_rate_factor
-from instar.runs import read_toml
 
 _PositiveInt = Annotated[int, Field(ge=1)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -101,7 +101,7 @@ def write_page(
         UsageError: as `render_page`.
         RunError: the file cannot be written; what was there before is still there.
     """
-    from instar.runs import write_bytes  # it imports torch, which the page itself does not need
+    from instar.files import write_bytes
 
     page = render_page(title, sections, subtitle=subtitle, footer=footer, series=series)
     write_bytes(Path(path), page.encode())

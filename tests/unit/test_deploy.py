@@ -1,0 +1,82 @@
+"""What a network costs, counted by hand."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from instar.deploy import cost_of
+from instar.errors import UsageError
+from instar.networks import build_network
+from small_fits import same_bits, state_of
+
+COUNTS: dict[str, tuple[nn.Module, tuple[int, ...], int, int, int]] = {
+    # network, shape of an example, parameters, bytes, multiplications
+    "linear": (nn.Linear(5, 3), (5,), 18, 4 * 18, 15),
+    "linear on a sequence of 7": (nn.Linear(5, 3), (7, 5), 18, 4 * 18, 7 * 15),
+    "perceptron": (
+        build_network("mlp:30x2", input_shape=(1, 28, 28), num_classes=10, seed=0),
+        (1, 28, 28),
+        (784 * 30 + 30) + (30 * 30 + 30) + (30 * 10 + 10),
+        4 * ((784 * 30 + 30) + (30 * 30 + 30) + (30 * 10 + 10)),
+        784 * 30 + 30 * 30 + 30 * 10,
+    ),
+    "convolution": (nn.Conv2d(3, 8, 3, padding=1), (3, 6, 5), 8 * 27 + 8, 4 * (8 * 27 + 8), 6 * 5 * 8 * 27),
+    "with stride, in two groups, no bias": (
+        nn.Conv2d(4, 6, 3, stride=2, groups=2, bias=False),
+        (4, 7, 7),
+        6 * 2 * 9,
+        4 * 6 * 2 * 9,
+        3 * 3 * 6 * 2 * 9,
+    ),
+    "transposed": (nn.ConvTranspose2d(2, 5, 2, stride=2, bias=False), (2, 3, 3), 40, 160, 3 * 3 * 2 * 5 * 4),
+    "normalisation: 2 statistics and a count of 8 bytes": (
+        nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.BatchNorm2d(2)),
+        (1, 4, 4),
+        2 + 4,
+        4 * (2 + 4 + 4) + 8,
+        16 * 2,
+    ),
+    "half precision": (nn.Linear(5, 3).bfloat16(), (5,), 18, 2 * 18, 15),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_weights_bytes_and_multiplications_are_counted(name: str) -> None:
+    network, shape, parameters, num_bytes, multiplications = COUNTS[name]
+    cost = cost_of(network, shape, repeats=3)
+    assert (cost.parameters, cost.bytes, cost.multiplications) == (parameters, num_bytes, multiplications)
+    assert cost.latency_ms > 0
+
+
+def test_shared_weights_count_once_and_work_twice() -> None:
+    layer = nn.Linear(4, 4, bias=False)
+    cost = cost_of(nn.Sequential(layer, nn.ReLU(), layer), (4,), repeats=3)
+    assert (cost.parameters, cost.bytes, cost.multiplications) == (16, 64, 32)
+
+
+def test_the_network_is_measured_in_evaluation_mode_and_stays_as_it_is() -> None:
+    modes = []
+
+    class Watched(nn.Linear):
+        def forward(self, inputs: Tensor) -> Tensor:
+            modes.append(self.training)
+            return super().forward(inputs)
+
+    network = nn.Sequential(Watched(4, 4), nn.BatchNorm1d(4)).train()
+    network[1].eval()
+    before, threads = state_of(network), torch.get_num_threads()
+    cost_of(network, (4,), repeats=3)
+    assert set(modes) == {False}
+    assert [module.training for module in network.modules()] == [True, True, False]
+    assert same_bits(network.state_dict(), before)
+    assert torch.get_num_threads() == threads
+
+
+def test_a_slower_network_has_the_higher_latency() -> None:
+    small, large = (cost_of(nn.Linear(n, n), (n,), repeats=30).latency_ms for n in (8, 2048))
+    assert small < large
+
+
+def test_no_repeats_is_refused() -> None:
+    with pytest.raises(UsageError, match="repeats is 0, expected at least 1"):
+        cost_of(nn.Linear(2, 2), (2,), repeats=0)
