@@ -22,6 +22,7 @@ from data_files import (
     write_mnist,
     write_table,
 )
+from file_mutations import Mutation, changed, mutations
 from instar.data import Chain, InMemoryDataset, Views, load_data, parse_views, shuffled, stratified_split
 from instar.data.readers.cifar import read_cifar_archive
 from instar.data.readers.idx import read_idx
@@ -33,46 +34,6 @@ QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 RARE = settings(parent=QUICK, max_examples=20)
 
 # --- broken files: a valid data set, or a DataError that names the file; no other exception, no hang ---
-
-Mutation = Callable[[bytes], bytes]
-
-
-def flip(place: float, value: int, content: bytes) -> bytes:
-    at = int(place * len(content))
-    return content[:at] + bytes(byte ^ value for byte in content[at : at + 1]) + content[at + 1 :]
-
-
-def truncate(place: float, content: bytes) -> bytes:
-    return content[: int(place * len(content))]
-
-
-def insert(place: float, extra: bytes, content: bytes) -> bytes:
-    at = int(place * len(content))
-    return content[:at] + extra + content[at:]
-
-
-def overwrite(place: float, extra: bytes, content: bytes) -> bytes:
-    at = int(place * len(content))
-    return content[:at] + extra + content[at + len(extra) :]
-
-
-# Half of the places near the start or the end, where headers and footers are.
-places = st.floats(0, 0.999) | st.floats(0, 0.02) | st.floats(0.9, 0.999)
-extras = st.binary(min_size=1, max_size=12) | st.sampled_from([b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0" * 8])
-mutations = st.lists(
-    st.builds(functools.partial, st.just(flip), places, st.integers(1, 255))
-    | st.builds(functools.partial, st.just(truncate), places)
-    | st.builds(functools.partial, st.just(insert), places, extras)
-    | st.builds(functools.partial, st.just(overwrite), places, extras),
-    min_size=1,
-    max_size=3,
-)
-
-
-def changed(content: bytes, changes: list[Mutation]) -> bytes:
-    for change in changes:
-        content = change(content)
-    return content
 
 
 def refusal(call: Callable[[], object]) -> str | None:

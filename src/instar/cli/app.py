@@ -11,6 +11,9 @@ import typer
 from instar.cli import data, distill, report, runs
 from instar.errors import InstarError
 
+INTERRUPTED = 130
+STOPPED = "stopped; the same command goes on from here"
+
 app = typer.Typer(
     name="instar",
     help="Move what one network has learned into another: knowledge distillation and feature transfer.",
@@ -49,7 +52,7 @@ def main() -> None:
             raise
         _stop(str(error), error.exit_status)
     except KeyboardInterrupt:
-        _stop("stopped; the same command goes on from here", 130)
+        _stop(STOPPED, INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
@@ -58,6 +61,8 @@ def main() -> None:
         if hasattr(error, "exit_code"):  # the command line's own: an unknown option, a missing argument
             _stop(_one_line(error), int(error.exit_code))
         _stop(f"{type(error).__name__}: {_one_line(error)} (--debug shows where)", 1)
+    if status == INTERRUPTED:  # typer has caught Ctrl-C
+        _stop(STOPPED, INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -205,59 +205,45 @@ def _calibration(trial: Trial) -> Section:
     )
 
 
+_TUNED = {
+    "temperature": "Each temperature at its best other settings, mean over the tuning seeds.",
+    "soft_weight": "Each weight of the soft targets at its best other settings, mean over the tuning seeds.",
+    "hard_weight": "Each weight of the labels at its best other settings, mean over the tuning seeds.",
+    "learning_rate": "The control gets the same choice of learning rates as the distilled student.",
+}
+
+
 def _tuning_curves(result: dict[str, Any]) -> list[Section]:
-    rows = result["tuning"]
-    rates = {row["learning_rate"] for row in rows}
-    if not rows:
-        return []
-    temperatures = {row["temperature"] for row in rows if "temperature" in row}
+    """What validation said of each candidate, for every setting that had several."""
     sections: list[Section] = []
-    if len(temperatures) > 1:
-        best = [
-            min(
-                (row for row in rows if row.get("temperature") == temperature),
-                key=lambda row: row["validation_errors"],
+    for key, caption in _TUNED.items():
+        rows = [row for kind in (ALONE, DISTILLED) for row in _best_at_each(result["tuning"], kind, key)]
+        values = {row[key] for row in rows}
+        if len(values) > 1:
+            sections.append(
+                Lines(
+                    key.replace("_", " ").capitalize(),
+                    rows,
+                    x=key,
+                    y="validation_errors",
+                    series="name",
+                    x_title=key.replace("_", " "),
+                    y_title="validation errors",
+                    points=True,
+                    log_x=min(values) > 0,
+                    caption=caption,
+                )
             )
-            for temperature in sorted(temperatures)
-        ]
-        sections.append(
-            Lines(
-                "Temperature",
-                [{**row, "network": DISTILLED} for row in best],
-                x="temperature",
-                y="validation_errors",
-                series="network",
-                y_title="validation errors",
-                points=True,
-                log_x=True,
-                caption="Each temperature at its best learning rate, mean over the tuning seeds.",
-            )
-        )
-    if len(rates) > 1:
-        kinds = (ALONE, DISTILLED)
-        best = [
-            min(
-                (row for row in rows if row["name"] == kind and row["learning_rate"] == rate),
-                key=lambda row: row["validation_errors"],
-            )
-            for kind in kinds
-            for rate in sorted(rates)
-        ]
-        sections.append(
-            Lines(
-                "Learning rate",
-                best,
-                x="learning_rate",
-                y="validation_errors",
-                series="name",
-                x_title="learning rate",
-                y_title="validation errors",
-                points=True,
-                log_x=True,
-                caption="The control gets the same choice of learning rates as the distilled student.",
-            )
-        )
     return sections
+
+
+def _best_at_each(rows: Sequence[Mapping[str, Any]], kind: str, key: str) -> list[Mapping[str, Any]]:
+    """For each value of one setting, the row with the fewest errors of a kind of student."""
+    mine = [row for row in rows if row["name"] == kind and key in row]
+    return [
+        min((row for row in mine if row[key] == value), key=lambda row: row["validation_errors"])
+        for value in sorted({row[key] for row in mine})
+    ]
 
 
 def _disagreements(config: DistillConfig, trial: Trial) -> list[Section]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from instar.errors import UsageError
 from instar.files import write_bytes
-from instar.reports import Bars, Code, Section, Table, Text, write_page
+from instar.jobs import duration
+from instar.reports import Bars, Code, Column, Section, Table, Text, write_page
 from instar.runs import CONFIG, REPORT, Run, find_run, list_runs
 
 
@@ -17,19 +18,22 @@ def runs_table(root: Path) -> Table | None:
     for path in list_runs(root):
         run = Run.read(path)
         jobs = list((path / "jobs").rglob("DONE"))
-        about: dict[str, Any] = {
-            "run": str(path),
-            "state": "done" if run.is_done else "not finished",
-            "fits": len(jobs),
-        }
+        state = "done" if run.is_done else "not finished"
+        about = {"run": str(path), "state": state, "fits": len(jobs), "took": None, "difference": None}
         if run.is_done:
-            about |= {"seconds": run.result().get("seconds"), **_numbers(run.result()["metrics"])}
+            result = run.result()
+            about["took"] = duration(result.get("seconds", 0.0))
+            about["difference"] = _interval(result["metrics"])
         rows.append(about)
-    return Table("Runs", rows) if rows else None
+    note = "distilled minus alone, in test errors, with its 95 % interval over seeds"
+    columns = [*map(Column, ("run", "state", "fits", "took")), Column("difference", note=note)]
+    return Table("Runs", rows, columns=columns) if rows else None
 
 
-def _numbers(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: round(value, 3) for key, value in content.items() if isinstance(value, (int, float))}
+def _interval(metrics: Mapping[str, Any]) -> str | None:
+    if metrics.get("difference_low") is None:
+        return None
+    return "{difference:+.1f} [{difference_low:+.1f}, {difference_high:+.1f}]".format(**metrics)
 
 
 def run_tables(path: Path) -> list[Table]:

@@ -1,0 +1,55 @@
+"""Fits that are killed: what a process of its own does, and what it would have come to undisturbed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch._dynamo  # noqa: F401 - takes a second; an optimiser imports it when it is made
+from torch import nn
+
+from instar.data import parse_views
+from instar.distillation import Teacher
+from instar.runs import Run
+from instar.training import FitResult, fit
+from small_fits import digits, normalised_network, part_labelled, perceptron
+
+TRAIN, VALIDATION = digits(200), digits(100, start=200)
+SHAKEN = TRAIN.with_views(parse_views("jitter:1"), view_seed=3)
+
+
+def _teacher() -> Teacher:
+    return Teacher(normalised_network(9), SHAKEN, temperature=4.0)
+
+
+CASES: dict[str, Callable[[], tuple[nn.Module, dict[str, Any]]]] = {
+    "sgd, dropout, views, batch normalisation": lambda: (
+        normalised_network(),
+        {"data": SHAKEN, "validation": VALIDATION, "weight_decay": 0.01, "gradient_clip": 1.0, "max_norm": 1.0},
+    ),
+    "adamw, average, patience": lambda: (
+        normalised_network(),
+        {"data": TRAIN, "validation": VALIDATION, "optimiser": "adamw", "ema_decay": 0.9, "patience": 4,
+         "learning_rate": 0.05, "schedule": "constant"},
+    ),
+    "soft targets of a live teacher, part-labelled, warm-up": lambda: (
+        perceptron(dropout=0.3),
+        {"data": part_labelled(SHAKEN).with_views(SHAKEN.views, view_seed=3), "targets": _teacher(),
+         "hard_weight": 0.3, "warmup_epochs": 1.5},
+    ),
+    "bfloat16": lambda: (perceptron(dropout=0.3), {"data": TRAIN, "precision": "bfloat16"}),
+}  # fmt: skip
+
+
+def fit_case(name: str, run: Run | None = None, checkpoint_seconds: float = 0.0) -> FitResult:
+    """One fit of 100 steps, or less where it stops early."""
+    network, options = CASES[name]()
+    data = options.pop("data")
+    return fit(
+        network, data, epochs=10, batch_size=20, seed=5, run=run, checkpoint_seconds=checkpoint_seconds, **options
+    )
+
+
+def fit_in_a_process(name: str, path: Path, checkpoint_seconds: float) -> None:
+    """What is started again and again."""
+    with Run(path, recipe="fit", config={"case": name}) as run:
+        run.finish({"rows": fit_case(name, run, checkpoint_seconds).metrics})

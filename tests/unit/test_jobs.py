@@ -1,0 +1,237 @@
+"""A graph of jobs: its order, what is skipped, what fails, what dies, and what several processes share."""
+
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import job_functions
+from instar.errors import InstarError, RunError, UsageError
+from instar.jobs import Job, JobReport, check_graph, open_engine, run_jobs
+from instar.jobs.graph import threads_of
+from instar.networks import load_state_
+from instar.runs import Run
+from instar.training import fit
+from small_fits import perceptron, same_bits
+
+
+def job(name: str, function: Any = job_functions.note, *needs: str, **options: Any) -> Job:
+    return Job(name, function, options.pop("config", {"name": name}), needs, **options)
+
+
+# The graph
+
+
+def test_levels_follow_from_the_needs() -> None:
+    jobs = [job("c", job_functions.note, "a", "b"), job("b", job_functions.note, "a"), job("a"), job("d")]
+    assert check_graph(jobs) == {"a": 0, "d": 0, "b": 1, "c": 2}
+
+
+def test_threads_are_shared_within_a_level_whatever_is_done_already() -> None:
+    jobs = [job("teacher"), *(job(f"student-{n}", job_functions.note, "teacher") for n in range(3))]
+    assert threads_of(jobs, 8) == {"teacher": 8, "student-0": 2, "student-1": 2, "student-2": 2}
+    assert threads_of(jobs, 2) == {"teacher": 2, "student-0": 1, "student-1": 1, "student-2": 1}
+    assert threads_of([job("shared", processes=4)], 8) == {"shared": 2}
+    assert threads_of([job("shared", processes=4)], 2) == {"shared": 1}
+
+
+@pytest.mark.parametrize(
+    ("jobs", "words"),
+    [
+        ([job("a"), job("a")], "two jobs share a name"),
+        ([job("a", job_functions.note, "b")], "job 'a' needs 'b', which is no job"),
+        ([job("a", job_functions.note, "b"), job("b", job_functions.note, "a")], "jobs need each other"),
+        ([job("../a")], "should be a path below jobs/"),
+        ([job("/a")], "should be a path below jobs/"),
+        ([job("")], "should be a path below jobs/"),
+        ([job("a", processes=0)], "both are above 0"),
+        ([job("a", cost=0.0)], "both are above 0"),
+        ([job("a", lambda run, needs: {})], "job 'a' cannot be sent to another process .* one of a module"),
+    ],
+)
+def test_a_graph_that_cannot_be_done_is_refused_before_anything_is_begun(
+    jobs: list[Job], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        run_jobs(jobs, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_engine_and_no_cores_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown engine 'slurm'; there is local"):
+        run_jobs([job("a")], tmp_path, engine="slurm")
+    with pytest.raises(UsageError, match="cores is 0, expected at least 1"):
+        open_engine(cores=0)
+
+
+# What happens to jobs
+
+GRAPH = [
+    job("last", job_functions.note, "student/seed-0", "student/seed-1"),
+    job("student/seed-0", job_functions.note, "teacher"),
+    job("student/seed-1", job_functions.note, "teacher"),
+    job("teacher"),
+    job("refused", job_functions.refuse),
+    job("stumbles", job_functions.stumble),
+    job("after refused", job_functions.note, "refused"),
+    job("after that", job_functions.note, "after refused", "teacher"),
+    job("dies always", job_functions.die),
+    job("dies once", job_functions.fragile_fit, config={"dies_at": 5, "epochs": 3}),
+]
+
+
+class Events(list[tuple[str, str]]):
+    """What an engine tells, and a worker that is killed while it begins."""
+
+    def __call__(self, name: str, state: str) -> None:
+        self.append((name, state))
+        if len(self) == 1:
+            for process in multiprocessing.active_children():
+                process.kill()
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobReport, Events, JobReport]:
+    """The graph above, done once, and what became of it when the same was asked again."""
+    root, events = tmp_path_factory.mktemp("graph"), Events()
+    with open_engine(cores=2) as engine:
+        report = engine.run(GRAPH, root, on_change=events)
+        times = {path: path.stat().st_mtime_ns for path in (root / "jobs" / "teacher").rglob("*")}
+        again = run_jobs(
+            [job for job in GRAPH if not job.name.startswith("dies al")], root, engine=engine, quiet=True
+        )
+        assert {path: path.stat().st_mtime_ns for path in (root / "jobs" / "teacher").rglob("*")} == times
+    assert not multiprocessing.active_children()
+    return root, report, events, again
+
+
+Graph = tuple[Path, JobReport, Events, JobReport]
+
+
+def test_each_job_is_done_after_its_needs(graph: Graph) -> None:
+    root, report, _, _ = graph
+    rows = {
+        name: Run.read(root / "jobs" / name).result()["rows"][0] for name in report.done if name != "dies once"
+    }
+    assert sorted(report.done) == ["dies once", "last", "student/seed-0", "student/seed-1", "teacher"]
+    assert rows["student/seed-0"]["there"] == rows["student/seed-1"]["there"] == ["teacher"]
+    assert rows["last"]["there"] == ["student/seed-0", "student/seed-1"]
+    assert rows["teacher"]["time"] < rows["student/seed-0"]["time"] < rows["last"]["time"]
+    assert (rows["last"]["threads"], rows["teacher"]["threads"]) == (2, 1)
+
+
+def test_what_fails_is_listed_with_its_reason_and_keeps_back_only_what_needs_it(graph: Graph) -> None:
+    root, report, _, _ = graph
+    assert set(report.failed) == {"refused", "stumbles", "dies always"}
+    assert report.failed["refused"] == "this was not to be"
+    assert report.failed["stumbles"].startswith("ZeroDivisionError: division by zero (job_functions.py:")
+    assert "1 / 0" in (root / "jobs" / "stumbles" / "log.txt").read_text()
+    assert report.kept_back == {"after refused": "refused", "after that": "after refused"}
+    assert not (root / "jobs" / "after refused").exists()
+    with pytest.raises(InstarError, match="refused: this was not to be"):
+        report.raise_if_failed()
+
+
+def test_what_dies_is_tried_three_times(graph: Graph) -> None:
+    root, report, events, _ = graph
+    assert (root / "jobs" / "dies always" / "tries.txt").read_text() == 3 * "again\n"
+    assert report.failed["dies always"] == "its process died 3 times (exit status -9)"
+    told = [state for name, state in events if name == "dies always"]
+    assert told == ["started", "died, tried again", "started", "died, tried again", "started", "failed"]
+
+
+def test_a_worker_that_is_killed_before_it_takes_its_job_is_replaced(graph: Graph) -> None:
+    _, report, events, _ = graph
+    first = events[0][0]
+    assert events[0] == (first, "started")
+    assert (first, "died, tried again") in events
+    assert first in [*report.done, *report.failed]
+
+
+def test_a_fit_whose_process_was_killed_goes_on_from_its_checkpoint(graph: Graph) -> None:
+    root, _, events, _ = graph
+    assert ("dies once", "died, tried again") in events
+    path = root / "jobs" / "dies once"
+    assert (path / "died.txt").exists()
+    assert "goes on from epoch 1, step 4" in (path / "log.txt").read_text()
+    alone = fit(job_functions.Fragile(perceptron(dropout=0.2)), job_functions.TRAIN, epochs=3, batch_size=50)
+    assert same_bits(Run.read(path).load_weights()[0], alone.network.state_dict())
+    assert Run.read(path).result()["rows"] == alone.metrics
+
+
+def test_the_same_graph_again_skips_what_is_done_and_tries_what_failed(graph: Graph) -> None:
+    _, report, _, again = graph
+    assert sorted(again.skipped) == sorted(report.done)
+    assert again.done == []
+    assert set(again.failed) == {"refused", "stumbles"}
+
+
+def test_a_done_job_of_another_configuration_is_refused(graph: Graph) -> None:
+    root, _, _, _ = graph
+    with pytest.raises(
+        RunError, match=r"teacher belongs to another configuration: config.name is 'teacher' there"
+    ):
+        run_jobs([job("teacher", config={"name": "other"})], root, quiet=True)
+
+
+# Several processes for one job
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobReport]:
+    """Jobs that two processes share."""
+    root = tmp_path_factory.mktemp("shared")
+    fragile = {"dies_at": 5, "rank": 1, "epochs": 3}
+    jobs = [
+        job("share", job_functions.share, processes=2),
+        job("dies once", job_functions.fragile_fit, processes=2, config=fragile),
+        job("one fails", job_functions.only_the_second_fails, processes=2),
+    ]
+    started = time.monotonic()
+    report = run_jobs(jobs, root, engine=open_engine(cores=6), quiet=True)
+    assert time.monotonic() - started < 120
+    return root, report
+
+
+@pytest.mark.parametrize("name", job_functions.SHARED)
+def test_two_processes_do_what_one_does(name: str, shared: tuple[Path, JobReport]) -> None:
+    root, report = shared
+    assert "share" in report.done, report.failed
+    network, metrics = job_functions.shared_case(name)
+    rows = Run.read(root / "jobs" / "share").result()["rows"][list(job_functions.SHARED).index(name)]
+    states = [load_file(root / "jobs" / "share" / f"{name}-{rank}.safetensors") for rank in range(2)]
+    assert same_bits(*states)
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(states[0][key], value, rtol=1e-4, atol=1e-6)
+    assert len(rows) == len(metrics)
+    for ours, alone in zip(rows, metrics, strict=True):
+        assert ours == pytest.approx(alone, rel=1e-4)
+
+
+def test_two_processes_stop_early_together(shared: tuple[Path, JobReport]) -> None:
+    root, _ = shared
+    *_, stopped = Run.read(root / "jobs" / "share").result()["rows"]
+    errors = [line["validation_errors"] for line in stopped]
+    assert len(errors) == min(errors.index(min(errors)) + 2, 6)
+
+
+def test_a_job_one_of_whose_processes_was_killed_goes_on(shared: tuple[Path, JobReport]) -> None:
+    root, report = shared
+    assert "dies once" in report.done, report.failed
+    run = Run.read(root / "jobs" / "dies once")
+    assert (run.path / "died.txt").exists()
+    assert "goes on from epoch" in (run.path / "log.txt").read_text()
+    network = job_functions.Fragile(perceptron())
+    load_state_(network, run.load_weights()[0], "fragile", "here")
+    assert [line["step"] for line in run.metrics()] == [4, 8, 12]
+    assert [line["epoch"] for line in run.result()["rows"]] == [1, 2, 3]
+
+
+def test_an_error_in_another_process_is_found_in_the_log(shared: tuple[Path, JobReport]) -> None:
+    root, report = shared
+    assert report.failed["one fails"].startswith("one of the 2 processes failed: see ")
+    assert "ZeroDivisionError: in the second process" in (root / "jobs" / "one fails" / "log.txt").read_text()
