@@ -15,9 +15,9 @@ from instar.distillation import Teacher
 from instar.errors import TrainingError
 from instar.runs import Run, write_bytes
 from instar.training import fit
-from small_fits import digits, normalised_network, part_labelled, perceptron
+from small_fits import blots, normalised_network, part_labelled, perceptron
 
-TRAIN, VALIDATION = digits(200), digits(100, start=200)
+TRAIN, VALIDATION = blots(200), blots(100, seed=1)
 
 
 def note(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:

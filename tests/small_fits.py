@@ -3,7 +3,6 @@
 import functools
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from instar.data import InMemoryDataset
@@ -12,10 +11,21 @@ from instar.data import InMemoryDataset
 @functools.cache
 def digits(num_examples: int = 200, *, start: int = 0) -> InMemoryDataset:
     """Some of the handwritten digits that come with scikit-learn, 1x8x8."""
+    from sklearn.datasets import load_digits  # a second, which processes that need no digits save
+
     bunch = load_digits()
     rows = slice(start, start + num_examples)
     images = torch.tensor(bunch.images[rows], dtype=torch.float32).unsqueeze(1) / 16
     return InMemoryDataset(images, torch.tensor(bunch.target[rows]), class_names=[str(n) for n in range(10)])
+
+
+def blots(num_examples: int = 200, *, seed: int = 0) -> InMemoryDataset:
+    """Pictures of 1x8x8 pixels: ten patterns, each with noise."""
+    patterns = torch.rand(10, 1, 8, 8, generator=torch.Generator().manual_seed(99))
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(10, (num_examples,), generator=generator)
+    noise = torch.randn(num_examples, 1, 8, 8, generator=generator)
+    return InMemoryDataset(patterns[labels] + 0.5 * noise, labels, class_names=[str(n) for n in range(10)])
 
 
 def part_labelled(data: InMemoryDataset, *, every: int = 3) -> InMemoryDataset:

@@ -11,9 +11,9 @@ from instar.data import parse_views
 from instar.distillation import Teacher
 from instar.runs import Run
 from instar.training import FitResult, fit
-from small_fits import digits, normalised_network, part_labelled, perceptron
+from small_fits import blots, normalised_network, part_labelled, perceptron
 
-TRAIN, VALIDATION = digits(200), digits(100, start=200)
+TRAIN, VALIDATION = blots(200), blots(100, seed=1)
 SHAKEN = TRAIN.with_views(parse_views("jitter:1"), view_seed=3)
 
 
