@@ -1,7 +1,6 @@
 """A graph of jobs: its order, what is skipped, what fails, what dies, and what several processes share."""
 
 import multiprocessing
-import time
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +111,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobReport, Ev
 Graph = tuple[Path, JobReport, Events, JobReport]
 
 
+@pytest.mark.xdist_group("jobs-graph")
 def test_each_job_is_done_after_its_needs(graph: Graph) -> None:
     root, report, _, _ = graph
     rows = {
@@ -121,9 +121,10 @@ def test_each_job_is_done_after_its_needs(graph: Graph) -> None:
     assert rows["student/seed-0"]["there"] == rows["student/seed-1"]["there"] == ["teacher"]
     assert rows["last"]["there"] == ["student/seed-0", "student/seed-1"]
     assert rows["teacher"]["time"] < rows["student/seed-0"]["time"] < rows["last"]["time"]
-    assert (rows["last"]["threads"], rows["teacher"]["threads"]) == (2, 1)
+    assert {name: rows[name]["threads"] for name in rows} == {name: threads_of(GRAPH, 2)[name] for name in rows}
 
 
+@pytest.mark.xdist_group("jobs-graph")
 def test_what_fails_is_listed_with_its_reason_and_keeps_back_only_what_needs_it(graph: Graph) -> None:
     root, report, _, _ = graph
     assert set(report.failed) == {"refused", "stumbles", "dies always"}
@@ -132,10 +133,11 @@ def test_what_fails_is_listed_with_its_reason_and_keeps_back_only_what_needs_it(
     assert "1 / 0" in (root / "jobs" / "stumbles" / "log.txt").read_text()
     assert report.kept_back == {"after refused": "refused", "after that": "after refused"}
     assert not (root / "jobs" / "after refused").exists()
-    with pytest.raises(InstarError, match="refused: this was not to be"):
+    with pytest.raises(InstarError, match=r"failed: .*; 2 more failed; 2 that need them were not started"):
         report.raise_if_failed()
 
 
+@pytest.mark.xdist_group("jobs-graph")
 def test_what_dies_is_tried_three_times(graph: Graph) -> None:
     root, report, events, _ = graph
     assert (root / "jobs" / "dies always" / "tries.txt").read_text() == 3 * "again\n"
@@ -144,6 +146,7 @@ def test_what_dies_is_tried_three_times(graph: Graph) -> None:
     assert told == ["started", "died, tried again", "started", "died, tried again", "started", "failed"]
 
 
+@pytest.mark.xdist_group("jobs-graph")
 def test_a_worker_that_is_killed_before_it_takes_its_job_is_replaced(graph: Graph) -> None:
     _, report, events, _ = graph
     first = events[0][0]
@@ -152,17 +155,19 @@ def test_a_worker_that_is_killed_before_it_takes_its_job_is_replaced(graph: Grap
     assert first in [*report.done, *report.failed]
 
 
+@pytest.mark.xdist_group("jobs-graph")
 def test_a_fit_whose_process_was_killed_goes_on_from_its_checkpoint(graph: Graph) -> None:
     root, _, events, _ = graph
     assert ("dies once", "died, tried again") in events
     path = root / "jobs" / "dies once"
     assert (path / "died.txt").exists()
-    assert "goes on from epoch 1, step 4" in (path / "log.txt").read_text()
+    assert "goes on from epoch 0, step 4" in (path / "log.txt").read_text()
     alone = fit(job_functions.Fragile(perceptron(dropout=0.2)), job_functions.TRAIN, epochs=3, batch_size=50)
     assert same_bits(Run.read(path).load_weights()[0], alone.network.state_dict())
     assert Run.read(path).result()["rows"] == alone.metrics
 
 
+@pytest.mark.xdist_group("jobs-graph")
 def test_the_same_graph_again_skips_what_is_done_and_tries_what_failed(graph: Graph) -> None:
     _, report, _, again = graph
     assert sorted(again.skipped) == sorted(report.done)
@@ -170,11 +175,10 @@ def test_the_same_graph_again_skips_what_is_done_and_tries_what_failed(graph: Gr
     assert set(again.failed) == {"refused", "stumbles"}
 
 
+@pytest.mark.xdist_group("jobs-graph")
 def test_a_done_job_of_another_configuration_is_refused(graph: Graph) -> None:
     root, _, _, _ = graph
-    with pytest.raises(
-        RunError, match=r"teacher belongs to another configuration: config.name is 'teacher' there"
-    ):
+    with pytest.raises(RunError, match=r"teacher belongs to another configuration: config.name is"):
         run_jobs([job("teacher", config={"name": "other"})], root, quiet=True)
 
 
@@ -191,12 +195,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobReport]:
         job("dies once", job_functions.fragile_fit, processes=2, config=fragile),
         job("one fails", job_functions.only_the_second_fails, processes=2),
     ]
-    started = time.monotonic()
-    report = run_jobs(jobs, root, engine=open_engine(cores=6), quiet=True)
-    assert time.monotonic() - started < 120
+    report = run_jobs(jobs, root, quiet=True)
     return root, report
 
 
+@pytest.mark.xdist_group("jobs-shared")
 @pytest.mark.parametrize("name", job_functions.SHARED)
 def test_two_processes_do_what_one_does(name: str, shared: tuple[Path, JobReport]) -> None:
     root, report = shared
@@ -212,6 +215,7 @@ def test_two_processes_do_what_one_does(name: str, shared: tuple[Path, JobReport
         assert ours == pytest.approx(alone, rel=1e-4)
 
 
+@pytest.mark.xdist_group("jobs-shared")
 def test_two_processes_stop_early_together(shared: tuple[Path, JobReport]) -> None:
     root, _ = shared
     *_, stopped = Run.read(root / "jobs" / "share").result()["rows"]
@@ -219,6 +223,7 @@ def test_two_processes_stop_early_together(shared: tuple[Path, JobReport]) -> No
     assert len(errors) == min(errors.index(min(errors)) + 2, 6)
 
 
+@pytest.mark.xdist_group("jobs-shared")
 def test_a_job_one_of_whose_processes_was_killed_goes_on(shared: tuple[Path, JobReport]) -> None:
     root, report = shared
     assert "dies once" in report.done, report.failed
@@ -231,7 +236,9 @@ def test_a_job_one_of_whose_processes_was_killed_goes_on(shared: tuple[Path, Job
     assert [line["epoch"] for line in run.result()["rows"]] == [1, 2, 3]
 
 
+@pytest.mark.xdist_group("jobs-shared")
 def test_an_error_in_another_process_is_found_in_the_log(shared: tuple[Path, JobReport]) -> None:
     root, report = shared
-    assert report.failed["one fails"].startswith("one of the 2 processes failed: see ")
-    assert "ZeroDivisionError: in the second process" in (root / "jobs" / "one fails" / "log.txt").read_text()
+    log = root / "jobs" / "one fails" / "log.txt"
+    assert report.failed["one fails"] == f"one of the 2 processes failed: see {log}"
+    assert "ZeroDivisionError: in the second process" in log.read_text()

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Mapping
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.process import BaseProcess
@@ -50,6 +51,7 @@ def execute(job: Job, root: Path, threads: int) -> None:
 
 def start(process: BaseProcess) -> None:
     """Start a process that Ctrl-C does not reach: it goes to the whole group, and the parent decides."""
+    resource_tracker.ensure_running()  # else it starts with the first process, and lets the signal through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
@@ -81,7 +83,7 @@ def _execute_distributed(job: Job, run: Run, needs: Mapping[str, Path], threads:
                 process.join(timeout=20)
         except InstarError:  # the others have the same to say
             raise
-        except Exception as error:  # its connection to one of them broke, or the error is its own
+        except RuntimeError as error:  # as when a connection breaks, because another process has ended
             _look_for_another_cause(job, run, others, error)
             raise
         finally:
@@ -92,12 +94,15 @@ def _execute_distributed(job: Job, run: Run, needs: Mapping[str, Path], threads:
 
 
 def _look_for_another_cause(job: Job, run: Run, others: list[SpawnProcess], error: Exception) -> None:
+    wait([process.sentinel for process in others], timeout=10)
     for process in others:
-        process.join(timeout=1)
-        if process.exitcode is not None and process.exitcode < 0:
-            raise ProcessDiedError(f"signal {-process.exitcode}") from error
-        if process.exitcode:
-            raise RunError(f"one of the {job.processes} processes failed: see {run.path / LOG}") from error
+        process.join(timeout=0.1)
+    ends = [process.exitcode for process in others if process.exitcode]
+    if any(end < 0 for end in ends):
+        raise ProcessDiedError(f"exit statuses {ends}") from error
+    if ends:
+        run.log(f"process 0 of {job.processes}: {error}")
+        raise RunError(f"one of the {job.processes} processes failed: see {run.path / LOG}") from error
 
 
 def _other_rank(job: Job, path: Path, needs: Mapping[str, Path], threads: int, rank: int, meeting: str) -> None:
