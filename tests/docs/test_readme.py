@@ -13,8 +13,11 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "methods").glob("*.md"))]
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def test_first_code_block_is_the_two_commands() -> None:
@@ -25,12 +28,12 @@ def test_first_code_block_is_the_two_commands() -> None:
     assert README.index(first[0]) < 4000
 
 
-def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    examples = blocks("python")
-    assert examples
-    for example in examples:
-        exec(compile(example, "README.md", "exec"), {})
+    namespace: dict[str, object] = {}
+    for example in blocks("python", page.read_text()):
+        exec(compile(example, page.name, "exec"), namespace)
 
 
 def test_every_command_has_the_options_that_the_readme_gives_it(typed: Command) -> None:
