@@ -1,18 +1,15 @@
-"""A graph of jobs: its order, what is skipped, what fails, what dies, and what several processes share."""
+"""A graph of jobs: its order, what is skipped, what fails and what dies."""
 
 import multiprocessing
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 import job_functions
 from instar.errors import InstarError, RunError, UsageError
 from instar.jobs import Job, JobReport, check_graph, open_engine, run_jobs
 from instar.jobs.graph import threads_of
-from instar.networks import load_state_
 from instar.runs import Run
 from instar.training import fit
 from small_fits import perceptron, same_bits
@@ -111,7 +108,6 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobReport, Ev
 Graph = tuple[Path, JobReport, Events, JobReport]
 
 
-@pytest.mark.xdist_group("jobs-graph")
 def test_each_job_is_done_after_its_needs(graph: Graph) -> None:
     root, report, _, _ = graph
     rows = {
@@ -124,7 +120,6 @@ def test_each_job_is_done_after_its_needs(graph: Graph) -> None:
     assert {name: rows[name]["threads"] for name in rows} == {name: threads_of(GRAPH, 2)[name] for name in rows}
 
 
-@pytest.mark.xdist_group("jobs-graph")
 def test_what_fails_is_listed_with_its_reason_and_keeps_back_only_what_needs_it(graph: Graph) -> None:
     root, report, _, _ = graph
     assert set(report.failed) == {"refused", "stumbles", "dies always"}
@@ -137,7 +132,6 @@ def test_what_fails_is_listed_with_its_reason_and_keeps_back_only_what_needs_it(
         report.raise_if_failed()
 
 
-@pytest.mark.xdist_group("jobs-graph")
 def test_what_dies_is_tried_three_times(graph: Graph) -> None:
     root, report, events, _ = graph
     assert (root / "jobs" / "dies always" / "tries.txt").read_text() == 3 * "again\n"
@@ -146,7 +140,6 @@ def test_what_dies_is_tried_three_times(graph: Graph) -> None:
     assert told == ["started", "died, tried again", "started", "died, tried again", "started", "failed"]
 
 
-@pytest.mark.xdist_group("jobs-graph")
 def test_a_worker_that_is_killed_before_it_takes_its_job_is_replaced(graph: Graph) -> None:
     _, report, events, _ = graph
     first = events[0][0]
@@ -155,7 +148,6 @@ def test_a_worker_that_is_killed_before_it_takes_its_job_is_replaced(graph: Grap
     assert first in [*report.done, *report.failed]
 
 
-@pytest.mark.xdist_group("jobs-graph")
 def test_a_fit_whose_process_was_killed_goes_on_from_its_checkpoint(graph: Graph) -> None:
     root, _, events, _ = graph
     assert ("dies once", "died, tried again") in events
@@ -167,7 +159,6 @@ def test_a_fit_whose_process_was_killed_goes_on_from_its_checkpoint(graph: Graph
     assert Run.read(path).result()["rows"] == alone.metrics
 
 
-@pytest.mark.xdist_group("jobs-graph")
 def test_the_same_graph_again_skips_what_is_done_and_tries_what_failed(graph: Graph) -> None:
     _, report, _, again = graph
     assert sorted(again.skipped) == sorted(report.done)
@@ -175,70 +166,7 @@ def test_the_same_graph_again_skips_what_is_done_and_tries_what_failed(graph: Gr
     assert set(again.failed) == {"refused", "stumbles"}
 
 
-@pytest.mark.xdist_group("jobs-graph")
 def test_a_done_job_of_another_configuration_is_refused(graph: Graph) -> None:
     root, _, _, _ = graph
     with pytest.raises(RunError, match=r"teacher belongs to another configuration: config.name is"):
         run_jobs([job("teacher", config={"name": "other"})], root, quiet=True)
-
-
-# Several processes for one job
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobReport]:
-    """Jobs that two processes share."""
-    root = tmp_path_factory.mktemp("shared")
-    fragile = {"dies_at": 5, "rank": 1, "epochs": 3}
-    jobs = [
-        job("share", job_functions.share, processes=2),
-        job("dies once", job_functions.fragile_fit, processes=2, config=fragile),
-        job("one fails", job_functions.only_the_second_fails, processes=2),
-    ]
-    report = run_jobs(jobs, root, quiet=True)
-    return root, report
-
-
-@pytest.mark.xdist_group("jobs-shared")
-@pytest.mark.parametrize("name", job_functions.SHARED)
-def test_two_processes_do_what_one_does(name: str, shared: tuple[Path, JobReport]) -> None:
-    root, report = shared
-    assert "share" in report.done, report.failed
-    network, metrics = job_functions.shared_case(name)
-    rows = Run.read(root / "jobs" / "share").result()["rows"][list(job_functions.SHARED).index(name)]
-    states = [load_file(root / "jobs" / "share" / f"{name}-{rank}.safetensors") for rank in range(2)]
-    assert same_bits(*states)
-    for key, value in network.state_dict().items():
-        torch.testing.assert_close(states[0][key], value, rtol=1e-4, atol=1e-6)
-    assert len(rows) == len(metrics)
-    for ours, alone in zip(rows, metrics, strict=True):
-        assert ours == pytest.approx(alone, rel=1e-4)
-
-
-@pytest.mark.xdist_group("jobs-shared")
-def test_two_processes_stop_early_together(shared: tuple[Path, JobReport]) -> None:
-    root, _ = shared
-    *_, stopped = Run.read(root / "jobs" / "share").result()["rows"]
-    errors = [line["validation_errors"] for line in stopped]
-    assert len(errors) == min(errors.index(min(errors)) + 2, 6)
-
-
-@pytest.mark.xdist_group("jobs-shared")
-def test_a_job_one_of_whose_processes_was_killed_goes_on(shared: tuple[Path, JobReport]) -> None:
-    root, report = shared
-    assert "dies once" in report.done, report.failed
-    run = Run.read(root / "jobs" / "dies once")
-    assert (run.path / "died.txt").exists()
-    assert "goes on from epoch" in (run.path / "log.txt").read_text()
-    network = job_functions.Fragile(perceptron())
-    load_state_(network, run.load_weights()[0], "fragile", "here")
-    assert [line["step"] for line in run.metrics()] == [4, 8, 12]
-    assert [line["epoch"] for line in run.result()["rows"]] == [1, 2, 3]
-
-
-@pytest.mark.xdist_group("jobs-shared")
-def test_an_error_in_another_process_is_found_in_the_log(shared: tuple[Path, JobReport]) -> None:
-    root, report = shared
-    log = root / "jobs" / "one fails" / "log.txt"
-    assert report.failed["one fails"] == f"one of the 2 processes failed: see {log}"
-    assert "ZeroDivisionError: in the second process" in log.read_text()

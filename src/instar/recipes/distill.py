@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -363,7 +364,7 @@ def _difference(trial: Trial) -> dict[str, Any]:
         [wrong_of(logits, trial.labels) for logits in trial.student_logits[kind]] for kind in (DISTILLED, ALONE)
     )
     over_seeds = metrics.paired_difference([int(w.sum()) for w in distilled], [int(w.sum()) for w in alone])
-    over_examples = metrics.bootstrap_difference(_stack(distilled), _stack(alone), seed=0)
+    over_examples = metrics.bootstrap_difference(torch.stack(distilled), torch.stack(alone), seed=0)
     count = len(trial.labels)
     return {
         "difference": over_seeds.mean,
@@ -378,9 +379,3 @@ def _difference(trial: Trial) -> dict[str, Any]:
 def wrong_of(logits: Tensor, labels: Tensor) -> Tensor:
     """Which examples a network gets wrong, (examples,)."""
     return logits.argmax(-1) != labels
-
-
-def _stack(rows: Sequence[Tensor]) -> Tensor:
-    import torch
-
-    return torch.stack(list(rows)).float()
