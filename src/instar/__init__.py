@@ -7,18 +7,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from instar.data import Dataset, InMemoryDataset, Splits, load_data, parse_views
-    from instar.distillation import StoredLogits, Teacher, distill
+    from instar.data import Dataset, InMemoryDataset, Splits, load_data, parse_views, transfer_set
+    from instar.distillation import StoredLogits, Teacher, add_class_bias_, distill, fit_class_bias
     from instar.distillation import train_network as train
     from instar.errors import DataError, InstarError, RunError, TrainingError, UsageError
     from instar.evaluation import evaluate, predict_logits
     from instar.jobs import Job, run_jobs
     from instar.losses import (
         DistillationLoss,
+        LogitTargets,
         SoftTargets,
         distillation_loss,
         ensemble_soft_targets,
         logit_matching_loss,
+        mix_in_labels,
         soft_targets,
     )
     from instar.networks import Cut, Layer, assert_frozen, build_network, cut, freeze_, layers_of, state_hashes
@@ -27,17 +29,19 @@ if TYPE_CHECKING:
     from instar.training import FitResult, fit
 
 _HOMES = {
-    "instar.data": ("Dataset", "InMemoryDataset", "Splits", "load_data", "parse_views"),
-    "instar.distillation": ("StoredLogits", "Teacher", "distill"),
+    "instar.data": ("Dataset", "InMemoryDataset", "Splits", "load_data", "parse_views", "transfer_set"),
+    "instar.distillation": ("StoredLogits", "Teacher", "add_class_bias_", "distill", "fit_class_bias"),
     "instar.errors": ("DataError", "InstarError", "RunError", "TrainingError", "UsageError"),
     "instar.evaluation": ("evaluate", "predict_logits"),
     "instar.jobs": ("Job", "run_jobs"),
     "instar.losses": (
         "DistillationLoss",
+        "LogitTargets",
         "SoftTargets",
         "distillation_loss",
         "ensemble_soft_targets",
         "logit_matching_loss",
+        "mix_in_labels",
         "soft_targets",
     ),
     "instar.networks": (
@@ -67,6 +71,7 @@ __all__ = [
     "InstarError",
     "Job",
     "Layer",
+    "LogitTargets",
     "Run",
     "RunError",
     "SoftTargets",
@@ -75,6 +80,7 @@ __all__ = [
     "Teacher",
     "TrainingError",
     "UsageError",
+    "add_class_bias_",
     "assert_frozen",
     "build_network",
     "cut",
@@ -83,16 +89,19 @@ __all__ = [
     "ensemble_soft_targets",
     "evaluate",
     "fit",
+    "fit_class_bias",
     "freeze_",
     "layers_of",
     "load_data",
     "logit_matching_loss",
+    "mix_in_labels",
     "parse_views",
     "predict_logits",
     "run_jobs",
     "soft_targets",
     "state_hashes",
     "train",
+    "transfer_set",
     "write_report",
 ]
 

@@ -50,6 +50,31 @@ class SoftTargets:
         return SoftTargets(self.probs.to(device_or_dtype), self.temperature)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class LogitTargets:
+    """A teacher's logits as targets: what soft targets tend to as the temperature goes to infinity.
+
+    Args:
+        logits: (..., classes); a constant on each row changes nothing.
+
+    Example:
+        >>> LogitTargets(torch.zeros(4, 10))[1:].logits.shape
+        torch.Size([3, 10])
+
+    References:
+        Hinton, Vinyals and Dean 2015, section 2.1.
+    """
+
+    logits: Tensor
+
+    def __post_init__(self) -> None:
+        _check_classes_last("LogitTargets: logits", self.logits)
+
+    def __getitem__(self, index: slice | Tensor | int) -> "LogitTargets":
+        """Those of some examples, indexed along the first dimension."""
+        return LogitTargets(self.logits[index])
+
+
 class DistillationLoss(NamedTuple):
     """What `distillation_loss` returns: `total = soft_weight * soft + hard_weight * hard`, scalars, in nats."""
 
@@ -124,6 +149,58 @@ def ensemble_soft_targets(member_logits: Tensor, temperature: float, *, mean: st
     raise UsageError(f"ensemble_soft_targets: mean is 'arithmetic' or 'geometric', not {mean!r}")
 
 
+def targets_of_members(
+    member_logits: Tensor, temperature: float, *, mean: str = "arithmetic"
+) -> SoftTargets | LogitTargets:
+    """`ensemble_soft_targets` at any temperature: at infinity the mean logits, which both means tend to.
+
+    Args:
+        member_logits: (members, ..., classes).
+        temperature: T, above 0; `math.inf` is logit matching.
+        mean: "arithmetic" or "geometric".
+
+    Example:
+        >>> type(targets_of_members(torch.zeros(1, 4, 10), math.inf)).__name__
+        'LogitTargets'
+    """
+    if temperature == math.inf:
+        return LogitTargets(_at_least_float32(member_logits).mean(0))
+    return ensemble_soft_targets(member_logits, temperature, mean=mean)
+
+
+def mix_in_labels(targets: SoftTargets, labels: Tensor, label_weight: float) -> SoftTargets:
+    """Soft targets that the labels have modified, the paper's other way to use labels.
+
+    p'_i = (1 - w) p_i + w [i = label];  without a label p' = p
+
+    Args:
+        targets: (..., classes).
+        labels: (...), integers; -1 means none.
+        label_weight: w, in [0, 1].
+
+    Returns:
+        The modified probabilities, (..., classes), with the same temperature.
+
+    Raises:
+        UsageError: a weight out of range, labels of another shape or type.
+
+    Example:
+        >>> mix_in_labels(SoftTargets(torch.tensor([[0.5, 0.5]]), 2.0), torch.tensor([0]), 0.2).probs
+        tensor([[0.6000, 0.4000]])
+
+    References:
+        Hinton, Vinyals and Dean 2015, section 2 ("one way to do this is to use the correct labels to modify the
+        soft targets").
+    """
+    if not 0 <= label_weight <= 1:
+        raise UsageError(f"mix_in_labels: label_weight is {label_weight!r}, expected from 0 to 1")
+    _check_labels("mix_in_labels", targets.probs, labels)
+    rows = labels.long().unsqueeze(-1)
+    weight = (rows != NO_LABEL).to(targets.probs.dtype) * label_weight
+    probs = targets.probs * (1 - weight)
+    return SoftTargets(probs.scatter_add(-1, rows.clamp(min=0), weight), targets.temperature)
+
+
 def cross_entropy(logits: Tensor, labels: Tensor, *, where: Tensor | None = None) -> Tensor:
     """The cross-entropy with the labels: the mean over the examples that have one.
 
@@ -152,7 +229,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, where: Tensor | None = None
 
 def distillation_loss(
     student_logits: Tensor,
-    targets: SoftTargets | None,
+    targets: SoftTargets | LogitTargets | None,
     labels: Tensor | None = None,
     *,
     soft_weight: float = 1.0,
@@ -172,7 +249,8 @@ def distillation_loss(
 
     Args:
         student_logits: (..., classes).
-        targets: (..., classes) with their temperature; None where `soft_weight` is 0.
+        targets: (..., classes) with their temperature, or logits, the limit of a high one; None where
+            `soft_weight` is 0.
         labels: (...), integers; -1 means no label: that example counts in the soft term alone.
         soft_weight: weight of the soft term, finite, 0 or more.
         hard_weight: weight of the hard term, finite, 0 or more; with soft targets, best well below 1.
@@ -246,20 +324,30 @@ def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
     _check_classes_last("logit_matching_loss: student_logits", student_logits)
     _check_same_shape("logit_matching_loss: teacher_logits", teacher_logits, student_logits)
     student = _at_least_float32(student_logits)
-    difference = student - teacher_logits.detach().to(student.dtype)
-    centred = difference - difference.mean(-1, keepdim=True)
-    return centred.square().sum() / (2 * max(centred.numel(), 1))
+    return _squared_distance(student, teacher_logits.detach().to(student.dtype)) / max(student[..., 0].numel(), 1)
 
 
-def _soft_term(logits: Tensor, targets: SoftTargets, where: Tensor | None, num: int | None) -> Tensor:
-    """T^2 * H(p_T, q_T), summed over the examples that count, over their number."""
-    probs = _rows(targets.probs.detach(), where).to(logits.dtype)
-    T = targets.temperature
-    # Written out: torch's cross-entropy with probabilities takes a tenth longer on a batch of 128.
-    summed = (torch.log_softmax(logits / T, -1) * probs).sum()
+def _soft_term(
+    logits: Tensor, targets: SoftTargets | LogitTargets, where: Tensor | None, num: int | None
+) -> Tensor:
+    """T^2 * H(p_T, q_T), or its limit, summed over the examples that count, over their number."""
+    if isinstance(targets, LogitTargets):
+        summed = _squared_distance(logits, _rows(targets.logits.detach(), where).to(logits.dtype))
+    else:
+        probs = _rows(targets.probs.detach(), where).to(logits.dtype)
+        T = targets.temperature
+        # Written out: torch's cross-entropy with probabilities takes a tenth longer on a batch of 128.
+        summed = (torch.log_softmax(logits / T, -1) * probs).sum() * (-T * T)
     if num is None and where is not None:
-        return summed * (-T * T) / where.sum().clamp(min=1)
-    return summed * (-T * T / max(len(logits) if num is None else num, 1))
+        return summed / where.sum().clamp(min=1)
+    return summed / max(len(logits) if num is None else num, 1)
+
+
+def _squared_distance(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """1/(2N) sum_i (z_i - v_i)^2 of the centred logits, summed over the examples."""
+    difference = student_logits - teacher_logits
+    centred = difference - difference.mean(-1, keepdim=True)
+    return centred.square().sum() / (2 * centred.shape[-1])
 
 
 def _hard_term(logits: Tensor, labels: Tensor, num: int | None) -> Tensor:
@@ -295,10 +383,11 @@ def _shape(values: Tensor) -> str:
     return str(tuple(values.shape))
 
 
-def _targets_of(student_logits: Tensor, targets: SoftTargets | None) -> SoftTargets:
+def _targets_of(student_logits: Tensor, targets: SoftTargets | LogitTargets | None) -> SoftTargets | LogitTargets:
     if targets is None:
         raise UsageError("distillation_loss: soft_weight above 0 needs soft targets, found None; pass targets")
-    _check_same_shape("distillation_loss: targets.probs", targets.probs, student_logits)
+    values = targets.logits if isinstance(targets, LogitTargets) else targets.probs
+    _check_same_shape("distillation_loss: targets", values, student_logits)
     return targets
 
 

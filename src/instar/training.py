@@ -22,7 +22,7 @@ from instar.errors import RunError, TrainingError, UsageError
 from instar.evaluation import predict_logits
 from instar.guards import check_arguments, check_first_step, check_logits, check_targets
 from instar.interruption import Interruption
-from instar.losses import DistillationLoss, SoftTargets, distillation_loss
+from instar.losses import DistillationLoss, LogitTargets, SoftTargets, distillation_loss
 from instar.networks import load_state_
 from instar.optimisation import (
     decide_precision,
@@ -34,7 +34,7 @@ from instar.optimisation import (
 from instar.runs import Run
 from instar.tally import Tally
 
-Targets = Callable[[Tensor, Tensor | int], SoftTargets]
+Targets = Callable[[Tensor, Tensor | int], SoftTargets | LogitTargets]
 """Soft targets for (ids, views): a live teacher, an ensemble or a store."""
 
 
@@ -311,7 +311,12 @@ class _Loop:
         return int(((labels if self.world == 1 else self.data.labels(whole)) >= 0).sum())
 
     def _loss(
-        self, logits: Tensor, targets: SoftTargets | None, labels: Tensor, num_soft: int, num_hard: int
+        self,
+        logits: Tensor,
+        targets: SoftTargets | LogitTargets | None,
+        labels: Tensor,
+        num_soft: int,
+        num_hard: int,
     ) -> DistillationLoss:
         """The terms are means over the whole batch, of which this process may have a part."""
         return distillation_loss(

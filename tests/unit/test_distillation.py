@@ -118,7 +118,7 @@ def test_stored_logits_are_refused_for_other_data(teacher: nn.Module) -> None:
         fit(perceptron(), VALIDATION, epochs=1, targets=StoredLogits(TRAIN.ids, logits, temperature=4.0))
     with pytest.raises(UsageError, match="200 ids but 199 rows"):
         StoredLogits(TRAIN.ids, logits[1:], temperature=4.0)
-    for temperature in (0.0, -1.0, math.inf, math.nan):
+    for temperature in (0.0, -1.0, -math.inf, math.nan):
         with pytest.raises(UsageError, match="temperature must be a finite number above 0"):
             StoredLogits(TRAIN.ids, logits, temperature=temperature)
         with pytest.raises(UsageError, match="temperature must be a finite number above 0"):

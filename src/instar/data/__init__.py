@@ -6,6 +6,7 @@ from instar.data.fetch import fetch
 from instar.data.named import KnownData, Splits, known_data, load_data
 from instar.data.samplers import id_batches, shuffled
 from instar.data.splits import stratified_split
+from instar.data.transfer_sets import class_number, transfer_set
 from instar.data.views import Affine, Chain, Flip, Jitter, ShiftCrop, Views, parse_views
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Views",
     "as_dataset",
     "batches",
+    "class_number",
     "fetch",
     "id_batches",
     "known_data",
@@ -29,4 +31,5 @@ __all__ = [
     "parse_views",
     "shuffled",
     "stratified_split",
+    "transfer_set",
 ]

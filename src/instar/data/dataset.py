@@ -154,6 +154,31 @@ class Dataset(ABC):
         part._index(ids.to(self.ids.device).clone(), self.rows(ids))
         return part
 
+    def union(self, other: Self) -> Self:
+        """The examples of two parts of one data set together; nothing is copied.
+
+        Raises:
+            UsageError: they are not parts of one data set, or share an example.
+        """
+        if other._labels is not self._labels:
+            raise UsageError("union: the two are not parts of one data set")
+        whole = copy.copy(self)
+        whole.__dict__.pop("fingerprint", None)
+        whole._index(torch.cat((self.ids, other.ids)), torch.cat((self.rows(self.ids), other.rows(other.ids))))
+        return whole
+
+    def without_labels(self, ids: Tensor) -> Self:
+        """The same examples, those of `ids` without their label.
+
+        Raises:
+            UsageError: an id that is not in this data set.
+        """
+        other = copy.copy(self)
+        other.__dict__.pop("fingerprint", None)
+        other._labels = self._labels.clone()
+        other._labels[self.rows(ids)] = NO_LABEL
+        return other
+
     def with_views(self, views: Views | None, *, view_seed: int) -> Self:
         """The same examples, whose views above 0 these make.
 

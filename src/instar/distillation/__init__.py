@@ -1,6 +1,16 @@
 """Knowledge distillation: Hinton, Vinyals, Dean 2015."""
 
+from instar.distillation.class_bias import add_class_bias_, fit_class_bias
 from instar.distillation.students import distill, train_network
-from instar.distillation.teachers import StoredLogits, Teacher
+from instar.distillation.teachers import LabelsInTargets, StoredLogits, Teacher, member_logits
 
-__all__ = ["StoredLogits", "Teacher", "distill", "train_network"]
+__all__ = [
+    "LabelsInTargets",
+    "StoredLogits",
+    "Teacher",
+    "add_class_bias_",
+    "distill",
+    "fit_class_bias",
+    "member_logits",
+    "train_network",
+]

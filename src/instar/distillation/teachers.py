@@ -1,4 +1,6 @@
-"""Where soft targets come from: a network, asked once where every epoch sees the same examples."""
+"""Where soft targets come from: networks, asked once where every epoch sees the same examples."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -7,66 +9,85 @@ from instar.data import Dataset
 from instar.errors import TrainingError, UsageError
 from instar.evaluation import predict_logits
 from instar.guards import views_of
-from instar.losses import SoftTargets, soft_targets
+from instar.losses import LogitTargets, SoftTargets, mix_in_labels, targets_of_members
+from instar.training import Targets
 
 REMEMBERED_BYTES = 2**30  # more logits than this are computed anew at each step
 
 
 class Teacher:
-    """Soft targets of one network at a temperature, for `training.fit`.
+    """Soft targets of one network or an ensemble at a temperature, for `training.fit`.
 
     Without views each example is the same in every epoch: the teacher then runs over the data once, and a step
     only gathers its row. With views it runs at each step, on the view that the student sees.
 
     Args:
-        network: the trained teacher; put into evaluation mode.
+        teacher: the trained network, or several: the members of an ensemble; put into evaluation mode.
         data: the transfer set.
-        temperature: of the soft targets.
+        temperature: of the soft targets; `math.inf` gives the logits to match.
+        mean: of the members' probabilities, "arithmetic" or "geometric".
         class_names: what the teacher's logits mean; `fit` compares them with the data's.
 
     Raises:
-        UsageError: temperature is not positive and finite.
+        UsageError: temperature is not positive, no network, an unknown mean.
 
     Example:
         >>> from instar.data import as_dataset
         >>> data = as_dataset((torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 0, 1])))
-        >>> teacher = Teacher(nn.Linear(3, 2), data, temperature=4.0)
+        >>> teacher = Teacher([nn.Linear(3, 2), nn.Linear(3, 2)], data, temperature=4.0)
         >>> teacher(data.ids[:2], 0).probs.shape
         torch.Size([2, 2])
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        teacher: nn.Module | Sequence[nn.Module],
         data: Dataset,
         *,
         temperature: float,
+        mean: str = "arithmetic",
         class_names: tuple[str, ...] | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.networks = (network.to(device).eval(),)
+        members = [teacher] if isinstance(teacher, nn.Module) else list(teacher)
+        self.networks = tuple(network.to(device).eval() for network in members)
         self.class_names = class_names
         self.temperature = temperature
         self.views = views_of(data)
+        self._mean = mean
         self._data = data.to(torch.device(device))
         self._stored: StoredLogits | None = None
         if data.views is None and 4 * len(data) * data.num_classes <= REMEMBERED_BYTES:
-            logits = predict_logits(network, self._data, device=device)
-            self._stored = StoredLogits(self._data.ids, logits, temperature=temperature)
+            logits = member_logits(self.networks, self._data, device=device)
+            self._stored = StoredLogits(self._data.ids, logits, temperature=temperature, mean=mean)
 
-    def __call__(self, ids: Tensor, views: Tensor | int) -> SoftTargets:
+    def __call__(self, ids: Tensor, views: Tensor | int) -> SoftTargets | LogitTargets:
         """Soft targets for a batch, (batch, classes).
 
         Raises:
-            TrainingError: the teacher was switched to training mode.
+            TrainingError: a network was switched to training mode.
         """
         if self._stored is not None:
             return self._stored(ids, views)
-        network = self.networks[0]
-        if any(module.training for module in network.modules()):
+        if any(module.training for network in self.networks for module in network.modules()):
             raise TrainingError("the teacher is in training mode: call teacher.eval() and leave it there")
         with torch.no_grad():
-            return soft_targets(network(self._data.gather(ids, views)), self.temperature)
+            inputs = self._data.gather(ids, views)
+            logits = torch.stack([network(inputs) for network in self.networks])
+            return targets_of_members(logits, self.temperature, mean=self._mean)
+
+
+def member_logits(
+    networks: Sequence[nn.Module], data: Dataset, *, view: int = 0, device: str | torch.device = "cpu"
+) -> Tensor:
+    """Logits of several networks on a data set, (members, len(data), classes).
+
+    Raises:
+        UsageError: no network.
+    """
+    if not networks:
+        raise UsageError("an ensemble has no member; give one network or more")
+    return torch.stack([predict_logits(network, data, view=view, device=device) for network in networks])
 
 
 class StoredLogits:
@@ -74,27 +95,35 @@ class StoredLogits:
 
     Args:
         ids: (n,) of the examples.
-        logits: (n, classes), in the order of `ids`.
-        temperature: of the soft targets.
+        logits: (n, classes), in the order of `ids`, or (members, n, classes) of an ensemble.
+        temperature: of the soft targets; `math.inf` gives the logits to match.
+        mean: of the members' probabilities.
         class_names: as for `Teacher`.
 
     Raises:
-        UsageError: ids and logits are of different lengths, or the temperature is not positive and finite.
+        UsageError: ids and logits are of different lengths, or the temperature is not positive.
     """
 
     views = None  # each example is the same in every epoch
 
     def __init__(
-        self, ids: Tensor, logits: Tensor, *, temperature: float, class_names: tuple[str, ...] | None = None
+        self,
+        ids: Tensor,
+        logits: Tensor,
+        *,
+        temperature: float,
+        mean: str = "arithmetic",
+        class_names: tuple[str, ...] | None = None,
     ) -> None:
-        if len(ids) != len(logits):
-            raise UsageError(f"{len(ids)} ids but {len(logits)} rows of logits")
+        members = logits if logits.dim() == 3 else logits[None]
+        if len(ids) != members.shape[1]:
+            raise UsageError(f"{len(ids)} ids but {members.shape[1]} rows of logits")
         self._ids, order = torch.sort(ids)
-        targets = soft_targets(logits[order], temperature)
-        self._probs, self.temperature = targets.probs, targets.temperature
+        self._targets = targets_of_members(members[:, order], temperature, mean=mean)
+        self.temperature = temperature
         self.class_names = class_names
 
-    def __call__(self, ids: Tensor, views: Tensor | int) -> SoftTargets:
+    def __call__(self, ids: Tensor, views: Tensor | int) -> SoftTargets | LogitTargets:
         """Soft targets for a batch, (batch, classes).
 
         Raises:
@@ -103,4 +132,34 @@ class StoredLogits:
         rows = torch.searchsorted(self._ids, ids).clamp_(max=len(self._ids) - 1)
         if not torch.equal(self._ids[rows], ids):
             raise UsageError("soft targets are missing for some examples: they were stored for other data")
-        return SoftTargets(self._probs[rows], self.temperature)
+        return self._targets[rows]
+
+
+class LabelsInTargets:
+    """Soft targets that the labels have modified: p' = (1 - w) p + w [label].
+
+    Args:
+        targets: the teacher's, at a finite temperature.
+        data: the transfer set, whose labels are mixed in.
+        label_weight: w, in [0, 1].
+
+    Raises:
+        UsageError: at the first batch, the targets are logits to match, or the weight is out of range.
+
+    References:
+        Hinton, Vinyals, Dean 2015, section 2: the first of the two ways to use labels.
+    """
+
+    def __init__(self, targets: Targets, data: Dataset, label_weight: float) -> None:
+        self.networks = getattr(targets, "networks", ())
+        self.class_names = getattr(targets, "class_names", None)
+        self.views = getattr(targets, "views", views_of(data))
+        self._targets, self._data, self._label_weight = targets, data, label_weight
+
+    def __call__(self, ids: Tensor, views: Tensor | int) -> SoftTargets:
+        """Soft targets for a batch, (batch, classes)."""
+        targets = self._targets(ids, views)
+        if isinstance(targets, LogitTargets):
+            raise UsageError("labels cannot be mixed into logits: give a finite temperature")
+        labels = self._data.labels(ids).to(targets.probs.device)
+        return mix_in_labels(targets, labels, self._label_weight)

@@ -1,0 +1,137 @@
+"""The bias that mends a student whose transfer set lacked classes."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from instar.data import class_number
+from instar.errors import UsageError
+from instar.networks import evaluation_mode
+
+_SWEEPS = 10  # over the classes; the errors fall with each change, so it ends sooner
+
+
+def fit_class_bias(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    classes: Sequence[str | int],
+    class_names: Sequence[str] | None = None,
+    shared: bool = True,
+) -> Tensor:
+    """What to add to the logits of some classes so that a student makes the fewest errors.
+
+    b* = argmin_b sum_examples [argmax_i (z_i + b_i) != label],  b_i = 0 outside the classes
+
+    A student that never saw a class gives it too low a logit: raise the missing classes, or lower the present
+    ones. The count of errors is a step function of one shift, so its best value is found exactly: the middle of
+    the widest interval with the fewest errors. With one shift for each class, they are found in turns.
+
+    Args:
+        logits: (n, classes), of validation examples: never of test.
+        labels: (n,); those without a label (-1) are left out.
+        classes: names or numbers of the classes whose bias moves.
+        class_names: all names, in the order of the logits; by default their numbers.
+        shared: one shift for all of `classes`, or one for each.
+
+    Returns:
+        (classes,), 0 outside `classes`; to be added to the logits, or to the student by `add_class_bias_`.
+
+    Raises:
+        UsageError: no class or all of them, an unknown one, or one without a labelled example.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
+        >>> fit_class_bias(logits, torch.tensor([0, 1, 0]), classes=[1])
+        tensor([0.0000, 1.5000])
+
+    References:
+        Hinton, Vinyals, Dean 2015, section 3: the bias of class 3 raised by 3.5, those of 7 and 8 lowered by 7.6,
+        there chosen on the test set.
+    """
+    names = class_names or [str(number) for number in range(logits.shape[-1])]
+    numbers = sorted({class_number(names, one) for one in classes})
+    known = labels >= 0
+    logits, labels = logits[known].double(), labels[known]
+    if not 0 < len(numbers) < len(names):
+        raise UsageError(f"fit_class_bias: {len(numbers)} classes of {len(names)}: name some of them, not all")
+    for number in numbers:
+        if not bool((labels == number).any()):
+            raise UsageError(
+                f"fit_class_bias: the validation data has no example of class {names[number]!r}, whose bias is to "
+                "be found; use validation data with all classes"
+            )
+    bias = torch.zeros(len(names), dtype=torch.float64, device=logits.device)
+    bias[numbers] = _best_shift(logits, labels, numbers)
+    if not shared:
+        _improve_one_by_one_(bias, logits, labels, numbers)
+    return bias.float()
+
+
+def _improve_one_by_one_(bias: Tensor, logits: Tensor, labels: Tensor, numbers: Sequence[int]) -> None:
+    for _ in range(_SWEEPS):
+        before = _errors(logits + bias, labels)
+        for number in numbers:
+            shift = torch.zeros_like(bias)
+            shift[number] = _best_shift(logits + bias, labels, [number])
+            if _errors(logits + bias + shift, labels) < _errors(logits + bias, labels):
+                bias += shift
+        if _errors(logits + bias, labels) == before:
+            return
+
+
+def _errors(logits: Tensor, labels: Tensor) -> int:
+    return int((logits.argmax(-1) != labels).sum())
+
+
+def _best_shift(logits: Tensor, labels: Tensor, numbers: Sequence[int]) -> float:
+    """The shift s of some classes with the fewest errors.
+
+    One of them wins an example where s is above its margin m = (best other logit) - (best of them). Sorted by m,
+    the errors for s between two margins are those of the examples below (won) plus those above (not won).
+    """
+    inside = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    inside[numbers] = True
+    winner, winner_at = logits.masked_fill(~inside, -torch.inf).max(-1)
+    other, other_at = logits.masked_fill(inside, -torch.inf).max(-1)
+    margins, order = (other - winner).sort()
+    wrong_if_won = (winner_at != labels)[order].long().cumsum(0)
+    wrong_if_not = (other_at != labels)[order].long()
+    above = wrong_if_not.sum() - wrong_if_not.cumsum(0)
+    errors = torch.cat((wrong_if_not.sum()[None], wrong_if_won + above))  # [k]: s lies above k margins
+    ends = torch.cat((margins[:1] - 1, margins, margins[-1:] + 1))
+    width = ends[1:] - ends[:-1]
+    candidates = errors == errors[width > 0].min()
+    best = int(torch.where(candidates, width, -1.0).argmax())
+    return float((ends[best] + ends[best + 1]) / 2)
+
+
+def add_class_bias_(network: nn.Module, bias: Tensor, example_inputs: Tensor) -> None:
+    """Fold a class bias into the last linear layer, in place: in use it costs nothing.
+
+    Args:
+        network: its logits come from a linear layer.
+        bias: (classes,).
+        example_inputs: (n, ...), to see that the logits of the network have moved by exactly the bias.
+
+    Raises:
+        UsageError: the logits do not come straight from a linear layer; the network is as it was.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 2))
+        >>> add_class_bias_(network, torch.tensor([0.0, 3.5]), torch.zeros(1, 4))
+    """
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not linear or linear[-1].out_features != len(bias):
+        raise UsageError(f"add_class_bias_: the network has no last linear layer of {len(bias)} classes")
+    layer, before = linear[-1], linear[-1].bias
+    with evaluation_mode(network), torch.no_grad():
+        logits = network(example_inputs)
+        moved = bias.to(layer.weight) if before is None else before + bias.to(before)
+        layer.bias = nn.Parameter(moved)
+        if not torch.allclose(network(example_inputs), logits + bias.to(logits), atol=1e-4, rtol=1e-4):
+            layer.bias = before
+            raise UsageError(
+                "add_class_bias_: the last linear layer does not give the logits; add the bias to them"
+            )
