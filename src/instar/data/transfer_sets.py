@@ -22,6 +22,7 @@ def transfer_set(
     drop_classes: Sequence[str | int] = (),
     keep_classes: Sequence[str | int] | None = None,
     fraction: float = 1.0,
+    rest: bool = False,
     labelled: float = 1.0,
     seed: int = 0,
 ) -> Data:
@@ -36,6 +37,7 @@ def transfer_set(
         drop_classes: names or numbers of classes to leave out.
         keep_classes: names or numbers of the only classes to keep; None keeps all.
         fraction: of the examples, above 0 and at most 1.
+        rest: take what the fraction leaves; a teacher may learn from the one part, its student on the other.
         labelled: share of the examples that keep their labels, 0 to 1.
         seed: chooses which.
 
@@ -61,7 +63,10 @@ def transfer_set(
         )
     part = _of_classes(data, drop_classes, keep_classes)
     if fraction < 1:
-        part = part.subset(_share(part, fraction, seed))
+        chosen = _share(part, fraction, seed)
+        part = part.subset(part.ids[~torch.isin(part.ids, chosen)] if rest else chosen)
+    elif rest:
+        raise UsageError("transfer_set: the rest of a fraction of 1 is empty")
     if labelled == 0:
         return part.without_labels(part.ids)
     if labelled < 1:

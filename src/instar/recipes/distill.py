@@ -36,6 +36,7 @@ from instar.recipes.settings import (
     DataSettings,
     FitSettings,
     Settings,
+    SoftSettings,
     checked,
     merge,
     read_config_file,
@@ -203,7 +204,7 @@ def _teacher_jobs(config: DistillConfig, path: Path, options: dict[str, Any]) ->
         rate = teacher.learning_rate[0]
         jobs = [fit_job(path, "teacher", teacher, config.data, seed=config.seed, learning_rate=rate, **options)]
     if config.student.views == "none":  # each epoch sees the same examples: the teacher is asked once
-        jobs.append(logits_job("teacher-logits", "teacher", config.data, device=options["device"]))
+        jobs.append(logits_job("teacher", config.data, device=options["device"]))
     return jobs
 
 
@@ -272,7 +273,7 @@ def _student_job(
         config.data,
         seed=seed,
         learning_rate=choice.learning_rate,
-        soft=choice.soft,
+        soft=checked(SoftSettings, choice.soft) if choice.soft else None,
         needs=tuple(job.name for job in prepared) if choice.soft else (),
         **options,
     )

@@ -9,22 +9,23 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from instar.data import Splits, load_data, parse_views
-from instar.distillation import StoredLogits, Teacher
+from instar.data import Dataset, Splits, load_data, parse_views, transfer_set
+from instar.distillation import LabelsInTargets, StoredLogits, Teacher
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.files import load_tensors, write_bytes
 from instar.jobs import Job
 from instar.networks import build_network, load_state_, network_fingerprint
 from instar.optimisation import decide_precision
-from instar.recipes.settings import DataSettings, FitSettings
+from instar.recipes.settings import DataSettings, FitSettings, SoftSettings, TransferSettings
 from instar.runs import Run, find_run
 from instar.training import Targets, fit
 
 LOGITS = "logits.safetensors"
+LOGITS_OF = "-logits"  # after a teacher's name: the job that asks it once
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def load_splits(settings: DataSettings) -> Splits:
     """The data of a configuration; a process that does several jobs loads it once."""
     return load_data(
@@ -43,24 +44,27 @@ def fit_job(
     *,
     seed: int,
     learning_rate: float,
-    soft: Mapping[str, float] | None = None,
+    soft: SoftSettings | None = None,
+    transfer: TransferSettings | None = None,
     needs: tuple[str, ...] = (),
     device: str = "cpu",
     processes: int = 1,
     tensorboard: bool = False,
 ) -> Job:
-    """A job that fits one network; `soft` holds temperature, soft_weight and hard_weight of its soft targets."""
+    """A job that fits one network; `needs` are its teachers, and where they are asked once, their logits."""
     splits = load_splits(data)
+    transfer = transfer or TransferSettings()
     network = build_for(settings, splits, seed=seed)
     config = {
         **_about(settings, data, splits),
         "seed": seed,
         "learning_rate": learning_rate,
         "precision": _decided_precision(root / "jobs" / name, settings.precision, network, device),
-        "soft": dict(soft) if soft else None,
+        "soft": soft.model_dump() if soft else None,
+        "transfer": transfer.model_dump(exclude_defaults=True) or None,
     }
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
-    cost = settings.epochs * len(splits.train) * (num_parameters + 20_000)
+    cost = settings.epochs * len(splits.train) * transfer.fraction * (num_parameters + 20_000)
     return Job(
         name, functools.partial(_fit, device=device, tensorboard=tensorboard), config, needs, cost, processes
     )
@@ -74,11 +78,18 @@ def adopt_job(name: str, settings: FitSettings, data: DataSettings) -> Job:
     return Job(name, _adopt, config)
 
 
-def logits_job(name: str, teacher: str, data: DataSettings, *, device: str = "cpu") -> Job:
-    """A job that asks a teacher once for its logits on all training examples."""
+def logits_job(teacher: str, data: DataSettings, *, device: str = "cpu") -> Job:
+    """A job that asks a teacher once for its logits on all training and validation examples."""
     splits = load_splits(data)
     config = {"data": data.model_dump(), "data_fingerprint": splits.fingerprint, "teacher": teacher}
+    name = teacher + LOGITS_OF
     return Job(name, functools.partial(_write_logits, teacher=teacher, device=device), config, (teacher,))
+
+
+def training_data(splits: Splits, transfer: TransferSettings) -> Dataset:
+    """What a network learns from."""
+    data = splits.train.union(splits.validation) if transfer.validation_too else splits.train
+    return transfer_set(data, **transfer.model_dump(exclude={"validation_too"}))
 
 
 def _about(settings: FitSettings, data: DataSettings, splits: Splits) -> dict[str, Any]:
@@ -105,19 +116,18 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
     data, settings = _settings_of(config)
     splits = load_splits(data)
     network = build_for(settings, splits, seed=config["seed"])
-    train = splits.train.with_views(parse_views(settings.views), view_seed=data.view_seed)
+    transfer = TransferSettings(**config.get("transfer", {}))
+    train = training_data(splits, transfer).with_views(parse_views(settings.views), view_seed=data.view_seed)
     weights: dict[str, Any] = {}
     if config.get("soft"):
-        weights = {
-            "targets": _targets(needs, train, config["soft"]["temperature"], device),
-            "soft_weight": config["soft"]["soft_weight"],
-            "hard_weight": config["soft"]["hard_weight"],
-        }
+        soft = SoftSettings(**config["soft"])
+        targets = targets_of(soft, needs, train, device)
+        weights = {"targets": targets, "soft_weight": soft.soft_weight, "hard_weight": soft.hard_weight}
     result = fit(
         network,
         train,
         epochs=settings.epochs,
-        validation=splits.validation,
+        validation=None if transfer.validation_too else splits.validation,
         batch_size=settings.batch_size,
         optimiser=settings.optimiser,
         learning_rate=config["learning_rate"],
@@ -143,15 +153,19 @@ def _settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
     return DataSettings(**config["data"]), FitSettings(network=config["network"], **config["fit"])
 
 
-def _targets(needs: Mapping[str, Path], train: Any, temperature: float, device: str) -> Targets:
-    teacher = Run.read(needs["teacher"])
-    class_names = tuple(teacher.config["class_names"])
-    if "teacher-logits" in needs:
-        stored, _ = load_tensors(needs["teacher-logits"] / LOGITS)
-        stored = {name: value.to(device) for name, value in stored.items()}
-        return StoredLogits(stored["ids"], stored["logits"], temperature=temperature, class_names=class_names)
-    network = load_run_network(needs["teacher"])
-    return Teacher(network, train, temperature=temperature, class_names=class_names, device=device)
+def targets_of(soft: SoftSettings, needs: Mapping[str, Path], train: Dataset, device: str) -> Targets:
+    """The soft targets of a student's teachers: from their stored logits, where there are some, else live."""
+    paths = [needs[name] for name in soft.teachers]
+    class_names = tuple(Run.read(paths[0]).config["class_names"])
+    options: dict[str, Any] = {"temperature": soft.temperature, "mean": soft.mean, "class_names": class_names}
+    targets: Targets
+    if train.views is None and all(name + LOGITS_OF in needs for name in soft.teachers):
+        stored = [load_tensors(needs[name + LOGITS_OF] / LOGITS)[0] for name in soft.teachers]
+        logits = torch.stack([one["logits"] for one in stored]).to(device)
+        targets = StoredLogits(stored[0]["ids"].to(device), logits, **options)
+    else:
+        targets = Teacher([load_run_network(path) for path in paths], train, device=device, **options)
+    return LabelsInTargets(targets, train, soft.label_weight) if soft.label_weight else targets
 
 
 def _adopt(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
@@ -166,8 +180,10 @@ def _adopt(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
 def _write_logits(run: Run, needs: Mapping[str, Path], *, teacher: str, device: str) -> dict[str, Any]:
     splits = load_splits(DataSettings(**run.config["data"]))
     network = load_run_network(needs[teacher]).to(device)
-    logits = predict_logits(network, splits.train.to(torch.device(device)), device=device).cpu()
-    write_bytes(run.path / LOGITS, save({"ids": splits.train.ids.cpu(), "logits": logits}))
+    parts = [splits.train, splits.validation]
+    logits = [predict_logits(network, part.to(torch.device(device)), device=device).cpu() for part in parts]
+    ids = torch.cat([part.ids for part in parts])
+    write_bytes(run.path / LOGITS, save({"ids": ids, "logits": torch.cat(logits)}))
     return {}
 
 

@@ -22,6 +22,11 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, (list, tuple)) else [value]
 
 
+Temperature = Annotated[float, Field(gt=0)]
+"""`inf` is logit matching, the limit."""
+
+CandidateTemperatures = Annotated[list[Temperature], BeforeValidator(_as_list), Field(min_length=1)]
+
 Candidates = Annotated[list[_Positive], BeforeValidator(_as_list), Field(min_length=1)]
 """One value is used; of several, validation chooses."""
 
@@ -69,6 +74,38 @@ class FitSettings(Settings):
         learning_rate_factor(self.schedule, self.epochs, self.warmup_epochs)
         find_initialiser(self.initialiser)
         return self
+
+
+class TransferSettings(Settings):
+    """Which of the training examples a network learns from; see `instar.transfer_set`."""
+
+    drop_classes: list[str] = []
+    """left out, by name"""
+    keep_classes: list[str] | None = None
+    """the only ones, by name"""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """of each class"""
+    rest: bool = False
+    """what the fraction leaves, and not the fraction"""
+    labelled: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """share of the examples that keep their labels"""
+    seed: int = 0
+    """chooses which"""
+    validation_too: bool = False
+    """learn from the validation examples as well, and be judged by none"""
+
+
+class SoftSettings(Settings):
+    """Where a student's soft targets come from, and what they weigh."""
+
+    teachers: list[str] = ["teacher"]
+    """jobs; of several, the ensemble"""
+    temperature: Temperature
+    soft_weight: _NotNegative = 1.0
+    hard_weight: _NotNegative = 0.0
+    label_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """of the labels in the soft targets that they modify"""
+    mean: Literal["arithmetic", "geometric"] = "arithmetic"
 
 
 class DataSettings(Settings):
