@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from instar.data import Dataset, InMemoryDataset, Splits, load_data, parse_views, transfer_set
-    from instar.distillation import StoredLogits, Teacher, add_class_bias_, distill, fit_class_bias
+    from instar.distillation import (
+        SoftTargetStore,
+        StoredLogits,
+        Teacher,
+        add_class_bias_,
+        distill,
+        fit_class_bias,
+    )
     from instar.distillation import train_network as train
     from instar.errors import DataError, InstarError, RunError, TrainingError, UsageError
     from instar.evaluation import evaluate, predict_logits
@@ -30,7 +37,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "instar.data": ("Dataset", "InMemoryDataset", "Splits", "load_data", "parse_views", "transfer_set"),
-    "instar.distillation": ("StoredLogits", "Teacher", "add_class_bias_", "distill", "fit_class_bias"),
+    "instar.distillation": (
+        "SoftTargetStore",
+        "StoredLogits",
+        "Teacher",
+        "add_class_bias_",
+        "distill",
+        "fit_class_bias",
+    ),
     "instar.errors": ("DataError", "InstarError", "RunError", "TrainingError", "UsageError"),
     "instar.evaluation": ("evaluate", "predict_logits"),
     "instar.jobs": ("Job", "run_jobs"),
@@ -74,6 +88,7 @@ __all__ = [
     "LogitTargets",
     "Run",
     "RunError",
+    "SoftTargetStore",
     "SoftTargets",
     "Splits",
     "StoredLogits",

@@ -52,7 +52,7 @@ def check_targets(network: nn.Module, data: Dataset, targets: Any) -> None:
         network: the student.
         data: what it learns on.
         targets: where its soft targets come from; what it has of `networks`, `class_names` and `views` (None or
-            the pair of views and view_seed) is compared.
+            what `views_of` gives) is compared.
 
     Raises:
         TrainingError: names what is shared or differs.
@@ -79,9 +79,14 @@ def check_targets(network: nn.Module, data: Dataset, targets: Any) -> None:
         )
 
 
-def views_of(data: Dataset) -> tuple[Any, int] | None:
-    """What decides how the examples of a data set are shown: None where each view shows the same."""
-    return None if data.views is None else (data.views, data.view_seed)
+def views_of(data: Dataset) -> tuple[Any, ...] | None:
+    """What decides how the examples of a data set are shown: None where each view shows the same.
+
+    The views, their seed, and after how many they begin again where they do.
+    """
+    if data.views is None:
+        return None
+    return (data.views, data.view_seed) + (() if data.num_views is None else (data.num_views,))
 
 
 def check_logits(logits: Any, num_examples: int, data: Dataset) -> None:
@@ -124,5 +129,7 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")
 
 
-def _in_words(views: tuple[Any, int] | None) -> str:
-    return "none" if views is None else f"{views[0].name} (view_seed {views[1]})"
+def _in_words(views: tuple[Any, ...] | None) -> str:
+    if views is None:
+        return "none"
+    return f"{views[0].name} (view_seed {views[1]}{''.join(f', {number} of them' for number in views[2:])})"

@@ -42,6 +42,7 @@ class Dataset(ABC):
     in_memory: bool
     views: Views | None = None
     view_seed: int = 0
+    num_views: int | None = None
 
     def __init__(
         self,
@@ -101,6 +102,8 @@ class Dataset(ABC):
 
     def finish(self, raw: Tensor, ids: Tensor, views: Tensor | int) -> Tensor:
         """`gather` after `raw`: views, scale, mean and std."""
+        if self.num_views is not None:
+            views = views % self.num_views
         unchanged = isinstance(views, int) and views == 0
         if self.views is not None and not unchanged:
             ids = ids.to(raw.device)
@@ -179,16 +182,23 @@ class Dataset(ABC):
         other._labels[self.rows(ids)] = NO_LABEL
         return other
 
-    def with_views(self, views: Views | None, *, view_seed: int) -> Self:
+    def with_views(self, views: Views | None, *, view_seed: int, num_views: int | None = None) -> Self:
         """The same examples, whose views above 0 these make.
 
+        Args:
+            views: what makes them; None shows every example unchanged.
+            view_seed: shared by a teacher and all its students.
+            num_views: view v is shown as view v mod num_views, as a store that holds so many of them has it.
+
         Raises:
-            UsageError: the views cannot be made from examples of this shape.
+            UsageError: the views cannot be made from examples of this shape, or num_views is below 1.
         """
+        if num_views is not None and num_views < 1:
+            raise UsageError(f"num_views is {num_views}, expected at least 1")
         if views is not None:  # try them now, not in the first epoch
             views.apply(torch.zeros(1, *self.example_shape), torch.zeros(1, dtype=torch.int64), 1, view_seed)
         other = copy.copy(self)
-        other.views, other.view_seed = views, view_seed
+        other.views, other.view_seed, other.num_views = views, view_seed, num_views
         return other
 
     def _index(self, ids: Tensor, rows: Tensor) -> None:

@@ -1,12 +1,18 @@
 """Knowledge distillation: Hinton, Vinyals, Dean 2015."""
 
 from instar.distillation.class_bias import add_class_bias_, fit_class_bias
+from instar.distillation.store import SoftTargetStore, StoreReport, TargetError
+from instar.distillation.store_targets import StoreTargets
 from instar.distillation.students import distill, train_network
 from instar.distillation.teachers import LabelsInTargets, StoredLogits, Teacher, member_logits
 
 __all__ = [
     "LabelsInTargets",
+    "SoftTargetStore",
+    "StoreReport",
+    "StoreTargets",
     "StoredLogits",
+    "TargetError",
     "Teacher",
     "add_class_bias_",
     "distill",

@@ -1,0 +1,323 @@
+"""Soft-target store: the teachers are paid once, and every student after that reads what they said."""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from instar.data import Dataset
+from instar.distillation.store_format import CLASSES, REST, Manifest, check_class_names
+from instar.distillation.store_reading import StoredRows
+from instar.distillation.store_targets import StoreTargets
+from instar.distillation.store_writing import content_of, restore_logits, store_settings, write_shards
+from instar.distillation.teachers import REMEMBERED_BYTES
+from instar.errors import DataError, RunError, UsageError
+from instar.losses import LogitTargets, SoftTargets, targets_of_members
+from instar.networks import network_fingerprint
+
+
+@dataclass(frozen=True)
+class TargetError:
+    """What float16 or the cut to the top k does to soft targets at a temperature: their L1 distance to the exact.
+
+    Args:
+        temperature: of the soft targets.
+        max_l1: largest over members and rows; where it was not measured, no row can be above it.
+        mean_l1: over members and rows; None where it was not measured.
+    """
+
+    temperature: float
+    max_l1: float
+    mean_l1: float | None
+
+
+@dataclass(frozen=True)
+class StoreReport:
+    """What `check` has found: nothing wrong, and these sizes and errors."""
+
+    rows: int
+    shards: int
+    bytes: int
+    errors: tuple[TargetError, ...]
+
+
+class SoftTargetStore:
+    """Logits of one or more teachers for each (example, view), in memory-mapped Arrow files.
+
+    A full store gives soft targets at any temperature; one of the top k at those that it names. `write` makes
+    one, `open` reads it. View v means the stored view v mod `num_views`.
+
+    Attributes:
+        class_names: of the logits, in their order.
+        members: names of the teachers.
+        num_views: how many views are stored.
+        views: the text of the views, or "none"; with `view_seed`.
+        top_k: None where all classes are stored.
+        dtype: "float16" or "float32".
+        temperatures: of a top-k store those that it can be used at; of a full one those that were measured.
+
+    Example:
+        >>> import tempfile
+        >>> from instar.data import as_dataset
+        >>> data = as_dataset((torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 0, 1])))
+        >>> store = SoftTargetStore.write(tempfile.mkdtemp(), {"teacher": nn.Linear(3, 2)}, data)
+        >>> store.logits(data.ids[:4], 0).shape, store.soft_targets(data.ids[:4], 0, 4.0).probs.shape
+        (torch.Size([1, 4, 2]), torch.Size([4, 2]))
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self.path, self.settings = manifest.path, manifest.settings
+        self.class_names = self.settings.class_names
+        self.members = tuple(self.settings.teachers)
+        self.num_views, self.views = self.settings.num_views, self.settings.views
+        self.view_seed = self.settings.view_seed
+        self.top_k, self.dtype = self.settings.top_k, self.settings.dtype
+        self.temperatures = self.settings.temperatures
+        self._endings = ("",) if self.top_k is None else ("", CLASSES, REST)
+        self._rows = StoredRows(manifest)
+
+    @classmethod
+    def write(
+        cls,
+        path: str | Path,
+        teachers: Mapping[str, nn.Module],
+        data: Dataset,
+        *,
+        views: int = 1,
+        top_k: int | None = None,
+        dtype: str = "float16",
+        temperatures: Sequence[float] = (),
+        rows_per_shard: int = 65_536,
+        batch_size: int = 1000,
+        device: str | torch.device = "cpu",
+        progress: Callable[[float], None] | None = None,
+    ) -> Self:
+        """Ask the teachers for their logits on views 0 to views - 1 of every example, and keep them.
+
+        The same call after a kill goes on; after damage it makes the damaged shards anew. Shards that are whole
+        are kept.
+
+        Args:
+            path: a folder, new or of the same store.
+            teachers: trained networks by the name that each gets in the store.
+            data: the examples, with the views that students will see (`data.with_views`).
+            views: how many views of each example.
+            top_k: keep the largest k logits and the rest's mass; None keeps all.
+            dtype: of the logits, "float16" or "float32".
+            temperatures: that a top-k store can be used at; by default 1, 2, 4, 8 and 20 are measured.
+            rows_per_shard: how much work a kill may cost.
+            batch_size: examples that a teacher sees at once.
+            device: where the teachers compute.
+            progress: called with the fraction done after each shard.
+
+        Returns:
+            The finished store.
+
+        Raises:
+            UsageError: an argument out of its range, teachers of other classes, a folder of something else or
+                of a store of other settings: the error names what differs.
+            RunError: another process writes there, the disk is full.
+            TrainingError: a teacher gives NaN or infinity.
+        """
+        settings = store_settings(
+            teachers,
+            data,
+            views=views,
+            top_k=top_k,
+            dtype=dtype,
+            temperatures=temperatures,
+            rows_per_shard=rows_per_shard,
+        )
+        write_shards(Path(path), settings, teachers, data, batch_size=batch_size, device=device, progress=progress)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """A finished store. Its shards are read, and their checksums compared, when they are first needed.
+
+        Raises:
+            UsageError: there is no store.
+            RunError: it is not finished, or of a newer instar.
+            DataError: its manifest is damaged.
+        """
+        manifest = Manifest.read(Path(path))
+        missing = [file for file in manifest.settings.files() if file not in manifest.shards]
+        if missing:
+            raise RunError(
+                f"{path} is not finished ({len(manifest.shards)} of {len(manifest.settings.files())} shards): "
+                "write it again with the same settings to go on"
+            )
+        return cls(manifest)
+
+    @property
+    def ids(self) -> Tensor:
+        """(examples,) int64, ascending: those that are stored."""
+        return self._rows.ids
+
+    def logits(self, ids: Tensor, views: Tensor | int) -> Tensor:
+        """Stored logits, (members, batch, classes) float32.
+
+        Raises:
+            UsageError: the store is of the top k, or has not all of the examples.
+            DataError: a shard is damaged.
+        """
+        if self.top_k is not None:
+            raise UsageError(f"{self.path} keeps the top {self.top_k} logits, not all: ask for its soft targets")
+        return self._logits(self._rows.find(ids, views), 1.0)
+
+    def soft_targets(
+        self, ids: Tensor, views: Tensor | int, temperature: float, *, mean: str = "arithmetic"
+    ) -> SoftTargets | LogitTargets:
+        """Soft targets of the members together, (batch, classes), in main memory.
+
+        Args:
+            ids: (batch,) int64.
+            views: view number, one for all or (batch,); v means the stored view v mod `num_views`.
+            temperature: of the soft targets; `math.inf` gives the logits to match.
+            mean: of the members' probabilities, "arithmetic" or "geometric".
+
+        Raises:
+            UsageError: a temperature that a top-k store does not name, an example that is not stored.
+            DataError: a shard is damaged.
+        """
+        self._check_temperature(temperature)
+        logits = self._logits(self._rows.find(ids, views), temperature)
+        return targets_of_members(logits, temperature, mean=mean)
+
+    def targets(
+        self,
+        data: Dataset,
+        *,
+        temperature: float,
+        mean: str = "arithmetic",
+        device: str | torch.device = "cpu",
+        remembered_bytes: int = REMEMBERED_BYTES,
+    ) -> StoreTargets:
+        """Soft targets for `training.fit` on `data`: all of the stored examples, or some.
+
+        Args:
+            data: what the student learns on, with the stored views: `data.with_views(..., num_views=...)`.
+            temperature: of the soft targets; `math.inf` gives the logits to match.
+            mean: of the members' probabilities.
+            device: where the student learns.
+            remembered_bytes: what may be prepared in memory; beyond that, each step reads the files.
+
+        Raises:
+            UsageError: other classes, another order of them, other views, examples that are not stored or have
+                other content, a temperature that a top-k store does not name.
+            DataError: a shard is damaged.
+        """
+        self.check_data(data)
+        self._check_temperature(temperature)
+        ask = functools.partial(self.soft_targets, temperature=temperature, mean=mean)
+        return StoreTargets(
+            ask,
+            data,
+            class_names=self.class_names,
+            num_views=self.num_views,
+            temperature=temperature,
+            device=torch.device(device),
+            remembered_bytes=remembered_bytes,
+        )
+
+    def check_data(self, data: Dataset) -> None:
+        """Refuse data whose soft targets these are not.
+
+        Raises:
+            UsageError: names what differs.
+        """
+        check_class_names(self.path, self.class_names, tuple(data.class_names))
+        here = "none" if data.views is None else f"{data.views.name} (view_seed {data.view_seed})"
+        there = "none" if self.views == "none" else f"{self.views} (view_seed {self.view_seed})"
+        if here != there:
+            raise UsageError(f"{self.path} is of views {there}, the data has {here}; use the same")
+        if data.views is not None and data.num_views != self.num_views:
+            shown = "a new one in each epoch" if data.num_views is None else data.num_views
+            raise UsageError(
+                f"{self.path} has {self.num_views} views, the data shows {shown}: "
+                f"give data.with_views num_views={self.num_views}"
+            )
+        missing = int((~torch.isin(data.ids.cpu(), self.ids)).sum())
+        if missing:
+            raise UsageError(
+                f"{self.path} was written for other data: {missing} of the {len(data)} examples are not in it; "
+                "use that data, or write a store for this"
+            )
+        sampled = torch.tensor([int(example) for example in self.settings.content], device=data.ids.device)
+        sampled = sampled[torch.isin(sampled, data.ids)]
+        for example, content in content_of(data, sampled).items() if len(sampled) else ():
+            if content != self.settings.content[example]:
+                raise UsageError(f"{self.path}: example {example} has other content in this data; use the same")
+
+    def check_teachers(self, teachers: Mapping[str, nn.Module]) -> None:
+        """Refuse teachers that are not those of the store.
+
+        Raises:
+            UsageError: names the first that is missing, not in the store, or has other weights.
+        """
+        for name in [*self.members, *teachers]:
+            if name not in teachers or name not in self.members:
+                raise UsageError(
+                    f"{self.path} is of the teachers {', '.join(self.members)}, not {', '.join(teachers)}"
+                )
+            if network_fingerprint(teachers[name]) != self.settings.teachers[name]:
+                raise UsageError(f"{self.path}: teacher {name!r} has other weights now than when it was written")
+
+    def check(self, *, temperature: float | None = None) -> StoreReport:
+        """Read every shard, and say what its precision does to soft targets.
+
+        Args:
+            temperature: in use, if it is another than those that were measured when the store was written. A
+                float16 store then gives a bound: with every |error of a logit| <= h, L1 <= 2 tanh(h / 2T).
+
+        Raises:
+            DataError: names the first shard that is missing or damaged, or that holds NaN or infinity.
+            UsageError: the temperature is not finite and above 0, or not one that a top-k store names.
+        """
+        if temperature is not None:
+            if not 0 < temperature < math.inf:
+                raise UsageError(f"temperature is {temperature}, expected finite and above 0")
+            self._check_temperature(temperature)
+        largest = 0.0
+        for file, columns in StoredRows(self._manifest).shards():  # what was right when first read may not be now
+            for name in self.members:
+                values = columns[name]
+                if not np.isfinite(values).all():
+                    raise DataError(f"{self.path / file}: {name} holds NaN or infinity; write the store anew")
+                largest = max(largest, float(np.abs(values).max()))
+        errors = [self._measured(place, T) for place, T in enumerate(self.temperatures)]
+        if temperature is not None and temperature not in self.temperatures:
+            half_step = float(np.spacing(np.float16(largest))) / 2 if self.dtype == "float16" else 0.0
+            errors.append(TargetError(temperature, 2 * math.tanh(half_step / (2 * temperature)), None))
+        shards = self._manifest.shards.values()
+        num_bytes = sum(shard.bytes for shard in shards)
+        return StoreReport(self.settings.num_rows, len(shards), num_bytes, tuple(errors))
+
+    def _measured(self, place: int, temperature: float) -> TargetError:
+        shards = self._manifest.shards.values()
+        mean = sum(shard.mean_l1[place] * shard.rows for shard in shards) / self.settings.num_rows
+        return TargetError(temperature, max(shard.max_l1[place] for shard in shards), mean)
+
+    def _check_temperature(self, temperature: float) -> None:
+        if self.top_k is not None and temperature not in self.temperatures:
+            named = ", ".join(f"{T:g}" for T in self.temperatures)
+            raise UsageError(
+                f"{self.path} keeps the top {self.top_k} of {len(self.class_names)} classes for the temperatures "
+                f"{named}, not for {temperature:g}; use one of these or write a store that names it"
+            )
+
+    def _logits(self, rows: NDArray[np.int64], temperature: float) -> Tensor:
+        """(members, rows, classes) float32; of a top-k store, those with the soft targets at the temperature."""
+        members = []
+        for name in self.members:
+            kept = {ending: torch.from_numpy(self._rows.take(name + ending, rows)) for ending in self._endings}
+            members.append(restore_logits(kept, self.settings, temperature))
+        return torch.stack(members)

@@ -1,0 +1,245 @@
+"""The files of a soft-target store: Arrow IPC shards and one manifest, each whole or not there, with a checksum.
+
+Rows are ordered by (view, id), so a row is found by arithmetic. Each shard is one record batch, not compressed: a
+memory map of it is the table.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instar.errors import DataError, RunError, UsageError
+from instar.files import write_bytes, writing
+from instar.runs import first_difference
+
+FORMAT_VERSION = 1
+MANIFEST, LOCK = "store.json", ".lock"
+CLASSES, REST = ".classes", ".rest"
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """All that decides what a store holds, in the order in which a difference is named."""
+
+    class_names: tuple[str, ...]
+    data_fingerprint: str
+    content: Mapping[str, str]
+    """hashes of some raw examples by id: ids that a user has given say nothing of the content"""
+    views: str
+    view_seed: int
+    num_views: int
+    teachers: Mapping[str, str]
+    """fingerprint of each member"""
+    top_k: int | None
+    dtype: str
+    temperatures: tuple[float, ...]
+    """of a top-k store those that it can be used at, of a full one those at which its error was measured"""
+    rows_per_shard: int
+    num_examples: int
+
+    @property
+    def num_rows(self) -> int:
+        """One for each (view, example)."""
+        return self.num_views * self.num_examples
+
+    def rows_of(self, number: int) -> range:
+        """The rows of a shard."""
+        return range(self.num_rows)[number * self.rows_per_shard : (number + 1) * self.rows_per_shard]
+
+    def files(self) -> list[str]:
+        """The names of all shards, in order."""
+        return [f"shard-{number:05d}.arrow" for number in range(-(-self.num_rows // self.rows_per_shard))]
+
+    def column_names(self) -> list[str]:
+        """Of each shard; `NAME.classes` and `NAME.rest` are there in a top-k store."""
+        endings = ("",) if self.top_k is None else ("", CLASSES, REST)
+        return ["id", "view", *(f"{name}{ending}" for name in self.teachers for ending in endings)]
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """What the manifest knows of a finished shard; the errors are those of soft targets, at each temperature."""
+
+    rows: int
+    bytes: int
+    sha256: str
+    max_l1: tuple[float, ...]
+    mean_l1: tuple[float, ...]
+
+
+@dataclass
+class Manifest:
+    """`store.json`: the settings and the finished shards."""
+
+    path: Path
+    settings: StoreSettings
+    shards: dict[str, ShardEntry] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """That of the store at `path`.
+
+        Raises:
+            UsageError: there is no store.
+            RunError: it was written by a newer instar.
+            DataError: a byte of the manifest is not what was written.
+        """
+        try:
+            raw = (path / MANIFEST).read_bytes()
+        except OSError as error:
+            raise UsageError(f"{path} is no soft-target store: {MANIFEST}: {error.strerror}") from error
+        damaged = DataError(f"{path / MANIFEST} is damaged; remove {path} and write the store again")
+        try:
+            content = json.loads(raw)
+            version = content["format_version"]
+            if version != FORMAT_VERSION:
+                raise RunError(
+                    f"{path} has format version {version}, this instar reads {FORMAT_VERSION}: update instar"
+                )
+            settings = StoreSettings(**_tuples(content["settings"]))
+            manifest = cls(
+                path, settings, {name: ShardEntry(**_tuples(about)) for name, about in content["shards"].items()}
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise damaged from error
+        # What is read and written again gives the same bytes, checksum included, only if no byte has changed.
+        if manifest._bytes() != raw:
+            raise damaged
+        return manifest
+
+    @classmethod
+    def begin(cls, path: Path, settings: StoreSettings) -> Self:
+        """That of a store to write: a new one, or the one that is there, if it is of the same settings.
+
+        Raises:
+            UsageError: it is of other settings.
+            RunError, DataError: as `read`.
+        """
+        for left_over in path.glob(".*.tmp"):  # of a process that was killed as it wrote
+            left_over.unlink(missing_ok=True)
+        if (path / MANIFEST).exists():
+            manifest = cls.read(path)
+            check_class_names(path, manifest.settings.class_names, settings.class_names)
+            difference = first_difference(asdict(manifest.settings), asdict(settings))
+            if difference:
+                raise UsageError(
+                    f"{path} is a store of other settings: {difference}; write to another folder or remove it"
+                )
+            return manifest
+        manifest = cls(path, settings)
+        manifest.write()
+        return manifest
+
+    def write(self) -> None:
+        """Replace `store.json`."""
+        write_bytes(self.path / MANIFEST, self._bytes())
+
+    def _bytes(self) -> bytes:
+        shards = {name: asdict(about) for name, about in sorted(self.shards.items())}
+        content = {"format_version": FORMAT_VERSION, "settings": asdict(self.settings), "shards": shards}
+        content["sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return json.dumps(content, indent=1).encode() + b"\n"
+
+
+def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """A store's folder, made where it is not there, in which no other process writes meanwhile.
+
+    Raises:
+        UsageError: it holds something else.
+        RunError: another process has it, or it cannot be made.
+    """
+    with writing(path):
+        others = [file for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else []
+        if others and not (path / MANIFEST).exists():
+            raise UsageError(f"{path} is not empty and no soft-target store; choose another folder")
+        path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            # Of this process alone: the workers that it forks to decode would keep a `flock` when it is killed.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"{path} is being written by another process: wait for it or stop it") from None
+        yield
+    finally:
+        os.close(lock)
+
+
+def shard_bytes(columns: Columns, about: Mapping[str, Any]) -> bytes:
+    """A shard's file: `about` goes into the schema, so that a shard alone can be understood."""
+    import pyarrow as pa
+
+    arrays = [
+        pa.array(values)
+        if values.ndim == 1
+        else pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+        for values in columns.values()
+    ]
+    batch = pa.record_batch(arrays, names=list(columns))
+    batch = batch.replace_schema_metadata({key: json.dumps(value) for key, value in about.items()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def map_shard(path: Path, expected: ShardEntry) -> Columns:
+    """The columns of a shard, mapped into memory and not copied, once its checksum is found right.
+
+    Raises:
+        DataError: the shard is missing or damaged.
+    """
+    import pyarrow as pa
+
+    mend = "the same `write` makes this shard anew and keeps the others"
+    try:
+        found = path.stat().st_size
+        if found != expected.bytes:
+            raise DataError(f"{path} is damaged: {found} bytes, expected {expected.bytes}; {mend}")
+        with pa.memory_map(str(path)) as file:
+            buffer = file.read_buffer()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}; {mend}") from error
+    if hashlib.sha256(buffer).hexdigest() != expected.sha256:
+        raise DataError(f"{path} is damaged: its checksum is not the one in {MANIFEST}; {mend}")
+    batch = pa.ipc.open_file(buffer).get_batch(0)
+    return {name: _as_numpy(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+
+
+def _as_numpy(column: Any) -> NDArray[Any]:
+    """A column as (rows,), or (rows, width) where it holds lists."""
+    flat = column.flatten() if hasattr(column.type, "list_size") else column
+    values: NDArray[Any] = np.asarray(flat.to_numpy(zero_copy_only=True))
+    return values.reshape(len(column), -1) if flat is not column else values
+
+
+def check_class_names(path: Path, stored: tuple[str, ...], found: tuple[str, ...]) -> None:
+    """Refuse other classes, or the same in another order.
+
+    Raises:
+        UsageError: names the first difference.
+    """
+    if len(stored) != len(found):
+        raise UsageError(f"{path} is of {len(stored)} classes, the data has {len(found)}; use data of the same")
+    for index, (there, here) in enumerate(zip(stored, found, strict=True)):
+        if there != here:
+            same = sorted(stored) == sorted(found)
+            raise UsageError(
+                f"{path}: class {index} is {there!r}, in the data it is {here!r}: "
+                + ("the same in another order; reorder them" if same else "use data of the same classes")
+            )

@@ -1,0 +1,228 @@
+"""Writing a soft-target store shard by shard, each computed alone: a killed write goes on to the same bytes."""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from instar.data import Dataset, batches, id_batches
+from instar.distillation.store_format import (
+    CLASSES,
+    REST,
+    Columns,
+    Manifest,
+    ShardEntry,
+    StoreSettings,
+    held,
+    map_shard,
+    shard_bytes,
+)
+from instar.errors import DataError, TrainingError, UsageError
+from instar.evaluation import predict_logits
+from instar.files import write_bytes
+from instar.losses import soft_targets
+from instar.networks import evaluation_mode, network_fingerprint
+
+MEASURED_TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 20.0)
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+SAMPLED_EXAMPLES = 16  # up to twice as many
+
+
+def store_settings(
+    teachers: Mapping[str, nn.Module],
+    data: Dataset,
+    *,
+    views: int,
+    top_k: int | None,
+    dtype: str,
+    temperatures: Sequence[float],
+    rows_per_shard: int,
+) -> StoreSettings:
+    """The settings of a store of these teachers on this data.
+
+    Raises:
+        UsageError: what `SoftTargetStore.write` refuses.
+    """
+    for wrong, message in (
+        (not teachers, "no teacher to store; give one or more"),
+        (dtype not in DTYPES, f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}"),
+        (rows_per_shard < 1, f"rows_per_shard is {rows_per_shard}, expected at least 1"),
+        (views < 1, f"views is {views}, expected at least 1"),
+        (views > 1 and data.views is None, f"{views} views to store, but the data has none: see data.with_views"),
+        (
+            top_k is not None and not 1 <= top_k <= data.num_classes,
+            f"top_k is {top_k}, expected from 1 to the {data.num_classes} classes",
+        ),
+        (
+            top_k is not None and not temperatures,
+            "a top-k store keeps the rest's mass for the temperatures that it names: name one or more",
+        ),
+        (
+            not all(0 < temperature < math.inf for temperature in temperatures),
+            f"temperatures are {list(temperatures)}, expected finite numbers above 0",
+        ),
+    ):
+        if wrong:
+            raise UsageError(message)
+    ids = data.ids.sort().values
+    settings = StoreSettings(
+        class_names=tuple(data.class_names),
+        data_fingerprint=data.fingerprint,
+        content=content_of(data, ids[:: max(len(ids) // SAMPLED_EXAMPLES, 1)]),
+        views="none" if data.views is None else data.views.name,
+        view_seed=data.view_seed,
+        num_views=views,
+        teachers={name: network_fingerprint(network) for name, network in teachers.items()},
+        top_k=top_k,
+        dtype=dtype,
+        temperatures=tuple(sorted({float(T) for T in temperatures})) or MEASURED_TEMPERATURES,
+        rows_per_shard=rows_per_shard,
+        num_examples=len(ids),
+    )
+    names = settings.column_names()
+    if len(set(names)) < len(names):
+        raise UsageError(f"the teachers' names {', '.join(teachers)} do not give columns of their own: rename one")
+    return settings
+
+
+def content_of(data: Dataset, ids: Tensor) -> dict[str, str]:
+    """A hash of the raw content of some examples, by id."""
+    raw = data.raw(data.rows(ids)).cpu().contiguous()
+    contents = (row.reshape(-1).view(torch.uint8).numpy().tobytes() for row in raw)
+    digests = (hashlib.blake2b(content, digest_size=8).hexdigest() for content in contents)
+    return {str(example): digest for example, digest in zip(ids.tolist(), digests, strict=True)}
+
+
+def write_shards(
+    path: Path,
+    settings: StoreSettings,
+    teachers: Mapping[str, nn.Module],
+    data: Dataset,
+    *,
+    batch_size: int,
+    device: str | torch.device,
+    progress: Callable[[float], None] | None,
+) -> None:
+    """Write the shards that are missing or damaged; see `SoftTargetStore.write`."""
+    data = data.with_views(data.views, view_seed=data.view_seed).to(torch.device(device))
+    with ExitStack() as stack:
+        for name, network in teachers.items():
+            stack.enter_context(evaluation_mode(network.to(device)))
+            _check_width(name, network, data, device)
+        stack.enter_context(held(path))
+        manifest = Manifest.begin(path, settings)
+        ids = data.ids.sort().values
+        for number, file in enumerate(settings.files()):
+            if not _is_whole(manifest, file):
+                rows = settings.rows_of(number)
+                logits = _logits(list(teachers.values()), data, ids, rows, batch_size)
+                columns, entry = _shard(settings, ids.cpu(), rows, logits)
+                content = shard_bytes(
+                    columns, {"class_names": settings.class_names, "temperatures": settings.temperatures}
+                )
+                write_bytes(path / file, content)
+                manifest.shards[file] = entry(content)
+                manifest.write()
+            if progress is not None:
+                progress((number + 1) / len(settings.files()))
+
+
+def _check_width(name: str, network: nn.Module, data: Dataset, device: str | torch.device) -> None:
+    found = tuple(predict_logits(network, data.subset(data.ids[:1]), device=device).shape)
+    if found != (1, data.num_classes):
+        raise UsageError(
+            f"teacher {name!r} gives {found} for one example, expected logits (1, {data.num_classes}): "
+            "it is for other classes"
+        )
+
+
+def _is_whole(manifest: Manifest, file: str) -> bool:
+    try:
+        return file in manifest.shards and bool(map_shard(manifest.path / file, manifest.shards[file]))
+    except DataError:
+        return False
+
+
+def _logits(networks: Sequence[nn.Module], data: Dataset, ids: Tensor, rows: range, batch_size: int) -> Tensor:
+    """(members, rows, classes) float32. Batches begin with the shard: another batch may give other last bits."""
+    parts = []
+    with torch.no_grad():
+        for view in range(rows[0] // len(ids), rows[-1] // len(ids) + 1):
+            first = view * len(ids)
+            wanted = ids[max(rows.start - first, 0) : rows.stop - first]
+            for _, inputs, _ in batches(data, id_batches(wanted, batch_size), view=view):
+                parts.append(torch.stack([network(inputs).float().cpu() for network in networks]))
+    return torch.cat(parts, dim=1)
+
+
+def _shard(
+    settings: StoreSettings, ids: Tensor, rows: range, logits: Tensor
+) -> tuple[Columns, Callable[[bytes], ShardEntry]]:
+    """The columns of a shard, and what turns its bytes into its entry in the manifest."""
+    places = torch.arange(rows.start, rows.stop)
+    views = torch.div(places, len(ids), rounding_mode="floor").int()
+    columns: Columns = {"id": ids[places % len(ids)].numpy(), "view": views.numpy()}
+    distances = []
+    for name, full in zip(settings.teachers, logits, strict=True):
+        kept = cut_logits(full, settings)
+        _check_finite(name, full, kept[""])
+        columns |= {f"{name}{ending}": values.numpy() for ending, values in kept.items()}
+        distances.append([_distance(full, kept, settings, temperature) for temperature in settings.temperatures])
+    by_temperature = torch.tensor(distances).unbind(1)  # of (members, 2)
+
+    def entry(content: bytes) -> ShardEntry:
+        return ShardEntry(
+            rows=len(rows),
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            max_l1=tuple(float(found[:, 0].max()) for found in by_temperature),
+            mean_l1=tuple(float(found[:, 1].mean()) for found in by_temperature),
+        )
+
+    return columns, entry
+
+
+def _check_finite(name: str, logits: Tensor, kept: Tensor) -> None:
+    if not bool(logits.isfinite().all()):
+        raise TrainingError(f"teacher {name!r} gives logits that are not finite: NaN or infinity; train it anew")
+    if not bool(kept.isfinite().all()):
+        raise UsageError(f"teacher {name!r} gives logits up to {logits.abs().max():.3g}: too large for float16")
+
+
+def _distance(full: Tensor, kept: Mapping[str, Tensor], settings: StoreSettings, T: float) -> tuple[float, float]:
+    """Largest and mean L1 distance of the soft targets from the teacher's own logits and from the kept ones."""
+    restored = restore_logits(kept, settings, T)
+    distances = (soft_targets(full, T).probs - soft_targets(restored, T).probs).abs().sum(-1)
+    return float(distances.max()), float(distances.mean())
+
+
+def cut_logits(logits: Tensor, settings: StoreSettings) -> dict[str, Tensor]:
+    """What a store keeps of one member's logits (rows, classes), by the ending of its column's name.
+
+    Full: the logits. Top-k: the k largest, their classes, and at each temperature the mass of all others.
+    """
+    dtype = DTYPES[settings.dtype]
+    if settings.top_k is None:
+        return {"": logits.to(dtype)}
+    largest, classes = logits.topk(settings.top_k)
+    rest = [torch.softmax(logits / T, -1).scatter(-1, classes, 0.0).sum(-1) for T in settings.temperatures]
+    return {"": largest.to(dtype), CLASSES: classes.int(), REST: torch.stack(rest, dim=-1)}
+
+
+def restore_logits(kept: Mapping[str, Tensor], settings: StoreSettings, T: float) -> Tensor:
+    """Logits (rows, classes) whose softmax at T is the stored soft target; of a top-k store those at T alone.
+
+    With rest's mass r at T and N classes, each that is not among the top k gets
+    z = T (log sum_top exp(z_j / T) + log(r / (1 - r)) - log(N - k)):  together they have the mass r.
+    """
+    logits = kept[""].float()
+    if settings.top_k is None:
+        return logits
+    num_classes, scaled = len(settings.class_names), logits / T
+    rest = kept[REST][:, settings.temperatures.index(T)].clamp(min=torch.finfo(torch.float32).tiny)
+    others = scaled.logsumexp(-1) + torch.logit(rest) - math.log(max(num_classes - settings.top_k, 1))
+    return others[:, None].repeat(1, num_classes).scatter(-1, kept[CLASSES].long(), scaled) * T
