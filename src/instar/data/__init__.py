@@ -7,12 +7,13 @@ from instar.data.named import KnownData, Splits, known_data, load_data
 from instar.data.samplers import id_batches, shuffled
 from instar.data.splits import stratified_split
 from instar.data.transfer_sets import class_number, transfer_set
-from instar.data.views import Affine, Chain, Flip, Jitter, ShiftCrop, Views, parse_views
+from instar.data.views import Affine, Chain, Elastic, Flip, Jitter, ShiftCrop, Views, parse_views
 
 __all__ = [
     "Affine",
     "Chain",
     "Dataset",
+    "Elastic",
     "Flip",
     "InMemoryDataset",
     "Jitter",

@@ -18,6 +18,8 @@ from instar.data.hashing import DRAW_BITS, draws, key_of
 from instar.errors import UsageError
 from instar.naming import unknown_name
 
+_KNOTS = 5  # along each side of the grid that an elastic deformation is drawn on
+
 
 class Views(Protocol):
     """What makes view number v of an example."""
@@ -181,6 +183,70 @@ class Affine:
 
 
 @dataclass(frozen=True)
+class Elastic:
+    """A smooth random deformation, bilinear, with background 0 outside.
+
+    x_source = x + sum_ij w_i(y) w_j(x) d_ij,  d_ij uniform in ±pixels at the knots of a 5 x 5 grid
+
+    The weights w fall from 1 to 0 as a cosine from a knot to the next, so that they add up to 1 everywhere.
+
+    Example:
+        >>> parse_views("elastic:2")
+        Elastic(pixels=2.0)
+
+    References: Simard, Steinkraus, Platt 2003, "Best practices for convolutional neural networks".
+    """
+
+    pixels: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.pixels <= 100:
+            raise UsageError(f"elastic: {self.pixels} pixels should be above 0 and at most 100")
+
+    @property
+    def name(self) -> str:
+        """The text that `parse_views` makes these views from."""
+        return f"elastic:{self.pixels:g}"
+
+    def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
+        """The deformed examples, float32; see `Views.apply`."""
+        _check_images(self.name, inputs, larger_than=1)
+        images = inputs.float()
+        chance = _Draws(ids, views, view_seed, first=11)
+        knots = chance.whole(2 * _KNOTS**2, below=2**24).view(-1, 2, _KNOTS, _KNOTS).float() * 2.0**-23 - 1
+        height, width = images.shape[-2:]
+        # Sums one by one, not a matrix product, whose rounding depends on the size of the batch.
+        rows = _weighted(knots * self.pixels, _knot_weights(height).to(images.device))
+        shifts = _weighted(rows.transpose(2, 3), _knot_weights(width).to(images.device)).transpose(2, 3)
+        y, x = (torch.arange(n, device=images.device) - (n - 1) / 2 for n in (height, width))
+        sources = (
+            (x[None, None, :] + shifts[:, 0]) * (2 / width),
+            (y[None, :, None] + shifts[:, 1]) * (2 / height),
+        )
+        grid = torch.stack(sources, dim=-1)
+        moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return torch.where(chance.changed[:, None, None, None], moved, images)
+
+
+def _weighted(values: Tensor, weights: Tensor) -> Tensor:
+    """sum_k weights[n, k] values[..., k, :], (..., n, :)."""
+    total = values.new_zeros(())
+    for knot in range(_KNOTS):
+        total = total + weights[:, knot, None] * values[..., knot, None, :]
+    return total
+
+
+@functools.cache
+def _knot_weights(size: int) -> Tensor:
+    """(size, knots): how much each knot counts at each pixel, the rows adding up to 1."""
+    table = []
+    for pixel in range(size):
+        place = pixel * (_KNOTS - 1) / (size - 1)
+        table.append([0.5 + 0.5 * math.cos(math.pi * min(abs(place - knot), 1.0)) for knot in range(_KNOTS)])
+    return torch.tensor(table)
+
+
+@dataclass(frozen=True)
 class Chain:
     """Several views, one after another.
 
@@ -210,7 +276,8 @@ class Chain:
 
 
 def parse_views(text: str) -> Views | None:
-    """The views that a text names: `none`, `jitter:2`, `crop:4`, `flip`, `affine:12,0.15,0.15,2`, `crop:4+flip`.
+    """The views that a text names: `none`, `jitter:2`, `crop:4`, `flip`, `affine:12,0.15,0.15,2`, `elastic:2`,
+    `crop:4+flip`.
 
     Args:
         text: kinds joined by `+`, each with its numbers after a colon.
@@ -235,6 +302,7 @@ _KINDS: dict[str, tuple[Callable[..., Views], Callable[[str], float], str]] = {
     "crop": (ShiftCrop, int, "crop:PIXELS"),
     "flip": (Flip, float, "flip"),
     "affine": (Affine, float, "affine:DEGREES,SCALE,SHEAR,SHIFT"),
+    "elastic": (Elastic, float, "elastic:PIXELS"),
 }
 
 

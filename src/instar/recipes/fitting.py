@@ -1,7 +1,8 @@
 """The jobs that recipes are made of: fit a network, take one as it is, ask a teacher once."""
 
+import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from safetensors.torch import save
 from torch import nn
 
 from instar.data import Dataset, Splits, load_data, parse_views, transfer_set
-from instar.distillation import LabelsInTargets, StoredLogits, Teacher
+from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, Teacher
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.files import load_tensors, write_bytes
@@ -21,19 +22,26 @@ from instar.recipes.settings import DataSettings, FitSettings, SoftSettings, Tra
 from instar.runs import Run, find_run
 from instar.training import Targets, fit
 
-LOGITS = "logits.safetensors"
+LOGITS, STORE = "logits.safetensors", "targets"
 LOGITS_OF = "-logits"  # after a teacher's name: the job that asks it once
 
 
 @functools.lru_cache(maxsize=4)
 def load_splits(settings: DataSettings) -> Splits:
     """The data of a configuration; a process that does several jobs loads it once."""
-    return load_data(
+    splits = load_data(
         settings.name,
         validation_fraction=settings.validation_fraction,
         split_seed=settings.split_seed,
         image_size=settings.image_size,
     )
+    if settings.fraction == 1:
+        return splits
+    train, validation = (
+        transfer_set(part, fraction=settings.fraction, seed=settings.split_seed)
+        for part in (splits.train, splits.validation)
+    )
+    return dataclasses.replace(splits, train=train, validation=validation)
 
 
 def fit_job(
@@ -86,6 +94,29 @@ def logits_job(teacher: str, data: DataSettings, *, device: str = "cpu") -> Job:
     return Job(name, functools.partial(_write_logits, teacher=teacher, device=device), config, (teacher,))
 
 
+def store_job(
+    name: str,
+    teachers: Sequence[str],
+    data: DataSettings,
+    *,
+    views: str,
+    num_views: int,
+    transfer: TransferSettings | None = None,
+    device: str = "cpu",
+) -> Job:
+    """A job that asks teachers once for their logits on several views of each example."""
+    transfer = transfer or TransferSettings()
+    config = {
+        "data": data.model_dump(),
+        "data_fingerprint": load_splits(data).fingerprint,
+        "transfer": transfer.model_dump(exclude_defaults=True),
+        "teachers": list(teachers),
+        "views": views,
+        "num_views": num_views,
+    }
+    return Job(name, functools.partial(_write_store, device=device), config, tuple(teachers))
+
+
 def training_data(splits: Splits, transfer: TransferSettings) -> Dataset:
     """What a network learns from."""
     data = splits.train.union(splits.validation) if transfer.validation_too else splits.train
@@ -117,11 +148,15 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
     splits = load_splits(data)
     network = build_for(settings, splits, seed=config["seed"])
     transfer = TransferSettings(**config.get("transfer", {}))
-    train = training_data(splits, transfer).with_views(parse_views(settings.views), view_seed=data.view_seed)
+    soft = SoftSettings(**config["soft"]) if config.get("soft") else None
+    store = SoftTargetStore.open(_store_path(soft.store, needs)) if soft and soft.store else None
+    views = parse_views(settings.views)
+    train = training_data(splits, transfer).with_views(
+        views, view_seed=data.view_seed, num_views=store.num_views if store and views else None
+    )
     weights: dict[str, Any] = {}
-    if config.get("soft"):
-        soft = SoftSettings(**config["soft"])
-        targets = targets_of(soft, needs, train, device)
+    if soft:
+        targets = targets_of(soft, needs, train, device, store)
         weights = {"targets": targets, "soft_weight": soft.soft_weight, "hard_weight": soft.hard_weight}
     result = fit(
         network,
@@ -153,12 +188,21 @@ def _settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
     return DataSettings(**config["data"]), FitSettings(network=config["network"], **config["fit"])
 
 
-def targets_of(soft: SoftSettings, needs: Mapping[str, Path], train: Dataset, device: str) -> Targets:
-    """The soft targets of a student's teachers: from their stored logits, where there are some, else live."""
+def targets_of(
+    soft: SoftSettings,
+    needs: Mapping[str, Path],
+    train: Dataset,
+    device: str,
+    store: SoftTargetStore | None = None,
+) -> Targets:
+    """A student's soft targets: from a store, from its teachers' logits where they were asked once, or live."""
+    targets: Targets
+    if store is not None:
+        targets = store.targets(train, temperature=soft.temperature, mean=soft.mean, device=device)
+        return LabelsInTargets(targets, train, soft.label_weight) if soft.label_weight else targets
     paths = [needs[name] for name in soft.teachers]
     class_names = tuple(Run.read(paths[0]).config["class_names"])
     options: dict[str, Any] = {"temperature": soft.temperature, "mean": soft.mean, "class_names": class_names}
-    targets: Targets
     if train.views is None and all(name + LOGITS_OF in needs for name in soft.teachers):
         stored = [load_tensors(needs[name + LOGITS_OF] / LOGITS)[0] for name in soft.teachers]
         logits = torch.stack([one["logits"] for one in stored]).to(device)
@@ -166,6 +210,10 @@ def targets_of(soft: SoftSettings, needs: Mapping[str, Path], train: Dataset, de
     else:
         targets = Teacher([load_run_network(path) for path in paths], train, device=device, **options)
     return LabelsInTargets(targets, train, soft.label_weight) if soft.label_weight else targets
+
+
+def _store_path(store: str, needs: Mapping[str, Path]) -> Path:
+    return needs[store] / STORE if store in needs else Path(store)
 
 
 def _adopt(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
@@ -184,6 +232,16 @@ def _write_logits(run: Run, needs: Mapping[str, Path], *, teacher: str, device: 
     logits = [predict_logits(network, part.to(torch.device(device)), device=device).cpu() for part in parts]
     ids = torch.cat([part.ids for part in parts])
     write_bytes(run.path / LOGITS, save({"ids": ids, "logits": torch.cat(logits)}))
+    return {}
+
+
+def _write_store(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:
+    config = run.config
+    data = DataSettings(**config["data"])
+    train = training_data(load_splits(data), TransferSettings(**config["transfer"]))
+    train = train.with_views(parse_views(config["views"]), view_seed=data.view_seed)
+    teachers = {name: load_run_network(needs[name]) for name in config["teachers"]}
+    SoftTargetStore.write(run.path / STORE, teachers, train, views=config["num_views"], device=device)
     return {}
 
 

@@ -1,10 +1,19 @@
 """What a recipe's configuration is made of, and how it is read: here configuration stops."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from instar.data import parse_views
 from instar.errors import UsageError
@@ -22,8 +31,10 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, (list, tuple)) else [value]
 
 
-Temperature = Annotated[float, Field(gt=0)]
-"""`inf` is logit matching, the limit."""
+Temperature = Annotated[
+    float, Field(gt=0), PlainSerializer(lambda value: "inf" if math.isinf(value) else value, when_used="always")
+]
+"""`inf` is logit matching, the limit; written as text, for JSON has no number for it."""
 
 CandidateTemperatures = Annotated[list[Temperature], BeforeValidator(_as_list), Field(min_length=1)]
 
@@ -100,6 +111,8 @@ class SoftSettings(Settings):
 
     teachers: list[str] = ["teacher"]
     """jobs; of several, the ensemble"""
+    store: str | None = None
+    """a soft-target store in their place: a job that writes one, or a folder"""
     temperature: Temperature
     soft_weight: _NotNegative = 1.0
     hard_weight: _NotNegative = 0.0
@@ -117,6 +130,8 @@ class DataSettings(Settings):
     split_seed: int = 0
     view_seed: int = 0
     image_size: _PositiveInt | None = None
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """of the training and validation examples of each class that are used at all; test stays whole"""
 
 
 SettingsType = TypeVar("SettingsType", bound=Settings)

@@ -1,0 +1,37 @@
+"""`instar reproduce`."""
+
+import typer
+
+from instar.cli.options import Device, Engine, Json, Publish, Quiet, RunDir, check_device, show
+
+app = typer.Typer(help="Repeat a study of the papers, and set our figures beside theirs.", no_args_is_help=True)
+
+
+@app.callback()
+def studies() -> None:
+    """Repeat a study of the papers, and set our figures beside theirs."""
+
+
+@app.command()
+def mnist(
+    scale: str = typer.Option("small", help="tiny (for tests), small (minutes) or full (hours)."),
+    data: str = typer.Option("mnist", help="mnist, or another data set with the classes 3, 7 and 8: digits."),
+    device: Device = "cpu",
+    engine: Engine = "local",
+    run_dir: RunDir = None,
+    publish: Publish = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Section 3 of the paper: teacher, students, transfer sets, temperatures, fractions of the data."""
+    from instar.recipes.mnist_page import answer, result_table
+    from instar.recipes.mnist_scales import config_for
+    from instar.recipes.mnist_table import main, run_path
+    from instar.recipes.publishing import publish as publish_result
+
+    config = config_for(scale, data)
+    path = run_dir or run_path(config)
+    result = main(config, path, device=check_device(device), engine=engine, quiet=quiet or as_json)
+    if publish:
+        publish_result(result, f"{data}-{scale}")
+    show(result, path, as_json, result_table, answer)
