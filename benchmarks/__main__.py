@@ -15,7 +15,14 @@ from rich.table import Table
 from benchmarks.peer_environment import peer_python
 from benchmarks.timing import RESULTS
 
-MODULES = {"step": "step", "loop-limit": "loop_limit", "epoch": "epoch", "views": "views", "help": "cli_help"}
+MODULES = {
+    "step": "step",
+    "loop-limit": "loop_limit",
+    "epoch": "epoch",
+    "views": "views",
+    "store": "store",
+    "help": "cli_help",
+}
 BESIDE_PEER = {"epoch"}
 WIDTH = 110  # characters, where no terminal says another
 

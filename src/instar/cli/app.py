@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from instar.cli import data, distill, report, runs
+from instar.cli import data, distill, report, runs, targets
 from instar.errors import InstarError
 
 INTERRUPTED = 130
@@ -35,6 +35,7 @@ app.command("distill")(distill.distill)
 app.command("report")(report.report)
 app.command("data")(data.data)
 app.add_typer(runs.app, name="runs")
+app.add_typer(targets.app, name="targets")
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Soft-target store: the teachers are paid once, and every student after that reads what they said."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +41,7 @@ class TargetError:
 
 @dataclass(frozen=True)
 class StoreReport:
-    """What `check` has found: nothing wrong, and these sizes and errors."""
+    """Sizes, and the errors of soft targets that were measured when the store was written."""
 
     rows: int
     shards: int
@@ -293,13 +294,18 @@ class SoftTargetStore:
                 if not np.isfinite(values).all():
                     raise DataError(f"{self.path / file}: {name} holds NaN or infinity; write the store anew")
                 largest = max(largest, float(np.abs(values).max()))
-        errors = [self._measured(place, T) for place, T in enumerate(self.temperatures)]
-        if temperature is not None and temperature not in self.temperatures:
-            half_step = float(np.spacing(np.float16(largest))) / 2 if self.dtype == "float16" else 0.0
-            errors.append(TargetError(temperature, 2 * math.tanh(half_step / (2 * temperature)), None))
+        report = self.summary()
+        if temperature is None or temperature in self.temperatures:
+            return report
+        half_step = float(np.spacing(np.float16(largest))) / 2 if self.dtype == "float16" else 0.0
+        bound = TargetError(temperature, 2 * math.tanh(half_step / (2 * temperature)), None)
+        return dataclasses.replace(report, errors=(*report.errors, bound))
+
+    def summary(self) -> StoreReport:
+        """What the manifest says; `check` reads the shards."""
         shards = self._manifest.shards.values()
-        num_bytes = sum(shard.bytes for shard in shards)
-        return StoreReport(self.settings.num_rows, len(shards), num_bytes, tuple(errors))
+        errors = tuple(self._measured(place, T) for place, T in enumerate(self.temperatures))
+        return StoreReport(self.settings.num_rows, len(shards), sum(shard.bytes for shard in shards), errors)
 
     def _measured(self, place: int, temperature: float) -> TargetError:
         shards = self._manifest.shards.values()

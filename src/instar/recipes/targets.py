@@ -1,0 +1,180 @@
+"""What `instar targets` does: teachers of runs asked once, a store checked, a store shown."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from instar.data import Dataset, Splits, parse_views
+from instar.distillation import SoftTargetStore
+from instar.errors import UsageError
+from instar.recipes.fitting import is_run, load_network, load_splits
+from instar.recipes.settings import DataSettings, FitSettings, checked, merge
+from instar.reports import Column, Table
+from instar.runs import Run, find_run
+
+
+def write_store(
+    out: Path,
+    specs: Sequence[str],
+    *,
+    data: Mapping[str, Any],
+    views: str = "none",
+    num_views: int = 1,
+    quiet: bool = False,
+    **options: Any,
+) -> SoftTargetStore:
+    """Ask teachers for their logits on the training and validation examples, and keep them.
+
+    Args:
+        out: the store's folder.
+        specs: of the teachers: `RUN:job`, `NAME@WEIGHTS`, `python:MODULE:FUNCTION`, each with a name of its own
+            in front of it (`big=RUN:teacher`) or called by its job.
+        data: settings of the data; what is None is as the first teacher's run has it.
+        views: augmentation that the students will see.
+        num_views: how many views of each example.
+        quiet: show no progress.
+        options: of `SoftTargetStore.write`.
+
+    Raises:
+        UsageError: a teacher that is no trained network, two of one name, or what the store refuses.
+    """
+    settings = data_settings(specs, data)
+    splits = load_splits(settings)
+    teachers = load_teachers(specs, splits)
+    examples = _examples(splits).with_views(parse_views(views), view_seed=settings.view_seed)
+    with _progress(quiet) as progress:
+        return SoftTargetStore.write(out, teachers, examples, views=num_views, progress=progress, **options)
+
+
+def check_store(
+    path: Path, specs: Sequence[str], *, data: Mapping[str, Any], temperature: float | None
+) -> list[Table]:
+    """Read all of a store; compare it with teachers and data where they are named.
+
+    Raises:
+        UsageError: the teachers or the data are others.
+        DataError: a shard is damaged.
+    """
+    store = SoftTargetStore.open(path)
+    report = store.check(temperature=temperature)
+    compared = []
+    if specs or data.get("name") is not None:
+        splits = load_splits(data_settings(specs, data))
+        if specs:
+            store.check_teachers(load_teachers(specs, splits))
+            compared.append("teachers")
+        if data.get("name") is not None:
+            shown = parse_views(store.views)
+            store.check_data(
+                _examples(splits).with_views(shown, view_seed=store.view_seed, num_views=store.num_views)
+            )
+            compared.append("data")
+    kept = store.dtype if store.top_k is None else f"{store.dtype} and the cut to the top {store.top_k}"
+    found = [
+        f"L1 distance to the teacher's own, by {kept}, over members and rows; without a mean it is a bound.",
+        f"{path}: all {report.rows:,} rows are as they were written; shards: {report.shards}.",
+    ]
+    if compared:
+        found.append(f"The {' and '.join(compared)} are those that it was written for.")
+    return [
+        Table(
+            "What the store's precision does to soft targets",
+            [vars(error) for error in report.errors],
+            columns=[
+                Column("temperature"),
+                Column("max_l1", "largest", "{:.2g}"),
+                Column("mean_l1", "mean", "{:.2g}"),
+            ],
+            caption="\n".join(found),
+        )
+    ]
+
+
+def store_tables(path: Path) -> list[Table]:
+    """What a store holds."""
+    store = SoftTargetStore.open(path)
+    settings, report = store.settings, store.summary()
+    kept = "all classes" if store.top_k is None else f"the top {store.top_k} and the mass of the rest"
+    views = f"{store.num_views} of {store.views} (view_seed {store.view_seed})"
+    about = {
+        "examples": f"{settings.num_examples:,}",
+        "views": "none" if store.views == "none" else views,
+        "classes": _few(store.class_names),
+        "kept": f"{kept}, {store.dtype}",
+        "temperatures": ", ".join(f"{T:g}" for T in store.temperatures) if store.top_k else "any",
+        "rows": f"{report.rows:,}",
+        "shards": f"{report.shards:,}",
+        "bytes": f"{report.bytes:,} ({report.bytes / report.rows:.1f} for each row)",
+        "data": settings.data_fingerprint[:12],
+    }
+    members = [{"member": name, "weights": weights} for name, weights in settings.teachers.items()]
+    return [
+        Table(str(path), [{"": key, "value": value} for key, value in about.items()]),
+        Table("Teachers", members),
+    ]
+
+
+def data_settings(specs: Sequence[str], data: Mapping[str, Any]) -> DataSettings:
+    """The settings of the data; those that are not given are as the first teacher's run has them."""
+    found: Mapping[str, Any] = {}
+    if specs:
+        spec = _split_spec(specs[0])[1]
+        found = Run.read(find_run(spec)).config.get("data", {}) if is_run(spec) else {}
+    if data.get("name") not in (None, found.get("name")):
+        found = {}  # of other data: its split says nothing here
+    return checked(DataSettings, merge(found, data))
+
+
+def load_teachers(specs: Sequence[str], splits: Splits) -> dict[str, nn.Module]:
+    """Trained networks by their names in the store.
+
+    Raises:
+        UsageError: a spec that is no trained network, or two of one name.
+    """
+    teachers: dict[str, nn.Module] = {}
+    for text in specs:
+        name, spec = _split_spec(text)
+        if name in teachers:
+            raise UsageError(f"two teachers are called {name!r}: give them names, --teacher one={spec}")
+        if not is_run(spec) and "@" not in spec and not spec.startswith("python:"):
+            raise UsageError(
+                f"teacher {spec!r} is no run ({find_run(spec)} is not there) and no network with weights; "
+                "expected RUN:teacher, NAME@FILE.safetensors or python:MODULE:FUNCTION"
+            )
+        teachers[name] = load_network(checked(FitSettings, {"network": spec}), splits)
+    return teachers
+
+
+def _split_spec(text: str) -> tuple[str, str]:
+    """`NAME=SPEC`, or a spec alone, whose last part is then the name."""
+    name, separator, spec = text.partition("=")
+    if separator and name.isidentifier():
+        return name, spec
+    return text.rpartition(":")[2].rpartition("/")[2] or text, text
+
+
+def _examples(splits: Splits) -> Dataset:
+    """All that a student may learn from: validation examples too, where they are of the same files."""
+    try:
+        return splits.train.union(splits.validation)
+    except UsageError:
+        return splits.train
+
+
+def _few(names: Sequence[str]) -> str:
+    return f"{len(names)}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Any]:
+    """A bar on stderr, where somebody looks."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("asking the teachers", total=1.0)
+        yield lambda fraction: bar.update(task, completed=fraction)
