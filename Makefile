@@ -6,7 +6,7 @@ STAMP := .venv/installed-$(shell cat pyproject.toml constraints.txt | cksum | cu
 TEST_ENV := OMP_NUM_THREADS=1
 PROCESSES ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: demo test check install format lint types layers bench clean
+.PHONY: demo test check install format lint types layers bench results clean
 
 demo: install
 	$(BIN)/instar distill
@@ -40,6 +40,9 @@ layers: install
 
 bench: install
 	$(BIN)/python -m benchmarks
+
+results: install
+	$(BIN)/python docs/make_results.py
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from instar.cli import data, distill, report, runs, targets
+from instar.cli import data, distill, report, reproduce, runs, targets
 from instar.errors import InstarError
 
 INTERRUPTED = 130
@@ -34,6 +34,7 @@ def options(
 app.command("distill")(distill.distill)
 app.command("report")(report.report)
 app.command("data")(data.data)
+app.add_typer(reproduce.app, name="reproduce")
 app.add_typer(runs.app, name="runs")
 app.add_typer(targets.app, name="targets")
 

@@ -7,6 +7,7 @@ from instar.data.named import KnownData, Splits, known_data, load_data
 from instar.data.samplers import id_batches, shuffled
 from instar.data.splits import stratified_split
 from instar.data.transfer_sets import class_number, transfer_set
+from instar.data.unlabelled import unlabelled_pictures
 from instar.data.views import Affine, Chain, Elastic, Flip, Jitter, ShiftCrop, Views, parse_views
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "shuffled",
     "stratified_split",
     "transfer_set",
+    "unlabelled_pictures",
 ]

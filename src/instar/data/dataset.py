@@ -201,6 +201,22 @@ class Dataset(ABC):
         other.views, other.view_seed, other.num_views = views, view_seed, num_views
         return other
 
+    def normalised_like(self, other: "Dataset") -> Self:
+        """The same examples, their channels normalised by the mean and std of other data.
+
+        Raises:
+            UsageError: before that the other values are not from 0 to 1, as those of pictures are.
+        """
+        values = other.raw(other.rows(other.ids[:1000])).float() * other._scale
+        low, high = float(values.min()), float(values.max())
+        if low < 0 or high > 1:
+            raise UsageError(
+                f"pictures have values from 0 to 1, this data has them from {low:.3g} to {high:.3g}: the two do not fit"
+            )
+        same = copy.copy(self)
+        same._mean, same._std = other._mean, other._std
+        return same
+
     def _index(self, ids: Tensor, rows: Tensor) -> None:
         self.ids = ids
         self._sorted_ids, order = ids.sort()

@@ -53,7 +53,7 @@ def result_table(result: Mapping[str, Any]) -> Table:
             Column("ours", "ours", note=f"errors of {result['num_test']:,} test examples, mean ± sd over n pairs"),
             Column("interval", "95 % interval"),
             Column("n", "n"),
-            Column("num_train", "examples learned from", "{:,}"),
+            Column("num_train", "train", "{:,}", note="examples learned from"),
         ],
     )
 

@@ -57,8 +57,8 @@ def _all_candidates(students: Sequence[FitSettings]) -> dict[str, list[Candidate
     """What each row may choose from; what is not varied here was found with 50,000/10,000 of MNIST."""
     return {
         "small-net": _candidates([0.03, 0.1]),
-        "distilled-T20": _candidates([0.03, 0.1], hard=[0.1, 0.5]),
-        "distilled-T20-soft-only": _candidates([0.03, 0.1]),
+        "distilled-T20": _candidates([0.03, 0.06], hard=[0.1, 0.5]),
+        "distilled-T20-soft-only": _candidates([0.03, 0.06]),
         "distilled-labels-in-targets": _candidates([0.06], in_targets=[0.02, 0.1]),
         "logit-matching": _candidates([0.03, 0.06], temperature=math.inf),
         "labelled-10-percent": _candidates([0.06], hard=[0.1, 0.5]),
@@ -157,7 +157,7 @@ def _as_in_the_paper(
 
 
 def _small(data: str) -> MnistConfig:
-    epochs = _Epochs(40, 40, (30, 30, 20), {"3": 60, "10": 40, "30": 30}, 20, 60, 6)
+    epochs = _Epochs(40, 60, (30, 30, 20), {"3": 60, "10": 40, "30": 30}, 20, 60, 6)
     return _as_in_the_paper(data, scale="small", fraction=0.1, pairs=(2, 4), epochs=epochs)
 
 

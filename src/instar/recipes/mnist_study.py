@@ -114,10 +114,17 @@ def kinds_of(config: MnistConfig) -> list[Kind]:
             teacher="half/big-net",
             transfer=transfer(fraction=0.5, rest=True),
         ),
-        kind("omit-3", transfer=TransferSettings(drop_classes=MISSING), is_held_out=True, corrected=MISSING),
+        kind(
+            "omit-3",
+            teacher="held-out/big-net",
+            transfer=TransferSettings(drop_classes=MISSING),
+            is_held_out=True,
+            corrected=MISSING,
+        ),
         kind(
             "only-7-8",
             settings=config.student.model_copy(update={"epochs": 4 * config.student.epochs}),  # of a fifth as many
+            teacher="held-out/big-net",
             transfer=TransferSettings(keep_classes=ONLY),
             is_held_out=True,
             corrected=ONLY,

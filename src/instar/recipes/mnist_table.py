@@ -12,7 +12,7 @@ from torch import Tensor
 from instar import metrics
 from instar.distillation import fit_class_bias
 from instar.evaluation import predict_logits
-from instar.jobs import open_engine, run_jobs
+from instar.jobs import JobReport, open_engine, run_jobs
 from instar.recipes.fitting import load_run_network, load_splits, training_data
 from instar.recipes.mnist_study import Candidate, Kind, MnistConfig, Study, kinds_of, tuning_name
 from instar.runs import Run, run_hash
@@ -67,8 +67,8 @@ def main(
             return run.result()
         started = time.monotonic()
         with open_engine(engine) as workers:
-            run_jobs(study.tuning_jobs(), path, engine=workers, quiet=quiet).raise_if_failed()
-            chosen, tried = _choose(study)
+            report = run_jobs(study.tuning_jobs(), path, engine=workers, quiet=quiet)
+            chosen, tried = choose(study, report)
             run_jobs(study.final_jobs(chosen), path, engine=workers, quiet=quiet).raise_if_failed()
         findings = _read_test(study, chosen, tried)
         result = _result(study, findings)
@@ -78,16 +78,22 @@ def main(
         return run.result()
 
 
-def _choose(study: Study) -> tuple[dict[str, Candidate], list[dict[str, Any]]]:
-    """For each row the candidate with the fewest validation errors, and all that was tried."""
+def choose(study: Study, report: JobReport) -> tuple[dict[str, Candidate], list[dict[str, Any]]]:
+    """For each row the candidate with the fewest validation errors, and all that was tried.
+
+    A candidate whose fit failed (too high a learning rate) is out, as long as another one of its row is left.
+    """
+    lost = {*report.failed, *report.kept_back}
     kinds = kinds_of(study.config)
     chosen = {kind.name: kind.candidates[0] for kind in kinds}
     tried = []
     for kind in study.tuned_kinds():
-        judged = [_judged(study, kind, candidate) for candidate in kind.candidates]
-        best = min(range(len(judged)), key=lambda index: judged[index])
-        chosen[kind.name] = kind.candidates[best]
-        for candidate, (errors, nll) in zip(kind.candidates, judged, strict=True):
+        left = [candidate for candidate in kind.candidates if tuning_name(kind, candidate) not in lost]
+        if not left:
+            report.raise_if_failed()
+        judged = [_judged(study, kind, candidate) for candidate in left]
+        chosen[kind.name] = left[min(range(len(judged)), key=lambda index: judged[index])]
+        for candidate, (errors, nll) in zip(left, judged, strict=True):
             about = {"validation_errors": errors, "validation_nll": nll}
             tried.append({"name": kind.name, **candidate.model_dump(), **about})
     return chosen | {kind.name: chosen[kind.like] for kind in kinds if kind.like}, tried

@@ -104,6 +104,8 @@ class TransferSettings(Settings):
     """chooses which"""
     validation_too: bool = False
     """learn from the validation examples as well, and be judged by none"""
+    folder: str | None = None
+    """unlabelled pictures in place of the training examples: all below this folder"""
 
 
 class SoftSettings(Settings):

@@ -61,7 +61,7 @@ def list_image_folder(folder: Path, *, class_names: Sequence[str] | None = None)
             raise DataError(
                 f"{path}: class {path.name!r} is not one of the training classes {', '.join(class_names)}"
             )
-        images = sorted(file for file in path.rglob("*") if _is_image(file))
+        images = sorted(file for file in path.rglob("*") if is_image(file))
         if not images:
             kinds = ", ".join(sorted(IMAGE_SUFFIXES))
             raise DataError(f"{path}: no images in this class ({kinds} are read); add some or remove the folder")
@@ -144,5 +144,6 @@ def _header(file: Path) -> tuple[str, int, int]:
         return image.mode, image.height, image.width
 
 
-def _is_image(file: Path) -> bool:
+def is_image(file: Path) -> bool:
+    """Whether a file is a picture by its name, and not hidden."""
     return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()

@@ -1,0 +1,120 @@
+"""Write docs/results.md from results/*.json: `make results`."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "results.md"
+HEAD = """# Results
+
+Every number here comes from a file in [`results/`](../results), which holds the configuration, the seeds, the
+spread, the commit and the machine. This page is written by `make results`; a test fails when it is stale.
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page())
+
+
+def page() -> str:
+    """The text of the page."""
+    results = [json.loads(path.read_text()) for path in sorted((ROOT / "results").glob("*.json"))]
+    studies = [study(result) for result in results if "rows" in result]
+    speeds = [benchmark(result) for result in results if "ratios" in result]
+    return "\n".join([HEAD, *studies, "## Speed\n", *speeds]).rstrip() + "\n"
+
+
+def study(result: dict[str, Any]) -> str:
+    """One published study: its rows with mean, spread and n."""
+    rows = result["rows"]
+    has_paper = any(row.get("paper") is not None for row in rows)
+    head = ["row", *(["paper"] if has_paper else []), "ours (mean ± sd)", "95 % interval", "n"]
+    body = [
+        [
+            row["name"] + (f" ({row['network']})" if row.get("network") else ""),
+            *([number(row.get("paper"))] if has_paper else []),
+            number(row["mean"]) + (f" ± {number(row['sd'])}" if row.get("sd") is not None else "") + unit(row),
+            interval(row),
+            str(row["n"]),
+        ]
+        for row in rows
+    ]
+    about = result["environment"]
+    return "\n".join(
+        [
+            f"## {result['name']}\n",
+            f"`{command(about['command'])}`, {result['seconds'] / 60:.0f} minutes on {machine(about)}, "
+            f"commit {about.get('commit', 'unknown')}. Errors of {result['num_test']:,} test examples.\n",
+            *table(head, body),
+            "",
+        ]
+    )
+
+
+def benchmark(result: dict[str, Any]) -> str:
+    """One benchmark: its ratios and figures with quartiles."""
+    body = [
+        [what, figure(about["median"]), " to ".join(map(figure, about["spread"])), *goal(about)]
+        for what, about in [*result["ratios"].items(), *result["figures"].items()]
+    ]
+    return "\n".join(
+        [
+            f"### {result['name']}\n",
+            f"`{result['command']}`: {result['config']['ratio']}; n = {result['n']} rounds, "
+            f"{machine(result['machine'])}.\n",
+            *table(["", "median", "quartiles", "goal", "met"], body),
+            "",
+        ]
+    )
+
+
+def goal(about: dict[str, Any]) -> list[str]:
+    """The goal of a figure, and whether it is met."""
+    met = about.get("met")
+    return [about.get("goal", ""), "" if met is None else "yes" if met else "**no**"]
+
+
+def interval(row: dict[str, Any]) -> str:
+    """Over pairs where the row has one; else that of the difference to the row's control."""
+    if row.get("low") is not None:
+        return f"[{row['low']:.1f}, {row['high']:.1f}]"
+    if row.get("difference_low") is not None:
+        return f"difference {row['difference']:+.1f} [{row['difference_low']:+.1f}, {row['difference_high']:+.1f}]"
+    return ""
+
+
+def unit(row: dict[str, Any]) -> str:
+    """What follows a number of this row."""
+    return " %" if row.get("unit") == "percent" else ""
+
+
+def number(value: float | None) -> str:
+    """A number in one decimal, whole ones without."""
+    return "" if value is None else f"{value:.1f}".removesuffix(".0")
+
+
+def figure(value: float) -> str:
+    """A ratio or a rate in four digits."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def command(words: Sequence[str]) -> str:
+    """The command as it is typed."""
+    return " ".join(["instar", *words[1:]])
+
+
+def machine(about: dict[str, Any]) -> str:
+    """Processor and cores."""
+    return f"{about.get('gpu') or about['processor']}, {about['cores']} cores"
+
+
+def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return [f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *body]]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Pictures that nobody has labelled, in the form of data that somebody has: a transfer set from a folder."""
+
+from pathlib import Path
+
+from instar.data.dataset import Dataset
+from instar.data.named import MEMORY_BUDGET_BYTES
+from instar.data.readers.folder import ImageFolder, folder_dataset, is_image
+from instar.data.readers.images import CHANNELS, IMAGE_SUFFIXES, ImageForm
+from instar.errors import UsageError
+from instar.losses import NO_LABEL
+
+
+def unlabelled_pictures(
+    folder: str | Path,
+    like: Dataset,
+    *,
+    memory_budget_bytes: int = MEMORY_BUDGET_BYTES,
+    progress: bool = True,
+) -> Dataset:
+    """All pictures below a folder, resized, cropped and converted to the form of other data; none has a label.
+
+    Args:
+        folder: whatever folders lie in it mean nothing here.
+        like: data of pictures, grey or colour: gives size, mean, std and class names.
+        memory_budget_bytes: decoded pictures that take more stream from their files.
+        progress: draw a bar on stderr.
+
+    Raises:
+        DataError: a picture that cannot be read.
+        UsageError: no such folder, no picture below it, or the other data are no pictures.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from instar.data import load_data
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (20, 30)).save(folder / "photo.png")
+        >>> pictures = unlabelled_pictures(folder, load_data("digits").train)
+        >>> pictures.gather(pictures.ids, 0).shape, pictures.labels(pictures.ids).tolist()
+        (torch.Size([1, 1, 8, 8]), [-1])
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder of unlabelled pictures")
+    modes = {channels: mode for mode, channels in CHANNELS.items()}
+    if len(like.example_shape) != 3 or like.example_shape[0] not in modes:
+        raise UsageError(
+            f"unlabelled pictures {folder}: the data has examples of shape {like.example_shape}, which are no "
+            "pictures (1 or 3, height, width)"
+        )
+    files = tuple(sorted(file for file in folder.rglob("*") if is_image(file)))
+    if not files:
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise UsageError(f"{folder}: no pictures below it ({kinds} are read)")
+    channels, height, width = like.example_shape
+    listing = ImageFolder(folder, files, (NO_LABEL,) * len(files), like.class_names)
+    form = ImageForm(modes[channels], height, width, fit=True)
+    pictures = folder_dataset(listing, form, memory_budget_bytes=memory_budget_bytes, progress=progress)
+    return pictures.normalised_like(like)
