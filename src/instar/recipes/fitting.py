@@ -120,7 +120,7 @@ def store_job(
 def training_data(splits: Splits, transfer: TransferSettings) -> Dataset:
     """What a network learns from."""
     data = splits.train.union(splits.validation) if transfer.validation_too else splits.train
-    return transfer_set(data, **transfer.model_dump(exclude={"validation_too"}))
+    return transfer_set(data, **transfer.model_dump(exclude={"validation_too", "folder"}))
 
 
 def _about(settings: FitSettings, data: DataSettings, splits: Splits) -> dict[str, Any]:
