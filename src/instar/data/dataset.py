@@ -211,7 +211,7 @@ class Dataset(ABC):
         low, high = float(values.min()), float(values.max())
         if low < 0 or high > 1:
             raise UsageError(
-                f"pictures have values from 0 to 1, this data has them from {low:.3g} to {high:.3g}: the two do not fit"
+                f"pictures have values from 0 to 1, this data from {low:.3g} to {high:.3g}: they do not fit"
             )
         same = copy.copy(self)
         same._mean, same._std = other._mean, other._std

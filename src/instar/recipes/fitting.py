@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from instar.data import Dataset, Splits, load_data, parse_views, transfer_set
+from instar.data import Dataset, Splits, load_data, parse_views, transfer_set, unlabelled_pictures
 from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, Teacher
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
@@ -64,12 +65,13 @@ def fit_job(
     transfer = transfer or TransferSettings()
     network = build_for(settings, splits, seed=seed)
     config = {
-        **_about(settings, data, splits),
+        **about_network(settings, data, splits),
         "seed": seed,
         "learning_rate": learning_rate,
         "precision": _decided_precision(root / "jobs" / name, settings.precision, network, device),
         "soft": soft.model_dump() if soft else None,
         "transfer": transfer.model_dump(exclude_defaults=True) or None,
+        **_outside(splits, transfer, soft.store if soft and soft.store not in needs else None),
     }
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     cost = settings.epochs * len(splits.train) * transfer.fraction * (num_parameters + 20_000)
@@ -82,14 +84,17 @@ def adopt_job(name: str, settings: FitSettings, data: DataSettings) -> Job:
     """A job that takes a network with the weights that it comes with: a run's, a file's, a user's own module."""
     splits = load_splits(data)
     network = load_network(settings, splits)
-    config = {**_about(settings, data, splits), "weights": network_fingerprint(network)}
+    config = {**about_network(settings, data, splits), "weights": network_fingerprint(network)}
     return Job(name, _adopt, config)
 
 
-def logits_job(teacher: str, data: DataSettings, *, device: str = "cpu") -> Job:
-    """A job that asks a teacher once for its logits on all training and validation examples."""
+def logits_job(teacher: str, data: DataSettings, *, folder: str | None = None, device: str = "cpu") -> Job:
+    """A job that asks a teacher once: for all training and validation examples, or for a folder's pictures."""
     splits = load_splits(data)
     config = {"data": data.model_dump(), "data_fingerprint": splits.fingerprint, "teacher": teacher}
+    if folder is not None:
+        transfer = TransferSettings(folder=folder)
+        config |= {"transfer": transfer.model_dump(exclude_defaults=True), **_outside(splits, transfer, None)}
     name = teacher + LOGITS_OF
     return Job(name, functools.partial(_write_logits, teacher=teacher, device=device), config, (teacher,))
 
@@ -119,11 +124,30 @@ def store_job(
 
 def training_data(splits: Splits, transfer: TransferSettings) -> Dataset:
     """What a network learns from."""
-    data = splits.train.union(splits.validation) if transfer.validation_too else splits.train
+    if transfer.folder is not None:
+        data = _pictures(transfer.folder, splits)
+    else:
+        data = splits.train.union(splits.validation) if transfer.validation_too else splits.train
     return transfer_set(data, **transfer.model_dump(exclude={"validation_too", "folder"}))
 
 
-def _about(settings: FitSettings, data: DataSettings, splits: Splits) -> dict[str, Any]:
+@functools.lru_cache(maxsize=4)
+def _pictures(folder: str, splits: Splits) -> Dataset:
+    return unlabelled_pictures(folder, splits.train)
+
+
+def _outside(splits: Splits, transfer: TransferSettings, store: str | None) -> dict[str, Any]:
+    """Who the pictures of a folder and the teachers of a store are: paths alone do not decide the numbers."""
+    about: dict[str, Any] = {}
+    if transfer.folder is not None:
+        about["transfer_fingerprint"] = training_data(splits, transfer).fingerprint
+    if store is not None:
+        about["stored_teachers"] = dict(SoftTargetStore.open(store).settings.teachers)
+    return about
+
+
+def about_network(settings: FitSettings, data: DataSettings, splits: Splits) -> dict[str, Any]:
+    """What the configuration of a job says of the network that it leaves: enough to load it again."""
     return {
         "network": settings.network,
         "input_shape": list(splits.train.example_shape),
@@ -228,7 +252,8 @@ def _adopt(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
 def _write_logits(run: Run, needs: Mapping[str, Path], *, teacher: str, device: str) -> dict[str, Any]:
     splits = load_splits(DataSettings(**run.config["data"]))
     network = load_run_network(needs[teacher]).to(device)
-    parts = [splits.train, splits.validation]
+    transfer = TransferSettings(**run.config.get("transfer", {}))
+    parts = [training_data(splits, transfer)] if transfer.folder else [splits.train, splits.validation]
     logits = [predict_logits(network, part.to(torch.device(device)), device=device).cpu() for part in parts]
     ids = torch.cat([part.ids for part in parts])
     write_bytes(run.path / LOGITS, save({"ids": ids, "logits": torch.cat(logits)}))
@@ -288,6 +313,12 @@ def load_network(settings: FitSettings, splits: Splits) -> nn.Module:
 def is_run(spec: str) -> bool:
     """Whether a name is a run directory, `RUN` or `RUN:job`."""
     return (find_run(spec) / "config.toml").is_file()
+
+
+def member_specs(spec: str) -> list[str]:
+    """The networks that a teacher's name means: of `RUN:teacher`, where an ensemble taught, all its members."""
+    members = list(itertools.takewhile(is_run, (f"{spec}/member-{number}" for number in itertools.count())))
+    return members if ":" in spec and members and not is_run(spec) else [spec]
 
 
 def load_run_network(path: Path) -> nn.Module:
