@@ -9,7 +9,15 @@ from instar.data import Affine, Chain, Flip, Jitter, ShiftCrop, parse_views
 from instar.data.hashing import draws, key_of, keyed_hash
 from instar.errors import UsageError
 
-NAMES = ["jitter:2", "crop:4", "flip", "affine:12,0.15,0.15,2", "crop:4+flip", "jitter:1+flip+affine:5,0,0,0.5"]
+NAMES = [
+    "jitter:2",
+    "crop:4",
+    "flip",
+    "affine:12,0.15,0.15,2",
+    "elastic:2",
+    "crop:4+flip",
+    "affine:5,0,0,0.5+elastic:1",
+]
 IDS = torch.randint(-(2**62), 2**62, (64,), generator=torch.Generator().manual_seed(1))
 IMAGES = random_images(64, 3, 12, 10)
 BOTH = pytest.mark.parametrize("images", [IMAGES, IMAGES.float() / 255], ids=["uint8", "float32"])
@@ -180,6 +188,8 @@ def test_none_is_no_views() -> None:
         ("flip:1", "should be flip"),
         ("affine:1,2", "should be affine:DEGREES,SCALE,SHEAR,SHIFT"),
         ("affine:0,0,0,0", "changes nothing"),
+        ("elastic:0", "0.0 pixels"),
+        ("elastic:x", "should be elastic:PIXELS"),
         ("affine:nan,0,0,1", "degrees nan"),
         ("affine:10,1,0,0", "scale 1.0"),
         ("affine:10,0,inf,0", "shear inf"),
