@@ -39,7 +39,6 @@ WRONG_USE = {
     "--teacher mlp:8x1@nowhere.safetensors": "no weights file at nowhere.safetensors",
     "--temperature 0": "temperature.0 should be greater than 0, found 0.0",
     "--temperature -1": "temperature.0 should be greater than 0",
-    "--temperature inf": "finite",
     "--temperature nan": "temperature.0",
     "--temperature hot": "'hot' should be a number",
     "--soft-weight -1": "soft_weight.0 should be greater than or equal to 0",

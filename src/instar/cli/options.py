@@ -39,6 +39,20 @@ def numbers(option: str, text: str | None) -> list[float] | None:
         raise UsageError(f"{option} {text!r} should be a number, or several with commas: 2,4,8") from None
 
 
+def names(option: str, text: str | None) -> list[str] | None:
+    """`cat,dog` as names.
+
+    Raises:
+        UsageError: one of them is empty.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise UsageError(f"{option} {text!r} should be a name, or several with commas: 3,5")
+    return parts
+
+
 def set_values(typed: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """Put `--set a.b=value` into nested settings; a value is read as TOML, and else taken as text."""
     for assignment in assignments:
