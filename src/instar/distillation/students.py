@@ -1,7 +1,8 @@
 """One call from a user's own networks and data."""
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from instar.data import Dataset, as_dataset
-from instar.distillation.teachers import Teacher
+from instar.distillation.teachers import LabelsInTargets, Teacher
 from instar.networks import load_state_, network_fingerprint
 from instar.optimisation import decide_precision
 from instar.runs import CONFIG, Run
@@ -20,7 +21,7 @@ _NOT_CONFIGURATION = ("checkpoint_seconds", "progress", "device")
 
 
 def distill(
-    teacher: nn.Module | Targets,
+    teacher: nn.Module | Sequence[nn.Module] | Targets,
     student: nn.Module,
     train: Dataset | tuple[Tensor, Tensor],
     *,
@@ -28,6 +29,8 @@ def distill(
     temperature: float = 4.0,
     soft_weight: float = 1.0,
     hard_weight: float = 0.1,
+    label_weight: float = 0.0,
+    ensemble_mean: str = "arithmetic",
     epochs: int = 50,
     seed: int = 0,
     run_dir: str | Path | None = None,
@@ -37,12 +40,15 @@ def distill(
     """Teach a student with the soft targets of a teacher: soft_weight T^2 H(p_T, q_T) + hard_weight H(label, q_1).
 
     Args:
-        teacher: a trained network, or soft targets as a function of (ids, views) (then at its temperature).
+        teacher: a trained network, several as an ensemble, or soft targets as a function of (ids, views) (then
+            at its temperature).
         student: trained in place.
         train: transfer set, a `Dataset` or (inputs, labels); label -1 means none.
         validation: looked at after each epoch.
-        temperature: of the soft targets.
+        temperature: of the soft targets; `math.inf` matches logits.
         soft_weight, hard_weight: of the two terms.
+        label_weight: of the labels in the soft targets that they modify, the other way to use them.
+        ensemble_mean: of the members' probabilities, "arithmetic" or "geometric".
         epochs: passes over the transfer set.
         seed: order of the data and dropout.
         run_dir: where to keep metrics and checkpoints; the same call goes on with what was cut.
@@ -67,13 +73,26 @@ def distill(
     """
     data = as_dataset(train)
     about: dict[str, Any] = {}
-    if isinstance(teacher, nn.Module):
-        if run_dir is not None:
-            about = {"teacher": network_fingerprint(teacher), "temperature": temperature}
-        teacher = Teacher(teacher, data, temperature=temperature, device=device)
+    if isinstance(teacher, nn.Module | Sequence):
+        about = {} if run_dir is None else _teacher_in_words(teacher, temperature, ensemble_mean)
+        teacher = Teacher(teacher, data, temperature=temperature, mean=ensemble_mean, device=device)
+    if label_weight:
+        about["label_weight"] = label_weight
+        teacher = LabelsInTargets(teacher, data.to(torch.device(device)), label_weight)
     options |= {"targets": teacher, "soft_weight": soft_weight, "hard_weight": hard_weight, "device": device}
     options |= {"validation": validation, "epochs": epochs, "seed": seed}
     return fit(student, data, **options) if run_dir is None else _fit_in(run_dir, student, data, options, about)
+
+
+def _teacher_in_words(
+    teacher: nn.Module | Sequence[nn.Module], temperature: float, ensemble_mean: str
+) -> dict[str, Any]:
+    """What decides its soft targets; JSON has no number for an infinite temperature."""
+    about: dict[str, Any] = {"temperature": "inf" if temperature == math.inf else temperature}
+    if isinstance(teacher, nn.Module):
+        return {"teacher": network_fingerprint(teacher), **about}
+    members = [network_fingerprint(member) for member in teacher]
+    return {"teachers": members, "ensemble_mean": ensemble_mean, **about}
 
 
 def train_network(

@@ -63,7 +63,7 @@ def result_table(result: Mapping[str, Any]) -> Table:
     rows = [dict(row) for row in result["rows"]]
     for row in rows:
         row["shown_errors"] = f"{row['mean']:.1f}" if row["sd"] is None else "{mean:.1f} ± {sd:.1f}".format(**row)
-    agrees = [Column("teacher_agreement", "agrees with teacher", "{:.2%}")]
+    agrees = [Column("teacher_agreement", "agrees", "{:.2%}", note="says the same class as the teacher")]
     return Table(
         "Result",
         rows,
@@ -98,8 +98,7 @@ def write_distill_page(run: Run, plan: Plan, trial: Trial, result: dict[str, Any
         *_members_table(result),
         *_transfer_text(plan, splits),
         training_curves(plan),
-        errors_by_class(plan, trial),
-        *_bias_table(result),
+        errors_by_class(plan, trial, result),
         calibration(trial),
         *tuning_curves(result),
         *_fidelity_table(result),
@@ -145,7 +144,7 @@ def _members_table(result: Mapping[str, Any]) -> list[Section]:
 def _transfer_text(plan: Plan, splits: Splits) -> list[Section]:
     """What the students learned from, where that is not all that the teacher learned from."""
     transfer, control = plan.config.transfer, plan.config.control
-    if transfer == TransferSettings():
+    if transfer == TransferSettings(num_views=transfer.num_views):
         return []
     data = training_data(splits, transfer)
     num_labelled = int((data.labels(data.ids) >= 0).sum())
@@ -161,19 +160,6 @@ def _transfer_text(plan: Plan, splits: Splits) -> list[Section]:
         alone += ", before labels were taken away" if num_labelled < len(data) else ""
     paragraph = f"The distilled student learned on {what}. The student alone learned from {alone}."
     return [Text(paragraph, title="What the students learned from")]
-
-
-def _bias_table(result: Mapping[str, Any]) -> list[Section]:
-    if "class_bias" not in result:
-        return []
-    rows = [{"class": name, "bias": bias} for name, bias in result["class_bias"].items()]
-    caption = (
-        "Added to the logits of these classes, mean over seeds: of all shifts the one with the fewest validation "
-        "errors. It is folded into the last layer, so it costs nothing in use."
-    )
-    return [
-        Table("Class bias", rows, columns=[Column("class"), Column("bias", "bias", "{:+.2f}")], caption=caption)
-    ]
 
 
 def _fidelity_table(result: Mapping[str, Any]) -> list[Section]:

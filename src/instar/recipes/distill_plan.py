@@ -149,9 +149,7 @@ class Plan:
             views = parse_views(config.student.views)
             store = SoftTargetStore.open(config.targets)
             store.check_data(
-                transfer.with_views(
-                    views, view_seed=config.data.view_seed, num_views=store.num_views if views else None
-                )
+                transfer.with_views(views, view_seed=config.data.view_seed, num_views=config.transfer.num_views)
             )
             for temperature in config.temperature:
                 store.soft_targets(transfer.ids[:1], 0, temperature, mean=config.ensemble_mean)

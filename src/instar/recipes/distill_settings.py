@@ -62,7 +62,7 @@ class DistillConfig(Settings):
         A folder's pictures never had any: the control then learns from all training examples.
         """
         if self.transfer.folder is not None:
-            return TransferSettings()
+            return TransferSettings(num_views=self.transfer.num_views)
         return self.transfer.model_copy(update={"labelled": 1.0})
 
     @property
@@ -97,7 +97,7 @@ class DistillConfig(Settings):
         if (transfer.folder is not None or transfer.labelled == 0) and 0 in self.soft_weight:
             raise UsageError("soft_weight is 0 and the transfer set has no labels: nothing to learn from")
         if transfer.folder is not None:
-            given = transfer.model_dump(exclude={"folder", "fraction", "seed"}, exclude_defaults=True)
+            given = transfer.model_dump(exclude={"folder", "fraction", "seed", "num_views"}, exclude_defaults=True)
             if given:
                 raise UsageError(
                     f"transfer.{next(iter(given))} and transfer.folder: a folder's pictures have no labels"
@@ -142,7 +142,9 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Di
 
 
 def _store_defaults(path: str) -> dict[str, Any]:
-    """What a store decides: the student sees its views, and one of the top k has its temperatures."""
+    """What a store decides: both students see its views, and one of the top k has its temperatures."""
     store = SoftTargetStore.open(path)
-    views = {"student": {"views": store.views}, "data": {"view_seed": store.view_seed}}
-    return views if store.top_k is None else {**views, "temperature": list(store.temperatures)}
+    defaults: dict[str, Any] = {"student": {"views": store.views}, "data": {"view_seed": store.view_seed}}
+    if store.views != "none":
+        defaults["transfer"] = {"num_views": store.num_views}
+    return defaults if store.top_k is None else {**defaults, "temperature": list(store.temperatures)}

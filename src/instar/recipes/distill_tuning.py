@@ -13,6 +13,7 @@ TUNED = {
     "label_weight": "weight of the labels in the soft targets",
     "learning_rate": "learning rate",
 }
+ENOUGH_SEEDS = 5  # with fewer, that nothing matters says little
 Row = Mapping[str, Any]
 
 
@@ -82,7 +83,8 @@ def _sentence(name: str, key: str, rows: Sequence[Row], half: float | None) -> s
         return (
             f"The {name} does not matter here within noise: {min(errors):.1f} to {max(errors):.1f} validation "
             f"errors from {_value(rows[0][key])} to {_value(rows[-1][key])}, and every interval (± {half:.1f}, "
-            f"{best['n']} tuning seeds) overlaps that of the best, {_value(best[key])}."
+            f"{best['n']} tuning seeds) overlaps that of the best, {_value(best[key])}"
+            + ("; more would tell more." if best["n"] < ENOUGH_SEEDS else ".")
         )
     close = f"{_values(as_good, key)} as good within noise, " if as_good else ""
     return f"The {name} matters: best at {at_best} ± {half:.1f}); {close}{_values(worse, key)} worse."

@@ -128,7 +128,7 @@ def training_data(splits: Splits, transfer: TransferSettings) -> Dataset:
         data = _pictures(transfer.folder, splits)
     else:
         data = splits.train.union(splits.validation) if transfer.validation_too else splits.train
-    return transfer_set(data, **transfer.model_dump(exclude={"validation_too", "folder"}))
+    return transfer_set(data, **transfer.model_dump(exclude={"validation_too", "folder", "num_views"}))
 
 
 @functools.lru_cache(maxsize=4)
@@ -176,7 +176,7 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
     store = SoftTargetStore.open(_store_path(soft.store, needs)) if soft and soft.store else None
     views = parse_views(settings.views)
     train = training_data(splits, transfer).with_views(
-        views, view_seed=data.view_seed, num_views=store.num_views if store and views else None
+        views, view_seed=data.view_seed, num_views=store.num_views if store and views else transfer.num_views
     )
     weights: dict[str, Any] = {}
     if soft:

@@ -106,6 +106,8 @@ class TransferSettings(Settings):
     """learn from the validation examples as well, and be judged by none"""
     folder: str | None = None
     """unlabelled pictures in place of the training examples: all below this folder"""
+    num_views: _PositiveInt | None = None
+    """of each example, shown in turns; without it each epoch shows a new one"""
 
 
 class SoftSettings(Settings):

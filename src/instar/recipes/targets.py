@@ -10,7 +10,7 @@ from torch import nn
 from instar.data import Dataset, Splits, parse_views
 from instar.distillation import SoftTargetStore
 from instar.errors import UsageError
-from instar.recipes.fitting import is_run, load_network, load_splits
+from instar.recipes.fitting import is_run, load_network, load_splits, member_specs
 from instar.recipes.settings import DataSettings, FitSettings, checked, merge
 from instar.reports import Column, Table
 from instar.runs import Run, find_run
@@ -121,7 +121,7 @@ def data_settings(specs: Sequence[str], data: Mapping[str, Any]) -> DataSettings
     """The settings of the data; those that are not given are as the first teacher's run has them."""
     found: Mapping[str, Any] = {}
     if specs:
-        spec = _split_spec(specs[0])[1]
+        spec = _named_members(specs[0])[0][1]
         found = Run.read(find_run(spec)).config.get("data", {}) if is_run(spec) else {}
     if data.get("name") not in (None, found.get("name")):
         found = {}  # of other data: its split says nothing here
@@ -135,8 +135,7 @@ def load_teachers(specs: Sequence[str], splits: Splits) -> dict[str, nn.Module]:
         UsageError: a spec that is no trained network, or two of one name.
     """
     teachers: dict[str, nn.Module] = {}
-    for text in specs:
-        name, spec = _split_spec(text)
+    for name, spec in (member for text in specs for member in _named_members(text)):
         if name in teachers:
             raise UsageError(f"two teachers are called {name!r}: give them names, --teacher one={spec}")
         if not is_run(spec) and "@" not in spec and not spec.startswith("python:"):
@@ -146,6 +145,15 @@ def load_teachers(specs: Sequence[str], splits: Splits) -> dict[str, nn.Module]:
             )
         teachers[name] = load_network(checked(FitSettings, {"network": spec}), splits)
     return teachers
+
+
+def _named_members(text: str) -> list[tuple[str, str]]:
+    """A teacher by its name in the store; where an ensemble taught a run, all its members by theirs."""
+    name, spec = _split_spec(text)
+    members = member_specs(spec)
+    if members == [spec]:
+        return [(name, spec)]
+    return [(f"{name}-{number}", member) for number, member in enumerate(members)]
 
 
 def _split_spec(text: str) -> tuple[str, str]:

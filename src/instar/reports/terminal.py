@@ -16,7 +16,7 @@ MOST_COLUMNS = 100  # characters; in a wider terminal the eye would lose the row
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print a table; with rows and columns changed over where it would be wider than the terminal.
+    """Print a table; where it would be wider than the terminal, with rows and columns changed over if that helps.
 
     Example:
         >>> table = Table("Errors", [{"network": "teacher", "errors": 67}])
@@ -31,7 +31,8 @@ def print_table(table: Table, console: Console) -> None:
     """
     width = min(console.width, MOST_COLUMNS)
     upright, changed_over = _upright(table, console), _changed_over(table, console)
-    drawn = changed_over if _width(changed_over, console) <= width < _width(upright, console) else upright
+    fits = _width(upright, console) <= max(width, _width(changed_over, console))
+    drawn = upright if fits else changed_over
     console.print()
     console.print(_words(table.title, console), style="bold")
     console.print(drawn, width=width)
