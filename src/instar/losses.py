@@ -135,18 +135,11 @@ def ensemble_soft_targets(member_logits: Tensor, temperature: float, *, mean: st
     References:
         Hinton, Vinyals and Dean 2015, section 1 (the means), section 4 (an ensemble into one network).
     """
-    _check_classes_last("ensemble_soft_targets: member_logits", member_logits)
-    if member_logits.dim() < 2 or member_logits.shape[0] == 0:
-        raise UsageError(
-            "ensemble_soft_targets: expected member_logits of shape (members, ..., classes), one member or more, "
-            f"found {_shape(member_logits)}; stack the members' logits along a new first dimension"
-        )
-    if mean == "arithmetic":
-        members = soft_targets(member_logits, temperature)
-        return SoftTargets(members.probs.mean(0), temperature)
+    _check_members("ensemble_soft_targets", member_logits, mean)
     if mean == "geometric":
         return soft_targets(_at_least_float32(member_logits).mean(0), temperature)
-    raise UsageError(f"ensemble_soft_targets: mean is 'arithmetic' or 'geometric', not {mean!r}")
+    members = soft_targets(member_logits, temperature)
+    return SoftTargets(members.probs.mean(0), temperature)
 
 
 def targets_of_members(
@@ -159,11 +152,15 @@ def targets_of_members(
         temperature: T, above 0; `math.inf` is logit matching.
         mean: "arithmetic" or "geometric".
 
+    Raises:
+        UsageError: as `ensemble_soft_targets`.
+
     Example:
         >>> type(targets_of_members(torch.zeros(1, 4, 10), math.inf)).__name__
         'LogitTargets'
     """
     if temperature == math.inf:
+        _check_members("targets_of_members", member_logits, mean)
         return LogitTargets(_at_least_float32(member_logits).mean(0))
     return ensemble_soft_targets(member_logits, temperature, mean=mean)
 
@@ -182,7 +179,8 @@ def mix_in_labels(targets: SoftTargets, labels: Tensor, label_weight: float) -> 
         The modified probabilities, (..., classes), with the same temperature.
 
     Raises:
-        UsageError: a weight out of range, labels of another shape or type.
+        UsageError: a weight out of range, labels of another shape or type. (A label beyond the classes is torch's
+            error, as in `distillation_loss`.)
 
     Example:
         >>> mix_in_labels(SoftTargets(torch.tensor([[0.5, 0.5]]), 2.0), torch.tensor([0]), 0.2).probs
@@ -196,9 +194,10 @@ def mix_in_labels(targets: SoftTargets, labels: Tensor, label_weight: float) -> 
         raise UsageError(f"mix_in_labels: label_weight is {label_weight!r}, expected from 0 to 1")
     _check_labels("mix_in_labels", targets.probs, labels)
     rows = labels.long().unsqueeze(-1)
-    weight = (rows != NO_LABEL).to(targets.probs.dtype) * label_weight
-    probs = targets.probs * (1 - weight)
-    return SoftTargets(probs.scatter_add(-1, rows.clamp(min=0), weight), targets.temperature)
+    probs = _at_least_float32(targets.probs)
+    weight = (rows != NO_LABEL).to(probs.dtype) * label_weight
+    places = rows.masked_fill(rows == NO_LABEL, 0)  # their weight is 0
+    return SoftTargets((probs * (1 - weight)).scatter_add(-1, places, weight), targets.temperature)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, where: Tensor | None = None) -> Tensor:
@@ -417,6 +416,17 @@ def _check_classes_last(name: str, values: Tensor) -> None:
             f"{name}: expected floating-point values of shape (..., classes), "
             f"found {values.dtype} of shape {_shape(values)}"
         )
+
+
+def _check_members(caller: str, member_logits: Tensor, mean: str) -> None:
+    _check_classes_last(f"{caller}: member_logits", member_logits)
+    if member_logits.dim() < 2 or member_logits.shape[0] == 0:
+        raise UsageError(
+            f"{caller}: expected member_logits of shape (members, ..., classes), one member or more, "
+            f"found {_shape(member_logits)}; stack the members' logits along a new first dimension"
+        )
+    if mean not in ("arithmetic", "geometric"):
+        raise UsageError(f"{caller}: mean is 'arithmetic' or 'geometric', not {mean!r}")
 
 
 def _check_same_shape(name: str, values: Tensor, student_logits: Tensor) -> None:

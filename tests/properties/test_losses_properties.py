@@ -12,6 +12,7 @@ from instar.losses import (
     distillation_loss,
     ensemble_soft_targets,
     logit_matching_loss,
+    mix_in_labels,
     soft_targets,
 )
 
@@ -140,6 +141,29 @@ def test_logit_matching_is_a_squared_distance_of_centred_logits(batch: tuple[Ten
     torch.testing.assert_close(logit_matching_loss(student + 3, teacher - 4), found, **close)
     torch.testing.assert_close(logit_matching_loss(2 * student, 2 * teacher), 4 * found)
     assert logit_matching_loss(student, student) == 0
+
+
+@quick
+@given(batches(), temperatures, st.floats(0.0, 1.0))
+def test_labels_in_the_targets_leave_distributions_and_the_unlabelled(
+    batch: tuple[Tensor, ...], T: float, label_weight: float
+) -> None:
+    _, teacher, labels, _ = batch
+    targets = soft_targets(teacher, T)
+    mixed = mix_in_labels(targets, labels, label_weight)
+    assert mixed.temperature == T
+    assert (mixed.probs >= 0).all()
+    torch.testing.assert_close(mixed.probs.sum(-1), torch.ones(len(labels), dtype=torch.float64))
+    has_label = labels != -1
+    assert torch.equal(mixed.probs[~has_label], targets.probs[~has_label])
+    of_labels = [
+        probs.gather(-1, labels.clamp(min=0)[:, None])[has_label] for probs in (mixed.probs, targets.probs)
+    ]
+    assert (of_labels[0] >= of_labels[1] - 1e-12).all()
+    # The loss is linear in the targets: what the labels add is their cross-entropy at T.
+    at_the_labels = mix_in_labels(targets, labels, 1.0)
+    found, plain, pure = (distillation_loss(teacher, each).soft for each in (mixed, targets, at_the_labels))
+    torch.testing.assert_close(found, (1 - label_weight) * plain + label_weight * pure, **close)
 
 
 @quick

@@ -1,9 +1,11 @@
 """Targets and class bias against second opinions in plain Python, float64."""
 
+import itertools
 import math
 import random
 
 import pytest
+import second_opinion
 import torch
 
 from instar.distillation import fit_class_bias
@@ -66,6 +68,41 @@ def test_logits_as_targets_are_the_limit_of_a_high_temperature() -> None:
     )
 
 
+@pytest.mark.parametrize("num_soft", [None, 7])
+@pytest.mark.parametrize("where", [[True] * 4, [True, False, True, True]], ids=["everywhere", "somewhere"])
+def test_the_soft_term_of_logits_and_its_gradient_follow_the_equations(
+    where: list[bool], num_soft: int | None
+) -> None:
+    student, teacher = logits_of(4, 5, seed=1).requires_grad_(), logits_of(4, 5, seed=2)
+    loss = distillation_loss(student, LogitTargets(teacher), where=torch.tensor(where), num_soft=num_soft)
+    loss.total.backward()
+    count = num_soft or sum(where)
+    kept = [(z, v) for z, v, counts in zip(student.tolist(), teacher.tolist(), where, strict=True) if counts]
+    summed = sum(second_opinion.logit_matching([z], [v]) for z, v in kept)
+    assert loss.soft.item() == pytest.approx(summed / count, rel=1e-12)
+    rows = zip(student.tolist(), teacher.tolist(), where, student.grad.tolist(), strict=True)
+    for z, v, counts, gradient in rows:
+        means = sum(z) / 5, sum(v) / 5
+        expected = [counts * ((z[i] - means[0]) - (v[i] - means[1])) / 5 / count for i in range(5)]
+        assert gradient == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_the_soft_term_is_the_soft_cross_entropy_at_a_high_temperature_up_to_a_constant() -> None:
+    student, teacher = logits_of(4, 5, seed=1), logits_of(4, 5, seed=2)
+    limit = distillation_loss(student, LogitTargets(teacher)).soft.item()
+    distances = []
+    for temperature in (1e1, 1e2, 1e3):
+        probs = [softmax(row, temperature) for row in teacher.tolist()]
+        at_the_student, at_the_teacher = (
+            second_opinion.soft_term(logits.tolist(), probs, temperature, [True] * 4)
+            for logits in (student, teacher)
+        )
+        distances.append(abs(at_the_student - at_the_teacher - limit))
+    for near, far in zip(distances[1:], distances, strict=False):
+        assert near < 0.2 * far  # the next term of the expansion is of order 1/T
+    assert distances[-1] < 1e-2 * limit
+
+
 def test_masked_logit_targets_leave_examples_out() -> None:
     student, teacher = logits_of(4, 3, seed=3).requires_grad_(), logits_of(4, 3, seed=4)
     where = torch.tensor([True, False, True, False])
@@ -95,10 +132,12 @@ def test_shared_bias_makes_the_fewest_errors_of_any_shift(seed: int, classes: li
     shared = fit_class_bias(logits, labels, classes=classes)
     each = fit_class_bias(logits, labels, classes=classes, shared=False)
     rows, names = logits.tolist(), labels.tolist()
-    grid = [step / 50 for step in range(-1000, 1001)]
-    fewest = min(errors(rows, names, [s if k in classes else 0.0 for k in range(4)]) for s in grid[::10])
+    # Where a named class overtakes another, and so, between two such shifts, all that a shift can do.
+    steps = sorted({row[j] - row[k] for row in rows for k in classes for j in range(4) if j not in classes})
+    shifts = [steps[0] - 1, *((low + high) / 2 for low, high in itertools.pairwise(steps)), steps[-1] + 1]
+    fewest = min(errors(rows, names, [s if k in classes else 0.0 for k in range(4)]) for s in shifts)
     found = errors(rows, names, shared.tolist())
-    assert found <= fewest
+    assert found == fewest
     assert errors(rows, names, each.tolist()) <= found
     assert all(shared[k] == each[k] == 0 for k in range(4) if k not in classes)
     moved = fit_class_bias(logits + 7.0, labels, classes=classes)

@@ -11,12 +11,15 @@ from torch import Tensor
 from instar.errors import UsageError
 from instar.losses import (
     DistillationLoss,
+    LogitTargets,
     SoftTargets,
     cross_entropy,
     distillation_loss,
     ensemble_soft_targets,
     logit_matching_loss,
+    mix_in_labels,
     soft_targets,
+    targets_of_members,
 )
 
 DEVICES = ["cpu"]
@@ -267,6 +270,11 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     assert [term.item() for term in half] == [term.item() for term in single]
     assert gradient_of(half.total, logits).dtype == dtype
     assert logit_matching_loss(logits, teacher_logits).dtype == torch.float32
+    matching = distillation_loss(logits, LogitTargets(teacher_logits))
+    assert matching.total.item() == distillation_loss(logits.float(), LogitTargets(teacher_logits.float())).total
+    mixed = mix_in_labels(soft_targets(teacher_logits, 20.0).to(dtype), labels, 0.1).probs
+    torch.testing.assert_close(mixed.sum(-1), torch.ones(64), rtol=0, atol=1e-3 if dtype == torch.half else 1e-2)
+    assert mixed.dtype == torch.float32
     geometric = ensemble_soft_targets(teacher_logits.reshape(2, 32, 10), 2.0, mean="geometric")
     assert geometric.probs.dtype == torch.float32
 
@@ -421,6 +429,23 @@ WRONG_CALLS = {
     "an unknown mean": (lambda: ensemble_soft_targets(LOGITS, 2.0, mean="median"), "not 'median'"),
     "no member": (lambda: ensemble_soft_targets(torch.zeros(0, 2, 3), 2.0), r"found \(0, 2, 3\)"),
     "no members": (lambda: ensemble_soft_targets(torch.zeros(3), 2.0), r"found \(3,\)"),
+    "a mean unknown at infinity too": (
+        lambda: targets_of_members(LOGITS, math.inf, mean="median"),
+        "not 'median'",
+    ),
+    "no member at infinity": (lambda: targets_of_members(torch.zeros(0, 2, 3), math.inf), r"found \(0, 2, 3\)"),
+    "no members at infinity": (lambda: targets_of_members(torch.zeros(3), math.inf), r"found \(3,\)"),
+    "labels as members": (lambda: targets_of_members(LABELS[None], math.inf), "expected floating-point values"),
+    "labels as logits to match": (lambda: LogitTargets(LABELS), "LogitTargets: logits: expected floating-point"),
+    "other logits to match": (
+        lambda: distillation_loss(LOGITS, LogitTargets(torch.zeros(2, 4))),
+        r"targets: expected the student's shape \(2, 3\), found \(2, 4\)",
+    ),
+    "more than the labels": (lambda: mix_in_labels(TARGETS, LABELS, 1.1), "label_weight is 1.1, expected from 0"),
+    "less than nothing": (lambda: mix_in_labels(TARGETS, LABELS, -0.1), "label_weight is -0.1"),
+    "no number": (lambda: mix_in_labels(TARGETS, LABELS, math.nan), "label_weight is nan"),
+    "labels of others": (lambda: mix_in_labels(TARGETS, LABELS[:1], 0.5), r"shape \(2,\).*found.*\(1,\)"),
+    "one-hot labels": (lambda: mix_in_labels(TARGETS, LOGITS, 0.5), "found torch.float32"),
     "other logits": (lambda: logit_matching_loss(LOGITS, torch.zeros(2, 4)), r"\(2, 3\), found \(2, 4\)"),
 }
 
@@ -437,3 +462,5 @@ def test_a_label_beyond_the_classes_does_not_pass_in_silence() -> None:
     for label in (3, -2, -100):
         with pytest.raises(IndexError, match="out of bounds"):
             cross_entropy(LOGITS, torch.tensor([0, label]))
+        with pytest.raises((IndexError, RuntimeError), match="out of bounds"):
+            mix_in_labels(TARGETS, torch.tensor([0, label]), 0.5)

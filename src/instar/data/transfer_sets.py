@@ -1,5 +1,6 @@
 """Transfer sets: what a student learns on, which need be neither all of the data nor labelled."""
 
+import operator
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -8,7 +9,6 @@ from torch import Tensor
 
 from instar.data.dataset import Dataset
 from instar.data.hashing import key_of, keyed_hash
-from instar.data.splits import stratified_split
 from instar.errors import UsageError
 from instar.losses import NO_LABEL
 from instar.naming import unknown_name
@@ -30,7 +30,9 @@ def transfer_set(
 
     Classes are left out first, then the fraction is taken, then labels are taken away. Both shares are stratified
     by class, of at least one example, and chosen by the ids' hashes: a smaller share is a part of a larger one.
-    The classes keep their places: a student has an output for each, also for those that it never sees.
+    Examples without a label are a class of their own to the fraction, and go where classes are chosen: nobody
+    knows theirs. The classes keep their places: a student has an output for each, also for those that it never
+    sees.
 
     Args:
         data: the whole.
@@ -79,8 +81,7 @@ def _of_classes(data: Data, drop: Sequence[str | int], keep: Sequence[str | int]
     if not drop and keep is None:
         return data
     names = data.class_names
-    kept = set(range(len(names)) if keep is None else (class_number(names, one) for one in keep))
-    kept -= {class_number(names, one) for one in drop}
+    kept = set(range(len(names)) if keep is None else class_numbers(names, keep)) - class_numbers(names, drop)
     labels = data.labels(data.ids)
     if not bool((labels != NO_LABEL).any()):
         raise UsageError("transfer_set: no example has a label, so no class can be left out or kept")
@@ -102,20 +103,32 @@ def class_number(names: Sequence[str], one: str | int) -> int:
         >>> class_number(("cat", "dog"), "dog"), class_number(("cat", "dog"), 0)
         (1, 0)
     """
-    if isinstance(one, int) and 0 <= one < len(names):
-        return one
-    if one in names:
-        return names.index(str(one))
+    if isinstance(one, str):
+        if one in names:
+            return names.index(one)
+    elif 0 <= (number := operator.index(one)) < len(names):  # numpy's numbers too
+        return number
     raise unknown_name("class", str(one), names)
 
 
+def class_numbers(names: Sequence[str], several: Sequence[str | int]) -> set[int]:
+    """The numbers of classes that are given by their names or numbers.
+
+    Raises:
+        UsageError: there is no such class, or one text was given and not a list: "12" is not 1 and 2.
+    """
+    if isinstance(several, str):
+        raise UsageError(f"classes should be a list of names or numbers, found the text {several!r}")
+    return {class_number(names, one) for one in several}
+
+
 def _share(data: Dataset, share: float, seed: int) -> Tensor:
-    """Ids of a share of every class, at least one; of everything where nothing has a label."""
-    labels = data.labels(data.ids)
-    if bool((labels != NO_LABEL).any()):
-        _, chosen = stratified_split(
-            data.ids, labels, fraction=share, split_seed=seed, class_names=data.class_names
-        )
-        return chosen
-    order = keyed_hash(key_of("split", seed), data.ids).argsort()
-    return data.ids[order[: max(round(share * len(data)), 1)].sort().values]
+    """Ids of a share of every class and of what has no label: of each at least one, but not all of several."""
+    labels = data.labels(data.ids).to(data.ids.device)
+    hashes = keyed_hash(key_of("split", seed), data.ids)
+    chosen = torch.zeros_like(labels, dtype=torch.bool)
+    for label in torch.unique(labels).tolist():
+        rows = (labels == label).nonzero().squeeze(1)
+        num_chosen = max(min(round(share * len(rows)), len(rows) - 1), 1)
+        chosen[rows[hashes[rows].argsort()[:num_chosen]]] = True
+    return data.ids[chosen]

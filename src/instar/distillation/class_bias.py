@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from instar.data import class_number
+from instar.data.transfer_sets import class_numbers
 from instar.errors import UsageError
 from instar.networks import evaluation_mode
 
 _SWEEPS = 10  # over the classes; the errors fall with each change, so it ends sooner
+_ROUNDING = 4 * torch.finfo(torch.float32).eps  # of the largest logit: what a float32 sum may be wrong by
 
 
 def fit_class_bias(
@@ -26,7 +27,8 @@ def fit_class_bias(
 
     A student that never saw a class gives it too low a logit: raise the missing classes, or lower the present
     ones. The count of errors is a step function of one shift, so its best value is found exactly: the middle of
-    the widest interval with the fewest errors. With one shift for each class, they are found in turns.
+    the widest interval with the fewest errors, of those that float32 can tell from their neighbours. With one
+    shift for each class, they are found in turns. Where nothing makes fewer errors than no bias, it may be 0.
 
     Args:
         logits: (n, classes), of validation examples: never of test.
@@ -39,7 +41,8 @@ def fit_class_bias(
         (classes,), 0 outside `classes`; to be added to the logits, or to the student by `add_class_bias_`.
 
     Raises:
-        UsageError: no class or all of them, an unknown one, or one without a labelled example.
+        UsageError: no class or all of them, an unknown one, or one without a labelled example; logits that are
+            not finite; logits, labels and names that do not fit together.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
@@ -51,9 +54,11 @@ def fit_class_bias(
         there chosen on the test set.
     """
     names = class_names or [str(number) for number in range(logits.shape[-1])]
-    numbers = sorted({class_number(names, one) for one in classes})
+    _check(logits, labels, names)
+    numbers = sorted(class_numbers(names, classes))
     known = labels >= 0
-    logits, labels = logits[known].double(), labels[known]
+    given, labels = logits[known], labels[known]
+    logits = given.double()
     if not 0 < len(numbers) < len(names):
         raise UsageError(f"fit_class_bias: {len(numbers)} classes of {len(names)}: name some of them, not all")
     for number in numbers:
@@ -62,11 +67,26 @@ def fit_class_bias(
                 f"fit_class_bias: the validation data has no example of class {names[number]!r}, whose bias is to "
                 "be found; use validation data with all classes"
             )
-    bias = torch.zeros(len(names), dtype=torch.float64, device=logits.device)
-    bias[numbers] = _best_shift(logits, labels, numbers)
+    none = torch.zeros(len(names), dtype=torch.float64, device=logits.device)
+    found = [none, none.clone()]
+    found[1][numbers] = _best_shift(logits, labels, numbers)
     if not shared:
-        _improve_one_by_one_(bias, logits, labels, numbers)
-    return bias.float()
+        found.append(found[1].clone())
+        _improve_one_by_one_(found[2], logits, labels, numbers)
+    # Count once more as it will be added: no shift leaves equal logits equal, and float32 rounds.
+    return min((bias.float() for bias in reversed(found)), key=lambda bias: _errors(given + bias, labels))
+
+
+def _check(logits: Tensor, labels: Tensor, names: Sequence[str]) -> None:
+    if labels.dim() != 1 or logits.shape != (*labels.shape, len(names)):
+        raise UsageError(
+            f"fit_class_bias: expected logits (n, {len(names)}) for {len(names)} class names and labels (n,), "
+            f"found {tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
+    if not bool(logits.isfinite().all()):
+        raise UsageError("fit_class_bias: there is NaN or infinity among the logits; look at the network")
+    if len(labels) and int(labels.max()) >= len(names):
+        raise UsageError(f"fit_class_bias: label {int(labels.max())} is none of the {len(names)} classes")
 
 
 def _improve_one_by_one_(bias: Tensor, logits: Tensor, labels: Tensor, numbers: Sequence[int]) -> None:
@@ -102,7 +122,9 @@ def _best_shift(logits: Tensor, labels: Tensor, numbers: Sequence[int]) -> float
     errors = torch.cat((wrong_if_not.sum()[None], wrong_if_won + above))  # [k]: s lies above k margins
     ends = torch.cat((margins[:1] - 1, margins, margins[-1:] + 1))
     width = ends[1:] - ends[:-1]
-    candidates = errors == errors[width > 0].min()
+    wide_enough = width > _ROUNDING * max(float(logits.abs().max()), float(margins.abs().max()))
+    wide_enough[0] = wide_enough[-1] = True  # there is no end to these
+    candidates = wide_enough & (errors == errors[wide_enough].min())
     best = int(torch.where(candidates, width, -1.0).argmax())
     return float((ends[best] + ends[best + 1]) / 2)
 
@@ -113,23 +135,27 @@ def add_class_bias_(network: nn.Module, bias: Tensor, example_inputs: Tensor) ->
     Args:
         network: its logits come from a linear layer.
         bias: (classes,).
-        example_inputs: (n, ...), to see that the logits of the network have moved by exactly the bias.
+        example_inputs: (n, ...), one or more, to see that the logits of the network have moved by exactly the
+            bias.
 
     Raises:
-        UsageError: the logits do not come straight from a linear layer; the network is as it was.
+        UsageError: the logits do not come straight from a linear layer, or there is no example to see it by; the
+            network is as it was.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 2))
         >>> add_class_bias_(network, torch.tensor([0.0, 3.5]), torch.zeros(1, 4))
     """
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    if not linear or linear[-1].out_features != len(bias):
-        raise UsageError(f"add_class_bias_: the network has no last linear layer of {len(bias)} classes")
+    if len(example_inputs) == 0:
+        raise UsageError("add_class_bias_: no example input, so nothing says that the logits moved by the bias")
+    if not linear or (linear[-1].out_features,) != bias.shape:
+        raise UsageError(f"add_class_bias_: the network has no last linear layer of {bias.numel()} classes")
     layer, before = linear[-1], linear[-1].bias
     with evaluation_mode(network), torch.no_grad():
         logits = network(example_inputs)
         moved = bias.to(layer.weight) if before is None else before + bias.to(before)
-        layer.bias = nn.Parameter(moved)
+        layer.bias = nn.Parameter(moved, requires_grad=(layer.weight if before is None else before).requires_grad)
         if not torch.allclose(network(example_inputs), logits + bias.to(logits), atol=1e-4, rtol=1e-4):
             layer.bias = before
             raise UsageError(

@@ -29,7 +29,7 @@ class Teacher:
         class_names: what the teacher's logits mean; `fit` compares them with the data's.
 
     Raises:
-        UsageError: temperature is not positive, no network, an unknown mean.
+        UsageError: temperature is not positive, no network, networks of different classes, an unknown mean.
 
     Example:
         >>> from instar.data import as_dataset
@@ -50,6 +50,9 @@ class Teacher:
         device: str | torch.device = "cpu",
     ) -> None:
         members = [teacher] if isinstance(teacher, nn.Module) else list(teacher)
+        _check_not_empty(members)
+        # With views the first batch would be the first to see a wrong temperature or mean.
+        targets_of_members(torch.zeros(len(members), 1), temperature, mean=mean)
         self.networks = tuple(network.to(device).eval() for network in members)
         self.class_names = class_names
         self.temperature = temperature
@@ -66,6 +69,7 @@ class Teacher:
 
         Raises:
             TrainingError: a network was switched to training mode.
+            UsageError: the networks give logits of different classes.
         """
         if self._stored is not None:
             return self._stored(ids, views)
@@ -73,7 +77,7 @@ class Teacher:
             raise TrainingError("the teacher is in training mode: call teacher.eval() and leave it there")
         with torch.no_grad():
             inputs = self._data.gather(ids, views)
-            logits = torch.stack([network(inputs) for network in self.networks])
+            logits = _stacked([network(inputs) for network in self.networks])
             return targets_of_members(logits, self.temperature, mean=self._mean)
 
 
@@ -83,11 +87,22 @@ def member_logits(
     """Logits of several networks on a data set, (members, len(data), classes).
 
     Raises:
-        UsageError: no network.
+        UsageError: no network, or networks of different classes.
     """
-    if not networks:
+    _check_not_empty(networks)
+    return _stacked([predict_logits(network, data, view=view, device=device) for network in networks])
+
+
+def _stacked(logits: Sequence[Tensor]) -> Tensor:
+    num_classes = [one.shape[-1] for one in logits]
+    if len(set(num_classes)) > 1:
+        raise UsageError(f"the members of an ensemble are for {num_classes} classes; they should be for the same")
+    return torch.stack(list(logits))
+
+
+def _check_not_empty(members: Sequence[nn.Module]) -> None:
+    if not members:
         raise UsageError("an ensemble has no member; give one network or more")
-    return torch.stack([predict_logits(network, data, view=view, device=device) for network in networks])
 
 
 class StoredLogits:
