@@ -21,6 +21,7 @@ MODULES = {
     "epoch": "epoch",
     "views": "views",
     "store": "store",
+    "stacked": "stacked",
     "help": "cli_help",
 }
 BESIDE_PEER = {"epoch"}

@@ -29,6 +29,12 @@ def predict_logits(
     return torch.cat(parts)
 
 
+def errors_and_nll(network: nn.Module, data: Dataset, *, device: str | torch.device = "cpu") -> tuple[int, float]:
+    """What a fit looks at after each epoch: errors and negative log-likelihood (nats); data on the device."""
+    logits, labels = predict_logits(network, data, device=device), data.labels(data.ids)
+    return int(metrics.errors(logits, labels)), metrics.negative_log_likelihood(logits, labels)
+
+
 def evaluate(network: nn.Module, data: Dataset, *, device: str | torch.device = "cpu") -> dict[str, float]:
     """Errors, accuracy, negative log-likelihood (nats) and adaptive calibration error of a network."""
     data = data.to(torch.device(device))

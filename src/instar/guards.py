@@ -45,6 +45,20 @@ def check_arguments(
             raise UsageError(f"{name} is {value}, expected {expected}")
 
 
+def count_labelled(data: Dataset, validation: Dataset | None, soft_weight: float) -> int:
+    """How many examples of the training data have a label.
+
+    Raises:
+        UsageError: none has, where they are all that there is to learn from, or to judge by.
+    """
+    num_labelled = int((data.labels(data.ids) >= 0).sum())
+    if not soft_weight and not num_labelled:
+        raise UsageError("no example has a label, and there are no soft targets: nothing to learn from")
+    if validation is not None and not bool((validation.labels(validation.ids) >= 0).any()):
+        raise UsageError("no example of the validation data has a label: nothing to judge by")
+    return num_labelled
+
+
 def check_targets(network: nn.Module, data: Dataset, targets: Any) -> None:
     """Refuse soft targets that are the student's own, of other classes, or of other views than the student sees.
 

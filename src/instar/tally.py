@@ -1,6 +1,7 @@
 """The sums behind an epoch's mean losses and its errors."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,3 +59,19 @@ class Tally:
             for waiting in (self._terms, self._counts, self._logits, self._labels):
                 waiting.clear()
         return list(self._sums)
+
+
+def epoch_means(
+    sums: Sequence[float], num_examples: int, num_labelled: int, *, has_targets: bool
+) -> dict[str, Any]:
+    """What a line of metrics says of an epoch's training, from what `Tally.sums` gives at its end.
+
+    Example:
+        >>> epoch_means([8.0, 0.0, 8.0, 1.0], 4, 4, has_targets=False)
+        {'train_loss': 2.0, 'train_errors': 1}
+    """
+    total, soft, hard, wrong = sums
+    means = {"train_loss": total / num_examples, "train_errors": int(wrong)}
+    if has_targets:
+        means |= {"train_soft_loss": soft / num_examples, "train_hard_loss": hard / max(num_labelled, 1)}
+    return means

@@ -15,12 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instar import metrics
 from instar.data import Dataset, as_dataset, batches, id_batches, shuffled
 from instar.data.hashing import key_of
 from instar.errors import RunError, TrainingError, UsageError
-from instar.evaluation import predict_logits
-from instar.guards import check_arguments, check_first_step, check_logits, check_targets
+from instar.evaluation import errors_and_nll
+from instar.guards import check_arguments, check_first_step, check_logits, check_targets, count_labelled
 from instar.interruption import Interruption
 from instar.losses import DistillationLoss, LogitTargets, SoftTargets, distillation_loss
 from instar.networks import load_state_
@@ -32,7 +31,7 @@ from instar.optimisation import (
     make_optimiser,
 )
 from instar.runs import Run
-from instar.tally import Tally
+from instar.tally import Tally, epoch_means
 
 Targets = Callable[[Tensor, Tensor | int], SoftTargets | LogitTargets]
 """Soft targets for (ids, views): a live teacher, an ensemble or a store."""
@@ -216,12 +215,8 @@ class _Loop:
     def __post_init__(self) -> None:
         self.rank, self.world = _ranks()
         self.forward = _distributed(self.network) if self.world > 1 else self.network
-        self.num_labelled = int((self.data.labels(self.data.ids) >= 0).sum())
+        self.num_labelled = count_labelled(self.data, self.validation, self.soft_weight)
         self.all_labelled = self.num_labelled == len(self.data)
-        if not self.soft_weight and not self.num_labelled:
-            raise UsageError("no example has a label, and there are no soft targets: nothing to learn from")
-        if self.validation is not None and not bool((self.validation.labels(self.validation.ids) >= 0).any()):
-            raise UsageError("no example of the validation data has a label: nothing to judge by")
         self.is_new, self.is_checked = True, False
         self.parameters = [value for group in self.optimiser.param_groups for value in group["params"]]
         self._forget_gradients()  # of somebody's own backward pass
@@ -338,17 +333,9 @@ class _Loop:
             together = torch.tensor(sums, dtype=torch.float64, device=self.device)
             torch.distributed.all_reduce(together)
             sums = together.tolist()
-        total, soft, hard, wrong = sums
         self.tally = Tally()
-        count = len(self.data)
-        line: dict[str, Any] = {
-            "epoch": self.epoch,
-            "step": self.step,
-            "train_loss": total / count,
-            "train_errors": int(wrong),
-        }
-        if self.targets is not None:
-            line |= {"train_soft_loss": soft / count, "train_hard_loss": hard / max(self.num_labelled, 1)}
+        line: dict[str, Any] = {"epoch": self.epoch, "step": self.step}
+        line |= epoch_means(sums, len(self.data), self.num_labelled, has_targets=self.targets is not None)
         if self.validation is not None:
             line |= self._validate(self.validation)
         self.history.append(line)
@@ -357,7 +344,7 @@ class _Loop:
 
     def _validate(self, validation: Dataset) -> dict[str, Any]:
         kept = self._swap_in(self.average)
-        errors, loss = self._score(validation) if self.rank == 0 else (0, 0.0)
+        errors, loss = errors_and_nll(self.network, validation, device=self.device) if self.rank == 0 else (0, 0.0)
         if self.world > 1:  # normalisation's statistics differ among processes: one of them decides for all
             both = torch.tensor([errors, loss], dtype=torch.float64, device=self.device)
             torch.distributed.broadcast(both, 0)
@@ -369,11 +356,6 @@ class _Loop:
             self.best = {name: value.clone() for name, value in self.network.state_dict().items()}
         self._swap_in(kept)
         return {"validation_errors": errors, "validation_nll": loss}
-
-    def _score(self, validation: Dataset) -> tuple[int, float]:
-        logits = predict_logits(self.network, validation, device=self.device)
-        labels = validation.labels(validation.ids)
-        return int(metrics.errors(logits, labels)), metrics.negative_log_likelihood(logits, labels)
 
     def _is_out_of_patience(self) -> bool:
         return (

@@ -6,10 +6,12 @@ from instar.networks.freezing import assert_frozen, freeze_, network_fingerprint
 from instar.networks.initialisers import find_initialiser, initialise_
 from instar.networks.layers import Layer, evaluation_mode, layers_of
 from instar.networks.named import build_network, load_state_, load_weights_
+from instar.networks.stacks import NetworkStack, stacking_pays
 
 __all__ = [
     "Cut",
     "Layer",
+    "NetworkStack",
     "ResidualBlock",
     "assert_frozen",
     "build_network",
@@ -25,5 +27,6 @@ __all__ = [
     "network_fingerprint",
     "perceptron",
     "residual",
+    "stacking_pays",
     "state_hashes",
 ]
