@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from instar.networks import Cut, Layer, assert_frozen, build_network, cut, freeze_, layers_of, state_hashes
     from instar.recipes.run_tables import write_report
     from instar.runs import Run
+    from instar.stacked import fit_stacked
     from instar.training import FitResult, fit
 
 _HOMES = {
@@ -70,6 +71,7 @@ _HOMES = {
     ),
     "instar.recipes.run_tables": ("write_report",),
     "instar.runs": ("Run",),
+    "instar.stacked": ("fit_stacked",),
     "instar.training": ("FitResult", "fit"),
 }
 _HOME_OF = {name: (home, name) for home, names in _HOMES.items() for name in names}

@@ -153,9 +153,8 @@ def _transfer_text(plan: Plan, splits: Splits) -> list[Section]:
         alone = f"the labels of all {len(training_data(splits, control)):,} training examples"
     else:
         lacks = f", without the classes {', '.join(plan.missing)}" if plan.missing else ""
-        what = (
-            f"{len(data):,} of {len(splits.train):,} training examples{lacks}, {num_labelled:,} of them labelled"
-        )
+        labelled = "all" if num_labelled == len(data) else f"{num_labelled:,} of them"
+        what = f"{len(data):,} of {len(splits.train):,} training examples{lacks}, {labelled} labelled"
         alone = f"the labels of the same {len(data):,} examples"
         alone += ", before labels were taken away" if num_labelled < len(data) else ""
     paragraph = f"The distilled student learned on {what}. The student alone learned from {alone}."
@@ -167,15 +166,15 @@ def _fidelity_table(result: Mapping[str, Any]) -> list[Section]:
     for place, where in (("train_teacher", "transfer set"), ("teacher", "test")):
         if f"{place}_agreement" in _by_name(result)[DISTILLED]:
             columns.append(Column(f"{place}_agreement", f"agrees, {where}", "{:.2%}"))
-            columns.append(Column(f"{place}_kl", f"KL, {where}", "{:.4f}", note="from the teacher, T = 1, nats"))
+            columns.append(Column(f"{place}_kl", f"KL, {where}", "{:.4f}"))
     rows = [row for row in result["rows"] if row["name"] != "teacher"]
     of = f"{result['num_transfer']:,} examples"
     if result["num_transfer"] > MOST_EXAMPLES:
         of = f"at most {MOST_EXAMPLES:,} of {of}"
     caption = (
-        f"How often student and teacher say the same class, and how far apart their probabilities are; on the "
-        f"transfer set over {of}, each as it is. A better student is not always a more faithful one: a network "
-        "can agree less and err less (Stanton et al. 2021)."
+        "How often student and teacher say the same class, and the KL from the teacher's probabilities to the "
+        f"student's (T = 1, nats); on the transfer set over {of}, each as it is. A better student is not always a "
+        "more faithful one: a network can agree less and err less (Stanton et al. 2021)."
     )
     return [Table("Fidelity", rows, columns=columns, caption=caption)]
 

@@ -94,9 +94,9 @@ class Plan:
 
     @property
     def teacher_name(self) -> str:
-        """What taught: `mlp:1200x2`, `3 x mlp:1200x2`, `mlp:64x1 + mlp:128x1`."""
+        """What taught: `mlp:1200x2`, `3 x mlp:1200x2`, `mlp:64x1 + mlp:128x1`, stored soft targets."""
         if self.config.targets is not None:
-            return f"{self.config.targets} (stored)"
+            return "stored soft targets"
         networks = [member.settings.network for member in self.members]
         if len(networks) > 1:
             networks = [Run.read(find_run(one)).config["network"] if is_run(one) else one for one in networks]

@@ -1,0 +1,193 @@
+"""`instar distill` with several teachers, and with what they said kept in a store."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from command_line import Command
+from instar import metrics
+from instar.distillation import SoftTargetStore
+from instar.evaluation import predict_logits, score
+from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.settings import DataSettings
+from instar.runs import Run
+
+SMALL = ("--student", "mlp:8x1", "--epochs", "6", "--seeds", "2", "--learning-rate", "0.1", "--temperature", "4")
+ENSEMBLE = ("--teacher", "mlp:32x1", "--teachers", "3", "--teacher-epochs", "6", *SMALL)
+
+
+@pytest.fixture(scope="module")
+def ensemble_run(instar: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ensemble")
+    done = instar("distill", *ENSEMBLE, "--run-dir", folder / "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def store(instar: Command, ensemble_run: Path) -> Path:
+    """Three views of each example, by all members of the ensemble."""
+    out = ensemble_run.parent / "store"
+    views = ("--views", "jitter:1", "--num-views", "3")
+    done = instar("targets", "write", "--teacher", f"{ensemble_run}:teacher", *views, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def _member_logits(run: Path) -> torch.Tensor:
+    test = load_splits(DataSettings()).test
+    jobs = [run / "jobs" / "teacher" / f"member-{number}" for number in range(3)]
+    return torch.stack([predict_logits(load_run_network(job), test) for job in jobs])
+
+
+def test_the_teachers_row_is_the_ensembles(ensemble_run: Path) -> None:
+    result = Run.read(ensemble_run).result()
+    row, logits = result["rows"][0], _member_logits(ensemble_run)
+    test = load_splits(DataSettings()).test
+    labels = test.labels(test.ids)
+    together = score(logits.softmax(-1).mean(0).log(), labels)
+    assert row["network"] == "3 x mlp:32x1"
+    assert row["test_errors"] == together["errors"]
+    assert row["test_nll"] == pytest.approx(together["nll"], rel=1e-4)
+    assert row["parameters"] == 3 * (65 * 32 + 33 * 10)
+    assert row["multiplications"] == 3 * (64 * 32 + 32 * 10)
+    errors = [int(metrics.errors(one, labels)) for one in logits]
+    assert [member["test_errors"] for member in result["members"]] == errors
+    assert len(set(errors)) > 1 or not torch.equal(logits[0], logits[1])
+
+
+def test_members_differ_in_their_seed_alone_and_are_asked_once(ensemble_run: Path) -> None:
+    members = [Run.read(ensemble_run / "jobs" / "teacher" / f"member-{number}").config for number in range(3)]
+    assert [member.pop("seed") for member in members] == [0, 1, 2]
+    assert members[0] == members[1] == members[2]
+    logits = sorted(path.name for path in (ensemble_run / "jobs" / "teacher").glob("*-logits"))
+    assert logits == ["member-0-logits", "member-1-logits", "member-2-logits"]
+
+
+def test_an_ensembles_run_teaches_again_as_all_its_members(
+    instar: Command, ensemble_run: Path, tmp_path: Path
+) -> None:
+    done = instar(
+        "distill", "--teacher", f"{ensemble_run}:teacher", *SMALL, "--run-dir", tmp_path / "run", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    again, first = json.loads(done.stdout)["rows"], Run.read(ensemble_run).result()["rows"]
+    assert again[0]["network"] == "3 x mlp:32x1"
+    assert [row["test_nll"] for row in again] == [row["test_nll"] for row in first]
+
+
+def test_other_architectures_and_a_run_teach_together(instar: Command, ensemble_run: Path, tmp_path: Path) -> None:
+    teachers = f"mlp:16x1,mlp:24x1,{ensemble_run}:teacher/member-1"
+    arguments = ("--teacher", teachers, "--teacher-epochs", "2", "--ensemble-mean", "geometric", *SMALL)
+    done = instar("distill", *arguments, "--run-dir", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["rows"][0]["network"] == "mlp:16x1 + mlp:24x1 + mlp:32x1"
+    test = load_splits(DataSettings()).test
+    networks = [load_run_network(tmp_path / "run/jobs/teacher" / f"member-{number}") for number in range(3)]
+    logits = torch.stack([predict_logits(network, test) for network in networks]).log_softmax(-1).mean(0)
+    expected = metrics.negative_log_likelihood(logits, test.labels(test.ids))
+    assert result["rows"][0]["test_nll"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_several_of_a_network_with_weights_are_refused(typed: Command, ensemble_run: Path, tmp_path: Path) -> None:
+    arguments = ("--teacher", f"{ensemble_run}:teacher", "--teachers", "2", "--run-dir", tmp_path / "run")
+    done = typed("distill", *arguments)
+    assert done.returncode == 2
+    assert "comes with its weights" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_stored_targets_teach_without_a_teacher(instar: Command, store: Path, tmp_path: Path) -> None:
+    """As a live ensemble does on the same views, but for the store's half precision."""
+    done = instar("distill", "--targets", store, *SMALL, "--run-dir", tmp_path / "stored", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["name"] for row in rows] == ["student-alone", "student-distilled"]
+    assert not (tmp_path / "stored" / "jobs" / "teacher").exists()
+    assert "teacher_agreement" not in rows[1]
+    live = ("--teacher", f"{store.parent}/run:teacher", "--views", "jitter:1", "--set", "transfer.num_views=3")
+    done = instar("distill", *live, *SMALL, "--run-dir", tmp_path / "live", "--json")
+    assert done.returncode == 0, done.stderr
+    expected = json.loads(done.stdout)["rows"][1:]
+    assert rows[0]["test_nll"] == expected[0]["test_nll"]
+    assert rows[1]["test_nll"] == pytest.approx(expected[1]["test_nll"], rel=0.02)
+    for key in ("train_teacher_agreement", "train_teacher_kl"):
+        assert rows[1][key] == pytest.approx(expected[1][key], rel=0.05)
+    page = (tmp_path / "stored" / "report.html").read_text()
+    assert "Fidelity" in page
+    assert "Dark knowledge" not in page
+
+
+def test_both_students_see_the_views_of_the_store(instar: Command, store: Path, tmp_path: Path) -> None:
+    done = instar("distill", "--targets", store, *SMALL, "--seeds", "1", "--run-dir", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    alone, distilled = (
+        Run.read(tmp_path / "run" / "jobs" / kind / "seed-0").config
+        for kind in ("student-alone", "student-distilled")
+    )
+    assert alone["fit"]["views"] == distilled["fit"]["views"] == "jitter:1"
+    assert alone["transfer"] == distilled["transfer"] == {"num_views": 3}
+    assert distilled["stored_teachers"] == dict(SoftTargetStore.open(store).settings.teachers)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--teacher", "mlp:8x1"), "give one of them"),
+        (("--views", "jitter:2"), "is of views jitter:1"),
+        (("--split-seed", "3", "--set", "data.view_seed=9"), "view_seed 9"),
+        (("--data", "python:mine:data"), "classes"),
+    ],
+)
+def test_what_does_not_fit_a_store_is_refused(
+    typed: Command, store: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "def data():\n"
+        "    inputs, labels = torch.rand(40, 1, 8, 8), torch.arange(40) % 2\n"
+        "    return (inputs, labels), (inputs, labels)\n"
+    )
+    done = typed("distill", "--targets", store, *arguments, "--run-dir", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_store_of_the_top_k_decides_the_temperatures(
+    instar: Command, typed: Command, ensemble_run: Path, tmp_path: Path
+) -> None:
+    kept = ("--top-k", "3", "--temperature", "2,5")
+    done = typed("targets", "write", "--teacher", f"{ensemble_run}:teacher", *kept, "--out", tmp_path / "store")
+    assert done.returncode == 0, done.stderr
+    wrong = typed("distill", "--targets", tmp_path / "store", *SMALL, "--run-dir", tmp_path / "run")
+    assert wrong.returncode == 2
+    assert "for the temperatures 2, 5, not for 4" in wrong.stderr
+    done = instar("distill", "--targets", tmp_path / "store", *SMALL[:-2], "--run-dir", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["config"]["temperature"] == [2.0, 5.0]
+    assert result["rows"][1]["train_teacher_kl"] is None
+    assert 0 < result["rows"][1]["train_teacher_agreement"] <= 1
+
+
+def test_logits_are_matched_at_an_infinite_temperature(
+    instar: Command, ensemble_run: Path, tmp_path: Path
+) -> None:
+    teacher = ("--teacher", f"{ensemble_run}:teacher")
+    done = instar(
+        *("distill", *teacher, *SMALL[:-2], "--temperature", "4,inf", "--set", "tuning_seeds=1"),
+        *("--run-dir", tmp_path / "run", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    tried = [row["temperature"] for row in result["tuning"] if row["name"] == "student-distilled"]
+    assert tried == [4.0, "inf"]
+    fit = Run.read(tmp_path / "run/jobs/tuning/student-distilled/temperature-inf/seed-10000")
+    assert fit.config["soft"]["temperature"] == "inf"
+    assert math.isfinite(fit.result()["metrics"]["train_loss"])

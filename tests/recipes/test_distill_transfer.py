@@ -1,0 +1,240 @@
+"""`instar distill` on transfer sets: without classes, with few labels, from a folder; and its sweeps."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+
+from command_line import Command
+from instar import metrics
+from instar.distillation import fit_class_bias
+from instar.evaluation import predict_logits
+from instar.recipes.distill_plan import Choice
+from instar.recipes.distill_tuning import half_width, sensitivity, tuning_rows
+from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.settings import DataSettings
+from instar.runs import Run
+
+FAST = ("--teacher", "mlp:32x1", "--teacher-epochs", "8", "--student", "mlp:8x1", "--epochs", "8")
+ONE = ("--temperature", "4", "--learning-rate", "0.1")
+
+
+@pytest.fixture(scope="module")
+def corrected_run(instar: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without two classes, swept, corrected."""
+    folder = tmp_path_factory.mktemp("transfer")
+    sweeps = ("--sweep", "temperature=1,4,inf", "--sweep", "hard_weight=0,0.5", "--learning-rate", "0.1")
+    lacking = ("--drop-classes", "3,5", "--labelled", "0.5", "--fit-bias", "missing", "--seeds", "2")
+    done = instar("distill", *FAST, *sweeps, *lacking, "--run-dir", folder / "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def test_students_learn_on_the_transfer_set_and_the_teacher_on_all(corrected_run: Path) -> None:
+    jobs = corrected_run / "jobs"
+    assert "transfer" not in Run.read(jobs / "teacher").config
+    alone = Run.read(jobs / "student-alone" / "seed-0").config["transfer"]
+    distilled = Run.read(jobs / "student-distilled" / "seed-0").config["transfer"]
+    assert alone == {"drop_classes": ["3", "5"]}
+    assert distilled == {"drop_classes": ["3", "5"], "labelled": 0.5}
+    test = load_splits(DataSettings()).test
+    wrong = metrics.errors_by_class(
+        predict_logits(load_run_network(jobs / "student-alone" / "seed-0"), test), test.labels(test.ids), 10
+    )
+    for number in (3, 5):  # never seen, never said
+        assert wrong[number] == (test.labels(test.ids) == number).sum()
+
+
+def test_the_correction_is_the_best_shift_on_validation(corrected_run: Path) -> None:
+    splits = load_splits(DataSettings())
+    validation, test = splits.validation, splits.test
+    for seed in range(2):
+        before, after = (
+            load_run_network(corrected_run / "jobs" / kind / f"seed-{seed}")
+            for kind in ("student-distilled", "student-distilled-corrected")
+        )
+        labels = validation.labels(validation.ids)
+        bias = fit_class_bias(predict_logits(before, validation), labels, classes=[3, 5])
+        assert torch.allclose(predict_logits(after, test), predict_logits(before, test) + bias, atol=1e-4)
+        said = Run.read(corrected_run / "jobs" / "student-distilled-corrected" / f"seed-{seed}").result()[
+            "metrics"
+        ]
+        assert said["validation_errors"] == int(metrics.errors(predict_logits(after, validation), labels))
+        assert said["validation_errors"] <= said["validation_errors_before"]
+    result = Run.read(corrected_run).result()
+    assert [row["name"] for row in result["rows"]][2:] == ["student-distilled", "student-distilled-corrected"]
+    assert result["missing_classes"] == ["3", "5"]
+    assert result["class_bias"]["3"] == result["class_bias"]["5"] != 0
+    assert result["rows"][3]["mean"] != result["rows"][2]["mean"]
+
+
+def test_the_corrected_student_is_a_network_that_can_be_named(
+    instar: Command, corrected_run: Path, tmp_path: Path
+) -> None:
+    teacher = f"{corrected_run}:student-distilled-corrected/seed-1"
+    arguments = ("--teacher", teacher, "--student", "mlp:4x1", "--epochs", "1", "--seeds", "1", *ONE)
+    done = instar("distill", *arguments, "--run-dir", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    test = load_splits(DataSettings()).test
+    network = load_run_network(corrected_run / "jobs" / "student-distilled-corrected" / "seed-1")
+    errors = int(metrics.errors(predict_logits(network, test), test.labels(test.ids)))
+    assert json.loads(done.stdout)["rows"][0]["test_errors"] == errors
+
+
+def test_fidelity_is_measured_on_the_transfer_set_and_on_test(corrected_run: Path) -> None:
+    train = load_splits(DataSettings()).train
+    labels = train.labels(train.ids)
+    rows = ~torch.isin(labels, torch.tensor([3, 5]))
+    teacher = predict_logits(load_run_network(corrected_run / "jobs" / "teacher"), train)[rows]
+    for row in Run.read(corrected_run).result()["rows"][1:]:
+        jobs = [corrected_run / "jobs" / row["name"] / f"seed-{seed}" for seed in range(2)]
+        students = [predict_logits(load_run_network(job), train)[rows] for job in jobs]
+        agreement = sum(metrics.agreement(one, teacher) for one in students) / 2
+        kl = sum(metrics.kl_from_teacher(one, teacher) for one in students) / 2
+        assert row["train_teacher_agreement"] == pytest.approx(agreement)
+        assert row["train_teacher_kl"] == pytest.approx(kl, rel=1e-3)
+        assert row["teacher_kl"] > 0
+
+
+def test_page_says_what_was_learned_from_and_how_settings_matter(corrected_run: Path) -> None:
+    page = (corrected_run / "report.html").read_text()
+    result = Run.read(corrected_run).result()
+    sentences = result["sensitivity"]
+    assert [one.split(" matter")[0].removesuffix(" does not") for one in sentences] == [
+        "The temperature",
+        "The weight of the labels",
+    ]
+    for words in (*sentences, "without the classes 3, 5", "before labels were taken away", "At infinity"):
+        assert words.replace("'", "&#x27;") in page
+    tried = [row for row in result["tuning"] if row["name"] == "student-distilled"]
+    assert len(tried) == 3 * 2
+    assert all(row["n"] == 2 and row["sd"] is not None for row in tried)
+
+
+def _tuned(errors: dict[float, tuple[float, ...]]) -> list[dict]:
+    """Rows of a sweep of the temperature."""
+    soft = {"soft_weight": 1.0, "hard_weight": 0.0}
+    return tuning_rows(
+        [
+            Choice("student-distilled", 0.1, {"temperature": T, **soft}, metrics.over_seeds(values), 1.0)
+            for T, values in errors.items()
+        ]
+    )
+
+
+def test_the_interval_of_a_sweep_pools_what_seeds_vary() -> None:
+    rows = _tuned({1.0: (10, 12, 14), 4.0: (20, 26, 32)})
+    expected = stats.t.ppf(0.975, 2 * 2) * math.sqrt((2**2 + 6**2) / 2 / 3)
+    assert half_width(rows, "student-distilled") == pytest.approx(expected)
+    assert half_width(rows, "student-alone") is None
+
+
+def test_what_matters_and_what_is_noise_is_said() -> None:
+    clear = sensitivity(_tuned({1.0: (30, 31, 32), 2.0: (11, 12, 13), 4.0: (10, 11, 12), math.inf: (40, 41, 42)}))
+    assert clear == [
+        "The temperature matters: best at 4 (11.0 validation errors ± 1.3); "
+        "2 is as good within noise, 1 and inf are worse."
+    ]
+    (noise,) = sensitivity(_tuned({1.0: (10, 20, 30), 8.0: (12, 20, 31)}))
+    assert noise.startswith("The temperature does not matter here within noise: 20.0 to 21.0 validation errors")
+    (one_seed,) = sensitivity(_tuned({1.0: (10,), 2.0: (12,)}))
+    assert "best at 1" in one_seed
+    assert "--tuning-seeds" in one_seed
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits' training pictures as files in colour, of another size, at any depth."""
+    folder = tmp_path_factory.mktemp("pictures")
+    train = load_splits(DataSettings()).train
+    for number, values in enumerate(train.gather(train.ids[:400], 0)):
+        place = folder / f"{number % 3}" / "deep" if number % 2 else folder
+        place.mkdir(parents=True, exist_ok=True)
+        grey = (values[0].numpy() * 255).round().astype(np.uint8)
+        Image.fromarray(grey).resize((24, 24), Image.Resampling.NEAREST).convert("RGB").save(
+            place / f"{number}.png"
+        )
+    return folder
+
+
+def test_unlabelled_pictures_of_a_folder_teach(instar: Command, pictures: Path, tmp_path: Path) -> None:
+    arguments = (*FAST[:-1], "60", *ONE, "--seeds", "1", "--unlabelled", pictures)
+    done = instar("distill", *arguments, "--run-dir", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["num_transfer"] == 400
+    assert result["rows"][2]["test_accuracy"] > 0.7
+    alone, distilled = (
+        Run.read(tmp_path / "run" / "jobs" / kind / "seed-0") for kind in ("student-alone", "student-distilled")
+    )
+    assert "transfer" not in alone.config
+    assert distilled.config["transfer"] == {"folder": str(pictures)}
+    assert len(distilled.config["transfer_fingerprint"]) == 64
+    assert "unlabelled pictures" in (tmp_path / "run" / "report.html").read_text()
+
+
+WRONG_TRANSFER = {
+    "--drop-classes 3,threee": "unknown class 'threee'",
+    "--drop-classes 0,1,2,3,4,5,6,7,8": "the single class '9' is left",
+    "--keep-classes 7": "the single class '7' is left",
+    "--drop-classes 0,1,2,3,4,5,6,7,8,9": "no example is left",
+    "--drop-classes 3,": "should be a name",
+    "--fraction 0": "transfer.fraction should be greater than 0",
+    "--labelled 1.5": "transfer.labelled should be less than or equal to 1",
+    "--labelled 0 --soft-weight 0": "no labels: nothing to learn from",
+    "--fit-bias missing": "lacks no class",
+    "--fit-bias some --drop-classes 3": "fit_bias should be 'missing' or 'present'",
+    "--bias-per-class --drop-classes 3": "needs fit_bias",
+    "--unlabelled nowhere": "no such folder of unlabelled pictures",
+    "--unlabelled .": "no pictures below it",
+    "--unlabelled . --drop-classes 3": "pictures have no labels",
+    "--unlabelled . --fit-bias missing": "cannot be known without labels",
+    "--set transfer.validation_too=true": "nothing learns from it",
+    "--targets nowhere": "nowhere",
+    "--teachers 0": "teachers should be greater than or equal to 1",
+    "--teacher mlp:8x1,": "unknown network ''",
+    "--ensemble-mean harmonic": "ensemble_mean should be 'arithmetic' or 'geometric'",
+    "--temperature 2,2": "names a value twice",
+    "--temperature inf --label-weight 0.1": "label_weight cannot go into logits",
+    "--label-weight 2": "from 0 to 1",
+    "--sweep temprature=1,2": "did you mean temperature",
+    "--sweep temperature": "should be KEY=VALUE",
+    "--sweep temperature=": "should be KEY=VALUE",
+    "--sweep temperature=4": "should be KEY=VALUE",
+    "--sweep temperature=1,hot": "should be a number",
+    "--sweep temperature=1,2 --temperature 4": "given twice",
+    "--sweep learning_rate=0,0.1": "student.learning_rate.0",
+    "--tuning-seeds 0": "tuning_seeds",
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG_TRANSFER)
+def test_wrong_use_is_one_line_and_leaves_nothing(typed: Command, arguments: str, tmp_path: Path) -> None:
+    done = typed("distill", *arguments.split(" "), "--run-dir", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert WRONG_TRANSFER[arguments] in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_validation_without_the_missing_class_is_refused(typed: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "from instar import InMemoryDataset, Splits\n"
+        "def data():\n"
+        "    def part(num_classes):\n"
+        "        labels = torch.arange(60) % num_classes\n"
+        "        return InMemoryDataset(torch.rand(60, 4), labels, class_names=['a', 'b', 'c'])\n"
+        "    return Splits(part(3), part(2), part(3))\n"
+    )
+    lacking = ("--data", "python:mine:data", "--drop-classes", "c", "--fit-bias", "missing")
+    done = typed("distill", *lacking, "--run-dir", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "validation data has no example of class 'c'" in done.stderr
+    assert not (tmp_path / "run").exists()
