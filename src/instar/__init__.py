@@ -107,6 +107,7 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_class_bias",
+    "fit_stacked",
     "freeze_",
     "layers_of",
     "load_data",
