@@ -182,6 +182,28 @@ class Dataset(ABC):
         other._labels[self.rows(ids)] = NO_LABEL
         return other
 
+    def of_classes(self, classes: Sequence[int]) -> Self:
+        """The examples of some classes alone, relabelled 0, 1, ... in the order given; nothing is copied.
+
+        Args:
+            classes: at least two numbers of classes.
+
+        Raises:
+            UsageError: an unknown class, one twice, or none of them has an example.
+        """
+        if len(set(classes)) < len(classes) or not set(classes) <= set(range(self.num_classes)):
+            raise UsageError(
+                f"of_classes: {list(classes)} should be different numbers from 0 to {self.num_classes - 1}"
+            )
+        numbers = torch.full(
+            (self.num_classes + 1,), NO_LABEL, device=self._labels.device
+        )  # the last for no label
+        numbers[list(classes)] = torch.arange(len(classes), device=numbers.device)
+        part = self.subset(self.ids[numbers[self.labels(self.ids)] != NO_LABEL])
+        part._labels = numbers[self._labels]
+        part.class_names = checked_names([self.class_names[number] for number in classes])
+        return part
+
     def with_views(self, views: Views | None, *, view_seed: int, num_views: int | None = None) -> Self:
         """The same examples, whose views above 0 these make.
 

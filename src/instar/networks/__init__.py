@@ -4,7 +4,7 @@ from instar.networks.architectures import ResidualBlock, convnet, perceptron, re
 from instar.networks.cutting import Cut, cut
 from instar.networks.freezing import assert_frozen, freeze_, network_fingerprint, state_hashes
 from instar.networks.initialisers import find_initialiser, initialise_
-from instar.networks.layers import Layer, evaluation_mode, layers_of
+from instar.networks.layers import Layer, evaluation_mode, layers_of, trace
 from instar.networks.named import build_network, load_state_, load_weights_
 from instar.networks.stacks import NetworkStack, stacking_pays
 
@@ -29,4 +29,5 @@ __all__ = [
     "residual",
     "stacking_pays",
     "state_hashes",
+    "trace",
 ]

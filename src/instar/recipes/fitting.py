@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from instar.data import Dataset, Splits, load_data, parse_views, transfer_set, unlabelled_pictures
+from instar.data import Dataset, Splits, class_number, load_data, parse_views, transfer_set, unlabelled_pictures
 from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, Teacher
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
@@ -27,9 +27,16 @@ LOGITS, STORE = "logits.safetensors", "targets"
 LOGITS_OF = "-logits"  # after a teacher's name: the job that asks it once
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=32)  # parts of a data set share its memory
 def load_splits(settings: DataSettings) -> Splits:
     """The data of a configuration; a process that does several jobs loads it once."""
+    if settings.classes is not None:
+        whole = load_splits(settings.model_copy(update={"classes": None}))
+        numbers = [class_number(whole.class_names, name) for name in settings.classes]
+        train, validation, test = (
+            part.of_classes(numbers) for part in (whole.train, whole.validation, whole.test)
+        )
+        return dataclasses.replace(whole, train=train, validation=validation, test=test)
     splits = load_data(
         settings.name,
         validation_fraction=settings.validation_fraction,
@@ -68,13 +75,12 @@ def fit_job(
         **about_network(settings, data, splits),
         "seed": seed,
         "learning_rate": learning_rate,
-        "precision": _decided_precision(root / "jobs" / name, settings.precision, network, device),
+        "precision": decided_precision(root / "jobs" / name, settings.precision, network, device),
         "soft": soft.model_dump() if soft else None,
         "transfer": transfer.model_dump(exclude_defaults=True) or None,
         **_outside(splits, transfer, soft.store if soft and soft.store not in needs else None),
     }
-    num_parameters = sum(parameter.numel() for parameter in network.parameters())
-    cost = settings.epochs * len(splits.train) * transfer.fraction * (num_parameters + 20_000)
+    cost = fit_cost(settings, splits, network) * transfer.fraction
     return Job(
         name, functools.partial(_fit, device=device, tensorboard=tensorboard), config, needs, cost, processes
     )
@@ -158,7 +164,7 @@ def about_network(settings: FitSettings, data: DataSettings, splits: Splits) -> 
     }
 
 
-def _decided_precision(path: Path, precision: str, network: nn.Module, device: str) -> str:
+def decided_precision(path: Path, precision: str, network: nn.Module, device: str) -> str:
     """Decided once: what a run directory was begun with, it goes on with, on whatever machine."""
     if precision == "auto" and (path / "config.toml").exists():
         return str(Run.read(path).config["precision"])
@@ -168,7 +174,7 @@ def _decided_precision(path: Path, precision: str, network: nn.Module, device: s
 def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool) -> dict[str, Any]:
     config = run.config
     run.tensorboard = tensorboard
-    data, settings = _settings_of(config)
+    data, settings = settings_of(config)
     splits = load_splits(data)
     network = build_for(settings, splits, seed=config["seed"])
     transfer = TransferSettings(**config.get("transfer", {}))
@@ -185,30 +191,34 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
     result = fit(
         network,
         train,
-        epochs=settings.epochs,
         validation=None if transfer.validation_too else splits.validation,
-        batch_size=settings.batch_size,
-        optimiser=settings.optimiser,
         learning_rate=config["learning_rate"],
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        schedule=settings.schedule,
-        warmup_epochs=settings.warmup_epochs,
-        gradient_clip=settings.gradient_clip,
-        max_norm=settings.max_norm,
-        ema_decay=settings.ema_decay,
-        patience=settings.patience,
         precision=config["precision"],
         device=device,
         seed=config["seed"],
         run=run,
+        **fit_options(settings),
         **weights,
     )
     last = result.metrics[(result.best_epoch or len(result.metrics)) - 1]
     return {"metrics": last, "rows": result.metrics}
 
 
-def _settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
+def fit_options(settings: FitSettings) -> dict[str, Any]:
+    """The arguments of `fit` that a configuration decides for all fits alike."""
+    of_network = {"network", "dropout", "input_dropout", "initialiser", "pretrained"}
+    of_job = {"learning_rate", "views", "precision"}
+    return settings.model_dump(exclude=of_network | of_job)
+
+
+def fit_cost(settings: FitSettings, splits: Splits, network: nn.Module) -> float:
+    """How long a fit takes beside others, for the time left."""
+    num_parameters = sum(parameter.numel() for parameter in network.parameters())
+    return settings.epochs * len(splits.train) * (num_parameters + 20_000)
+
+
+def settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
+    """The settings in the configuration of a job."""
     return DataSettings(**config["data"]), FitSettings(network=config["network"], **config["fit"])
 
 
@@ -241,7 +251,7 @@ def _store_path(store: str, needs: Mapping[str, Path]) -> Path:
 
 
 def _adopt(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
-    data, settings = _settings_of(run.config)
+    data, settings = settings_of(run.config)
     network = load_network(settings, load_splits(data))
     if network_fingerprint(network) != run.config["weights"]:
         raise UsageError(f"{settings.network} gives other weights now than when this run began")

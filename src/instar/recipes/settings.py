@@ -136,6 +136,8 @@ class DataSettings(Settings):
     image_size: _PositiveInt | None = None
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """of the training and validation examples of each class that are used at all; test stays whole"""
+    classes: tuple[str, ...] | None = None
+    """the only ones, relabelled in this order: a task of its own"""
 
 
 SettingsType = TypeVar("SettingsType", bound=Settings)

@@ -1,0 +1,194 @@
+"""From the configuration of `instar transfer` come its tasks and its jobs: bases first, then what copies them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from instar.errors import UsageError
+from instar.jobs import Job
+from instar.networks import layers_of, trace
+from instar.recipes.fitting import build_for, fit_job, load_splits
+from instar.recipes.settings import DataSettings
+from instar.recipes.transfer_settings import TransferConfig
+from instar.recipes.treating import treatment_job
+from instar.transfer import (
+    Halves,
+    Treatment,
+    known_parents,
+    listed_halves,
+    parent_halves,
+    random_halves,
+    read_parents,
+    semantic_halves,
+    treatments_of,
+)
+
+TREATMENT_SEED = 1000  # the upper layers of treatments start elsewhere than those of the bases that they copy
+
+
+class Network(NamedTuple):
+    """One network of the study: the name of its job, and what it is."""
+
+    job: str
+    split: int
+    target: str
+    kind: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration and where it is run."""
+
+    config: TransferConfig
+    path: Path
+    device: str = "cpu"
+
+    @cached_property
+    def layers(self) -> list[dict[str, Any]]:
+        """Of the network, first to last: name, shape of what it gives for one example, weights."""
+        splits = load_splits(self.config.data)
+        network = build_for(self.config.network, splits, seed=0)
+        example_input = splits.train.gather(splits.train.ids[:2], 0)
+        shapes = {call.name: _shape(call.output) for call in trace(network, example_input)}
+        return [
+            {"name": layer.name, "shape": shapes.get(layer.name, []), "parameters": layer.num_parameters}
+            for layer in layers_of(network, example_input)
+        ]
+
+    @cached_property
+    def cuts(self) -> list[int]:
+        """How many layers are copied."""
+        return self.config.cuts or list(range(1, len(self.layers)))
+
+    @property
+    def splits(self) -> range:
+        """The seeds of the replicates."""
+        return range(self.config.seed, self.config.seed + self.config.splits)
+
+    def halves(self, split: int) -> Halves | None:
+        """The classes of both tasks; None where these are two data sets."""
+        config = self.config
+        if config.source is not None:
+            return None
+        names = load_splits(config.data).class_names
+        how, parents = config.halves.how, self._parents(names)
+        if how == "lists":
+            return listed_halves(names, config.halves.a, config.halves.b)
+        if how == "semantic":
+            return semantic_halves(names, seed=split)
+        if how == "parents":
+            return parent_halves(names, parents, seed=split, a=config.halves.a, b=config.halves.b)
+        return random_halves(names, seed=split, classes_per_half=config.halves.classes_per_half, parents=parents)
+
+    def _parents(self, names: Sequence[str]) -> dict[str, str]:
+        file = self.config.halves.parents
+        parents = known_parents(names) if file is None else read_parents(Path(file), names)
+        if self.config.halves.how == "parents" and not parents:
+            raise UsageError("halves by parents: name a file with the parent of each class (--parents FILE)")
+        return parents
+
+    def task(self, split: int, letter: str) -> DataSettings:
+        """The data of task A or B."""
+        halves = self.halves(split)
+        if halves is None:
+            return self.config.source or self.config.data if letter == "A" else self.config.data
+        return self.config.data.model_copy(update={"classes": halves.classes(letter)})
+
+    def check(self) -> None:
+        """Refuse what could not be run to its end.
+
+        Raises:
+            UsageError: a cut that leaves nothing to learn, examples of two forms, too few of them.
+        """
+        last = len(self.layers) - 1
+        if not all(n <= last for n in self.cuts):
+            names = ", ".join(layer["name"] for layer in self.layers)
+            raise UsageError(
+                f"cut {max(self.cuts)} is out of range: from 1 to {last}, since the last of the {last + 1} layers "
+                f"({names}) always learns"
+            )
+        tasks = [load_splits(self.task(split, letter)) for split in self.splits for letter in "AB"]
+        for task in tasks:
+            if task.train.example_shape != tasks[0].train.example_shape:
+                raise UsageError(
+                    f"examples of {tasks[0].name} are {tasks[0].train.example_shape}, of {task.name} "
+                    f"{task.train.example_shape}: layers can move between tasks of the same form alone"
+                )
+            if len(task.train) < len(task.class_names):
+                raise UsageError(
+                    f"{len(task.train)} training examples for {len(task.class_names)} classes: one each is needed"
+                )
+
+    def networks(self) -> list[Network]:
+        """Every network whose accuracy the study reports."""
+        made = []
+        for split in self.splits:
+            for letter in self.config.targets:
+                for kind in ("base", "base-long") if self.config.longer else ("base",):
+                    made.append(Network(_base_name(split, letter, kind), split, letter, kind, 0))
+            for one in self.treatments:
+                made.append(Network(f"split-{split}/{one.name}", split, one.target, one.kind, one.n))
+        return made
+
+    @property
+    def treatments(self) -> list[Treatment]:
+        """Of each split."""
+        return treatments_of(self.config.treatments, self.cuts, self.config.targets)
+
+    def jobs(self) -> list[Job]:
+        """The graph: bases, and the treatments that copy their layers."""
+        return [job for split in self.splits for job in self._jobs_of(split)]
+
+    def _jobs_of(self, split: int) -> list[Job]:
+        config = self.config
+        sources = {one.source for one in self.treatments} | set(config.targets)
+        jobs = []
+        for letter in sorted(sources - {None}, key=str):
+            jobs.append(self._base_job(split, str(letter), "base"))
+            if config.longer and letter in config.targets:
+                jobs.append(self._base_job(split, str(letter), "base-long"))
+        for one in self.treatments:
+            jobs.append(
+                treatment_job(
+                    self.path,
+                    f"split-{split}/{one.name}",
+                    one,
+                    config.network,
+                    self.task(split, one.target),
+                    base=None if one.source is None else _base_name(split, one.source, "base"),
+                    seed=TREATMENT_SEED + split,
+                    copied=config.copied,
+                    device=self.device,
+                )
+            )
+        return jobs
+
+    def _base_job(self, split: int, letter: str, kind: str) -> Job:
+        settings: Any = self.config.network
+        if kind == "base-long":
+            settings = settings.model_copy(update={"epochs": 2 * settings.epochs})
+        return fit_job(
+            self.path,
+            _base_name(split, letter, kind),
+            settings,
+            self.task(split, letter),
+            seed=split,
+            learning_rate=settings.learning_rate[0],
+            device=self.device,
+        )
+
+
+def _base_name(split: int, letter: str, kind: str) -> str:
+    return f"split-{split}/{kind.replace('base', f'base{letter}')}"
+
+
+def _shape(output: Any) -> list[int]:
+    """Of one example; of several tensors that of the first."""
+    first = next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+    return list(first.shape[1:])

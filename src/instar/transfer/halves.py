@@ -1,0 +1,250 @@
+"""Two tasks from the classes of one: random halves, halves by meaning, lists of classes."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instar.errors import UsageError
+from instar.naming import unknown_name
+from instar.transfer.groups import CIFAR100_PARENTS, LIVING, MAN_MADE, imagenet_groups
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The classes of task A and of task B; each task numbers its own in this order.
+
+    Raises:
+        UsageError: a half of fewer than two classes, or a class that is in both or twice in one.
+
+    Example:
+        >>> Halves(("cat", "dog"), ("car", "bus"), how="lists").label_map("B")
+        {'car': 0, 'bus': 1}
+    """
+
+    a: tuple[str, ...]
+    b: tuple[str, ...]
+    how: str
+    """random, semantic, parents or lists"""
+    seed: int = 0
+    parents: Mapping[str, str] = field(default_factory=dict)
+    """parent of each class, where it is known"""
+
+    def __post_init__(self) -> None:
+        for letter in "AB":
+            if len(self.classes(letter)) < 2:
+                raise UsageError(
+                    f"half {letter} has {len(self.classes(letter))} classes; a task needs at least two"
+                )
+        name, count = Counter(self.a + self.b).most_common(1)[0]
+        if count > 1:
+            where = "both halves" if name in self.a and name in self.b else "one half twice"
+            raise UsageError(f"class {name!r} is in {where}: the halves of a split share no class")
+
+    def classes(self, letter: str) -> tuple[str, ...]:
+        """The classes of task A or B."""
+        return {"A": self.a, "B": self.b}[letter]
+
+    def label_map(self, letter: str) -> dict[str, int]:
+        """The label of each class in task A or B."""
+        return {name: label for label, name in enumerate(self.classes(letter))}
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits of the two lists."""
+        return hashlib.sha256("\n".join([*self.a, "", *self.b]).encode()).hexdigest()[:16]
+
+    def manifest(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """What a run directory keeps of a split: lists, label maps both ways, where each parent's classes fell.
+
+        Args:
+            class_names: of the whole data, in the order of its labels.
+        """
+        whole = {name: number for number, name in enumerate(class_names)}
+        maps = {
+            letter: {
+                "classes": list(self.classes(letter)),
+                "label_of_class": self.label_map(letter),
+                "whole_label_of_label": [whole.get(name) for name in self.classes(letter)],
+            }
+            for letter in "AB"
+        }
+        counts = {
+            parent: {
+                letter: sum(self.parents.get(name) == parent for name in self.classes(letter)) for letter in "AB"
+            }
+            for parent in sorted(set(self.parents.values()))
+        }
+        return {"how": self.how, "seed": self.seed, "hash": self.hash, **maps, "num_of_parent": counts}
+
+
+def random_halves(
+    class_names: Sequence[str],
+    *,
+    seed: int,
+    classes_per_half: int | None = None,
+    parents: Mapping[str, str] | None = None,
+) -> Halves:
+    """Random halves as the paper's authors drew theirs: A by numpy's generator seeded with [seed], B the rest.
+
+    Args:
+        class_names: of the whole data.
+        seed: 0 to 3 with 1000 classes gives the paper's own four splits.
+        classes_per_half: fewer than half of the classes, in both halves.
+        parents: parent of each class, for the manifest.
+
+    Raises:
+        UsageError: fewer than two classes for a half, or fewer than twice `classes_per_half` in all.
+
+    Example:
+        >>> random_halves("abcdef", seed=0).a
+        ('a', 'b', 'd')
+
+    References:
+        Yosinski et al. 2014, section 4; their repository's notebooks.
+    """
+    size = classes_per_half or len(class_names) // 2
+    if 2 * size > len(class_names):
+        raise UsageError(f"{size} classes in each half: there are {len(class_names)} classes in all")
+    order = np.random.RandomState([seed]).choice(np.arange(len(class_names)), len(class_names), replace=False)
+    a, b = order[:size], order[size : 2 * size] if classes_per_half else order[size:]
+    first, second = (tuple(class_names[number] for number in sorted(half.tolist())) for half in (a, b))
+    return Halves(first, second, how="random", seed=seed, parents=parents or {})
+
+
+def semantic_halves(class_names: Sequence[str], *, seed: int) -> Halves:
+    """Man-made things (A) against natural ones (B): of ImageNet's 1000 classes or CIFAR-100's.
+
+    ImageNet's groups are the paper's, 551 and 449 classes. Of CIFAR-100's 65 living classes, 30 are drawn for its
+    30 man-made ones.
+
+    Args:
+        class_names: of the whole data; ImageNet's 1000 in their usual order.
+        seed: draws the living classes of CIFAR-100.
+
+    Raises:
+        UsageError: other classes.
+
+    References:
+        Yosinski et al. 2014, section 4.2 and supplement.
+    """
+    if set(class_names) == set(CIFAR100_PARENTS):
+        group_of = {name: CIFAR100_PARENTS[name] for name in class_names}
+        a = [name for name in class_names if group_of[name] in MAN_MADE]
+        living = [name for name in class_names if group_of[name] in LIVING]
+        drawn = np.random.RandomState([seed]).choice(len(living), len(a), replace=False)
+        b = [living[number] for number in sorted(drawn.tolist())]
+        return Halves(tuple(a), tuple(b), how="semantic", seed=seed, parents=group_of)
+    if len(class_names) == 1000:
+        man_made, natural = imagenet_groups()
+        a, b = ([class_names[number] for number in group] for group in (man_made, natural))
+        return Halves(tuple(a), tuple(b), how="semantic", seed=seed)
+    raise UsageError(
+        f"semantic halves are known for CIFAR-100 and ImageNet's 1000 classes, not for these {len(class_names)} "
+        "classes; give a file with a parent for each class, or two lists"
+    )
+
+
+def parent_halves(
+    class_names: Sequence[str],
+    parents: Mapping[str, str],
+    *,
+    seed: int = 0,
+    a: Sequence[str] = (),
+    b: Sequence[str] = (),
+) -> Halves:
+    """Halves that no parent class is divided by.
+
+    Args:
+        class_names: of the whole data.
+        parents: parent of each class.
+        seed: deals the parents to the smaller half, one after the other, where `a` and `b` are not given.
+        a: parents of half A.
+        b: parents of half B.
+
+    Raises:
+        UsageError: a class without a parent, an unknown parent, or only one.
+
+    Example:
+        >>> parents = {"cat": "animal", "car": "thing", "dog": "animal", "bus": "thing"}
+        >>> parent_halves(list(parents), parents, a=["animal"], b=["thing"]).a
+        ('cat', 'dog')
+    """
+    missing = [name for name in class_names if name not in parents]
+    if missing:
+        raise UsageError(f"class {missing[0]!r} has no parent; {len(missing)} of {len(class_names)} have none")
+    known = list(dict.fromkeys(parents[name] for name in class_names))
+    for parent in (*a, *b):
+        if parent not in known:
+            raise unknown_name("parent class", parent, known)
+    if bool(a) != bool(b):
+        raise UsageError("halves by parents: name the parents of both halves, or of none")
+    if not a:
+        a, b = _dealt(known, Counter(parents[name] for name in class_names), seed)
+    first, second = (tuple(name for name in class_names if parents[name] in half) for half in (a, b))
+    return Halves(first, second, how="parents", seed=seed, parents={name: parents[name] for name in class_names})
+
+
+def _dealt(parents: Sequence[str], num_classes: Mapping[str, int], seed: int) -> tuple[list[str], list[str]]:
+    halves: tuple[list[str], list[str]] = ([], [])
+    for number in np.random.RandomState([seed]).permutation(len(parents)).tolist():
+        sizes = [sum(num_classes[parent] for parent in half) for half in halves]
+        halves[sizes[1] < sizes[0]].append(parents[number])
+    return halves
+
+
+def listed_halves(class_names: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Halves:
+    """Halves from two lists of classes.
+
+    Raises:
+        UsageError: an unknown class, or one that is in both.
+
+    Example:
+        >>> listed_halves(("0", "1", "2", "3"), ["0", "1"], ["2", "3"]).b
+        ('2', '3')
+    """
+    for name in (*a, *b):
+        if name not in class_names:
+            raise unknown_name("class", name, class_names)
+    return Halves(tuple(a), tuple(b), how="lists")
+
+
+def read_parents(path: Path, class_names: Sequence[str]) -> dict[str, str]:
+    """Parents of classes from a file: a class, a tab, its parent on each line.
+
+    Raises:
+        UsageError: there is no such file, or a line is of another form or names an unknown class.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the parents of the classes cannot be read from {path}: {error}") from error
+    parents = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        name, separator, parent = (part.strip() for part in line.partition("\t"))
+        if not separator or not parent:
+            raise UsageError(f"{path}, line {number}: expected a class, a tab and its parent, found {line!r}")
+        if name not in class_names:
+            raise UsageError(f"{path}, line {number}: {unknown_name('class', name, class_names)}")
+        parents[name] = parent
+    return parents
+
+
+def known_parents(class_names: Sequence[str]) -> dict[str, str]:
+    """Parents that need no file: CIFAR-100's twenty, or what stands before `/` in each name (alphabets).
+
+    Example:
+        >>> known_parents(["Greek/alpha", "Greek/beta", "Latin/a"])["Latin/a"]
+        'Latin'
+    """
+    if set(class_names) == set(CIFAR100_PARENTS):
+        return {name: CIFAR100_PARENTS[name] for name in class_names}
+    if all("/" in name for name in class_names):
+        return {name: name.partition("/")[0] for name in class_names}
+    return {}

@@ -1,0 +1,230 @@
+"""What the accuracies of a study say: drops, boosts, and where features stop being general.
+
+Every difference is taken on the same target half. The unit is the split: its two directions share networks, so
+their mean is one number, and the intervals are t intervals over the splits.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from instar.errors import UsageError
+from instar.metrics import SeedStatistics, over_seeds
+
+_Values = dict[tuple[int, str], float]
+
+
+class Measured(NamedTuple):
+    """One network's accuracy in percent on the test data of its target; n is 0 for a base."""
+
+    split: int
+    target: str
+    kind: str
+    n: int
+    accuracy: float
+
+
+class Study:
+    """The accuracies of a study, by split, target, kind and cut.
+
+    Args:
+        measured: of kind "base" (n = 0) for every split and target that has a treatment.
+
+    Raises:
+        UsageError: nothing, the same network twice, or a treatment without the base of its target.
+
+    Example:
+        >>> study = Study([Measured(0, "B", "base", 0, 60.0), Measured(0, "B", "AnB", 3, 57.5)])
+        >>> study.difference("AnB", "base", [3]).mean
+        -2.5
+    """
+
+    def __init__(self, measured: Iterable[Measured]) -> None:
+        self._accuracy: dict[tuple[int, str, str, int], float] = {}
+        for one in measured:
+            key = one[:4]
+            if key in self._accuracy:
+                raise UsageError(
+                    f"study: {one.kind} at n = {one.n} of split {one.split}, target {one.target}, twice"
+                )
+            self._accuracy[key] = one.accuracy
+        if not self._accuracy:
+            raise UsageError("study: no network was measured")
+        for split, target, kind, n in self._accuracy:
+            if (split, target, "base", 0) not in self._accuracy:
+                raise UsageError(f"study: {kind} at n = {n} of split {split} has no base of its target {target}")
+        self.splits = sorted({key[0] for key in self._accuracy})
+        self.cuts = sorted({key[3] for key in self._accuracy} - {0})
+        self.kinds = list(dict.fromkeys(key[2] for key in self._accuracy))
+
+    def values(self, kind: str, n: int) -> _Values:
+        """Accuracy by split and target; of a base the same at every cut."""
+        place = 0 if kind.startswith("base") else n
+        return {key[:2]: value for key, value in self._accuracy.items() if key[2:] == (kind, place)}
+
+    def accuracy(self, kind: str, n: int) -> SeedStatistics:
+        """Mean over the splits of the mean over their targets."""
+        return _over_splits([self.values(kind, n)])
+
+    def difference(self, kind: str, other: str, cuts: Sequence[int]) -> SeedStatistics:
+        """Of two kinds on the same targets, mean over some cuts.
+
+        Raises:
+            UsageError: at one of the cuts they share no target.
+        """
+        return _over_splits([self._paired(kind, other, n) for n in cuts])
+
+    def has_pair(self, kind: str, other: str, n: int) -> bool:
+        """Whether two kinds were measured on a common target at a cut."""
+        return bool(self._paired(kind, other, n))
+
+    def curve(self, kind: str, split: int) -> list[float]:
+        """Accuracy of a split minus its base at the cuts, mean over its targets."""
+        return [_means_of_splits(self._paired(kind, "base", n))[split] for n in self.cuts]
+
+    def _paired(self, kind: str, other: str, n: int) -> _Values:
+        values, controls = self.values(kind, n), self.values(other, n)
+        return {key: values[key] - controls[key] for key in values if key in controls}
+
+
+def _means_of_splits(values: _Values) -> dict[int, float]:
+    of_split: dict[int, list[float]] = {}
+    for (split, _), value in values.items():
+        of_split.setdefault(split, []).append(value)
+    return {split: sum(parts) / len(parts) for split, parts in of_split.items()}
+
+
+def _over_splits(at_cuts: Sequence[_Values]) -> SeedStatistics:
+    means = [_means_of_splits(values) for values in at_cuts]
+    splits = [split for split in means[0] if all(split in one for one in means)] if means else []
+    if not splits:
+        raise UsageError("study: no two networks of the same split and target to compare")
+    return over_seeds([sum(one[split] for one in means) / len(means) for split in splits])
+
+
+def treatment_rows(study: Study) -> list[dict[str, Any]]:
+    """One row for each kind and cut: accuracy, and the paired difference to the base of the same target.
+
+    Returns:
+        `treatment`, `cut`, `mean`, `sd`, `n` (splits), `minus_base`, `low`, `high`, in points.
+    """
+    rows = []
+    for kind in study.kinds:
+        for n in [0] if kind.startswith("base") else study.cuts:
+            if not study.values(kind, n):
+                continue
+            over = study.accuracy(kind, n)
+            row = {"treatment": kind, "cut": n, "mean": over.mean, "sd": over.sd, "n": over.n}
+            if kind != "base":
+                minus = study.difference(kind, "base", [n])
+                row |= {"minus_base": minus.mean, "low": minus.low, "high": minus.high}
+            rows.append(row)
+    return rows
+
+
+DROPS = {
+    "co-adaptation drop": ("BnB", "base"),
+    "specificity drop": ("AnB", "BnB"),
+    "boost over base": ("AnB+", "base"),
+    "boost over BnB+": ("AnB+", "BnB+"),
+    "boost over a base trained as long": ("AnB+", "base-long"),
+}
+"""What is subtracted from what, on the same target."""
+
+
+def drop_rows(study: Study) -> list[dict[str, Any]]:
+    """Every difference of `DROPS` at every cut where both are there.
+
+    Returns:
+        `difference`, `cut`, `mean`, `sd`, `n`, `low`, `high`, in points.
+    """
+    rows = []
+    for name, (kind, other) in DROPS.items():
+        for n in study.cuts:
+            if study.has_pair(kind, other, n):
+                rows.append({"difference": name, "cut": n, **study.difference(kind, other, [n])._asdict()})
+    return rows
+
+
+def boost_rows(study: Study) -> list[dict[str, Any]]:
+    """The paper's Table 1, on matched targets and as the paper pooled its networks.
+
+    The paper compared AnB+ towards the halves B with BnB+ of the halves A and with the mean of all bases. One half
+    is easier than the other, so that difference is partly the task's. Both ways are given.
+
+    Returns:
+        `layers` kept, `over`, `matched`, `low`, `high`, `n`, `as_in_paper`, in points.
+
+    References:
+        Yosinski et al. 2014, Table 1.
+    """
+    if not {"AnB+", "BnB+"} <= set(study.kinds):
+        return []
+    last = study.cuts[-1]
+    rows = []
+    for first in dict.fromkeys((study.cuts[0], *(n for n in (3, 5) if n in study.cuts))):
+        cuts = [n for n in study.cuts if n >= first]
+        towards_b = _mean_of(study, "AnB+", cuts, "B")
+        others = {"base": _mean_of(study, "base", cuts, "AB"), "BnB+": _mean_of(study, "BnB+", cuts, "A")}
+        for other, level in others.items():
+            matched = study.difference("AnB+", other, cuts)
+            rows.append(
+                {
+                    "layers": f"{first}-{last}",
+                    "over": other,
+                    "matched": matched.mean,
+                    "low": matched.low,
+                    "high": matched.high,
+                    "n": matched.n,
+                    "as_in_paper": None if towards_b is None or level is None else towards_b - level,
+                }
+            )
+    return rows
+
+
+def _mean_of(study: Study, kind: str, cuts: Sequence[int], targets: str) -> float | None:
+    values = [value for n in cuts for (_, target), value in study.values(kind, n).items() if target in targets]
+    return sum(values) / len(values) if values else None
+
+
+def transition(study: Study, kind: str = "AnB") -> dict[str, Any]:
+    """Where and how suddenly accuracy falls: the cut of half the drop, and the width from 10 to 90 % of it.
+
+    Of each split the curve d(n) = accuracy - base, d(0) = 0, is made never to rise, and read between its cuts
+    by straight lines. Splits whose curve does not fall have no place.
+
+    Returns:
+        `drop` at the deepest cut, and `half` and `width` in layers, each with `mean`, `sd`, `n`, `low`, `high`;
+        `half` and `width` are None where the drop's interval includes 0.
+
+    Example:
+        >>> accuracies = [60.0, 60.0, 50.0, 40.0]
+        >>> kinds = ["base", "AnB", "AnB", "AnB"]
+        >>> measured = [Measured(s, "B", kinds[n], n, accuracies[n]) for s in (0, 1) for n in range(4)]
+        >>> transition(Study(measured))["half"]["mean"]
+        2.0
+    """
+    curves = [_never_rising([0.0, *study.curve(kind, split)]) for split in study.splits]
+    drop = over_seeds([curve[-1] for curve in curves])
+    found: dict[str, Any] = {"drop": drop._asdict(), "half": None, "width": None}
+    if drop.high is None or drop.high >= 0:
+        return found
+    falling = [curve for curve in curves if curve[-1] < 0]
+    places = [0, *study.cuts]
+    half = [_place(curve, places, 0.5) for curve in falling]
+    width = [_place(curve, places, 0.9) - _place(curve, places, 0.1) for curve in falling]
+    return found | {"half": over_seeds(half)._asdict(), "width": over_seeds(width)._asdict()}
+
+
+def _never_rising(curve: Sequence[float]) -> list[float]:
+    lowest: list[float] = []
+    for value in curve:
+        lowest.append(min(value, lowest[-1]) if lowest else value)
+    return lowest
+
+
+def _place(curve: Sequence[float], places: Sequence[int], share: float) -> float:
+    """Where a curve that never rises has fallen by a share of its whole fall."""
+    level = share * curve[-1]
+    deep = next(index for index, value in enumerate(curve) if value <= level)
+    before, after = curve[deep - 1], curve[deep]
+    return places[deep - 1] + (places[deep] - places[deep - 1]) * (before - level) / (before - after)
