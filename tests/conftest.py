@@ -9,6 +9,8 @@ import pytest
 
 from command_line import TINY, Command
 
+_ROOT = Path(__file__).parent.parent
+
 
 @pytest.fixture(scope="session")
 def instar() -> Command:
@@ -28,6 +30,7 @@ def instar() -> Command:
 def typed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     """The same in this process: for the many calls that end before any work is begun."""
     from instar.cli.app import main
+    from instar.recipes.fitting import load_splits
 
     def call(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         command = ["instar", *map(str, arguments)]
@@ -38,9 +41,18 @@ def typed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
         with pytest.raises(SystemExit) as ended:
             main()
         said = capfd.readouterr()
+        # A process of its own would forget them: the next test's module of this name is another one.
+        for name in [name for name, module in sys.modules.items() if _is_below(module, Path.cwd())]:
+            del sys.modules[name]
+        load_splits.cache_clear()
         return subprocess.CompletedProcess(command, int(ended.value.code or 0), said.out, said.err)
 
     return call
+
+
+def _is_below(module: object, folder: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and folder in Path(file).parents and folder != _ROOT
 
 
 @pytest.fixture(scope="session")

@@ -185,8 +185,8 @@ def _boosts(result: Mapping[str, Any]) -> list[Section]:
                 Column("as_in_paper", "as the paper pooled", "{:+.2f}", note="see below"),
             ],
             caption="The paper's Table 1 set AnB+ towards the halves B beside BnB+ of the halves A and beside the "
-            "mean of all bases. Where one half is easier, that difference is partly the task's; the column on the same "
-            "target is free of it.",
+            "mean of all bases. Where one half is easier, that difference is partly the task's; the column on the "
+            "same target is free of it.",
         )
     ]
 
