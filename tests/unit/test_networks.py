@@ -129,6 +129,15 @@ def test_a_small_picture_is_pooled_no_further_than_it_goes() -> None:
     assert build("convnet:5", (1, 2, 3))(torch.zeros(2, 1, 2, 3)).shape == (2, 10)
 
 
+@pytest.mark.parametrize(("kind", "first"), [("convnet:8", "conv1.0.weight"), ("resnet:8", "stem.0.weight")])
+def test_a_name_may_say_the_channels_of_the_first_convolution(kind: str, first: str) -> None:
+    networks = [build(kind, (3, 8, 8)), build(f"{kind}x12", (3, 8, 8))]
+    assert [network.state_dict()[first].shape[0] for network in networks] == [
+        32 if kind == "convnet:8" else 16,
+        12,
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [

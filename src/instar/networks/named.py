@@ -32,9 +32,10 @@ def build_network(
     """The network that a name says, freshly initialised from `seed`.
 
     Args:
-        name: `mlp:UNITSxLAYERS`, `mlp:U1-U2-...`, `convnet:DEPTH`, `resnet:DEPTH`, or `python:MODULE:FUNCTION`,
-            whose function gets those of `input_shape`, `num_classes`, `seed` that it takes and returns a module.
-            `NAME@FILE` then loads weights (safetensors, or a state dict of tensors).
+        name: `mlp:UNITSxLAYERS`, `mlp:U1-U2-...`, `convnet:DEPTH`, `resnet:DEPTH` (or `convnet:DEPTHxCHANNELS`, of
+            the first convolution), or `python:MODULE:FUNCTION`, whose function gets those of `input_shape`,
+            `num_classes`, `seed` that it takes and returns a module. `NAME@FILE` then loads weights (safetensors,
+            or a state dict of tensors).
         input_shape: shape of one example.
         num_classes: width of the logits.
 
@@ -76,13 +77,17 @@ def _named(
         if near:
             raise UsageError(f"unknown network {name!r}; did you mean {forms[near[0]]}? Known: {', '.join(FORMS)}")
         raise unknown_name("network", name, FORMS)
-    if not re.fullmatch("[0-9]{1,4}", size):
-        raise UsageError(f"network {name!r} should be {kind}:DEPTH, for instance {kind}:8")
+    sized = re.fullmatch("([0-9]{1,4})(?:x([1-9][0-9]{0,3}))?", size)
+    if not sized:
+        raise UsageError(
+            f"network {name!r} should be {kind}:DEPTH or {kind}:DEPTHxCHANNELS, for instance {kind}:8"
+        )
     if input_dropout:
         raise UsageError(f"network {name!r} has no input dropout; set input_dropout to 0")
     build = convnet if kind == "convnet" else residual
+    width = {"width": int(sized[2])} if sized[2] else {}
     with torch.random.fork_rng(devices=[]):
-        return build(input_shape, int(size), num_classes, dropout=dropout)
+        return build(input_shape, int(sized[1]), num_classes, dropout=dropout, **width)
 
 
 def _hidden_units(name: str, size: str) -> list[int]:
