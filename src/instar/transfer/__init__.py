@@ -1,5 +1,14 @@
 """Feature transfer: treatments, their study and its statistics, and what to keep."""
 
+from instar.transfer.advising import (
+    SCRATCH,
+    Interval,
+    candidates,
+    fit_multiplications,
+    promising_cuts,
+    survivors,
+    wilson_interval,
+)
 from instar.transfer.halves import (
     Halves,
     known_parents,
@@ -9,6 +18,7 @@ from instar.transfer.halves import (
     read_parents,
     semantic_halves,
 )
+from instar.transfer.scores import Probe, h_score, linear_probe, logme
 from instar.transfer.statistics import Measured, Study, boost_rows, drop_rows, transition, treatment_rows
 from instar.transfer.treatments import (
     KINDS,
@@ -21,22 +31,33 @@ from instar.transfer.treatments import (
 
 __all__ = [
     "KINDS",
+    "SCRATCH",
     "Halves",
+    "Interval",
     "Measured",
+    "Probe",
     "Study",
     "Treatment",
     "apply_treatment_",
     "boost_rows",
     "calibrate_statistics_",
+    "candidates",
     "drop_rows",
+    "fit_multiplications",
     "frozen_hashes",
+    "h_score",
     "known_parents",
+    "linear_probe",
     "listed_halves",
+    "logme",
     "parent_halves",
+    "promising_cuts",
     "random_halves",
     "read_parents",
     "semantic_halves",
+    "survivors",
     "transition",
     "treatment_rows",
     "treatments_of",
+    "wilson_interval",
 ]

@@ -1,0 +1,200 @@
+"""Cheap scores of features for a task: how well a linear model on them would do, before any network is trained."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from instar.errors import UsageError
+
+PENALTIES = tuple(10.0**power for power in range(-6, 4))
+"""What a linear probe chooses from, relative to the mean squared singular value of its features."""
+
+_MOST_STEPS, _TOLERANCE = 1000, 1e-10  # of the evidence's fixed point
+
+
+class Probe(NamedTuple):
+    """A linear probe: the penalty that validation chose, and the accuracy there, between 0 and 1."""
+
+    accuracy: float
+    penalty: float
+    weight: Tensor
+    """(features, classes), float64"""
+    bias: Tensor
+    """(classes,), float64"""
+
+
+def h_score(features: Tensor, labels: Tensor, *, shrinkage: float | None = None) -> float:
+    """How far the classes' means lie apart, in units of the features' own spread.
+
+    H = (1 - s) tr(C_s^-1 cov(E[f | y])),  C_s = (1 - s) C + s tr(C) / d I,  C = cov(f)
+
+    With s = 0 this is the H-score; it is then blind to any invertible affine change of the features, lies between
+    0 and classes - 1, and says nothing where there are no more examples than features: so s shrinks the
+    covariance.
+
+    Args:
+        features: (examples, d).
+        labels: (examples,), from 0.
+        shrinkage: s, from 0 to 1; None takes Ledoit and Wolf's estimate.
+
+    Raises:
+        UsageError: shapes that do not fit, a single class, or shrinkage out of range.
+
+    Example:
+        >>> features = torch.tensor([[0.0], [2.0], [4.0], [6.0]])  # variance 5, of the classes' means 4
+        >>> round(h_score(features, torch.tensor([0, 0, 1, 1]), shrinkage=0.0), 6)
+        0.8
+
+    References:
+        Bao et al. 2019, "An information-theoretic approach to transferability in task transfer learning", eq. 3;
+        Ibrahim et al. 2021 (arXiv 2110.06893), section 3, for the shrinkage.
+    """
+    values, numbers, num_classes = _checked("h_score", features, labels)
+    if shrinkage is None:
+        from sklearn.covariance import ledoit_wolf_shrinkage
+
+        shrinkage = float(ledoit_wolf_shrinkage(values.numpy()))
+    if not 0 <= shrinkage <= 1:
+        raise UsageError(f"h_score: shrinkage is {shrinkage}, expected 0 to 1")
+    centred = values - values.mean(0)
+    one_hot = torch.nn.functional.one_hot(numbers, num_classes).double()
+    counts = one_hot.sum(0)
+    between = (one_hot.T @ centred) / counts.clamp(min=1).sqrt()[:, None]  # a row for each class
+    covariance = centred.T @ centred / len(values)
+    scale = float(covariance.trace()) / len(covariance)
+    covariance = (1 - shrinkage) * covariance + shrinkage * scale * torch.eye(len(covariance)).double()
+    inverse = torch.linalg.pinv(covariance, hermitian=True)
+    return float((1 - shrinkage) * (between @ inverse * between).sum() / len(values))
+
+
+def logme(features: Tensor, labels: Tensor) -> float:
+    """Logarithm of the maximum evidence of a linear fit to each class, per example, in nats; mean over classes.
+
+    y = F w + noise,  w ~ N(0, I / a),  noise ~ N(0, 1 / b);  with A = a I + b F'F and m = b A^-1 F'y
+
+    log p(y | F, a, b) = n/2 log b + d/2 log a - n/2 log 2 pi - b/2 |F m - y|^2 - a/2 |m|^2 - 1/2 log |A|
+
+    maximised over a and b by their fixed point. It has no scale of its own: compare it on one task alone.
+
+    Args:
+        features: (examples, d).
+        labels: (examples,), from 0; y is 1 for the examples of a class and 0 for the rest.
+
+    Raises:
+        UsageError: shapes that do not fit, or a single class.
+
+    Example:
+        >>> labels = torch.arange(40) % 2
+        >>> telling = labels[:, None] + 0.1 * torch.sin(torch.arange(40.0))[:, None]
+        >>> logme(telling, labels) > logme(torch.sin(torch.arange(40.0))[:, None], labels)
+        True
+
+    References:
+        You et al. 2021 (arXiv 2102.11005), equation 2 and algorithm 1.
+    """
+    values, numbers, num_classes = _checked("logme", features, labels)
+    left, singular, _ = torch.linalg.svd(values, full_matrices=False)
+    squares = singular**2
+    present = [label for label in range(num_classes) if bool((numbers == label).any())]
+    evidences = []
+    for label in present:
+        target = (numbers == label).double()
+        projected = (left.T @ target) ** 2
+        evidences.append(_log_evidence(squares, projected, float(target @ target), *values.shape))
+    return sum(evidences) / len(evidences)
+
+
+def _log_evidence(squares: Tensor, projected: Tensor, energy: float, n: int, d: int) -> float:
+    """Maximum evidence per example, from squared singular values and the target's squares along them."""
+    outside = max(energy - float(projected.sum()), 0.0)  # of the target, what no feature reaches
+    a = b = 1.0
+    for _ in range(_MOST_STEPS):
+        before = a / b  # decides the next a and b, and is all that need settle
+        gamma, squared_mean, residual = _posterior(squares, projected, before)
+        a, b = _bounded(gamma, squared_mean), _bounded(n - gamma, residual + outside)
+        if abs(a / b / before - 1) < _TOLERANCE:
+            break
+    _, squared_mean, residual = _posterior(squares, projected, a / b)
+    log_det = float((a + b * squares).log().sum()) + (d - len(squares)) * math.log(a)
+    evidence = n / 2 * math.log(b / (2 * math.pi)) + d / 2 * math.log(a)
+    return (evidence - b / 2 * (residual + outside) - a / 2 * squared_mean - log_det / 2) / n
+
+
+def _posterior(squares: Tensor, projected: Tensor, ratio: float) -> tuple[float, float, float]:
+    """For a / b: how many directions the data decide, |m|^2, and what of the reachable target m misses."""
+    shrunk = squares / (ratio + squares)
+    mean = (projected * squares / (ratio + squares) ** 2).sum()
+    return float(shrunk.sum()), float(mean), float((projected * (1 - shrunk) ** 2).sum())
+
+
+def _bounded(above: float, below: float) -> float:
+    """A quotient that stays in range where the features say nothing, or everything."""
+    return min(max(above / max(below, 1e-300), 1e-12), 1e12)
+
+
+def linear_probe(
+    features: Tensor, labels: Tensor, validation_features: Tensor, validation_labels: Tensor
+) -> Probe:
+    """The best of several ridge regressions on the classes' indicators, chosen and judged on validation.
+
+    W = (F'F + p s I)^-1 F'Y with centred F and Y, s the mean squared singular value of F; a class is the highest
+    column of f W + bias. Chosen on the examples that judge it, its accuracy is a little too good: it ranks.
+
+    Args:
+        features: (examples, d) of the training data.
+        labels: (examples,), from 0.
+        validation_features: (others, d).
+        validation_labels: (others,).
+
+    Raises:
+        UsageError: shapes that do not fit, or a single class.
+
+    Example:
+        >>> features, labels = torch.tensor([[0.0], [1.0], [4.0], [5.0]]), torch.tensor([0, 0, 1, 1])
+        >>> linear_probe(features, labels, features, labels).accuracy
+        1.0
+    """
+    values, numbers, num_classes = _checked("linear_probe", features, labels)
+    if validation_features.shape[1:] != features.shape[1:] or len(validation_features) != len(validation_labels):
+        raise UsageError(
+            f"linear_probe: validation features {tuple(validation_features.shape)} and labels "
+            f"{tuple(validation_labels.shape)} do not fit training features {tuple(features.shape)}"
+        )
+    mean = values.mean(0)
+    one_hot = torch.nn.functional.one_hot(numbers, num_classes).double()
+    share = one_hot.mean(0)
+    left, singular, right = torch.linalg.svd(values - mean, full_matrices=False)
+    projected = left.T @ (one_hot - share)
+    unit = float((singular**2).mean()) or 1.0
+    held_out = validation_features.double()
+    found: Probe | None = None
+    for penalty in reversed(PENALTIES):  # of equals the smoothest
+        weight = right.T @ ((singular / (singular**2 + penalty * unit))[:, None] * projected)
+        bias = share - mean @ weight
+        right_ones = (held_out @ weight + bias).argmax(1) == validation_labels
+        accuracy = float(right_ones.double().mean())
+        if found is None or accuracy > found.accuracy:
+            found = Probe(accuracy, penalty, weight, bias)
+    assert found is not None
+    return found
+
+
+def _checked(caller: str, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Features in float64, labels, and how many classes there are."""
+    if features.dim() != 2 or labels.shape != features.shape[:1] or labels.is_floating_point():
+        raise UsageError(
+            f"{caller}: expected features (examples, d) and whole labels (examples,), found "
+            f"{tuple(features.shape)} and {labels.dtype} {tuple(labels.shape)}"
+        )
+    if not bool(features.isfinite().all()):
+        raise UsageError(f"{caller}: the features are not all finite")
+    num_present = len(labels.unique())
+    if num_present < 2 or int(labels.min()) < 0:
+        raise UsageError(
+            f"{caller}: expected labels from 0 of two classes or more, found {num_present} from {labels.min()}"
+            if len(labels)
+            else f"{caller}: there is no example"
+        )
+    return features.detach().cpu().double(), labels.cpu().long(), int(labels.max()) + 1
