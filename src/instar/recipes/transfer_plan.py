@@ -48,6 +48,8 @@ class Plan:
     config: TransferConfig
     path: Path
     device: str = "cpu"
+    folder: str = ""
+    """below `jobs/`, of a plan that shares its run directory with others: `convnet/`"""
 
     @cached_property
     def layers(self) -> list[dict[str, Any]]:
@@ -131,9 +133,9 @@ class Plan:
         for split in self.splits:
             for letter in self.config.targets:
                 for kind in ("base", "base-long") if self.config.longer else ("base",):
-                    made.append(Network(_base_name(split, letter, kind), split, letter, kind, 0))
+                    made.append(Network(self._base_name(split, letter, kind), split, letter, kind, 0))
             for one in self.treatments:
-                made.append(Network(f"split-{split}/{one.name}", split, one.target, one.kind, one.n))
+                made.append(Network(self._name(split, one.name), split, one.target, one.kind, one.n))
         return made
 
     @property
@@ -157,11 +159,11 @@ class Plan:
             jobs.append(
                 treatment_job(
                     self.path,
-                    f"split-{split}/{one.name}",
+                    self._name(split, one.name),
                     one,
                     config.network,
                     self.task(split, one.target),
-                    base=None if one.source is None else _base_name(split, one.source, "base"),
+                    base=None if one.source is None else self._base_name(split, one.source, "base"),
                     seed=TREATMENT_SEED + split,
                     copied=config.copied,
                     device=self.device,
@@ -175,7 +177,7 @@ class Plan:
             settings = settings.model_copy(update={"epochs": 2 * settings.epochs})
         return fit_job(
             self.path,
-            _base_name(split, letter, kind),
+            self._base_name(split, letter, kind),
             settings,
             self.task(split, letter),
             seed=split,
@@ -183,9 +185,11 @@ class Plan:
             device=self.device,
         )
 
+    def _base_name(self, split: int, letter: str, kind: str) -> str:
+        return self._name(split, kind.replace("base", f"base{letter}"))
 
-def _base_name(split: int, letter: str, kind: str) -> str:
-    return f"split-{split}/{kind.replace('base', f'base{letter}')}"
+    def _name(self, split: int, name: str) -> str:
+        return f"{self.folder}split-{split}/{name}"
 
 
 def _shape(output: Any) -> list[int]:
