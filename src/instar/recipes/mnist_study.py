@@ -218,14 +218,13 @@ class Study:
     def final_jobs(self, chosen: dict[str, Candidate]) -> list[Job]:
         """The teachers of all pairs, and their students."""
         jobs = self._teacher_jobs()
-        jobs += [job for pair in range(self.config.pairs) for job in self._beyond_jobs(pair)]
         for kind in kinds_of(self.config):
             data = self.config.held_out if kind.is_held_out else self.config.data
             for pair in range(kind.pairs):
                 name, candidate = f"{kind.name}/{pair}", chosen[kind.name]
                 soft = _soft(candidate, self._teachers(kind, pair))
                 jobs.append(self._fit(name, kind.settings, data, pair, kind.transfer, candidate, soft))
-        return jobs
+        return jobs + [job for pair in range(self.config.pairs) for job in self._beyond_jobs(pair)]
 
     def _beyond_jobs(self, pair: int) -> list[Job]:
         beyond, data = self.config.beyond, self.config.data
