@@ -143,18 +143,23 @@ class Plan:
         """Of each split."""
         return treatments_of(self.config.treatments, self.cuts, self.config.targets)
 
+    @property
+    def base_letters(self) -> list[str]:
+        """The tasks that have a base: targets, and sources of what is copied."""
+        sources = {one.source for one in self.treatments if one.source is not None}
+        return sorted(sources | set(self.config.targets))
+
     def jobs(self) -> list[Job]:
         """The graph: bases, and the treatments that copy their layers."""
         return [job for split in self.splits for job in self._jobs_of(split)]
 
     def _jobs_of(self, split: int) -> list[Job]:
         config = self.config
-        sources = {one.source for one in self.treatments} | set(config.targets)
         jobs = []
-        for letter in sorted(sources - {None}, key=str):
-            jobs.append(self._base_job(split, str(letter), "base"))
+        for letter in self.base_letters:
+            jobs.append(self._base_job(split, letter, "base"))
             if config.longer and letter in config.targets:
-                jobs.append(self._base_job(split, str(letter), "base-long"))
+                jobs.append(self._base_job(split, letter, "base-long"))
         for one in self.treatments:
             jobs.append(
                 treatment_job(
@@ -184,6 +189,10 @@ class Plan:
             learning_rate=settings.learning_rate[0],
             device=self.device,
         )
+
+    def base_path(self, split: int, letter: str) -> Path:
+        """The run directory of the base that learned task A or B."""
+        return self.path / "jobs" / self._base_name(split, letter, "base")
 
     def _base_name(self, split: int, letter: str, kind: str) -> str:
         return self._name(split, kind.replace("base", f"base{letter}"))
