@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from instar.errors import UsageError
+from instar.losses import NO_LABEL
 from instar.naming import unknown_name
 from instar.transfer.groups import CIFAR100_PARENTS, LIVING, MAN_MADE, imagenet_groups
 
@@ -63,16 +64,14 @@ class Halves:
 
         Args:
             class_names: of the whole data, in the order of its labels.
+
+        Raises:
+            UsageError: a class of a half is not among them.
         """
-        whole = {name: number for number, name in enumerate(class_names)}
-        maps = {
-            letter: {
-                "classes": list(self.classes(letter)),
-                "label_of_class": self.label_map(letter),
-                "whole_label_of_label": [whole.get(name) for name in self.classes(letter)],
-            }
-            for letter in "AB"
-        }
+        for name in (*self.a, *self.b):
+            if name not in class_names:
+                raise unknown_name("class", name, class_names)
+        maps = {letter: self._maps(letter, class_names) for letter in "AB"}
         counts = {
             parent: {
                 letter: sum(self.parents.get(name) == parent for name in self.classes(letter)) for letter in "AB"
@@ -80,6 +79,15 @@ class Halves:
             for parent in sorted(set(self.parents.values()))
         }
         return {"how": self.how, "seed": self.seed, "hash": self.hash, **maps, "num_of_parent": counts}
+
+    def _maps(self, letter: str, class_names: Sequence[str]) -> dict[str, Any]:
+        label_map = self.label_map(letter)
+        return {
+            "classes": list(label_map),
+            "label_of_class": label_map,
+            "whole_label_of_label": [class_names.index(name) for name in label_map],
+            "label_of_whole_label": [label_map.get(name, NO_LABEL) for name in class_names],
+        }
 
 
 def random_halves(
@@ -227,8 +235,8 @@ def read_parents(path: Path, class_names: Sequence[str]) -> dict[str, str]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        name, separator, parent = (part.strip() for part in line.partition("\t"))
-        if not separator or not parent:
+        name, _, parent = (part.strip() for part in line.partition("\t"))
+        if not name or not parent:
             raise UsageError(f"{path}, line {number}: expected a class, a tab and its parent, found {line!r}")
         if name not in class_names:
             raise UsageError(f"{path}, line {number}: {unknown_name('class', name, class_names)}")
