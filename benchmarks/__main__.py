@@ -19,12 +19,13 @@ MODULES = {
     "step": "step",
     "loop-limit": "loop_limit",
     "epoch": "epoch",
+    "whole-job": "whole_job",
     "views": "views",
     "store": "store",
     "stacked": "stacked",
     "help": "cli_help",
 }
-BESIDE_PEER = {"epoch"}
+BESIDE_PEER = {"epoch", "whole-job"}
 WIDTH = 110  # characters, where no terminal says another
 
 

@@ -36,10 +36,10 @@ REBUILT = "torchdistill, rebuilt"
 
 def main() -> None:
     """Measure, and write `results/bench-epoch.json`."""
-    data, source = _data()
+    data, source = examples()
     teacher = build_network(TEACHER, input_shape=(1, 28, 28), num_classes=10, seed=0).eval()
     best = "bfloat16" if has_bfloat16() else "float32"
-    peer = _Peer(data, teacher)
+    peer = Peer(data, teacher)
     workers, pictures_workers = peer.best_num_workers(), peer.best_num_workers(as_pictures=True)
     ways: dict[str, Way] = {
         PEER: peer.training(num_workers=workers),
@@ -49,9 +49,9 @@ def main() -> None:
         REBUILT: peer.training(num_workers=None, precision=best, stored=True),
     }
     for precision in dict.fromkeys(("float32", best)):
-        ways[f"instar online, {precision}"] = _ours(data, _online(teacher, data, precision), precision)
+        ways[f"instar online, {precision}"] = our_epoch(data, _online(teacher, data, precision), precision)
         stored = Teacher(teacher, data, temperature=TEMPERATURE)
-        ways[f"instar stored, {precision}"] = _ours(data, stored, precision)
+        ways[f"instar stored, {precision}"] = our_epoch(data, stored, precision)
     seconds = in_turns(ways, rounds=ROUNDS, at_most_seconds=150)
     config = {
         "teacher": TEACHER,
@@ -91,7 +91,7 @@ def _ratios(seconds: Seconds, best: str) -> dict[str, object]:
     }
 
 
-def _data() -> tuple[Dataset, str]:
+def examples() -> tuple[Dataset, str]:
     """So many training examples as the steps need: MNIST where it is on this machine, else random ones."""
     num_examples = STEPS * BATCH_SIZE
     if next(data.where for data in known_data() if data.name == "mnist") is not None:
@@ -107,7 +107,8 @@ def _student() -> nn.Module:
     return build_network(STUDENT, input_shape=(1, 28, 28), num_classes=10, seed=1)
 
 
-def _ours(data: Dataset, targets: Targets, precision: str) -> Way:
+def our_epoch(data: Dataset, targets: Targets, precision: str) -> Way:
+    """An epoch of `fit`."""
     student = _student()
     return lambda: fit(
         student,
@@ -139,8 +140,8 @@ def _seconds_to_store(teacher: nn.Module, data: Dataset) -> float:
     return round(time.perf_counter() - started, 4)
 
 
-class _Peer:
-    """torchdistill on the same examples, prepared once."""
+class Peer:
+    """torchdistill on the same examples, prepared once; the teacher may be a box of several."""
 
     def __init__(self, data: Dataset, teacher: nn.Module) -> None:
         self._teacher = teacher
@@ -157,6 +158,7 @@ class _Peer:
         stored: bool = False,
         as_pictures: bool = False,
     ) -> TorchdistillTraining:
+        """Its way to train the student: each call is an epoch."""
         data: Examples | Pictures = Examples(self._inputs, self._labels, self._logits if stored else None)
         if as_pictures:
             data = Pictures(self._images, self._labels)

@@ -7,7 +7,7 @@ whole batches, and in the teacher's place a module that hands out stored logits.
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -85,6 +85,17 @@ class StoredTeacher(nn.Module):
 
     def forward(self, _: Tensor, supplement: dict[str, Tensor]) -> Tensor:
         return supplement["logits"]
+
+
+class Averaging(nn.Module):
+    """An ensemble in the teacher's place: the mean of the members' logits, which is their geometric mean."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self._members = nn.ModuleList(members)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.stack([member(inputs) for member in self._members]).mean(0)
 
 
 class TorchdistillTraining:
