@@ -1,7 +1,7 @@
 """How weights move: the optimiser, the learning rate over time, the limit on norms, the precision of a step."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -35,20 +35,30 @@ def decide_precision(precision: str, network: nn.Module, device: torch.device | 
 
 
 def make_optimiser(
-    name: str, parameters: list[nn.Parameter], learning_rate: float, momentum: float, weight_decay: float
+    name: str,
+    parameters: list[nn.Parameter],
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    factors: Mapping[nn.Parameter, float] | None = None,
 ) -> torch.optim.Optimizer:
     """The optimiser of some parameters, weight decay on all but vectors.
+
+    Args:
+        factors: on the learning rate of some of them; each group of the optimiser keeps its own as `factor`.
 
     Raises:
         UsageError: no such optimiser.
     """
-    # Biases and normalisation's scales get no weight decay, as in the first paper's networks.
-    decaying = [p for p in parameters if p.ndim > 1 and weight_decay]
-    others = [p for p in parameters if p.ndim <= 1 or not weight_decay]
+    factors = factors or {}
+    of_kind: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        # Biases and normalisation's scales get no weight decay, as in the first paper's networks.
+        kind = (weight_decay if parameter.ndim > 1 else 0.0, factors.get(parameter, 1.0))
+        of_kind.setdefault(kind, []).append(parameter)
     groups = [
-        {"params": group, "weight_decay": decay}
-        for group, decay in ((decaying, weight_decay), (others, 0.0))
-        if group
+        {"params": group, "lr": learning_rate * factor, "weight_decay": decay, "factor": factor}
+        for (decay, factor), group in sorted(of_kind.items(), key=lambda item: (-item[0][0], item[0][1]))
     ]
     fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
     if name == "sgd":
@@ -56,6 +66,21 @@ def make_optimiser(
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=learning_rate, fused=fused)
     raise UsageError(f"optimiser {name!r} should be sgd or adamw")
+
+
+def parameter_factors(network: nn.Module, factors: Mapping[str, float] | None) -> dict[nn.Parameter, float]:
+    """Factors on the learning rate by parameter, from those by name.
+
+    Raises:
+        UsageError: an unknown name, or a factor that is not positive.
+    """
+    named = dict(network.named_parameters(remove_duplicate=False))
+    for name, factor in (factors or {}).items():
+        if name not in named:
+            raise UsageError(f"learning_rate_factors: {type(network).__name__} has no parameter {name!r}")
+        if not 0 < factor < math.inf:
+            raise UsageError(f"learning_rate_factors: that of {name} is {factor}, expected positive")
+    return {named[name]: factor for name, factor in (factors or {}).items()}
 
 
 def learning_rate_factor(name: str, epochs: int, warmup_epochs: float) -> Callable[[float], float]:

@@ -55,6 +55,7 @@ class Run:
         self.recipe = recipe
         self.config: dict[str, Any] = without_none(config)  # as one that is read will have it
         self._wait_seconds = wait_seconds
+        self.about_weights: dict[str, Any] = {}  # written with the weights and into each checkpoint
         self.tensorboard = False  # whether metrics go to TensorBoard's event files too
         self._lock: int | None = None
 
@@ -221,7 +222,10 @@ class Run:
 
     def _save(self, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         content = _unshared({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
-        write_bytes(self.path / name, safetensors_bytes(content, metadata={"state": json.dumps(dict(state))}))
+        write_bytes(
+            self.path / name,
+            safetensors_bytes(content, metadata={"state": json.dumps({**self.about_weights, **state})}),
+        )
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write `result.json`, then `DONE`; the checkpoint to go on from is no longer needed."""

@@ -7,7 +7,7 @@ with the same bits as one that was not.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,7 @@ from instar.optimisation import (
     limit_norms_,
     limited_weights,
     make_optimiser,
+    parameter_factors,
 )
 from instar.runs import Run
 from instar.tally import Tally, epoch_means
@@ -59,6 +60,7 @@ def fit(
     batch_size: int = 128,
     optimiser: str = "sgd",
     learning_rate: float = 0.1,
+    learning_rate_factors: Mapping[str, float] | None = None,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     schedule: str = "cosine",
@@ -89,6 +91,7 @@ def fit(
         validation: looked at after each epoch; needed for `patience`.
         optimiser: `sgd` (with momentum) or `adamw`.
         learning_rate: after the warm-up; `schedule` lowers it.
+        learning_rate_factors: on the learning rate of some parameters, by name; the others have 1.
         schedule: `cosine` to 0, `constant`, or `step:E1,E2,...` (a tenth from each of those epochs on).
         warmup_epochs: linear rise of the learning rate at the start.
         gradient_clip: largest norm of the whole gradient.
@@ -148,7 +151,14 @@ def fit(
         targets=targets,
         soft_weight=float(has_targets) if soft_weight is None else soft_weight,
         hard_weight=float(not has_targets) if hard_weight is None else hard_weight,
-        optimiser=make_optimiser(optimiser, parameters, learning_rate, momentum, weight_decay),
+        optimiser=make_optimiser(
+            optimiser,
+            parameters,
+            learning_rate,
+            momentum,
+            weight_decay,
+            parameter_factors(network, learning_rate_factors),
+        ),
         factor=factor,
         learning_rate=learning_rate,
         epochs=epochs,
@@ -262,7 +272,7 @@ class _Loop:
     def _step(self, ids: Tensor, inputs: Tensor, labels: Tensor, whole: Tensor, time_epochs: float) -> None:
         """One step on this process's share of a whole batch; not a line more than it needs, for it counts."""
         for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate * self.factor(time_epochs)
+            group["lr"] = group["factor"] * self.learning_rate * self.factor(time_epochs)
         targets = None if self.targets is None else self.targets(ids, self.epoch)
         self._seed_dropout()
         with self._casting():

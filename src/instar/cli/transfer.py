@@ -39,6 +39,9 @@ def transfer(
     ),
     treatments: str = typer.Option(None, help="Of BnB,BnB+,AnB,AnB+,RnB.  [default: all]"),
     cuts: str = typer.Option(None, help="How many layers are copied: 1,3,5.  [default: every number]"),
+    layers: str = typer.Option(
+        None, help="Names of the modules that are the layers: features.0,features.3,head.  [default: its stages]"
+    ),
     targets: str = typer.Option(None, help="A,B for both directions, or one.  [default: A,B]"),
     splits: int = typer.Option(None, help="How many independent replicates."),
     epochs: int = typer.Option(None, help="Of every network."),
@@ -90,6 +93,7 @@ def transfer(
         },
         "treatments": names("--treatments", treatments),
         "cuts": names("--cuts", cuts),
+        "layers": names("--layers", layers),
         "targets": names("--targets", targets),
         "copied": {"frozen_dropout": frozen_dropout, "frozen_norm": frozen_norm},
         "splits": splits,

@@ -2,9 +2,17 @@
 
 from instar.networks.architectures import ResidualBlock, convnet, perceptron, residual
 from instar.networks.cutting import Cut, cut
-from instar.networks.freezing import assert_frozen, freeze_, network_fingerprint, state_hashes
+from instar.networks.freezing import assert_frozen, freeze_, network_fingerprint, prefix_state, state_hashes
 from instar.networks.initialisers import find_initialiser, initialise_
-from instar.networks.layers import Layer, evaluation_mode, layers_of, trace
+from instar.networks.layers import (
+    Layer,
+    check_same_path,
+    evaluation_mode,
+    layers_of,
+    name_layers_,
+    named_layers,
+    trace,
+)
 from instar.networks.named import build_network, load_state_, load_weights_
 from instar.networks.stacks import NetworkStack, stacking_pays
 
@@ -15,6 +23,7 @@ __all__ = [
     "ResidualBlock",
     "assert_frozen",
     "build_network",
+    "check_same_path",
     "convnet",
     "cut",
     "evaluation_mode",
@@ -24,8 +33,11 @@ __all__ = [
     "layers_of",
     "load_state_",
     "load_weights_",
+    "name_layers_",
+    "named_layers",
     "network_fingerprint",
     "perceptron",
+    "prefix_state",
     "residual",
     "stacking_pays",
     "state_hashes",

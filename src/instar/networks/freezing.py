@@ -41,15 +41,69 @@ def freeze_(network: nn.Module, n: int, *, example_input: Tensor | None = None, 
         Yosinski et al. 2014, section 3: frozen layers had learning rate and weight decay 0, dropout stayed on.
     """
     layers = checked_layers(network, n, example_input, "freeze")
+    modules = _prefix_modules(network, layers, n, example_input)
     loose = _loose_parameters(network, layers, n, example_input)
-    for parameter in chain(*(layer.module.parameters() for layer in layers[:n]), loose):
+    for parameter in chain(*(module.parameters(recurse=False) for module in modules), loose):
         parameter.requires_grad_(False)
         parameter.grad = None
-    for module in chain(*(layer.module.modules() for layer in layers[:n])):
+    for module in modules:
         if not dropout or any(True for _ in module.buffers(recurse=False)):
             # A hook, since anybody's `network.train()` would switch the statistics back on.
             module.register_forward_pre_hook(_stay_in_evaluation_mode)
-            module.eval()
+            module.training = False
+
+
+def prefix_state(network: nn.Module, n: int, *, example_input: Tensor | None = None) -> dict[str, Tensor]:
+    """The weights and buffers of the first n layers by name: what `freeze_` freezes, and what a copy has to copy.
+
+    Args:
+        network: as for `freeze_`, and not frozen yet.
+        n: how many layers.
+        example_input: as for `layers_of`.
+
+    Raises:
+        UsageError: n is out of range.
+
+    Example:
+        >>> net = nn.Sequential(nn.BatchNorm1d(2, affine=False), nn.Linear(2, 2))
+        >>> list(prefix_state(net, 1))
+        ['0.running_mean', '0.running_var', '0.num_batches_tracked']
+    """
+    layers = checked_layers(network, n, example_input, "take the state of")
+    modules = _prefix_modules(network, layers, n, example_input)
+    own = {id(value) for module in modules for value in _tensors(module, recurse=False).values()}
+    own |= {id(value) for value in _loose_parameters(network, layers, n, example_input)}
+    return {name: value for name, value in _tensors(network).items() if id(value) in own}
+
+
+def _tensors(module: nn.Module, *, recurse: bool = True) -> dict[str, Tensor]:
+    """Weights and buffers by name; one that has two names twice."""
+    named = (module.named_parameters, module.named_buffers)
+    return {name: value for of in named for name, value in of(recurse=recurse, remove_duplicate=False)}
+
+
+def _prefix_modules(
+    network: nn.Module, layers: list[Layer], n: int, example_input: Tensor | None
+) -> list[nn.Module]:
+    """The modules of the first n layers, and those of no layer that run before the cut."""
+    modules = dict.fromkeys(module for layer in layers[:n] for module in layer.module.modules())
+    if n == 0 or is_chain(network):
+        return list(modules)
+    paths = [layer.name.split(".") for layer in layers]
+    around = {network.get_submodule(".".join(path[:depth])) for path in paths for depth in range(len(path))}
+
+    def note(module: nn.Module, _: object) -> None:
+        if module not in around:  # what holds a later layer as well is no part of the prefix
+            modules[module] = None
+
+    handles = [module.register_forward_pre_hook(note) for module in network.modules()]
+    try:
+        with evaluation_mode(network), torch.no_grad():
+            Prefix(network, layers[:n])(needed(network, example_input))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(modules)
 
 
 def _loose_parameters(
@@ -75,13 +129,11 @@ def _stay_in_evaluation_mode(module: nn.Module, _: Any) -> None:
 
 def state_hashes(network: nn.Module) -> dict[str, str]:
     """A hash of every weight and buffer by name: the proof that something did or did not change."""
-    everything = chain(
-        network.named_parameters(remove_duplicate=False), network.named_buffers(remove_duplicate=False)
-    )
-    return {name: _tensor_hash(value) for name, value in everything}
+    return {name: _tensor_hash(value) for name, value in _tensors(network).items()}
 
 
 def _tensor_hash(value: Tensor) -> str:
+    """32 hex digits of the values, type and shape of a tensor."""
     raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     about = f"{value.dtype}{tuple(value.shape)}".encode()
     return hashlib.blake2b(raw.tobytes() + about, digest_size=16).hexdigest()

@@ -1,10 +1,11 @@
 """A network as ordered named layers.
 
 The layers of an `nn.Sequential` are its children. The layers of any other module are its top-level stages in
-the order in which the data meets them, found by running it once.
+the order in which the data meets them, found by running it once; or those that `name_layers_` named.
 """
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from instar.errors import UsageError
+from instar.naming import unknown_name
+
+_NAMES = "layer_names"  # the attribute of a network whose layers were named
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,13 @@ def layers_of(network: nn.Module, example_input: Tensor | None = None) -> list[L
     """The layers of a network, first to last.
 
     Args:
-        network: an `nn.Sequential`, or any module together with an example input. Its stages are its children,
-            and those in an `nn.ModuleList` or `nn.ModuleDict` of it one by one (`blocks.0`, `blocks.1`).
+        network: an `nn.Sequential`, or any module together with an example input. Its stages are the outermost
+            modules that it calls: children, or one by one those of a list of modules (`blocks.0`, `blocks.1`).
         example_input: (batch, ...); run once, without gradient and in evaluation mode, to find the order.
 
     Raises:
-        UsageError: the module is no `nn.Sequential` and there is no example input, or it has no stages.
+        UsageError: the module is no `nn.Sequential` and there is no example input, or it has no stages or does not
+            call one that was named.
 
     Example:
         >>> net = nn.Sequential()
@@ -61,14 +66,58 @@ def layers_of(network: nn.Module, example_input: Tensor | None = None) -> list[L
         # Not named_children(), which leaves out a module that stands in two places.
         return [Layer(name, module) for name, module in network._modules.items() if module is not None]
     names = dict.fromkeys(call.name for call in trace(network, needed(network, example_input)))
+    kind = type(network).__name__
     if not names:
-        raise UsageError(f"{type(network).__name__} has no stages: none of its children was called")
+        raise UsageError(
+            f"{kind} has no stages: it was run once, and called none of its {len(list(network.modules())) - 1} "
+            "modules; build it of modules that its forward calls"
+        )
+    never = [name for name in named_layers(network) if name not in names]
+    if never:
+        raise UsageError(f"layer {never[0]!r} of {kind} was not called when it was run once; name another module")
     return [Layer(name, network.get_submodule(name)) for name in names]
 
 
+def name_layers_(network: nn.Module, names: Sequence[str]) -> None:
+    """Say which modules of a network are its layers, where its outermost stages are not what is wanted.
+
+    What runs between two of them belongs to the later one: it is copied and frozen with it.
+
+    Args:
+        network: any module; its layers are these from now on, also those of a copy.
+        names: at least two modules of it, none inside another; in any order.
+
+    Raises:
+        UsageError: an unknown module, fewer than two, or one inside another.
+
+    Example:
+        >>> net = nn.Sequential(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+        >>> name_layers_(net, ["0.0", "0.2"])
+        >>> [layer.name for layer in layers_of(net, torch.zeros(1, 4))]
+        ['0.0', '0.2']
+    """
+    known = [name for name, _ in network.named_modules() if name]
+    for name in names:
+        if name not in known:
+            some = {*difflib.get_close_matches(name, known), *known[:20]}  # a network may have hundreds
+            raise unknown_name(f"layer of {type(network).__name__}", name, some)
+        inside = [other for other in names if name.startswith(f"{other}.")]
+        if inside:
+            raise UsageError(f"layers: {name!r} is inside {inside[0]!r}; name one of them")
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        raise UsageError(f"layers should be at least two different modules, found {', '.join(names) or 'none'}")
+    setattr(network, _NAMES, tuple(names))
+
+
+def named_layers(network: nn.Module) -> tuple[str, ...]:
+    """What `name_layers_` named; nothing where it did not."""
+    return tuple(getattr(network, _NAMES, ()))
+
+
 def is_chain(network: nn.Module) -> bool:
-    """Whether its children in their order are all that its forward pass does."""
-    return isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward
+    """Whether its children in their order are its layers and all that its forward pass does."""
+    is_plain = isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward
+    return is_plain and not named_layers(network)
 
 
 def needed(network: nn.Module, example_input: Tensor | None) -> Tensor:
@@ -80,25 +129,22 @@ def needed(network: nn.Module, example_input: Tensor | None) -> Tensor:
     return example_input
 
 
-def _stages(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    for name, module in network.named_children():
-        if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
-            yield from _stages(module, f"{prefix}{name}.")
-        else:
-            yield prefix + name, module
-
-
 def trace(network: nn.Module, example_input: Tensor) -> list[Call]:
-    """Run a network once and note the calls of its stages, in order."""
+    """Run a network once and note the calls of its stages, in order: of the named ones, or of the outermost."""
+    names = named_layers(network) or [name for name, _ in network.named_modules() if name]
     calls: list[Call] = []
+    inside: list[str] = []  # which of them are being computed
 
     def note(name: str, output: Any) -> None:
-        calls.append(Call(name, tree_map_only(Tensor, lambda value: value.to("meta"), output)))
+        inside.pop()
+        if not inside:
+            calls.append(Call(name, tree_map_only(Tensor, lambda value: value.to("meta"), output)))
 
-    handles = [
-        module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
-        for name, module in _stages(network)
-    ]
+    handles = []
+    for name in names:
+        module = network.get_submodule(name)
+        handles.append(module.register_forward_pre_hook(lambda _, __, name=name: inside.append(name)))
+        handles.append(module.register_forward_hook(lambda _, __, output, name=name: note(name, output)))
     try:
         with evaluation_mode(network), torch.no_grad():
             network(example_input)
@@ -106,6 +152,28 @@ def trace(network: nn.Module, example_input: Tensor) -> list[Call]:
         for handle in handles:
             handle.remove()
     return calls
+
+
+def check_same_path(network: nn.Module, inputs: Tensor) -> None:
+    """Refuse a network that calls its stages in an order that depends on the values that it is given.
+
+    Args:
+        network: any module.
+        inputs: several examples, tried one after the other.
+
+    Raises:
+        UsageError: two of the examples took different paths.
+    """
+    if is_chain(network):
+        return
+    paths = [tuple(call.name for call in trace(network, one)) for one in torch.split(inputs, 1)]
+    for number, path in enumerate(paths):
+        if path != paths[0]:
+            raise UsageError(
+                f"the path through {type(network).__name__} depends on the data: example 0 meets "
+                f"{', '.join(paths[0])}, example {number} meets {', '.join(path)}; name layers that every example "
+                "meets"
+            )
 
 
 @contextmanager

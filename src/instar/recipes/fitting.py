@@ -17,7 +17,7 @@ from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.files import load_tensors, write_bytes
 from instar.jobs import Job
-from instar.networks import build_network, load_state_, network_fingerprint
+from instar.networks import build_network, initialise_, load_state_, network_fingerprint
 from instar.optimisation import decide_precision
 from instar.recipes.settings import DataSettings, FitSettings, SoftSettings, TransferSettings
 from instar.runs import Run, find_run
@@ -63,11 +63,15 @@ def fit_job(
     soft: SoftSettings | None = None,
     transfer: TransferSettings | None = None,
     needs: tuple[str, ...] = (),
+    manifest: Mapping[str, Any] | None = None,
     device: str = "cpu",
     processes: int = 1,
     tensorboard: bool = False,
 ) -> Job:
-    """A job that fits one network; `needs` are its teachers, and where they are asked once, their logits."""
+    """A job that fits one network; `needs` are its teachers, and where they are asked once, their logits.
+
+    A `manifest` of where its classes come from goes into the file of its weights too.
+    """
     splits = load_splits(data)
     transfer = transfer or TransferSettings()
     network = build_for(settings, splits, seed=seed)
@@ -79,6 +83,7 @@ def fit_job(
         "soft": soft.model_dump() if soft else None,
         "transfer": transfer.model_dump(exclude_defaults=True) or None,
         **_outside(splits, transfer, soft.store if soft and soft.store not in needs else None),
+        "manifest": manifest,
     }
     cost = fit_cost(settings, splits, network) * transfer.fraction
     return Job(
@@ -174,6 +179,7 @@ def decided_precision(path: Path, precision: str, network: nn.Module, device: st
 def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool) -> dict[str, Any]:
     config = run.config
     run.tensorboard = tensorboard
+    run.about_weights = {"manifest": config["manifest"]} if "manifest" in config else {}
     data, settings = settings_of(config)
     splits = load_splits(data)
     network = build_for(settings, splits, seed=config["seed"])
@@ -193,6 +199,7 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
         train,
         validation=None if transfer.validation_too else splits.validation,
         learning_rate=config["learning_rate"],
+        learning_rate_factors=bias_factors(network, settings),
         precision=config["precision"],
         device=device,
         seed=config["seed"],
@@ -206,9 +213,17 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
 
 def fit_options(settings: FitSettings) -> dict[str, Any]:
     """The arguments of `fit` that a configuration decides for all fits alike."""
-    of_network = {"network", "dropout", "input_dropout", "initialiser", "pretrained"}
-    of_job = {"learning_rate", "views", "precision"}
+    of_network = {"network", "dropout", "input_dropout", "initialiser", "pretrained", "new_weights"}
+    of_job = {"learning_rate", "bias_rate_factor", "views", "precision"}
     return settings.model_dump(exclude=of_network | of_job)
+
+
+def bias_factors(network: nn.Module, settings: FitSettings) -> dict[str, float]:
+    """The factors on the learning rate of the biases, by name, where the configuration has one."""
+    if settings.bias_rate_factor is None:
+        return {}
+    names = [name for name, _ in network.named_parameters() if name.rpartition(".")[2] == "bias"]
+    return dict.fromkeys(names, settings.bias_rate_factor)
 
 
 def fit_cost(settings: FitSettings, splits: Splits, network: nn.Module) -> float:
@@ -282,7 +297,7 @@ def _write_store(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[st
 
 def build_for(settings: FitSettings, splits: Splits, *, seed: int) -> nn.Module:
     """The network of a configuration, freshly initialised, for the examples and classes of the data."""
-    return build_network(
+    network = build_network(
         settings.network,
         input_shape=splits.train.example_shape,
         num_classes=len(splits.class_names),
@@ -291,6 +306,7 @@ def build_for(settings: FitSettings, splits: Splits, *, seed: int) -> nn.Module:
         input_dropout=settings.input_dropout,
         initialiser=settings.initialiser,
     )
+    return initialise_(network, settings.initialiser, seed=seed) if settings.new_weights else network
 
 
 def load_network(settings: FitSettings, splits: Splits) -> nn.Module:

@@ -59,6 +59,8 @@ class FitSettings(Settings):
     """passes over the training data"""
     learning_rate: Candidates = [0.1]
     """of several, validation chooses"""
+    bias_rate_factor: _Positive | None = None
+    """of the learning rate, for biases; 2 in the first paper's networks"""
     batch_size: _PositiveInt = 128
     optimiser: Literal["sgd", "adamw"] = "sgd"
     momentum: _Share = 0.9
@@ -77,6 +79,8 @@ class FitSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     pretrained: bool = False
     """use the weights as they come, train nothing (teachers that are a user's own module)"""
+    new_weights: Literal[True] | None = None
+    """draw a user's own module anew by `initialiser`: it comes with weights that are not wanted"""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from instar.errors import UsageError
 from instar.jobs import Job
-from instar.networks import layers_of, trace
+from instar.networks import check_same_path, layers_of, name_layers_, trace
 from instar.recipes.fitting import build_for, fit_job, load_splits
 from instar.recipes.settings import DataSettings
 from instar.recipes.transfer_settings import TransferConfig
@@ -19,6 +19,7 @@ from instar.recipes.treating import treatment_job
 from instar.transfer import (
     Halves,
     Treatment,
+    check_cut,
     known_parents,
     listed_halves,
     parent_halves,
@@ -29,6 +30,8 @@ from instar.transfer import (
 )
 
 TREATMENT_SEED = 1000  # the upper layers of treatments start elsewhere than those of the bases that they copy
+
+_NUM_TRIED = 8  # examples that a network is run on to see whether its path depends on them
 
 
 class Network(NamedTuple):
@@ -57,6 +60,9 @@ class Plan:
         splits = load_splits(self.config.data)
         network = build_for(self.config.network, splits, seed=0)
         example_input = splits.train.gather(splits.train.ids[:2], 0)
+        if self.config.layers is not None:
+            name_layers_(network, self.config.layers)
+        check_same_path(network, splits.train.gather(splits.train.ids[:_NUM_TRIED], 0))
         shapes = {call.name: _shape(call.output) for call in trace(network, example_input)}
         return [
             {"name": layer.name, "shape": shapes.get(layer.name, []), "parameters": layer.num_parameters}
@@ -108,13 +114,14 @@ class Plan:
         Raises:
             UsageError: a cut that leaves nothing to learn, examples of two forms, too few of them.
         """
-        last = len(self.layers) - 1
-        if not all(n <= last for n in self.cuts):
-            names = ", ".join(layer["name"] for layer in self.layers)
+        names = [layer["name"] for layer in self.layers]
+        if len(names) < 2:
             raise UsageError(
-                f"cut {max(self.cuts)} is out of range: from 1 to {last}, since the last of the {last + 1} layers "
-                f"({names}) always learns"
+                f"{self.config.network.network} was run and has one stage, {names[0]}: name layers "
+                "inside it with --layers NAME,NAME"
             )
+        for n in self.cuts:
+            check_cut("cuts", n, names)
         tasks = [load_splits(self.task(split, letter)) for split in self.splits for letter in "AB"]
         for task in tasks:
             if task.train.example_shape != tasks[0].train.example_shape:
@@ -126,6 +133,14 @@ class Plan:
                 raise UsageError(
                     f"{len(task.train)} training examples for {len(task.class_names)} classes: one each is needed"
                 )
+
+    def manifest(self, split: int, letter: str | None = None) -> dict[str, Any]:
+        """Which classes fell where; the names of the data sets where these are the tasks."""
+        halves = self.halves(split)
+        own = {} if letter is None else {"half": letter}
+        if halves is None:
+            return own | {letter: self.task(split, letter).name for letter in "AB"}
+        return own | halves.manifest(load_splits(self.config.data).class_names)
 
     def networks(self) -> list[Network]:
         """Every network whose accuracy the study reports."""
@@ -171,6 +186,9 @@ class Plan:
                     base=None if one.source is None else self._base_name(split, one.source, "base"),
                     seed=TREATMENT_SEED + split,
                     copied=config.copied,
+                    base_data=None if one.source is None else self.task(split, one.source),
+                    layers=config.layers,
+                    manifest=self.manifest(split, one.target),
                     device=self.device,
                 )
             )
@@ -179,7 +197,8 @@ class Plan:
     def _base_job(self, split: int, letter: str, kind: str) -> Job:
         settings: Any = self.config.network
         if kind == "base-long":
-            settings = settings.model_copy(update={"epochs": 2 * settings.epochs})
+            longer = {"epochs": 2 * settings.epochs, "schedule": _stretched(settings.schedule)}
+            settings = settings.model_copy(update=longer)
         return fit_job(
             self.path,
             self._base_name(split, letter, kind),
@@ -187,6 +206,7 @@ class Plan:
             self.task(split, letter),
             seed=split,
             learning_rate=settings.learning_rate[0],
+            manifest=self.manifest(split, letter),
             device=self.device,
         )
 
@@ -199,6 +219,12 @@ class Plan:
 
     def _name(self, split: int, name: str) -> str:
         return f"{self.folder}split-{split}/{name}"
+
+
+def _stretched(schedule: str) -> str:
+    """A schedule for twice as many epochs."""
+    kind, separator, steps = schedule.partition(":")
+    return kind + separator + ",".join(f"{2 * float(step):g}" for step in steps.split(",") if step)
 
 
 def _shape(output: Any) -> list[int]:

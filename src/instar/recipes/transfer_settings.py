@@ -40,8 +40,10 @@ class TransferConfig(Settings):
     network: FitSettings = FitSettings(network="mlp:64x3", epochs=40)
     """every network of the study"""
     treatments: list[str] = list(KINDS)
-    cuts: list[_Count] | None = None
+    cuts: list[int] | None = None
     """how many layers are copied; every number without it"""
+    layers: list[str] | None = None
+    """names of modules that are the layers, where the network's own stages are not meant"""
     targets: list[Literal["A", "B"]] = ["A", "B"]
     """both directions, or one"""
     copied: CopySettings = CopySettings()

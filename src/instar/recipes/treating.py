@@ -1,7 +1,7 @@
 """The job that fits a treatment: copies layers of a base, freezes them or not, and proves what stayed frozen."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,11 +11,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from instar.data import Dataset, InMemoryDataset, Splits, parse_views
+from instar.errors import RunError
 from instar.evaluation import predict_logits
 from instar.jobs import Job
-from instar.networks import assert_frozen, cut
+from instar.networks import assert_frozen, cut, name_layers_, named_layers
 from instar.recipes.fitting import (
     about_network,
+    bias_factors,
     build_for,
     decided_precision,
     fit_cost,
@@ -39,7 +41,7 @@ class CopySettings(Settings):
     """dropout in frozen layers stays on in training, as in the paper"""
     frozen_norm: Literal["source", "target"] = "source"
     """statistics of frozen normalisations: as copied, or measured on the target's training data first"""
-    learning_rate_factor: Annotated[float, Field(gt=0)] = 1.0
+    learning_rate_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """of copied layers that learn on; 1 in the paper"""
 
 
@@ -53,18 +55,45 @@ def treatment_job(
     base: str | None,
     seed: int,
     copied: CopySettings,
+    base_data: DataSettings | None = None,
+    layers: Sequence[str] | None = None,
+    manifest: Mapping[str, Any] | None = None,
     device: str = "cpu",
 ) -> Job:
-    """A job that fits one treatment on the data of its target; `base` is the job whose layers it copies."""
+    """A job that fits one treatment on the data of its target.
+
+    Args:
+        root: run directory of the command.
+        name: of the job.
+        treatment: which layers, from where, and whether they learn on.
+        settings: of the network, as its base has them.
+        data: of the target.
+        base: the job whose layers are copied; None for random ones.
+        seed: of the upper layers, and of the order of the data.
+        copied: what becomes of copied layers.
+        base_data: what the base has to be trained on; None takes any.
+        layers: names of the layers, where the network's own stages are not meant.
+        manifest: of the split; goes into the file of the weights too.
+        device: where to compute.
+    """
     splits = load_splits(data)
     network = build_for(settings, splits, seed=seed)
+    about_base = None if base_data is None else load_splits(base_data).fingerprint
     config = {
         **about_network(settings, data, splits),
         "seed": seed,
         "learning_rate": settings.learning_rate[0],
         "precision": decided_precision(root / "jobs" / name, settings.precision, network, device),
-        "treatment": {"name": treatment.name, "n": treatment.n, "fine_tune": treatment.fine_tune, "base": base},
+        "treatment": {
+            "name": treatment.name,
+            "n": treatment.n,
+            "fine_tune": treatment.fine_tune,
+            "base": base,
+            "base_data_fingerprint": about_base,
+        },
         "copied": copied.model_dump(),
+        "layers": layers,
+        "manifest": manifest,
     }
     cost = fit_cost(settings, splits, network)
     needs = () if base is None else (base,)
@@ -76,64 +105,116 @@ def _fit_treatment(run: Run, needs: Mapping[str, Path], *, treatment: Treatment,
     data, settings = settings_of(config)
     copied = CopySettings(**config["copied"])
     splits = load_splits(data)
-    base = config["treatment"].get("base")
+    run.about_weights = {"manifest": config["manifest"]} if "manifest" in config else {}
+    base = _load_base(config["treatment"], needs)
     network = build_for(settings, splits, seed=config["seed"])
+    for one in (network, base):
+        if one is not None and "layers" in config:
+            name_layers_(one, config["layers"])
     example_input = splits.train.gather(splits.train.ids[:2], 0)
-    calibrates = base is None or copied.frozen_norm == "target"
-    apply_treatment_(
+    names = apply_treatment_(
         network,
         treatment,
-        load_run_network(needs[base]) if base is not None else None,
+        base,
         example_input=example_input,
         frozen_dropout=copied.frozen_dropout,
-        calibrate_on=splits.train if calibrates else None,
+        calibrate_on=splits.train if base is None or copied.frozen_norm == "target" else None,
     )
-    n = 0 if treatment.fine_tune else treatment.n
-    before = frozen_hashes(network, n, example_input=example_input)
+    frozen = [] if treatment.fine_tune else names
+    run.about_weights |= {"frozen": frozen}
+    before = frozen_hashes(network, frozen)
     views = parse_views(settings.views)
+    parts: tuple[nn.Module, Dataset, Dataset] | None = None
+    if frozen and views is None:
+        parts = features_once(network, treatment.n, splits, precision=config["precision"], device=device)
     train = splits.train.with_views(views, view_seed=data.view_seed)
-    learning: tuple[nn.Module, Dataset, Dataset] = (network, train, splits.validation)
-    cached = False
-    if n and views is None:
-        parts = _features_once(network, n, splits, config["precision"], example_input, copied.frozen_dropout)
-        learning, cached = (parts, True) if parts else (learning, False)
+    learner, train, validation = parts or (network, train, splits.validation)
+    factors = bias_factors(learner, settings)
+    if treatment.fine_tune:
+        copied_names = [name for name, _ in network.named_parameters() if name in set(names)]
+        factors |= {name: copied.learning_rate_factor * factors.get(name, 1) for name in copied_names}
     result = fit(
-        learning[0],
-        learning[1],
-        validation=learning[2],
+        learner,
+        train,
+        validation=validation,
         learning_rate=config["learning_rate"],
+        learning_rate_factors=factors,
         precision=config["precision"],
         device=device,
         seed=config["seed"],
         run=run,
         **fit_options(settings),
     )
-    assert_frozen(before, frozen_hashes(network, n, example_input=example_input))
-    run.save_weights(network.state_dict(), {"epochs": settings.epochs, "frozen": sorted(before)})
-    last = {**result.metrics[-1], "prefix_cached": cached, "num_frozen": len(before)}
-    return {"metrics": last, "rows": result.metrics}
+    assert_frozen(before, frozen_hashes(network, frozen))
+    if parts is not None:  # what was saved is the rest
+        about = {"epochs": len(result.metrics), "steps": result.num_steps, "best_epoch": result.best_epoch}
+        run.save_weights(network.state_dict(), about)
+    last = result.metrics[(result.best_epoch or len(result.metrics)) - 1]
+    return {
+        "metrics": {**last, "prefix_cached": parts is not None, "num_frozen": len(frozen)},
+        "rows": result.metrics,
+    }
 
 
-def _features_once(
-    network: nn.Module, n: int, splits: Splits, precision: str, example_input: Tensor, frozen_dropout: bool
+def _load_base(treatment: Mapping[str, Any], needs: Mapping[str, Path]) -> nn.Module | None:
+    """The network whose layers are copied, if it is the one that was meant."""
+    if "base" not in treatment:
+        return None
+    path = needs[treatment["base"]]
+    expected, found = treatment.get("base_data_fingerprint"), Run.read(path).config.get("data_fingerprint")
+    if expected not in (None, found):
+        raise RunError(
+            f"{path} was trained on other data than {treatment['name']} copies from; remove it and run again"
+        )
+    return load_run_network(path)
+
+
+def features_once(
+    network: nn.Module, n: int, splits: Splits, *, precision: str, device: str = "cpu"
 ) -> tuple[nn.Module, Dataset, Dataset] | None:
-    """The rest of a network and the features that its frozen prefix gives it, where these can be kept."""
+    """The rest of a network, and the features that its frozen prefix gives it of training and validation data.
+
+    Args:
+        network: with its first n layers frozen.
+        n: where it is cut.
+        splits: whose examples are seen without views.
+        precision: in which the prefix would compute while the rest learns.
+        device: where to compute.
+
+    Returns:
+        None where the features cannot be kept: too many, not the same each time (dropout), or not all that the
+        rest needs (a skip connection).
+    """
+    if named_layers(network):  # what runs between them and has no name would not be in the rest
+        return None
+    example_input = splits.train.gather(splits.train.ids[:2], 0)
     parts = cut(network, n, example_input)
-    dropouts = [one for one in parts.prefix.modules() if isinstance(one, nn.modules.dropout._DropoutNd) and one.p]
-    if not parts.cacheable or (dropouts and frozen_dropout):
+    features = _steady_features(parts.prefix, example_input)
+    learning = {value for value in network.parameters() if value.requires_grad}
+    if not parts.cacheable or features is None or not learning <= set(parts.rest.parameters()):
         return None
-    with torch.no_grad():
-        one = parts.prefix.eval()(example_input)
-    in_training = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    num_bytes = one[0].numel() * (len(splits.train) * in_training.itemsize + 4 * len(splits.validation))
-    if not isinstance(one, Tensor) or num_bytes > CACHE_BYTES:
+    if 4 * features[0].numel() * (len(splits.train) + len(splits.validation)) > CACHE_BYTES:
         return None
-    casting = torch.autocast("cpu", torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    network.to(device)
+    casting = (
+        torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    )
     with casting:
-        train = _as_features(parts.prefix, splits.train, in_training)
-    return parts.rest, train, _as_features(parts.prefix, splits.validation, torch.float32)
+        train = _as_features(parts.prefix, splits.train, device)
+    return parts.rest, train, _as_features(parts.prefix, splits.validation, device)
 
 
-def _as_features(prefix: nn.Module, data: Dataset, dtype: torch.dtype) -> Dataset:
-    features = predict_logits(prefix, data).to(dtype)
+def _steady_features(prefix: nn.Module, example_input: Tensor) -> Tensor | None:
+    """The features of some examples, if these depend on nothing but the example: no chance, no mode, no batch."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        in_training = prefix.train()(example_input)
+        features = prefix.eval()(torch.cat([example_input, 2 * example_input]))
+    if not isinstance(features, Tensor) or not isinstance(in_training, Tensor):
+        return None
+    features = features[: len(example_input)]
+    return features if torch.allclose(in_training, features, rtol=1e-4, atol=1e-5) else None
+
+
+def _as_features(prefix: nn.Module, data: Dataset, device: str) -> Dataset:
+    features = predict_logits(prefix, data, device=device)
     return InMemoryDataset(features, data.labels(data.ids), class_names=data.class_names, ids=data.ids)

@@ -25,6 +25,7 @@ from instar.transfer.treatments import (
     Treatment,
     apply_treatment_,
     calibrate_statistics_,
+    check_cut,
     frozen_hashes,
     treatments_of,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "boost_rows",
     "calibrate_statistics_",
     "candidates",
+    "check_cut",
     "drop_rows",
     "fit_multiplications",
     "frozen_hashes",

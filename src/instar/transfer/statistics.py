@@ -73,13 +73,20 @@ class Study:
         """
         return _over_splits([self._paired(kind, other, n) for n in cuts])
 
-    def has_pair(self, kind: str, other: str, n: int) -> bool:
-        """Whether two kinds were measured on a common target at a cut."""
-        return bool(self._paired(kind, other, n))
+    def has_pair(self, kind: str, other: str, cuts: Sequence[int]) -> bool:
+        """Whether some split has both kinds on a common target at each of some cuts."""
+        splits = [{split for split, _ in self._paired(kind, other, n)} for n in cuts]
+        return bool(splits and set.intersection(*splits))
+
+    def curves(self, kind: str) -> dict[int, list[float]]:
+        """Accuracy minus base at every cut, mean over the targets, of each split that has all cuts."""
+        means = [_means_of_splits(self._paired(kind, "base", n)) for n in self.cuts]
+        whole = [split for split in self.splits if all(split in one for one in means)]
+        return {split: [one[split] for one in means] for split in whole}
 
     def curve(self, kind: str, split: int) -> list[float]:
-        """Accuracy of a split minus its base at the cuts, mean over its targets."""
-        return [_means_of_splits(self._paired(kind, "base", n))[split] for n in self.cuts]
+        """One of `curves`."""
+        return self.curves(kind)[split]
 
     def _paired(self, kind: str, other: str, n: int) -> _Values:
         values, controls = self.values(kind, n), self.values(other, n)
@@ -140,7 +147,7 @@ def drop_rows(study: Study) -> list[dict[str, Any]]:
     rows = []
     for name, (kind, other) in DROPS.items():
         for n in study.cuts:
-            if study.has_pair(kind, other, n):
+            if study.has_pair(kind, other, [n]):
                 rows.append({"difference": name, "cut": n, **study.difference(kind, other, [n])._asdict()})
     return rows
 
@@ -152,29 +159,34 @@ def boost_rows(study: Study) -> list[dict[str, Any]]:
     is easier than the other, so that difference is partly the task's. Both ways are given.
 
     Returns:
-        `layers` kept, `over`, `matched`, `low`, `high`, `n`, `as_in_paper`, in points.
+        `layers` kept, `over`, `matched`, `low`, `high`, `n`, `as_in_paper`, in points; None where networks
+        are missing.
 
     References:
         Yosinski et al. 2014, Table 1.
     """
-    if not {"AnB+", "BnB+"} <= set(study.kinds):
+    if "AnB+" not in study.kinds:
         return []
     last = study.cuts[-1]
     rows = []
     for first in dict.fromkeys((study.cuts[0], *(n for n in (3, 5) if n in study.cuts))):
         cuts = [n for n in study.cuts if n >= first]
         towards_b = _mean_of(study, "AnB+", cuts, "B")
-        others = {"base": _mean_of(study, "base", cuts, "AB"), "BnB+": _mean_of(study, "BnB+", cuts, "A")}
-        for other, level in others.items():
-            matched = study.difference("AnB+", other, cuts)
+        for other, targets in (("base", "AB"), ("BnB+", "A"), ("base-long", "")):
+            if other not in study.kinds:
+                continue
+            level = _mean_of(study, other, cuts, targets)
+            matched: dict[str, Any] = {"mean": None, "low": None, "high": None, "n": 0}
+            if study.has_pair("AnB+", other, cuts):
+                matched = study.difference("AnB+", other, cuts)._asdict()
             rows.append(
                 {
                     "layers": f"{first}-{last}",
                     "over": other,
-                    "matched": matched.mean,
-                    "low": matched.low,
-                    "high": matched.high,
-                    "n": matched.n,
+                    "matched": matched["mean"],
+                    "low": matched["low"],
+                    "high": matched["high"],
+                    "n": matched["n"],
                     "as_in_paper": None if towards_b is None or level is None else towards_b - level,
                 }
             )
@@ -196,6 +208,9 @@ def transition(study: Study, kind: str = "AnB") -> dict[str, Any]:
         `drop` at the deepest cut, and `half` and `width` in layers, each with `mean`, `sd`, `n`, `low`, `high`;
         `half` and `width` are None where the drop's interval includes 0.
 
+    Raises:
+        UsageError: no split has every cut.
+
     Example:
         >>> accuracies = [60.0, 60.0, 50.0, 40.0]
         >>> kinds = ["base", "AnB", "AnB", "AnB"]
@@ -203,7 +218,7 @@ def transition(study: Study, kind: str = "AnB") -> dict[str, Any]:
         >>> transition(Study(measured))["half"]["mean"]
         2.0
     """
-    curves = [_never_rising([0.0, *study.curve(kind, split)]) for split in study.splits]
+    curves = [_never_rising([0.0, *curve]) for curve in study.curves(kind).values()]
     drop = over_seeds([curve[-1] for curve in curves])
     found: dict[str, Any] = {"drop": drop._asdict(), "half": None, "width": None}
     if drop.high is None or drop.high >= 0:

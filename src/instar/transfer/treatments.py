@@ -1,15 +1,16 @@
 """What is copied from a trained network into a new one, how far, and whether it learns on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from instar.data import Dataset, id_batches
 from instar.errors import TrainingError, UsageError
 from instar.naming import unknown_name
-from instar.networks import Layer, freeze_, layers_of, state_hashes
+from instar.networks import freeze_, layers_of, prefix_state, state_hashes
 
 KINDS = ("BnB", "BnB+", "AnB", "AnB+", "RnB")
 
@@ -87,7 +88,7 @@ def apply_treatment_(
     example_input: Tensor | None = None,
     frozen_dropout: bool = True,
     calibrate_on: Dataset | None = None,
-) -> None:
+) -> list[str]:
     """Copy the first n layers of a base into a freshly initialised network, in place, and freeze them or not.
 
     Args:
@@ -99,66 +100,95 @@ def apply_treatment_(
         calibrate_on: training data of the target on which frozen normalisations measure their mean and variance
             first; None keeps those of the base.
 
+    Returns:
+        The names of the weights and buffers of the first n layers.
+
     Raises:
-        UsageError: n leaves nothing to learn, or the base is of another architecture.
+        UsageError: n leaves nothing to learn, or the base is of another architecture or missing.
 
     Example:
         >>> network, base = (nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2)) for _ in range(2))
         >>> apply_treatment_(network, Treatment("A", "B", 1), base)
+        ['0.weight', '0.bias']
         >>> torch.equal(network[0].weight, base[0].weight), network[0].weight.requires_grad
         (True, False)
 
     References:
         Yosinski et al. 2014, section 2.
     """
-    layers = layers_of(network, example_input)
-    names = [layer.name for layer in layers]
-    if not 1 <= treatment.n < len(layers):
-        raise UsageError(
-            f"{treatment.name}: n is from 1 to {len(layers) - 1}, since the last of the {len(layers)} layers "
-            f"({', '.join(names)}) always learns"
-        )
+    check_cut(treatment.name, treatment.n, [layer.name for layer in layers_of(network, example_input)])
+    if (base is None) != (treatment.source is None):
+        raise UsageError(f"{treatment.name}: a base is for copied layers, and only for them")
+    own = prefix_state(network, treatment.n, example_input=example_input)
     if base is not None:
-        _copy(layers[: treatment.n], layers_of(base, example_input), treatment.name)
+        _copy(own, prefix_state(base, treatment.n, example_input=example_input), treatment.name)
     if not treatment.fine_tune:
         if calibrate_on is not None:
             calibrate_statistics_(network, treatment.n, calibrate_on, example_input=example_input)
         freeze_(network, treatment.n, example_input=example_input, dropout=frozen_dropout)
+    return list(own)
 
 
-def _copy(layers: Sequence[Layer], of_base: Sequence[Layer], name: str) -> None:
-    for layer, other in zip(layers, of_base, strict=False):
-        own, given = layer.module.state_dict(), other.module.state_dict()
-        shapes, found = ({key: tuple(value.shape) for key, value in state.items()} for state in (own, given))
-        if layer.name != other.name or shapes != found:
-            raise UsageError(
-                f"{name}: the base is of another architecture: layer {layer.name} is {shapes}, in the base "
-                f"{other.name} is {found}"
-            )
-        layer.module.load_state_dict(given)
+def check_cut(what: str, n: int, layers: Sequence[str]) -> None:
+    """Refuse a number of layers to copy that leaves nothing to copy or nothing to learn.
 
-
-def frozen_hashes(network: nn.Module, n: int, *, example_input: Tensor | None = None) -> dict[str, str]:
-    """Hashes of all that a frozen prefix consists of: compare them with `assert_frozen` after training.
+    Args:
+        what: asked for it.
+        n: how many.
+        layers: names, first to last.
 
     Raises:
-        TrainingError: a weight among them still requires a gradient, so an optimiser would change it.
+        UsageError: says the range and the names.
+
+    Example:
+        >>> check_cut("cut", 2, ["fc1", "fc2", "fc3"])
+    """
+    if not 1 <= n < len(layers):
+        raise UsageError(
+            f"{what}: n is {n}, expected 1 to {len(layers) - 1}: the last of the {len(layers)} layers "
+            f"({', '.join(layers)}) always learns"
+        )
+
+
+def _copy(own: Mapping[str, Tensor], given: Mapping[str, Tensor], treatment: str) -> None:
+    for name in dict.fromkeys((*own, *given)):
+        expected, found = (_shape(state.get(name)) for state in (own, given))
+        if expected != found:
+            raise UsageError(
+                f"{treatment}: the base is of another architecture: {name} is {found} there, expected {expected}"
+            )
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(given[name])
+
+
+def _shape(value: Tensor | None) -> str:
+    return "missing" if value is None else str(tuple(value.shape))
+
+
+def frozen_hashes(network: nn.Module, names: Iterable[str]) -> dict[str, str]:
+    """Hashes of all that a frozen prefix consists of: compare them with `assert_frozen` after training.
+
+    Args:
+        network: the network, before training or after it.
+        names: of weights and buffers, as `apply_treatment_` gives them.
+
+    Raises:
+        TrainingError: a weight among them requires a gradient: the optimiser of `fit` would hold it.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
         >>> freeze_(network, 1)
-        >>> sorted(frozen_hashes(network, 1))
+        >>> sorted(frozen_hashes(network, ["0.weight", "0.bias"]))
         ['0.bias', '0.weight']
     """
-    prefixes = tuple(f"{layer.name}." for layer in layers_of(network, example_input)[:n])
-    learning = {name for name, value in network.named_parameters() if value.requires_grad}
-    loose = [name for name in learning if name.startswith(prefixes)]
+    names = list(names)
+    held = {name for name, value in network.named_parameters(remove_duplicate=False) if value.requires_grad}
+    loose = [name for name in names if name in held]
     if loose:
-        raise TrainingError(f"{min(loose)} is in a frozen layer and requires a gradient: freeze it after all else")
-    fixed = {name for name, _ in network.named_parameters()} - learning
-    return {
-        name: value for name, value in state_hashes(network).items() if name in fixed or name.startswith(prefixes)
-    }
+        raise TrainingError(f"{loose[0]} is in a frozen layer and requires a gradient: freeze it after all else")
+    hashes = state_hashes(network)
+    return {name: hashes[name] for name in names}
 
 
 def calibrate_statistics_(
@@ -176,8 +206,9 @@ def calibrate_statistics_(
         example_input: as for `layers_of`.
         batch_size: a batch of fewer than half as many is left out.
     """
-    prefix = nn.ModuleList([layer.module for layer in layers_of(network, example_input)[:n]])
-    norms = [module for module in prefix.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    owners = {name.rpartition(".")[0] for name in prefix_state(network, n, example_input=example_input)}
+    modules = {network.get_submodule(owner) for owner in sorted(owners)}
+    norms = [one for one in modules if isinstance(one, _BatchNorm) and one.track_running_stats]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
