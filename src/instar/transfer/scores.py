@@ -190,7 +190,7 @@ def _checked(caller: str, features: Tensor, labels: Tensor) -> tuple[Tensor, Ten
         )
     if not bool(features.isfinite().all()):
         raise UsageError(f"{caller}: the features are not all finite")
-    num_present = len(labels.unique())
+    num_present = len(torch.unique(labels))
     if num_present < 2 or int(labels.min()) < 0:
         raise UsageError(
             f"{caller}: expected labels from 0 of two classes or more, found {num_present} from {labels.min()}"

@@ -1,0 +1,244 @@
+"""`instar advise`: on the digits, on networks with weights of their own, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from command_line import Command
+from instar.evaluation import predict_logits
+from instar.jobs.execution import execute
+from instar.networks import build_network, cut
+from instar.recipes.advise import main
+from instar.recipes.advise_plan import Plan
+from instar.recipes.advise_settings import AdviseConfig, read_config
+from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.scoring import features_at, pooled
+from instar.recipes.settings import DataSettings, merge
+from instar.runs import Run, find_run
+
+TINY = {"fit": {"epochs": 10}, "base": {"epochs": 3}, "network": "mlp:16x2", "seeds": 2, "controls": True}
+FAST = ("--epochs", "3", "--set", "base.epochs=1")
+
+
+@pytest.fixture(scope="module")
+def advised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("advise") / "run"
+    main(read_config(TINY), path, quiet=True)
+    return path
+
+
+def plan_of(path: Path) -> Plan:
+    return Plan(AdviseConfig(**Run.read(path).config), path)
+
+
+def test_a_row_for_each_treatment_tried_and_the_usual_ones_among_them(advised: Path) -> None:
+    result = Run.read(advised).result()
+    rows = {row["name"]: row for row in result["rows"]}
+    assert set(rows) == {"A1B", "A1B+", "A2B", "A2B+", "baseB"}
+    usual = {row["usual"]: name for name, row in rows.items() if row["usual"]}
+    assert usual == {"freeze all, train the head": "A2B", "fine-tune all": "A2B+", "from scratch": "baseB"}
+    assert sum(row["chosen"] for row in rows.values()) == 1
+    assert all(len(row["validation_by_round"]) >= 1 and row["multiplications"] > 0 for row in rows.values())
+    assert {name for name, row in rows.items() if row["mean"] is not None} >= set(usual.values())
+
+
+def test_rounds_thin_out_by_validation_and_the_last_decides(advised: Path) -> None:
+    jobs = advised / "jobs"
+    rounds = [sorted(path.name for path in (jobs / f"round-{number}").iterdir()) for number in (1, 2)]
+    assert len(rounds[0]) == 5
+    found = {name: Run.read(jobs / "round-1" / name).result()["metrics"] for name in rounds[0]}
+    order = sorted(found, key=lambda name: (found[name]["validation_errors"], found[name]["validation_nll"]))
+    assert rounds[1] == sorted(order[:2])
+    assert Run.read(jobs / "round-2" / rounds[1][0]).config["fit"]["epochs"] == 3
+    result = Run.read(advised).result()
+    finals = [row for row in result["rows"] if row["mean"] is not None]
+    assert result["advice"]["name"] == next(row["name"] for row in finals if row["chosen"])
+    assert max(row["validation_accuracy"] for row in finals) == pytest.approx(
+        result["metrics"]["validation_accuracy"]
+    )
+
+
+def test_the_expected_accuracy_is_that_of_the_fits_to_the_end(advised: Path) -> None:
+    result, plan = Run.read(advised).result(), plan_of(advised)
+    test = plan.splits.test
+    shares = []
+    for seed in (0, 1):
+        network = load_run_network(advised / "jobs" / plan.place(result["advice"]["name"], seed))
+        right = predict_logits(network, test).argmax(1) == test.labels(test.ids)
+        shares.append(100 * float(right.double().mean()))
+    assert result["metrics"]["mean"] == pytest.approx(sum(shares) / 2)
+    assert result["metrics"]["n"] == 2
+    assert result["advice"]["interval"] == "95 % t interval over 2 seeds"
+    behind = [row["advice_minus"] for row in result["rows"] if row.get("advice_minus") is not None]
+    means = [row["mean"] for row in result["rows"] if row.get("advice_minus") is not None]
+    assert behind == pytest.approx([result["metrics"]["mean"] - mean for mean in means])
+
+
+def test_the_cost_counts_every_fit_of_the_advice(advised: Path) -> None:
+    result = Run.read(advised).result()
+    cost = result["cost"]
+    assert cost["study"]["fits"] == 5
+    assert cost["advice"]["fits"] == 5 + 2 + 2
+    per_example = 64 * 16 + 16 * 16 + 16 * 5
+    num_train, num_validation = result["num_train"], result["num_validation"]
+    learns = 10 * (3 * num_train + num_validation)
+    frozen = learns * (2 * per_example - 64 * 16 - (64 * 16 + 16 * 16))
+    once = (64 * 16 + 64 * 16 + 16 * 16) * (num_train + num_validation)
+    assert cost["study"]["multiplications"] == 3 * learns * per_example + frozen + once
+
+
+def test_the_target_has_as_many_examples_as_were_asked_for(advised: Path) -> None:
+    splits = plan_of(advised).splits
+    assert len(splits.class_names) == 5
+    assert len(splits.train) + len(splits.validation) == pytest.approx(100, abs=5)
+    assert len(splits.test) == 179
+
+
+def test_page_and_again(advised: Path) -> None:
+    page = (advised / "report.html").read_text()
+    for words in ("freeze all, train the head", "LogME", "H-score", "What it costs"):
+        assert words in page
+    before = Run.read(advised).result()
+    assert main(read_config(TINY), advised, quiet=True) == before
+
+
+def test_one_seed_has_the_interval_of_its_test_examples(advised: Path, tmp_path: Path) -> None:
+    """Here the network is a run's fit; nothing is trained on the source."""
+    small = merge(TINY, {"network": f"{advised}:base", "seeds": 1, "num_cuts": 1, "fit": {"epochs": 4}})
+    result = main(read_config(merge(small, {"controls": False})), tmp_path / "run", quiet=True)
+    assert result["advice"]["interval"] == "95 % Wilson interval over 179 test examples"
+    assert result["metrics"]["low"] < result["metrics"]["mean"] < result["metrics"]["high"]
+    own, theirs = (load_run_network(find_run(f"{run}:base")) for run in (tmp_path / "run", advised))
+    assert all(torch.equal(a, b) for a, b in zip(own.parameters(), theirs.parameters(), strict=True))
+    assert {row["name"] for row in result["rows"]} == {"A2B", "A2B+", "baseB"}
+
+
+def test_a_weights_file_gives_all_but_the_last_layer(tmp_path: Path) -> None:
+    network = build_network("mlp:16x2", input_shape=(1, 8, 8), num_classes=7, seed=3)  # for other classes
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    plan = Plan(read_config({"network": f"mlp:16x2@{tmp_path / 'weights.safetensors'}"}), tmp_path / "run")
+    plan.check()
+    execute(plan.base_job, plan.path, threads=1)
+    taken = load_run_network(plan.path / "jobs" / "base")
+    assert torch.equal(taken[1][0].weight, network[1][0].weight)
+    assert taken[2][0].out_features == 5
+
+
+def test_a_users_network_keeps_its_weights_below_the_cut_and_is_drawn_anew_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "advised_module.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "def trained(num_classes):\n"
+        "    torch.manual_seed(11)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    config = read_config({"network": "python:advised_module:trained", "fit": {"learning_rate": [1e-5]}})
+    plan = Plan(config, tmp_path / "run")
+    plan.check()
+    assert plan.cuts == [3]
+    fits = [plan.fit(name, one, epochs=1, seed=0) for name, one in plan.candidates(plan.cuts).items()]
+    for job in (plan.base_job, *fits):
+        execute(job, plan.path, threads=1)
+    frozen, tuned, scratch = (load_run_network(plan.path / "jobs" / job.name) for job in fits)
+    base = load_run_network(plan.path / "jobs" / "base")
+    assert torch.equal(frozen[1].weight, base[1].weight)
+    assert torch.allclose(tuned[1].weight, base[1].weight, atol=1e-3)
+    assert not torch.allclose(scratch[1].weight, base[1].weight, atol=0.05)
+    assert not torch.allclose(frozen[3].weight, base[3].weight, atol=0.05)
+    assert torch.allclose(frozen[3].weight, scratch[3].weight, atol=1e-3)  # paired seeds
+
+
+def test_features_at_every_cut_are_those_of_its_prefix() -> None:
+    data = load_splits(DataSettings()).validation
+    network = build_network("convnet:5", input_shape=(1, 8, 8), num_classes=10, seed=0)
+    found = features_at(network, [1, 2, 4], data)
+    for n in (1, 2, 4):
+        inputs = data.gather(data.ids, 0)
+        expected = pooled(cut(network, n).prefix.eval()(inputs))
+        torch.testing.assert_close(found[n], expected.detach())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--classes", "7"), "found ['7']"),
+        (("--examples", "2000"), "examples_per_class is 2000: digits has 143 a class"),
+        (("--data", "mnist"), "network mlp:64x3 has no weights"),
+        (("--source", "digits", "--network", "mlp:16y"), "should be mlp:UNITSxLAYERS"),
+        (("--network", "mlp:64x3@nowhere.safetensors"), "no weights file at nowhere.safetensors"),
+        (("--network", "python:odd_module:other_size"), "cannot take the examples of digits, (1, 8, 8)"),
+        (("--network", "python:odd_module:no_layers"), "has no stages"),
+        (("--network", "python:odd_module:one_layer"), "has nowhere to be cut"),
+        (("--network", "python:odd_module:own_weights"), "0.own cannot be drawn anew"),
+        (("--data", "python:odd_module:one_class", "--network", "python:odd_module:good"), "the single class 'a'"),
+        (("--data", "python:odd_module:few", "--network", "python:odd_module:good"), "2 training examples for 3"),
+        (("--set", "rounds=[0.5, 0.1]"), "rounds should be longer from one to the next"),
+        (("--set", "fit.learning_rate=[0.1, 0.2]"), "fit.learning_rate takes one value"),
+        (("--set", "colour=red"), "unknown setting 'colour'"),
+    ],
+)
+def test_bad_input_is_one_line(typed: Command, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    (tmp_path / "odd_module.py").write_text(
+        "import torch\nfrom torch import nn\nfrom instar import InMemoryDataset, Splits\n"
+        "def good(num_classes): return nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, num_classes))\n"
+        "def other_size(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(100, 9), nn.Linear(9, num_classes))\n"
+        "class Bare(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.weight = nn.Parameter(torch.zeros(64, 5))\n"
+        "    def forward(self, x): return x.flatten(1) @ self.weight\n"
+        "def no_layers(): return Bare()\n"
+        "def one_layer(num_classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+        "class Own(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.own = nn.Parameter(torch.zeros(64))\n"
+        "    def forward(self, x): return x.flatten(1) + self.own\n"
+        "def own_weights(num_classes): return nn.Sequential(Own(), nn.Linear(64, 8), nn.Linear(8, num_classes))\n"
+        "def _data(labels, names):\n"
+        "    generator = torch.Generator().manual_seed(len(names) + len(labels))\n"
+        "    return InMemoryDataset(torch.rand(len(labels), 1, 2, 2, generator=generator), torch.tensor(labels),"
+        " class_names=names)\n"
+        "def _splits(train, names):\n"
+        "    return Splits(_data(train, names), _data([0, 1] * 2, names), _data([0, 1] * 3, names))\n"
+        "def one_class(): return _splits([0] * 8, ['a', 'b'])\n"
+        "def few(): return _splits([0, 1], ['a', 'b', 'c'])\n"
+    )
+    done = typed("advise", *arguments, *FAST, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr
+
+
+def test_other_channels_are_refused(typed: Command, tmp_path: Path, advised: Path) -> None:
+    (tmp_path / "coloured.py").write_text(
+        "import torch\n"
+        "def data():\n"
+        "    x = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))\n"
+        "    return (x[:30], torch.arange(30) % 2), (x[30:], torch.arange(10) % 2)\n"
+    )
+    done = typed("advise", "--network", f"{advised}:base", "--data", "python:coloured:data", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "was trained on examples of (1, 8, 8), those of python:coloured:data are (3, 8, 8)" in done.stderr
+    done = typed(
+        "advise", "--network", "mlp:8x2", "--source", "digits", "--data", "python:coloured:data", cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "layers can move between tasks of the same form alone" in done.stderr
+
+
+def test_command_line_answers_in_one_sentence(typed: Command, advised: Path) -> None:
+    config = ("--config", advised / "config.toml", "--run-dir", advised)
+    done = typed("advise", *config)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "Treatments tried" in said
+    assert "To know better, all 5 treatments" in said
+    assert "Against" in said
+    assert json.loads(typed("advise", *config, "--json").stdout) == Run.read(advised).result()
