@@ -66,10 +66,7 @@ def _all_candidates(students: Sequence[FitSettings]) -> dict[str, list[Candidate
         "only-7-8": _candidates([0.03]),
         "fraction-hard": _candidates([0.1]),
         "fraction-soft": _candidates([0.1]),
-    } | {
-        f"temperature-{student.network}": _candidates([0.1] if number else [0.03, 0.1])
-        for number, student in enumerate(students)
-    }
+    } | {f"temperature-{student.network}": _candidates([0.1]) for student in students}
 
 
 def _only_first(candidates: dict[str, list[Candidate]]) -> dict[str, list[Candidate]]:
@@ -159,13 +156,13 @@ def _as_in_the_paper(
 
 
 def _small(data: str) -> MnistConfig:
-    epochs = _Epochs(40, 60, (30, 30, 20), {"3": 60, "10": 40, "30": 30}, 20, 60, 6)
+    epochs = _Epochs(40, 40, (20, 20, 12), {"3": 60, "10": 40, "30": 30}, 16, 40, 6)
     return _as_in_the_paper(data, scale="small", fraction=0.1, pairs=(2, 4), epochs=epochs)
 
 
 def _full(data: str) -> MnistConfig:
-    fractions = {"1": 300, "3": 150, "10": 60, "30": 30}
-    epochs = _Epochs(50, 30, (20, 20, 15), fractions, 16, 60, 12)
+    fractions = {"1": 200, "3": 100, "10": 40, "30": 20}
+    epochs = _Epochs(50, 30, (12, 12, 10), fractions, 12, 40, 8)
     return _as_in_the_paper(data, scale="full", fraction=1.0, pairs=(3, 10), epochs=epochs)
 
 
