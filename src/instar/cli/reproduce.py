@@ -35,3 +35,27 @@ def mnist(
     if publish:
         publish_result(result, f"{data}-{scale}")
     show(result, path, as_json, result_table, answer)
+
+
+@app.command()
+def advise(
+    scale: str = typer.Option("small", help="tiny (for tests), small (an hour) or full (hours)."),
+    device: Device = "cpu",
+    engine: Engine = "local",
+    run_dir: RunDir = None,
+    publish: Publish = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The advisor judged: its advice against every treatment fitted to the end, on pairs of tasks."""
+    from instar.recipes.advise_pairs import config_for
+    from instar.recipes.advise_study import main, run_path
+    from instar.recipes.advise_study_page import answer, result_table
+    from instar.recipes.publishing import publish as publish_result
+
+    config = config_for(scale)
+    path = run_dir or run_path(config)
+    result = main(config, path, device=check_device(device), engine=engine, quiet=quiet or as_json)
+    if publish:
+        publish_result(result, f"advise-{scale}")
+    show(result, path, as_json, result_table, answer)

@@ -90,7 +90,7 @@ def main(
             names = [found.best, *(name for name in plan.usual if config.controls and name != found.best)]
             last = plan.final_jobs({name: _treatment(plan, found, name) for name in names}, seeds)
             run_jobs(last, path, engine=workers, quiet=quiet).raise_if_failed()
-        right = {name: [_right_on_test(plan, plan.place(name, seed)) for seed in seeds] for name in names}
+        right = {name: [right_on_test(plan, plan.place(name, seed)) for seed in seeds] for name in names}
         result = advice_result(plan, found, right, seeds)
         result["seconds"] = round(time.monotonic() - started, 1)
         write_advise_page(run, plan, result)
@@ -145,7 +145,7 @@ def _treatment(plan: Plan, found: Search, name: str) -> Treatment | None:
     return {**found.treatments, **plan.candidates([max(plan.cuts)])}[name]
 
 
-def _right_on_test(plan: Plan, job: str) -> Tensor:
+def right_on_test(plan: Plan, job: str) -> Tensor:
     """The only place that reads test: which of its examples a network has right."""
     test = plan.splits.test
     logits = predict_logits(load_run_network(plan.path / "jobs" / job), test)
@@ -155,7 +155,7 @@ def _right_on_test(plan: Plan, job: str) -> Tensor:
 def advice_result(plan: Plan, found: Search, right: Mapping[str, list[Tensor]], seeds: range) -> dict[str, Any]:
     """The content of `result.json`: a row for each treatment tried, the advice, its interval and its cost."""
     finals = {name: [read_final(plan, name, seed) for seed in seeds] for name in right}
-    best = min(finals, key=lambda name: _judged(finals[name]))
+    best = min(finals, key=lambda name: judged(finals[name]))
     rows = [_row(plan, found, name, finals.get(name, [])) for name in {**found.treatments, **right}]
     for row in rows:
         row["chosen"] = row["name"] == best
@@ -188,7 +188,8 @@ def read_final(plan: Plan, name: str, seed: int) -> Fitted:
     return read_fit(plan, name, plan.place(name, seed), plan.config.fit.epochs)
 
 
-def _judged(fits: Sequence[Fitted]) -> tuple[float, float]:
+def judged(fits: Sequence[Fitted]) -> tuple[float, float]:
+    """Of one treatment's fits: mean validation errors, and their likelihood to break ties."""
     return sum(one.errors for one in fits) / len(fits), sum(one.nll for one in fits) / len(fits)
 
 

@@ -17,9 +17,9 @@ from instar.networks import cut, layers_of, prefix_state, trace
 from instar.recipes.advise_settings import AdviseConfig, has_weights
 from instar.recipes.fitting import build_for, fit_job, is_run, load_splits
 from instar.recipes.scoring import load_pretrained, pretrained_job, scores_job
-from instar.recipes.settings import DataSettings, FitSettings
+from instar.recipes.settings import DataSettings, FitSettings, Settings
 from instar.recipes.treating import treatment_job
-from instar.runs import Run, find_run
+from instar.runs import Run, find_run, run_hash
 from instar.transfer import SCRATCH, Treatment, candidates, fit_multiplications
 
 BASE, SCORES = "base", "scores"
@@ -97,6 +97,14 @@ class Plan:
         copied = [layer["copied"] for layer in self.layers]
         return [n for n in range(1, len(copied)) if 0 < copied[n - 1] < copied[n]]
 
+    @cached_property
+    def base_name(self) -> str:
+        """The job whose layers are copied; where plans share a run directory, they share equal bases too."""
+        config = self.config
+        about = [config.network, config.source, config.base, config.seed, None if config.source else self.target]
+        described = {"base": [one.model_dump() if isinstance(one, Settings) else one for one in about]}
+        return f"bases/{run_hash('base', described)}" if self.folder else BASE
+
     @property
     def usual(self) -> dict[str, str]:
         """What people do without advice, by the name of the treatment."""
@@ -170,18 +178,23 @@ class Plan:
         """The network that layers are copied from: with its weights, or trained on the source."""
         config = self.config
         if has_weights(config.network):
-            return pretrained_job(self.folder + BASE, config.network, self.settings(), self.target)
+            return pretrained_job(self.base_name, config.network, self.settings(), self.target)
         assert config.source is not None
         settings = self.settings("base")
         rate = settings.learning_rate[0]
-        name = self.folder + BASE
         return fit_job(
-            self.path, name, settings, config.source, seed=config.seed, learning_rate=rate, device=self.device
+            self.path,
+            self.base_name,
+            settings,
+            config.source,
+            seed=config.seed,
+            learning_rate=rate,
+            device=self.device,
         )
 
     def scores_job(self) -> Job:
         """Features at every cut, computed once, and their scores."""
-        return scores_job(self.folder + SCORES, self.folder + BASE, self.cuts, self.target)
+        return scores_job(self.folder + SCORES, self.base_name, self.cuts, self.target)
 
     def candidates(self, cuts: Sequence[int]) -> dict[str, Treatment | None]:
         """Treatments by name, frozen and tuned at some cuts, and from scratch."""
@@ -201,7 +214,7 @@ class Plan:
             treatment,
             settings,
             self.target,
-            base=self.folder + BASE,
+            base=self.base_name,
             seed=seed,
             copied=self.config.copied,
             device=self.device,
