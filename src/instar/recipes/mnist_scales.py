@@ -145,7 +145,7 @@ def _as_in_the_paper(
         fractions=epochs.fractions,
         views="jitter:2",
         beyond=BeyondSettings(
-            teachers=[convolutional.model_copy(update={"network": f"convnet:{depth}"}) for depth in (6, 7, 8)],
+            teachers=[convolutional.model_copy(update={"network": f"convnet:{depth}"}) for depth in (6, 7)],
             num_views=epochs.num_views,
             student=student.model_copy(
                 update={"epochs": epochs.beyond, "batch_size": 256, "views": _STRONG_VIEWS}
@@ -162,7 +162,7 @@ def _small(data: str) -> MnistConfig:
 
 def _full(data: str) -> MnistConfig:
     fractions = {"1": 200, "3": 100, "10": 40, "30": 20}
-    epochs = _Epochs(50, 30, (12, 12, 10), fractions, 12, 40, 8)
+    epochs = _Epochs(50, 30, (12, 12, 8), fractions, 8, 24, 4)
     return _as_in_the_paper(data, scale="full", fraction=1.0, pairs=(3, 10), epochs=epochs)
 
 
