@@ -10,6 +10,9 @@ from PIL import Image
 
 from instar.reports import (
     Bars,
+    Box,
+    Boxes,
+    BoxRow,
     Code,
     Column,
     Details,
@@ -97,6 +100,12 @@ def pictures() -> list[Section]:
     ]
 
 
+def boxes() -> Section:
+    layers = [Box(f"conv{n}: frozen", "A", "solid") for n in range(8)] + [Box("fc9: new", "B", "empty")]
+    rows = [BoxRow("A8B", layers, "the other base's layers, frozen: are they general?")] * 2
+    return Boxes("Treatments", rows, looks={"solid": "copied, frozen", "empty": "new"})
+
+
 def every_section() -> list[Section]:
     """A report with all that a page can hold, some of it wider than a phone."""
     folded = Lines("Folded", curves(), x="epoch", y="loss", series="network")
@@ -105,6 +114,7 @@ def every_section() -> list[Section]:
         Headline("The student makes 31.2 fewer errors than alone.", "95 % interval 27.4 to 35.0, 5 seeds"),
         table(),
         *charts(),
+        boxes(),
         *pictures(),
         Code("How to get it again", command),
         Details("More", [Text("Folded words."), folded]),

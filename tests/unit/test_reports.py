@@ -13,6 +13,9 @@ from instar.errors import RunError, UsageError
 from instar.reports import (
     MOST_BYTES,
     Bars,
+    Box,
+    Boxes,
+    BoxRow,
     Code,
     Column,
     Details,
@@ -29,7 +32,7 @@ from instar.reports import (
     write_page,
 )
 from instar.reports.charts import chart_svg
-from instar.reports.drawings import lines_drawing, thinned
+from instar.reports.drawings import bars_drawing, lines_drawing, thinned
 from instar.reports.formats import MINUS, MISSING, format_cell
 from instar.reports.looks import looks_of
 from instar.reports.sections import series_names
@@ -220,6 +223,36 @@ def test_field_names_of_a_user_do_not_reach_the_grammar() -> None:
     rows = [{"a.b[0]:Q": 1, "datum['y']": 2}, {"a.b[0]:Q": 2, "datum['y']": 3}]
     svg = chart_svg(Lines("Odd", rows, x="a.b[0]:Q", y="datum['y']"), looks_of([]))
     assert 'd="M0,' in svg
+
+
+def test_single_points_stand_beside_the_mean_and_series_beside_each_other() -> None:
+    singles = [{"network": "student", "epoch": 3, "loss": loss} for loss in (0.1, 9.0)]
+    chart = Lines("Loss", CURVE, x="epoch", y="loss", series="network", points=True, singles=singles, dodge=0.2)
+    drawing = lines_drawing(chart, looks_of(["teacher", "student"]))
+    names = [layer["data"]["name"] for layer in drawing["layer"] if layer["mark"]["type"] == "point"]
+    points = [drawing["datasets"][name] for name in names]
+    assert [(round(point["x"], 6), point["y"]) for point in points[0]] == [(3.1, 0.1), (3.1, 9.0)]
+    assert {round(point["x"] % 1, 6) for point in points[1] if point["series"] == "teacher"} == {0.9}
+
+
+def test_stacked_bars_are_one_bar_a_category() -> None:
+    rows = [{"n": n, "part": part, "points": -size} for n in (1, 2) for part, size in (("one", 1), ("other", 2))]
+    looks = looks_of(["one", "other"])
+    stacked, grouped = (
+        bars_drawing(Bars("Drops", rows, category="n", value="points", series="part", stacked=is_stacked), looks)
+        for is_stacked in (True, False)
+    )
+    assert stacked["layer"][0]["encoding"]["x"]["stack"] == "zero"
+    assert "yOffset" not in stacked["layer"][0]["encoding"]
+    assert "yOffset" in grouped["layer"][0]["encoding"]
+
+
+def test_boxes_say_in_words_what_they_show() -> None:
+    rows = [BoxRow("A1B", [Box("one: frozen", "A", "solid"), Box("two: new", "B", "empty")], EVIL)]
+    page = WellFormed(render_page("Boxes", [Boxes("Treatments", rows, looks={"solid": "frozen", "empty": "new"})]))
+    assert page.wrong == []
+    assert "script" not in page.tags
+    assert {"one: frozen", "two: new", "frozen", "new", "A", "B", "A1B", EVIL} <= set(page.words)
 
 
 def test_more_categories_than_the_limit_are_counted_in_the_caption() -> None:

@@ -3,6 +3,9 @@
 from instar.reports.page import MOST_BYTES, render_page, write_page
 from instar.reports.sections import (
     Bars,
+    Box,
+    Boxes,
+    BoxRow,
     Code,
     Column,
     Details,
@@ -20,6 +23,9 @@ from instar.reports.terminal import print_table
 __all__ = [
     "MOST_BYTES",
     "Bars",
+    "Box",
+    "BoxRow",
+    "Boxes",
     "Code",
     "Column",
     "Details",

@@ -5,7 +5,7 @@ Colours are custom properties of the page's style sheet (`var(--ink)`): one draw
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from instar.reports.looks import Looks
 from instar.reports.sections import Bars, Lines
@@ -55,8 +55,9 @@ def lines_drawing(chart: Lines, looks: Looks) -> dict[str, Any]:
     records = _above_zero(chart.records) if chart.log_y else chart.records
     names = list(dict.fromkeys(record["series"] for record in records))
     drawn = [record for name in names for record in thinned([r for r in records if r["series"] == name])]
+    drawn, singles = (_dodged(several, names, chart.dodge) for several in (drawn, chart.single_records))
     x = alt.X("x:Q", title=chart.x_title, **_x_axis(chart, records))
-    y_axis = _y_axis(chart, records)
+    y_axis = _y_axis(chart, [*records, *singles])
     y, y_low = alt.Y("y:Q", title=None, **y_axis), alt.Y("low:Q", title=None, **y_axis)
     colour, dash, shape = (
         channel("series:N", scale=_scale(names, [getattr(looks[name], look) for name in names]), legend=None)
@@ -71,6 +72,9 @@ def lines_drawing(chart: Lines, looks: Looks) -> dict[str, Any]:
     if intervals:
         plot = _plot(intervals).encode(x=x, y=y_low, y2="high", color=colour)
         layers.append(plot.mark_rule(strokeWidth=1.5) if chart.has_markers else plot.mark_area(opacity=0.18))
+    if singles:
+        plot = _plot(singles).encode(x=x, y=y, color=colour)
+        layers.append(plot.mark_point(filled=True, size=16, opacity=0.45))
     plot = _plot(drawn).encode(x=x, y=y, color=colour)
     layers.append(plot.mark_line().encode(strokeDash=dash))
     if chart.has_markers:
@@ -87,7 +91,7 @@ def bars_drawing(chart: Bars, looks: Looks) -> dict[str, Any]:
     names = list(dict.fromkeys(record["series"] for record in records))
     categories = chart.categories[: chart.limit]
     drawn = [record for record in records if record["category"] in categories]
-    is_grouped = len(drawn) > len(categories)
+    is_grouped = len(drawn) > len(categories) and not chart.stacked
     encoding: dict[str, Any] = {
         "y": alt.Y(
             "category:N",
@@ -101,10 +105,13 @@ def bars_drawing(chart: Bars, looks: Looks) -> dict[str, Any]:
         encoding["yOffset"] = alt.YOffset("series:N", sort=names)
     ticks = _few_ticks([record["value"] for record in drawn])
     axis = alt.Axis(grid=True, domain=False, ticks=False, **ticks)
-    value, low = (alt.X(field, title=chart.value_title, axis=axis) for field in ("value:Q", "low:Q"))
+    stack: Literal["zero"] | bool = "zero" if chart.stacked else False
+    value, low = (alt.X(field, title=chart.value_title, axis=axis, stack=stack) for field in ("value:Q", "low:Q"))
     colour = alt.Color("series:N", scale=_scale(names, [looks[name].colour for name in names]), legend=None)
 
-    layers: list[Any] = [_plot(drawn).mark_bar().encode(x=value, color=colour, **encoding)]
+    order = {"order": alt.Order("place:Q")} if chart.stacked else {}
+    drawn = [{**record, "place": names.index(record["series"])} for record in drawn]
+    layers: list[Any] = [_plot(drawn).mark_bar().encode(x=value, color=colour, **encoding, **order)]
     intervals = [record for record in drawn if _has_interval(record)]
     if intervals:
         rule = _plot(intervals).mark_rule(color="var(--ink)", strokeWidth=1)
@@ -189,6 +196,12 @@ def _few_ticks(values: Sequence[float]) -> dict[str, Any]:
     if max(map(abs, values)) >= 100_000:
         ticks["format"] = "~s"
     return ticks
+
+
+def _dodged(records: Records, names: Sequence[str], dodge: float) -> Records:
+    """Each series a little beside the next."""
+    middle = (len(names) - 1) / 2
+    return [{**record, "x": record["x"] + dodge * (names.index(record["series"]) - middle)} for record in records]
 
 
 def _above_zero(records: Records) -> Records:

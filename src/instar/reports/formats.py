@@ -3,14 +3,20 @@
 import math
 import numbers
 import string
+from html import escape
 from typing import Any
 
-from instar.reports.records import Row, words_of
+from instar.reports.records import Row, printable, words_of
 from instar.reports.sections import Column, Table
 
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+
+
+def escaped(words: str) -> str:
+    """The words as HTML shows them, in text and in attributes."""
+    return escape(printable(words))
 
 
 def format_cell(row: Row, column: Column) -> str:

@@ -4,18 +4,18 @@ import base64
 import io
 import re
 from collections.abc import Iterable, Sequence
-from html import escape
 from itertools import groupby
 from typing import assert_never
 
 import numpy as np
 
+from instar.reports.boxes import boxes_html
 from instar.reports.charts import chart_svg
-from instar.reports.formats import heading_of, is_numeric, table_cells
+from instar.reports.formats import escaped, heading_of, is_numeric, table_cells
 from instar.reports.looks import Look, Looks
-from instar.reports.records import printable
 from instar.reports.sections import (
     Bars,
+    Boxes,
     Code,
     Details,
     Headline,
@@ -56,8 +56,12 @@ def section_html(section: Section, looks: Looks) -> str:
             return f"<section>{_heading(section.title)}{_table(section)}</section>"
         case Lines() | Bars():
             return _chart(section, looks)
+        case Boxes():
+            rows = boxes_html(section)
+            return f"<section>{_heading(section.title)}{rows}{_caption(section.caption)}</section>"
         case Images():
             kind = "pictures with-shares" if any(item.shares for item in section.items) else "pictures"
+            kind += " wide" * section.wide
             items = "\n".join(_picture(item) for item in section.items)
             above = _heading(section.title) + _caption(section.caption)
             return f'<section>{above}<div class="{kind}">{items}</div></section>'
@@ -68,11 +72,6 @@ def section_html(section: Section, looks: Looks) -> str:
             return f"<details><summary>{escaped(section.title)}</summary>{inner}</details>"
         case _:
             assert_never(section)
-
-
-def escaped(words: str) -> str:
-    """The words as HTML shows them, in text and in attributes."""
-    return escape(printable(words))
 
 
 def _unbroken(text: str) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 from string import Template
 
 from instar.errors import UsageError
+from instar.reports.formats import escaped
 from instar.reports.looks import looks_of
-from instar.reports.markup import escaped, section_html, sections_html
+from instar.reports.markup import section_html, sections_html
 from instar.reports.sections import Section, series_names
 
 MOST_BYTES = 1_500_000  # a page that one sends by mail

@@ -5,10 +5,10 @@ is missing: an en dash in a table, no point in a chart.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +92,9 @@ class Lines:
     """`y` against `x`, a line for each value of the field `series`.
 
     `low` and `high` name the fields of an interval: a band, or error bars where `points` are drawn. `diagonal`
-    adds the line y = x, as a reliability diagram has it.
+    adds the line y = x, as a reliability diagram has it. `singles` are rows of the same fields that stand as small
+    points beside the lines: what the means are of. `dodge` is how far apart, in units of x, the points of two
+    series at the same x stand, so that none hides another.
 
     Example:
         >>> Lines("Loss", [{"epoch": 1, "loss": 2.3}], x="epoch", y="loss").records
@@ -114,6 +116,8 @@ class Lines:
     y_title: str = ""
     caption: str = ""
     points: bool = False
+    singles: Sequence[Row] = ()
+    dodge: float = 0.0
     diagonal: bool = False
     log_x: bool = False
     log_y: bool = False
@@ -146,12 +150,21 @@ class Lines:
             words={"series": self.series},
         )
 
+    @cached_property
+    def single_records(self) -> list[dict[str, Any]]:
+        """The single points as `x`, `y` and `series`."""
+        if not self.singles:
+            return []
+        needed, words = {"x": self.x, "y": self.y}, {"series": self.series}
+        return chart_records(self.title, self.singles, needed=needed, optional={}, words=words)
+
 
 @dataclass(frozen=True)
 class Bars:
     """Horizontal bars of `value`: a group for each `category`, a bar in it for each value of the field `series`.
 
-    More than `limit` categories are not drawn; the caption then says how many there are.
+    `stacked` puts the bars of a group into one, end to end; those below zero go to the left. More than `limit`
+    categories are not drawn; the caption then says how many there are.
 
     Example:
         >>> Bars("Errors", [{"digit": 7, "errors": 12}], category="digit", value="errors").records
@@ -173,6 +186,7 @@ class Bars:
     value_title: str = ""
     caption: str = ""
     limit: int = 20
+    stacked: bool = False
 
     def __post_init__(self) -> None:
         _check_interval(self.title, self.low, self.high)
@@ -232,16 +246,67 @@ class Picture:
 
 @dataclass(frozen=True)
 class Images:
-    """A grid of pictures."""
+    """A grid of pictures; `wide` ones are few and large."""
 
     title: str
     items: Sequence[Picture]
     _: KW_ONLY
     caption: str = ""
+    wide: bool = False
 
     def __post_init__(self) -> None:
         if not self.items:
             raise UsageError(f"images {self.title!r} has no pictures")
+
+
+Look = Literal["solid", "light", "empty"]
+
+
+@dataclass(frozen=True)
+class Box:
+    """One box of a row: its group gives the colour, its look says what became of it, `words` say both."""
+
+    words: str
+    group: str
+    look: Look
+
+
+@dataclass(frozen=True)
+class BoxRow:
+    """Boxes from left to right, as the data pass through them, with a name before and an explanation behind."""
+
+    name: str
+    boxes: Sequence[Box]
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Rows of boxes, coloured by group: networks and their layers.
+
+    `looks` says what solid (with a lock), light and empty boxes mean, and `groups` what the colours do.
+
+    Example:
+        >>> row = BoxRow("A1B", [Box("layer 1", "A", "solid"), Box("layer 2", "B", "empty")])
+        >>> list(Boxes("Treatments", [row], looks={"solid": "frozen"}).groups)
+        ['A', 'B']
+
+    Raises:
+        UsageError: no boxes.
+    """
+
+    title: str
+    rows: Sequence[BoxRow]
+    _: KW_ONLY
+    looks: Mapping[Look, str]
+    groups: Mapping[str, str] = field(default_factory=dict)
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        if not any(row.boxes for row in self.rows):
+            raise UsageError(f"boxes {self.title!r} has no boxes")
+        found = dict.fromkeys(box.group for row in self.rows for box in row.boxes)
+        object.__setattr__(self, "groups", {name: self.groups.get(name, name) for name in found})
 
 
 @dataclass(frozen=True)
@@ -260,7 +325,7 @@ class Details:
     sections: Sequence["Section"]
 
 
-Section = Headline | Text | Table | Lines | Bars | Images | Code | Details
+Section = Headline | Text | Table | Lines | Bars | Boxes | Images | Code | Details
 
 
 def series_names(sections: Iterable[Section]) -> list[str]:
@@ -281,5 +346,5 @@ def _check_interval(title: str, low: str | None, high: str | None) -> None:
 
 def _name_fields(chart: Lines | Bars, **titles: str) -> None:
     """Axes without a title of their own get their field's name in words."""
-    for title, field in titles.items():
-        object.__setattr__(chart, title, printable(getattr(chart, title) or words_of(field)))
+    for title, key in titles.items():
+        object.__setattr__(chart, title, printable(getattr(chart, title) or words_of(key)))
