@@ -9,6 +9,7 @@ from instar.transfer.advising import (
     survivors,
     wilson_interval,
 )
+from instar.transfer.filters import SMALLEST_SIDE, GaborFit, best_matches, fit_gabor
 from instar.transfer.halves import (
     Halves,
     known_parents,
@@ -33,6 +34,8 @@ from instar.transfer.treatments import (
 __all__ = [
     "KINDS",
     "SCRATCH",
+    "SMALLEST_SIDE",
+    "GaborFit",
     "Halves",
     "Interval",
     "Measured",
@@ -40,11 +43,13 @@ __all__ = [
     "Study",
     "Treatment",
     "apply_treatment_",
+    "best_matches",
     "boost_rows",
     "calibrate_statistics_",
     "candidates",
     "check_cut",
     "drop_rows",
+    "fit_gabor",
     "fit_multiplications",
     "frozen_hashes",
     "h_score",

@@ -1,0 +1,141 @@
+"""Do first layers look alike, and are they Gabor filters? Scores of filters, in float64, pure."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instar.errors import UsageError
+
+Array = NDArray[np.float64]
+
+SMALLEST_SIDE = 5  # a Gabor filter in a smaller window has about as many parameters as there are numbers to fit
+
+
+class GaborFit(NamedTuple):
+    """The Gabor filter nearest to a filter, and the share of the filter's variance that it explains."""
+
+    score: float
+    x: float
+    y: float
+    """the centre, in pixels from the window's own"""
+    angle: float
+    """of the wave, in radians"""
+    frequency: float
+    """in cycles a pixel"""
+    sd_along: float
+    sd_across: float
+    """of the envelope, along and across the wave, in pixels"""
+
+
+def fit_gabor(weights: Array) -> GaborFit:
+    """The least-squares Gabor filter: a wave under a Gaussian, with an offset.
+
+    g_c(x, y) = exp(-u^2 / 2 s_u^2 - v^2 / 2 s_v^2) (a_c cos 2 pi f u + b_c sin 2 pi f u) + d_c,
+    u = (x - x0) cos t + (y - y0) sin t,  v = -(x - x0) sin t + (y - y0) cos t
+
+    The six of the wave and the envelope are shared by the channels; a, b and d are each channel's own, and follow
+    from the six by linear least squares. score = 1 - |w - g|^2 / |w - mean_c(w)|^2, 0 to 1. The search starts at
+    the best of a grid.
+
+    Args:
+        weights: (channels, height, width) of one filter.
+
+    Raises:
+        UsageError: another shape, or a filter that is the same everywhere.
+
+    Example:
+        >>> place = np.arange(8) - 3.5
+        >>> wave = np.cos(2 * np.pi * 0.2 * place)[None, None] * np.exp(-(place**2) / 8)[None, :, None]
+        >>> round(fit_gabor(wave * np.exp(-(place**2) / 18)).score, 3)
+        1.0
+
+    References:
+        Jones and Palmer 1987, "An evaluation of the two-dimensional Gabor filter model"; Yosinski et al. 2014,
+        section 1.
+    """
+    from scipy.optimize import least_squares
+
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.ndim != 3 or min(weights.shape[1:]) < 2:
+        raise UsageError(f"fit_gabor: expected (channels, height, width), at least 2 x 2, found {weights.shape}")
+    rows = weights.reshape(len(weights), -1)
+    centred = rows - rows.mean(1, keepdims=True)
+    total = float((centred**2).sum())
+    if not total > 0:
+        raise UsageError("fit_gabor: the filter is the same everywhere, so there is nothing to explain")
+    height, width = weights.shape[1:]
+    scale = float(np.sqrt(total / rows.size))
+
+    def residual(parameters: Array) -> Array:
+        basis = _basis(parameters[None], height, width)[0]
+        left: Array = ((centred - centred @ basis @ basis.T) / scale).ravel()
+        return left
+
+    start = _best_start(centred, height, width)
+    size = max(height, width)
+    low = [-width / 2, -height / 2, -np.pi, 0.0, 0.4, 0.4]
+    high = [width / 2, height / 2, 2 * np.pi, 0.5, 2.0 * size, 2.0 * size]
+    found = least_squares(residual, start, bounds=(low, high), ftol=1e-5, max_nfev=40)
+    score = 1 - 2 * float(found.cost) * scale**2 / total  # its cost is half a sum of squares
+    return GaborFit(score, *(float(value) for value in found.x))
+
+
+def _best_start(centred: Array, height: int, width: int) -> Array:
+    """Of a grid of waves and envelopes the one that explains most."""
+    size = max(height, width)
+    grid = np.meshgrid(
+        np.array([-0.25, 0.0, 0.25]) * width,
+        np.array([-0.25, 0.0, 0.25]) * height,
+        np.arange(8) * np.pi / 8,
+        np.array([0.5, 1.0, 1.7, 2.5]) / size,
+        np.array([0.15, 0.3]) * size,
+        indexing="ij",
+    )
+    x, y, angle, frequency, sd = (axis.ravel() for axis in grid)
+    starts = np.stack([x, y, angle, np.minimum(frequency, 0.45), np.maximum(sd, 0.5), np.maximum(sd, 0.5)], 1)
+    explained = ((centred @ _basis(starts, height, width)) ** 2).sum((1, 2))
+    best: Array = starts[explained.argmax()]
+    return best
+
+
+def _basis(parameters: Array, height: int, width: int) -> Array:
+    """Orthonormal columns that span the constant and both phases of each wave: (filters, pixels, 3)."""
+    x, y = np.meshgrid(np.arange(width) - (width - 1) / 2, np.arange(height) - (height - 1) / 2)
+    x0, y0, angle, frequency, sd_along, sd_across = (column[:, None] for column in parameters.T)
+    along = (x.ravel() - x0) * np.cos(angle) + (y.ravel() - y0) * np.sin(angle)
+    across = -(x.ravel() - x0) * np.sin(angle) + (y.ravel() - y0) * np.cos(angle)
+    envelope = np.exp(-(along**2) / (2 * sd_along**2) - across**2 / (2 * sd_across**2))
+    wave = 2 * np.pi * frequency * along
+    columns = np.stack([np.ones_like(wave), envelope * np.cos(wave), envelope * np.sin(wave)], -1)
+    columns[..., 2] += 1e-9 * wave  # at frequency 0 the sine is nothing, and would have no direction
+    basis: Array = np.linalg.qr(columns).Q
+    return basis
+
+
+def best_matches(filters: Array, others: Array) -> Array:
+    """For each filter its likeness to the most alike of others: the largest |cosine|, each channel's mean removed.
+
+    Args:
+        filters: (filters, channels, height, width).
+        others: (others, channels, height, width).
+
+    Returns:
+        (filters,) of 0 to 1.
+
+    Raises:
+        UsageError: filters of two shapes.
+
+    Example:
+        >>> filters = np.random.default_rng(0).normal(size=(4, 1, 5, 5))
+        >>> best_matches(filters, -2 * filters).round(6).tolist()
+        [1.0, 1.0, 1.0, 1.0]
+    """
+    if filters.ndim != 4 or filters.shape[1:] != others.shape[1:]:
+        raise UsageError(f"best_matches: filters are {filters.shape[1:]}, the others {others.shape[1:]}")
+    rows = []
+    for several in (filters, others):
+        centred = (several - several.mean((2, 3), keepdims=True)).reshape(len(several), -1)
+        rows.append(centred / np.linalg.norm(centred, axis=1, keepdims=True).clip(1e-30))
+    likeness: Array = np.abs(rows[0] @ rows[1].T).max(1)
+    return likeness
