@@ -30,6 +30,8 @@ def page() -> str:
 def study(result: dict[str, Any]) -> str:
     """One published study: its rows with mean, spread and n."""
     rows = result["rows"]
+    if "treatment" in rows[0]:
+        return transfer_study(result)
     has_paper = any(row.get("paper") is not None for row in rows)
     head = ["row", *(["paper"] if has_paper else []), "ours (mean ± sd)", "95 % interval", "n"]
     body = [
@@ -42,16 +44,62 @@ def study(result: dict[str, Any]) -> str:
         ]
         for row in rows
     ]
+    return "\n".join([*heading(result, "Errors"), *table(head, body), ""])
+
+
+def heading(result: dict[str, Any], what: str) -> list[str]:
+    """The name of a study, and how it was run."""
     about = result["environment"]
-    return "\n".join(
+    return [
+        f"## {result['name']}\n",
+        f"`{command(about['command'])}`, {result['seconds'] / 60:.0f} minutes on {machine(about)}, "
+        f"commit {about.get('commit', 'unknown')}. {what} of {result['num_test']:,} test examples.\n",
+    ]
+
+
+def transfer_study(result: dict[str, Any]) -> str:
+    """A published study of transfer: the paper's findings where they were judged, then every treatment."""
+    findings = [
         [
-            f"## {result['name']}\n",
-            f"`{command(about['command'])}`, {result['seconds'] / 60:.0f} minutes on {machine(about)}, "
-            f"commit {about.get('commit', 'unknown')}. Errors of {result['num_test']:,} test examples.\n",
-            *table(head, body),
-            "",
+            f"{one['finding']}. {one['name']}",
+            one["network"],
+            f"{one['paper']:+.1f}",
+            f"{one['number']:+.2f}",
+            difference(one),
+            str(one["n"]),
+            {True: "yes", False: "**no**"}.get(one["holds"], "undecided"),
         ]
-    )
+        for one in result.get("findings", [])
+    ]
+    rows = [
+        [
+            row["network"],
+            row["split"],
+            row["treatment"].replace("n", str(row["cut"]), 1) if row["cut"] else row["treatment"],
+            number(row["mean"]) + (f" ± {number(row['sd'])}" if row["sd"] is not None else ""),
+            "" if row["minus_base"] is None else f"{row['minus_base']:+.2f}",
+            difference(row),
+            str(row["n"]),
+        ]
+        for row in result["rows"]
+    ]
+    curve = [
+        [f"{row['images_per_class']:g}", f"{number(row['mean'])} ± {number(row['sd'])}", str(row["n"])]
+        for row in result.get("curve", [])
+    ]
+    interval_head = "95 % interval"
+    parts = [
+        (["finding", "network", "paper", "points", interval_head, "n", "holds"], findings),
+        (["network", "halves", "treatment", "accuracy (mean ± sd)", "minus base", interval_head, "n"], rows),
+        (["images a class", "accuracy (mean ± sd)", "n"], curve),
+    ]
+    tables = [line for head, body in parts if body for line in (*table(head, body), "")]
+    return "\n".join([*heading(result, "Accuracy in percent"), *tables])
+
+
+def difference(row: dict[str, Any]) -> str:
+    """The interval of a difference."""
+    return "" if row["low"] is None else f"[{row['low']:+.2f}, {row['high']:+.2f}]"
 
 
 def benchmark(result: dict[str, Any]) -> str:

@@ -38,6 +38,31 @@ def mnist(
 
 
 @app.command()
+def transfer(
+    scale: str = typer.Option("small", help="tiny (for tests), small (minutes) or full (hours)."),
+    data: str = typer.Option("cifar100", help="cifar100, or digits for a try at the scale tiny."),
+    device: Device = "cpu",
+    engine: Engine = "local",
+    run_dir: RunDir = None,
+    publish: Publish = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """How transferable features are: a convnet and a residual net at every cut, unlike halves, few images."""
+    from instar.recipes.publishing import publish as publish_result
+    from instar.recipes.transfer_scales import config_for
+    from instar.recipes.transfer_study import main, run_path
+    from instar.recipes.transfer_study_page import answer, findings_table
+
+    config = config_for(scale, data)
+    path = run_dir or run_path(config)
+    result = main(config, path, device=check_device(device), engine=engine, quiet=quiet or as_json)
+    if publish:
+        publish_result(result, f"transfer-{data}-{scale}")
+    show(result, path, as_json, findings_table, answer)
+
+
+@app.command()
 def advise(
     scale: str = typer.Option("small", help="tiny (for tests), small (an hour) or full (hours)."),
     device: Device = "cpu",

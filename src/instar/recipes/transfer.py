@@ -5,6 +5,7 @@ last epoch.
 """
 
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,26 +58,19 @@ def main(
         if run.is_done:
             return run.result()
         started = time.monotonic()
-        run.write_json(MANIFEST, _manifest(plan))
+        run.write_json(MANIFEST, manifest(plan))
         with open_engine(engine) as workers:
             run_jobs(plan.jobs(), path, engine=workers, quiet=quiet).raise_if_failed()
-        measured = [(network, _measured(plan, network)) for network in plan.networks()]
-        result = study_result(plan, dict(measured))
+        result = plan_result(plan)
         result["seconds"] = round(time.monotonic() - started, 1)
         write_transfer_page(run, plan, result)
         run.finish(result)
         return run.result()
 
 
-def _manifest(plan: Plan) -> dict[str, Any]:
+def manifest(plan: Plan) -> dict[str, Any]:
     """Which classes fell where in each split; the names of the data sets where these are the tasks."""
-    names = load_splits(plan.config.data).class_names
-    found: dict[str, Any] = {}
-    for split in plan.splits:
-        halves = plan.halves(split)
-        tasks = {letter: plan.task(split, letter).name for letter in "AB"}
-        found[f"split-{split}"] = tasks if halves is None else halves.manifest(names)
-    return found
+    return {f"split-{split}": plan.manifest(split) for split in plan.splits}
 
 
 def _measured(plan: Plan, network: Network) -> dict[str, float]:
@@ -92,26 +86,32 @@ def _measured(plan: Plan, network: Network) -> dict[str, float]:
     }
 
 
-def study_result(plan: Plan, measured: dict[Network, dict[str, float]]) -> dict[str, Any]:
-    """The content of `result.json`, from each network's accuracy."""
-    study = Study(Measured(*network[1:], found["accuracy"]) for network, found in measured.items())
-    paper = Study(Measured(*network[1:], found["ten_best_validation"]) for network, found in measured.items())
+def study_of(networks: Iterable[Mapping[str, Any]], accuracy: str = "accuracy") -> Study:
+    """The study that the `networks` of a result make."""
+    return Study(Measured(one["split"], one["target"], one["kind"], one["n"], one[accuracy]) for one in networks)
+
+
+def plan_result(plan: Plan) -> dict[str, Any]:
+    """What the networks of a plan say, once all are trained: the content of `result.json`."""
+    networks = [{**network._asdict(), **_measured(plan, network)} for network in plan.networks()]
+    study, paper = study_of(networks), study_of(networks, "ten_best_validation")
     rows = treatment_rows(study)
     for row, same in zip(rows, treatment_rows(paper), strict=True):
         row["ten_best_validation"] = same["mean"]
-    about = {"network": plan.config.network.network, "split": _kind_of_split(plan)}
-    drops = drop_rows(study)
+    no_difference = dict.fromkeys(("minus_base", "low", "high"))
+    about = {"network": plan.config.network.network, "split": kind_of_split(plan)}
     return {
+        "network": about["network"],
         "metrics": {f"{row['treatment']}-{row['cut']}": row["mean"] for row in rows},
-        "rows": [{**about, **row} for row in rows],
-        "drops": drops,
+        "rows": [{**about, **no_difference, **row} for row in rows],
+        "drops": drop_rows(study),
         "boosts": boost_rows(study),
         "transition": {
             kind: transition(study, kind)
             for kind in ("AnB", "BnB")
             if kind in study.kinds and len(plan.splits) > 1
         },
-        "networks": [{**network._asdict(), **found} for network, found in measured.items()],
+        "networks": networks,
         "layers": plan.layers,
         "splits": list(plan.splits),
         "num_test": sum(
@@ -120,8 +120,9 @@ def study_result(plan: Plan, measured: dict[Network, dict[str, float]]) -> dict[
     }
 
 
-def _kind_of_split(plan: Plan) -> str:
-    if plan.config.source is not None:
-        return f"{plan.config.source.name} to {plan.config.data.name}"
-    size = plan.config.halves.classes_per_half
-    return plan.config.halves.how + (f" {size}/{size}" if size else "")
+def kind_of_split(plan: Plan) -> str:
+    """How the two tasks were made: random 50/50, semantic 30/30, mnist to digits."""
+    halves = plan.halves(plan.splits[0])
+    if halves is None:
+        return " to ".join(plan.task(plan.splits[0], letter).name for letter in "AB")
+    return f"{halves.how} {len(halves.a)}/{len(halves.b)}"

@@ -1,0 +1,166 @@
+"""The transfer study: what it plans, what it reports, and that its findings follow from its networks."""
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+
+from command_line import Command
+from instar.evaluation import predict_logits
+from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.transfer_scales import config_for
+from instar.recipes.transfer_study import CONVNET, DISSIMILAR, RESNET, SIMILAR, TransferStudy
+from instar.runs import Run
+
+ROOT = Path(__file__).parents[2]
+TINY = config_for("tiny", "digits")
+KINDS = {"base", "base-long", "BnB", "BnB+", "AnB", "AnB+", "RnB"}
+
+
+@pytest.fixture(scope="module")
+def finished(instar: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("reproduce") / "run"
+    arguments = ("--scale", "tiny", "--data", "digits", "--run-dir", str(path), "--publish", "--json")
+    done = instar("reproduce", "transfer", *arguments, cwd=path.parent)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["findings"]) == 6 + 5
+    return path
+
+
+@pytest.fixture(scope="module")
+def result(finished: Path) -> dict[str, Any]:
+    return Run.read(finished).result()
+
+
+def test_every_row_says_network_split_treatment_cut_and_how_sure(result: dict[str, Any]) -> None:
+    found = {(row["network"], row["split"]): set() for row in result["rows"]}
+    for row in result["rows"]:
+        assert {"network", "split", "treatment", "cut", "mean", "sd", "n", "minus_base", "low", "high"} <= set(row)
+        assert row["n"] == 2
+        assert (row["minus_base"] is None) == (row["treatment"] == "base")
+        found[row["network"], row["split"]].add(row["treatment"])
+    assert found == {
+        ("convnet:5x4", "random 5/5"): KINDS,
+        ("convnet:5x4", "lists 4/4"): {"base", "AnB"},
+        ("convnet:5x4", "random 4/4"): {"base", "AnB"},
+        ("resnet:8x4", "random 5/5"): KINDS,
+    }
+
+
+def test_accuracies_are_those_of_the_saved_weights(finished: Path, result: dict[str, Any]) -> None:
+    plans = TransferStudy(TINY, finished).plans
+    for name in (DISSIMILAR, RESNET):
+        one = result["parts"][name]["networks"][-1]
+        test = load_splits(plans[name].task(one["split"], one["target"])).test
+        logits = predict_logits(load_run_network(finished / "jobs" / one["job"]), test)
+        right = (logits.argmax(-1) == test.labels(test.ids)).double().mean()
+        assert one["accuracy"] == pytest.approx(100 * float(right))
+
+
+def over_base(part: Mapping[str, Any], kind: str, n: int) -> list[float]:
+    """By split, mean over the targets: the slow way."""
+    accuracy = {(one["split"], one["target"], one["kind"], one["n"]): one["accuracy"] for one in part["networks"]}
+    targets = sorted({one["target"] for one in part["networks"]})
+    return [
+        fmean(accuracy[split, target, kind, n] - accuracy[split, target, "base", 0] for target in targets)
+        for split in part["splits"]
+    ]
+
+
+def test_findings_follow_from_the_networks(result: dict[str, Any]) -> None:
+    convnet, resnet = result["parts"][CONVNET], result["parts"][RESNET]
+    numbers = {(one["finding"], one["network"]): one["number"] for one in result["findings"]}
+    assert numbers[3, "convnet:5x4"] == pytest.approx(fmean(over_base(convnet, "AnB", 4)))
+    assert numbers[1, "resnet:8x4"] == pytest.approx(fmean(over_base(resnet, "BnB", 2)))
+    boost = fmean(fmean(over_base(convnet, "AnB+", n)) for n in (1, 4))
+    assert numbers[4, "convnet:5x4"] == pytest.approx(boost)
+    drops = [
+        fmean(fmean(over_base(result["parts"][name], "AnB", n)) for n in (1, 4)) for name in (DISSIMILAR, SIMILAR)
+    ]
+    assert numbers[5, "convnet:5x4"] == pytest.approx(drops[0] - drops[1])
+    assert (5, "resnet:8x4") not in numbers
+    assert all(one["holds"] in (True, False, "undecided") for one in result["findings"])
+
+
+def test_curve_counts_images_and_reads_its_networks(finished: Path, result: dict[str, Any]) -> None:
+    few, fewer = result["curve"]
+    assert few["images_per_class"] == pytest.approx(1797 * 0.8 * 0.9 * 0.2 / 10, rel=0.05)
+    assert fewer["images_per_class"] < few["images_per_class"] / 3
+    test = load_splits(TINY.data).test
+    labels = test.labels(test.ids)
+    paths = [finished / "jobs" / "curve" / "20-percent" / str(seed) for seed in (0, 1)]
+    right = [predict_logits(load_run_network(path), test).argmax(-1) == labels for path in paths]
+    assert few["mean"] == pytest.approx(100 * float(torch.stack(right).double().mean()))
+
+
+def test_halves_of_each_part_are_in_the_manifest_and_share_no_class(finished: Path) -> None:
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert list(manifest) == [CONVNET, DISSIMILAR, SIMILAR, RESNET]
+    for part in manifest.values():
+        assert list(part) == ["split-0", "split-1"]
+        for split in part.values():
+            assert not set(split["A"]["classes"]) & set(split["B"]["classes"])
+    assert manifest[CONVNET] == manifest[RESNET]
+    sizes = {len(split[half]["classes"]) for split in manifest[SIMILAR].values() for half in "AB"}
+    assert sizes == {len(manifest[DISSIMILAR]["split-0"]["A"]["classes"])}
+
+
+def test_bases_of_a_split_begin_from_weights_of_their_own(finished: Path) -> None:
+    jobs = TransferStudy(TINY, finished).jobs()
+    seeds = {job.name: job.config["seed"] for job in jobs if "/base" in job.name}
+    assert seeds["convnet/split-0/baseA"] != seeds["convnet/split-0/baseB"]
+    assert seeds["convnet/split-0/baseA"] == seeds["convnet/split-0/baseA-long"]
+    firsts = [seed for name, seed in seeds.items() if name.startswith("convnet") and not name.endswith("long")]
+    assert len(set(firsts)) == len(firsts)
+
+
+def test_the_same_command_again_reads_what_is_there(
+    typed: Command, finished: Path, result: dict[str, Any]
+) -> None:
+    done = typed(
+        "reproduce", "transfer", "--scale", "tiny", "--data", "digits", "--run-dir", str(finished), "--json"
+    )
+    assert json.loads(done.stdout) == result
+
+
+def test_published_file_makes_its_part_of_the_results_page(finished: Path, result: dict[str, Any]) -> None:
+    published = json.loads((finished.parent / "results" / "transfer-digits-tiny.json").read_text())
+    assert published["rows"] == result["rows"]
+    assert published["findings"] == result["findings"]
+    spec = importlib.util.spec_from_file_location("make_results", ROOT / "docs" / "make_results.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = module.study(published)
+    assert "| 5. dissimilar halves fall faster | convnet:5x4 |" in page
+    assert page.count("| resnet:8x4 |") == 5 + len(
+        [row for row in result["rows"] if row["network"] == "resnet:8x4"]
+    )
+
+
+def test_full_scale_is_what_the_issue_asks_for() -> None:
+    parts = config_for("full").parts
+    assert parts[CONVNET].network.network == "convnet:8x16"
+    assert parts[CONVNET].cuts is None  # every one
+    assert set(parts[CONVNET].treatments) | {"base", "base-long"} == KINDS
+    assert parts[CONVNET].longer
+    assert len(parts[RESNET].cuts or []) == 3
+    for part in parts.values():
+        assert part.splits >= 5
+    for name in (CONVNET, DISSIMILAR, SIMILAR):
+        assert parts[name].targets == ["A", "B"]
+    assert parts[DISSIMILAR].halves.how == "semantic"
+    assert parts[SIMILAR].halves.classes_per_half == 30
+
+
+def test_wrong_scale_is_one_line(typed: Command) -> None:
+    done = typed("reproduce", "transfer", "--scale", "smal")
+    assert done.returncode == 2
+    assert "did you mean small?" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
