@@ -50,7 +50,7 @@ class Fragile(nn.Module):
     def __init__(self, network: nn.Module, *, dies_at: int = 0, marker: Path | None = None) -> None:
         super().__init__()
         self.network, self.dies_at, self.marker = network, dies_at, marker
-        self.seconds = float(os.environ.get("SECONDS_OF_A_STEP", "0"))
+        self.seconds = float(os.environ.get("INSTAR_SECONDS_OF_A_STEP", "0"))
         self.num_steps = 0
 
     def forward(self, inputs: Tensor) -> Tensor:

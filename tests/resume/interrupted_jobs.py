@@ -1,4 +1,7 @@
-"""A command that does jobs, to be interrupted and started again: `python interrupted_jobs.py ROOT [--quiet]`."""
+"""A command that does jobs, to be interrupted and started again: `python interrupted_jobs.py ROOT [--quiet]`.
+
+`--engine=NAME` does the first of them alone, on another engine.
+"""
 
 import sys
 
@@ -12,9 +15,11 @@ JOBS = [Job("alone", fragile_fit, CONFIG), Job("shared", fragile_fit, CONFIG, pr
 
 def main() -> None:
     """Do the jobs on three cores, so that both run at once."""
+    other = [option.removeprefix("--engine=") for option in sys.argv if option.startswith("--engine=")]
+    jobs = JOBS[:1] if other else JOBS
     try:
-        with open_engine(cores=3) as engine:
-            run_jobs(JOBS, sys.argv[1], engine=engine, quiet="--quiet" in sys.argv).raise_if_failed()
+        with open_engine(*other, cores=1 if other else 3) as engine:
+            run_jobs(jobs, sys.argv[1], engine=engine, quiet="--quiet" in sys.argv).raise_if_failed()
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -5,7 +5,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +14,25 @@ from instar.errors import UsageError
 if TYPE_CHECKING:
     from instar.reports import Headline, Table
 
+
+def _check_engine(name: str) -> str:
+    if name != "local":
+        from instar.jobs import check_engine
+
+        check_engine(name)
+    return name
+
+
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; a run's config.toml will do.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
-Engine = Annotated[Literal["local"], typer.Option(help="What runs the jobs.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        callback=_check_engine,
+        help="What runs the jobs: local (processes here), ray (a Ray cluster here) or ray:HOST:PORT.",
+    ),
+]
 Processes = Annotated[int, typer.Option(help="How many processes share one fit.")]
 RunDir = Annotated[Path | None, typer.Option(help="Where to keep the run; below runs/ by default.")]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's event files too.")]

@@ -8,30 +8,49 @@ from instar.errors import UsageError
 from instar.jobs.display import Display, duration
 from instar.jobs.graph import Job, JobReport, check_graph
 from instar.jobs.local import LocalEngine
+from instar.jobs.ray import RayEngine, check_ray
+from instar.jobs.walk import Engine
 
-__all__ = ["Job", "JobReport", "LocalEngine", "check_graph", "duration", "open_engine", "run_jobs"]
+__all__ = ["Engine", "Job", "JobReport", "check_engine", "check_graph", "duration", "open_engine", "run_jobs"]
 
 
-def open_engine(name: str = "local", *, cores: int | None = None) -> LocalEngine:
+def check_engine(name: str) -> str:
+    """The name of an engine, if there is one and what it needs is here.
+
+    Raises:
+        UsageError: no such engine, Ray is not installed, or nothing listens at its address.
+    """
+    kind, separator, address = name.partition(":")
+    if kind == "ray" and bool(separator) == bool(address):
+        check_ray(address)
+    elif name != "local":
+        raise UsageError(f"unknown engine {name!r}; there is local, ray and ray:ADDRESS")
+    return name
+
+
+def open_engine(name: str = "local", *, cores: int | None = None) -> Engine:
     """An engine that several graphs of jobs share, to be used in a `with` statement.
 
     Args:
-        name: `local`, processes on this machine.
-        cores: how many to use; all of them by default.
+        name: `local`, processes on this machine; `ray`, a Ray cluster that is started on this machine and ended
+            with the engine; or `ray:ADDRESS`, one that runs already (HOST:PORT, or auto on a machine of it).
+        cores: how many to use; all of the machine or of the cluster by default.
 
     Raises:
-        UsageError: no such engine, or less than one core.
+        UsageError: no such engine, less than one core, Ray is not installed or no cluster answers.
     """
-    if name != "local":
-        raise UsageError(f"unknown engine {name!r}; there is local")
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if cores is not None and cores < 1:
         raise UsageError(f"cores is {cores}, expected at least 1")
-    return LocalEngine(cores=cores or usable)
+    kind, _, address = check_engine(name).partition(":")
+    if address:
+        return RayEngine(address, cores=cores)
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = cores or usable
+    return LocalEngine(cores=cores) if kind == "local" else RayEngine(cores=cores)
 
 
 def run_jobs(
-    jobs: Sequence[Job], root: str | Path, *, engine: LocalEngine | str = "local", quiet: bool = False
+    jobs: Sequence[Job], root: str | Path, *, engine: Engine | str = "local", quiet: bool = False
 ) -> JobReport:
     """Do a graph of jobs, each in its own run directory `root/jobs/NAME`.
 

@@ -1,5 +1,6 @@
 """One job in this process: open its run directory, do the work unless it is done, write the result."""
 
+import contextlib
 import datetime
 import multiprocessing
 import os
@@ -47,6 +48,27 @@ def execute(job: Job, root: Path, threads: int) -> None:
         needs = {need: root / "jobs" / need for need in job.needs}
         alone = job.processes == 1
         run.finish(job.function(run, needs) if alone else _execute_distributed(job, run, needs, threads))
+
+
+def attempt(job: Job, root: Path, threads: int) -> str | None:
+    """`execute`, with what went wrong in one line, or None.
+
+    Raises:
+        ProcessDiedError: the job is to be tried again.
+    """
+    try:
+        execute(job, root, threads)
+    except InstarError as error:
+        return str(error)
+    except ProcessDiedError:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        with contextlib.suppress(OSError), open(root / "jobs" / job.name / LOG, "a") as log:
+            log.write(traceback.format_exc())
+        name = Path(where.filename).name
+        return f"{type(error).__name__}: {error} ({name}:{where.lineno}; see jobs/{job.name}/{LOG})"
+    return None
 
 
 def start(process: BaseProcess) -> None:

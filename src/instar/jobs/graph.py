@@ -23,6 +23,7 @@ class Job:
         needs: names of the jobs that must be done before.
         cost: relative size, for the time left.
         processes: how many processes share the job, through `torch.distributed`.
+        gpus: how many GPUs it computes on, for an engine that gives each job its own.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Job:
     needs: tuple[str, ...] = ()
     cost: float = 1.0
     processes: int = 1
+    gpus: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,133 @@
+"""The way that every engine takes through a graph of jobs; where a job runs is the engine's own."""
+
+import abc
+import pickle
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from instar.errors import UsageError
+from instar.jobs.execution import job_run
+from instar.jobs.graph import Job, JobReport
+
+MAX_TRIES = 3  # of a job whose process died; a job that says why it failed is not tried again
+STARTED, DIED, DONE, FAILED = "started", "died, tried again", "done", "failed"
+
+
+class Task(NamedTuple):
+    """A job whose needs are done."""
+
+    job: Job
+    root: Path
+    threads: int
+
+
+class News(NamedTuple):
+    """What happened to a job; `reason` says why it failed."""
+
+    job: Job
+    state: str
+    reason: str = ""
+
+
+class Engine(abc.ABC):
+    """Runs graphs of jobs, to be used in a `with` statement.
+
+    Its worker processes stay from one graph to the next: a process that starts pays a second or two of imports.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, jobs: Sequence[Job], root: Path, *, on_change: Callable[[str, str], None]) -> JobReport:
+        """Do all jobs; what fails keeps back only those that need it."""
+        return _Walk(self, jobs, root, on_change).run()
+
+    @abc.abstractmethod
+    def threads(self, jobs: Sequence[Job]) -> dict[str, int]:
+        """How many threads each job computes with."""
+
+    @abc.abstractmethod
+    def submit(self, task: Task) -> None:
+        """Take a job, to do it as soon as there is room."""
+
+    @abc.abstractmethod
+    def news(self) -> Iterable[News]:
+        """What has happened to the jobs that were taken; waits a moment where nothing has."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let what runs save a checkpoint, and end."""
+
+
+class _Walk:
+    """One graph of jobs on its way through an engine."""
+
+    def __init__(
+        self, engine: Engine, jobs: Sequence[Job], root: Path, on_change: Callable[[str, str], None]
+    ) -> None:
+        self._engine = engine
+        self._jobs = list(jobs)
+        self._root = root
+        self._on_change = on_change
+        self._report = JobReport()
+        self._pending = list(jobs)
+        self._under_way: set[str] = set()
+
+    def run(self) -> JobReport:
+        for job in self._jobs:
+            _check_can_be_sent(job)
+        threads = self._engine.threads(self._jobs)
+        self._skip_what_is_done()
+        while self._pending or self._under_way:
+            self._keep_back_what_cannot_start()
+            for job in [job for job in self._pending if all(self._is_done(need) for need in job.needs)]:
+                self._pending.remove(job)
+                self._under_way.add(job.name)
+                self._engine.submit(Task(job, self._root, threads[job.name]))
+            for news in self._engine.news():
+                self._take(news)
+        return self._report
+
+    def _skip_what_is_done(self) -> None:
+        for job in self._jobs:
+            if job_run(job, self._root).is_done:
+                with job_run(job, self._root):  # its configuration is the same, or this says what differs
+                    pass
+                self._report.skipped.append(job.name)
+                self._on_change(job.name, "skipped")
+        self._pending = [job for job in self._jobs if job.name not in self._report.skipped]
+
+    def _is_done(self, name: str) -> bool:
+        return name in self._report.done or name in self._report.skipped
+
+    def _keep_back_what_cannot_start(self) -> None:
+        lost = {**self._report.failed, **self._report.kept_back}
+        for job in list(self._pending):
+            missing = [need for need in job.needs if need in lost]
+            if missing:
+                self._pending.remove(job)
+                lost[job.name] = self._report.kept_back[job.name] = missing[0]
+                self._on_change(job.name, "kept back")
+
+    def _take(self, news: News) -> None:
+        name = news.job.name
+        if news.state == DONE:
+            self._report.done.append(name)
+        elif news.state == FAILED:
+            self._report.failed[name] = news.reason
+        if news.state in (DONE, FAILED):
+            self._under_way.remove(name)
+        self._on_change(name, news.state)
+
+
+def _check_can_be_sent(job: Job) -> None:
+    try:
+        pickle.dumps(job)
+    except Exception as error:  # pickle raises errors of many types
+        raise UsageError(
+            f"job {job.name!r} cannot be sent to another process ({error}): its function should be one of a module"
+        ) from error
