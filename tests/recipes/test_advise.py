@@ -81,7 +81,7 @@ def test_the_cost_counts_every_fit_of_the_advice(advised: Path) -> None:
     result = Run.read(advised).result()
     cost = result["cost"]
     assert cost["study"]["fits"] == 5
-    assert cost["advice"]["fits"] == 5 + 2 + 2
+    assert cost["advice"]["fits"] == 5 + 2 + 2 * 2  # two finalists, two seeds
     per_example = 64 * 16 + 16 * 16 + 16 * 5
     num_train, num_validation = result["num_train"], result["num_validation"]
     learns = 10 * (3 * num_train + num_validation)

@@ -35,7 +35,7 @@ def advise(
     learning_rate: float = typer.Option(None, help="Of all fits on the target."),
     views: str = typer.Option(None, help="Augmentation of the target: none, jitter:2, crop:4+flip, affine:..."),
     cuts: int = typer.Option(None, help="How many cuts are tried by short fits.  [default: 3]"),
-    seeds: int = typer.Option(None, help="Fits to the end of what was chosen.  [default: 1]"),
+    seeds: int = typer.Option(None, help="Fits to the end of each of the last two treatments.  [default: 1]"),
     controls: bool = typer.Option(
         None, "--controls", help="Fit the usual ways (train the head, fine-tune all, from scratch) to the end too."
     ),

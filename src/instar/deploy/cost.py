@@ -2,13 +2,15 @@
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from instar.errors import UsageError
+from instar.networks import evaluation_mode
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,47 @@ def cost_of(network: nn.Module, input_shape: Sequence[int], *, repeats: int = 20
     )
 
 
+def multiplications_at(network: nn.Module, stages: Sequence[nn.Module], input_shape: Sequence[int]) -> list[int]:
+    """Multiplications of one example until each of some modules of a network has been called, from one pass.
+
+    Args:
+        network: any module; run in evaluation mode, and left as it is.
+        stages: modules of it. One that is not called counts what came before the end.
+        input_shape: shape of one example.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> multiplications_at(network, list(network), (4,))
+        [12, 12, 18]
+    """
+    counts: list[int] = []
+    found: dict[int, int] = {}
+
+    def note(place: int) -> None:
+        found.setdefault(place, sum(counts))
+
+    with _counting(network, counts), evaluation_mode(network), torch.no_grad():
+        handles = [
+            stage.register_forward_hook(lambda *_, place=place: note(place)) for place, stage in enumerate(stages)
+        ]
+        try:
+            network(torch.zeros(1, *input_shape))
+        finally:
+            for handle in handles:
+                handle.remove()
+    return [found.get(place, sum(counts)) for place, _ in enumerate(stages)]
+
+
 def _count_multiplications(network: nn.Module, example: Tensor) -> int:
     counts: list[int] = []
+    with _counting(network, counts):
+        network(example)
+    return sum(counts)
+
+
+@contextmanager
+def _counting(network: nn.Module, counts: list[int]) -> Iterator[None]:
+    """Append the multiplications of each linear or convolutional layer as it is called."""
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         weight = module.get_parameter("weight")  # (out, in, ...), but of a transposed convolution (in, out, ...)
@@ -69,11 +110,10 @@ def _count_multiplications(network: nn.Module, example: Tensor) -> int:
         if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
     ]
     try:
-        network(example)
+        yield
     finally:
         for handle in handles:
             handle.remove()
-    return sum(counts)
 
 
 def _median_latency_ms(network: nn.Module, example: Tensor, repeats: int) -> float:

@@ -38,12 +38,12 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Search:
-    """What the cheap part found: scores at each cut, the short fits of each round, the treatment that is left."""
+    """What the cheap part found: scores at each cut, the short fits of each round, the finalists."""
 
     scores: list[dict[str, Any]]
     rounds: list[list[Fitted]]
     treatments: dict[str, Treatment | None]
-    best: str
+    finalists: list[str]
     seconds: float
     """of the scores alone"""
     num_scored: int
@@ -87,7 +87,7 @@ def main(
         seeds = range(config.seed, config.seed + config.seeds)
         with open_engine(engine) as workers:
             found = search(plan, workers, quiet)
-            names = [found.best, *(name for name in plan.usual if config.controls and name != found.best)]
+            names = list(dict.fromkeys([*found.finalists, *(plan.usual if config.controls else ())]))
             last = plan.final_jobs({name: _treatment(plan, found, name) for name in names}, seeds)
             run_jobs(last, path, engine=workers, quiet=quiet).raise_if_failed()
         right = {name: [right_on_test(plan, plan.place(name, seed)) for seed in seeds] for name in names}
@@ -116,9 +116,11 @@ def search(plan: Plan, workers: Engine, quiet: bool) -> Search:
         if not done:
             report.raise_if_failed()
         rounds.append([read_fit(plan, name, places[name], epochs) for name in done])
-        left = survivors([one.name for one in ranked(rounds[-1])], plan.config.keep)
+        ranking = [one.name for one in ranked(rounds[-1])]
+        left = survivors(ranking, plan.config.keep)
     about = scored["metrics"]
-    return Search(scored["rows"], rounds, treatments, left[0], about["seconds"], about["num_examples"])
+    finalists = ranking[: plan.config.finalists]
+    return Search(scored["rows"], rounds, treatments, finalists, about["seconds"], about["num_examples"])
 
 
 def ranked(fits: Sequence[Fitted]) -> list[Fitted]:
@@ -164,7 +166,7 @@ def advice_result(plan: Plan, found: Search, right: Mapping[str, list[Tensor]], 
             if row["name"] != best:
                 row |= _behind(right[best], right[row["name"]])
     chosen = next(row for row in rows if row["chosen"])
-    cost = cost_of_advice(plan, found, finals[found.best])
+    cost = cost_of_advice(plan, found, [one for name in found.finalists for one in finals[name]])
     return {
         "metrics": {
             **{key: chosen[key] for key in ("mean", "low", "high", "n", "validation_accuracy")},

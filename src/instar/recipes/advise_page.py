@@ -48,7 +48,7 @@ def _against(result: Mapping[str, Any]) -> list[str]:
         if row.get("advice_minus") is not None:
             low, high = row["advice_minus_low"], row["advice_minus_high"]
             interval = f" [{low:+.1f}, {high:+.1f}]" if low is not None else ""
-            words.append(f"Against {row['usual']}: {row['advice_minus']:+.1f} points{interval}.")
+            words.append(f"Against {row['usual'] or row['name']}: {row['advice_minus']:+.1f} points{interval}.")
     return words
 
 
@@ -107,8 +107,8 @@ def write_advise_page(run: Run, plan: Plan, result: Mapping[str, Any]) -> None:
             "First the features that the network gives at every cut are computed once and scored, with no "
             f"training. At {plan.config.num_cuts} cuts that the linear probe does best at, the deepest among "
             "them, short fits are tried, frozen and learning on, beside one from scratch; the best third of each "
-            "round goes on to a longer one. What is left is fitted to the end. Validation chooses; test is read "
-            "once, after that.",
+            "round goes on to a longer one. The best of the last round are fitted to the end. Validation chooses; "
+            "test is read once, after that.",
             title="How it was found",
         ),
         *bars,

@@ -119,7 +119,7 @@ def _small() -> JudgeConfig:
     mnist = _family("mnist", "convnet:7x8", base_epochs=5, epochs=40, fraction=0.2)
     cifar = _family("cifar100", "convnet:8x16", base_epochs=15, epochs=30)
     pairs = _digit_pairs(digits, (20, 80)) | _digit_pairs(mnist, (20, 100)) | _cifar_pairs(cifar, (20, 100), 20)
-    return JudgeConfig(scale="small", pairs=pairs, seeds=3)
+    return JudgeConfig(scale="small", pairs=pairs, seeds=5)
 
 
 def _full() -> JudgeConfig:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from instar.data import Splits
-from instar.deploy import cost_of
+from instar.deploy import multiplications_at
 from instar.errors import InstarError, UsageError
 from instar.jobs import Job
-from instar.networks import cut, layers_of, prefix_state, trace
+from instar.networks import layers_of, prefix_state, trace
 from instar.recipes.advise_settings import AdviseConfig, has_weights
 from instar.recipes.fitting import build_for, fit_job, is_run, load_splits
 from instar.recipes.scoring import load_pretrained, pretrained_job, scores_job
@@ -78,18 +78,22 @@ class Plan:
     def layers(self) -> list[dict[str, Any]]:
         """Of the network, first to last: `name`, and what a cut after it copies and costs, in all."""
         network, example = self._network, self._example
-        rows = []
-        for n, layer in enumerate(layers_of(network, example), 1):
-            copied = prefix_state(network, n, example_input=example)
-            cost = cost_of(_UpTo(network, n, example), self.splits.train.example_shape, repeats=1)
-            num_copied = sum(value.numel() for value in copied.values())
-            rows.append({"name": layer.name, "copied": num_copied, "multiplications": cost.multiplications})
-        return rows
+        layers = layers_of(network, example)
+        costs = multiplications_at(network, [layer.module for layer in layers], example.shape[1:])
+        states = [prefix_state(network, n, example_input=example) for n in range(1, len(layers) + 1)]
+        return [
+            {
+                "name": layer.name,
+                "copied": sum(value.numel() for value in state.values()),
+                "multiplications": cost,
+            }
+            for layer, state, cost in zip(layers, states, costs, strict=True)
+        ]
 
-    @cached_property
+    @property
     def multiplications(self) -> int:
         """Of one example through the whole network."""
-        return cost_of(self._network, self.splits.train.example_shape, repeats=1).multiplications
+        return int(self.layers[-1]["multiplications"])
 
     @cached_property
     def cuts(self) -> list[int]:
@@ -252,18 +256,6 @@ class Plan:
             frozen=treatment is not None and not treatment.fine_tune,
             cached=cached,
         )
-
-
-class _UpTo(nn.Module):
-    """A network that stops at a cut; all of its modules are seen, those of no layer too."""
-
-    def __init__(self, network: nn.Module, n: int, example_input: Tensor) -> None:
-        super().__init__()
-        self.network = network
-        self.prefix = cut(network, n, example_input).prefix
-
-    def forward(self, inputs: Tensor) -> Any:
-        return self.prefix(inputs)
 
 
 def _check_examples(splits: Splits) -> None:

@@ -39,8 +39,10 @@ class AdviseConfig(Settings):
     """of the short fits: their epochs as a share of those of a fit to the end"""
     keep: _Share = 1 / 3
     """share of the treatments that go on to the next round"""
+    finalists: _Count = 2
+    """how many of the last round are fitted to the end, for validation to choose from"""
     seeds: _Count = 1
-    """fits to the end of what was chosen"""
+    """fits to the end of each finalist"""
     seed: int = 0
     controls: bool = False
     """fit the three usual ways to the end too, and compare"""

@@ -61,13 +61,14 @@ def _judge(plan: Plan, config: JudgeConfig, workers: Engine, quiet: bool) -> dic
     run_jobs(plan.final_jobs(treatments, seeds), plan.path, engine=workers, quiet=quiet).raise_if_failed()
     fits = {name: [read_final(plan, name, seed) for seed in seeds] for name in treatments}
     best = min(fits, key=lambda name: judged(fits[name]))
+    advice = min(found.finalists, key=lambda name: judged(fits[name][:1]))  # the advisor has one seed
     right = {name: [right_on_test(plan, plan.place(name, seed)) for seed in seeds] for name in treatments}
     accuracy = {name: _percent(several) for name, several in right.items()}
     behind = {
         name: metrics.paired_difference(accuracy[name], accuracy[best])
-        for name in dict.fromkeys([found.best, *plan.usual])
+        for name in dict.fromkeys([advice, *plan.usual])
     }
-    spent = cost_of_advice(plan, found, fits[found.best][:1])["advice"]
+    spent = cost_of_advice(plan, found, [fits[name][0] for name in found.finalists])["advice"]
     study = {
         "multiplications": sum(
             plan.fit_cost(treatments[name], one.epochs, cached=one.cached) for name in fits for one in fits[name]
@@ -76,10 +77,10 @@ def _judge(plan: Plan, config: JudgeConfig, workers: Engine, quiet: bool) -> dic
     }
     means = {name: sum(values) / len(values) for name, values in accuracy.items()}
     return {
-        "advice": found.best,
+        "advice": advice,
         "best": best,
-        **behind[found.best]._asdict(),
-        "advice_accuracy": means[found.best],
+        **behind[advice]._asdict(),
+        "advice_accuracy": means[advice],
         "best_accuracy": means[best],
         "usual": {plan.usual[name]: behind[name].mean for name in plan.usual},
         "cost": {"advice": spent, "study": study, "fits": len(treatments) * len(seeds), "seeds": len(seeds)},

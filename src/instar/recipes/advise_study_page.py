@@ -120,9 +120,9 @@ def write_study_page(run: Run, config: JudgeConfig, result: Mapping[str, Any]) -
         *_curves(result),
         Text(
             "The pairs were written down before the first was run. The study fits every cut, frozen and tuned, "
-            f"and one network from scratch, {config.seeds} seeds each; its choice has the fewest validation errors. "
-            "The advice is compared with it on the same networks. Training the networks that layers are copied from "
-            "counts for neither.",
+            f"and one network from scratch, {config.seeds} seeds each; its choice has the fewest validation "
+            "errors. The advice is compared with it on the same networks. Training the networks that layers are "
+            "copied from counts for neither.",
             title="How it was judged",
         ),
         Details("All treatments of all pairs", [size_table(result)]),
