@@ -6,12 +6,22 @@ from pathlib import Path
 
 from instar.errors import UsageError
 from instar.jobs.display import Display, duration
-from instar.jobs.graph import Job, JobReport, check_graph
+from instar.jobs.graph import Job, JobReport, check_graph, num_gpus
 from instar.jobs.local import LocalEngine
 from instar.jobs.ray import RayEngine, check_ray
 from instar.jobs.walk import Engine
 
-__all__ = ["Engine", "Job", "JobReport", "check_engine", "check_graph", "duration", "open_engine", "run_jobs"]
+__all__ = [
+    "Engine",
+    "Job",
+    "JobReport",
+    "check_engine",
+    "check_graph",
+    "duration",
+    "num_gpus",
+    "open_engine",
+    "run_jobs",
+]
 
 
 def check_engine(name: str) -> str:

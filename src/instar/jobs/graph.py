@@ -95,6 +95,16 @@ def check_graph(jobs: Sequence[Job]) -> dict[str, int]:
     return levels
 
 
+def num_gpus(device: str, processes: int = 1) -> int:
+    """How many GPUs a job wants for itself: one for each process, where the device names none by its index.
+
+    Example:
+        >>> num_gpus("cuda", processes=2), num_gpus("cuda:1"), num_gpus("cpu")
+        (2, 0, 0)
+    """
+    return processes if device == "cuda" else 0
+
+
 def threads_of(jobs: Sequence[Job], cores: int) -> dict[str, int]:
     """How many threads each job computes with: the cores, shared among the jobs of its level.
 

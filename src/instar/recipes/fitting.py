@@ -16,7 +16,7 @@ from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, 
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.files import load_tensors, write_bytes
-from instar.jobs import Job
+from instar.jobs import Job, num_gpus
 from instar.networks import build_network, initialise_, load_state_, network_fingerprint
 from instar.optimisation import decide_precision
 from instar.recipes.settings import DataSettings, FitSettings, SoftSettings, TransferSettings
@@ -86,9 +86,8 @@ def fit_job(
         "manifest": manifest,
     }
     cost = fit_cost(settings, splits, network) * transfer.fraction
-    return Job(
-        name, functools.partial(_fit, device=device, tensorboard=tensorboard), config, needs, cost, processes
-    )
+    function = functools.partial(_fit, device=device, tensorboard=tensorboard)
+    return Job(name, function, config, needs, cost, processes, num_gpus(device, processes))
 
 
 def adopt_job(name: str, settings: FitSettings, data: DataSettings) -> Job:
@@ -107,7 +106,8 @@ def logits_job(teacher: str, data: DataSettings, *, folder: str | None = None, d
         transfer = TransferSettings(folder=folder)
         config |= {"transfer": transfer.model_dump(exclude_defaults=True), **_outside(splits, transfer, None)}
     name = teacher + LOGITS_OF
-    return Job(name, functools.partial(_write_logits, teacher=teacher, device=device), config, (teacher,))
+    function = functools.partial(_write_logits, teacher=teacher, device=device)
+    return Job(name, function, config, (teacher,), gpus=num_gpus(device))
 
 
 def store_job(
@@ -130,7 +130,8 @@ def store_job(
         "views": views,
         "num_views": num_views,
     }
-    return Job(name, functools.partial(_write_store, device=device), config, tuple(teachers))
+    function = functools.partial(_write_store, device=device)
+    return Job(name, function, config, tuple(teachers), gpus=num_gpus(device))
 
 
 def training_data(splits: Splits, transfer: TransferSettings) -> Dataset:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from instar.data import Dataset, InMemoryDataset, Splits, parse_views
 from instar.errors import RunError
 from instar.evaluation import predict_logits
-from instar.jobs import Job
+from instar.jobs import Job, num_gpus
 from instar.networks import assert_frozen, cut, name_layers_, named_layers
 from instar.recipes.fitting import (
     about_network,
@@ -97,7 +97,8 @@ def treatment_job(
     }
     cost = fit_cost(settings, splits, network)
     needs = () if base is None else (base,)
-    return Job(name, functools.partial(_fit_treatment, treatment=treatment, device=device), config, needs, cost)
+    function = functools.partial(_fit_treatment, treatment=treatment, device=device)
+    return Job(name, function, config, needs, cost, gpus=num_gpus(device))
 
 
 def _fit_treatment(run: Run, needs: Mapping[str, Path], *, treatment: Treatment, device: str) -> dict[str, Any]:
