@@ -313,3 +313,30 @@ def test_a_folder_has_the_same_ids_and_bits_in_memory_and_streaming(tmp_path: Pa
     labels = torch.tensor([0] * 5 + [1] * 5)
     every = torch.cat([memory.train.ids, memory.validation.ids, memory.test.ids])
     assert set(every.tolist()) == set(content_ids(contents, labels).tolist())
+
+
+def test_some_classes_are_a_task_of_their_own_with_labels_in_their_order() -> None:
+    whole = dataset()
+    part = whole.of_classes([2, 0])
+    assert part.class_names == ("c", "a")
+    assert len(part) == 20
+    assert torch.equal(part.labels(part.ids), torch.where(whole.labels(part.ids) == 2, 0, 1))
+    assert torch.equal(part.gather(part.ids, 0), whole.gather(part.ids, 0))
+    assert part.fingerprint != whole.of_classes([0, 2]).fingerprint
+    assert torch.equal(whole.labels(whole.ids), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        ([0, 3], "different numbers from 0 to 2"),
+        ([1, 1], "different numbers"),
+        ([2], "at least two different names"),
+    ],
+)
+def test_classes_that_are_no_task_are_refused(classes: list[int], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        dataset().of_classes(classes)
+    ones = dataset().subset(dataset().ids[LABELS == 1])
+    with pytest.raises(UsageError, match="there is no example of a, c"):
+        ones.of_classes([0, 2])

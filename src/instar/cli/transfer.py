@@ -35,7 +35,7 @@ def transfer(
     parents: Path = typer.Option(None, metavar="FILE", help="A class, a tab and its parent on each line."),
     classes_per_half: int = typer.Option(None, help="Fewer classes in each half than half of all."),
     network: str = typer.Option(
-        None, help="mlp:64x3, convnet:8, resnet:20, python:MODULE:FUNCTION.  [default: mlp:64x3]"
+        None, help="mlp:64x3, convnet:8, resnet:20, caffenet, python:MODULE:FUNCTION.  [default: mlp:64x3]"
     ),
     treatments: str = typer.Option(None, help="Of BnB,BnB+,AnB,AnB+,RnB.  [default: all]"),
     cuts: str = typer.Option(None, help="How many layers are copied: 1,3,5.  [default: every number]"),

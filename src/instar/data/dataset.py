@@ -199,7 +199,11 @@ class Dataset(ABC):
             (self.num_classes + 1,), NO_LABEL, device=self._labels.device
         )  # the last for no label
         numbers[list(classes)] = torch.arange(len(classes), device=numbers.device)
-        part = self.subset(self.ids[numbers[self.labels(self.ids)] != NO_LABEL])
+        chosen = numbers[self.labels(self.ids)] != NO_LABEL
+        if not bool(chosen.any()):
+            names = ", ".join(self.class_names[number] for number in classes[:5])
+            raise UsageError(f"of_classes: there is no example of {names}{', ...' * (len(classes) > 5)}")
+        part = self.subset(self.ids[chosen])
         part._labels = numbers[self._labels]
         part.class_names = checked_names([self.class_names[number] for number in classes])
         return part

@@ -1,6 +1,6 @@
 """Networks as ordered named layers."""
 
-from instar.networks.architectures import ResidualBlock, convnet, perceptron, residual
+from instar.networks.architectures import ResidualBlock, caffenet, convnet, perceptron, residual
 from instar.networks.cutting import Cut, cut
 from instar.networks.freezing import assert_frozen, freeze_, network_fingerprint, prefix_state, state_hashes
 from instar.networks.initialisers import find_initialiser, initialise_
@@ -23,6 +23,7 @@ __all__ = [
     "ResidualBlock",
     "assert_frozen",
     "build_network",
+    "caffenet",
     "check_same_path",
     "convnet",
     "cut",

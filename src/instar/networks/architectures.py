@@ -1,4 +1,4 @@
-"""The networks that have a name: perceptrons, a small convolutional net in CaffeNet's form, a residual net.
+"""The networks that have a name: perceptrons, CaffeNet and a small net in its form, a residual net.
 
 Each is an `nn.Sequential` of named layers, so that "the first n layers" is a slice. The last layer gives logits.
 """
@@ -88,6 +88,60 @@ def convnet(
         features = units
     layers[f"fc{depth}"] = nn.Linear(features, num_classes)
     return nn.Sequential(layers)
+
+
+def caffenet(input_shape: Sequence[int], num_classes: int, *, dropout: float = 0.5) -> nn.Sequential:
+    """The first paper's network, the reference model of Caffe: five convolutions, three full layers.
+
+    Its own initialiser is `caffenet`; `instar transfer --network caffenet` has its schedule. Local response
+    normalisation divides by (1 + 1e-4 / 5 sum of the squares of 5 channels)^0.75.
+
+    Args:
+        input_shape: of a picture, 3 x 227 x 227 in the paper; at least 67 wide and high.
+        num_classes: width of the logits; 1000 has 60,965,224 weights at 227 pixels.
+        dropout: after fc6 and fc7.
+
+    Raises:
+        UsageError: no picture, or one that is too small.
+
+    Example:
+        >>> [name for name, _ in caffenet((3, 67, 67), 5).named_children()]
+        ['conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7', 'fc8']
+
+    References:
+        Yosinski et al. 2014, section 3 and supplement; Jia et al. 2014 (arXiv 1408.5093); Krizhevsky et al. 2012.
+    """
+    channels, height, width = _image_shape(input_shape, "caffenet")
+    if min(height, width) < 67:
+        raise UsageError(
+            f"caffenet needs pictures of at least 67 pixels; these are {height} x {width} (227 in the paper)"
+        )
+
+    def pooled() -> nn.MaxPool2d:
+        return nn.MaxPool2d(3, stride=2)
+
+    def normalised() -> nn.LocalResponseNorm:
+        return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        conv1=nn.Sequential(nn.Conv2d(channels, 96, 11, stride=4), nn.ReLU(), pooled(), normalised()),
+        conv2=nn.Sequential(nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(), pooled(), normalised()),
+        conv3=nn.Sequential(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU()),
+        conv4=nn.Sequential(nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU()),
+        conv5=nn.Sequential(nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(), pooled()),
+    )
+    area = math.prod(_pooled_thrice((side - 11) // 4 + 1) for side in (height, width))
+    dropped = [nn.Dropout(dropout)] if dropout else []
+    layers["fc6"] = nn.Sequential(nn.Flatten(), nn.Linear(256 * area, 4096), nn.ReLU(), *dropped)
+    layers["fc7"] = nn.Sequential(nn.Linear(4096, 4096), nn.ReLU(), *(nn.Dropout(one.p) for one in dropped))
+    layers["fc8"] = nn.Linear(4096, num_classes)
+    return nn.Sequential(layers)
+
+
+def _pooled_thrice(side: int) -> int:
+    for _ in range(3):
+        side = (side - 3) // 2 + 1
+    return side
 
 
 class ResidualBlock(nn.Module):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +30,33 @@ def _lecun_uniform(weight: Tensor, generator: torch.Generator) -> None:
     weight.uniform_(-bound, bound, generator=generator)
 
 
-_INITIALISERS: dict[str, Callable[[Tensor, torch.Generator], None]] = {
+def _gaussian(sd: float) -> "Draw":
+    def draw(weight: Tensor, generator: torch.Generator) -> None:
+        weight.normal_(0, sd, generator=generator)
+
+    return draw
+
+
+Draw = Callable[[Tensor, torch.Generator], None]
+
+
+class Start(NamedTuple):
+    """How a layer begins: what draws its weights, in place, and the value of its biases."""
+
+    draw: Draw
+    bias: float = 0.0
+
+
+_INITIALISERS: dict[str, Draw] = {
     "he-normal": _he_normal,
     "glorot-uniform": _glorot_uniform,
     "lecun-uniform": _lecun_uniform,
 }
+_CAFFENET = (
+    *(Start(_gaussian(0.01), bias) for bias in (0, 1, 0, 1, 1)),  # conv1 to conv5
+    *(Start(_gaussian(0.005), 1), Start(_gaussian(0.005), 1), Start(_gaussian(0.01), 0)),  # fc6, fc7, fc8
+)
+_NAMES = (*_INITIALISERS, "gaussian:SD", "caffenet")
 
 
 def initialise_(network: nn.Module, name: str, *, seed: int) -> nn.Module:
@@ -43,52 +66,65 @@ def initialise_(network: nn.Module, name: str, *, seed: int) -> nn.Module:
 
     Args:
         network: the network.
-        name: `he-normal` (sd sqrt(2 / fan_in), for ReLU), `glorot-uniform`, `lecun-uniform`, or
-            `gaussian:SD` with a fixed standard deviation (0.01 in the 2012 recipe).
+        name: `he-normal` (sd sqrt(2 / fan_in), for ReLU), `glorot-uniform`, `lecun-uniform`, `gaussian:SD` with a
+            fixed standard deviation (0.01 in the 2012 recipe), or `caffenet`: that network's own, sd 0.01 (0.005
+            in fc6 and fc7), biases 1 but in conv1, conv3 and fc8.
         seed: the same seed gives the same weights, whatever was drawn before.
 
     Raises:
-        UsageError: no such initialiser.
+        UsageError: no such initialiser, or one for another network.
 
     Example:
         >>> one, two = (initialise_(nn.Linear(3, 2), "he-normal", seed=4) for _ in range(2))
         >>> torch.equal(one.weight, two.weight)
         True
     """
-    draw = find_initialiser(name)
     generator = torch.Generator().manual_seed(seed)
+    weighted = [one for one in network.modules() if isinstance(one, (nn.Linear, nn.modules.conv._ConvNd))]
     with torch.no_grad():
+        for layer, start in zip(weighted, find_initialiser(name)(len(weighted)), strict=True):
+            weight = torch.empty(layer.weight.shape)  # drawn in main memory: the same bits on every device
+            start.draw(weight, generator)
+            layer.weight.copy_(weight)
+            if layer.bias is not None:
+                layer.bias.fill_(start.bias)
         for module in network.modules():
-            if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
-                weight = torch.empty(module.weight.shape)  # drawn in main memory: the same bits on every device
-                draw(weight, generator)
-                module.weight.copy_(weight)
-                if module.bias is not None:
-                    module.bias.zero_()
-            elif isinstance(module, (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)):
+            if isinstance(module, (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)):
                 module.reset_parameters()
     return network
 
 
-def find_initialiser(name: str) -> Callable[[Tensor, torch.Generator], None]:
-    """What draws a weight, in place, from a generator.
+def find_initialiser(name: str) -> Callable[[int], list[Start]]:
+    """From the number of a network's layers with weights to how each begins, first to last.
 
     Raises:
-        UsageError: no such initialiser.
+        UsageError: no such initialiser; of what it gives, a number of layers that it is not for.
     """
     kind, _, argument = name.partition(":")
-    if kind != "gaussian":
-        if name not in _INITIALISERS:
-            raise unknown_name("initialiser", name, [*_INITIALISERS, "gaussian:SD"])
-        return _INITIALISERS[name]
+    if name == "caffenet":
+        return _begin_caffenet
+    if kind == "gaussian":
+        draw = _gaussian(_sd(name, argument))
+    elif name in _INITIALISERS:
+        draw = _INITIALISERS[name]
+    else:
+        raise unknown_name("initialiser", name, _NAMES)
+    return lambda num_layers: [Start(draw)] * num_layers
+
+
+def _begin_caffenet(num_layers: int) -> list[Start]:
+    if num_layers != len(_CAFFENET):
+        raise UsageError(
+            f"initialiser 'caffenet' is for the {len(_CAFFENET)} layers of caffenet, found {num_layers}"
+        )
+    return list(_CAFFENET)
+
+
+def _sd(name: str, argument: str) -> float:
     try:
         sd = float(argument)
     except ValueError:
         sd = math.nan
     if not 0 < sd < math.inf:
         raise UsageError(f"initialiser {name!r} should be gaussian:SD with SD above 0, for instance gaussian:0.01")
-
-    def gaussian(weight: Tensor, generator: torch.Generator) -> None:
-        weight.normal_(0, sd, generator=generator)
-
-    return gaussian
+    return sd

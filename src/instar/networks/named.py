@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from instar.errors import DataError, UsageError
 from instar.naming import import_function, unknown_name
-from instar.networks.architectures import convnet, perceptron, residual
+from instar.networks.architectures import caffenet, convnet, perceptron, residual
 from instar.networks.initialisers import initialise_
 
-FORMS = ("mlp:800x2", "mlp:300-100", "convnet:8", "resnet:20", "python:MODULE:FUNCTION")
+FORMS = ("mlp:800x2", "mlp:300-100", "convnet:8", "resnet:20", "caffenet", "python:MODULE:FUNCTION")
 
 
 def build_network(
@@ -33,9 +33,9 @@ def build_network(
 
     Args:
         name: `mlp:UNITSxLAYERS`, `mlp:U1-U2-...`, `convnet:DEPTH`, `resnet:DEPTH` (or `convnet:DEPTHxCHANNELS`, of
-            the first convolution), or `python:MODULE:FUNCTION`, whose function gets those of `input_shape`,
-            `num_classes`, `seed` that it takes and returns a module. `NAME@FILE` then loads weights (safetensors,
-            or a state dict of tensors).
+            the first convolution), `caffenet`, or `python:MODULE:FUNCTION`, whose function gets those of
+            `input_shape`, `num_classes`, `seed` that it takes and returns a module. `NAME@FILE` then loads weights
+            (safetensors, or a state dict of tensors).
         input_shape: shape of one example.
         num_classes: width of the logits.
 
@@ -71,6 +71,11 @@ def _named(
         hidden = _hidden_units(name, size)
         with torch.random.fork_rng(devices=[]):
             return perceptron(input_shape, hidden, num_classes, dropout=dropout, input_dropout=input_dropout)
+    if name == "caffenet":
+        if input_dropout:
+            raise UsageError("network 'caffenet' has no input dropout; set input_dropout to 0")
+        with torch.random.fork_rng(devices=[]):
+            return caffenet(input_shape, num_classes, dropout=dropout)
     if kind not in ("convnet", "resnet"):
         forms = {form.partition(":")[0]: form for form in reversed(FORMS)}
         near = difflib.get_close_matches(kind, forms, n=1)  # the size would hide how near the kind is

@@ -74,7 +74,7 @@ def fit_job(
     """
     splits = load_splits(data)
     transfer = transfer or TransferSettings()
-    network = build_for(settings, splits, seed=seed)
+    network = outline(settings, splits)
     config = {
         **about_network(settings, data, splits),
         "seed": seed,
@@ -298,10 +298,26 @@ def _write_store(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[st
 
 def build_for(settings: FitSettings, splits: Splits, *, seed: int) -> nn.Module:
     """The network of a configuration, freshly initialised, for the examples and classes of the data."""
+    return _build(settings, splits.train.example_shape, len(splits.class_names), seed)
+
+
+def outline(settings: FitSettings, splits: Splits) -> nn.Module:
+    """Such a network for its size alone, not to be changed: a plan of many alike builds a large one once."""
+    if settings.network.startswith("python:"):  # whose function may be another one by now
+        return build_for(settings, splits, seed=0)
+    return _outline(settings.model_dump_json(), splits.train.example_shape, len(splits.class_names))
+
+
+@functools.lru_cache(maxsize=2)
+def _outline(settings: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    return _build(FitSettings.model_validate_json(settings), input_shape, num_classes, seed=0)
+
+
+def _build(settings: FitSettings, input_shape: tuple[int, ...], num_classes: int, seed: int) -> nn.Module:
     network = build_network(
         settings.network,
-        input_shape=splits.train.example_shape,
-        num_classes=len(splits.class_names),
+        input_shape=input_shape,
+        num_classes=num_classes,
         seed=seed,
         dropout=settings.dropout,
         input_dropout=settings.input_dropout,

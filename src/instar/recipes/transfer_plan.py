@@ -129,9 +129,12 @@ class Plan:
                     f"examples of {tasks[0].name} are {tasks[0].train.example_shape}, of {task.name} "
                     f"{task.train.example_shape}: layers can move between tasks of the same form alone"
                 )
-            if len(task.train) < len(task.class_names):
+            present = set(task.train.labels(task.train.ids).tolist())
+            missing = [name for label, name in enumerate(task.class_names) if label not in present]
+            if missing:
                 raise UsageError(
-                    f"{len(task.train)} training examples for {len(task.class_names)} classes: one each is needed"
+                    f"{task.name}: no training example of class {missing[0]!r}, and of {len(missing)} of the "
+                    f"{len(task.class_names)} classes of a task; {len(task.train)} examples are too few"
                 )
 
     def manifest(self, split: int, letter: str | None = None) -> dict[str, Any]:

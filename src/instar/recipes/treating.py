@@ -24,6 +24,7 @@ from instar.recipes.fitting import (
     fit_options,
     load_run_network,
     load_splits,
+    outline,
     settings_of,
 )
 from instar.recipes.settings import DataSettings, FitSettings, Settings
@@ -77,7 +78,7 @@ def treatment_job(
         device: where to compute.
     """
     splits = load_splits(data)
-    network = build_for(settings, splits, seed=seed)
+    network = outline(settings, splits)
     about_base = None if base_data is None else load_splits(base_data).fingerprint
     config = {
         **about_network(settings, data, splits),

@@ -1,0 +1,257 @@
+"""`instar transfer`, end to end on the digits, and what it refuses before it begins."""
+
+import itertools
+import json
+from pathlib import Path
+from statistics import mean
+
+import pytest
+import torch
+
+from command_line import Command
+from instar.data import InMemoryDataset, Splits
+from instar.evaluation import predict_logits
+from instar.files import load_tensors
+from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.settings import DataSettings
+from instar.runs import FINAL, Run
+from instar.transfer import Halves
+
+TINY = ["--network", "mlp:12x2", "--epochs", "3", "--splits", "2", "--set", "network.learning_rate=0.1"]
+CUTS, KINDS, SPLITS = (1, 2), ("BnB", "BnB+", "AnB", "AnB+", "RnB"), (0, 1)
+HALVES = {"A": tuple("01234"), "B": tuple("56789")}
+
+
+@pytest.fixture(scope="module")
+def finished(instar: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a small study with every treatment."""
+    folder = tmp_path_factory.mktemp("transfer")
+    done = instar("transfer", *TINY, "--run-dir", folder / "run", "--quiet", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "B1B+" in done.stdout
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def result(finished: Path) -> dict:
+    return Run.read(finished).result()
+
+
+def job_of(kind: str, n: int, target: str) -> str:
+    other = {"A": "B", "B": "A"}[target]
+    if kind.startswith("base"):
+        return kind.replace("base", f"base{target}")
+    source = {"B": target, "A": other, "R": "R"}[kind[0]]
+    return f"{source}{n}{target}{'+' * kind.endswith('+')}"
+
+
+def accuracy_of(finished: Path, kind: str, n: int, split: int, target: str) -> float:
+    test = load_splits(DataSettings(name="digits", classes=HALVES[target])).test
+    network = load_run_network(finished / "jobs" / f"split-{split}" / job_of(kind, n, target))
+    return 100 * float((predict_logits(network, test).argmax(-1) == test.labels(test.ids)).double().mean())
+
+
+def test_every_treatment_is_there_at_every_cut(result: dict) -> None:
+    found = [(row["treatment"], row["cut"]) for row in result["rows"]]
+    assert sorted(found) == sorted([("base", 0), ("base-long", 0), *itertools.product(KINDS, CUTS)])
+    assert {row["n"] for row in result["rows"]} == {2}
+    assert [layer["name"] for layer in result["layers"]] == ["fc1", "fc2", "fc3"]
+    assert len(result["networks"]) == 2 * 2 * (2 + len(KINDS) * len(CUTS))
+
+
+def test_accuracies_are_those_of_the_saved_weights_and_differences_are_paired(
+    finished: Path, result: dict
+) -> None:
+    for row in result["rows"]:
+        kind, n = row["treatment"], row["cut"]
+        accuracies, differences = [], []
+        for split in SPLITS:
+            of_targets = [accuracy_of(finished, kind, n, split, target) for target in "AB"]
+            bases = [accuracy_of(finished, "base", 0, split, target) for target in "AB"]
+            accuracies.append(mean(of_targets))
+            differences.append(mean(of_targets) - mean(bases))
+        assert row["mean"] == pytest.approx(mean(accuracies))
+        if kind != "base":
+            assert row["minus_base"] == pytest.approx(mean(differences))
+    validation = [row["ten_best_validation"] for row in result["rows"]]
+    assert all(0 < value <= 100 for value in validation)
+
+
+def test_frozen_layers_hold_the_bases_bits_and_fine_tuned_ones_have_moved(finished: Path) -> None:
+    def weights(job: str) -> dict[str, torch.Tensor]:
+        return Run.read(finished / "jobs" / "split-1" / job).load_weights()[0]
+
+    for n, (source, target) in itertools.product(CUTS, ("AB", "BB", "BA")):
+        base, frozen, tuned = (
+            weights(job) for job in (f"base{source}", *(f"{source}{n}{target}{s}" for s in ("", "+")))
+        )
+        for key, value in base.items():
+            if int(key[2]) <= n:
+                assert torch.equal(frozen[key], value)
+            if key.endswith("weight"):
+                assert not torch.equal(tuned[key], value)
+                assert torch.equal(frozen[key], value) is (int(key[2]) <= n)
+
+
+def test_treatments_of_a_split_begin_with_the_same_upper_layers_and_see_the_same_order(finished: Path) -> None:
+    jobs = (finished / "jobs" / "split-1").glob("[ABR]*/config.toml")
+    seeds = {path.parent.name: Run.read(path.parent).config["seed"] for path in jobs}
+    assert len(seeds) == 20
+    assert set(seeds.values()) == {1001}
+    bases = [Run.read(finished / "jobs" / f"split-{s}" / f"base{t}").config["seed"] for s in SPLITS for t in "AB"]
+    assert bases == [0, 1, 2, 3]
+
+
+def test_a_base_trained_as_long_has_the_epochs_of_both(finished: Path) -> None:
+    epochs = [len(Run.read(finished / "jobs/split-0" / job).metrics()) for job in ("baseA", "baseA-long", "B1A+")]
+    assert epochs == [3, 6, 3]
+
+
+def test_the_manifest_is_in_the_run_and_with_the_weights_of_every_network(finished: Path) -> None:
+    manifest = json.loads((finished / "manifest.json").read_text())
+    halves = Halves(HALVES["A"], HALVES["B"], how="lists")
+    assert list(manifest) == ["split-0", "split-1"]
+    for split in SPLITS:
+        assert manifest[f"split-{split}"] == halves.manifest([str(n) for n in range(10)])
+        for path in (finished / "jobs" / f"split-{split}").rglob(FINAL):
+            about = load_tensors(path)[1]["manifest"]
+            assert about == {"half": about["half"], **manifest[f"split-{split}"]}
+            assert about["half"] == path.parts[-3].rstrip("+").removesuffix("-long")[-1]
+            assert Run.read(path.parents[1]).config["class_names"] == list(HALVES[about["half"]])
+
+
+def test_it_leaves_these_files_and_no_fit_reads_test(finished: Path) -> None:
+    own = {"config.toml", "environment.json", "result.json", "report.html", "log.txt", "DONE", "manifest.json"}
+    assert {path.name for path in finished.iterdir() if path.is_file()} == own
+    assert len(list(finished.rglob("DONE"))) == 1 + 2 * (4 + 20)
+    assert not list(finished.rglob("last.safetensors"))
+    for path in (finished / "jobs").rglob("result.json"):
+        assert "test_" not in path.read_text()
+
+
+def test_the_same_command_again_reads_what_is_there(typed: Command, finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    again = typed("transfer", *TINY, "--run-dir", finished, "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout) == json.loads((finished / "result.json").read_text())
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+
+
+# Layers
+
+
+def test_the_layers_are_listed_with_shapes_and_weights_and_nothing_is_left(typed: Command, tmp_path: Path) -> None:
+    listed = typed("transfer", "--list-layers", "--network", "convnet:5", cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    rows = [line.split() for line in listed.stdout.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[:2] for row in rows] == [["1", "conv1"], ["2", "conv2"], ["3", "fc3"], ["4", "fc4"], ["5", "fc5"]]
+    assert rows[0][2:] == ["32", "x", "4", "x", "4", "320"]
+    by_name = ("--network", "python:transfer_networks:wrapped", "--layers", "model.1,model.4,model.6")
+    listed = typed("transfer", "--list-layers", *by_name, cwd=tmp_path)
+    assert [line.split()[1] for line in listed.stdout.splitlines() if "model." in line] == [
+        "model.1",
+        "model.4",
+        "model.6",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+# Bad input
+
+
+def splits_of(
+    shape: tuple[int, ...], *, classes: int = 4, examples: int = 40, trained: int | None = None
+) -> Splits:
+    """Noise; `trained` classes have training examples."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(examples) % classes
+    inputs = torch.rand(examples, *shape, generator=generator)
+    names = [str(number) for number in range(classes)]
+    whole = InMemoryDataset(inputs, labels, class_names=names)
+    train = whole.subset(whole.ids[labels < (trained or classes)])
+    return Splits(train, whole, whole)
+
+
+def colour_pictures() -> Splits:
+    return splits_of((3, 8, 8))
+
+
+def large_pictures() -> Splits:
+    return splits_of((1, 16, 16))
+
+
+def one_class() -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    part = (torch.rand(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64))
+    return part, part
+
+
+def few_examples() -> Splits:
+    return splits_of((1, 8, 8), classes=8, examples=16, trained=2)
+
+
+WRONG_USE = {
+    "--cuts 4": "cuts: n is 4, expected 1 to 3: the last of the 4 layers (fc1, fc2, fc3, fc4) always learns",
+    "--cuts 0": "cuts: n is 0, expected 1 to 3: the last of the 4 layers (fc1, fc2, fc3, fc4)",
+    "--cuts 1,two": "cuts.1 should be a valid integer",
+    "--cuts 1,1": "cuts should be one or more, none of them twice",
+    "--a 0,1,2 --b 2,3": "class '2' is in both halves",
+    "--a 0,1,1 --b 2,3": "class '1' is in one half twice",
+    "--a 0,one --b 2,3": "unknown class 'one'",
+    "--a 0,1 --b 2": "half B has 1 classes; a task needs at least two",
+    "--halves lists": "halves.a and halves.b",
+    "--halves semantic": "semantic halves are known for CIFAR-100 and ImageNet's 1000 classes, not for these 10",
+    "--halves parents": "name a file with the parent of each class (--parents FILE)",
+    "--halves parents --parents nowhere.tsv": "the parents of the classes cannot be read from nowhere.tsv",
+    "--halves random --classes-per-half 6": "6 classes in each half: there are 10 classes in all",
+    "--halves randm": "halves.how should be 'random'",
+    "--halves random --a 0,1": "are not for random halves",
+    "--source digits --halves random --classes-per-half 2": "source and halves: give one of them",
+    "--treatments AnC": "unknown treatment 'AnC'",
+    "--targets C": "targets.0 should be 'A' or 'B'",
+    "--splits 0": "splits should be greater than or equal to 1",
+    "--learning-rate 0": "network.learning_rate.0 should be greater than 0",
+    "--frozen-norm both": "copied.frozen_norm should be 'source' or 'target'",
+    "--set copied.learning_rate_factor=0": "copied.learning_rate_factor should be greater than 0",
+    "--set copied.learning_rate_factor=inf": "copied.learning_rate_factor should be a finite number",
+    "--set network.bias_rate_factor=-1": "network.bias_rate_factor should be greater than 0",
+    "--set network.learning_rate=[0.1,0.2]": "takes one value",
+    "--layers fc1,fc9": "unknown layer of Sequential 'fc9'",
+    "--layers fc1,fc1.1": "'fc1.1' is inside 'fc1'",
+    "--network python:transfer_networks:wrapped": "one stage, model: name layers inside it with --layers",
+    "--network python:transfer_networks:functional": "called none of its 1 modules",
+    "--network python:transfer_networks:branching": "path through Branching depends on the data",
+    "--source python:test_transfer:colour_pictures": "are (3, 8, 8), of digits (1, 8, 8)",
+    "--source python:test_transfer:large_pictures": "are (1, 16, 16), of digits (1, 8, 8)",
+    "--data python:test_transfer:one_class": "class_names should be at least two different names",
+    "--data python:test_transfer:few_examples --a 0,2 --b 1,3": "no training example of class '2', and of 1 of",
+    "--data python:test_transfer:few_examples --a 0,1 --b 2,3": "there is no example of 2, 3",
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG_USE)
+def test_wrong_use_is_one_line_and_leaves_nothing(
+    typed: Command, arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    done = typed("transfer", *arguments.split(" "), "--run-dir", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert WRONG_USE[arguments] in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_network_in_the_same_directory_is_refused(typed: Command, finished: Path) -> None:
+    """So no base of another architecture, or of other halves, is ever copied from."""
+    for options in (["--network", "mlp:11x2"], ["--a", "0,1,2", "--b", "3,4,5"]):
+        other = typed("transfer", *TINY, *options, "--run-dir", finished)
+        assert other.returncode == 1
+        assert "belongs to another configuration" in other.stderr
+
+
+def test_a_network_that_unfreezes_its_normalisation_ends_the_study(typed: Command, tmp_path: Path) -> None:
+    options = ["--network", "python:transfer_networks:unfreezing", "--views", "jitter:1", "--epochs", "1"]
+    options += ["--splits", "1", "--targets", "B", "--treatments", "AnB", "--cuts", "1", "--set", "longer=false"]
+    done = typed("transfer", *options, "--run-dir", tmp_path / "run", "--quiet")
+    assert done.returncode == 1
+    assert "A1B failed: frozen layers changed in training: one.1.norm.running_mean" in done.stderr
