@@ -1,0 +1,61 @@
+"""A network that people do transfer from: EfficientNet-lite0, and CIFAR-100 at the size that suits it.
+
+    instar advise --network python:instar.recipes.efficientnet:lite0@WEIGHTS \
+        --data python:instar.recipes.efficientnet:cifar100 --examples 10 --controls
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from instar.data import Dataset, InMemoryDataset, load_data, transfer_set
+from instar.errors import UsageError
+from instar.networks import name_layers_
+
+SIZE = 96  # pixels; the network was trained at 224
+PER_CLASS, TEST_PER_CLASS = 50, 20
+_MEAN, _SD = 127 / 255, 128 / 255  # as in its training
+
+
+def lite0(num_classes: int) -> nn.Module:
+    """EfficientNet-lite0 for pictures of 96 x 96, freshly initialised.
+
+    Its layers are the blocks, the pooling and the head. The stem belongs to the first block, the last convolution
+    to the pooling. Blocks are never dropped: a frozen one should give the same features each time.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError:
+        raise UsageError("EfficientNet-lite is not installed: pip install efficientnet-lite-pytorch") from None
+    changes = {"num_classes": num_classes, "image_size": SIZE, "drop_connect_rate": 0.0}
+    network: nn.Module = EfficientNet.from_name("efficientnet-lite0", **changes)
+    blocks = [f"_blocks.{number}" for number, _ in enumerate(network.get_submodule("_blocks").children())]
+    name_layers_(network, [*blocks, "_avg_pooling", "_fc"])
+    return network
+
+
+def cifar100() -> tuple[Dataset, Dataset]:
+    """CIFAR-100 at 96 x 96 pixels: 50 training and 20 test images of each class, always the same."""
+    splits = load_data("cifar100")
+    whole = splits.train.union(splits.validation)
+    return _enlarged(whole, PER_CLASS), _enlarged(splits.test, TEST_PER_CLASS)
+
+
+def _enlarged(data: Dataset, per_class: int) -> Dataset:
+    part = transfer_set(data, fraction=per_class * data.num_classes / len(data))
+    raw = part.raw(part.rows(part.ids))
+    return InMemoryDataset(
+        torch.cat([_resized(batch) for batch in torch.split(raw, 500)]),
+        part.labels(part.ids),
+        class_names=part.class_names,
+        mean=[_MEAN] * 3,
+        std=[_SD] * 3,
+    )
+
+
+def _resized(pictures: Tensor) -> Tensor:
+    resized = interpolate(pictures.float(), size=(SIZE, SIZE), mode="bicubic", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)
