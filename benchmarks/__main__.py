@@ -23,6 +23,7 @@ MODULES = {
     "views": "views",
     "store": "store",
     "stacked": "stacked",
+    "engines": "engines",
     "help": "cli_help",
 }
 BESIDE_PEER = {"epoch", "whole-job"}

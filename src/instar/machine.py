@@ -1,6 +1,7 @@
 """The machine and the software that a number came from."""
 
 import contextlib
+import functools
 import os
 import platform
 import subprocess
@@ -33,8 +34,9 @@ def environment() -> dict[str, Any]:
     return about
 
 
+@functools.cache
 def _commit() -> str | None:
-    """The commit of the code that runs; None outside a checkout."""
+    """The commit of the code that runs, as it was at first: a worker asks for each job; None outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
