@@ -36,7 +36,7 @@ def environment() -> dict[str, Any]:
 
 @functools.cache
 def _commit() -> str | None:
-    """The commit of the code that runs, as it was at first: a worker asks for each job; None outside a checkout."""
+    """The commit of the code, asked for once: a worker writes it for each of its jobs; None outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
