@@ -5,6 +5,7 @@ import io
 import json
 import struct
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +121,38 @@ def write_image_folder(
         for row, image in enumerate(random_images(per_class, channels, 6, 5, seed=100 * seed + index)):
             (folder / name / f"{row}.png").write_bytes(image_bytes(image))
     return folder
+
+
+def omniglot_drawings(alphabets: dict[str, int], *, seed: int = 0) -> dict[tuple[str, int], np.ndarray]:
+    """Bits of 105 x 105 for each (`Alphabet/character`, drawer): noise, 1 for ink."""
+    draw = np.random.default_rng(seed)
+    names = [f"{name}/character{number:02d}" for name, size in alphabets.items() for number in range(1, size + 1)]
+    return {
+        (name, drawer): draw.integers(0, 2, (105, 105), dtype=np.uint8)
+        for name in names
+        for drawer in range(1, 21)
+    }
+
+
+def write_omniglot_table(path: Path, drawings: dict[tuple[str, int], np.ndarray]) -> None:
+    """All of them in one `.npz`, in any order."""
+    keys = list(drawings)[::-1]
+    names = sorted({name for name, _ in keys})
+    np.savez(
+        path,
+        ink_packed=np.packbits(np.stack([drawings[key].ravel() for key in keys]), axis=1),
+        character=np.array([names.index(name) for name, _ in keys], dtype=np.uint16),
+        drawer=np.array([drawer for _, drawer in keys], dtype=np.uint8),
+        character_names=np.array(names),
+    )
+
+
+def write_omniglot_archive(path: Path, drawings: dict[tuple[str, int], np.ndarray]) -> None:
+    """As the publisher lays it out: black ink on white, one bit a pixel."""
+    names = sorted({name for name, _ in drawings})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{path.stem}/", "")
+        for (name, drawer), ink in drawings.items():
+            content = io.BytesIO()
+            Image.fromarray(255 * (1 - ink)).convert("1").save(content, "PNG")
+            archive.writestr(f"{path.stem}/{name}/{names.index(name):04d}_{drawer:02d}.png", content.getvalue())

@@ -23,8 +23,8 @@ from instar.cli.options import (
 def transfer(
     data: str = typer.Option(
         None,
-        help="Data set, cut into halves A and B: digits, mnist, cifar100, folder:PATH, python:MODULE:FUNCTION.  "
-        "[default: digits]",
+        help="Data set, cut into halves A and B: digits, mnist, cifar100, omniglot, folder:PATH, "
+        "python:MODULE:FUNCTION.  [default: digits]",
     ),
     source: str = typer.Option(None, help="Another data set: all of it is A, and all of --data is B."),
     halves: str = typer.Option(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from instar.data.dataset import Dataset, as_dataset
-from instar.data.official import load_digits, load_official
+from instar.data.official import load_digits, load_official, load_omniglot
 from instar.data.readers.folder import ImageFolder, common_form, folder_dataset, list_image_folder
 from instar.data.readers.images import ImageForm
 from instar.data.sources import SOURCES, Source, find
@@ -71,15 +71,17 @@ def load_data(
 ) -> Splits:
     """A data set by name.
 
-    `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `folder:PATH` (one folder a class, or `train/`,
-    `test/` and perhaps `validation/` of that kind) or `python:MODULE:FUNCTION` (returns `Splits`, or training and
-    test data, each a data set or tensors (inputs, labels)).
+    `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `omniglot` (15, 2 and 3 of the 20 who drew each
+    character), `folder:PATH` (one folder a class, or `train/`, `test/` and perhaps `validation/` of that kind) or
+    `python:MODULE:FUNCTION` (returns `Splits`, or training and test data, each a data set or tensors (inputs,
+    labels)).
 
     Args:
         name: see above.
         validation_fraction: of each training class that becomes validation, where the data have none of their own.
         split_seed: chooses which; the same for a teacher and all its students.
-        image_size: resize, crop and convert the images of a folder to this height and width.
+        image_size: height and width that images of a folder are resized, cropped and converted to, or those of
+            Omniglot resized.
         progress: draw bars on stderr where that is a terminal.
         base_url: fetch from another address than the publisher's; checksums stay.
         memory_budget_bytes: a folder whose decoded images take more streams from its files.
@@ -93,13 +95,17 @@ def load_data(
         >>> len(digits.train), len(digits.validation), len(digits.test), digits.train.example_shape
         (1295, 143, 359, (1, 8, 8))
     """
-    if image_size is not None and (not name.startswith("folder:") or image_size < 1):
+    if image_size is not None and (not (name.startswith("folder:") or name == "omniglot") or image_size < 1):
         raise UsageError(
-            f"image_size {image_size} should be at least 1, and is for folder:PATH alone (data {name!r})"
+            f"image_size {image_size} should be at least 1, and is for folder:PATH and omniglot (data {name!r})"
         )
     validation: Dataset | None = None
     if name == "digits":
         train, test = _cut(load_digits(), _TEST_FRACTION, _DIGITS_TEST_SEED)
+    elif name == "omniglot":
+        train, validation, test = load_omniglot(
+            split_seed=split_seed, image_size=image_size, base_url=base_url, progress=progress
+        )
     elif name in SOURCES:
         train, test = load_official(name, base_url=base_url, progress=progress)
     elif name.startswith("folder:"):

@@ -7,10 +7,12 @@ from torch import Tensor
 
 from instar.data.dataset import Dataset, InMemoryDataset
 from instar.data.decoded import decoded_once
+from instar.data.hashing import key_of, keyed_hash
 from instar.data.readers import LabelledImages
 from instar.data.readers.cifar import read_cifar_archive
 from instar.data.readers.idx import read_idx
 from instar.data.readers.images import ImageForm
+from instar.data.readers.omniglot import NUM_DRAWERS, read_omniglot_archives, read_omniglot_table
 from instar.data.readers.parquet import read_image_table
 from instar.data.sources import SOURCES, obtain
 from instar.errors import DataError
@@ -65,6 +67,43 @@ def load_official(name: str, *, base_url: str | None, progress: bool) -> tuple[D
         train, test = (_decoded_table(path, _LABEL_COLUMNS[name], progress) for path in paths)
     mean, std = channel_statistics(train.images)
     return _in_memory(train, mean=mean, std=std), _in_memory(test, mean=mean, std=std)
+
+
+_TEST_DRAWERS = (18, 19, 20)  # the same for everybody, whatever split_seed is
+_NUM_VALIDATION_DRAWERS = 2
+
+
+def load_omniglot(
+    *, split_seed: int, image_size: int | None, base_url: str | None, progress: bool
+) -> tuple[Dataset, Dataset, Dataset]:
+    """Training, validation and test data of Omniglot by drawer: 15, 2 and 3 of the 20 of each character.
+
+    Args:
+        split_seed: chooses the drawers of validation.
+        image_size: height and width; 105 without it.
+        base_url: as for `load_data`.
+        progress: draw bars on stderr.
+
+    Raises:
+        DataError: a file is missing, broken or cannot be fetched.
+        UsageError: `INSTAR_DATA` is no folder.
+    """
+    folder, files = obtain(SOURCES["omniglot"], base_url=base_url, progress=progress)
+    paths = [folder / file for file in files]
+    side = {} if image_size is None else {"side": image_size}
+    if len(paths) == 1:
+        drawings = read_omniglot_table(paths[0], **side)
+    else:
+        drawings = read_omniglot_archives(paths, progress=progress, **side)
+    whole = _in_memory(drawings)
+    drawers = torch.arange(len(whole)) % NUM_DRAWERS + 1
+    others = torch.tensor([one for one in range(1, NUM_DRAWERS + 1) if one not in _TEST_DRAWERS])
+    hashes = keyed_hash(key_of("drawers", split_seed), others)
+    validation = others[hashes.argsort()[:_NUM_VALIDATION_DRAWERS]]
+    is_test, is_validation = torch.isin(drawers, torch.tensor(_TEST_DRAWERS)), torch.isin(drawers, validation)
+    parts = (~is_test & ~is_validation, is_validation, is_test)
+    train, chosen, test = (whole.subset(whole.ids[part]) for part in parts)
+    return train, chosen, test
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -88,6 +88,16 @@ SOURCES: dict[str, Source] = {
             "cifar-100-binary.tar.gz",
             "03b5dce01913d631647c71ecec9e9cb8",
         ),
+        Source(
+            "omniglot",
+            "20 drawings of each of 1,623 characters of 50 alphabets, 105x105 black and white",
+            "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/",
+            {
+                "images_background.zip": "68d2efa1b9178cc56df9314c21c6e718",
+                "images_evaluation.zip": "6b91aef0f799c5bb55b94e3f2daec811",
+            },
+            (("omniglot.npz",),),
+        ),
     )
 }
 

@@ -133,7 +133,7 @@ class DataSettings(Settings):
     """Which data, and how it is split; shared by the teacher and all students."""
 
     name: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, cifar100, folder:PATH, python:MODULE:FUNCTION"""
+    """digits, mnist, fashion-mnist, cifar10, cifar100, omniglot, folder:PATH, python:MODULE:FUNCTION"""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     split_seed: int = 0
     view_seed: int = 0
