@@ -84,3 +84,26 @@ def advise(
     if publish:
         publish_result(result, f"advise-{scale}")
     show(result, path, as_json, result_table, answer)
+
+
+@app.command("transfer-or-distil")
+def transfer_or_distil(
+    scale: str = typer.Option("small", help="tiny (for tests), small (minutes) or full (hours)."),
+    device: Device = "cpu",
+    engine: Engine = "local",
+    run_dir: RunDir = None,
+    publish: Publish = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """One student on few examples: from scratch, transferred, distilled, both."""
+    from instar.recipes.compare import config_for, main, run_path
+    from instar.recipes.compare_page import answer, result_table
+    from instar.recipes.publishing import publish as publish_result
+
+    config = config_for(scale)
+    path = run_dir or run_path(config)
+    result = main(config, path, device=check_device(device), engine=engine, quiet=quiet or as_json)
+    if publish:
+        publish_result(result, f"transfer-or-distil-{scale}")
+    show(result, path, as_json, result_table, answer)

@@ -39,17 +39,7 @@ class Plan:
     @cached_property
     def target(self) -> DataSettings:
         """The data of the target: as few as the configuration says."""
-        data, wanted = self.config.data, self.config.examples_per_class
-        if wanted is None:
-            return data
-        whole = load_splits(data)
-        there = len(whole.train) + len(whole.validation)
-        share = wanted * len(whole.class_names) / there
-        if share > 1:
-            raise UsageError(
-                f"examples_per_class is {wanted}: {whole.name} has {there / len(whole.class_names):.0f} a class"
-            )
-        return data.model_copy(update={"fraction": share})
+        return few_examples(self.config.data, self.config.examples_per_class)
 
     @property
     def splits(self) -> Splits:
@@ -256,6 +246,21 @@ class Plan:
             frozen=treatment is not None and not treatment.fine_tune,
             cached=cached,
         )
+
+
+def few_examples(data: DataSettings, wanted: int | None) -> DataSettings:
+    """Data with so many training and validation examples of each class together; all where none are wanted.
+
+    Raises:
+        UsageError: there are not so many.
+    """
+    if wanted is None:
+        return data
+    whole = load_splits(data)
+    there = (len(whole.train) + len(whole.validation)) / len(whole.class_names)
+    if wanted > there:
+        raise UsageError(f"examples_per_class is {wanted}: {whole.name} has {there:.0f} a class")
+    return data.model_copy(update={"fraction": wanted / there})
 
 
 def _check_examples(splits: Splits) -> None:

@@ -10,7 +10,6 @@ from torch.nn.functional import interpolate
 
 from instar.data import Dataset, InMemoryDataset, load_data, transfer_set
 from instar.errors import UsageError
-from instar.networks import name_layers_
 
 SIZE = 96  # pixels; the network was trained at 224
 PER_CLASS, TEST_PER_CLASS = 50, 20
@@ -20,8 +19,8 @@ _MEAN, _SD = 127 / 255, 128 / 255  # as in its training
 def lite0(num_classes: int) -> nn.Module:
     """EfficientNet-lite0 for pictures of 96 x 96, freshly initialised.
 
-    Its layers are the blocks, the pooling and the head. The stem belongs to the first block, the last convolution
-    to the pooling. Blocks are never dropped: a frozen one should give the same features each time.
+    Nothing in it is random: blocks are never dropped and there is no dropout, so that a frozen part gives the same
+    features each time and is computed once.
 
     Raises:
         UsageError: the package is not installed.
@@ -30,10 +29,8 @@ def lite0(num_classes: int) -> nn.Module:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
         raise UsageError("EfficientNet-lite is not installed: pip install efficientnet-lite-pytorch") from None
-    changes = {"num_classes": num_classes, "image_size": SIZE, "drop_connect_rate": 0.0}
+    changes = {"num_classes": num_classes, "image_size": SIZE, "drop_connect_rate": 0.0, "dropout_rate": 0.0}
     network: nn.Module = EfficientNet.from_name("efficientnet-lite0", **changes)
-    blocks = [f"_blocks.{number}" for number, _ in enumerate(network.get_submodule("_blocks").children())]
-    name_layers_(network, [*blocks, "_avg_pooling", "_fc"])
     return network
 
 

@@ -191,10 +191,6 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
     train = training_data(splits, transfer).with_views(
         views, view_seed=data.view_seed, num_views=store.num_views if store and views else transfer.num_views
     )
-    weights: dict[str, Any] = {}
-    if soft:
-        targets = targets_of(soft, needs, train, device, store)
-        weights = {"targets": targets, "soft_weight": soft.soft_weight, "hard_weight": soft.hard_weight}
     result = fit(
         network,
         train,
@@ -206,7 +202,7 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
         seed=config["seed"],
         run=run,
         **fit_options(settings),
-        **weights,
+        **soft_options(soft, needs, train, device, store),
     )
     last = result.metrics[(result.best_epoch or len(result.metrics)) - 1]
     return {"metrics": last, "rows": result.metrics}
@@ -236,6 +232,20 @@ def fit_cost(settings: FitSettings, splits: Splits, network: nn.Module) -> float
 def settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
     """The settings in the configuration of a job."""
     return DataSettings(**config["data"]), FitSettings(network=config["network"], **config["fit"])
+
+
+def soft_options(
+    soft: SoftSettings | None,
+    needs: Mapping[str, Path],
+    train: Dataset,
+    device: str,
+    store: SoftTargetStore | None = None,
+) -> dict[str, Any]:
+    """The arguments of `fit` that soft targets decide; none without them."""
+    if soft is None:
+        return {}
+    targets = targets_of(soft, needs, train, device, store)
+    return {"targets": targets, "soft_weight": soft.soft_weight, "hard_weight": soft.hard_weight}
 
 
 def targets_of(

@@ -26,8 +26,9 @@ from instar.recipes.fitting import (
     load_splits,
     outline,
     settings_of,
+    soft_options,
 )
-from instar.recipes.settings import DataSettings, FitSettings, Settings
+from instar.recipes.settings import DataSettings, FitSettings, Settings, SoftSettings
 from instar.runs import Run
 from instar.training import fit
 from instar.transfer import Treatment, apply_treatment_, frozen_hashes
@@ -59,6 +60,8 @@ def treatment_job(
     base_data: DataSettings | None = None,
     layers: Sequence[str] | None = None,
     manifest: Mapping[str, Any] | None = None,
+    soft: SoftSettings | None = None,
+    teachers: Sequence[str] = (),
     device: str = "cpu",
 ) -> Job:
     """A job that fits one treatment on the data of its target.
@@ -75,6 +78,8 @@ def treatment_job(
         base_data: what the base has to be trained on; None takes any.
         layers: names of the layers, where the network's own stages are not meant.
         manifest: of the split; goes into the file of the weights too.
+        soft: soft targets that it learns from as well.
+        teachers: the jobs that give them, and where they are asked once, their logits.
         device: where to compute.
     """
     splits = load_splits(data)
@@ -95,9 +100,10 @@ def treatment_job(
         "copied": copied.model_dump(),
         "layers": layers,
         "manifest": manifest,
+        "soft": soft.model_dump() if soft else None,
     }
     cost = fit_cost(settings, splits, network)
-    needs = () if base is None else (base,)
+    needs = (*(() if base is None else (base,)), *teachers)
     function = functools.partial(_fit_treatment, treatment=treatment, device=device)
     return Job(name, function, config, needs, cost, gpus=num_gpus(device))
 
@@ -130,6 +136,7 @@ def _fit_treatment(run: Run, needs: Mapping[str, Path], *, treatment: Treatment,
     if frozen and views is None:
         parts = features_once(network, treatment.n, splits, precision=config["precision"], device=device)
     train = splits.train.with_views(views, view_seed=data.view_seed)
+    soft = SoftSettings(**config["soft"]) if "soft" in config else None
     learner, train, validation = parts or (network, train, splits.validation)
     factors = bias_factors(learner, settings)
     if treatment.fine_tune:
@@ -146,6 +153,7 @@ def _fit_treatment(run: Run, needs: Mapping[str, Path], *, treatment: Treatment,
         seed=config["seed"],
         run=run,
         **fit_options(settings),
+        **soft_options(soft, needs, train, device),
     )
     assert_frozen(before, frozen_hashes(network, frozen))
     if parts is not None:  # what was saved is the rest
