@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from instar.runs import Run
     from instar.stacked import fit_stacked
     from instar.training import FitResult, fit
+    from instar.transfer import h_score, linear_probe, logme
 
 _HOMES = {
     "instar.data": ("Dataset", "InMemoryDataset", "Splits", "load_data", "parse_views", "transfer_set"),
@@ -73,6 +74,7 @@ _HOMES = {
     "instar.runs": ("Run",),
     "instar.stacked": ("fit_stacked",),
     "instar.training": ("FitResult", "fit"),
+    "instar.transfer": ("h_score", "linear_probe", "logme"),
 }
 _HOME_OF = {name: (home, name) for home, names in _HOMES.items() for name in names}
 _HOME_OF["train"] = ("instar.distillation", "train_network")
@@ -109,9 +111,12 @@ __all__ = [
     "fit_class_bias",
     "fit_stacked",
     "freeze_",
+    "h_score",
     "layers_of",
+    "linear_probe",
     "load_data",
     "logit_matching_loss",
+    "logme",
     "mix_in_labels",
     "parse_views",
     "predict_logits",
