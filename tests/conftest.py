@@ -62,3 +62,13 @@ def finished_run(instar: Command, tmp_path_factory: pytest.TempPathFactory) -> P
     done = instar("distill", *TINY, "--run-dir", folder / "run", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def finished_study(instar: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of the transfer study at its smallest, on the digits; `results/` beside it."""
+    path = tmp_path_factory.mktemp("study") / "run"
+    tiny = ("--scale", "tiny", "--data", "digits", "--run-dir", path, "--publish", "--quiet")
+    done = instar("reproduce", "transfer", *tiny, cwd=path.parent)
+    assert done.returncode == 0, done.stderr
+    return path

@@ -23,18 +23,8 @@ KINDS = {"base", "base-long", "BnB", "BnB+", "AnB", "AnB+", "RnB"}
 
 
 @pytest.fixture(scope="module")
-def finished(instar: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("reproduce") / "run"
-    arguments = ("--scale", "tiny", "--data", "digits", "--run-dir", str(path), "--publish", "--json")
-    done = instar("reproduce", "transfer", *arguments, cwd=path.parent)
-    assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["findings"]) == 6 + 5
-    return path
-
-
-@pytest.fixture(scope="module")
-def result(finished: Path) -> dict[str, Any]:
-    return Run.read(finished).result()
+def result(finished_study: Path) -> dict[str, Any]:
+    return Run.read(finished_study).result()
 
 
 def test_every_row_says_network_split_treatment_cut_and_how_sure(result: dict[str, Any]) -> None:
@@ -52,12 +42,12 @@ def test_every_row_says_network_split_treatment_cut_and_how_sure(result: dict[st
     }
 
 
-def test_accuracies_are_those_of_the_saved_weights(finished: Path, result: dict[str, Any]) -> None:
-    plans = TransferStudy(TINY, finished).plans
+def test_accuracies_are_those_of_the_saved_weights(finished_study: Path, result: dict[str, Any]) -> None:
+    plans = TransferStudy(TINY, finished_study).plans
     for name in (DISSIMILAR, RESNET):
         one = result["parts"][name]["networks"][-1]
         test = load_splits(plans[name].task(one["split"], one["target"])).test
-        logits = predict_logits(load_run_network(finished / "jobs" / one["job"]), test)
+        logits = predict_logits(load_run_network(finished_study / "jobs" / one["job"]), test)
         right = (logits.argmax(-1) == test.labels(test.ids)).double().mean()
         assert one["accuracy"] == pytest.approx(100 * float(right))
 
@@ -74,6 +64,7 @@ def over_base(part: Mapping[str, Any], kind: str, n: int) -> list[float]:
 
 def test_findings_follow_from_the_networks(result: dict[str, Any]) -> None:
     convnet, resnet = result["parts"][CONVNET], result["parts"][RESNET]
+    assert len(result["findings"]) == 6 + 5
     numbers = {(one["finding"], one["network"]): one["number"] for one in result["findings"]}
     assert numbers[3, "convnet:5x4"] == pytest.approx(fmean(over_base(convnet, "AnB", 4)))
     assert numbers[1, "resnet:8x4"] == pytest.approx(fmean(over_base(resnet, "BnB", 2)))
@@ -87,19 +78,19 @@ def test_findings_follow_from_the_networks(result: dict[str, Any]) -> None:
     assert all(one["holds"] in (True, False, "undecided") for one in result["findings"])
 
 
-def test_curve_counts_images_and_reads_its_networks(finished: Path, result: dict[str, Any]) -> None:
+def test_curve_counts_images_and_reads_its_networks(finished_study: Path, result: dict[str, Any]) -> None:
     few, fewer = result["curve"]
     assert few["images_per_class"] == pytest.approx(1797 * 0.8 * 0.9 * 0.2 / 10, rel=0.05)
     assert fewer["images_per_class"] < few["images_per_class"] / 3
     test = load_splits(TINY.data).test
     labels = test.labels(test.ids)
-    paths = [finished / "jobs" / "curve" / "20-percent" / str(seed) for seed in (0, 1)]
+    paths = [finished_study / "jobs" / "curve" / "20-percent" / str(seed) for seed in (0, 1)]
     right = [predict_logits(load_run_network(path), test).argmax(-1) == labels for path in paths]
     assert few["mean"] == pytest.approx(100 * float(torch.stack(right).double().mean()))
 
 
-def test_halves_of_each_part_are_in_the_manifest_and_share_no_class(finished: Path) -> None:
-    manifest = json.loads((finished / "manifest.json").read_text())
+def test_halves_of_each_part_are_in_the_manifest_and_share_no_class(finished_study: Path) -> None:
+    manifest = json.loads((finished_study / "manifest.json").read_text())
     assert list(manifest) == [CONVNET, DISSIMILAR, SIMILAR, RESNET]
     for part in manifest.values():
         assert list(part) == ["split-0", "split-1"]
@@ -110,8 +101,8 @@ def test_halves_of_each_part_are_in_the_manifest_and_share_no_class(finished: Pa
     assert sizes == {len(manifest[DISSIMILAR]["split-0"]["A"]["classes"])}
 
 
-def test_bases_of_a_split_begin_from_weights_of_their_own(finished: Path) -> None:
-    jobs = TransferStudy(TINY, finished).jobs()
+def test_bases_of_a_split_begin_from_weights_of_their_own(finished_study: Path) -> None:
+    jobs = TransferStudy(TINY, finished_study).jobs()
     seeds = {job.name: job.config["seed"] for job in jobs if "/base" in job.name}
     assert seeds["convnet/split-0/baseA"] != seeds["convnet/split-0/baseB"]
     assert seeds["convnet/split-0/baseA"] == seeds["convnet/split-0/baseA-long"]
@@ -120,16 +111,16 @@ def test_bases_of_a_split_begin_from_weights_of_their_own(finished: Path) -> Non
 
 
 def test_the_same_command_again_reads_what_is_there(
-    typed: Command, finished: Path, result: dict[str, Any]
+    typed: Command, finished_study: Path, result: dict[str, Any]
 ) -> None:
     done = typed(
-        "reproduce", "transfer", "--scale", "tiny", "--data", "digits", "--run-dir", str(finished), "--json"
+        "reproduce", "transfer", "--scale", "tiny", "--data", "digits", "--run-dir", str(finished_study), "--json"
     )
     assert json.loads(done.stdout) == result
 
 
-def test_published_file_makes_its_part_of_the_results_page(finished: Path, result: dict[str, Any]) -> None:
-    published = json.loads((finished.parent / "results" / "transfer-digits-tiny.json").read_text())
+def test_published_file_makes_its_part_of_the_results_page(finished_study: Path, result: dict[str, Any]) -> None:
+    published = json.loads((finished_study.parent / "results" / "transfer-digits-tiny.json").read_text())
     assert published["rows"] == result["rows"]
     assert published["findings"] == result["findings"]
     spec = importlib.util.spec_from_file_location("make_results", ROOT / "docs" / "make_results.py")

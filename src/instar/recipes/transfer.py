@@ -13,6 +13,7 @@ from instar import metrics
 from instar.evaluation import predict_logits
 from instar.jobs import open_engine, run_jobs
 from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.transfer_filters import filter_scores, first_filters
 from instar.recipes.transfer_plan import Network, Plan
 from instar.recipes.transfer_settings import TransferConfig
 from instar.runs import Run, run_hash
@@ -62,6 +63,7 @@ def main(
         with open_engine(engine) as workers:
             run_jobs(plan.jobs(), path, engine=workers, quiet=quiet).raise_if_failed()
         result = plan_result(plan)
+        result["filters"] = filter_scores(first_filters(plan))
         result["seconds"] = round(time.monotonic() - started, 1)
         write_transfer_page(run, plan, result)
         run.finish(result)

@@ -21,7 +21,7 @@ from instar.recipes.transfer_figures import (
     treatment_boxes,
     treatment_name,
 )
-from instar.recipes.transfer_filters import filter_scores, filter_sections, first_filters
+from instar.recipes.transfer_filters import filter_sections, first_filters
 from instar.recipes.transfer_plan import Plan
 from instar.reports import Code, Details, Headline, Section, write_page
 from instar.runs import REPORT, Run, without_none
@@ -59,7 +59,6 @@ def write_transfer_page(run: Run, plan: Plan, result: Mapping[str, Any]) -> None
     """Write `report.html` into a run directory."""
     config = plan.config
     tasks = config.data.name if config.source is None else f"{config.source.name} to {config.data.name}"
-    filters = first_filters(plan)
     sections: list[Section] = [
         answer(result),
         treatment_boxes(result),
@@ -70,7 +69,7 @@ def write_transfer_page(run: Run, plan: Plan, result: Mapping[str, Any]) -> None
         result_table(result),
         *boost_table(result),
         *transition_words(result),
-        *filter_sections(filters, filter_scores(filters)),
+        *filter_sections(first_filters(plan), result["filters"]),
         layer_table(result["layers"]),
         *drop_table(result),
         Details("Splits", [task_table(plan)]),

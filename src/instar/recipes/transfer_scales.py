@@ -52,17 +52,18 @@ def _tiny(data: str) -> StudyConfig:
 
 
 def _small(data: str) -> StudyConfig:
-    """About 15 minutes on two cores: a fifth of the images, every second cut, three splits.
+    """About 20 minutes on two cores: a fifth of the images, every second cut, three splits.
 
-    In core-seconds, with the figures below: convnet, 3 splits x 2 directions x (17 - 6 networks' worth) x 10 s =
-    700; halves of 30 classes 150; the residual net 300; the curve 150; a second for each of 200 jobs.
+    In core-seconds, from the figures of `_full`: convnet, 3 splits x 2 directions x (1 + 2 + 8 + 12 / 4) x 12 =
+    1,000; halves of 30 classes 170; the residual net, 3 splits x (2 + 2 + 4 + 6 x 0.3) x 21 = 620; the curve 150;
+    a second for each of 243 jobs.
     """
     return _study(
         "small",
         DataSettings(name=data, fraction=0.2),
         splits=3,
-        convnet={"network": _CONVNET.model_copy(update={"epochs": 10}), "cuts": [1, 3, 5, 7]},
-        resnet={"network": _RESNET.model_copy(update={"epochs": 8}), "cuts": [2, 4]},
+        convnet={"network": _CONVNET, "cuts": [1, 3, 5, 7]},
+        resnet={"network": _RESNET.model_copy(update={"epochs": 6}), "cuts": [2, 4]},
         curve=CurveSettings(network=_CONVNET, epochs={"20": 10, "10": 14, "5": 20, "2": 30}, seeds=3),
     )
 
