@@ -56,7 +56,8 @@ def test_what_each_layer_does(small: nn.Module) -> None:
     ]
     kinds = [[type(step).__name__ for step in of_layer] for of_layer in steps]
     assert kinds == [
-        *[["Conv2d", "ReLU", "MaxPool2d", "LocalResponseNorm"]] * 2,
+        ["Pixels", "Conv2d", "ReLU", "MaxPool2d", "LocalResponseNorm"],
+        ["Conv2d", "ReLU", "MaxPool2d", "LocalResponseNorm"],
         *[["Conv2d", "ReLU"]] * 2,
         ["Conv2d", "ReLU", "MaxPool2d"],
         ["Flatten", "Linear", "ReLU", "Dropout"],
@@ -68,6 +69,14 @@ def test_what_each_layer_does(small: nn.Module) -> None:
     assert about == [(11, 4, 0, 1), (5, 1, 2, 2), (3, 1, 1, 1), (3, 1, 1, 2), (3, 1, 1, 2)]
     assert {(one.kernel_size, one.stride) for one in small.modules() if isinstance(one, nn.MaxPool2d)} == {(3, 2)}
     assert [one.p for one in small.modules() if isinstance(one, nn.Dropout)] == [0.5, 0.5]
+
+
+def test_it_sees_pixel_values_around_zero_whose_features_keep_their_size(small: nn.Module) -> None:
+    """What the initialiser expects: with values from 0 to 1 the first features would be a hundredth."""
+    pictures = torch.rand(2, *SMALL, generator=torch.Generator().manual_seed(0))
+    convolution = layers_of(small)[0].module[:2]
+    assert torch.allclose(layers_of(small)[0].module[0](pictures), 255 * pictures - 114.75, atol=1e-4)
+    assert 5 < float(convolution(pictures).detach().std()) < 50
 
 
 def test_local_response_normalisation_is_caffes(small: nn.Module) -> None:
@@ -131,7 +140,7 @@ def test_a_transfer_on_a_folder_of_pictures(instar: Command, tmp_path: Path) -> 
     jobs = tmp_path / "run" / "jobs" / "split-0"
     weights, about = Run.read(jobs / "A6B").load_weights()
     base = Run.read(jobs / "baseA").load_weights()[0]
-    places = [*(f"conv{number}.0" for number in range(1, 6)), "fc6.1"]
+    places = ["conv1.1", *(f"conv{number}.0" for number in range(2, 6)), "fc6.1"]
     assert about["frozen"] == [f"{place}.{kind}" for place in places for kind in ("weight", "bias")]
     assert all(torch.equal(weights[name], base[name]) for name in about["frozen"])
     assert not Run.read(jobs / "A6B").result()["metrics"]["prefix_cached"]

@@ -90,11 +90,20 @@ def convnet(
     return nn.Sequential(layers)
 
 
+class Pixels(nn.Module):
+    """255 (x - 0.45): values from 0 to 1 as pixel values around 0; 0.45 is about the mean of photographs."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Of any shape."""
+        return 255 * (inputs - 0.45)
+
+
 def caffenet(input_shape: Sequence[int], num_classes: int, *, dropout: float = 0.5) -> nn.Sequential:
     """The first paper's network, the reference model of Caffe: five convolutions, three full layers.
 
-    Its own initialiser is `caffenet`; `instar transfer --network caffenet` has its schedule. Local response
-    normalisation divides by (1 + 1e-4 / 5 sum of the squares of 5 channels)^0.75.
+    Its own initialiser is `caffenet`; `instar transfer --network caffenet` has its schedule. Both are for pixel
+    values around 0, which conv1 makes of those from 0 to 1. Local response normalisation divides by
+    (1 + 1e-4 / 5 sum of the squares of 5 channels)^0.75.
 
     Args:
         input_shape: of a picture, 3 x 227 x 227 in the paper; at least 67 wide and high.
@@ -124,7 +133,7 @@ def caffenet(input_shape: Sequence[int], num_classes: int, *, dropout: float = 0
         return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
 
     layers: OrderedDict[str, nn.Module] = OrderedDict(
-        conv1=nn.Sequential(nn.Conv2d(channels, 96, 11, stride=4), nn.ReLU(), pooled(), normalised()),
+        conv1=nn.Sequential(Pixels(), nn.Conv2d(channels, 96, 11, stride=4), nn.ReLU(), pooled(), normalised()),
         conv2=nn.Sequential(nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(), pooled(), normalised()),
         conv3=nn.Sequential(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU()),
         conv4=nn.Sequential(nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU()),
