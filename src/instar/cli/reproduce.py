@@ -64,7 +64,7 @@ def transfer(
 
 @app.command()
 def advise(
-    scale: str = typer.Option("small", help="tiny (for tests), small (an hour) or full (hours)."),
+    scale: str = typer.Option("small", help="tiny (for tests), small (half an hour) or full (hours)."),
     device: Device = "cpu",
     engine: Engine = "local",
     run_dir: RunDir = None,

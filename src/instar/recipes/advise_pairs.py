@@ -49,7 +49,7 @@ class _Family(Settings):
 
 
 def config_for(scale: str) -> JudgeConfig:
-    """The pairs at a scale: `tiny` for tests, `small` in an hour, `full`.
+    """The pairs at a scale: `tiny` for tests, `small` in half an hour, `full` in hours.
 
     Raises:
         UsageError: no such scale.
@@ -117,18 +117,16 @@ def _cifar_pairs(family: _Family, sizes: Sequence[int], classes: int) -> dict[st
 def _small() -> JudgeConfig:
     digits = _family("digits", "convnet:6x8", base_epochs=20, epochs=40, batch_size=16)
     mnist = _family("mnist", "convnet:7x8", base_epochs=5, epochs=40, fraction=0.2)
-    cifar = _family("cifar100", "convnet:8x16", base_epochs=15, epochs=30)
-    pairs = _digit_pairs(digits, (20, 80)) | _digit_pairs(mnist, (20, 100)) | _cifar_pairs(cifar, (20, 100), 20)
+    cifar = _family("cifar100", "convnet:8x8", base_epochs=10, epochs=20, fraction=0.4)
+    pairs = _digit_pairs(digits, (20, 80)) | _digit_pairs(mnist, (20, 80)) | _cifar_pairs(cifar, (20, 50), 10)
     return JudgeConfig(scale="small", pairs=pairs, seeds=5)
 
 
 def _full() -> JudgeConfig:
     digits = _family("digits", "convnet:6x16", base_epochs=40, epochs=60, batch_size=16)
-    mnist = _family("mnist", "convnet:7x16", base_epochs=10, epochs=60)
-    cifar = _family("cifar100", "convnet:8", base_epochs=30, epochs=60)
-    pairs = (
-        _digit_pairs(digits, (20, 80)) | _digit_pairs(mnist, (20, 200)) | _cifar_pairs(cifar, (20, 100, 400), 50)
-    )
+    mnist = _family("mnist", "convnet:7x16", base_epochs=5, epochs=60)
+    cifar = _family("cifar100", "convnet:8x16", base_epochs=20, epochs=40)
+    pairs = _digit_pairs(digits, (20, 80)) | _digit_pairs(mnist, (20, 80)) | _cifar_pairs(cifar, (20, 50, 100), 20)
     return JudgeConfig(scale="full", pairs=pairs, seeds=5)
 
 
