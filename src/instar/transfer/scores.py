@@ -95,43 +95,40 @@ def logme(features: Tensor, labels: Tensor) -> float:
         You et al. 2021 (arXiv 2102.11005), equation 2 and algorithm 1.
     """
     values, numbers, num_classes = _checked("logme", features, labels)
+    one_hot = torch.nn.functional.one_hot(numbers, num_classes).double()
+    targets = one_hot[:, one_hot.any(0)]
     left, singular, _ = torch.linalg.svd(values, full_matrices=False)
-    squares = singular**2
-    present = [label for label in range(num_classes) if bool((numbers == label).any())]
-    evidences = []
-    for label in present:
-        target = (numbers == label).double()
-        projected = (left.T @ target) ** 2
-        evidences.append(_log_evidence(squares, projected, float(target @ target), *values.shape))
-    return sum(evidences) / len(evidences)
+    projected = (left.T @ targets) ** 2  # of each target along each direction
+    return float(_log_evidence(singular**2, projected, targets.sum(0), *values.shape).mean())
 
 
-def _log_evidence(squares: Tensor, projected: Tensor, energy: float, n: int, d: int) -> float:
-    """Maximum evidence per example, from squared singular values and the target's squares along them."""
-    outside = max(energy - float(projected.sum()), 0.0)  # of the target, what no feature reaches
-    a = b = 1.0
+def _log_evidence(squares: Tensor, projected: Tensor, energy: Tensor, n: int, d: int) -> Tensor:
+    """Maximum evidence per example of each target, from squared singular values and the targets along them."""
+    squares = squares[:, None]
+    outside = (energy - projected.sum(0)).clamp(min=0)  # of each target, what no feature reaches
+    a = b = torch.ones_like(energy)
     for _ in range(_MOST_STEPS):
         before = a / b  # decides the next a and b, and is all that need settle
         gamma, squared_mean, residual = _posterior(squares, projected, before)
-        a, b = _bounded(gamma, squared_mean), _bounded(n - gamma, residual + outside)
-        if abs(a / b / before - 1) < _TOLERANCE:
+        a, b = _quotient(gamma, squared_mean), _quotient(n - gamma, residual + outside)
+        if float((a / b / before - 1).abs().max()) < _TOLERANCE:
             break
     _, squared_mean, residual = _posterior(squares, projected, a / b)
-    log_det = float((a + b * squares).log().sum()) + (d - len(squares)) * math.log(a)
-    evidence = n / 2 * math.log(b / (2 * math.pi)) + d / 2 * math.log(a)
+    log_det = (a + b * squares).log().sum(0) + (d - len(squares)) * a.log()
+    evidence = n / 2 * (b / (2 * math.pi)).log() + d / 2 * a.log()
     return (evidence - b / 2 * (residual + outside) - a / 2 * squared_mean - log_det / 2) / n
 
 
-def _posterior(squares: Tensor, projected: Tensor, ratio: float) -> tuple[float, float, float]:
-    """For a / b: how many directions the data decide, |m|^2, and what of the reachable target m misses."""
+def _posterior(squares: Tensor, projected: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """For a / b: how many directions the data decide, |m|^2, and what of the reachable targets m misses."""
     shrunk = squares / (ratio + squares)
-    mean = (projected * squares / (ratio + squares) ** 2).sum()
-    return float(shrunk.sum()), float(mean), float((projected * (1 - shrunk) ** 2).sum())
+    mean = projected * squares / (ratio + squares) ** 2
+    return shrunk.sum(0), mean.sum(0), (projected * (1 - shrunk) ** 2).sum(0)
 
 
-def _bounded(above: float, below: float) -> float:
+def _quotient(above: Tensor, below: Tensor) -> Tensor:
     """A quotient that stays in range where the features say nothing, or everything."""
-    return min(max(above / max(below, 1e-300), 1e-12), 1e12)
+    return (above / below.clamp(min=1e-300)).clamp(1e-12, 1e12)
 
 
 def linear_probe(
