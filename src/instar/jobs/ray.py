@@ -28,7 +28,7 @@ from instar.jobs.graph import Job, threads_of
 from instar.jobs.walk import DIED, DONE, FAILED, MAX_TRIES, STARTED, Engine, News, Task
 
 TRIES = "processes.txt"  # in a job's run directory: machine and process of each try
-CONNECT_SECONDS, ANSWER_SECONDS = 2.0, 7.0  # together less than the ten that a user waits for an error
+CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 20.0  # the latter for a busy machine: mostly, Ray answers in one or two
 # Read by Ray when it is imported: it reports its use to nobody, prints nothing, and tries a job that takes too
 # much memory as often as any other, not for ever.
 SETTINGS = {
@@ -39,6 +39,7 @@ SETTINGS = {
 # This name decides, on any system, whether Ray takes the machine's address in the network or the loopback's. Its
 # argument for the address does not: it turns 127.0.0.1 into the former.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 SMALLEST_STORE_BYTES = 80 * 2**20  # of objects that jobs share: they share none, and Ray wants 75 MiB at least
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 PROBE = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level=50)"
@@ -105,6 +106,7 @@ class RayEngine(Engine):
     def __init__(self, address: str = "", *, cores: int | None = None) -> None:
         os.environ.update(SETTINGS if address else SETTINGS | LOOPBACK)
         if address:
+            _take_token()
             _check_that_it_answers(address)
         ray: Any = importlib.import_module("ray")
         self._ray = ray
@@ -134,7 +136,8 @@ class RayEngine(Engine):
             raise
         self._largest = {kind: int(max(has.get(kind, 0) for has in machines)) for kind in ("CPU", "GPU")}
         self._cores = cores or int(sum(has.get("CPU", 0) for has in machines))
-        self._remote = ray.remote(_work)
+        # After a job with GPUs Ray ends the process, which could not change to another GPU: only if told so here.
+        self._on_cpus, self._on_gpus = ray.remote(_work), ray.remote(num_gpus=1)(_work)
 
     def threads(self, jobs: Sequence[Job]) -> dict[str, int]:
         """As the local engine's on one machine; on many, no job gets more than one of them has.
@@ -156,7 +159,7 @@ class RayEngine(Engine):
         """Take a job: Ray starts it as soon as there is room, and again when its process dies."""
         job, threads = task.job, task.threads
         task.root.mkdir(parents=True, exist_ok=True)
-        remote = self._remote.options(
+        remote = (self._on_gpus if job.gpus else self._on_cpus).options(
             name=job.name,
             num_cpus=min(threads * job.processes, self._largest["CPU"]),
             num_gpus=job.gpus,
@@ -203,13 +206,20 @@ class RayEngine(Engine):
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def _take_token() -> None:
+    """Show the cluster the token that is here: `ray start` asks for it, Ray alone takes it for `auto` only."""
+    if any(name in os.environ for name in TOKENS) or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
 def _check_that_it_answers(address: str) -> None:
     """In a process of its own: where something else than Ray listens, Ray waits for two minutes."""
     try:
         command = [sys.executable, "-c", PROBE, address]
         asked = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise UsageError(f"what listens at {address} does not answer as a Ray cluster does") from None
+    except subprocess.TimeoutExpired as error:
+        said = _last_line((error.stderr or b"").decode())  # bytes, whatever was asked for
+        raise UsageError(f"what listens at {address} does not answer as a Ray cluster does: {said}") from None
     if asked.returncode != 0:
         raise UsageError(f"Ray cannot join the cluster at {address}: {_last_line(asked.stderr)}")
 
