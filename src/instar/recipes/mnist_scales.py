@@ -162,8 +162,12 @@ def _small(data: str) -> MnistConfig:
 
 def _full(data: str) -> MnistConfig:
     fractions = {"1": 200, "3": 100, "10": 40, "30": 20}
-    epochs = _Epochs(50, 30, (12, 12, 8), fractions, 8, 24, 4)
-    return _as_in_the_paper(data, scale="full", fraction=1.0, pairs=(3, 10), epochs=epochs)
+    epochs = _Epochs(50, 30, (12, 12, 8), fractions, 16, 60, 6)
+    config = _as_in_the_paper(data, scale="full", fraction=1.0, pairs=(3, 10), epochs=epochs)
+    # Convnets as teachers take an hour of two cores; the big nets are there, and know the views they learned from.
+    student = config.beyond.student.model_copy(update={"views": config.teacher.views})
+    beyond = config.beyond.model_copy(update={"teachers": [], "student": student})
+    return config.model_copy(update={"beyond": beyond})
 
 
 _SCALES: dict[str, Callable[[str], MnistConfig]] = {"tiny": _tiny, "small": _small, "full": _full}
