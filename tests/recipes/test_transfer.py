@@ -14,6 +14,8 @@ from instar.evaluation import predict_logits
 from instar.files import load_tensors
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.settings import DataSettings
+from instar.recipes.transfer import run_path
+from instar.recipes.transfer_settings import read_config
 from instar.runs import FINAL, Run
 from instar.transfer import Halves
 
@@ -255,3 +257,13 @@ def test_a_network_that_unfreezes_its_normalisation_ends_the_study(typed: Comman
     done = typed("transfer", *options, "--run-dir", tmp_path / "run", "--quiet")
     assert done.returncode == 1
     assert "A1B failed: frozen layers changed in training: one.1.norm.running_mean" in done.stderr
+
+
+def test_a_file_of_parents_that_changes_is_another_run(tmp_path: Path) -> None:
+    file = tmp_path / "parents.tsv"
+    config = read_config({"halves": {"how": "parents", "parents": str(file), "a": ["odd"], "b": ["even"]}})
+    paths = []
+    for odd in ("13579", "1357"):
+        file.write_text("".join(f"{digit}\t{'odd' if digit in odd else 'even'}\n" for digit in "0123456789"))
+        paths += [run_path(config), run_path(config)]
+    assert paths[0] == paths[1] != paths[2] == paths[3]

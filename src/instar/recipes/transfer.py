@@ -27,7 +27,9 @@ def run_path(config: TransferConfig, root: Path = Path("runs")) -> Path:
     tasks = [load_splits(data) for data in (config.source, config.data) if data is not None]
     names = [*(task.name for task in tasks), config.halves.how, config.network.network]
     slug = "-".join(Path(name.replace(":", "-")).name for name in names)
-    fingerprint = " ".join(task.fingerprint for task in tasks)
+    plan = Plan(config, root)
+    halves = [plan.halves(split) for split in plan.splits]  # a file of parents may say something else by now
+    fingerprint = " ".join([*(task.fingerprint for task in tasks), *(half.hash for half in halves if half)])
     return root / "transfer" / f"{slug}-{run_hash('transfer', config.model_dump(), data_fingerprint=fingerprint)}"
 
 
