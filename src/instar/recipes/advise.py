@@ -225,10 +225,8 @@ def _row(plan: Plan, found: Search, name: str, finals: Sequence[Fitted]) -> dict
 
 def expected_accuracy(right: Sequence[Tensor]) -> dict[str, Any]:
     """Accuracy on test in percent with its interval: over seeds where there are several, else over examples."""
-    if len(right) > 1:
-        over = metrics.over_seeds([100 * float(one.double().mean()) for one in right])
-        assert over.low is not None
-        assert over.high is not None
+    over = metrics.over_seeds([100 * float(one.double().mean()) for one in right])
+    if over.low is not None and over.high is not None:
         bounds = {"low": max(over.low, 0.0), "high": min(over.high, 100.0)}
         return {**over._asdict(), **bounds, "interval": f"95 % t interval over {over.n} seeds"}
     share, low, high, n = wilson_interval(int(right[0].sum()), len(right[0]))

@@ -171,9 +171,8 @@ class Plan:
     def base_job(self) -> Job:
         """The network that layers are copied from: with its weights, or trained on the source."""
         config = self.config
-        if has_weights(config.network):
+        if config.source is None or has_weights(config.network):
             return pretrained_job(self.base_name, config.network, self.settings(), self.target)
-        assert config.source is not None
         settings = self.settings("base")
         rate = settings.learning_rate[0]
         return fit_job(

@@ -166,16 +166,15 @@ def linear_probe(
     projected = left.T @ (one_hot - share)
     unit = float((singular**2).mean()) or 1.0
     held_out = validation_features.double()
-    found: Probe | None = None
-    for penalty in reversed(PENALTIES):  # of equals the smoothest
+
+    def probe(penalty: float) -> Probe:
         weight = right.T @ ((singular / (singular**2 + penalty * unit))[:, None] * projected)
         bias = share - mean @ weight
         right_ones = (held_out @ weight + bias).argmax(1) == validation_labels
-        accuracy = float(right_ones.double().mean())
-        if found is None or accuracy > found.accuracy:
-            found = Probe(accuracy, penalty, weight, bias)
-    assert found is not None
-    return found
+        return Probe(float(right_ones.double().mean()), penalty, weight, bias)
+
+    # Of equals the smoothest.
+    return max(map(probe, reversed(PENALTIES)), key=lambda one: one.accuracy)
 
 
 def _checked(caller: str, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, int]:
