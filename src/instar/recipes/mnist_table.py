@@ -15,6 +15,7 @@ from instar.evaluation import predict_logits
 from instar.jobs import JobReport, open_engine, run_jobs
 from instar.recipes.fitting import load_run_network, load_splits, training_data
 from instar.recipes.mnist_study import Candidate, Kind, MnistConfig, Study, kinds_of, tuning_name
+from instar.recipes.publishing import fit_seconds
 from instar.runs import Run, run_hash
 
 PAPER = {
@@ -73,6 +74,7 @@ def main(
         findings = _read_test(study, chosen, tried)
         result = _result(study, findings)
         result["seconds"] = round(time.monotonic() - started, 1)
+        result["fit_seconds"] = fit_seconds(path)  # a study that was gone on with took longer than this time
         write_mnist_page(run, study, findings, result)
         run.finish(result)
         return run.result()

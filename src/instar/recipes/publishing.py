@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.files import write_bytes
+from instar.runs import Run
 
 
 def publish(result: Mapping[str, Any], name: str, folder: Path = Path("results")) -> Path:
@@ -23,3 +24,9 @@ def publish(result: Mapping[str, Any], name: str, folder: Path = Path("results")
     path = folder / f"{name}.json"
     write_bytes(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
     return path
+
+
+def fit_seconds(path: Path) -> float:
+    """Seconds of all fits below a run directory, over every time that they were gone on with."""
+    ends = [lines[-1] for file in path.glob("jobs/**/metrics.jsonl") if (lines := Run.read(file.parent).metrics())]
+    return round(sum(float(line["seconds"]) for line in ends), 1)
