@@ -52,9 +52,16 @@ def heading(result: dict[str, Any], what: str) -> list[str]:
     about = result["environment"]
     return [
         f"## {result['name']}\n",
-        f"`{command(about['command'])}`, {result['seconds'] / 60:.0f} minutes on {machine(about)}, "
+        f"`{command(about['command'])}`, {cost(result)} on {machine(about)}, "
         f"commit {about.get('commit', 'unknown')}. {what} of {result['num_test']:,} test examples.\n",
     ]
+
+
+def cost(result: dict[str, Any]) -> str:
+    """How long a study took; of one that may have been gone on with, all its fits together."""
+    if "fit_seconds" in result:
+        return f"{result['fit_seconds'] / 3600:.1f} core-hours of fits"
+    return f"{result['seconds'] / 60:.0f} minutes"
 
 
 def transfer_study(result: dict[str, Any]) -> str:
