@@ -23,6 +23,8 @@ MODULES = {
     "views": "views",
     "store": "store",
     "stacked": "stacked",
+    "treatment": "treatment",
+    "study": "study",
     "engines": "engines",
     "help": "cli_help",
 }

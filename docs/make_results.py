@@ -32,6 +32,8 @@ def study(result: dict[str, Any]) -> str:
     rows = result["rows"]
     if "treatment" in rows[0]:
         return transfer_study(result)
+    if "advice" in rows[0]:
+        return advice_study(result)
     has_paper = any(row.get("paper") is not None for row in rows)
     head = ["row", *(["paper"] if has_paper else []), "ours (mean ± sd)", "95 % interval", "n"]
     body = [
@@ -50,10 +52,11 @@ def study(result: dict[str, Any]) -> str:
 def heading(result: dict[str, Any], what: str) -> list[str]:
     """The name of a study, and how it was run."""
     about = result["environment"]
+    of_test = f" of {result['num_test']:,} test examples" if "num_test" in result else " of test examples"
     return [
         f"## {result['name']}\n",
         f"`{command(about['command'])}`, {cost(result)} on {machine(about)}, "
-        f"commit {about.get('commit', 'unknown')}. {what} of {result['num_test']:,} test examples.\n",
+        f"commit {about.get('commit', 'unknown')}. {what}{of_test}.\n",
     ]
 
 
@@ -101,6 +104,41 @@ def transfer_study(result: dict[str, Any]) -> str:
         (["images a class", "accuracy (mean ± sd)", "n"], curve),
     ]
     tables = [line for head, body in parts if body for line in (*table(head, body), "")]
+    return "\n".join([*heading(result, "Accuracy in percent"), *tables])
+
+
+def advice_study(result: dict[str, Any]) -> str:
+    """The advisor judged: on each pair its advice beside the best treatment of the full study; then its scores."""
+    rows = [
+        [
+            row["name"],
+            row["advice"],
+            row["best"],
+            number(row["advice_accuracy"]),
+            number(row["best_accuracy"]),
+            f"{row['mean']:+.2f}",
+            difference(row),
+            str(row["n"]),
+            f"{row['cost_ratio']:.3f}",
+            "yes" if row["within_goal"] else "**no**",
+        ]
+        for row in result["rows"]
+    ]
+    scores = [
+        [
+            one["score"],
+            one["with"],
+            *(("", "") if one["mean"] is None else (f"{one['mean']:+.2f}", f"{one['lowest']:+.2f}")),
+            str(one["n"]),
+        ]
+        for one in result["correlations"]
+    ]
+    head = ["pair", "advice", "best", "accuracy", "of the best", "difference", "95 % interval", "n", "cost", "met"]
+    parts = [
+        (head, rows),
+        (["score", "rank correlation with", "mean", "lowest", "pairs"], scores),
+    ]
+    tables = [line for head, body in parts for line in (*table(head, body), "")]
     return "\n".join([*heading(result, "Accuracy in percent"), *tables])
 
 

@@ -20,5 +20,5 @@ def test_every_published_row_has_n_and_a_spread() -> None:
     for path in (ROOT / "results").glob("*.json"):
         result = json.loads(path.read_text())
         for row in result.get("rows", []):
-            assert row["n"] >= 1, f"{path.name}: {row['name']}"
-            assert row["n"] == 1 or row["sd"] is not None, f"{path.name}: {row['name']}"
+            assert row["n"] >= 1, f"{path.name}: {row}"
+            assert row["n"] == 1 or row["sd"] is not None, f"{path.name}: {row}"
