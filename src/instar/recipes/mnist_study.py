@@ -41,7 +41,6 @@ class BeyondSettings(Settings):
     """The best 2x800 network that can be distilled: other teachers, views, no other data."""
 
     teachers: list[FitSettings]
-    """none: the pair's ensemble of big nets"""
     num_views: _Count
     """stored; the student sees them in turns"""
     student: FitSettings
@@ -233,7 +232,7 @@ class Study:
         names = self.beyond_teachers(pair)
         jobs = [
             self._fit(name, settings, data, pair, whole)
-            for name, settings in zip(names, beyond.teachers, strict=False)
+            for name, settings in zip(names, beyond.teachers, strict=True)
         ]
         targets = f"beyond/targets/{pair}"
         views = beyond.student.views
@@ -248,8 +247,7 @@ class Study:
 
     def beyond_teachers(self, pair: int) -> list[str]:
         """The members of the ensemble that the best student learns from."""
-        own = [f"beyond/teacher-{number}/{pair}" for number in range(len(self.config.beyond.teachers))]
-        return own or self.members(pair)
+        return [f"beyond/teacher-{number}/{pair}" for number in range(len(self.config.beyond.teachers))]
 
     def num_teachers(self) -> int:
         """As many as the row with the most pairs needs."""
