@@ -31,11 +31,20 @@ if TYPE_CHECKING:
         soft_targets,
     )
     from instar.networks import Cut, Layer, assert_frozen, build_network, cut, freeze_, layers_of, state_hashes
+    from instar.recipes.from_python import advise, transfer_study
     from instar.recipes.run_tables import write_report
     from instar.runs import Run
     from instar.stacked import fit_stacked
     from instar.training import FitResult, fit
-    from instar.transfer import h_score, linear_probe, logme
+    from instar.transfer import (
+        Treatment,
+        apply_treatment_,
+        h_score,
+        linear_probe,
+        logme,
+        random_halves,
+        semantic_halves,
+    )
 
 _HOMES = {
     "instar.data": ("Dataset", "InMemoryDataset", "Splits", "load_data", "parse_views", "transfer_set"),
@@ -70,11 +79,20 @@ _HOMES = {
         "layers_of",
         "state_hashes",
     ),
+    "instar.recipes.from_python": ("advise", "transfer_study"),
     "instar.recipes.run_tables": ("write_report",),
     "instar.runs": ("Run",),
     "instar.stacked": ("fit_stacked",),
     "instar.training": ("FitResult", "fit"),
-    "instar.transfer": ("h_score", "linear_probe", "logme"),
+    "instar.transfer": (
+        "Treatment",
+        "apply_treatment_",
+        "h_score",
+        "linear_probe",
+        "logme",
+        "random_halves",
+        "semantic_halves",
+    ),
 }
 _HOME_OF = {name: (home, name) for home, names in _HOMES.items() for name in names}
 _HOME_OF["train"] = ("instar.distillation", "train_network")
@@ -98,8 +116,11 @@ __all__ = [
     "StoredLogits",
     "Teacher",
     "TrainingError",
+    "Treatment",
     "UsageError",
     "add_class_bias_",
+    "advise",
+    "apply_treatment_",
     "assert_frozen",
     "build_network",
     "cut",
@@ -120,11 +141,14 @@ __all__ = [
     "mix_in_labels",
     "parse_views",
     "predict_logits",
+    "random_halves",
     "run_jobs",
+    "semantic_halves",
     "soft_targets",
     "state_hashes",
     "train",
     "transfer_set",
+    "transfer_study",
     "write_report",
 ]
 
