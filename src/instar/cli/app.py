@@ -76,5 +76,6 @@ def _one_line(error: Exception) -> str:
 
 
 def _stop(message: str, status: int) -> NoReturn:
-    sys.stderr.write(f"instar: {message}\n")
+    if message:  # none where the help was shown
+        sys.stderr.write(f"instar: {message}\n")
     sys.exit(status)

@@ -1,5 +1,10 @@
 """`instar reproduce`."""
 
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
 import typer
 
 from instar.cli.options import Device, Engine, Json, Publish, Quiet, RunDir, check_device, show
@@ -7,103 +12,112 @@ from instar.cli.options import Device, Engine, Json, Publish, Quiet, RunDir, che
 app = typer.Typer(help="Repeat a study of the papers, and set our figures beside theirs.", no_args_is_help=True)
 
 
+class Study(NamedTuple):
+    """Where the parts of a study are, by the names of modules in `instar.recipes`."""
+
+    what: str
+    scales: str
+    """has `config_for(scale)`, or `config_for(scale, data)`"""
+    recipe: str
+    """has `run_path` and `main`"""
+    page: str
+    """has `result_table` and `answer`"""
+    published: str
+    """the name of its file in `results/`"""
+    data: tuple[str, str] | None = None
+    """by default, and which others there are; None where the study says what it is run on"""
+
+
+STUDIES = {
+    "mnist": Study(
+        "Section 3 of the paper: teacher, students, transfer sets, temperatures, fractions of the data.",
+        "mnist_scales",
+        "mnist_table",
+        "mnist_page",
+        "{data}-{scale}",
+        ("mnist", "mnist, or another data set with the classes 3, 7 and 8: digits."),
+    ),
+    "transfer": Study(
+        "How transferable features are: a convnet and a residual net at every cut, unlike halves, few images.",
+        "transfer_scales",
+        "transfer_study",
+        "transfer_study_page",
+        "transfer-{data}-{scale}",
+        ("cifar100", "cifar100, or digits for a try at the scale tiny."),
+    ),
+    "advise": Study(
+        "The advisor judged: its advice against every treatment fitted to the end, on pairs of tasks.",
+        "advise_pairs",
+        "advise_study",
+        "advise_study_page",
+        "advise-{scale}",
+    ),
+    "transfer-or-distil": Study(
+        "One student on few examples: from scratch, transferred, distilled, both.",
+        "compare",
+        "compare",
+        "compare_page",
+        "transfer-or-distil-{scale}",
+    ),
+}
+
+
 @app.callback()
 def studies() -> None:
     """Repeat a study of the papers, and set our figures beside theirs."""
 
 
-@app.command()
-def mnist(
-    scale: str = typer.Option("small", help="tiny (for tests), small (minutes) or full (hours)."),
-    data: str = typer.Option("mnist", help="mnist, or another data set with the classes 3, 7 and 8: digits."),
-    device: Device = "cpu",
-    engine: Engine = "local",
-    run_dir: RunDir = None,
-    publish: Publish = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+def _command(study: Study) -> Callable[..., None]:
+    Scale = Annotated[str, typer.Option(help="tiny (for tests), small (minutes) or full (hours).")]
+    default, others = study.data or ("", "")
+
+    def run(
+        scale: Scale = "small",
+        data: Annotated[str, typer.Option(help=others)] = default,
+        device: Device = "cpu",
+        engine: Engine = "local",
+        run_dir: RunDir = None,
+        publish: Publish = False,
+        as_json: Json = False,
+        quiet: Quiet = False,
+    ) -> None:
+        _reproduce(study, scale, data, device, engine, run_dir, publish, as_json, quiet)
+
+    def run_as_it_is(
+        scale: Scale = "small",
+        device: Device = "cpu",
+        engine: Engine = "local",
+        run_dir: RunDir = None,
+        publish: Publish = False,
+        as_json: Json = False,
+        quiet: Quiet = False,
+    ) -> None:
+        _reproduce(study, scale, None, device, engine, run_dir, publish, as_json, quiet)
+
+    return run if study.data else run_as_it_is
+
+
+def _reproduce(
+    study: Study,
+    scale: str,
+    data: str | None,
+    device: str,
+    engine: str,
+    run_dir: Path | None,
+    publish: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
-    """Section 3 of the paper: teacher, students, transfer sets, temperatures, fractions of the data."""
-    from instar.recipes.mnist_page import answer, result_table
-    from instar.recipes.mnist_scales import config_for
-    from instar.recipes.mnist_table import main, run_path
-    from instar.recipes.publishing import publish as publish_result
-
-    config = config_for(scale, data)
-    path = run_dir or run_path(config)
-    result = main(config, path, device=check_device(device), engine=engine, quiet=quiet or as_json)
+    scales, recipe, page = (import_module(f"instar.recipes.{name}") for name in study[1:4])
+    config = scales.config_for(scale) if data is None else scales.config_for(scale, data)
+    path = run_dir or recipe.run_path(config)
+    result = recipe.main(config, path, device=check_device(device), engine=engine, quiet=quiet or as_json)
     if publish:
-        publish_result(result, f"{data}-{scale}")
-    show(result, path, as_json, result_table, answer)
+        from instar.recipes.publishing import publish as publish_result
+
+        publish_result(result, study.published.format(data=data, scale=scale))
+    show(result, path, as_json, page.result_table, page.answer)
 
 
-@app.command()
-def transfer(
-    scale: str = typer.Option("small", help="tiny (for tests), small (minutes) or full (hours)."),
-    data: str = typer.Option("cifar100", help="cifar100, or digits for a try at the scale tiny."),
-    device: Device = "cpu",
-    engine: Engine = "local",
-    run_dir: RunDir = None,
-    publish: Publish = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """How transferable features are: a convnet and a residual net at every cut, unlike halves, few images."""
-    from instar.recipes.publishing import publish as publish_result
-    from instar.recipes.transfer_scales import config_for
-    from instar.recipes.transfer_study import main, run_path
-    from instar.recipes.transfer_study_page import answer, findings_table
-
-    config = config_for(scale, data)
-    path = run_dir or run_path(config)
-    result = main(config, path, device=check_device(device), engine=engine, quiet=quiet or as_json)
-    if publish:
-        publish_result(result, f"transfer-{data}-{scale}")
-    show(result, path, as_json, findings_table, answer)
-
-
-@app.command()
-def advise(
-    scale: str = typer.Option("small", help="tiny (for tests), small (half an hour) or full (hours)."),
-    device: Device = "cpu",
-    engine: Engine = "local",
-    run_dir: RunDir = None,
-    publish: Publish = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """The advisor judged: its advice against every treatment fitted to the end, on pairs of tasks."""
-    from instar.recipes.advise_pairs import config_for
-    from instar.recipes.advise_study import main, run_path
-    from instar.recipes.advise_study_page import answer, result_table
-    from instar.recipes.publishing import publish as publish_result
-
-    config = config_for(scale)
-    path = run_dir or run_path(config)
-    result = main(config, path, device=check_device(device), engine=engine, quiet=quiet or as_json)
-    if publish:
-        publish_result(result, f"advise-{scale}")
-    show(result, path, as_json, result_table, answer)
-
-
-@app.command("transfer-or-distil")
-def transfer_or_distil(
-    scale: str = typer.Option("small", help="tiny (for tests), small (minutes) or full (hours)."),
-    device: Device = "cpu",
-    engine: Engine = "local",
-    run_dir: RunDir = None,
-    publish: Publish = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """One student on few examples: from scratch, transferred, distilled, both."""
-    from instar.recipes.compare import config_for, main, run_path
-    from instar.recipes.compare_page import answer, result_table
-    from instar.recipes.publishing import publish as publish_result
-
-    config = config_for(scale)
-    path = run_dir or run_path(config)
-    result = main(config, path, device=check_device(device), engine=engine, quiet=quiet or as_json)
-    if publish:
-        publish_result(result, f"transfer-or-distil-{scale}")
-    show(result, path, as_json, result_table, answer)
+for name, study in STUDIES.items():
+    app.command(name, help=study.what)(_command(study))

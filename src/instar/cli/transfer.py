@@ -70,7 +70,7 @@ def transfer(
 
     from instar.recipes.publishing import publish as publish_result
     from instar.recipes.transfer import main, run_path
-    from instar.recipes.transfer_page import answer, layer_table, result_table
+    from instar.recipes.transfer_page import answer, layer_table, treatment_table
     from instar.recipes.transfer_plan import Plan
     from instar.recipes.transfer_settings import read_config
     from instar.reports import print_table
@@ -108,4 +108,4 @@ def transfer(
     result = main(settings, path, device=device, engine=engine, quiet=quiet or as_json)
     if publish:
         publish_result(result, f"transfer-{settings.data.name}")
-    show(result, path, as_json, result_table, answer)
+    show(result, path, as_json, treatment_table, answer)

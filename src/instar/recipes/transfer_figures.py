@@ -232,7 +232,7 @@ def layer_table(layers: Sequence[Result]) -> Table:
     return Table("Layers", rows, columns=columns, caption="Cut n is after layer n; the last one always learns.")
 
 
-def result_table(result: Result) -> Table:
+def treatment_table(result: Result) -> Table:
     """Accuracy of every treatment at every cut."""
     rows = []
     for row in result["rows"]:

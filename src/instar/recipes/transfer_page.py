@@ -15,18 +15,18 @@ from instar.recipes.transfer_figures import (
     drops_figure,
     layer_table,
     random_figure,
-    result_table,
     task_table,
     transition_words,
     treatment_boxes,
     treatment_name,
+    treatment_table,
 )
 from instar.recipes.transfer_filters import filter_sections, first_filters
 from instar.recipes.transfer_plan import Plan
 from instar.reports import Code, Details, Headline, Section, write_page
 from instar.runs import REPORT, Run, without_none
 
-__all__ = ["answer", "layer_table", "result_table", "write_transfer_page"]
+__all__ = ["answer", "layer_table", "treatment_table", "write_transfer_page"]
 
 
 def answer(result: Mapping[str, Any]) -> Headline:
@@ -66,7 +66,7 @@ def write_transfer_page(run: Run, plan: Plan, result: Mapping[str, Any]) -> None
         *difference_figure({"": result}),
         *drops_figure(result),
         *random_figure(result),
-        result_table(result),
+        treatment_table(result),
         *boost_table(result),
         *transition_words(result),
         *filter_sections(first_filters(plan), result["filters"]),

@@ -16,10 +16,10 @@ from instar.recipes.transfer_figures import (
     drops_figure,
     layer_table,
     random_figure,
-    result_table,
     task_table,
     transition_words,
     treatment_boxes,
+    treatment_table,
 )
 from instar.recipes.transfer_filters import filter_sections, first_filters
 from instar.reports import Code, Column, Details, Headline, Lines, Section, Table, Text, write_page
@@ -49,7 +49,7 @@ def answer(result: Result) -> Headline:
     )
 
 
-def findings_table(result: Result) -> Table:
+def result_table(result: Result) -> Table:
     """One row for each finding and network."""
     rows = [
         {**one, "finding": f"{one['finding']}. {one['name']}", "holds": _said(one)} for one in result["findings"]
@@ -84,7 +84,7 @@ def write_study_page(run: Run, study: "TransferStudy", result: Result) -> None:
     unlike = {plural: parts[name] for plural, name in (("unlike halves", DISSIMILAR), ("random halves", SIMILAR))}
     sections: list[Section] = [
         answer(result),
-        findings_table(result),
+        result_table(result),
         _claims(result),
         treatment_boxes(parts[CONVNET]),
         *_network_sections(parts[CONVNET]),
@@ -163,7 +163,7 @@ def _curve(rows: Sequence[Result]) -> Section:
 
 def _numbers(parts: Mapping[str, Result]) -> list[Section]:
     sections: list[Section] = [
-        Details(f"Every number: {part['network']}, {part['rows'][0]['split']}", [result_table(part)])
+        Details(f"Every number: {part['network']}, {part['rows'][0]['split']}", [treatment_table(part)])
         for part in parts.values()
     ]
     for part in parts.values():
