@@ -163,7 +163,7 @@ def _small(data: str) -> MnistConfig:
 
 def _full(data: str) -> MnistConfig:
     fractions = {"1": 200, "3": 100, "10": 40, "30": 20}
-    epochs = _Epochs(50, 30, (12, 12, 8), fractions, 14, 150, 16)
+    epochs = _Epochs(50, 30, (12, 12, 8), fractions, 14, 100, 16)
     return _as_in_the_paper(data, scale="full", fraction=1.0, pairs=(3, 10), epochs=epochs)
 
 
