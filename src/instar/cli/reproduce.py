@@ -107,3 +107,28 @@ def transfer_or_distil(
     if publish:
         publish_result(result, f"transfer-or-distil-{scale}")
     show(result, path, as_json, result_table, answer)
+
+
+@app.command()
+def speech(
+    scale: str = typer.Option("small", help="tiny (for tests), small (minutes) or full (hours)."),
+    data: str = typer.Option("fsdd", help="fsdd, or kaldi:FOLDER, a data directory of at least three speakers."),
+    device: Device = "cpu",
+    engine: Engine = "local",
+    run_dir: RunDir = None,
+    publish: Publish = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Sections 4 and 6 of the paper on speech: an ensemble distilled, and 3 % of the data."""
+    from instar.recipes.publishing import publish as publish_result
+    from instar.recipes.speech_study_page import answer, result_table
+    from instar.recipes.speech_study_scales import config_for
+    from instar.recipes.speech_study_table import data_word, main, run_path
+
+    config = config_for(scale, data)
+    path = run_dir or run_path(config)
+    result = main(config, path, device=check_device(device), engine=engine, quiet=quiet or as_json)
+    if publish:
+        publish_result(result, f"speech-{data_word(config)}-{scale}")
+    show(result, path, as_json, result_table, answer)

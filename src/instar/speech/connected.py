@@ -1,7 +1,8 @@
 """Connected words and noise, made from real recordings: every sample a pure function of a seed."""
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ def connected_words(
         >>> strings.utterances[1].id, len(strings.utterances[1].words), strings.utterances[1].condition
         ('ann-0001-10dB', 3, '10 dB')
     """
-    if num_per_speaker < 1 or not 1 <= lengths[0] <= lengths[1] or noise not in ("white", "pink"):
+    if num_per_speaker < 1 or not 1 <= lengths[0] <= lengths[1] or noise not in get_args(Noise):
         raise UsageError(
             f"connected_words: {num_per_speaker} strings of {lengths[0]} to {lengths[1]} words in {noise} noise; "
             "expected at least one of each, and white or pink"
@@ -85,11 +86,51 @@ def connected_words(
         return add_noise(whole, snr_db, noise=noise, generator=generator, is_speech=is_word)
 
     utterances = [plan[0] for plan in plans.values()]
-    # Told by what it is made from: to make it takes seconds, and a fingerprint is asked for often.
-    content = key_of(
-        f"connected {_FORMAT} {corpus.fingerprint} {num_per_speaker} {lengths} {snr_db} {noise}", seed
-    )
-    return Corpus(f"{corpus.name}-connected", corpus.sample_rate, utterances, read, f"{content % 2**64:016x}")
+    content = _content(f"connected {corpus.fingerprint} {num_per_speaker} {lengths} {snr_db} {noise}", seed)
+    return Corpus(f"{corpus.name}-connected", corpus.sample_rate, utterances, read, content)
+
+
+def in_noise(corpus: Corpus, snr_db: float, *, noise: Noise = "pink", seed: int = 0) -> Corpus:
+    """The recordings of any corpus in noise; the ratio is that of whole recordings.
+
+    Returns: utterances `ID-SNRdB`.
+
+    Raises:
+        UsageError: an unknown noise.
+
+    Example:
+        >>> one = Corpus("one", 8000, [Utterance("a", "ann", ("yes",))], lambda _: np.full(800, 0.1, np.float32))
+        >>> noisy = in_noise(one, 10)
+        >>> noisy.utterances[0].id, noisy.audio("a-10dB").shape
+        ('a-10dB', (800,))
+    """
+    if noise not in get_args(Noise):
+        raise UsageError(f"noise {noise!r}: there is white and pink")
+    quiet = {f"{one.id}-{snr_db:g}dB": one for one in corpus.utterances}
+
+    def read(utterance: Utterance) -> Samples:
+        original = quiet[utterance.id]
+        generator = _generator(f"{noise} noise {original.id}", seed, original.speaker, 0)
+        return add_noise(corpus.audio(original), snr_db, noise=noise, generator=generator)
+
+    noisy = [replace(one, id=name, condition=f"{snr_db:g} dB") for name, one in quiet.items()]
+    content = _content(f"in noise {corpus.fingerprint} {snr_db} {noise}", seed)
+    return Corpus(f"{corpus.name}-noisy", corpus.sample_rate, noisy, read, content)
+
+
+def quiet_id(utterance: Utterance) -> str:
+    """The id of what an utterance in noise was made from; of a clean one its own.
+
+    Example:
+        >>> quiet_id(Utterance("ann-0001-10dB", "ann", (), "10 dB")), quiet_id(Utterance("ann-0001", "ann"))
+        ('ann-0001', 'ann-0001')
+    """
+    return utterance.id.removesuffix("-" + utterance.condition.replace(" ", ""))
+
+
+def _content(about: str, seed: int) -> str:
+    """Told by what it is made from: to make it takes seconds, and a fingerprint is asked for often."""
+    return f"{key_of(f'{_FORMAT} {about}', seed) % 2**64:016x}"
 
 
 def add_noise(

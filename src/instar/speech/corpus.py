@@ -157,14 +157,28 @@ class Corpus:
         Raises:
             UsageError: the fraction is out of its range.
         """
-        if not 0 < fraction <= 1:
-            raise UsageError(f"share: fraction is {fraction}, expected above 0 and at most 1")
-        chosen: set[str] = set()
-        for speaker in self.speakers:
-            own = [one.id for one in self.utterances if one.speaker == speaker]
-            own.sort(key=lambda name: key_of(f"share {name}", seed))
-            chosen.update(own[: max(1, round(fraction * len(own)))])
-        return self.where(lambda one: one.id in chosen)
+        return self.subset(chosen_share(self.utterances, fraction, seed=seed))
+
+
+def chosen_share(utterances: Sequence[Utterance], fraction: float, *, seed: int = 0) -> list[Utterance]:
+    """A fraction of every speaker's utterances, at least one of each, in their order; see `Corpus.share`.
+
+    Raises:
+        UsageError: the fraction is out of its range.
+
+    Example:
+        >>> said = [Utterance(f"{name}-{k}", name) for name in ("ann", "bob") for k in range(10)]
+        >>> [one.speaker for one in chosen_share(said, 0.2)]
+        ['ann', 'ann', 'bob', 'bob']
+    """
+    if not 0 < fraction <= 1:
+        raise UsageError(f"share: fraction is {fraction}, expected above 0 and at most 1")
+    chosen: set[str] = set()
+    for speaker in {one.speaker for one in utterances}:
+        own = [one.id for one in utterances if one.speaker == speaker]
+        own.sort(key=lambda name: key_of(f"share {name}", seed))
+        chosen.update(own[: max(1, round(fraction * len(own)))])
+    return [one for one in utterances if one.id in chosen]
 
 
 def joined(name: str, corpora: Sequence[Corpus]) -> Corpus:

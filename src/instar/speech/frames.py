@@ -12,6 +12,7 @@ from instar.data import Dataset
 from instar.data.hashing import keyed_hash
 from instar.errors import DataError, UsageError
 from instar.losses import NO_LABEL
+from instar.speech.corpus import Utterance
 from instar.speech.features import Features
 
 LEFT, RIGHT = 20, 5  # of the paper's 26 frames the 21st is the one whose state is told
@@ -36,7 +37,6 @@ class FrameDataset(Dataset):
         UsageError: an alignment of an utterance that has no features, or a negative context.
 
     Example:
-        >>> from instar.speech.corpus import Utterance
         >>> from instar.speech.features import FeatureSettings
         >>> frames = torch.arange(4.0)[:, None]
         >>> features = Features(frames, (Utterance("a", "ann"),), (4,), 8000, FeatureSettings(num_mels=1))
@@ -69,6 +69,7 @@ class FrameDataset(Dataset):
             example_shape=((left + 1 + right) * features.values.shape[1],),
         )
         self.features = features
+        self._here = {one.id: one for one in features.utterances}
         self._all_ids = self.ids  # by the rows of the features, in any subset
         lengths = torch.tensor(features.lengths)
         ends = lengths.cumsum(0)
@@ -99,13 +100,22 @@ class FrameDataset(Dataset):
             UsageError: one that is not here, or none.
         """
         rows = []
+        chosen = []
         for name in utterances:
-            if name not in self.features.places:
+            if name not in self._here:
                 raise UsageError(f"utterance {name!r} is not in this data set")
             rows.append(torch.arange(*self.features.places[name]))
+            chosen.append(self._here[name])
         if not rows:
             raise UsageError("of_utterances: no utterance; a data set has at least one")
-        return self.subset(self._all_ids[torch.cat(rows)])
+        part = self.subset(self._all_ids[torch.cat(rows)])
+        part._here = {one.id: one for one in chosen}
+        return part
+
+    @property
+    def utterances(self) -> tuple[Utterance, ...]:
+        """What was asked for by utterance: all of them, or those of `of_utterances`, in the order of the frames."""
+        return tuple(self._here.values())
 
 
 def frame_ids(features: Features) -> Tensor:
