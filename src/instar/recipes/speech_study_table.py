@@ -64,10 +64,11 @@ def main(
             run_jobs(fits, path, engine=workers, quiet=quiet).raise_if_failed()
             chosen, tried = choose_temperatures(study)
             run_jobs([*fits, *study.tests(chosen)], path, engine=workers, quiet=quiet).raise_if_failed()
-        result = study_result(study, chosen, tried)
+        findings = read_findings(study)
+        result = study_result(study, findings, chosen, tried)
         result["seconds"] = round(time.monotonic() - started, 1)
         result["fit_seconds"] = fit_seconds(path)  # a study that was gone on with took longer than this time
-        write_speech_page(run, study, result)
+        write_speech_page(run, study, findings, result)
         run.finish(result)
         return run.result()
 
@@ -123,7 +124,7 @@ class Findings:
         sums = np.stack([np.bincount(self._string, one) for one in columns], 1)
         n = len(sums)
         drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)
-        totals: Numbers = drawn @ sums
+        totals: Numbers = drawn.astype(float) @ sums
         return totals
 
     def difference(self, one: str, other: str) -> dict[str, Any]:
@@ -178,11 +179,14 @@ def read_findings(study: Study) -> Findings:
     return Findings([Run.read(study.path / "jobs" / f"fold-{fold}" / "test").result() for fold in folds])
 
 
-def study_result(study: Study, chosen: Sequence[float], tried: list[dict[str, Any]]) -> dict[str, Any]:
+def study_result(
+    study: Study, findings: Findings, chosen: Sequence[float], tried: list[dict[str, Any]]
+) -> dict[str, Any]:
     """The rows of the table, the differences and the shares."""
-    config, findings = study.config, read_findings(study)
-    rows = [_row(findings, name) for name in findings.names]
+    config = study.config
     ensemble = f"ensemble-{config.ensemble_size}"
+    order = [BASELINE, LONGER, ensemble, f"{ensemble}-varied", "distilled", *findings.names]
+    rows = [_row(findings, name) for name in dict.fromkeys(order) if name in findings.names]
     pairs = [("distilled", BASELINE), (ensemble, BASELINE), (f"{ensemble}-varied", ensemble)]
     if LONGER in findings.names:  # the budget of the student's own training
         pairs += [("distilled", LONGER), (LONGER, BASELINE)]
