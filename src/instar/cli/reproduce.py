@@ -59,6 +59,14 @@ STUDIES = {
         "compare_page",
         "transfer-or-distil-{scale}",
     ),
+    "speech": Study(
+        "Sections 4 and 6 of the paper on speech: an ensemble distilled, and 3 % of the data.",
+        "speech_study_scales",
+        "speech_study_table",
+        "speech_study_page",
+        "speech-{data}-{scale}",
+        ("fsdd", "fsdd, or kaldi:FOLDER, a data directory of at least three speakers."),
+    ),
 }
 
 
@@ -115,7 +123,8 @@ def _reproduce(
     if publish:
         from instar.recipes.publishing import publish as publish_result
 
-        publish_result(result, study.published.format(data=data, scale=scale))
+        name = Path((data or "").replace(":", "-")).name
+        publish_result(result, study.published.format(data=name, scale=scale))
     show(result, path, as_json, page.result_table, page.answer)
 
 

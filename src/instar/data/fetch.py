@@ -26,6 +26,7 @@ def fetch(
     *,
     md5: str | None = None,
     sha256: str | None = None,
+    check: Callable[[Path], None] | None = None,
     timeout: float = 30.0,
     progress: bool = True,
     retries: int = 3,
@@ -38,7 +39,9 @@ def fetch(
         url: where it is.
         destination: the file to write; its folder is made.
         md5: expected checksum, hex digits.
-        sha256: expected checksum, hex digits; one of the two is needed.
+        sha256: expected checksum, hex digits.
+        check: looks into an archive that its publisher packs anew each time, and raises a `DataError` that says
+            what is wrong; one of the three is needed.
         timeout: seconds in which something has to arrive (on average 1 KiB a second).
         progress: draw a bar on stderr where that is a terminal.
         retries: how many more times to try after a cut or a refused connection.
@@ -49,9 +52,8 @@ def fetch(
         DataError: no network, no such file, a wrong checksum, or a folder that cannot be written.
         UsageError: no checksum given.
     """
-    if (md5 is None) == (sha256 is None):
-        raise UsageError(f"fetch {url}: give one checksum, md5 or sha256")
-    algorithm, expected = ("md5", md5) if md5 is not None else ("sha256", sha256)
+    if [md5, sha256, check].count(None) != 2:
+        raise UsageError(f"fetch {url}: give one checksum, md5 or sha256, or a check of the content")
     try:
         with written_whole(destination) as part, download_progress(progress) as bars:
             task = bars.add_task(destination.name, total=None)
@@ -63,7 +65,10 @@ def fetch(
                     retries=retries,
                     tell=lambda here, total: bars.update(task, completed=here, total=total),
                 )
-            _check(part, url, algorithm, str(expected))
+            if check is not None:
+                _check_content(part, url, check)
+            else:
+                _check(part, url, "md5" if md5 is not None else "sha256", str(md5 or sha256))
     except _FetchError as error:
         raise DataError(
             f"cannot fetch {url} ({error}); fetch it by other means and put it at {destination}"
@@ -161,3 +166,10 @@ def _check(path: Path, url: str, algorithm: str, expected: str) -> None:
             f"{url}: {algorithm} {found} instead of {expected} ({path.stat().st_size:,} bytes came); "
             "nothing was kept, try again or fetch it by other means"
         )
+
+
+def _check_content(path: Path, url: str, check: Callable[[Path], None]) -> None:
+    try:
+        check(path)
+    except DataError as error:
+        raise DataError(f"{url}: {error}; nothing was kept, try again or fetch it by other means") from error

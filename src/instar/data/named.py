@@ -9,7 +9,7 @@ from instar.data.dataset import Dataset, as_dataset
 from instar.data.official import load_digits, load_official, load_omniglot
 from instar.data.readers.folder import ImageFolder, common_form, folder_dataset, list_image_folder
 from instar.data.readers.images import ImageForm
-from instar.data.sources import SOURCES, Source, find
+from instar.data.sources import FSDD, SOURCES, Source, find
 from instar.data.splits import stratified_split
 from instar.errors import DataError, InstarError, UsageError
 from instar.naming import import_function, unknown_name
@@ -139,7 +139,10 @@ def known_data() -> list[KnownData]:
     """
     return [
         KnownData("digits", "1,797 handwritten digits, 8x8 grey", "comes with scikit-learn", "scikit-learn"),
-        *(KnownData(source.name, source.what, _where(source), source.publisher) for source in SOURCES.values()),
+        *(
+            KnownData(source.name, source.what, _where(source), source.publisher)
+            for source in (*SOURCES.values(), FSDD)
+        ),
         KnownData(_FOLDER, "your images: one folder a class, or train/ and test/ of that kind", None, "you"),
         KnownData(_PYTHON, "what your function returns: Splits, or training and test data", None, "you"),
     ]

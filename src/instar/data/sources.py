@@ -101,6 +101,13 @@ SOURCES: dict[str, Source] = {
     )
 }
 
+FSDD = Source(  # a corpus of speech: `load_data` gives no pictures of it
+    "fsdd",
+    "3,000 recordings of spoken digits, six speakers, 8 kHz",
+    "https://github.com/Jakobovski/free-spoken-digit-dataset/",
+    {"fsdd-recordings.zip": "a36450af460feea67d8efd648792cf67"},
+)
+
 
 def cache_folder() -> Path:
     """The user's cache: `INSTAR_CACHE`, else `instar` in `XDG_CACHE_HOME`, else `~/.cache/instar`.

@@ -18,10 +18,12 @@ from instar.reports.sections import (
     Table,
     Text,
 )
+from instar.reports.sounds import Audio, Sound, Span, Track
 from instar.reports.terminal import print_table
 
 __all__ = [
     "MOST_BYTES",
+    "Audio",
     "Bars",
     "Box",
     "BoxRow",
@@ -35,8 +37,11 @@ __all__ = [
     "Picture",
     "Section",
     "Share",
+    "Sound",
+    "Span",
     "Table",
     "Text",
+    "Track",
     "print_table",
     "render_page",
     "write_page",

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 
 from instar.reports.boxes import boxes_html
 from instar.reports.charts import chart_svg
@@ -28,6 +29,7 @@ from instar.reports.sections import (
     Text,
     series_names,
 )
+from instar.reports.sounds import Audio, Sound
 
 MOST_PIXELS = 160  # of a picture's longer side
 SMALL_PIXELS = 64  # up to here every pixel is kept, and shown as a square
@@ -65,6 +67,9 @@ def section_html(section: Section, looks: Looks) -> str:
             items = "\n".join(_picture(item) for item in section.items)
             above = _heading(section.title) + _caption(section.caption)
             return f'<section>{above}<div class="{kind}">{items}</div></section>'
+        case Audio():
+            items = "\n".join(_sound(item) for item in section.items)
+            return f"<section>{_heading(section.title)}{_caption(section.caption)}{items}</section>"
         case Code():
             return f"<section>{_heading(section.title)}<pre><code>{_unbroken(section.text)}</code></pre></section>"
         case Details():
@@ -146,6 +151,32 @@ def _picture(picture: Picture) -> str:
         f'<figure class="picture">{image}<div><figcaption>{escaped(picture.caption)}</figcaption>'
         f"{_shares(picture.shares)}</div></figure>"
     )
+
+
+def _sound(sound: Sound) -> str:
+    """The picture, the tracks under it on the same scale of time, and the player."""
+    rows = []
+    if sound.pixels is not None:
+        image = _png_uri(sound.pixels)
+        rows.append(f'<span></span><img src="{image}" alt="{escaped("picture of: " + sound.caption)}">')
+    for track in sound.tracks:
+        spans = "".join(
+            f'<i style="left:{span.begin:.2%};width:{span.end - span.begin:.2%}" title="{escaped(span.words)}">'
+            f"{escaped(span.words)}</i>"
+            for span in track.spans
+        )
+        rows.append(f'<span>{escaped(track.name)}</span><div class="spans">{spans}</div>')
+    player = f'<audio controls preload="none" src="data:audio/wav;base64,{base64.b64encode(sound.wav).decode()}">'
+    rows.append(f"<span></span>{player}</audio>")
+    return f'<figure class="sound"><figcaption>{escaped(sound.caption)}</figcaption>{"".join(rows)}</figure>'
+
+
+def _png_uri(pixels: NDArray[np.uint8]) -> str:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def _shares(shares: Iterable[Share]) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from instar.errors import UsageError
 from instar.reports.records import Row, chart_records, printable, words_of
+from instar.reports.sounds import Audio
 
 
 @dataclass(frozen=True)
@@ -325,7 +326,7 @@ class Details:
     sections: Sequence["Section"]
 
 
-Section = Headline | Text | Table | Lines | Bars | Boxes | Images | Code | Details
+Section = Headline | Text | Table | Lines | Bars | Boxes | Images | Audio | Code | Details
 
 
 def series_names(sections: Iterable[Section]) -> list[str]:

@@ -1,0 +1,78 @@
+"""What `instar reproduce speech` does at each scale."""
+
+from collections.abc import Callable
+
+from instar.naming import unknown_name
+from instar.recipes.settings import FitSettings
+from instar.recipes.speech_study import FractionSettings, SpeechConfig
+from instar.recipes.speech_study_data import SpeechDataSettings
+from instar.recipes.speech_study_jobs import AlignerSettings
+
+
+def config_for(scale: str, data: str = "fsdd") -> SpeechConfig:
+    """The configuration of a scale.
+
+    Raises:
+        UsageError: no such scale.
+
+    Example:
+        >>> config_for("full").ensemble_size
+        10
+    """
+    if scale not in _SCALES:
+        raise unknown_name("scale", scale, _SCALES)
+    return _SCALES[scale](data)
+
+
+def _network(network: str, epochs: int) -> FitSettings:
+    return FitSettings(
+        network=network, epochs=epochs, batch_size=256, learning_rate=[0.05], warmup_epochs=min(1.0, epochs / 2)
+    )
+
+
+def _tiny(data: str) -> SpeechConfig:
+    """For tests: every part, of networks that learn next to nothing."""
+    fit = _network("mlp:32x1", 1)
+    return SpeechConfig(
+        scale="tiny",
+        data=SpeechDataSettings(name=data, train_strings=6, untranscribed_strings=3, test_strings=2),
+        aligner=AlignerSettings(states_of_word=3, iterations=1, fit=fit),
+        folds=2,
+        ensemble_size=2,
+        seeds=2,
+        network=fit,
+        student_epochs=2,
+        temperatures=[1.0, 2.0],
+        fractions=[FractionSettings(percent=30, epochs=3)],
+    )
+
+
+def _small(data: str) -> SpeechConfig:
+    """Under ten minutes on two cores."""
+    return SpeechConfig(
+        scale="small",
+        data=SpeechDataSettings(name=data, train_strings=36, untranscribed_strings=36, test_strings=10),
+        folds=3,
+        seeds=2,
+        network=_network("mlp:128x2", 4),
+        student_epochs=6,
+        fractions=[FractionSettings(percent=3, epochs=40), FractionSettings(percent=30, epochs=10)],
+    )
+
+
+def _full(data: str) -> SpeechConfig:
+    """The figures that we claim."""
+    return SpeechConfig(
+        scale="full",
+        data=SpeechDataSettings(name=data, train_strings=120, untranscribed_strings=120, test_strings=40),
+        network=_network("mlp:256x3", 5),
+        student_epochs=8,
+        fractions=[
+            FractionSettings(percent=3, epochs=40),
+            FractionSettings(percent=10, epochs=20),
+            FractionSettings(percent=30, epochs=12),
+        ],
+    )
+
+
+_SCALES: dict[str, Callable[[str], SpeechConfig]] = {"tiny": _tiny, "small": _small, "full": _full}

@@ -1,0 +1,1 @@
+"""Speech: corpora, features, hidden Markov models, alignment and decoding around an acoustic network."""

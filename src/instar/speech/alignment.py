@@ -1,0 +1,214 @@
+"""Which state each frame belongs to, when the words are known: forced alignment, from a flat start."""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from instar.errors import DataError, UsageError
+from instar.speech.gaussians import DiagonalGaussians
+from instar.speech.grammar import Grammar
+from instar.speech.graph import Graph, compile_graph
+from instar.speech.hmm import HMM
+from instar.speech.viterbi import viterbi
+
+BATCH_SIZE = 64  # utterances of similar length that are aligned at once
+ITERATIONS = 12  # of Viterbi training; the likelihood of digits hardly rises after ten
+
+Transcripts = Mapping[str, Sequence[str]]
+"""The words of each utterance, by its id."""
+
+Scores = Callable[[str], Tensor]
+"""(frames, states) of an utterance, by its id: log likelihoods, of Gaussians or scaled ones of a network."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """States of the frames of utterances.
+
+    Attributes:
+        states: (frames,) int64 of each utterance, by id.
+        skipped: utterances that could not be aligned, and why.
+        log_likelihood: of the best paths, nats for each frame.
+    """
+
+    states: Mapping[str, Tensor]
+    skipped: Mapping[str, str]
+    log_likelihood: float
+
+    @property
+    def summary(self) -> str:
+        """How many utterances were aligned, and those that were not, by name."""
+        if not self.skipped:
+            return f"{len(self.states)} utterances aligned"
+        named = [f"{name} ({reason})" for name, reason in list(self.skipped.items())[:3]]
+        more = ", ..." if len(self.skipped) > len(named) else ""
+        return f"{len(self.states)} utterances aligned, {len(self.skipped)} skipped: {', '.join(named)}{more}"
+
+
+def align(hmm: HMM, transcripts: Transcripts, scores: Scores, *, silence_probability: float = 0.5) -> Alignment:
+    """Forced alignment: the best path of each utterance through the states of its own words.
+
+    Args:
+        hmm: models and lexicon.
+        transcripts: words by utterance; no word means silence alone.
+        scores: (frames, states) of an utterance.
+        silence_probability: of silence before, between and after the words.
+
+    Returns:
+        The states; an utterance that is too short for its words is skipped and named.
+
+    Raises:
+        DataError: a word that is not in the lexicon, or no utterance that can be aligned.
+
+    Example:
+        >>> from instar.speech.lexicon import Lexicon
+        >>> hmm = HMM.new(Lexicon.of_words(["a"]), states_of_word=2, states_of_silence=1)
+        >>> frames = torch.eye(3)[[1, 1, 1, 2, 2]].log().clamp(min=-9)
+        >>> align(hmm, {"u1": ("a",)}, {"u1": frames}.__getitem__).states["u1"].tolist()
+        [1, 1, 1, 2, 2]
+
+    References:
+        Rabiner 1989, section III.B.
+    """
+    check_words(hmm, transcripts)
+    graphs: dict[tuple[str, ...], Graph] = {}
+    states: dict[str, Tensor] = {}
+    skipped: dict[str, str] = {}
+    total, num_frames = 0.0, 0
+    for names in _batches(transcripts):
+        batch: list[tuple[str, Tensor, Graph]] = []
+        for name in names:
+            words, frames = tuple(transcripts[name]), scores(name)
+            reason = too_short(hmm, words, len(frames))
+            if reason:
+                skipped[name] = reason
+                continue
+            if words not in graphs:
+                grammar = Grammar.sequence(words)
+                graphs[words] = compile_graph(hmm, grammar, silence_probability=silence_probability)
+            batch.append((name, frames, graphs[words]))
+        if not batch:
+            continue
+        lengths = [len(frames) for _, frames, _ in batch]
+        padded = torch.nn.utils.rnn.pad_sequence([frames for _, frames, _ in batch], batch_first=True)
+        paths = viterbi(padded, [graph for *_, graph in batch], lengths)
+        for (name, frames, _), path in zip(batch, paths, strict=True):
+            if path is None:
+                skipped[name] = "no path through its words"
+                continue
+            states[name] = path.states
+            total, num_frames = total + path.score, num_frames + len(frames)
+    if not states:
+        name, reason = next(iter(skipped.items()), ("none", "there is no utterance"))
+        raise DataError(f"no utterance can be aligned: {name}: {reason}")
+    return Alignment(states, skipped, total / num_frames)
+
+
+def check_words(hmm: HMM, transcripts: Transcripts) -> None:
+    """Whether the lexicon has every word.
+
+    Raises:
+        DataError: names the first word that it lacks, and its utterance.
+    """
+    known = set(hmm.lexicon.words)
+    for name, words in transcripts.items():
+        for word in words:
+            if word not in known:
+                try:
+                    hmm.lexicon.pronunciations(word)
+                except DataError as error:
+                    raise DataError(f"utterance {name}: {error}") from None
+
+
+def too_short(hmm: HMM, words: Sequence[str], num_frames: int) -> str:
+    """Why an utterance cannot hold its words; nothing where it can."""
+    needed = hmm.num_frames(words) if words else hmm.num_states[hmm.lexicon.silence]
+    return f"{num_frames} frames, its words need {needed}" if num_frames < needed else ""
+
+
+def flat_start(
+    hmm: HMM,
+    features: Mapping[str, Tensor],
+    transcripts: Transcripts,
+    *,
+    num_iterations: int = ITERATIONS,
+    silence_probability: float = 0.5,
+    progress: Callable[[int, Alignment], None] | None = None,
+) -> tuple[HMM, DiagonalGaussians, Alignment]:
+    """Train Gaussian models from words alone: equal shares of the frames at first, then Viterbi training.
+
+    Each round fits Gaussians and transition probabilities to the alignment, and aligns anew with them.
+
+    Args:
+        hmm: models that know nothing yet (`HMM.new`).
+        features: (frames, features) of each utterance; `cepstra` of log-mels suit diagonal Gaussians better.
+        transcripts: words of the same utterances.
+        num_iterations: rounds.
+        silence_probability: of silence before, between and after the words.
+        progress: called with the round and its alignment.
+
+    Returns:
+        The models with their transition probabilities and priors, the Gaussians, and the last alignment.
+
+    Raises:
+        DataError: as for `align`.
+        UsageError: num_iterations is below 1.
+
+    References:
+        Rabiner, Juang, Levinson 1986: segmental k-means.
+    """
+    if num_iterations < 1:
+        raise UsageError(f"num_iterations is {num_iterations}, expected at least 1")
+    check_words(hmm, transcripts)
+    usable = {name: words for name, words in transcripts.items() if not too_short(hmm, words, len(features[name]))}
+    states = {name: equal_shares(hmm, words, len(features[name])) for name, words in usable.items()}
+    if not states:
+        raise DataError("no utterance is long enough for its words")
+    num_states = len(hmm.state_names)
+    for number in range(num_iterations + 1):
+        gaussians = DiagonalGaussians.fit((features[name] for name in states), states.values(), num_states)
+        hmm = hmm.estimated(states.values())
+        if number == num_iterations:
+            break
+        scores = functools.partial(_likelihoods, gaussians, features)
+        alignment = align(hmm, transcripts, scores, silence_probability=silence_probability)
+        states = dict(alignment.states)
+        if progress is not None:
+            progress(number + 1, alignment)
+    return hmm, gaussians, alignment
+
+
+def _likelihoods(gaussians: DiagonalGaussians, features: Mapping[str, Tensor], name: str) -> Tensor:
+    return gaussians.log_likelihoods(features[name])
+
+
+def equal_shares(hmm: HMM, words: Sequence[str], num_frames: int) -> Tensor:
+    """The states of an utterance if each lasted as long: silence, words, silence where there is room for it.
+
+    Returns: (frames,) int64.
+
+    Example:
+        >>> from instar.speech.lexicon import Lexicon
+        >>> hmm = HMM.new(Lexicon.of_words(["a"]), states_of_word=2, states_of_silence=1)
+        >>> equal_shares(hmm, ("a",), 8).tolist()
+        [0, 0, 1, 1, 2, 2, 0, 0]
+    """
+
+    def fewest(word: str) -> list[int]:
+        return min((hmm.states_of(way.units) for way in hmm.lexicon.pronunciations(word)), key=len)
+
+    spoken = [state for word in words for state in fewest(word)]
+    silence = hmm.states_of([hmm.lexicon.silence])
+    around = [*silence, *spoken, *silence]
+    passed = torch.tensor(around if len(around) <= num_frames or not spoken else spoken)
+    places = torch.arange(num_frames) * len(passed) // num_frames
+    return passed[places]
+
+
+def _batches(transcripts: Transcripts) -> Iterable[list[str]]:
+    """Utterances of as many words together: their graphs and lengths are alike."""
+    names = sorted(transcripts, key=lambda name: (len(transcripts[name]), name))
+    return (names[start : start + BATCH_SIZE] for start in range(0, len(names), BATCH_SIZE))

@@ -1,0 +1,256 @@
+"""Log-mel filterbanks of a corpus: computed once, normalised, kept in a memory-mapped file."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from instar.data.files import written_whole
+from instar.data.sources import cache_folder
+from instar.errors import DataError, UsageError
+from instar.speech.audio import Samples, optional_module
+from instar.speech.corpus import Corpus, Utterance
+
+_FORMAT = 1  # of the kept file; another number computes every one anew
+_INT16 = 2.0**15  # Kaldi's filterbanks hear whole numbers of 16 bits
+_SMALLEST_DEVIATION = 1e-3
+
+Normalisation = Literal["speaker", "global", "none"]
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """How features are computed.
+
+    Args:
+        num_mels: filters.
+        shift_ms: from a frame to the next.
+        length_ms: of a frame.
+        normalisation: mean 0 and variance 1 of each filter by `speaker` (and condition: a recording session),
+            over all frames (`global`), or `none`.
+    """
+
+    num_mels: int = 40
+    shift_ms: float = 10.0
+    length_ms: float = 25.0
+    normalisation: Normalisation = "speaker"
+
+    def __post_init__(self) -> None:
+        if self.num_mels < 1 or not 0 < self.shift_ms <= self.length_ms:
+            raise UsageError(
+                f"features: {self.num_mels} filters of {self.length_ms} ms every {self.shift_ms} ms; expected at "
+                "least one, and frames that are not shorter than their shift"
+            )
+        if self.normalisation not in ("speaker", "global", "none"):
+            raise UsageError(f"normalisation {self.normalisation!r}; there is speaker, global and none")
+
+
+def log_mel(samples: Samples, sample_rate: int, settings: FeatureSettings | None = None) -> Tensor:
+    """The log-mel filterbank of a recording, as Kaldi computes it, without dither.
+
+    x_{t,m} = max(0, ln sum_k H_m(k) |DFT(w s_t)_k|^2), where s_t are the samples of frame t in units of 16 bits,
+    their mean subtracted, pre-emphasised by 0.97, w is Povey's window and H_m the m-th triangle on the mel scale
+    1127 ln(1 + f/700) from 20 Hz to half the sample rate. The floor is what digital silence gives.
+
+    Args:
+        samples: (n,) float32 from -1 to 1.
+        sample_rate: in Hz.
+        settings: by default 40 filters of 25 ms every 10 ms; its normalisation is not for one recording.
+
+    Returns: (frames, num_mels) float32, frame t centred at (t + 1/2) shift_ms; at least one frame.
+
+    Raises:
+        DataError: the recording is shorter than half a shift.
+        UsageError: kaldi-native-fbank is not installed.
+
+    Example:
+        >>> log_mel(np.zeros(8000, np.float32), 8000).shape
+        torch.Size([100, 40])
+    """
+    settings = settings or FeatureSettings()
+    fbank = optional_module("kaldi_native_fbank")
+    options = fbank.FbankOptions()
+    options.frame_opts.samp_freq = sample_rate
+    options.frame_opts.frame_shift_ms = settings.shift_ms
+    options.frame_opts.frame_length_ms = settings.length_ms
+    options.frame_opts.dither = 0.0
+    options.frame_opts.snip_edges = False
+    options.mel_opts.num_bins = settings.num_mels
+    stream = fbank.OnlineFbank(options)
+    stream.accept_waveform(sample_rate, (samples * _INT16).astype(np.float32))
+    stream.input_finished()
+    frames = [stream.get_frame(number) for number in range(stream.num_frames_ready)]
+    if not frames:
+        raise DataError(f"a recording of {len(samples)} samples has no frame of {settings.shift_ms} ms")
+    return torch.from_numpy(np.stack(frames)).clamp_(min=0.0)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of each filter: (num_mels,) float32."""
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, frames: Tensor) -> "Statistics":
+        """Of (frames, num_mels); where nothing varies the deviation is a thousandth."""
+        values = frames.double()
+        std = values.std(dim=0, correction=0).clamp_(min=_SMALLEST_DEVIATION)
+        return cls(values.mean(dim=0).float(), std.float())
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """(frames - mean) / std."""
+        return (frames - self.mean) / self.std
+
+    @property
+    def digest(self) -> str:
+        """Hex digits that tell them apart."""
+        return hashlib.sha256(self.mean.numpy().tobytes() + self.std.numpy().tobytes()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The features of a corpus, one utterance after the other in one tensor.
+
+    Args:
+        values: (frames, num_mels) float32, memory-mapped where they are kept in a file.
+        utterances: in their order in it.
+        lengths: frames of each.
+        sample_rate: of the recordings, in Hz.
+        settings: how they were computed.
+    """
+
+    values: Tensor
+    utterances: tuple[Utterance, ...]
+    lengths: tuple[int, ...]
+    sample_rate: int
+    settings: FeatureSettings
+
+    def __post_init__(self) -> None:
+        offsets = np.concatenate(([0], np.cumsum(self.lengths))).tolist()
+        places = {one.id: (offsets[row], offsets[row + 1]) for row, one in enumerate(self.utterances)}
+        object.__setattr__(self, "places", places)
+
+    places: Mapping[str, tuple[int, int]] = None  # type: ignore[assignment]
+    """First row of an utterance and the one after its last."""
+
+    def of(self, utterance: Utterance | str) -> Tensor:
+        """The frames of an utterance, (frames, num_mels); nothing is copied.
+
+        Raises:
+            UsageError: it is not in the corpus.
+        """
+        name = utterance if isinstance(utterance, str) else utterance.id
+        if name not in self.places:
+            raise UsageError(f"there are no features of utterance {name!r}: it is not in the corpus")
+        start, end = self.places[name]
+        return self.values[start:end]
+
+    @property
+    def seconds(self) -> float:
+        """How long the frames are."""
+        return len(self.values) * self.settings.shift_ms / 1000
+
+
+def features_of(
+    corpus: Corpus,
+    settings: FeatureSettings | None = None,
+    *,
+    statistics: Statistics | None = None,
+    keep: bool = True,
+) -> Features:
+    """The normalised features of a corpus, from the user's cache where they were computed before.
+
+    Args:
+        corpus: what to compute them of.
+        settings: how.
+        statistics: of the training data, for `global` normalisation; without it, of the corpus itself.
+        keep: write them into the cache, and map the file into memory.
+
+    Raises:
+        DataError: a recording cannot be read, or is too short for a frame.
+        UsageError: statistics for a normalisation that takes none.
+
+    Example:
+        >>> corpus = Corpus("noise", 8000, [Utterance("a", "ann")], lambda _: np.random.rand(800).astype("f4"))
+        >>> features = features_of(corpus, keep=False)
+        >>> features.of("a").shape, bool(features.values.mean().abs() < 1e-3)
+        (torch.Size([10, 40]), True)
+    """
+    settings = settings or FeatureSettings()
+    if statistics is not None and settings.normalisation != "global":
+        raise UsageError(f"statistics are for global normalisation, not for {settings.normalisation!r}")
+    file = _kept_file(corpus, settings, statistics) if keep else None
+    found = _kept(file) if file is not None else None
+    if found is None:
+        values, lengths = _computed(corpus, settings, statistics)
+        if file is not None and _keep(file, values, lengths):
+            values, lengths = _kept(file) or (values, lengths)
+    else:
+        values, lengths = found
+    return Features(values, tuple(corpus.utterances), tuple(lengths), corpus.sample_rate, settings)
+
+
+def _computed(
+    corpus: Corpus, settings: FeatureSettings, statistics: Statistics | None
+) -> tuple[Tensor, Sequence[int]]:
+    parts = []
+    for one in corpus.utterances:
+        try:
+            parts.append(log_mel(corpus.audio(one), corpus.sample_rate, settings))
+        except DataError as error:
+            raise DataError(f"utterance {one.id!r}: {error}") from error
+    lengths = [len(part) for part in parts]
+    if settings.normalisation == "global":
+        statistics = statistics or Statistics.of(torch.cat(parts))
+        parts = [statistics.normalise(part) for part in parts]
+    elif settings.normalisation == "speaker":
+        sessions: dict[tuple[str, str], list[int]] = {}
+        for row, one in enumerate(corpus.utterances):
+            sessions.setdefault((one.speaker, one.condition), []).append(row)
+        for rows in sessions.values():
+            own = Statistics.of(torch.cat([parts[row] for row in rows]))
+            for row in rows:
+                parts[row] = own.normalise(parts[row])
+    return torch.cat(parts), lengths
+
+
+def _kept_file(corpus: Corpus, settings: FeatureSettings, statistics: Statistics | None) -> Path | None:
+    order = hashlib.sha256("\n".join(one.id for one in corpus.utterances).encode()).hexdigest()
+    about = [_FORMAT, corpus.fingerprint, order, asdict(settings), statistics.digest if statistics else None]
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    try:
+        return cache_folder() / "features" / f"{key[:32]}.safetensors"
+    except UsageError:
+        return None
+
+
+def _kept(file: Path) -> tuple[Tensor, list[int]] | None:
+    """What a kept file holds; safetensors maps it into memory, and pages come in as they are read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            values, lengths = opened.get_tensor("values"), opened.get_tensor("lengths").tolist()
+    except (OSError, SafetensorError):
+        return None
+    return (values, lengths) if sum(lengths) == len(values) else None
+
+
+def _keep(file: Path, values: Tensor, lengths: Sequence[int]) -> bool:
+    from safetensors.torch import save_file
+
+    tensors: dict[str, Any] = {"values": values, "lengths": torch.tensor(lengths)}
+    try:
+        with written_whole(file) as part:
+            save_file(tensors, part)
+    except OSError:
+        return False  # the cache saves time, nothing else depends on it
+    return True

@@ -1,0 +1,148 @@
+"""Frames with their context as examples: an id is a frame, its window is gathered when it is asked for."""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from instar.data import Dataset
+from instar.data.hashing import keyed_hash
+from instar.errors import DataError, UsageError
+from instar.losses import NO_LABEL
+from instar.speech.corpus import Utterance
+from instar.speech.features import Features
+
+LEFT, RIGHT = 20, 5  # of the paper's 26 frames the 21st is the one whose state is told
+
+
+class FrameDataset(Dataset):
+    """The frames of a corpus: the input is a window of features, the label the HMM state of one frame in it.
+
+    Only the features themselves lie in memory, or in a file that is mapped into it: windows, which overlap, are
+    copied out batch by batch. At the edges of an utterance its first or last frame is repeated.
+
+    Args:
+        features: of the corpus.
+        alignment: (frames,) state numbers of utterances, by their ids; an utterance that is not in it has no
+            labels, and without an alignment none has.
+        class_names: of the states.
+        left: frames of context before the one that is told.
+        right: frames after it.
+
+    Raises:
+        DataError: an alignment of another length than its utterance, or a state that has no name.
+        UsageError: an alignment of an utterance that has no features, or a negative context.
+
+    Example:
+        >>> from instar.speech.features import FeatureSettings
+        >>> frames = torch.arange(4.0)[:, None]
+        >>> features = Features(frames, (Utterance("a", "ann"),), (4,), 8000, FeatureSettings(num_mels=1))
+        >>> states = {"a": torch.tensor([0, 0, 1, 1])}
+        >>> data = FrameDataset(features, states, class_names=["x", "y"], left=2, right=1)
+        >>> data.gather(data.ids, 0).int().tolist()
+        [[0, 0, 0, 1], [0, 0, 1, 2], [0, 1, 2, 3], [1, 2, 3, 3]]
+
+    References:
+        Hinton, Vinyals, Dean 2015, section 4: 26 frames of 40 filters, the 21st is predicted.
+    """
+
+    in_memory = True
+
+    def __init__(
+        self,
+        features: Features,
+        alignment: Mapping[str, Tensor] | None = None,
+        *,
+        class_names: Sequence[str],
+        left: int = LEFT,
+        right: int = RIGHT,
+    ) -> None:
+        if left < 0 or right < 0:
+            raise UsageError(f"a context of {left} frames before and {right} after; expected at least 0")
+        super().__init__(
+            frame_ids(features),
+            _labels(features, alignment or {}),
+            class_names=class_names,
+            example_shape=((left + 1 + right) * features.values.shape[1],),
+        )
+        self.features = features
+        self._here = {one.id: one for one in features.utterances}
+        self._all_ids = self.ids  # by the rows of the features, in any subset
+        lengths = torch.tensor(features.lengths)
+        ends = lengths.cumsum(0)
+        self._values = features.values
+        self._first = (ends - lengths).repeat_interleave(lengths)
+        self._last = (ends - 1).repeat_interleave(lengths)
+        self._offsets = torch.arange(-left, right + 1)
+
+    def raw(self, rows: Tensor) -> Tensor:
+        """The windows around some frames: (batch, window * num_mels) float32."""
+        places = rows[:, None] + self._offsets
+        places = torch.minimum(torch.maximum(places, self._first[rows, None]), self._last[rows, None])
+        return self._values.index_select(0, places.flatten()).view(len(rows), -1)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same frames in another device's memory."""
+        device = torch.empty(0, device=device).device
+        if device == self._values.device:
+            return self
+        moved = self._move(device, "_values", "_first", "_last", "_offsets", "_labels")
+        moved._index(self.ids.to(device), self.rows(self.ids).to(device))
+        return moved
+
+    def of_utterances(self, utterances: Collection[str]) -> Self:
+        """The frames of some utterances, by id; nothing is copied.
+
+        Raises:
+            UsageError: one that is not here, or none.
+        """
+        rows = []
+        chosen = []
+        for name in utterances:
+            if name not in self._here:
+                raise UsageError(f"utterance {name!r} is not in this data set")
+            rows.append(torch.arange(*self.features.places[name]))
+            chosen.append(self._here[name])
+        if not rows:
+            raise UsageError("of_utterances: no utterance; a data set has at least one")
+        part = self.subset(self._all_ids[torch.cat(rows)])
+        part._here = {one.id: one for one in chosen}
+        return part
+
+    @property
+    def utterances(self) -> tuple[Utterance, ...]:
+        """What was asked for by utterance: all of them, or those of `of_utterances`, in the order of the frames."""
+        return tuple(self._here.values())
+
+
+def frame_ids(features: Features) -> Tensor:
+    """(frames,) int64: each from its utterance's id and features and its place in it.
+
+    So the same frame has the same id in every subset of a corpus and in any order of it.
+    """
+    values = features.values.numpy()
+    parts = []
+    for one in features.utterances:
+        start, end = features.places[one.id]
+        digest = hashlib.blake2b(one.id.encode(), digest_size=8)
+        digest.update(np.ascontiguousarray(values[start:end]).data)
+        key = int.from_bytes(digest.digest(), "little", signed=True)
+        parts.append(keyed_hash(0, torch.full((end - start,), key), torch.arange(end - start)))
+    return torch.cat(parts)
+
+
+def _labels(features: Features, alignment: Mapping[str, Tensor]) -> Tensor:
+    labels = torch.full((len(features.values),), NO_LABEL)
+    for name, states in alignment.items():
+        if name not in features.places:
+            raise UsageError(f"the alignment has an utterance {name!r} that has no features")
+        start, end = features.places[name]
+        if states.shape != (end - start,):
+            raise DataError(
+                f"utterance {name!r} has {end - start} frames, its alignment is of shape {tuple(states.shape)}"
+            )
+        labels[start:end] = states
+    return labels
