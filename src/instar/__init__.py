@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from instar.data import Dataset, InMemoryDataset, Splits, load_data, parse_views, transfer_set
+    from instar.data import Dataset, InMemoryDataset, Splits, half_special, load_data, parse_views, transfer_set
     from instar.distillation import (
         SoftTargetStore,
         StoredLogits,
@@ -33,12 +33,27 @@ if TYPE_CHECKING:
     from instar.networks import Cut, Layer, assert_frozen, build_network, cut, freeze_, layers_of, state_hashes
     from instar.recipes.run_tables import write_report
     from instar.runs import Run
+    from instar.specialists import (
+        ClassSet,
+        SpecialistEnsemble,
+        combine_specialists,
+        confusable_class_sets,
+        specialist_labels,
+    )
     from instar.stacked import fit_stacked
     from instar.training import FitResult, fit
     from instar.transfer import h_score, linear_probe, logme
 
 _HOMES = {
-    "instar.data": ("Dataset", "InMemoryDataset", "Splits", "load_data", "parse_views", "transfer_set"),
+    "instar.data": (
+        "Dataset",
+        "InMemoryDataset",
+        "Splits",
+        "half_special",
+        "load_data",
+        "parse_views",
+        "transfer_set",
+    ),
     "instar.distillation": (
         "SoftTargetStore",
         "StoredLogits",
@@ -72,6 +87,13 @@ _HOMES = {
     ),
     "instar.recipes.run_tables": ("write_report",),
     "instar.runs": ("Run",),
+    "instar.specialists": (
+        "ClassSet",
+        "SpecialistEnsemble",
+        "combine_specialists",
+        "confusable_class_sets",
+        "specialist_labels",
+    ),
     "instar.stacked": ("fit_stacked",),
     "instar.training": ("FitResult", "fit"),
     "instar.transfer": ("h_score", "linear_probe", "logme"),
@@ -80,6 +102,7 @@ _HOME_OF = {name: (home, name) for home, names in _HOMES.items() for name in nam
 _HOME_OF["train"] = ("instar.distillation", "train_network")
 
 __all__ = [
+    "ClassSet",
     "Cut",
     "DataError",
     "Dataset",
@@ -94,6 +117,7 @@ __all__ = [
     "RunError",
     "SoftTargetStore",
     "SoftTargets",
+    "SpecialistEnsemble",
     "Splits",
     "StoredLogits",
     "Teacher",
@@ -102,6 +126,8 @@ __all__ = [
     "add_class_bias_",
     "assert_frozen",
     "build_network",
+    "combine_specialists",
+    "confusable_class_sets",
     "cut",
     "distill",
     "distillation_loss",
@@ -112,6 +138,7 @@ __all__ = [
     "fit_stacked",
     "freeze_",
     "h_score",
+    "half_special",
     "layers_of",
     "linear_probe",
     "load_data",
@@ -122,6 +149,7 @@ __all__ = [
     "predict_logits",
     "run_jobs",
     "soft_targets",
+    "specialist_labels",
     "state_hashes",
     "train",
     "transfer_set",
