@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from instar.data import Dataset, InMemoryDataset, Splits, load_data, parse_views, transfer_set
+    from instar.data import Dataset, InMemoryDataset, Splits, half_special, load_data, parse_views, transfer_set
     from instar.distillation import (
         SoftTargetStore,
         StoredLogits,
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
     from instar.recipes.from_python import advise, transfer_study
     from instar.recipes.run_tables import write_report
     from instar.runs import Run
+    from instar.specialists import (
+        ClassSet,
+        SpecialistEnsemble,
+        combine_specialists,
+        confusable_class_sets,
+        specialist_labels,
+    )
     from instar.stacked import fit_stacked
     from instar.training import FitResult, fit
     from instar.transfer import (
@@ -47,7 +54,15 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "instar.data": ("Dataset", "InMemoryDataset", "Splits", "load_data", "parse_views", "transfer_set"),
+    "instar.data": (
+        "Dataset",
+        "InMemoryDataset",
+        "Splits",
+        "half_special",
+        "load_data",
+        "parse_views",
+        "transfer_set",
+    ),
     "instar.distillation": (
         "SoftTargetStore",
         "StoredLogits",
@@ -82,6 +97,13 @@ _HOMES = {
     "instar.recipes.from_python": ("advise", "transfer_study"),
     "instar.recipes.run_tables": ("write_report",),
     "instar.runs": ("Run",),
+    "instar.specialists": (
+        "ClassSet",
+        "SpecialistEnsemble",
+        "combine_specialists",
+        "confusable_class_sets",
+        "specialist_labels",
+    ),
     "instar.stacked": ("fit_stacked",),
     "instar.training": ("FitResult", "fit"),
     "instar.transfer": (
@@ -98,6 +120,7 @@ _HOME_OF = {name: (home, name) for home, names in _HOMES.items() for name in nam
 _HOME_OF["train"] = ("instar.distillation", "train_network")
 
 __all__ = [
+    "ClassSet",
     "Cut",
     "DataError",
     "Dataset",
@@ -112,6 +135,7 @@ __all__ = [
     "RunError",
     "SoftTargetStore",
     "SoftTargets",
+    "SpecialistEnsemble",
     "Splits",
     "StoredLogits",
     "Teacher",
@@ -123,6 +147,8 @@ __all__ = [
     "apply_treatment_",
     "assert_frozen",
     "build_network",
+    "combine_specialists",
+    "confusable_class_sets",
     "cut",
     "distill",
     "distillation_loss",
@@ -133,6 +159,7 @@ __all__ = [
     "fit_stacked",
     "freeze_",
     "h_score",
+    "half_special",
     "layers_of",
     "linear_probe",
     "load_data",
@@ -145,6 +172,7 @@ __all__ = [
     "run_jobs",
     "semantic_halves",
     "soft_targets",
+    "specialist_labels",
     "state_hashes",
     "train",
     "transfer_set",

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instar.data import Dataset, as_dataset, batches, id_batches, shuffled
+from instar.data import Dataset, Sampler, as_dataset, batches, id_batches, shuffled
 from instar.data.hashing import key_of
 from instar.errors import RunError, TrainingError, UsageError
 from instar.evaluation import errors_and_nll
@@ -57,6 +57,7 @@ def fit(
     soft_weight: float | None = None,
     hard_weight: float | None = None,
     validation: Dataset | tuple[Tensor, Tensor] | None = None,
+    sampler: Sampler = shuffled,
     batch_size: int = 128,
     optimiser: str = "sgd",
     learning_rate: float = 0.1,
@@ -89,6 +90,7 @@ def fit(
         targets: soft targets for (ids, views); None fits the labels alone.
         soft_weight, hard_weight: weights of the two terms; 1 and 0 with targets, 0 and 1 without.
         validation: looked at after each epoch; needed for `patience`.
+        sampler: which examples an epoch shows, in which order: a pure function of (ids, seed, epoch).
         optimiser: `sgd` (with momentum) or `adamw`.
         learning_rate: after the warm-up; `schedule` lowers it.
         learning_rate_factors: on the learning rate of some parameters, by name; the others have 1.
@@ -149,6 +151,7 @@ def fit(
         data=data.to(device),
         validation=None if validation is None else as_dataset(validation).to(device),
         targets=targets,
+        sampler=sampler,
         soft_weight=float(has_targets) if soft_weight is None else soft_weight,
         hard_weight=float(not has_targets) if hard_weight is None else hard_weight,
         optimiser=make_optimiser(
@@ -191,6 +194,7 @@ class _Loop:
     data: Dataset
     validation: Dataset | None
     targets: Targets | None
+    sampler: Sampler
     soft_weight: float
     hard_weight: float
     optimiser: torch.optim.Optimizer
@@ -225,8 +229,8 @@ class _Loop:
     def __post_init__(self) -> None:
         self.rank, self.world = _ranks()
         self.forward = _distributed(self.network) if self.world > 1 else self.network
-        self.num_labelled = count_labelled(self.data, self.validation, self.soft_weight)
-        self.all_labelled = self.num_labelled == len(self.data)
+        num_labelled = count_labelled(self.data, self.validation, self.soft_weight)
+        self.all_labelled = num_labelled == len(self.data)
         self.is_new, self.is_checked = True, False
         self.parameters = [value for group in self.optimiser.param_groups for value in group["params"]]
         self._forget_gradients()  # of somebody's own backward pass
@@ -250,7 +254,7 @@ class _Loop:
 
     def _run_epoch(self, interruption: Interruption) -> None:
         self.network.train()
-        order = shuffled(self.data.ids, seed=self.seed, epoch=self.epoch)
+        order = self.sampler(self.data.ids, seed=self.seed, epoch=self.epoch)
         whole = id_batches(order, self.batch_size)
         num_batches = len(whole)
         mine = whole[self.batch :]
@@ -267,7 +271,7 @@ class _Loop:
             if interruption.is_waiting or now - self._saved >= self.checkpoint_seconds:
                 self._save()
                 interruption.deliver()
-        self._end_epoch()
+        self._end_epoch(order)
 
     def _step(self, ids: Tensor, inputs: Tensor, labels: Tensor, whole: Tensor, time_epochs: float) -> None:
         """One step on this process's share of a whole batch; not a line more than it needs, for it counts."""
@@ -336,7 +340,7 @@ class _Loop:
             num_hard=num_hard,
         )
 
-    def _end_epoch(self) -> None:
+    def _end_epoch(self, order: Tensor) -> None:
         self.epoch, self.batch = self.epoch + 1, 0
         sums = self._finite_sums()
         if self.world > 1:
@@ -345,7 +349,8 @@ class _Loop:
             sums = together.tolist()
         self.tally = Tally()
         line: dict[str, Any] = {"epoch": self.epoch, "step": self.step}
-        line |= epoch_means(sums, len(self.data), self.num_labelled, has_targets=self.targets is not None)
+        num_labelled = len(order) if self.all_labelled else int((self.data.labels(order) >= 0).sum())
+        line |= epoch_means(sums, len(order), num_labelled, has_targets=self.targets is not None)
         if self.validation is not None:
             line |= self._validate(self.validation)
         self.history.append(line)

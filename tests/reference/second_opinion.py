@@ -149,3 +149,59 @@ def bootstrap_distribution(differences: Sequence[int]) -> dict[int, float]:
                 after[total + difference] = after.get(total + difference, 0.0) + probability / n
         sums = after
     return sums
+
+
+def combination_objective(
+    q: Row, generalist: Row, specialists: Rows, sets: Sequence[Sequence[int]], active: Sequence[int]
+) -> float:
+    """KL(p_g, q) + sum over active m of KL(p_m, q grouped by m's dustbin)"""
+
+    def divergence(p: Row, other: Row) -> float:
+        return math.fsum(a * (math.log(a) - math.log(b)) for a, b in zip(p, other, strict=True) if a > 0)
+
+    total = divergence(generalist, q)
+    for m in active:
+        outside = [i for i in range(len(q)) if i not in sets[m]]
+        total += divergence(specialists[m], [*(q[i] for i in sets[m]), math.fsum(q[i] for i in outside)])
+    return total
+
+
+def combined_by_gradient_descent(
+    generalist: Row,
+    specialists: Rows,
+    sets: Sequence[Sequence[int]],
+    active: Sequence[int],
+    *,
+    steps: int,
+    rate: float,
+) -> list[float]:
+    """The paper's way: q = softmax(z), gradient descent on z for one example, from the generalist's logits.
+
+    dF/dz_i = (1 + A) q_i - p_g_i - sum_m (p_m_i in S_m, else p_m,dustbin q_i / Q_m)
+    """
+    z = [math.log(max(p, 1e-12)) for p in generalist]
+    for _ in range(steps):
+        q = softmax(z)
+        gradient = [(1 + len(active)) * q[i] - generalist[i] for i in range(len(q))]
+        for m in active:
+            mass = math.fsum(q[i] for i in range(len(q)) if i not in sets[m])
+            for i in range(len(q)):
+                if i in sets[m]:
+                    gradient[i] -= specialists[m][list(sets[m]).index(i)]
+                elif mass > 0:
+                    gradient[i] -= specialists[m][-1] * q[i] / mass
+        z = [value - rate * slope for value, slope in zip(z, gradient, strict=True)]
+    return softmax(z)
+
+
+def column_distances(probs: Rows) -> list[list[float]]:
+    """Distances between the columns of the covariance of predictions, each scaled to length 1."""
+    n, width = len(probs), len(probs[0])
+    mean = [math.fsum(row[i] for row in probs) / n for i in range(width)]
+    covariance = [
+        [math.fsum((row[i] - mean[i]) * (row[j] - mean[j]) for row in probs) / n for j in range(width)]
+        for i in range(width)
+    ]
+    lengths = [math.sqrt(math.fsum(value**2 for value in column)) for column in covariance]
+    columns = [[value / length for value in column] for column, length in zip(covariance, lengths, strict=True)]
+    return [[math.dist(one, other) for other in columns] for one in columns]

@@ -60,7 +60,7 @@ def test_bias_is_refused_where_the_last_linear_layer_is_not_the_end() -> None:
     for wrong in (nn.Sequential(nn.Flatten()), nn.Linear(5, 3)):
         with pytest.raises(UsageError, match="no last linear layer of 4 classes"):
             add_class_bias_(wrong, BIAS, torch.randn(3, 5))
-    with pytest.raises(UsageError, match="no last linear layer of 4 classes"):
+    with pytest.raises(UsageError, match=r"expected a bias \(4,\), found \(4, 1\)"):
         add_class_bias_(nn.Linear(5, 4), BIAS[:, None], torch.randn(3, 5))
 
 

@@ -4,7 +4,7 @@ from instar.data.batches import batches
 from instar.data.dataset import Dataset, InMemoryDataset, StreamingDataset, as_dataset
 from instar.data.fetch import fetch
 from instar.data.named import KnownData, Splits, known_data, load_data
-from instar.data.samplers import id_batches, shuffled
+from instar.data.samplers import Sampler, half_special, id_batches, shuffled
 from instar.data.splits import stratified_split
 from instar.data.transfer_sets import class_number, transfer_set
 from instar.data.unlabelled import unlabelled_pictures
@@ -19,6 +19,7 @@ __all__ = [
     "InMemoryDataset",
     "Jitter",
     "KnownData",
+    "Sampler",
     "ShiftCrop",
     "Splits",
     "StreamingDataset",
@@ -27,6 +28,7 @@ __all__ = [
     "batches",
     "class_number",
     "fetch",
+    "half_special",
     "id_batches",
     "known_data",
     "load_data",

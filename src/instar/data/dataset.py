@@ -182,6 +182,37 @@ class Dataset(ABC):
         other._labels[self.rows(ids)] = NO_LABEL
         return other
 
+    def relabelled(self, numbers: Tensor, class_names: Sequence[str]) -> Self:
+        """The same examples as other classes: label k becomes numbers[k].
+
+        Args:
+            numbers: (classes,) int64; -1 takes the label away.
+            class_names: of the new classes.
+
+        Raises:
+            UsageError: not one number for each class, or one that is not a new class.
+
+        Example:
+            >>> data = as_dataset((torch.rand(3, 2), torch.tensor([0, 1, 2])))
+            >>> data.relabelled(torch.tensor([1, 0, 1]), ["odd", "even"]).labels(data.ids).tolist()
+            [1, 0, 1]
+        """
+        names = checked_names(class_names)
+        if numbers.shape != (self.num_classes,) or not bool(
+            ((numbers >= NO_LABEL) & (numbers < len(names))).all()
+        ):
+            raise UsageError(
+                f"relabelled: expected {self.num_classes} numbers from -1 to {len(names) - 1}, found "
+                f"{tuple(numbers.shape)} from {int(numbers.min())} to {int(numbers.max())}"
+            )
+        other = copy.copy(self)
+        other.__dict__.pop("fingerprint", None)
+        to = torch.cat((numbers, numbers.new_full((1,), NO_LABEL))).to(
+            self._labels.device
+        )  # the last for no label
+        other._labels, other.class_names = to[self._labels], names
+        return other
+
     def of_classes(self, classes: Sequence[int]) -> Self:
         """The examples of some classes alone, relabelled 0, 1, ... in the order given; nothing is copied.
 
@@ -195,18 +226,14 @@ class Dataset(ABC):
             raise UsageError(
                 f"of_classes: {list(classes)} should be different numbers from 0 to {self.num_classes - 1}"
             )
-        numbers = torch.full(
-            (self.num_classes + 1,), NO_LABEL, device=self._labels.device
-        )  # the last for no label
-        numbers[list(classes)] = torch.arange(len(classes), device=numbers.device)
-        chosen = numbers[self.labels(self.ids)] != NO_LABEL
+        numbers = torch.full((self.num_classes,), NO_LABEL)
+        numbers[list(classes)] = torch.arange(len(classes))
+        whole = self.relabelled(numbers, [self.class_names[number] for number in classes])
+        chosen = whole.labels(self.ids) != NO_LABEL
         if not bool(chosen.any()):
             names = ", ".join(self.class_names[number] for number in classes[:5])
             raise UsageError(f"of_classes: there is no example of {names}{', ...' * (len(classes) > 5)}")
-        part = self.subset(self.ids[chosen])
-        part._labels = numbers[self._labels]
-        part.class_names = checked_names([self.class_names[number] for number in classes])
-        return part
+        return whole.subset(self.ids[chosen])
 
     def with_views(self, views: Views | None, *, view_seed: int, num_views: int | None = None) -> Self:
         """The same examples, whose views above 0 these make.

@@ -1,10 +1,20 @@
 """The order of examples: pure functions of (seed, epoch)."""
 
+import functools
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from instar.data.hashing import key_of
 from instar.errors import UsageError
+
+
+class Sampler(Protocol):
+    """From the ids of a data set, a seed and the number of an epoch to the ids that are shown, in their order."""
+
+    def __call__(self, ids: Tensor, *, seed: int, epoch: int) -> Tensor:
+        """(n,) int64 -> (m,) int64 of them; an id may come several times or not at all."""
 
 
 def shuffled(ids: Tensor, *, seed: int, epoch: int) -> Tensor:
@@ -46,3 +56,42 @@ def id_batches(order: Tensor, batch_size: int) -> list[Tensor]:
     if batch_size < 1:
         raise UsageError(f"batch_size {batch_size} should be at least 1")
     return list(torch.split(order, batch_size))
+
+
+def half_special(special_ids: Tensor) -> Sampler:
+    """A sampler whose batches are half special and half a random sample of the rest.
+
+    Special and other examples alternate, so each batch of an even size has as many of both. An epoch shows every
+    special example once, and as many others: another random sample of them in each epoch, in turns where they are
+    fewer.
+
+    Args:
+        special_ids: (n,) int64; those that are not among the sampler's ids are left out.
+
+    Returns: a sampler, a pure function of (ids, seed, epoch).
+
+    Raises:
+        UsageError: when it is called, no id is special, or all are.
+
+    Example:
+        >>> sampler = half_special(torch.tensor([1, 2]))
+        >>> order = sampler(torch.arange(9), seed=0, epoch=3)
+        >>> sorted(order[0::2].tolist()), len(order), bool((order[1::2] != 1).all())
+        ([1, 2], 4, True)
+
+    References:
+        Hinton, Vinyals and Dean 2015, section 5.2.
+    """
+    return functools.partial(_half_special, special_ids=special_ids)
+
+
+def _half_special(ids: Tensor, *, seed: int, epoch: int, special_ids: Tensor) -> Tensor:
+    is_special = torch.isin(ids, special_ids.to(ids.device))
+    special = shuffled(ids[is_special], seed=seed, epoch=epoch)
+    rest = shuffled(ids[~is_special], seed=seed, epoch=epoch)
+    if not len(special) or not len(rest):
+        raise UsageError(
+            f"half_special: {len(special)} special examples and {len(rest)} others; there must be some of both"
+        )
+    turns = -(-len(special) // len(rest))
+    return torch.stack((special, rest.repeat(turns)[: len(special)]), 1).flatten()

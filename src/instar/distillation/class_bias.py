@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from instar.data.transfer_sets import class_numbers
 from instar.errors import UsageError
-from instar.networks import evaluation_mode
+from instar.networks import shift_logits_
 
 _SWEEPS = 10  # over the classes; the errors fall with each change, so it ends sooner
 _ROUNDING = 4 * torch.finfo(torch.float32).eps  # of the largest logit: what a float32 sum may be wrong by
@@ -146,18 +146,4 @@ def add_class_bias_(network: nn.Module, bias: Tensor, example_inputs: Tensor) ->
         >>> network = nn.Sequential(nn.Linear(4, 2))
         >>> add_class_bias_(network, torch.tensor([0.0, 3.5]), torch.zeros(1, 4))
     """
-    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    if len(example_inputs) == 0:
-        raise UsageError("add_class_bias_: no example input, so nothing says that the logits moved by the bias")
-    if not linear or (linear[-1].out_features,) != bias.shape:
-        raise UsageError(f"add_class_bias_: the network has no last linear layer of {bias.numel()} classes")
-    layer, before = linear[-1], linear[-1].bias
-    with evaluation_mode(network), torch.no_grad():
-        logits = network(example_inputs)
-        moved = bias.to(layer.weight) if before is None else before + bias.to(before)
-        layer.bias = nn.Parameter(moved, requires_grad=(layer.weight if before is None else before).requires_grad)
-        if not torch.allclose(network(example_inputs), logits + bias.to(logits), atol=1e-4, rtol=1e-4):
-            layer.bias = before
-            raise UsageError(
-                "add_class_bias_: the last linear layer does not give the logits; add the bias to them"
-            )
+    shift_logits_(network, bias, example_inputs, caller="add_class_bias_")

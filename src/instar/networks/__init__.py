@@ -13,6 +13,7 @@ from instar.networks.layers import (
     named_layers,
     trace,
 )
+from instar.networks.logit_layer import last_linear, shift_logits_
 from instar.networks.named import build_network, load_state_, load_weights_
 from instar.networks.stacks import NetworkStack, stacking_pays
 
@@ -31,6 +32,7 @@ __all__ = [
     "find_initialiser",
     "freeze_",
     "initialise_",
+    "last_linear",
     "layers_of",
     "load_state_",
     "load_weights_",
@@ -40,6 +42,7 @@ __all__ = [
     "perceptron",
     "prefix_state",
     "residual",
+    "shift_logits_",
     "stacking_pays",
     "state_hashes",
     "trace",

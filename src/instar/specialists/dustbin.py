@@ -1,0 +1,159 @@
+"""The dustbin: a specialist's last class, everything outside its class set."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from instar.data import Dataset
+from instar.errors import UsageError
+from instar.losses import NO_LABEL
+from instar.networks import last_linear, shift_logits_
+from instar.specialists.class_sets import ClassSet
+
+
+def specialist_labels(labels: Tensor, class_set: ClassSet) -> Tensor:
+    """Labels as a specialist sees them: 0, 1, ... for the classes of its set, the last number for all others.
+
+    Args:
+        labels: (...), integers; the generalist's, -1 where there is none.
+        class_set: the specialist's.
+
+    Returns:
+        (...), int64; -1 stays -1.
+
+    Raises:
+        UsageError: labels of another type or beyond the generalist's classes.
+
+    Example:
+        >>> specialist_labels(torch.tensor([3, 5, 0, -1]), ClassSet([3, 5], 10))
+        tensor([ 0,  1,  2, -1])
+
+    References:
+        Hinton, Vinyals and Dean 2015, section 5.2.
+    """
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise UsageError(f"specialist_labels: expected integer labels, found {labels.dtype}")
+    if labels.numel() and not NO_LABEL <= int(labels.min()) <= int(labels.max()) < class_set.num_classes:
+        raise UsageError(
+            f"specialist_labels: labels from {labels.min().item()} to {labels.max().item()}, expected -1 to "
+            f"{class_set.num_classes - 1}"
+        )
+    return _numbers(class_set).to(labels.device)[labels.long()]
+
+
+def _numbers(class_set: ClassSet) -> Tensor:
+    """The specialist's number of each class, (classes + 1,); the last is that of no label."""
+    numbers = torch.full((class_set.num_classes + 1,), len(class_set))
+    numbers[list(class_set.classes)] = torch.arange(len(class_set))
+    numbers[-1] = NO_LABEL
+    return numbers
+
+
+def specialist_data(data: Dataset, class_set: ClassSet) -> Dataset:
+    """The same examples with a specialist's labels and class names; nothing else is copied.
+
+    Raises:
+        UsageError: the data has another number of classes than the set's generalist, or other names.
+    """
+    if data.num_classes != class_set.num_classes:
+        raise UsageError(
+            f"class set of a generalist with {class_set.num_classes} classes, the data has {data.num_classes}: "
+            "this specialist is for other data"
+        )
+    return data.relabelled(_numbers(class_set)[:-1], class_set.specialist_names)
+
+
+def oversampling_correction(num_special: int, num_rest: int, *, special_share: float = 0.5) -> float:
+    """What is added to the dustbin logit: the log of how much too often the class set was shown.
+
+    log( special_share / (1 - special_share) * num_rest / num_special );  log(num_rest / num_special) for half
+
+    Args:
+        num_special: training examples of the class set.
+        num_rest: of all other classes.
+        special_share: of a batch, between 0 and 1.
+
+    Raises:
+        UsageError: no example on one side, or a share out of range.
+
+    Example:
+        >>> round(oversampling_correction(100, 900), 4), oversampling_correction(100, 900, special_share=0.1)
+        (2.1972, 0.0)
+
+    References:
+        Hinton, Vinyals and Dean 2015, section 5.2 ("by incrementing the logit of the dustbin class by the log of
+        the proportion by which the specialist class is oversampled").
+    """
+    if num_special < 1 or num_rest < 1:
+        raise UsageError(
+            f"oversampling: {num_special} examples of the class set and {num_rest} others; there must be some "
+            "of both"
+        )
+    if not 0 < special_share < 1:
+        raise UsageError(f"special_share is {special_share}, expected between 0 and 1")
+    proportion = special_share * num_rest / ((1 - special_share) * num_special)
+    return math.log(proportion) if proportion != 1 else 0.0
+
+
+def add_dustbin_correction_(network: nn.Module, correction: float, example_inputs: Tensor) -> None:
+    """Fold the correction into the last linear layer's bias, in place: a saved specialist needs nothing else.
+
+    Args:
+        network: a specialist, trained; its last logit is the dustbin's.
+        correction: what `oversampling_correction` gives.
+        example_inputs: (n, ...), to see that the logits moved by exactly that.
+
+    Raises:
+        UsageError: the logits do not come straight from a linear layer; the network is as it was.
+    """
+    with torch.no_grad():
+        num_classes = network.eval()(example_inputs[:1]).shape[-1]
+    bias = torch.zeros(num_classes)
+    bias[-1] = correction
+    shift_logits_(network, bias, example_inputs, caller="add_dustbin_correction_")
+
+
+def start_from_generalist_(
+    specialist: nn.Module, generalist: nn.Module, class_set: ClassSet, *, correction: float = 0.0
+) -> None:
+    """Give a specialist the generalist's weights, in place; its last layer gets the rows of its own classes.
+
+    The dustbin's row is the mean row of the other classes, its bias the mean bias plus log(number of them) minus
+    the correction: log sum_j exp(z_j) >= mean_j z_j + log n, with equality where these logits are equal. The dustbin
+    thus begins below what the generalist gives to the rest, and a few steps mend that.
+
+    Args:
+        specialist: of the generalist's architecture, with `len(class_set) + 1` logits.
+        generalist: trained.
+        class_set: which rows.
+        correction: of the dustbin logit after training; taken off here, for the specialist is trained without it.
+
+    Raises:
+        UsageError: the two are of different architectures, or their last layers do not fit the class set.
+
+    References:
+        Hinton, Vinyals and Dean 2015, section 5.2 ("initialized with the weights of the generalist model").
+    """
+    theirs = last_linear(generalist, class_set.num_classes, caller="start_from_generalist_")
+    ours = last_linear(specialist, len(class_set) + 1, caller="start_from_generalist_")
+    last = {id(value) for layer in (theirs, ours) for value in layer.parameters()}
+    expected, found = (
+        {name: value for name, value in network.state_dict(keep_vars=True).items() if id(value) not in last}
+        for network in (specialist, generalist)
+    )
+    for name in dict.fromkeys((*expected, *found)):
+        shapes = [tuple(state[name].shape) if name in state else "missing" for state in (expected, found)]
+        if shapes[0] != shapes[1]:
+            raise UsageError(
+                f"the generalist is of another architecture: {name} is {shapes[1]} there, expected {shapes[0]}"
+            )
+    special = list(class_set.classes)
+    rest = [number for number in range(class_set.num_classes) if number not in set(special)]
+    with torch.no_grad():
+        for name, value in expected.items():
+            value.copy_(found[name])
+        ours.weight.copy_(torch.cat((theirs.weight[special], theirs.weight[rest].mean(0, keepdim=True))))
+        if ours.bias is not None and theirs.bias is not None:
+            dustbin = theirs.bias[rest].mean() + math.log(len(rest)) - correction
+            ours.bias.copy_(torch.cat((theirs.bias[special], dustbin[None])))

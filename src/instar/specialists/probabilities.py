@@ -1,0 +1,44 @@
+"""What has to be true of probabilities before anything is computed from them."""
+
+import torch
+from torch import Tensor
+
+from instar.errors import UsageError
+
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}  # how far from one a row may sum; half precision 1e-2
+
+
+def checked_probs(what: str, probs: Tensor, num_classes: int | None = None) -> Tensor:
+    """Probabilities as they are, if each row is a distribution.
+
+    Args:
+        what: they are, for the error.
+        probs: (examples, classes).
+        num_classes: expected; None takes any.
+
+    Raises:
+        UsageError: another shape or type, NaN, a negative number, or a row that does not sum to one.
+
+    Example:
+        >>> checked_probs("probs", torch.tensor([[0.25, 0.75]]))
+        tensor([[0.2500, 0.7500]])
+    """
+    if probs.dim() != 2 or not probs.is_floating_point() or (num_classes or probs.shape[1]) != probs.shape[1]:
+        width = "classes" if num_classes is None else num_classes
+        raise UsageError(
+            f"{what}: expected floating-point probabilities (examples, {width}), found {probs.dtype} of shape "
+            f"{tuple(probs.shape)}"
+        )
+    if not len(probs):
+        return probs
+    if bool(probs.isnan().any()):
+        row = int(probs.isnan().any(1).nonzero()[0])
+        raise UsageError(f"{what}: NaN in row {row}; look at the network that gave it")
+    if bool((probs < 0).any()):
+        raise UsageError(f"{what}: {probs.min().item():g} is below 0; give probabilities, not logits")
+    sums = probs.sum(1, dtype=torch.float64)
+    off = (sums - 1).abs()
+    if float(off.max()) > _TOLERANCE.get(probs.dtype, 1e-2):
+        row = int(off.argmax())
+        raise UsageError(f"{what}: row {row} sums to {sums[row].item():.6g}, expected 1; give probabilities")
+    return probs
