@@ -61,12 +61,19 @@ class Decoder:
             raise UsageError(f"acoustic_scale is {acoustic_scale}, expected a number above 0")
         self.hmm, self.grammar = hmm, grammar
         self.acoustic_scale, self.word_penalty = acoustic_scale, word_penalty
+        self.silence_probability, self.beam = silence_probability, beam
         self.search = ("kaldi" if wfst.is_available() else "viterbi") if search == "auto" else search
         options = {"silence_probability": silence_probability, "word_penalty": word_penalty}
         if self.search == "kaldi":
             self._kaldi = wfst.WfstDecoder(hmm, grammar, **options, beam=beam)
         else:
             self._graph = compile_graph(hmm, grammar, **options)
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What decides its paths beside models and grammar; arguments of another one like it."""
+        names = ("acoustic_scale", "word_penalty", "silence_probability", "beam")
+        return {name: getattr(self, name) for name in names}
 
     def __call__(self, scores: Tensor) -> Path:
         """The best path of one recording.
