@@ -24,6 +24,7 @@ MODULES = {
     "store": "store",
     "stacked": "stacked",
     "engines": "engines",
+    "speech": "speech",
     "help": "cli_help",
 }
 BESIDE_PEER = {"epoch", "whole-job"}

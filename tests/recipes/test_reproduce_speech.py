@@ -265,6 +265,7 @@ def test_states_become_spans_without_the_silence() -> None:
     assert [(one.words, one.begin, one.end) for one in spans] == [("one", 1 / 8, 4 / 8), ("two", 5 / 8, 1)]
 
 
+@pytest.mark.slow
 def test_a_kaldi_directory_can_be_studied(home: Path, tmp_path: Path) -> None:
     folder = write_kaldi_dir(tmp_path / "train", made_corpus(each=3))
     config = config_for("tiny", f"kaldi:{folder}")
