@@ -20,7 +20,7 @@ from instar.cli.options import (
     set_values,
     show,
 )
-from instar.errors import UsageError
+from instar.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from instar.speech.audio import Recording
@@ -220,6 +220,9 @@ def _recording(path: Path, recogniser: "Recogniser") -> "Recording":
     from instar.speech.audio import read_audio
 
     recording = read_audio(path)
+    shift = recogniser.features.shift_ms
+    if len(recording.samples) / recording.sample_rate < shift / 2000:
+        raise DataError(f"{path}: {len(recording.samples)} samples have no frame of {shift:g} ms")
     changes = []
     if recording.num_channels > 1:
         changes.append(f"the mean of its {recording.num_channels} channels is heard")
