@@ -26,6 +26,7 @@ MODULES = {
     "treatment": "treatment",
     "study": "study",
     "engines": "engines",
+    "speech": "speech",
     "help": "cli_help",
 }
 BESIDE_PEER = {"epoch", "whole-job"}

@@ -34,6 +34,8 @@ def study(result: dict[str, Any]) -> str:
         return transfer_study(result)
     if "advice" in rows[0]:
         return advice_study(result)
+    if "shares" in result:
+        return speech_study(result)
     has_paper = any(row.get("paper") is not None for row in rows)
     head = ["row", *(["paper"] if has_paper else []), "ours (mean ± sd)", "95 % interval", "n"]
     body = [
@@ -140,6 +142,61 @@ def advice_study(result: dict[str, Any]) -> str:
     ]
     tables = [line for head, body in parts for line in (*table(head, body), "")]
     return "\n".join([*heading(result, "Accuracy in percent"), *tables])
+
+
+def speech_study(result: dict[str, Any]) -> str:
+    """A published study of speech: its systems, how much of each gain is kept, and the differences."""
+    about = result["environment"]
+    rows = [
+        [
+            row["name"],
+            number(row["paper"]) + (f" / {number(row['paper_wer'])}" if row["paper_wer"] is not None else ""),
+            number(row["frame_accuracy"]) + (f" ± {number(row['sd'])}" if row["sd"] is not None else ""),
+            number(row["train_frame_accuracy"]),
+            f"{row['wer']:.2f} [{row['wer_low']:.2f}, {row['wer_high']:.2f}]",
+            f"{row['n']} ({row['num_nets']} nets)",
+        ]
+        for row in result["rows"]
+    ]
+    shares = [
+        [
+            one["name"],
+            one["of"],
+            f"{one['gain']:.2f} [{one['gain_low']:.2f}, {one['gain_high']:.2f}]",
+            "undecided" if one["share"] is None else f"{one['share']:.0%} [{one['low']:.0%}, {one['high']:.0%}]",
+            "" if one["paper"] is None else f"{one['paper']:.0%}",
+        ]
+        for one in result["shares"]
+    ]
+    differences = [
+        [
+            one["name"],
+            *(
+                f"{one[key]:+.2f} [{one[f'{key}_bootstrap_low']:+.2f}, {one[f'{key}_bootstrap_high']:+.2f}]"
+                for key in ("frame_accuracy", "wer")
+            ),
+            str(one["n"]),
+        ]
+        for one in result["differences"]
+    ]
+    smallest = result["smallest_fraction"]
+    parts = [
+        (["system", "paper: frames / WER", "frames (mean ± sd)", "train", "WER [95 %]", "n"], rows),
+        (["system", "of the gain", "points [95 %]", "kept [95 %]", "paper"], shares),
+        (["difference", "frames, points [95 %]", "WER, points [95 %]", "n"], differences),
+    ]
+    return "\n".join(
+        [
+            f"## {result['name']}\n",
+            f"`{command(about['command'])}`, {cost(result)} on {machine(about)}, commit "
+            f"{about.get('commit', 'unknown')}. Test: {result['test']}; {result['num_recordings']} recordings, "
+            f"{result['num_words']:,} words, {result['num_frames']:,} frames. Intervals are bootstrapped over "
+            "recordings; sd is over the speakers held out.\n",
+            *(line for head, body in parts for line in (*table(head, body), "")),
+            "Smallest share of the utterances whose soft targets win back 87 %: "
+            + ("none of those tried.\n" if smallest is None else f"{smallest:g} %.\n"),
+        ]
+    )
 
 
 def difference(row: dict[str, Any]) -> str:

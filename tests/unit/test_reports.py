@@ -1,5 +1,6 @@
 """The page and its sections, without a browser."""
 
+import base64
 import io
 import re
 from dataclasses import FrozenInstanceError
@@ -7,11 +8,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from instar.errors import RunError, UsageError
 from instar.reports import (
     MOST_BYTES,
+    Audio,
     Bars,
     Box,
     Boxes,
@@ -25,8 +28,11 @@ from instar.reports import (
     Picture,
     Section,
     Share,
+    Sound,
+    Span,
     Table,
     Text,
+    Track,
     print_table,
     render_page,
     write_page,
@@ -81,6 +87,9 @@ class WellFormed(HTMLParser):
         self.words.append(data)
 
 
+WAV = b"RIFF" + bytes(44)
+
+
 def every_section(word: str) -> list[Section]:
     """One of each section, with the word wherever a word can stand."""
     rows = [{word: word, "value": 1.5}, {word: "other", "value": 2.5}]
@@ -93,9 +102,23 @@ def every_section(word: str) -> list[Section]:
         Lines(word, points, x="x", y="y", series="name", x_title=word, y_title=word, caption=word),
         Bars(word, rows, category=word, value="value", value_title=word, caption=word),
         Images(word, [Picture(pixels, word, [Share(word, 0.5, highlight=True)])], caption=word),
+        Audio(word, [Sound(WAV, word, pixels, [Track(word, [Span(word, 0, 0.5)])])], caption=word),
         Code(word, word),
         Details(word, [Text(word), Lines(word, points, x="x", y="y", points=True, diagonal=True)]),
     ]
+
+
+def test_a_sound_is_in_the_page_bit_for_bit_with_what_is_said_when() -> None:
+    pixels = np.arange(64, dtype=np.uint8).reshape(4, 16)
+    sound = Sound(WAV, "a recording", pixels, [Track("heard", [Span("one", 0.25, 0.5)])])
+    page = render_page("Sound", [Audio("Heard", [sound])])
+    assert base64.b64encode(WAV).decode() in page
+    assert 'style="left:25.00%;width:25.00%" title="one">one</i>' in page
+    assert "media-src data:" in page
+    found = re.search(r'<img src="data:image/png;base64,([^"]+)"', page)
+    assert found is not None
+    with Image.open(io.BytesIO(base64.b64decode(found[1]))) as image:
+        np.testing.assert_array_equal(np.asarray(image), pixels)
 
 
 def test_a_page_is_well_formed_and_loads_nothing() -> None:
@@ -285,6 +308,11 @@ def test_more_categories_than_the_limit_are_counted_in_the_caption() -> None:
         ),
         (lambda: Picture(np.zeros((8, 8, 4), np.uint8)), r"not uint8 of \(8, 8, 4\)"),
         (lambda: Picture(np.zeros((0, 8), np.uint8)), r"not uint8 of \(0, 8\)"),
+        (lambda: Audio("Heard", []), "audio 'Heard' has no recordings"),
+        (lambda: Sound(b"ID3", "one"), "sound 'one' should be the bytes of a wav file"),
+        (lambda: Sound(WAV, "one", np.zeros((2, 2))), r"'one': its picture should be uint8 .* not float64"),
+        (lambda: Span("one", 0.5, 1.5), "span 'one' should be within 0 to 1, not 0.5 to 1.5"),
+        (lambda: Span("one", 0.5, 0.2), "within 0 to 1, not 0.5 to 0.2"),
         (lambda: Share("cat", 1.5), "share 'cat' should be from 0 to 1, not 1.5"),
         (lambda: Share("cat", float("nan")), "from 0 to 1, not nan"),
         (lambda: render_page("Nothing", []), "page 'Nothing' has no sections"),
@@ -336,8 +364,6 @@ def test_a_table_without_columns_shows_every_field_in_its_order() -> None:
 
 def test_small_pictures_keep_every_pixel() -> None:
     import base64
-
-    from PIL import Image
 
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
     page = render_page("Digit", [Images("Digit", [Picture(pixels, "seven")])])

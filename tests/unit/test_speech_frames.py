@@ -10,6 +10,8 @@ from torch import nn
 from instar import fit, transfer_set
 from instar.data.sources import cache_folder
 from instar.errors import DataError, UsageError
+from instar.networks import build_network
+from instar.recipes.speech_study_scales import PAPER_NETWORK, PAPER_STATES
 from instar.speech import features as module
 from instar.speech.corpus import Corpus, Utterance
 from instar.speech.features import Features, FeatureSettings, Statistics, features_of, log_mel
@@ -130,6 +132,22 @@ def test_a_network_learns_which_word_a_frame_is_of() -> None:
     network = nn.Sequential(nn.Linear(1040, 16), nn.ReLU(), nn.Linear(16, 3))
     result = fit(network, data, epochs=5, learning_rate=0.05, precision="float32")
     assert result.metrics[-1]["train_errors"] < 0.05 * len(data)
+
+
+@pytest.mark.slow
+def test_the_paper_s_network_has_its_weights_and_makes_a_step() -> None:
+    features = made_features((6,), num_mels=40)
+    names = [f"state-{number}" for number in range(PAPER_STATES)]
+    data = FrameDataset(features, {"utterance-0": torch.arange(6) * 2000}, class_names=names)
+    network = build_network(PAPER_NETWORK.network, input_shape=data.example_shape, num_classes=14_000, seed=0)
+    weights = [value for name, value in network.named_parameters() if name.endswith("weight")]
+    assert [tuple(value.shape) for value in weights] == [(2560, 1040), *[(2560, 2560)] * 7, (14_000, 2560)]
+    assert sum(value.numel() for value in weights) == 84_377_600
+    before = weights[-1].detach().clone()
+    result = fit(network, data, epochs=1, batch_size=6, learning_rate=PAPER_NETWORK.learning_rate[0])
+    assert result.num_steps == 1
+    assert np.isfinite(result.metrics[0]["train_loss"])
+    assert not torch.equal(before, weights[-1])
 
 
 def test_features_are_computed_once_and_mapped(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from instar.cli import advise, data, distill, report, reproduce, runs, targets, transfer
+from instar.cli import advise, data, distill, report, reproduce, runs, speech, targets, transfer
 from instar.errors import InstarError
 
 INTERRUPTED = 130
@@ -37,6 +37,7 @@ app.command("advise")(advise.advise)
 app.command("report")(report.report)
 app.command("data")(data.data)
 app.add_typer(reproduce.app, name="reproduce")
+app.add_typer(speech.app, name="speech")
 app.add_typer(runs.app, name="runs")
 app.add_typer(targets.app, name="targets")
 

@@ -8,6 +8,14 @@ from instar.recipes.speech_study import FractionSettings, SpeechConfig
 from instar.recipes.speech_study_data import SpeechDataSettings
 from instar.recipes.speech_study_jobs import AlignerSettings
 
+PAPER_STATES = 14_000
+PAPER_NETWORK = FitSettings(
+    network="mlp:2560x8",  # from 26 frames of 40 filters to 14,000 states: 84,377,600 weights, biases apart
+    batch_size=256,
+    learning_rate=[0.01],  # eight layers diverge at the small nets' 0.05
+)
+"""The paper's network: what a corpus of thousands of hours is for; no scale here uses it."""
+
 
 def config_for(scale: str, data: str = "fsdd") -> SpeechConfig:
     """The configuration of a scale.

@@ -23,6 +23,7 @@ from instar.speech.hmm import acoustic_scores
 from instar.speech.scoring import word_errors
 
 _MOST_TRAIN_FRAMES = 20_000  # that tell the accuracy on the training data: half a percent at most
+_FEW_WORDS = 50  # up to here the built-in search, which takes recordings together, is the faster one
 _SCALES, _PENALTIES = (0.1, 0.2, 0.3), (0.0, 3.0)
 
 
@@ -108,6 +109,7 @@ def _decoder(network: nn.Module, data: FoldData, settings: SpeechDataSettings) -
         {one.id: one.words for one in data.validation.utterances},
         acoustic_scales=_SCALES,
         word_penalties=_PENALTIES,
+        search="viterbi" if len(recordings.lexicon.words) <= _FEW_WORDS else "auto",
     )
 
 

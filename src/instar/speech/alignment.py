@@ -12,7 +12,7 @@ from instar.speech.gaussians import DiagonalGaussians
 from instar.speech.grammar import Grammar
 from instar.speech.graph import Graph, compile_graph
 from instar.speech.hmm import HMM
-from instar.speech.viterbi import viterbi
+from instar.speech.viterbi import Segment, viterbi
 
 BATCH_SIZE = 64  # utterances of similar length that are aligned at once
 ITERATIONS = 12  # of Viterbi training; the likelihood of digits hardly rises after ten
@@ -30,11 +30,13 @@ class Alignment:
 
     Attributes:
         states: (frames,) int64 of each utterance, by id.
+        segments: its words, from which frame to which.
         skipped: utterances that could not be aligned, and why.
         log_likelihood: of the best paths, nats for each frame.
     """
 
     states: Mapping[str, Tensor]
+    segments: Mapping[str, tuple[Segment, ...]]
     skipped: Mapping[str, str]
     log_likelihood: float
 
@@ -76,6 +78,7 @@ def align(hmm: HMM, transcripts: Transcripts, scores: Scores, *, silence_probabi
     check_words(hmm, transcripts)
     graphs: dict[tuple[str, ...], Graph] = {}
     states: dict[str, Tensor] = {}
+    segments: dict[str, tuple[Segment, ...]] = {}
     skipped: dict[str, str] = {}
     total, num_frames = 0.0, 0
     for names in _batches(transcripts):
@@ -99,12 +102,12 @@ def align(hmm: HMM, transcripts: Transcripts, scores: Scores, *, silence_probabi
             if path is None:
                 skipped[name] = "no path through its words"
                 continue
-            states[name] = path.states
+            states[name], segments[name] = path.states, path.segments
             total, num_frames = total + path.score, num_frames + len(frames)
     if not states:
         name, reason = next(iter(skipped.items()), ("none", "there is no utterance"))
         raise DataError(f"no utterance can be aligned: {name}: {reason}")
-    return Alignment(states, skipped, total / num_frames)
+    return Alignment(states, segments, skipped, total / num_frames)
 
 
 def check_words(hmm: HMM, transcripts: Transcripts) -> None:
