@@ -86,6 +86,31 @@ def advise(
     show(result, path, as_json, result_table, answer)
 
 
+@app.command()
+def specialists(
+    scale: str = typer.Option("small", help="tiny (for tests), small (minutes) or full (hours)."),
+    data: str = typer.Option("cifar100", help="cifar100 (100 classes), omniglot (1,623) or digits."),
+    device: Device = "cpu",
+    engine: Engine = "local",
+    run_dir: RunDir = None,
+    publish: Publish = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Section 5 of the paper: specialists for what a generalist confuses, every control, and back into one net."""
+    from instar.recipes.publishing import publish as publish_result
+    from instar.recipes.specialists import main, run_path
+    from instar.recipes.specialists_page import answer, result_table
+    from instar.recipes.specialists_scales import config_for
+
+    config = config_for(scale, data)
+    path = run_dir or run_path(config)
+    result = main(config, path, device=check_device(device), engine=engine, quiet=quiet or as_json)
+    if publish:
+        publish_result(result, f"specialists-{data}-{scale}")
+    show(result, path, as_json, result_table, answer)
+
+
 @app.command("transfer-or-distil")
 def transfer_or_distil(
     scale: str = typer.Option("small", help="tiny (for tests), small (minutes) or full (hours)."),
