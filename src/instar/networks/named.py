@@ -36,10 +36,9 @@ def build_network(
     Args:
         name: `mlp:UNITSxLAYERS`, `mlp:U1-U2-...`, `convnet:DEPTH`, `resnet:DEPTH` (or `convnet:DEPTHxCHANNELS`, of
             the first convolution), `caffenet`,
-            `mixture:EXPERTS/EXPERT/GATE` with the names of two networks, or
-            `python:MODULE:FUNCTION`, whose function gets those of `input_shape`, `num_classes`, `seed` that it takes
-            and returns a module. `NAME@FILE` then loads weights
-            (safetensors, or a state dict of tensors).
+            `mixture:EXPERTS/EXPERT/GATE` with the names of two networks, or `python:MODULE:FUNCTION`, whose
+            function gets those of `input_shape`, `num_classes`, `seed` that it takes and returns a module.
+            `NAME@FILE` then loads weights (safetensors, or a state dict of tensors).
         input_shape: shape of one example.
         num_classes: width of the logits.
 

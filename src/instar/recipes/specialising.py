@@ -141,7 +141,13 @@ def specialist_job(
             "trainable_layers": specialist.trainable_layers,
         },
     }
-    share = 2 * num_special(splits.train, class_set) / len(splits.train)
+    num = num_special(splits.train, class_set)
+    if num == 0 or num == len(splits.train):
+        raise UsageError(
+            f"{name}: {num} of {len(splits.train)} training examples are of its class set; there must be some of "
+            "both its classes and others"
+        )
+    share = 2 * num / len(splits.train)
     cost = fit_cost(settings, splits, network) * share
     return Job(
         name, functools.partial(_specialise, device=device), config, (generalist,), cost, 1, num_gpus(device)
@@ -242,13 +248,9 @@ def _freeze(network: nn.Module, trainable_layers: int | None, example_inputs: to
     """Freeze all but the last layers: how many."""
     if trainable_layers is None:
         return 0
-    layers = layers_of(network, example_inputs)
-    if trainable_layers > len(layers):
-        raise UsageError(
-            f"specialist.trainable_layers is {trainable_layers}; the network has {len(layers)} layers"
-        )
-    freeze_(network, len(layers) - trainable_layers, example_input=example_inputs)
-    return len(layers) - trainable_layers
+    num_frozen = len(layers_of(network, example_inputs)) - trainable_layers
+    freeze_(network, num_frozen, example_input=example_inputs)
+    return num_frozen
 
 
 def unit_job(

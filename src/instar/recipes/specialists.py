@@ -1,7 +1,7 @@
 """A generalist, specialists for what it confuses, and one network taught by them all; beside every control.
 
 Each seed has a generalist of its own with class sets, specialists and controls, so every difference is paired.
-Class sets and top-n are chosen on validation with a generalist that is never reported. Test is read once, at the end.
+Class sets and top-n are chosen on validation with a generalist that is never reported. Test is read once.
 """
 
 import time
@@ -46,7 +46,7 @@ def main(
     from instar.recipes.specialists_page import write_specialists_page
 
     plan = Plan(config, path, device)
-    check(config)
+    check(plan)
     with Run(path, recipe="specialists", config=config.model_dump()) as run:
         if run.is_done:
             return run.result()
@@ -64,12 +64,13 @@ def main(
         return run.result()
 
 
-def check(config: SpecialistsConfig) -> None:
+def check(plan: Plan) -> None:
     """Refuse what could not be run to its end.
 
     Raises:
-        UsageError: class sets that these classes cannot be cut into, top-n beyond them.
+        UsageError: class sets that these classes cannot be cut into, top-n beyond them, layers that are not there.
     """
+    config = plan.config
     num_classes = len(load_splits(config.data).class_names)
     for one in config.sets:
         if one.num_sets > num_classes:
@@ -86,6 +87,9 @@ def check(config: SpecialistsConfig) -> None:
             )
     if max(config.top_n) > num_classes:
         raise UsageError(f"top_n is {max(config.top_n)}, but {config.data.name} has {num_classes} classes")
+    _ = plan.num_frozen
+    if "mixture" in config.controls:
+        _ = plan.mixture_cost
 
 
 def choose(plan: Plan, workers: Engine, *, quiet: bool) -> tuple[Choice, list[dict[str, Any]]]:

@@ -107,8 +107,9 @@ def confusion_pictures(plan: Plan, trial: Trial) -> list[Section]:
     ]
     shown = f", the first {len(order)}" if len(order) < num_classes else ""
     caption = (
-        "Errors on test of the first generalist, alone and with its specialists: a row is a true class, a column "
-        f"what it is taken for, darker is more. Classes of a set stand together{shown}; right answers are left out."
+        "Errors on test of the first generalist, alone and with its specialists: a row is a true class, a "
+        "column what it is taken for, darker is more. "
+        f"Classes of a set stand together{shown}; right answers are left out."
     )
     return [Images(title, items, caption=caption, wide=True)]
 

@@ -79,8 +79,8 @@ def three_opinions(plan: Plan, choice: Choice, trial: Trial) -> list[Section]:
                 Picture(pictures[place], words, [_marked(share, test.class_names[label]) for share in shares])
             )
     caption = (
-        f"Of the first generalist's test examples {len(mended)} were mended and {len(broken)} broken. The true class "
-        f"is marked; of several specialists that were asked the first is shown."
+        f"Of the first generalist's test examples {len(mended)} were mended and {len(broken)} broken. The true "
+        f"class is marked; of several specialists that were asked the first is shown."
     )
     return [Images(title, items, caption=caption, wide=True)] if items else [Table(title, rows, caption=caption)]
 

@@ -10,9 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from instar.deploy import multiplications_at
+from instar.errors import UsageError
 from instar.jobs import Job
 from instar.networks import build_network, layers_of
 from instar.recipes.fitting import fit_job, load_splits, outline
@@ -231,8 +230,12 @@ class Plan:
     @property
     def num_frozen(self) -> int:
         """First layers of a specialist that do not learn."""
-        trainable = self.config.specialist.trainable_layers
-        return 0 if trainable is None else len(self.per_layer) - trainable
+        trainable, num_layers = self.config.specialist.trainable_layers, len(self.per_layer)
+        if trainable is None:
+            return 0
+        if trainable > num_layers:
+            raise UsageError(f"specialist.trainable_layers is {trainable}; the network has {num_layers} layers")
+        return num_layers - trainable
 
     def specialist_costs(self, seed: int, choice: Choice, *, random: bool = False) -> list[int]:
         """Of the fit of each specialist: frozen layers once for each example where there are no views."""
@@ -260,17 +263,19 @@ class Plan:
         number = max(2, round(self.total(seed, choice) / (self.config.generalist.epochs * self.epoch_cost)))
         return [f"ensemble/seed-{seed}/member-{member}" for member in range(number)]
 
-    def _mixture(self, seed: int, choice: Choice) -> FitSettings:
+    @cached_property
+    def mixture_cost(self) -> int:
+        """Of one example through the mixture of experts."""
         splits = load_splits(self.config.data)
-        settings = self._with_epochs(1).model_copy(update={"network": self.config.mixture})
-        cost = multiplications_of(settings, splits.train.example_shape, len(splits.class_names))
-        epochs = round(self.total(seed, choice) / (3 * cost * len(splits.train)))
-        return settings.model_copy(update={"epochs": max(1, epochs)})
+        network = build_network(
+            self.config.mixture,
+            input_shape=splits.train.example_shape,
+            num_classes=len(splits.class_names),
+            seed=0,
+        )
+        return multiplications_at(network, [network], splits.train.example_shape)[0]
 
-
-def multiplications_of(settings: FitSettings, input_shape: tuple[int, ...], num_classes: int) -> int:
-    """Of one example through a network."""
-    network: nn.Module = build_network(
-        settings.network.partition("@")[0], input_shape=input_shape, num_classes=num_classes, seed=0
-    )
-    return multiplications_at(network, [network], input_shape)[0]
+    def _mixture(self, seed: int, choice: Choice) -> FitSettings:
+        num_train = len(load_splits(self.config.data).train)
+        settings = self._with_epochs(round(self.total(seed, choice) / (3 * self.mixture_cost * num_train)))
+        return settings.model_copy(update={"network": self.config.mixture})

@@ -24,7 +24,6 @@ from instar.recipes.specialists_plan import (
     WITH_RANDOM,
     Choice,
     Plan,
-    multiplications_of,
 )
 from instar.runs import Run
 from instar.specialists import ClassSet, SpecialistEnsemble, membership
@@ -165,9 +164,7 @@ def _read_controls(plan: Plan, choice: Choice, trial: Trial, seed: int) -> None:
         trial.add_seconds(ENSEMBLE, [_seconds(plan, name) for name in names])
     if "mixture" in config.controls:
         name = f"{MIXTURE}/seed-{seed}"
-        settings = config.generalist.model_copy(update={"network": config.mixture})
-        splits = load_splits(config.data)
-        cost = multiplications_of(settings, splits.train.example_shape, len(splits.class_names))
+        cost = plan.mixture_cost
         probs = torch.softmax(_logits(plan, name), 1)
         trial.add(MIXTURE, probs, inference=cost, training=3 * cost * num_train * epochs_of(name))
         trial.add_seconds(MIXTURE, [_seconds(plan, name)])
