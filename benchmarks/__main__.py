@@ -25,6 +25,7 @@ MODULES = {
     "stacked": "stacked",
     "treatment": "treatment",
     "study": "study",
+    "specialists": "specialists",
     "engines": "engines",
     "speech": "speech",
     "help": "cli_help",
@@ -78,7 +79,7 @@ def _table(names: Iterable[str]) -> Table:
 
 
 def _cells(about: dict[str, Any]) -> list[str]:
-    unit = {"ratio": "", "seconds": " s", "examples/s": " /s"}[about["unit"]]
+    unit = {"ratio": "", "seconds": " s", "examples/s": " /s", "GiB": " GiB"}[about["unit"]]
     low, high = map(_number, about["spread"])
     met = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[about.get("met")]
     return [_number(about["median"]) + unit, f"{low} to {high}", str(about["n"]), f"{about.get('goal', '')} {met}"]

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from instar.cli import advise, data, distill, report, reproduce, runs, speech, targets, transfer
+from instar.cli import advise, data, distill, report, reproduce, runs, specialists, speech, targets, transfer
 from instar.errors import InstarError
 
 INTERRUPTED = 130
@@ -34,6 +34,7 @@ def options(
 app.command("distill")(distill.distill)
 app.command("transfer")(transfer.transfer)
 app.command("advise")(advise.advise)
+app.command("specialists")(specialists.specialists)
 app.command("report")(report.report)
 app.command("data")(data.data)
 app.add_typer(reproduce.app, name="reproduce")

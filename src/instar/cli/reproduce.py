@@ -59,6 +59,14 @@ STUDIES = {
         "compare_page",
         "transfer-or-distil-{scale}",
     ),
+    "specialists": Study(
+        "Section 5 of the paper: specialists for what a generalist confuses, every control, and back into one net.",
+        "specialists_scales",
+        "specialists",
+        "specialists_page",
+        "specialists-{data}-{scale}",
+        ("cifar100", "cifar100 (100 classes), omniglot (1,623) or digits."),
+    ),
     "speech": Study(
         "Sections 4 and 6 of the paper on speech: an ensemble distilled, and 3 % of the data.",
         "speech_study_scales",

@@ -14,12 +14,14 @@ from instar.networks.layers import (
     trace,
 )
 from instar.networks.logit_layer import last_linear, shift_logits_
+from instar.networks.mixtures import MixtureOfExperts
 from instar.networks.named import build_network, load_state_, load_weights_
 from instar.networks.stacks import NetworkStack, stacking_pays
 
 __all__ = [
     "Cut",
     "Layer",
+    "MixtureOfExperts",
     "NetworkStack",
     "ResidualBlock",
     "assert_frozen",

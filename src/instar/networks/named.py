@@ -15,8 +15,10 @@ from instar.errors import DataError, UsageError
 from instar.naming import import_function, unknown_name
 from instar.networks.architectures import caffenet, convnet, perceptron, residual
 from instar.networks.initialisers import initialise_
+from instar.networks.mixtures import MixtureOfExperts
 
-FORMS = ("mlp:800x2", "mlp:300-100", "convnet:8", "resnet:20", "caffenet", "python:MODULE:FUNCTION")
+_MIXTURE = "mixture:4/convnet:8/convnet:8x8"
+FORMS = ("mlp:800x2", "mlp:300-100", "convnet:8", "resnet:20", "caffenet", _MIXTURE, "python:MODULE:FUNCTION")
 
 
 def build_network(
@@ -33,9 +35,10 @@ def build_network(
 
     Args:
         name: `mlp:UNITSxLAYERS`, `mlp:U1-U2-...`, `convnet:DEPTH`, `resnet:DEPTH` (or `convnet:DEPTHxCHANNELS`, of
-            the first convolution), `caffenet`, or `python:MODULE:FUNCTION`, whose function gets those of
-            `input_shape`, `num_classes`, `seed` that it takes and returns a module. `NAME@FILE` then loads weights
-            (safetensors, or a state dict of tensors).
+            the first convolution), `caffenet`,
+            `mixture:EXPERTS/EXPERT/GATE` with the names of two networks, or `python:MODULE:FUNCTION`, whose
+            function gets those of `input_shape`, `num_classes`, `seed` that it takes and returns a module.
+            `NAME@FILE` then loads weights (safetensors, or a state dict of tensors).
         input_shape: shape of one example.
         num_classes: width of the logits.
 
@@ -71,6 +74,8 @@ def _named(
         hidden = _hidden_units(name, size)
         with torch.random.fork_rng(devices=[]):
             return perceptron(input_shape, hidden, num_classes, dropout=dropout, input_dropout=input_dropout)
+    if kind == "mixture":
+        return _mixture(name, size, input_shape, num_classes, dropout, input_dropout)
     if name == "caffenet":
         if input_dropout:
             raise UsageError("network 'caffenet' has no input dropout; set input_dropout to 0")
@@ -93,6 +98,18 @@ def _named(
     width = {"width": int(sized[2])} if sized[2] else {}
     with torch.random.fork_rng(devices=[]):
         return build(input_shape, int(sized[1]), num_classes, dropout=dropout, **width)
+
+
+def _mixture(
+    name: str, size: str, input_shape: Sequence[int], num_classes: int, dropout: float, input_dropout: float
+) -> nn.Module:
+    number, _, parts = size.partition("/")
+    networks = parts.split("/")
+    if not re.fullmatch("[1-9][0-9]?", number) or len(networks) != 2 or "mixture:" in parts:
+        raise UsageError(f"network {name!r} should be mixture:EXPERTS/EXPERT/GATE, {_MIXTURE} for instance")
+    expert, gate = networks
+    experts = [_named(expert, input_shape, num_classes, dropout, input_dropout) for _ in range(int(number))]
+    return MixtureOfExperts(experts, _named(gate, input_shape, int(number), dropout, input_dropout))
 
 
 def _hidden_units(name: str, size: str) -> list[int]:

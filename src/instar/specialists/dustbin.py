@@ -120,8 +120,8 @@ def start_from_generalist_(
     """Give a specialist the generalist's weights, in place; its last layer gets the rows of its own classes.
 
     The dustbin's row is the mean row of the other classes, its bias the mean bias plus log(number of them) minus
-    the correction: log sum_j exp(z_j) >= mean_j z_j + log n, with equality where these logits are equal. The dustbin
-    thus begins below what the generalist gives to the rest, and a few steps mend that.
+    the correction: log sum_j exp(z_j) >= mean_j z_j + log n, with equality where these logits are equal. So the
+    dustbin begins below what the generalist gives to the rest, and a few steps mend that.
 
     Args:
         specialist: of the generalist's architecture, with `len(class_set) + 1` logits.

@@ -19,12 +19,15 @@ from instar.specialists.combining import Combined, combine_on_demand
 ABOUT, WEIGHTS = "ensemble.json", "ensemble.safetensors"
 FORMAT_VERSION = 1
 _GENERALIST = "generalist"
+_LEAST = 1e-30  # a probability of 0 has no logit
 
 
-class SpecialistEnsemble:
+class SpecialistEnsemble(nn.Module):
     """A generalist and its specialists, which answer together and only where they are active.
 
-    Layers that a specialist shares with the generalist to the bit, first to last, are computed once for both.
+    Its logits are the logarithm of the combined probabilities, so it is evaluated, asked for soft targets and
+    exported like any network; it does not learn. Layers that all specialists share with the
+    generalist to the bit, first to last, are computed once.
 
     Args:
         generalist: gives logits of all classes.
@@ -66,6 +69,7 @@ class SpecialistEnsemble:
         full_softmax: bool = False,
         architecture: Mapping[str, Any] | None = None,
     ) -> None:
+        super().__init__()
         if len(specialists) != len(class_sets):
             raise UsageError(f"{len(specialists)} specialists and {len(class_sets)} class sets; each has one")
         self.class_names = tuple(class_names)
@@ -73,11 +77,16 @@ class SpecialistEnsemble:
         self.top_n = top_n
         self.full_softmax = full_softmax
         self.architecture = None if architecture is None else dict(architecture)
-        self.networks = [generalist.eval(), *(network.eval() for network in specialists)]
+        self.networks = nn.ModuleList([generalist, *specialists]).requires_grad_(False)
+        self.eval()
         self._check(example_inputs)
         self.num_shared = self._count_shared(example_inputs)
         parts = [cut(network, self.num_shared, example_inputs) for network in self.networks]
-        self._trunk, self._heads = parts[0].prefix, [part.rest for part in parts]
+        self._parts = [parts[0].prefix, *(part.rest for part in parts)]  # a list: they are of the networks above
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """log q, (batch, classes); at least log 1e-30."""
+        return self.predict_probs(inputs).probs.clamp_min(_LEAST).log()
 
     def predict_probs(self, inputs: Tensor) -> Combined:
         """The combined probabilities of some examples, and how many specialists each used.
@@ -88,12 +97,13 @@ class SpecialistEnsemble:
         Returns:
             Probabilities (batch, classes), float32, and counts (batch,).
         """
+        trunk, head, *heads = self._parts
         with torch.no_grad():
-            features = self._trunk(inputs)
-            generalist = torch.softmax(self._heads[0](features).float(), 1)
+            features = trunk(inputs)
+            generalist = torch.softmax(head(features).float(), 1)
 
             def ask(number: int, rows: Tensor) -> Tensor:
-                return torch.softmax(self._heads[number + 1](features[rows]).float(), 1)
+                return torch.softmax(heads[number](features[rows]).float(), 1)
 
             return combine_on_demand(
                 generalist, ask, self.class_sets, top_n=self.top_n, full_softmax=self.full_softmax
@@ -212,7 +222,7 @@ class SpecialistEnsemble:
 
     def _count_shared(self, example_inputs: Tensor) -> int:
         """How many first layers all networks have in common, where the rest needs nothing but their features."""
-        generalist, *specialists = self.networks
+        generalist, *specialists = list(self.networks)
         most = len(layers_of(generalist, example_inputs)) - 1 if specialists else 0
         for n in range(most, 0, -1):
             own = prefix_state(generalist, n, example_input=example_inputs)

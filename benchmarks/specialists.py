@@ -1,0 +1,238 @@
+"""Specialists: the combination against the paper's descent on each image, routing, clustering of many classes."""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.timing import Seconds, figure, in_turns, ratio, write_result
+from instar.networks import build_network
+from instar.recipes.specialists_scales import config_for
+from instar.specialists import (
+    ClassSet,
+    SpecialistEnsemble,
+    active_specialists,
+    combination_objective,
+    combine_on_demand,
+    confusable_class_sets,
+    membership,
+)
+
+EXAMPLES, CLASSES, SPECIALISTS, SET_SIZE = 10_000, 1_000, 60, 300
+SAMPLE = 6  # images that the paper's way is timed on
+TOLERANCE, MOST_STEPS = 1e-6, 20_000
+MANY_CLASSES, MANY_EXAMPLES, MANY_SETS, MANY_SET_SIZE = 15_000, 100_000, 61, 300
+ROUNDS = 3
+
+
+def main() -> None:
+    """Measure, and write `results/bench-specialists.json`."""
+    ours = [_in_a_process("combination") for _ in range(ROUNDS)]
+    theirs = [_in_a_process("descent") for _ in range(ROUNDS)]
+    clustering = [_in_a_process("clustering") for _ in range(2)]
+    routing, used = _routing()
+    seconds: Seconds = {
+        "combination: ours, all images": [one["seconds"] for one in ours],
+        "combination: the paper's way, an image": [one["seconds"] for one in theirs],
+        "clustering": [one["seconds"] for one in clustering],
+        **{f"inference: {way}": values for way, values in routing.items()},
+    }
+    whole = [EXAMPLES * value for value in seconds["combination: the paper's way, an image"]]
+    ratios = {
+        "combination: the paper's way / ours": ratio(
+            whole, seconds["combination: ours, all images"], goal=">= 100"
+        ),
+        "inference: all specialists / the active ones": ratio(routing["all"], routing["routed"]),
+    }
+    figures = {
+        "combination, time": figure(seconds["combination: ours, all images"], unit="seconds"),
+        "combination, memory beyond what it is given": figure([one["gib"] for one in ours], unit="GiB"),
+        "clustering, time": figure(seconds["clustering"], unit="seconds"),
+        "clustering, peak memory of the process": figure(
+            [one["peak_gib"] for one in clustering], unit="GiB", goal="<= 4"
+        ),
+    }
+    config = {
+        "combination": f"{EXAMPLES:,} examples x {CLASSES:,} classes x {SPECIALISTS} specialists of {SET_SIZE}, "
+        f"top-1, {ours[0]['active']:.1f} active for an example; float64",
+        "the paper's way": "gradient descent on the logits of one image until its objective is within "
+        f"{TOLERANCE:g} of ours: the faster of plain steps and Adam, on {SAMPLE} images of the {EXAMPLES:,} in "
+        f"each round, times {EXAMPLES:,}; at most {MOST_STEPS:,} steps; "
+        f"{sum(one['unfinished'] for one in theirs)} of {SAMPLE * ROUNDS} were not there by then",
+        "inference": "1,000 pictures of CIFAR-100's size, networks and number of class sets of the full study, "
+        f"untrained; {used:.2f} specialists active for an example",
+        "clustering": f"{MANY_CLASSES:,} classes, {MANY_EXAMPLES:,} predictions in batches of 1,000, {MANY_SETS} "
+        f"sets of {MANY_SET_SIZE}; the covariance alone would be 1.7 GiB in float64, all predictions 5.6 GiB in "
+        "float32",
+        "seconds": "of processor time, one thread; those of inference by the clock",
+        "ratio": "seconds of the first over seconds of the second",
+    }
+    write_result("specialists", config=config, seconds=seconds, ratios=ratios, figures=figures)
+
+
+def _in_a_process(part: str) -> dict[str, float]:
+    """Measured alone, for the memory's sake."""
+    command = [sys.executable, "-m", "benchmarks.specialists", part]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def _peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+class Problem:
+    """A generalist and specialists that see the same logits, each with noise of its own."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        chosen = [torch.randperm(CLASSES, generator=generator)[:SET_SIZE].tolist() for _ in range(SPECIALISTS)]
+        self.sets = [ClassSet(numbers, CLASSES) for numbers in chosen]
+        self.logits = 2.5 * torch.randn(EXAMPLES, CLASSES, generator=generator, dtype=torch.float64)
+        self.probs = torch.softmax(self.logits, 1)
+
+    def ask(self, number: int, rows: Tensor) -> Tensor:
+        """What a specialist says of some examples."""
+        generator = torch.Generator().manual_seed(number)
+        noise = torch.randn(256, CLASSES, generator=generator, dtype=torch.float64)
+        whole = torch.softmax(self.logits[rows] + noise[rows % 256], 1)
+        own = whole[:, list(self.sets[number].classes)]
+        return torch.cat((own, 1 - own.sum(1, keepdim=True)), 1)
+
+
+def _combination() -> dict[str, float]:
+    problem = Problem()
+    rows_of = active_specialists(problem.probs, problem.sets)
+    given = {m: problem.ask(m, rows_of[:, m].nonzero().flatten()) for m in range(SPECIALISTS)}
+    place = (rows_of.long().cumsum(0) - 1).T.contiguous()
+    before = _peak_gib()
+    started = time.process_time()
+    found = combine_on_demand(problem.probs, lambda m, rows: given[m][place[m][rows]], problem.sets)
+    seconds = time.process_time() - started
+    active = float(found.num_specialists.double().mean())
+    return {"seconds": seconds, "gib": _peak_gib() - before, "active": active}
+
+
+def _descent() -> dict[str, float]:
+    problem = Problem()
+    rows = torch.randperm(EXAMPLES)[:SAMPLE]  # others in each round
+    best = combine_on_demand(problem.probs[rows], lambda m, own: problem.ask(m, rows[own]), problem.sets).probs
+    total, unfinished = 0.0, 0
+    for row, goal in zip(rows.tolist(), best, strict=True):
+        ways = [_descend(problem, row, goal, step) for step in (_plain_step, _adam_step)]
+        seconds, is_there = min(ways, key=lambda way: (not way[1], way[0]))
+        total += seconds
+        unfinished += not is_there
+    return {"seconds": total / SAMPLE, "unfinished": unfinished}
+
+
+State = dict[str, Tensor]
+
+
+def _plain_step(gradient: Tensor, weight: float, state: State, number: int) -> Tensor:
+    return 2 / weight * gradient
+
+
+def _adam_step(gradient: Tensor, weight: float, state: State, number: int) -> Tensor:
+    first = state["first"] = 0.9 * state.get("first", 0 * gradient) + 0.1 * gradient
+    second = state["second"] = 0.999 * state.get("second", 0 * gradient) + 0.001 * gradient**2
+    first, second = first / (1 - 0.9**number), second / (1 - 0.999**number)
+    return 0.1 * 0.999**number * first / (second.sqrt() + 1e-12)
+
+
+def _descend(
+    problem: Problem, row: int, best: Tensor, step: Callable[[Tensor, float, State, int], Tensor]
+) -> tuple[float, bool]:
+    """Seconds until one image's objective is within the tolerance of the best; whether it got there."""
+    generalist = problem.probs[row : row + 1]
+    active = active_specialists(generalist, problem.sets)[0].nonzero().flatten()
+    sets = [problem.sets[m] for m in active.tolist()]
+    theirs = [problem.ask(int(m), torch.tensor([row])) for m in active]
+    outside = (~membership(sets)).double()
+    known = generalist[0].clone()
+    for one, own in zip(theirs, sets, strict=True):
+        known[list(own.classes)] += one[0, :-1]
+    dustbins = torch.stack([one[0, -1] for one in theirs])
+    all_active = torch.ones(1, len(sets), dtype=torch.bool)
+    goal = float(combination_objective(best[None], generalist, theirs, sets, all_active)) + TOLERANCE
+    weight, state = 1.0 + len(sets), {}
+    z = generalist[0].log()
+    spent, is_there = 0.0, False
+    for number in range(1, MOST_STEPS + 1):
+        started = time.process_time()
+        q = torch.softmax(z, 0)
+        gradient = weight * q - known - q * ((dustbins / (outside @ q)) @ outside)
+        z = z - step(gradient, weight, state, number)
+        spent += time.process_time() - started
+        if number % 50 == 0:  # looking is not timed
+            q = torch.softmax(z, 0)[None]
+            if float(combination_objective(q, generalist, theirs, sets, all_active)) <= goal:
+                is_there = True
+                break
+    return spent, is_there
+
+
+def _clustering() -> dict[str, float]:
+    started = time.process_time()
+    sets = confusable_class_sets(_predictions(), num_sets=MANY_SETS, classes_per_set=MANY_SET_SIZE, seed=0)
+    seconds = time.process_time() - started
+    return {"seconds": seconds, "peak_gib": _peak_gib(), "sets": len(sets)}
+
+
+def _predictions() -> Iterator[Tensor]:
+    """Each prediction is over some of 300 neighbouring classes; one batch, its classes rotated."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1000, MANY_CLASSES, generator=generator)
+    logits[:, :300] += 8
+    probs = torch.softmax(logits, 1)
+    for number in range(MANY_EXAMPLES // 1000):
+        yield probs.roll(int(300 * (number % 50)), 1)
+
+
+def _routing() -> tuple[Seconds, float]:
+    config = config_for("full", "cifar100")
+    shape, num_classes = (3, 32, 32), 100
+    sets, name = config.sets[0], config.generalist.network
+    generator = torch.Generator().manual_seed(0)
+    class_sets = [
+        ClassSet(torch.randperm(num_classes, generator=generator)[: sets.classes_per_set].tolist(), num_classes)
+        for _ in range(sets.num_sets)
+    ]
+
+    def network(width: int, seed: int) -> nn.Module:
+        return build_network(name, input_shape=shape, num_classes=width, seed=seed)
+
+    together = SpecialistEnsemble(
+        network(num_classes, 0),
+        [network(len(one) + 1, number + 1) for number, one in enumerate(class_sets)],
+        class_sets,
+        class_names=[str(number) for number in range(num_classes)],
+        example_inputs=torch.zeros(2, *shape),
+        top_n=config.top_n[0],
+    )
+    inputs = torch.rand(1000, *shape, generator=generator)
+    used = float(together.predict_probs(inputs).num_specialists.double().mean())
+
+    def run_all() -> None:
+        with torch.no_grad():
+            generalist, *specialists = (torch.softmax(one(inputs), 1) for one in together.networks)
+        combine_on_demand(generalist, lambda m, rows: specialists[m][rows], class_sets, top_n=together.top_n)
+
+    ways = {"all": run_all, "routed": lambda: together.predict_probs(inputs)}
+    return in_turns(ways, rounds=7), used
+
+
+PARTS = {"combination": _combination, "descent": _descent, "clustering": _clustering}
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if len(sys.argv) > 1:
+        print(json.dumps(PARTS[sys.argv[1]]()))
+    else:
+        main()

@@ -1,0 +1,146 @@
+"""The configuration of `instar specialists`, and how it is read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from instar.errors import UsageError
+from instar.recipes.settings import (
+    DataSettings,
+    FitSettings,
+    Settings,
+    Temperature,
+    checked,
+    merge,
+    read_config_file,
+)
+
+_Count = Annotated[int, Field(ge=1)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Control = Literal["longer", "random", "ensemble", "mixture", "full-softmax"]
+CONTROLS: tuple[Control, ...] = ("longer", "random", "ensemble", "mixture", "full-softmax")
+
+
+class SetSettings(Settings):
+    """Which class sets; of several, validation chooses."""
+
+    method: Literal["overlapping", "balanced", "kmeans"] = "overlapping"
+    num_sets: _Count
+    classes_per_set: Annotated[int, Field(ge=2)]
+
+    @property
+    def slug(self) -> str:
+        """`overlapping-10x15`."""
+        return f"{self.method}-{self.num_sets}x{self.classes_per_set}"
+
+
+class SpecialistSettings(Settings):
+    """How a specialist learns; all else is as the generalist's."""
+
+    epochs: _Count
+    """over the examples of its class set, with as many of the others"""
+    learning_rate: _Positive
+    trainable_layers: _Count | None = None
+    """how many last layers learn; the others keep the generalist's weights. None: all"""
+
+
+class DistillBackSettings(Settings):
+    """One network of the generalist's size, taught with the combined soft targets."""
+
+    epochs: _Count
+    learning_rate: _Positive
+    temperature: Temperature = 2.0
+    soft_weight: Annotated[float, Field(ge=0)] = 1.0
+    hard_weight: Annotated[float, Field(ge=0)] = 0.1
+    num_views: _Count = 1
+    """of each example for which the combined soft targets are stored"""
+
+
+class SpecialistsConfig(Settings):
+    """The configuration of `instar specialists` and of `instar reproduce specialists`."""
+
+    scale: str | None = None
+    data: DataSettings = DataSettings()
+    generalist: FitSettings
+    specialist: SpecialistSettings
+    sets: Annotated[list[SetSettings], Field(min_length=1)]
+    """of several, validation chooses, with a generalist of its own"""
+    top_n: Annotated[list[int], Field(min_length=1)] = [1]
+    """how many of the generalist's classes choose the specialists; of several, validation chooses"""
+    distill: DistillBackSettings | None = None
+    controls: list[Control] = list(CONTROLS)
+    mixture: str
+    """experts and gate, of about the specialists' cost: mixture:2/mlp:16x1/mlp:8x1"""
+    seeds: _Count = 5
+    """how many generalists, each with its specialists"""
+    seed: int = 0
+    """the first of them"""
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if len(self.generalist.learning_rate) > 1:
+            raise UsageError("generalist.learning_rate takes one value")
+        if self.generalist.pretrained or "@" in self.generalist.network:
+            raise UsageError(
+                "generalist: it is trained here, from several seeds; weights of its own cannot be given"
+            )
+        for number in self.top_n:
+            if number < 1:
+                raise UsageError(
+                    f"top_n is {number}, expected at least 1: that many classes choose the specialists"
+                )
+        for name, values in (("sets", [one.slug for one in self.sets]), ("top_n", self.top_n)):
+            if len(set(values)) < len(values):
+                raise UsageError(f"{name} names a candidate twice: {', '.join(map(str, values))}")
+        return self
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether validation has anything to choose."""
+        return len(self.sets) > 1 or len(self.top_n) > 1
+
+
+# The digits: a network so small that it confuses some of them.
+DEFAULTS: dict[str, Any] = {
+    "generalist": {"network": "mlp:12x1", "epochs": 30, "learning_rate": [0.1], "batch_size": 32},
+    "specialist": {"epochs": 15, "learning_rate": 0.03},
+    "sets": [{"num_sets": 3, "classes_per_set": 4}],
+    "top_n": [1, 2],
+    "mixture": "mixture:3/mlp:12x1/mlp:6x1",
+    "seeds": 4,
+}
+
+DISTILL_DEFAULTS: dict[str, Any] = {"epochs": 60, "learning_rate": 0.1, "temperature": 2.0}
+
+
+def read_config(
+    typed: Mapping[str, Any], config_file: Path | None = None, *, distill: bool = False
+) -> SpecialistsConfig:
+    """Defaults, then a TOML file, then what was typed.
+
+    Args:
+        typed: nested settings; None means not typed.
+        config_file: a TOML file, or the `config.toml` of a run.
+        distill: whether a network is taught with the combined soft targets.
+
+    Raises:
+        UsageError: names the first key that is unknown or whose value is wrong.
+    """
+    content = _with_set(merge(read_config_file(config_file), {**typed, "sets": None}), typed.get("sets"))
+    if not distill and not content.get("distill"):
+        content.pop("distill", None)
+    defaults = {**DEFAULTS, "distill": DISTILL_DEFAULTS} if distill or content.get("distill") else DEFAULTS
+    return checked(SpecialistsConfig, merge(defaults, content))
+
+
+def _with_set(content: dict[str, Any], typed: Any) -> dict[str, Any]:
+    """What was typed of the class sets: parts of one candidate change each one that there is."""
+    if not isinstance(typed, Mapping):
+        return content if typed is None else {**content, "sets": typed}
+    if all(value is None for value in typed.values()):
+        return content
+    candidates = content.get("sets") or DEFAULTS["sets"]
+    changed = [merge(one, typed) for one in candidates if isinstance(one, Mapping)]
+    return {**content, "sets": list({str(one): one for one in changed}.values())}

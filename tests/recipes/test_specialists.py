@@ -1,0 +1,297 @@
+"""`instar specialists` and its study: every number comes from the saved weights, every control costs the same."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from command_line import Command
+from instar import SpecialistEnsemble
+from instar.data import InMemoryDataset, Splits
+from instar.distillation import SoftTargetStore
+from instar.errors import RunError, UsageError
+from instar.evaluation import predict_logits
+from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.specialising import assemble
+from instar.recipes.specialists import main
+from instar.recipes.specialists_plan import Choice, Plan
+from instar.recipes.specialists_scales import config_for
+from instar.recipes.specialists_scoring import ROWS
+from instar.recipes.specialists_settings import read_config
+from instar.runs import Run
+from instar.specialists import ClassSet, specialist_labels
+
+CONFIG = config_for("tiny", "digits")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("specialists") / "run"
+    main(CONFIG, path, quiet=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def result(finished: Path) -> dict:
+    return Run.read(finished).result()
+
+
+def row_of(result: dict, name: str) -> dict:
+    return next(row for row in result["rows"] if row["name"] == name)
+
+
+def accuracy(probs: torch.Tensor, labels: torch.Tensor) -> float:
+    return 100 * float((probs.argmax(1) == labels).double().mean())
+
+
+def test_every_row_is_there_with_its_costs(result: dict) -> None:
+    assert [row["name"] for row in result["rows"]] == list(ROWS)
+    for row in result["rows"]:
+        assert row["n"] == 2
+        for key in ("test_accuracy", "conditional_accuracy", "sd", "inference_cost", "training_cost"):
+            assert row[key] is not None
+    base = row_of(result, "generalist")
+    assert row_of(result, "distilled-back")["inference_cost"] == base["inference_cost"]
+    used = row_of(result, "with-specialists")
+    share = 1 + used["specialists_used"]
+    assert used["inference_cost"] == pytest.approx(share * base["inference_cost"], rel=1e-3)
+
+
+def test_controls_cost_what_the_specialists_cost(result: dict) -> None:
+    """To within half an epoch of the generalist, which is what an epoch's rounding can miss."""
+    whole = row_of(result, "with-specialists")["training_cost"]
+    epoch = row_of(result, "generalist")["training_cost"] / CONFIG.generalist.epochs
+    for name in ("generalist-longer", "ensemble-same-cost", "full-softmax-specialists", "mixture-of-experts"):
+        members = 2 if name == "ensemble-same-cost" else 3 if name == "mixture-of-experts" else 1
+        assert abs(row_of(result, name)["training_cost"] - whole) <= 0.7 * members * epoch, name
+
+
+def test_accuracies_are_those_of_the_saved_networks(finished: Path, result: dict) -> None:
+    test = load_splits(CONFIG.data).test
+    labels = test.labels(test.ids)
+    alone, together, distilled = [], [], []
+    for seed in (0, 1):
+        unit = SpecialistEnsemble.load(finished / "jobs" / f"together/seed-{seed}" / "unit")
+        together.append(accuracy(unit.predict(test).probs, labels))
+        for values, name in ((alone, "generalist"), (distilled, "distilled-back")):
+            network = load_run_network(finished / "jobs" / f"{name}/seed-{seed}")
+            values.append(accuracy(predict_logits(network, test), labels))
+    assert row_of(result, "generalist")["mean"] == pytest.approx(sum(alone) / 2)
+    assert row_of(result, "with-specialists")["mean"] == pytest.approx(sum(together) / 2)
+    assert row_of(result, "distilled-back")["mean"] == pytest.approx(sum(distilled) / 2)
+    gain = result["differences"][0]
+    assert gain["name"] == "with-specialists - generalist"
+    assert gain["mean"] == pytest.approx(sum(together) / 2 - sum(alone) / 2)
+    relative = [100 * (one / other - 1) for one, other in zip(together, alone, strict=True)]
+    assert result["relative_gain"]["mean"] == pytest.approx(sum(relative) / 2)
+
+
+def test_the_papers_table_4_counts_every_example_once_and_adds_up_to_the_gain(result: dict) -> None:
+    rows = result["by_coverage"]
+    assert sum(row["examples"] for row in rows) == result["num_test"]
+    change = sum(row["change"] for row in rows)
+    gain = row_of(result, "with-specialists")["mean"] - row_of(result, "generalist")["mean"]
+    assert 100 * change / result["num_test"] == pytest.approx(gain)
+    for row in rows:
+        assert row["relative_change"] == pytest.approx(100 * row["change"] / row["right_before"])
+
+
+def test_a_specialist_has_learned_half_of_its_set_with_the_dustbin_last_and_corrected(finished: Path) -> None:
+    run = Run.read(finished / "jobs/specialist/seed-0/0")
+    numbers = run.config["specialist"]["classes"]
+    data = load_splits(CONFIG.data).train
+    labels = specialist_labels(data.labels(data.ids), ClassSet(numbers, 10))
+    num_special = int((labels < len(numbers)).sum())
+    steps = -(-2 * num_special // CONFIG.generalist.batch_size)
+    assert run.metrics()[-1]["step"] == steps * CONFIG.specialist.epochs
+    expected = float(torch.log(torch.tensor((len(data) - num_special) / num_special)))
+    assert run.result()["metrics"]["correction"] == pytest.approx(expected, abs=1e-5)
+    assert run.config["class_names"][-1] == "everything else"
+    assert run.config["class_names"][:-1] == [str(number) for number in numbers]
+    assert load_run_network(run.path)[-1][0].out_features == len(numbers) + 1
+
+
+def test_random_sets_have_the_sizes_of_the_confusable_ones(finished: Path) -> None:
+    plan = Plan(CONFIG, finished)
+    found, other = (plan.class_sets(0, CONFIG.sets[0], random=random) for random in (False, True))
+    assert [len(one) for one in found] == [len(one) for one in other]
+    assert found != other
+
+
+def test_full_softmax_specialists_learn_the_rest_from_the_generalist(finished: Path) -> None:
+    soft, hard = (Run.read(finished / "jobs" / name / "seed-0/0") for name in ("full-softmax", "full-hard"))
+    assert "train_soft_loss" in soft.metrics()[0]
+    assert "train_soft_loss" not in hard.metrics()[0]
+    assert soft.config["class_names"] == [str(number) for number in range(10)]
+    assert hard.config["fit"]["patience"] == CONFIG.specialist.epochs
+    forgetting = Run.read(finished).result()["forgetting"]
+    assert [row["n"] for row in forgetting] == [2, 2, 2]
+    assert all(0 <= row["rest"] <= 100 and 0 <= row["special"] <= 100 for row in forgetting)
+
+
+def test_the_student_learns_from_what_they_say_together(finished: Path) -> None:
+    train = load_splits(CONFIG.data).train
+    store = SoftTargetStore.open(finished / "jobs/together/seed-1/targets")
+    unit = SpecialistEnsemble.load(finished / "jobs/together/seed-1/unit")
+    expected = unit.predict(train).probs
+    torch.testing.assert_close(store.soft_targets(train.ids, 0, 1.0).probs, expected, atol=2e-3, rtol=0)
+    assert Run.read(finished / "jobs/distilled-back/seed-1").config["soft"]["store"] == "together/seed-1"
+
+
+def test_lower_layers_stay_the_generalists_where_they_are_frozen(tmp_path: Path) -> None:
+    content = {"specialist": {"trainable_layers": 1, "epochs": 2}, "controls": [], "seeds": 1, "top_n": [1]}
+    config = read_config({**content, "generalist": {"epochs": 2}})
+    main(config, tmp_path / "run", quiet=True)
+    unit = SpecialistEnsemble.load(tmp_path / "run/jobs/together/seed-0/unit")
+    assert unit.num_shared == 1
+    result = Run.read(tmp_path / "run").result()
+    base, used = (row_of(result, name) for name in ("generalist", "with-specialists"))
+    assert used["inference_cost"] < (1 + 0.3 * used["specialists_used"]) * base["inference_cost"]
+    assert used["sd"] is None
+    assert "one generalist says nothing of chance" in (tmp_path / "run/report.html").read_text()
+
+
+def test_nothing_is_chosen_by_test_and_the_tuning_generalist_is_not_reported(finished: Path, result: dict) -> None:
+    plan = Plan(CONFIG, finished)
+    assert [row["sets"] for row in result["tuning"]] == ["generalist alone", *2 * [CONFIG.sets[0].slug]]
+    best = min(result["tuning"][1:], key=lambda row: (row["validation_errors"], row["validation_nll"]))
+    assert result["top_n"] == best["top_n"]
+    validation = load_splits(CONFIG.data).validation
+    together = assemble(
+        finished / "jobs/tuning/generalist",
+        [finished / "jobs" / name for name in plan.specialists(10_000, CONFIG.sets[0], "with-specialists")],
+        top_n=result["top_n"],
+    )
+    errors = together.predict(validation).probs.argmax(1) != validation.labels(validation.ids)
+    assert int(errors.sum()) == best["validation_errors"]
+    assert plan.members(0, Choice(CONFIG.sets[0], 1)) == ["ensemble/seed-0/member-0", "ensemble/seed-0/member-1"]
+
+
+def test_page_and_table_and_the_command_again(typed: Command, finished: Path, result: dict) -> None:
+    page = (finished / "report.html").read_text()
+    for title in (
+        "Class sets",
+        "Who is taken for whom",
+        "Gain by how many specialists",
+        "What a full softmax forgets",
+    ):
+        assert title in page
+    arguments = ("reproduce", "specialists", "--data", "digits", "--scale", "tiny", "--run-dir", finished)
+    assert json.loads(typed(*arguments, "--json").stdout) == result
+    said = " ".join(typed(*arguments).stdout.split())
+    assert "n = 2 generalists, paired" in said
+    assert "with-random-specialists" in said
+
+
+def test_an_interrupted_specialist_among_finished_ones_is_named(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "jobs/specialist/seed-0", tmp_path / "specialist")
+    (tmp_path / "specialist/1/checkpoints/final.safetensors").unlink()
+    paths = [tmp_path / "specialist" / number for number in ("0", "1")]
+    with pytest.raises(
+        RunError, match=r"specialist/1 has no .* its fit has not ended; run the same command again"
+    ):
+        assemble(finished / "jobs/generalist/seed-0", paths)
+
+
+def test_a_specialist_of_other_data_or_of_another_kind_is_refused(finished: Path, tmp_path: Path) -> None:
+    jobs = finished / "jobs"
+    with pytest.raises(UsageError, match="is no specialist: it has no class set"):
+        assemble(jobs / "generalist/seed-0", [jobs / "generalist/seed-1"])
+    with pytest.raises(UsageError, match="take those of one kind"):
+        assemble(jobs / "generalist/seed-0", [jobs / "specialist/seed-0/0", jobs / "full-softmax/seed-0/1"])
+    shutil.copytree(jobs / "specialist/seed-0/0", tmp_path / "other")
+    text = (tmp_path / "other/config.toml").read_text().replace('name = "digits"', 'name = "mnist"')
+    (tmp_path / "other/config.toml").write_text(text)
+    with pytest.raises(
+        UsageError, match=r"a specialist of mlp:12x1 on mnist; the generalist .* is mlp:12x1 on digits"
+    ):
+        assemble(jobs / "generalist/seed-0", [tmp_path / "other"])
+
+
+def flat_numbers() -> Splits:
+    """Examples that are no pictures, of 6 classes."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(240) // 40
+    inputs = torch.randn(240, 5, generator=generator) + labels[:, None] // 2
+    whole = InMemoryDataset(inputs, labels, class_names=list("abcdef"))
+    parts = [whole.subset(whole.ids[start::3]) for start in range(3)]
+    return Splits(*parts, name="flat")
+
+
+def test_data_that_are_no_pictures_have_a_page_too(
+    typed: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    options = [
+        "--epochs",
+        "2",
+        "--specialist-epochs",
+        "3",
+        "--sets",
+        "2",
+        "--classes-per-set",
+        "2",
+        "--seeds",
+        "1",
+    ]
+    few = ["--controls", "longer", "--top-n", "1", "--network", "mlp:6x1", "--quiet"]
+    done = typed(
+        "specialists",
+        "--data",
+        "python:test_specialists:flat_numbers",
+        *options,
+        *few,
+        "--run-dir",
+        tmp_path / "run",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Class sets" in (tmp_path / "run/report.html").read_text()
+
+
+WRONG_USE = {
+    "--sets 11": "sets: 11 sets, but digits has 10 classes",
+    "--classes-per-set 10": "sets: 10 classes in a set, expected fewer than the 10 of digits",
+    "--classes-per-set 1": "classes_per_set should be greater than or equal to 2",
+    "--method balanced": "3 balanced sets of 4 share no class, but digits has 10 classes",
+    "--method k-means": "sets.0.method should be",
+    "--top-n 0": "top_n is 0, expected at least 1",
+    "--top-n 11": "top_n is 11, but digits has 10 classes",
+    "--top-n 1,1": "top_n names a candidate twice: 1, 1",
+    "--controls longer,shorter": "controls.1 should be",
+    "--mixture mixture:2/mlp:8x1": "should be mixture:EXPERTS/EXPERT/GATE",
+    "--trainable-layers 3": "specialist.trainable_layers is 3; the network has 2 layers",
+    "--seeds 0": "seeds should be greater than or equal to 1",
+    "--set generalist.learning_rate=[0.1,0.2]": "generalist.learning_rate takes one value",
+    "--set generalist.pretrained=true": "weights of its own cannot be given",
+    "--set specialist.learning_rate=0": "specialist.learning_rate should be greater than 0",
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG_USE)
+def test_wrong_use_is_one_line_and_leaves_nothing(typed: Command, arguments: str, tmp_path: Path) -> None:
+    done = typed("specialists", *arguments.split(" "), "--run-dir", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert WRONG_USE[arguments] in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_scale_and_data() -> None:
+    with pytest.raises(UsageError, match="unknown scale 'huge'"):
+        config_for("huge")
+    with pytest.raises(UsageError, match="unknown data set 'cifar'; did you mean cifar100"):
+        config_for("tiny", "cifar")
+
+
+@pytest.mark.parametrize("scale", ["tiny", "small", "full"])
+@pytest.mark.parametrize("data", ["cifar100", "omniglot", "digits"])
+def test_every_scale_is_a_configuration(scale: str, data: str) -> None:
+    config = config_for(scale, data)
+    assert config.data.name == data
+    assert config.distill is not None
+    assert set(config.controls) == {"longer", "random", "ensemble", "mixture", "full-softmax"}
+    assert config.seeds >= 2
