@@ -60,7 +60,7 @@ STUDIES = {
         "transfer-or-distil-{scale}",
     ),
     "specialists": Study(
-        "Section 5 of the paper: specialists for what a generalist confuses, every control, and back into one net.",
+        "Section 5 of the paper: specialists for what a generalist confuses, all controls, and back into one net.",
         "specialists_scales",
         "specialists",
         "specialists_page",
