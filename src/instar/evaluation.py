@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from instar import metrics
 from instar.data import Dataset, batches, id_batches
-from instar.networks import evaluation_mode
+from instar.networks import channels_last_, evaluation_mode
 
 
 def predict_logits(
@@ -13,14 +13,24 @@ def predict_logits(
     data: Dataset,
     *,
     view: int = 0,
-    batch_size: int = 1000,
+    batch_size: int | None = None,
     device: str | torch.device = "cpu",
 ) -> Tensor:
     """Logits of a network in evaluation mode, without gradient, in float32, in the order of `data.ids`.
 
+    Args:
+        network: whatever gives logits; a convolutional one is laid out for the CPU first.
+        data: the examples.
+        view: of each.
+        batch_size: 128 on a CPU, whose cache then holds what a convolution gives, and 1000 elsewhere.
+        device: of the network.
+
     Returns:
         (len(data), classes).
     """
+    if batch_size is None:
+        batch_size = 128 if torch.device(device).type == "cpu" else 1000
+    channels_last_(network)
     with evaluation_mode(network), torch.no_grad():
         parts = [
             network(inputs.to(device)).float()

@@ -22,7 +22,7 @@ from instar.evaluation import errors_and_nll
 from instar.guards import check_arguments, check_first_step, check_logits, check_targets, count_labelled
 from instar.interruption import Interruption
 from instar.losses import DistillationLoss, LogitTargets, SoftTargets, distillation_loss
-from instar.networks import load_state_
+from instar.networks import channels_last_, load_state_
 from instar.optimisation import (
     decide_precision,
     learning_rate_factor,
@@ -139,8 +139,7 @@ def fit(
         raise UsageError("patience (early stop) needs validation data")
     device = _own_device(torch.device(device))
     network.to(device)
-    if any(isinstance(module, nn.Conv2d) for module in network.modules()):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 1.5 to 2.5 times as fast
+    channels_last_(network)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not parameters:
         raise UsageError("the network has no parameter that requires a gradient: nothing to fit")

@@ -6,6 +6,7 @@ from instar.networks.freezing import assert_frozen, freeze_, network_fingerprint
 from instar.networks.initialisers import find_initialiser, initialise_
 from instar.networks.layers import (
     Layer,
+    channels_last_,
     check_same_path,
     evaluation_mode,
     layers_of,
@@ -27,6 +28,7 @@ __all__ = [
     "assert_frozen",
     "build_network",
     "caffenet",
+    "channels_last_",
     "check_same_path",
     "convnet",
     "cut",

@@ -150,7 +150,7 @@ def _treatment(plan: Plan, found: Search, name: str) -> Treatment | None:
 def right_on_test(plan: Plan, job: str) -> Tensor:
     """The only place that reads test: which of its examples a network has right."""
     test = plan.splits.test
-    logits = predict_logits(load_run_network(plan.path / "jobs" / job), test, batch_size=250)
+    logits = predict_logits(load_run_network(plan.path / "jobs" / job), test)
     return ~metrics.example_errors(logits, test.labels(test.ids))
 
 

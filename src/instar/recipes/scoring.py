@@ -148,7 +148,7 @@ def features_at(network: nn.Module, cuts: Sequence[int], data: Dataset) -> dict[
     for n in cuts:
         handles.append(layers[n - 1].module.register_forward_hook(lambda _, __, output, n=n: keep(n, output)))
     try:
-        predict_logits(network, data, batch_size=250)
+        predict_logits(network, data)
     finally:
         for handle in handles:
             handle.remove()
