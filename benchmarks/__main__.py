@@ -25,6 +25,7 @@ MODULES = {
     "stacked": "stacked",
     "engines": "engines",
     "speech": "speech",
+    "decoding": "decoding",
     "help": "cli_help",
 }
 BESIDE_PEER = {"epoch", "whole-job"}
