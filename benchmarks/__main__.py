@@ -28,6 +28,7 @@ MODULES = {
     "specialists": "specialists",
     "engines": "engines",
     "speech": "speech",
+    "decoding": "decoding",
     "help": "cli_help",
 }
 BESIDE_PEER = {"epoch", "whole-job"}

@@ -21,7 +21,7 @@ def main() -> None:
     for name, widths in WIDTHS.items():
         for precision in ["float32", "bfloat16"] if has_bfloat16() else ["float32"]:
             case = f"{name}, {precision}"
-            ways = {"fit": _fit(name, precision), "products": _products(widths, precision, STEPS[name])}
+            ways = {"fit": _fit(name, precision), "products": products(widths, precision, STEPS[name])}
             measured = in_turns(ways, rounds=ROUNDS)
             ratios[case] = ratio(measured["products"], measured["fit"])
             for way, values in measured.items():
@@ -55,19 +55,19 @@ def _fit(name: str, precision: str) -> Way:
     )
 
 
-def _products(widths: tuple[int, ...], precision: str, steps: int) -> Way:
+def products(widths: tuple[int, ...], precision: str, steps: int, *, batch_size: int = BATCH_SIZE) -> Way:
     """Of each layer: outputs, gradient of the weights and, but for the first, gradient of the inputs."""
     kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
     layers = [
         (
-            torch.randn(BATCH_SIZE, width_in).to(kind),
+            torch.randn(batch_size, width_in).to(kind),
             torch.randn(width_out, width_in).to(kind),
-            torch.randn(BATCH_SIZE, width_out).to(kind),
+            torch.randn(batch_size, width_out).to(kind),
         )
         for width_in, width_out in pairwise(widths)
     ]
 
-    def products() -> None:
+    def compute() -> None:
         for _ in range(steps):
             for inputs, weights, _ in layers:
                 torch.mm(inputs, weights.t())
@@ -76,7 +76,7 @@ def _products(widths: tuple[int, ...], precision: str, steps: int) -> Way:
                 if number > 0:
                     torch.mm(gradient, weights)
 
-    return products
+    return compute
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """Windows of frames gathered on the fly against materialised ones; the paper's network against its products."""
 
-from itertools import pairwise
-
 import torch
 
+from benchmarks.loop_limit import products
 from benchmarks.timing import Seconds, Way, figure, has_bfloat16, in_turns, ratio, write_result
 from instar.data import InMemoryDataset, batches, id_batches, shuffled
 from instar.networks import build_network
@@ -37,7 +36,10 @@ def main() -> None:
     figures = {f"gathering: {way}": _rate(len(data), values) for way, values in gathering.items()}
     del windows, materialised
     precision = "bfloat16" if has_bfloat16() else "float32"
-    fitting = in_turns({"fit": _fit(precision), "products": _products(precision)}, rounds=ROUNDS)
+    fitting = in_turns(
+        {"fit": _fit(precision), "products": products(WIDTHS, precision, STEPS, batch_size=BATCH_SIZE)},
+        rounds=ROUNDS,
+    )
     case = f"{PAPER_NETWORK.network}, {PAPER_STATES:,} states, {precision}"
     ratios[f"{case}: fit over its products"] = ratio(fitting["products"], fitting["fit"], goal=">= 0.6")
     for way, values in fitting.items():
@@ -84,30 +86,6 @@ def _fit(precision: str) -> Way:
     )
     rate = PAPER_NETWORK.learning_rate[0]
     return lambda: fit(network, data, epochs=1, batch_size=BATCH_SIZE, learning_rate=rate, precision=precision)
-
-
-def _products(precision: str) -> Way:
-    """Of each layer: outputs, gradient of the weights and, but for the first, gradient of the inputs."""
-    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    layers = [
-        (
-            torch.randn(BATCH_SIZE, width_in).to(kind),
-            torch.randn(width_out, width_in).to(kind),
-            torch.randn(BATCH_SIZE, width_out).to(kind),
-        )
-        for width_in, width_out in pairwise(WIDTHS)
-    ]
-
-    def products() -> None:
-        for _ in range(STEPS):
-            for inputs, weights, _ in layers:
-                torch.mm(inputs, weights.t())
-            for number, (inputs, weights, gradient) in enumerate(layers):
-                torch.mm(gradient.t(), inputs)
-                if number > 0:
-                    torch.mm(gradient, weights)
-
-    return products
 
 
 if __name__ == "__main__":

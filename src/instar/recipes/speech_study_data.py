@@ -153,6 +153,14 @@ def part_features(settings: SpeechDataSettings, part: str, is_quiet: bool = Fals
     return features_of(recordings.quiet if is_quiet else recordings.noisy)
 
 
+def prepare_features(settings: SpeechDataSettings) -> None:
+    """Compute all features once, before several processes ask for them at the same time."""
+    for part in ("train", "untranscribed", "test"):
+        part_features(settings, part)
+    for part in ("train", "test"):
+        part_features(settings, part, is_quiet=True)
+
+
 def fold_of(settings: SpeechDataSettings, fold: int) -> Fold:
     """Who is heard when.
 

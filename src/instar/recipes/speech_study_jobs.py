@@ -39,6 +39,8 @@ from instar.training import fit
 
 _EVERY = 3  # of validation's frames one in three is looked at after an epoch: neighbours are alike
 ALIGNER_SEED = 20_000  # of no network that is reported
+# Beside a fit's epochs x strings x weights, for the time left: to align a string, and to ask a teacher about it.
+_ALIGNING_COST, _ASKING_COST = 5e6, 1e5
 _Count = Annotated[int, Field(ge=1)]
 
 
@@ -81,8 +83,12 @@ def alignment_job(name: str, data: SpeechDataSettings, fold: int, aligner: Align
 
     It learns from the training speakers alone; what the other two say is aligned by what it has learned.
     """
-    frames = data.train_strings * len(fold_of(data, fold).train)
-    return Job(name, _align, {**_about(data, fold), "aligner": aligner.model_dump()}, cost=frames * 1e9)
+    config = {**_about(data, fold), "aligner": aligner.model_dump()}
+    return Job(name, _align, config, cost=_ALIGNING_COST * _num_strings(data, fold))
+
+
+def _num_strings(data: SpeechDataSettings, fold: int) -> int:
+    return data.train_strings * len(fold_of(data, fold).train)
 
 
 def _align(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
@@ -221,7 +227,13 @@ def store_job(
 ) -> Job:
     """A job that asks an ensemble once for its logits on a part of a fold's frames."""
     config = {**_about(data, fold), "teachers": list(teachers), "alignment": alignment, "part": part}
-    return Job(name, _write_store, config, (alignment, *teachers), cost=len(teachers) * 1e9)
+    return Job(
+        name,
+        _write_store,
+        config,
+        (alignment, *teachers),
+        cost=_ASKING_COST * len(teachers) * _num_strings(data, fold),
+    )
 
 
 def _write_store(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:

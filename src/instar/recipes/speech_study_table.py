@@ -21,7 +21,7 @@ from instar.recipes.speech_study import (
     fraction_name,
     unlabelled_name,
 )
-from instar.recipes.speech_study_data import load_recordings
+from instar.recipes.speech_study_data import load_recordings, prepare_features
 from instar.runs import Run, run_hash
 
 PAPER = {  # frame accuracy and word error rate, percent
@@ -59,6 +59,7 @@ def main(
         if run.is_done:
             return run.result()
         started = time.monotonic()
+        prepare_features(config.data)
         with open_engine(engine) as workers:
             fits = study.fits()
             run_jobs(fits, path, engine=workers, quiet=quiet).raise_if_failed()

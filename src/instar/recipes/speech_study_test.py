@@ -23,6 +23,7 @@ from instar.speech.hmm import acoustic_scores
 from instar.speech.scoring import word_errors
 
 _MOST_TRAIN_FRAMES = 20_000  # that tell the accuracy on the training data: half a percent at most
+_TESTING_COST = 2e7  # of a network, beside a fit's epochs x strings x weights, for the time left
 _FEW_WORDS = 50  # up to here the built-in search, which takes recordings together, is the faster one
 _SCALES, _PENALTIES = (0.1, 0.2, 0.3), (0.0, 3.0)
 
@@ -58,7 +59,7 @@ def test_job(
         "same": dict(same),
     }
     needs = dict.fromkeys(one for several in (singles, ensembles) for names in several.values() for one in names)
-    return Job(name, _test, config, (alignment, *needs), cost=len(needs) * 1e9)
+    return Job(name, _test, config, (alignment, *needs), cost=_TESTING_COST * len(needs))
 
 
 def _test(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:

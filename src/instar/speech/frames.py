@@ -114,7 +114,7 @@ class FrameDataset(Dataset):
 
     @property
     def utterances(self) -> tuple[Utterance, ...]:
-        """What was asked for by utterance: all, or those of `of_utterances`, in the order of the frames."""
+        """All utterances, or those of `of_utterances`, in the order of the frames; other subsets keep them."""
         return tuple(self._here.values())
 
 
