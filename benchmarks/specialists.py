@@ -61,8 +61,8 @@ def main() -> None:
         "combination": f"{EXAMPLES:,} examples x {CLASSES:,} classes x {SPECIALISTS} specialists of {SET_SIZE}, "
         f"top-1, {ours[0]['active']:.1f} active for an example; float64",
         "the paper's way": "gradient descent on the logits of one image until its objective is within "
-        f"{TOLERANCE:g} of ours: the faster of plain steps and Adam, on {SAMPLE} images of the {EXAMPLES:,} in each "
-        f"round, times {EXAMPLES:,}; at most {MOST_STEPS:,} steps; "
+        f"{TOLERANCE:g} of ours: the faster of plain steps and Adam, on {SAMPLE} images of the {EXAMPLES:,} in "
+        f"each round, times {EXAMPLES:,}; at most {MOST_STEPS:,} steps; "
         f"{sum(one['unfinished'] for one in theirs)} of {SAMPLE * ROUNDS} were not there by then",
         "inference": "1,000 pictures of CIFAR-100's size, networks and number of class sets of the full study, "
         f"untrained; {used:.2f} specialists active for an example",
