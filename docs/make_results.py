@@ -36,6 +36,8 @@ def study(result: dict[str, Any]) -> str:
         return advice_study(result)
     if "shares" in result:
         return speech_study(result)
+    if "by_coverage" in result:
+        return specialists_study(result)
     has_paper = any(row.get("paper") is not None for row in rows)
     head = ["row", *(["paper"] if has_paper else []), "ours (mean ± sd)", "95 % interval", "n"]
     body = [
@@ -197,6 +199,60 @@ def speech_study(result: dict[str, Any]) -> str:
             + ("none of those tried.\n" if smallest is None else f"{smallest:g} %.\n"),
         ]
     )
+
+
+def specialists_study(result: dict[str, Any]) -> str:
+    """A published study of specialists: every row with its costs, differences, the paper's table 4."""
+    base = result["rows"][0]
+    rows = [
+        [
+            row["name"],
+            figure_of(row),
+            f"{row['conditional_accuracy']:.2f}",
+            f"{row['inference_cost'] / base['inference_cost']:.2f}x",
+            f"{row['training_cost'] / base['training_cost']:.2f}x",
+            f"{row['training_seconds']:,.0f}",
+            f"{row['parallel_seconds']:,.0f}",
+            str(row["n"]),
+        ]
+        for row in result["rows"]
+    ]
+    relative = {"name": "relative gain, % (the paper: +4.4)", **result["relative_gain"]}
+    differences = [
+        [one["name"], f"{one['mean']:+.2f}", difference(one), str(one["n"])]
+        for one in [*result["differences"], relative]
+    ]
+    coverage = [
+        [
+            str(row["num_specialists"]),
+            f"{row['examples']:,.0f}",
+            f"{row['change']:+.1f}",
+            "" if row["relative_change"] is None else f"{row['relative_change']:+.1f} %",
+        ]
+        for row in result["by_coverage"]
+    ]
+    forgetting = [
+        [row["name"], f"{row['special']:.2f}", f"{row['rest']:.2f}", str(row["n"])]
+        for row in result.get("forgetting", [])
+    ]
+    parts = [
+        (
+            ["row", "accuracy (mean ± sd)", "conditional", "in use", "training", "seconds", "in parallel", "n"],
+            rows,
+        ),
+        (["difference", "points", "95 % interval", "n"], differences),
+        (["specialists that cover the class", "examples", "more right", "relative"], coverage),
+        (["full softmax", "special classes", "other classes", "n"], forgetting),
+    ]
+    tables = [line for head, body in parts if body for line in (*table(head, body), "")]
+    kept = result.get("kept", {}).get("percent")
+    words = [] if kept is None else [f"One network that was taught by them keeps {kept:.0f} % of their gain.\n"]
+    return "\n".join([*heading(result, "Accuracy in percent"), *tables, *words])
+
+
+def figure_of(row: dict[str, Any]) -> str:
+    """Mean and spread in two decimals."""
+    return f"{row['mean']:.2f}" + ("" if row["sd"] is None else f" ± {row['sd']:.2f}")
 
 
 def difference(row: dict[str, Any]) -> str:

@@ -423,3 +423,21 @@ def test_hashes_cover_weights_and_buffers_even_those_that_are_not_saved() -> Non
         assert network_fingerprint(changed) != fingerprint
     with pytest.raises(TrainingError, match="changed in training: weight"):
         assert_frozen(before, {name: value for name, value in before.items() if name != "weight"})
+
+
+def test_a_mixture_of_experts_is_the_gates_mean_of_its_experts_and_all_of_it_learns() -> None:
+    mixture = build("mixture:3/mlp:8x1/mlp:4x1")
+    inputs = torch.randn(6, *MNIST)
+    gate = torch.softmax(mixture.gate(inputs), 1)  # type: ignore[operator]
+    experts = torch.stack([torch.softmax(expert(inputs), 1) for expert in mixture.experts], 1)  # type: ignore[union-attr]
+    torch.testing.assert_close(mixture(inputs).exp(), (gate[:, :, None] * experts).sum(1))
+    F.cross_entropy(mixture(inputs), torch.arange(6)).backward()
+    assert all(bool(value.grad.any()) for name, value in mixture.named_parameters() if "weight" in name)
+
+
+@pytest.mark.parametrize("name", ["mixture:2/mlp:8x1", "mixture:0/mlp:8x1/mlp:8x1", "mixture:mlp:8x1", "mixture:"])
+def test_a_mixture_is_experts_an_expert_and_a_gate(name: str) -> None:
+    with pytest.raises(
+        UsageError, match=r"should be mixture:EXPERTS/EXPERT/GATE, mixture:4/convnet:8/convnet:8x8 for"
+    ):
+        build(name)

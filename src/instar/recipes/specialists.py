@@ -12,6 +12,7 @@ from instar import metrics
 from instar.errors import UsageError
 from instar.jobs import Engine, open_engine, run_jobs
 from instar.recipes.fitting import load_splits
+from instar.recipes.publishing import fit_seconds
 from instar.recipes.specialising import assemble
 from instar.recipes.specialists_plan import TUNING_SEED, WITH, Choice, Plan
 from instar.recipes.specialists_scoring import read_test, specialists_result
@@ -59,6 +60,7 @@ def main(
         trial = read_test(plan, choice)
         result = specialists_result(plan, choice, trial)
         result |= {"tuning": tried, "seconds": round(time.monotonic() - started, 1)}
+        result |= {"fit_seconds": fit_seconds(path)}
         write_specialists_page(run, plan, choice, trial, result)
         run.finish(result)
         return run.result()

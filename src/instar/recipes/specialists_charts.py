@@ -15,20 +15,22 @@ from instar.specialists import ClassSet
 
 _CELL = 6  # pixels of a class in the matrix of confusion
 _MOST_CELLS = 160
+_FRAME = 200
 
 
-def accuracy_figure(result: Mapping[str, Any]) -> list[Section]:
-    """Accuracy of every row."""
+def difference_figure(result: Mapping[str, Any]) -> list[Section]:
+    """What each row adds to the generalist."""
+    rows = [row for row in result["rows"] if row["name"] != GENERALIST]
     return [
         Bars(
-            "Accuracy",
-            result["rows"],
+            "Minus the generalist",
+            rows,
             category="name",
-            value="mean",
-            low="low",
-            high="high",
-            value_title="% on test",
-            caption="95 % intervals over generalists; the differences in the table are paired and narrower.",
+            value="difference",
+            low="difference_low",
+            high="difference_high",
+            value_title="points of accuracy on test",
+            caption="Paired by generalist, 95 % intervals over generalists.",
         )
     ]
 
@@ -128,4 +130,5 @@ def _confusion(trial: Trial, row: str, num_classes: int) -> Tensor:
 def _pixels(shares: Tensor) -> Any:
     cell = max(_CELL, 240 // len(shares))
     grey = (255 * (1 - shares.sqrt())).round().to(torch.uint8)
-    return np.ascontiguousarray(grey.repeat_interleave(cell, 0).repeat_interleave(cell, 1).numpy())
+    large = grey.repeat_interleave(cell, 0).repeat_interleave(cell, 1)
+    return np.pad(large.numpy(), 1, constant_values=_FRAME)

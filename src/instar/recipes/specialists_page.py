@@ -6,7 +6,7 @@ from typing import Any
 import tomli_w
 
 from instar.jobs import duration
-from instar.recipes.specialists_charts import accuracy_figure, confusion_pictures, cost_figure, coverage_figure
+from instar.recipes.specialists_charts import confusion_pictures, cost_figure, coverage_figure, difference_figure
 from instar.recipes.specialists_pictures import class_set_sections, three_opinions
 from instar.recipes.specialists_plan import DISTILLED, GENERALIST, LONGER, WITH, WITH_RANDOM, Choice, Plan
 from instar.recipes.specialists_scoring import Trial
@@ -193,7 +193,7 @@ def write_specialists_page(run: Run, plan: Plan, choice: Choice, trial: Trial, r
     sections: list[Section] = [
         answer(result),
         result_table(result),
-        *accuracy_figure(result),
+        *difference_figure(result),
         *cost_figure(result),
         *class_set_sections(plan, trial),
         *coverage_figure(result),

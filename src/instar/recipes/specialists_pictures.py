@@ -1,5 +1,6 @@
 """The pictures of the page of `instar specialists`: class sets, and examples with three opinions."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,14 +17,15 @@ from instar.recipes.specialists_scoring import Trial
 from instar.reports import Images, Picture, Section, Share, Table, Text
 from instar.specialists import SpecialistEnsemble, active_specialists
 
-_MOST_SETS, _MOST_CLASSES, _NUM_EXAMPLES, _NUM_SHARES = 12, 10, 6, 4
+_MOST_SETS, _MOST_CLASSES, _NUM_EXAMPLES, _NUM_SHARES = 12, 16, 6, 4
+_EMPTY = 255  # between pictures
 
 
 def class_set_sections(plan: Plan, trial: Trial) -> list[Section]:
     """The class sets of the first generalist as a table, as the paper's table 2, and a picture of each class."""
     sets = trial.class_sets[0]
     rows = [
-        {"set": number + 1, "num": len(one), "classes": ", ".join(one.names)}
+        {"set": f"{number + 1}, of {len(one)}", "classes": ", ".join(one.names)}
         for number, one in enumerate(sets[:_MOST_SETS])
     ]
     more = f" The first {_MOST_SETS} of {len(sets)}." if len(sets) > _MOST_SETS else ""
@@ -43,8 +45,19 @@ def class_set_sections(plan: Plan, trial: Trial) -> list[Section]:
         strip = pixels_of(data, ids)
         if strip is None:
             return sections
-        items.append(Picture(np.concatenate(strip, axis=1), f"set {number + 1}: {', '.join(one.names[:3])}, ..."))
+        items.append(Picture(_grid(strip), f"set {number + 1}: {', '.join(one.names[:3])}, ..."))
     return [*sections, Images("A picture of each class", items, wide=True)]
+
+
+def _grid(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Pictures in rows, about as many as each row has; what is left of the last one is empty."""
+    columns = math.ceil(math.sqrt(len(pictures)))
+    framed = [
+        np.pad(one, [(1, 1), (1, 1), *[(0, 0)] * (one.ndim - 2)], constant_values=_EMPTY) for one in pictures
+    ]
+    framed += [np.full_like(framed[0], _EMPTY)] * (-len(pictures) % columns)
+    rows = [np.concatenate(framed[start : start + columns], 1) for start in range(0, len(framed), columns)]
+    return np.concatenate(rows, 0)
 
 
 def three_opinions(plan: Plan, choice: Choice, trial: Trial) -> list[Section]:
@@ -74,7 +87,7 @@ def three_opinions(plan: Plan, choice: Choice, trial: Trial) -> list[Section]:
         if pictures is not None:
             label = int(trial.labels[row])
             outcome = "mended" if bool(right[1][row]) else "broken"
-            words = f"{test.class_names[label]} ({outcome}); {int(asked[place].sum())} specialist(s) asked"
+            words = f"{test.class_names[label]} ({outcome}); {_asked(int(asked[place].sum()))}"
             items.append(
                 Picture(pictures[place], words, [_marked(share, test.class_names[label]) for share in shares])
             )
@@ -83,6 +96,10 @@ def three_opinions(plan: Plan, choice: Choice, trial: Trial) -> list[Section]:
         f"class is marked; of several specialists that were asked the first is shown."
     )
     return [Images(title, items, caption=caption, wide=True)] if items else [Table(title, rows, caption=caption)]
+
+
+def _asked(number: int) -> str:
+    return f"{number} specialist{'s' if number > 1 else ''} asked"
 
 
 def _shares(probs: Tensor, row: int, data: Dataset, who: str) -> list[Share]:
