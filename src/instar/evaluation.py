@@ -8,6 +8,11 @@ from instar.data import Dataset, batches, id_batches
 from instar.networks import channels_last_, evaluation_mode
 
 
+def batch_size_on(device: str | torch.device) -> int:
+    """How many examples a network is asked at once: on a CPU as many as leave its cache what a convolution gives."""
+    return 128 if torch.device(device).type == "cpu" else 1000
+
+
 def predict_logits(
     network: nn.Module,
     data: Dataset,
@@ -22,14 +27,13 @@ def predict_logits(
         network: whatever gives logits; a convolutional one is laid out for the CPU first.
         data: the examples.
         view: of each.
-        batch_size: 128 on a CPU, whose cache then holds what a convolution gives, and 1000 elsewhere.
+        batch_size: by default what `batch_size_on` says.
         device: of the network.
 
     Returns:
         (len(data), classes).
     """
-    if batch_size is None:
-        batch_size = 128 if torch.device(device).type == "cpu" else 1000
+    batch_size = batch_size or batch_size_on(device)
     channels_last_(network)
     with evaluation_mode(network), torch.no_grad():
         parts = [

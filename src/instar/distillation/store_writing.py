@@ -22,7 +22,7 @@ from instar.distillation.store_format import (
     shard_bytes,
 )
 from instar.errors import DataError, TrainingError, UsageError
-from instar.evaluation import predict_logits
+from instar.evaluation import batch_size_on, predict_logits
 from instar.files import write_bytes
 from instar.losses import soft_targets
 from instar.networks import evaluation_mode, network_fingerprint
@@ -103,7 +103,7 @@ def write_shards(
     teachers: Mapping[str, nn.Module],
     data: Dataset,
     *,
-    batch_size: int,
+    batch_size: int | None,
     device: str | torch.device,
     progress: Callable[[float], None] | None,
 ) -> None:
@@ -119,7 +119,7 @@ def write_shards(
         for number, file in enumerate(settings.files()):
             if not _is_whole(manifest, file):
                 rows = settings.rows_of(number)
-                logits = _logits(list(teachers.values()), data, ids, rows, batch_size)
+                logits = _logits(list(teachers.values()), data, ids, rows, batch_size or batch_size_on(device))
                 columns, entry = _shard(settings, ids.cpu(), rows, logits)
                 content = shard_bytes(
                     columns, {"class_names": settings.class_names, "temperatures": settings.temperatures}
