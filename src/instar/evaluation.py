@@ -9,7 +9,7 @@ from instar.networks import channels_last_, evaluation_mode
 
 
 def batch_size_on(device: str | torch.device) -> int:
-    """How many examples a network is asked at once: on a CPU as many as leave its cache what a convolution gives."""
+    """How many examples a network is asked at once: on a CPU so few that its cache holds what a layer gives."""
     return 128 if torch.device(device).type == "cpu" else 1000
 
 

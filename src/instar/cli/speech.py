@@ -47,23 +47,23 @@ def speech(context: typer.Context) -> None:
 @app.command()
 def train(
     data: str = typer.Argument("fsdd", help="fsdd (spoken digits) or a Kaldi data directory."),
-    test: str = typer.Option(None, help="Data directory to test on.  [default: a tenth of the speakers]"),
-    validation: str = typer.Option(None, help="Data directory that settings are chosen on.  [default: the same]"),
+    test: str = typer.Option(None, help="Data directory to test on. Default: a tenth of the speakers."),
+    validation: str = typer.Option(None, help="Data directory that settings are chosen on. Default: the same."),
     test_speakers: str = typer.Option(None, help="Speakers to test on: ann,bob."),
     validation_speakers: str = typer.Option(None, help="Speakers that settings are chosen on."),
     lexicon: str = typer.Option(
         None,
-        help="digits, words (a model for each) or a Kaldi lexicon.txt.  [default: digits for fsdd, else the "
-        "directory's lexicon.txt, or words]",
+        help="digits, words (a model for each) or a Kaldi lexicon.txt. Default: digits for fsdd, else the "
+        "directory's lexicon.txt, or words.",
     ),
-    grammar: str = typer.Option(None, help="loop (any words), one (a single word) or ngram:N.  [default: loop]"),
-    network: str = typer.Option(None, help="mlp:512x4, python:MODULE:FUNCTION.  [default: mlp:256x3]"),
+    grammar: str = typer.Option(None, help="loop (any words), one (a single word) or ngram:N. Default: loop."),
+    network: str = typer.Option(None, help="mlp:512x4, python:MODULE:FUNCTION. Default: mlp:256x2."),
     epochs: int = typer.Option(None, help="Of each network."),
     learning_rate: float = typer.Option(None, help="Of each network."),
-    normalisation: str = typer.Option(None, help="Of features: speaker, global or none.  [default: speaker]"),
-    context: str = typer.Option(None, help="Frames before and after the one that is told.  [default: 20,5]"),
+    normalisation: str = typer.Option(None, help="Of features: speaker, global or none. Default: speaker."),
+    context: str = typer.Option(None, help="Frames before and after the one that is told. Default: 20,5."),
     teacher: Path = typer.Option(None, metavar="RUN", help="Distil this recogniser into the network."),
-    temperature: float = typer.Option(None, help="Of the teacher's soft targets.  [default: 2]"),
+    temperature: float = typer.Option(None, help="Of the teacher's soft targets. Default: 2."),
     fraction: float = typer.Option(None, help="Of the recordings that are used."),
     seed: int = typer.Option(None, help="Initialisation and order."),
     config: ConfigFile = None,

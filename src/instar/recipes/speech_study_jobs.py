@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -242,8 +241,3 @@ def _write_store(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     teachers = {name: load_run_network(needs[name]) for name in config["teachers"]}
     SoftTargetStore.write(run.path / STORE, teachers, part)
     return {"metrics": {"num_frames": len(part)}}
-
-
-def mean_probabilities(networks: Sequence[nn.Module], data: Dataset) -> Tensor:
-    """Logarithm of the mean of the networks' probabilities: (len(data), classes)."""
-    return torch.stack([predict_logits(one, data).softmax(-1) for one in networks]).mean(0).log()

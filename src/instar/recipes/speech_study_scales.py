@@ -56,7 +56,10 @@ def _tiny(data: str) -> SpeechConfig:
 
 
 def _small(data: str) -> SpeechConfig:
-    """Under ten minutes on two cores."""
+    """Under ten minutes on two free cores.
+
+    126 fits of 43,000 frames at most; 3 to 4 core-seconds each, 25 for each fold's alignment, 60 for its test.
+    """
     return SpeechConfig(
         scale="small",
         data=SpeechDataSettings(name=data, train_strings=36, untranscribed_strings=36, test_strings=10),
@@ -69,7 +72,19 @@ def _small(data: str) -> SpeechConfig:
 
 
 def _full(data: str) -> SpeechConfig:
-    """The figures that we claim."""
+    """The figures that we claim: about 2 core-hours, half as much on two free cores.
+
+    Found with the validation speaker of the first fold (clean, 10 and 5 dB; mean of two nets or more, percent
+    of frames): a baseline of mlp:256x3 after 5 epochs 54.6, one of mlp:512x3 on half as many strings after 8
+    epochs 55.6 with 98 % right in training; ensembles of 5 and 10 57.5 and 58.0. Distilled from the 5 for 8
+    epochs 54.9 at T = 1, 55.4 at 2 and 56.8 at 5; from the 10 for 14 epochs at T = 10 56.4. Word errors of the
+    larger baseline: 3 % clean, 5 % at 10 dB, 10 % at 5 dB, 21 % at 0 dB: with clean, 10 and 5 dB it is not at
+    its floor.
+
+    In passes over a fold's 140,000 frames: members 50, with varied data 40, distilled 96, baseline-longer 24,
+    unlabelled 48, fractions 41; that is 42 M frames, and 45,000 a second go through a core with AVX-512 BF16. Six
+    folds: 6,000 s; alignments 360 s, what the ensembles say 120 s, tests 430 s.
+    """
     return SpeechConfig(
         scale="full",
         data=SpeechDataSettings(name=data, train_strings=120, untranscribed_strings=120, test_strings=40),

@@ -13,7 +13,7 @@ from instar.evaluation import predict_logits
 from instar.jobs import Job
 from instar.recipes.fitting import load_run_network
 from instar.recipes.speech_study_data import FoldData, SpeechDataSettings, load_recordings
-from instar.recipes.speech_study_jobs import fold_data, mean_probabilities
+from instar.recipes.speech_study_jobs import fold_data
 from instar.runs import Run
 from instar.speech.connected import quiet_id
 from instar.speech.decoding import Decoder, decode, tune_decoder
@@ -124,7 +124,7 @@ def _told(
     networks: Sequence[nn.Module], data: FoldData, decoder: Decoder, train: Dataset | None
 ) -> dict[str, Any]:
     """Right frames, word errors and words confused of a network, or of an ensemble's mean probabilities."""
-    logits, labels = mean_probabilities(networks, data.test), data.test.labels(data.test.ids)
+    logits, labels = _mean_log_probs(networks, data.test), data.test.labels(data.test.ids)
     right = torch.split(logits.argmax(-1) == labels, _lengths(data.test))
     said = {one.id: one.words for one in data.test.utterances}
     words = word_errors(said, decode(decoder, _scores(data, data.test, logits)))
@@ -141,7 +141,7 @@ def _told(
 
 def _accuracy(networks: Sequence[nn.Module], data: Dataset) -> float:
     some = data.subset(data.ids[:: max(1, len(data) // _MOST_TRAIN_FRAMES)])
-    return 100 * metrics.accuracy(mean_probabilities(networks, some), some.labels(some.ids))
+    return 100 * metrics.accuracy(_mean_log_probs(networks, some), some.labels(some.ids))
 
 
 def _scores(data: FoldData, frames: FrameDataset, logits: Tensor) -> dict[str, Tensor]:
@@ -152,3 +152,8 @@ def _scores(data: FoldData, frames: FrameDataset, logits: Tensor) -> dict[str, T
 
 def _lengths(frames: FrameDataset) -> list[int]:
     return [len(frames.features.of(one)) for one in frames.utterances]
+
+
+def _mean_log_probs(networks: Sequence[nn.Module], data: Dataset) -> Tensor:
+    """Logarithm of the mean of the networks' probabilities, up to a constant: (len(data), classes)."""
+    return torch.stack([predict_logits(one, data).log_softmax(-1) for one in networks]).logsumexp(0)

