@@ -9,8 +9,8 @@ from instar.recipes.specialists_settings import DEFAULTS, DISTILL_DEFAULTS, Spec
 
 _DIGITS: dict[str, Any] = {**DEFAULTS, "data": {"name": "digits"}, "distill": DISTILL_DEFAULTS}
 
-# CIFAR-100: eight layers without normalisation, as in the transfer study, but half as wide: specialists pay where the
-# generalist took what it could. Random crops and flips: without them it knows its training images by heart,
+# CIFAR-100: eight layers without normalisation, as in the transfer study, but half as wide: specialists pay where
+# the generalist took what it could. Random crops and flips: without them it knows its training images by heart,
 # confuses none of them, and the class sets mean nothing.
 _CIFAR: dict[str, Any] = {
     "data": {"name": "cifar100"},
