@@ -181,7 +181,7 @@ class Plan:
         return f"together/seed-{seed}"
 
     def _student_job(self, seed: int, distill: DistillBackSettings) -> Job:
-        update = {"epochs": distill.epochs, "learning_rate": [distill.learning_rate], "patience": None}
+        update = {"learning_rate": [distill.learning_rate], "patience": None}
         soft = SoftSettings(
             store=self.unit(seed),
             temperature=distill.temperature,
@@ -190,14 +190,17 @@ class Plan:
         )
         return self._fit(
             f"{DISTILLED}/seed-{seed}",
-            self.config.generalist.model_copy(update=update),
+            self._with_epochs(distill.epochs).model_copy(update=update),
             seed,
             soft=soft,
             needs=(self.unit(seed),),
         )
 
     def _with_epochs(self, epochs: int) -> FitSettings:
-        return self.config.generalist.model_copy(update={"epochs": max(1, epochs)})
+        """The generalist's settings for other epochs; a warm-up that is as long as they are is shortened."""
+        epochs = max(1, epochs)
+        warmup = min(self.config.generalist.warmup_epochs, epochs / 2)
+        return self.config.generalist.model_copy(update={"epochs": epochs, "warmup_epochs": warmup})
 
     def _fit(self, name: str, settings: FitSettings, seed: int, **options: Any) -> Job:
         return fit_job(
