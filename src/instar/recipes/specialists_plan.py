@@ -80,18 +80,19 @@ class Plan:
     # The first round: generalists and class sets.
 
     def first_jobs(self, sets: SetSettings | None) -> list[Job]:
-        """The generalists; with the class sets that were chosen, or of all candidates for the tuning seed."""
+        """All generalists; with the class sets that were chosen, or of all candidates for the tuning seed.
+
+        They learn at once, that of the tuning seed too: alone it would have all cores, which a small network does
+        not use well.
+        """
+        tuning = [TUNING_SEED] if self.config.is_tuned else []
+        jobs = [self._fit(self.generalist(seed), self.config.generalist, seed) for seed in [*tuning, *self.seeds]]
         if sets is None:
             candidates = [(TUNING_SEED, one) for one in self.config.sets]
         else:
             candidates = [(seed, sets) for seed in self.seeds]
-        jobs = [
-            self._fit(self.generalist(seed), self.config.generalist, seed)
-            for seed in {s: 0 for s, _ in candidates}
-        ]
         for seed, one in candidates:
-            name = self.sets_name(seed, one)
-            generalist = self.generalist(seed)
+            name, generalist = self.sets_name(seed, one), self.generalist(seed)
             jobs.append(class_sets_job(name, generalist, self.config.data, one, seed=seed, device=self.device))
         return jobs
 
