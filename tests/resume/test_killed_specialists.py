@@ -14,8 +14,8 @@ import pytest
 from instar.runs import PROGRESS, Run
 from small_fits import same_bits
 
-STUDY = ["--seeds", "1", "--top-n", "1", "--controls", "random", "--sets", "2", "--distill"]
-STUDY += ["--epochs", "3", "--specialist-epochs", "60", "--set", "distill.epochs=30"]
+STUDY = ["--seeds", "1", "--top-n", "1", "--controls", "random", "--sets", "2"]
+STUDY += ["--epochs", "3", "--specialist-epochs", "40"]
 
 
 def start(path: Path) -> subprocess.Popen[str]:

@@ -340,3 +340,15 @@ def test_classes_that_are_no_task_are_refused(classes: list[int], words: str) ->
     ones = dataset().subset(dataset().ids[LABELS == 1])
     with pytest.raises(UsageError, match="there is no example of a, c"):
         ones.of_classes([0, 2])
+
+
+def test_relabelled_examples_are_the_same_and_no_label_stays_none() -> None:
+    data = InMemoryDataset(torch.rand(4, 2), torch.tensor([0, 1, 2, -1]), class_names=["a", "b", "c"])
+    other = data.relabelled(torch.tensor([1, -1, 0]), ["x", "y"])
+    assert other.labels(data.ids).tolist() == [1, -1, 0, -1]
+    assert other.class_names == ("x", "y")
+    assert data.labels(data.ids).tolist() == [0, 1, 2, -1]
+    assert other.fingerprint != data.fingerprint
+    for numbers in (torch.tensor([0, 1]), torch.tensor([0, 1, 2]), torch.tensor([0, 1, -2])):
+        with pytest.raises(UsageError, match="expected 3 numbers from -1 to 1"):
+            data.relabelled(numbers, ["x", "y"])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from instar.data import Dataset, Splits, half_special, parse_views
+from instar.data import Dataset, Splits, half_special, id_batches, parse_views
 from instar.distillation import LabelsInTargets, SoftTargetStore, Teacher
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
@@ -46,6 +46,7 @@ from instar.specialists import (
 from instar.training import fit
 
 UNIT = "unit"
+_ROWS_AT_ONCE = 5000  # predictions that are held at a time, to be clustered
 DUSTBIN_KIND, FULL, FULL_HARD = "dustbin", "full-softmax", "full-softmax-hard"
 """What a specialist gives: its set and the dustbin; all classes, the rest from soft targets; from labels alone."""
 
@@ -71,8 +72,9 @@ def _find_sets(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str,
     sets = SetSettings(**config["sets"])
     found = confusable_class_sets(
         (
-            torch.softmax(predict_logits(network, part.to(device), device=device), 1)
+            torch.softmax(predict_logits(network, part.subset(ids).to(device), device=device), 1)
             for part in (splits.train, splits.validation)
+            for ids in id_batches(part.ids, _ROWS_AT_ONCE)
         ),
         num_sets=sets.num_sets,
         classes_per_set=sets.classes_per_set,

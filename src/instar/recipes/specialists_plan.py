@@ -80,18 +80,19 @@ class Plan:
     # The first round: generalists and class sets.
 
     def first_jobs(self, sets: SetSettings | None) -> list[Job]:
-        """The generalists; with the class sets that were chosen, or of all candidates for the tuning seed."""
+        """All generalists; with the class sets that were chosen, or of all candidates for the tuning seed.
+
+        They learn at once, that of the tuning seed too: alone it would have all cores, which a small network does
+        not use well.
+        """
+        tuning = [TUNING_SEED] if self.config.is_tuned else []
+        jobs = [self._fit(self.generalist(seed), self.config.generalist, seed) for seed in [*tuning, *self.seeds]]
         if sets is None:
             candidates = [(TUNING_SEED, one) for one in self.config.sets]
         else:
             candidates = [(seed, sets) for seed in self.seeds]
-        jobs = [
-            self._fit(self.generalist(seed), self.config.generalist, seed)
-            for seed in {s: 0 for s, _ in candidates}
-        ]
         for seed, one in candidates:
-            name = self.sets_name(seed, one)
-            generalist = self.generalist(seed)
+            name, generalist = self.sets_name(seed, one), self.generalist(seed)
             jobs.append(class_sets_job(name, generalist, self.config.data, one, seed=seed, device=self.device))
         return jobs
 
@@ -181,7 +182,7 @@ class Plan:
         return f"together/seed-{seed}"
 
     def _student_job(self, seed: int, distill: DistillBackSettings) -> Job:
-        update = {"epochs": distill.epochs, "learning_rate": [distill.learning_rate], "patience": None}
+        update = {"learning_rate": [distill.learning_rate], "patience": None}
         soft = SoftSettings(
             store=self.unit(seed),
             temperature=distill.temperature,
@@ -190,14 +191,17 @@ class Plan:
         )
         return self._fit(
             f"{DISTILLED}/seed-{seed}",
-            self.config.generalist.model_copy(update=update),
+            self._with_epochs(distill.epochs).model_copy(update=update),
             seed,
             soft=soft,
             needs=(self.unit(seed),),
         )
 
     def _with_epochs(self, epochs: int) -> FitSettings:
-        return self.config.generalist.model_copy(update={"epochs": max(1, epochs)})
+        """The generalist's settings for other epochs; a warm-up that is as long as they are is shortened."""
+        epochs = max(1, epochs)
+        warmup = min(self.config.generalist.warmup_epochs, epochs / 2)
+        return self.config.generalist.model_copy(update={"epochs": epochs, "warmup_epochs": warmup})
 
     def _fit(self, name: str, settings: FitSettings, seed: int, **options: Any) -> Job:
         return fit_job(
