@@ -17,6 +17,7 @@ from instar.evaluation import predict_logits
 from instar.recipes.fitting import load_run_network
 from instar.recipes.speech_recogniser_data import FeatureChoice, RecogniserData, load_recordings
 from instar.recipes.speech_recogniser_jobs import aligned_frames
+from instar.recipes.speech_recogniser_plan import QUICK, read_config
 from instar.runs import Run
 from instar.speech.audio import Samples, wav_bytes
 from instar.speech.hmm import HMM
@@ -259,6 +260,12 @@ def test_a_recogniser_is_distilled_into_a_smaller_network(
     other = typed("speech", "train", folder, *small, "--context", "3,2", "--run-dir", tmp_path / "other")
     assert other.returncode == 2
     assert "hears 7 frames of 40 filters (speaker) at 8000 Hz, this would hear 6 frames" in other.stderr
+
+
+def test_the_defaults_hold_for_a_single_epoch() -> None:
+    settings = read_config({"network": {"epochs": 1}})
+    assert (settings.network.epochs, settings.network.gradient_clip) == (1, 1.0)
+    assert read_config(QUICK).network.network == "mlp:128x2"
 
 
 WRONG_USE = {

@@ -21,7 +21,7 @@ from instar.recipes.speech_study_jobs import (
     network_job,
     store_job,
 )
-from instar.recipes.speech_study_test import test_job
+from instar.recipes.speech_study_scoring import scoring_job
 
 STUDENT_SEED = 1000  # apart from those of the ensemble's members
 BASELINE, LONGER, VARIED = "baseline", "baseline-longer", "varied"
@@ -210,7 +210,7 @@ class _Fold:
             f"ensemble-{size}": self.several(BASELINE, size),
             f"ensemble-{size}-varied": self.several(VARIED, size),
         }
-        return test_job(
+        return scoring_job(
             self.name("test"),
             config.data,
             self.fold,

@@ -61,7 +61,6 @@ def result_table(result: Mapping[str, Any]) -> Table:
             Column("train_frame_accuracy", "train", "{:.1f}", note="frames right of those learned from, %"),
             Column("words", "WER", note="of connected words, %, with its bootstrap interval over recordings"),
             Column("n", note="speakers held out in turn; the single nets of a fold are averaged first"),
-            Column("num_nets", "nets"),
         ],
         caption=f"Test: {result['test']}; {result['num_words']:,} words, {result['num_frames']:,} frames.",
     )

@@ -28,7 +28,7 @@ _FEW_WORDS = 50  # up to here the built-in search, which takes recordings togeth
 _SCALES, _PENALTIES = (0.1, 0.2, 0.3), (0.0, 3.0)
 
 
-def test_job(
+def scoring_job(
     name: str,
     data: SpeechDataSettings,
     fold: int,
