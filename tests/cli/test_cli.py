@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from command_line import TINY, Command
+from instar.cli.app import app
 
 
 def test_help_does_not_import_torch() -> None:
@@ -21,6 +23,16 @@ def test_help_does_not_import_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_help_shows_what_is_written() -> None:
+    """Square brackets in a help text are markup: `[default: digits]` would not be shown."""
+    commands = [typer.main.get_command(app)]
+    for command in commands:
+        commands.extend(getattr(command, "commands", {}).values())
+        hidden = [one.name for one in command.params if "[" in (getattr(one, "help", None) or "")]
+        assert not hidden, f"{command.name}: {hidden}"
+    assert len(commands) > 20
 
 
 def test_version(instar: Command) -> None:

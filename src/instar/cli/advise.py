@@ -22,20 +22,20 @@ def advise(
     network: str = typer.Option(
         None,
         help="Pretrained: RUN:JOB, NAME@WEIGHTS, python:MODULE:FUNCTION; mlp:64x3, convnet:8 and the like are "
-        "trained on --source first.  [default: mlp:64x3]",
+        "trained on --source first. Default: mlp:64x3.",
     ),
     source: str = typer.Option(None, help="Data that a network without weights is trained on first."),
     source_classes: str = typer.Option(None, help="Only these classes of the source: 0,1,2."),
     data: str = typer.Option(
-        None, help="The target: digits, mnist, cifar100, folder:PATH, python:MODULE:FUNCTION.  [default: digits]"
+        None, help="The target: digits, mnist, cifar100, folder:PATH, python:MODULE:FUNCTION. Default: digits."
     ),
     classes: str = typer.Option(None, help="Only these classes of the target: 5,6,7."),
     examples: int = typer.Option(None, help="Of each class of the target, training and validation together."),
     epochs: int = typer.Option(None, help="Of a fit to the end."),
     learning_rate: float = typer.Option(None, help="Of all fits on the target."),
     views: str = typer.Option(None, help="Augmentation of the target: none, jitter:2, crop:4+flip, affine:..."),
-    cuts: int = typer.Option(None, help="How many cuts are tried by short fits.  [default: 3]"),
-    seeds: int = typer.Option(None, help="Fits to the end of each of the last two treatments.  [default: 1]"),
+    cuts: int = typer.Option(None, help="How many cuts are tried by short fits. Default: 3."),
+    seeds: int = typer.Option(None, help="Fits to the end of each of the last two treatments. Default: 1."),
     controls: bool = typer.Option(
         None, "--controls", help="Fit the usual ways (train the head, fine-tune all, from scratch) to the end too."
     ),

@@ -31,20 +31,20 @@ def distill(
     data: str = typer.Option(
         None,
         help="Data set: digits, mnist, fashion-mnist, cifar10, cifar100, folder:PATH, "
-        "python:MODULE:FUNCTION.  [default: digits]",
+        "python:MODULE:FUNCTION. Default: digits.",
     ),
     teacher: str = typer.Option(
         None,
         help="A network to train (mlp:1200x2, convnet:8, resnet:20, "
         "python:MODULE:FUNCTION), one with weights (NAME@FILE.safetensors), or a run "
-        "directory (RUN:teacher); several with commas are an ensemble.  [default: mlp:1200x2]",
+        "directory (RUN:teacher); several with commas are an ensemble. Default: mlp:1200x2.",
     ),
-    teachers: int = typer.Option(None, help="How many of it, with seeds of their own: an ensemble.  [default: 1]"),
+    teachers: int = typer.Option(None, help="How many of it, with seeds of their own: an ensemble. Default: 1."),
     ensemble_mean: str = typer.Option(None, help="Of the members' probabilities: arithmetic or geometric."),
     targets: str = typer.Option(
         None, metavar="DIR", help="Stored soft targets in place of a teacher; see instar targets write."
     ),
-    student: str = typer.Option(None, help="The small network.  [default: mlp:8x1]"),
+    student: str = typer.Option(None, help="The small network. Default: mlp:8x1."),
     temperature: str = typer.Option(
         None, help="Of the soft targets; of several (2,4,8) validation chooses; inf matches logits."
     ),

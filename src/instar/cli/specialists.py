@@ -23,29 +23,29 @@ from instar.cli.options import (
 def specialists(
     data: str = typer.Option(
         None,
-        help="digits, mnist, cifar100, omniglot, folder:PATH, python:MODULE:FUNCTION.  [default: digits]",
+        help="digits, mnist, cifar100, omniglot, folder:PATH, python:MODULE:FUNCTION. Default: digits.",
     ),
     network: str = typer.Option(
-        None, help="Of the generalist: mlp:12x1, convnet:8x16, resnet:8.  [default: mlp:12x1]"
+        None, help="Of the generalist: mlp:12x1, convnet:8x16, resnet:8. Default: mlp:12x1."
     ),
     epochs: int = typer.Option(None, help="Of the generalist."),
     learning_rate: float = typer.Option(None, help="Of the generalist."),
     views: str = typer.Option(None, help="Augmentation: none, jitter:2, crop:4+flip, affine:..."),
-    sets: int = typer.Option(None, help="How many class sets, each with a specialist.  [default: 3]"),
-    classes_per_set: int = typer.Option(None, help="Classes that a specialist tells apart.  [default: 4]"),
+    sets: int = typer.Option(None, help="How many class sets, each with a specialist. Default: 3."),
+    classes_per_set: int = typer.Option(None, help="Classes that a specialist tells apart. Default: 4."),
     method: str = typer.Option(None, help="overlapping (nearest classes), balanced (no class twice) or kmeans."),
     top_n: str = typer.Option(
         None, help="How many of the generalist's classes choose the specialists; of 1,2,3 validation chooses."
     ),
     specialist_epochs: int = typer.Option(None, help="Of a specialist, over the examples of its set."),
-    trainable_layers: int = typer.Option(None, help="How many last layers a specialist trains.  [default: all]"),
+    trainable_layers: int = typer.Option(None, help="How many last layers a specialist trains. Default: all."),
     distill: bool = typer.Option(
         False, "--distill", help="Teach one network with what generalist and specialists say together."
     ),
     temperature: float = typer.Option(None, help="Of these soft targets."),
-    controls: str = typer.Option(None, help="Of longer,random,ensemble,mixture,full-softmax.  [default: all]"),
+    controls: str = typer.Option(None, help="Of longer,random,ensemble,mixture,full-softmax. Default: all."),
     mixture: str = typer.Option(None, help="The mixture of experts: mixture:EXPERTS/EXPERT/GATE."),
-    seeds: int = typer.Option(None, help="How many generalists.  [default: 4]"),
+    seeds: int = typer.Option(None, help="How many generalists. Default: 4."),
     seed: int = typer.Option(None, help="The first of them."),
     config: ConfigFile = None,
     set_: list[str] = typer.Option([], "--set", help="Any other setting: --set specialist.learning_rate=0.01"),

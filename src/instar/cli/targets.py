@@ -18,7 +18,7 @@ Teachers = Annotated[
         "--teacher", help="RUN:teacher, NAME@FILE.safetensors, python:MODULE:FUNCTION; several are an ensemble."
     ),
 ]
-Data = Annotated[str | None, typer.Option(help="Data set.  [default: the first teacher's]")]
+Data = Annotated[str | None, typer.Option(help="Data set. Default: the first teacher's.")]
 SplitSeed = Annotated[int | None, typer.Option(help="Decides which examples are validation.")]
 ImageSize = Annotated[int | None, typer.Option(help="Resize a folder's pictures to this many pixels.")]
 
@@ -33,7 +33,7 @@ def write(
     views: str = typer.Option("none", help="Augmentation that students will see: none, jitter:2, crop:4+flip."),
     num_views: int = typer.Option(1, help="Views of each example."),
     view_seed: int = typer.Option(None, help="Decides the views."),
-    top_k: int = typer.Option(None, help="Keep so many logits and the mass of the rest.  [default: all]"),
+    top_k: int = typer.Option(None, help="Keep so many logits and the mass of the rest. Default: all."),
     temperature: str = typer.Option(None, help="That a top-k store can be used at: 2,4,8."),
     dtype: str = typer.Option("float16", help="Of the logits: float16 or float32."),
     rows_per_shard: int = typer.Option(65_536, help="How much work a kill may cost."),

@@ -24,7 +24,7 @@ def transfer(
     data: str = typer.Option(
         None,
         help="Data set, cut into halves A and B: digits, mnist, cifar100, omniglot, folder:PATH, "
-        "python:MODULE:FUNCTION.  [default: digits]",
+        "python:MODULE:FUNCTION. Default: digits.",
     ),
     source: str = typer.Option(None, help="Another data set: all of it is A, and all of --data is B."),
     halves: str = typer.Option(
@@ -35,14 +35,14 @@ def transfer(
     parents: Path = typer.Option(None, metavar="FILE", help="A class, a tab and its parent on each line."),
     classes_per_half: int = typer.Option(None, help="Fewer classes in each half than half of all."),
     network: str = typer.Option(
-        None, help="mlp:64x3, convnet:8, resnet:20, caffenet, python:MODULE:FUNCTION.  [default: mlp:64x3]"
+        None, help="mlp:64x3, convnet:8, resnet:20, caffenet, python:MODULE:FUNCTION. Default: mlp:64x3."
     ),
-    treatments: str = typer.Option(None, help="Of BnB,BnB+,AnB,AnB+,RnB.  [default: all]"),
-    cuts: str = typer.Option(None, help="How many layers are copied: 1,3,5.  [default: every number]"),
+    treatments: str = typer.Option(None, help="Of BnB,BnB+,AnB,AnB+,RnB. Default: all."),
+    cuts: str = typer.Option(None, help="How many layers are copied: 1,3,5. Default: every number."),
     layers: str = typer.Option(
-        None, help="Names of the modules that are the layers: features.0,features.3,head.  [default: its stages]"
+        None, help="Names of the modules that are the layers: features.0,features.3,head. Default: its stages."
     ),
-    targets: str = typer.Option(None, help="A,B for both directions, or one.  [default: A,B]"),
+    targets: str = typer.Option(None, help="A,B for both directions, or one. Default: A,B."),
     splits: int = typer.Option(None, help="How many independent replicates."),
     epochs: int = typer.Option(None, help="Of every network."),
     learning_rate: float = typer.Option(None, help="Of every network."),
