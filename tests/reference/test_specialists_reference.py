@@ -73,6 +73,24 @@ def test_the_objective_is_the_sum_of_the_divergences(seed: int) -> None:
         assert float(ours[row]) == pytest.approx(expected, abs=1e-12)
 
 
+def test_a_class_that_the_generalist_excludes_gets_what_the_dustbins_agree_on() -> None:
+    """Class 1 has p_g = 0 and is in no active set: at the optimum it has mass all the same."""
+    sets = [ClassSet([2, 3], 6), ClassSet([0, 2, 4, 5], 6)]
+    generalist = torch.tensor([[1.0, 0, 8, 1, 1, 1]], dtype=torch.float64) / 12
+    specialists = [torch.tensor([[0.5, 0.0, 0.5]]).double(), torch.full((1, 5), 0.2).double()]
+    ours = combine_specialists(generalist, specialists, sets)[0]
+
+    def objective(q: Tensor) -> float:
+        told = [one[0].tolist() for one in specialists]
+        return second.combination_objective(
+            q.tolist(), generalist[0].tolist(), told, [one.classes for one in sets], [0, 1]
+        )
+
+    towards_each_class = [ours.lerp(one, 1e-4) for one in torch.eye(6, dtype=torch.float64)]  # convex: enough
+    assert min(map(objective, towards_each_class)) > objective(ours)
+    assert float(ours[1]) > 0.01
+
+
 def test_the_columns_are_those_of_the_covariance() -> None:
     probs = torch.softmax(torch.randn(40, 6, generator=torch.Generator().manual_seed(0)).double(), 1)
     columns = covariance_columns(probs.split(7), sketch=6, generator=torch.Generator())

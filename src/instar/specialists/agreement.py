@@ -15,7 +15,9 @@ from torch import Tensor
 
 FLOOR = 1e-290  # of the generalist's zeros at the start: a dustbin whose other classes all have 0 can be met
 
-_STEP = 1e-14  # a row is done when no probability moves by more
+_STEP = 1e-14  # a row is done when no probability moves by more,
+_GAP = 1e-11  # and none that is tiny is about to grow: the objective is then at most this times 1 + A too high
+_LEAST = 1e-12  # of a_i for Newton: where it is 0, q_i need not be, for a dustbin may be all that feeds it
 _SURE = 1e-9  # of the unknowns: the step that is this small is the last, for the next would square it
 _FIRST_STEPS = 4  # of EM, before Newton
 _LAST_STEPS = 5000  # of EM, for the rows that Newton cannot do
@@ -42,9 +44,9 @@ def best_agreement(start: Tensor, fixed: Tensor, dustbins: Tensor, weight: Tenso
         return q
     guess = q[left]
     parts = fixed[left], dustbins[left], weight[left]
-    jump = _newton(guess, *parts, outside)
-    moved = [(_em_step(one, *parts, outside) - one).abs().amax(1) for one in (jump, guess)]
-    is_better = (moved[0] <= moved[1])[:, None]  # false where the jump is not finite
+    jump = _newton(guess, fixed[left].clamp_min(_LEAST), *parts[1:], outside)
+    gaps = [_gap(_em_step(one, *parts, outside), one) for one in (jump, guess)]
+    is_better = (gaps[0] <= gaps[1])[:, None]  # false where the jump is not finite
     q[left], _ = _em(torch.where(is_better, jump, guess), *parts, outside, num_steps=_LAST_STEPS)
     return q
 
@@ -52,6 +54,15 @@ def best_agreement(start: Tensor, fixed: Tensor, dustbins: Tensor, weight: Tenso
 def _em_step(q: Tensor, fixed: Tensor, dustbins: Tensor, weight: Tensor, outside: Tensor) -> Tensor:
     ratio = torch.where(dustbins > 0, dustbins / (q @ outside.T), 0.0)
     return (ratio @ outside).mul_(q).add_(fixed).div_(weight)
+
+
+def _gap(new: Tensor, q: Tensor) -> Tensor:
+    """How much the class that grows most grows in a step, (rows,): at the optimum none does.
+
+    The objective is convex, and new_i / q_i - 1 is its slope towards class i over -(1 + A): it is at most (1 + A)
+    times this too high.
+    """
+    return torch.where(q == 0, 0.0, new / q).amax(1) - 1
 
 
 def _em(
@@ -63,6 +74,8 @@ def _em(
     for _ in range(num_steps):
         new = _em_step(q, fixed, dustbins, weight, outside)
         stands = (new - q).abs_().amax(1) <= _STEP
+        if bool(stands.any()):
+            stands[stands.clone()] = _gap(new[stands], q[stands]) <= _GAP
         q = result[left] = new
         if bool(stands.any()):
             is_done[left[stands]] = True

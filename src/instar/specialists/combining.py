@@ -79,8 +79,6 @@ def combine_specialists(
 
     that is, each one's dustbin is spread over the classes it lumps in proportion to q. Solved to float64's last
     digits by this fixed point (one step where one specialist is active) and by Newton's method on the dual.
-    A class to which the generalist gives exactly 0, and which no active specialist names, stays at 0: a softmax
-    gives no such zero, and where a rounded one does, the dustbins' mass goes to the other classes.
 
     Args:
         generalist_probs: p_g, (examples, classes).
