@@ -11,10 +11,9 @@ from instar.cli.options import (
     Json,
     Quiet,
     RunDir,
-    check_device,
+    carry_out,
     names,
     set_values,
-    show,
 )
 
 
@@ -52,7 +51,7 @@ def advise(
 
     With no option: a network trained on the digits 0-4, and twenty examples each of 5-9.
     """
-    from instar.recipes.advise import main, run_path
+    from instar.recipes import advise as recipe
     from instar.recipes.advise_page import answer, result_table
     from instar.recipes.advise_settings import read_config
 
@@ -70,6 +69,14 @@ def advise(
         "seed": seed,
     }
     settings = read_config(set_values(typed, set_), config)
-    path = run_dir or run_path(settings)
-    result = main(settings, path, device=check_device(device), engine=engine, quiet=quiet or as_json)
-    show(result, path, as_json, result_table, answer)
+    carry_out(
+        recipe,
+        settings,
+        result_table,
+        answer,
+        run_dir=run_dir,
+        device=device,
+        engine=engine,
+        as_json=as_json,
+        quiet=quiet,
+    )

@@ -15,11 +15,10 @@ from instar.cli.options import (
     Quiet,
     RunDir,
     TensorBoard,
-    check_device,
+    carry_out,
     names,
     numbers,
     set_values,
-    show,
 )
 from instar.errors import UsageError
 from instar.naming import unknown_name
@@ -95,10 +94,9 @@ def distill(
 
     With no option: the digits that come with scikit-learn, in under a minute.
     """
-    from instar.recipes.distill import main, run_path
+    from instar.recipes import distill as recipe
     from instar.recipes.distill_page import answer, result_table
     from instar.recipes.distill_settings import read_config
-    from instar.recipes.publishing import publish as publish_result
 
     typed: dict[str, Any] = {
         "data": {"name": data, "split_seed": split_seed, "image_size": image_size},
@@ -137,20 +135,20 @@ def distill(
         "seed": seed,
     }
     settings = read_config(set_values(_with_sweeps(typed, sweep), set_), config)
-    device = check_device(device)
-    path = run_dir or run_path(settings)
-    result = main(
+    carry_out(
+        recipe,
         settings,
-        path,
+        result_table,
+        answer,
+        run_dir=run_dir,
         device=device,
         engine=engine,
+        as_json=as_json,
+        quiet=quiet,
+        publish_as=f"distill-{settings.data.name}" if publish else None,
         processes=processes,
         tensorboard=tensorboard,
-        quiet=quiet or as_json,
     )
-    if publish:
-        publish_result(result, f"distill-{settings.data.name}")
-    show(result, path, as_json, result_table, answer)
 
 
 def _with_sweeps(typed: dict[str, Any], sweeps: Sequence[str]) -> dict[str, Any]:

@@ -105,6 +105,47 @@ def check_device(device: str) -> str:
     return device
 
 
+def carry_out(
+    recipe: Any,
+    config: Any,
+    table: Callable[[Mapping[str, Any]], "Table"],
+    answer: Callable[[Mapping[str, Any]], "Headline"],
+    *,
+    run_dir: Path | None,
+    device: str,
+    engine: str,
+    as_json: bool,
+    quiet: bool,
+    publish_as: str | None = None,
+    **options: Any,
+) -> Path:
+    """Run a recipe, show what it found, and publish it under a name where one is given: the run directory.
+
+    Args:
+        recipe: a module of `instar.recipes` with `run_path` and `main`.
+        config: its configuration.
+        table: of the result.
+        answer: of the result.
+        run_dir: where to keep the run; the recipe says where by default.
+        device: where to compute.
+        engine: of the jobs.
+        as_json: print the result as JSON.
+        quiet: show no progress.
+        publish_as: name of the file in `results/`.
+        options: of this recipe's `main` alone.
+    """
+    path: Path = run_dir or recipe.run_path(config)
+    result = recipe.main(
+        config, path, device=check_device(device), engine=engine, quiet=quiet or as_json, **options
+    )
+    if publish_as is not None:
+        from instar.recipes.publishing import publish
+
+        publish(result, publish_as)
+    show(result, path, as_json, table, answer)
+    return path
+
+
 def show(
     result: Mapping[str, Any],
     path: Path,

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from instar.cli.options import Device, Engine, Json, Publish, Quiet, RunDir, check_device, show
+from instar.cli.options import Device, Engine, Json, Publish, Quiet, RunDir, carry_out
 
 app = typer.Typer(help="Repeat a study of the papers, and set our figures beside theirs.", no_args_is_help=True)
 
@@ -126,14 +126,19 @@ def _reproduce(
 ) -> None:
     scales, recipe, page = (import_module(f"instar.recipes.{name}") for name in study[1:4])
     config = scales.config_for(scale) if data is None else scales.config_for(scale, data)
-    path = run_dir or recipe.run_path(config)
-    result = recipe.main(config, path, device=check_device(device), engine=engine, quiet=quiet or as_json)
-    if publish:
-        from instar.recipes.publishing import publish as publish_result
-
-        name = Path((data or "").replace(":", "-")).name
-        publish_result(result, study.published.format(data=name, scale=scale))
-    show(result, path, as_json, page.result_table, page.answer)
+    name = Path((data or "").replace(":", "-")).name
+    carry_out(
+        recipe,
+        config,
+        page.result_table,
+        page.answer,
+        run_dir=run_dir,
+        device=device,
+        engine=engine,
+        as_json=as_json,
+        quiet=quiet,
+        publish_as=study.published.format(data=name, scale=scale) if publish else None,
+    )
 
 
 for name, study in STUDIES.items():

@@ -12,11 +12,10 @@ from instar.cli.options import (
     Publish,
     Quiet,
     RunDir,
-    check_device,
+    carry_out,
     names,
     numbers,
     set_values,
-    show,
 )
 
 
@@ -60,8 +59,7 @@ def specialists(
 
     With no option: the digits, in under a minute.
     """
-    from instar.recipes.publishing import publish as publish_result
-    from instar.recipes.specialists import main, run_path
+    from instar.recipes import specialists as recipe
     from instar.recipes.specialists_page import answer, result_table
     from instar.recipes.specialists_settings import read_config
 
@@ -85,8 +83,15 @@ def specialists(
         "seed": seed,
     }
     settings = read_config(set_values(typed, set_), config, distill=distill or temperature is not None)
-    path = run_dir or run_path(settings)
-    result = main(settings, path, device=check_device(device), engine=engine, quiet=quiet or as_json)
-    if publish:
-        publish_result(result, f"specialists-{settings.data.name}")
-    show(result, path, as_json, result_table, answer)
+    carry_out(
+        recipe,
+        settings,
+        result_table,
+        answer,
+        run_dir=run_dir,
+        device=device,
+        engine=engine,
+        as_json=as_json,
+        quiet=quiet,
+        publish_as=f"specialists-{settings.data.name}" if publish else None,
+    )

@@ -14,11 +14,10 @@ from instar.cli.options import (
     Json,
     Quiet,
     RunDir,
-    check_device,
+    carry_out,
     names,
     numbers,
     set_values,
-    show,
 )
 from instar.errors import DataError, UsageError
 
@@ -112,14 +111,21 @@ def _train(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from instar.recipes.speech_recogniser import main, run_path
+    from instar.recipes import speech_recogniser as recipe
     from instar.recipes.speech_recogniser_page import answer, result_table
     from instar.recipes.speech_recogniser_plan import read_config
 
-    settings = read_config(typed, config)
-    path = run_dir or run_path(settings)
-    result = main(settings, path, device=check_device(device), engine=engine, quiet=quiet or as_json)
-    show(result, path, as_json, result_table, answer)
+    path = carry_out(
+        recipe,
+        read_config(typed, config),
+        result_table,
+        answer,
+        run_dir=run_dir,
+        device=device,
+        engine=engine,
+        as_json=as_json,
+        quiet=quiet,
+    )
     if not as_json:
         sys.stdout.write(f"Use it: instar speech decode {path} recording.wav\n")
 

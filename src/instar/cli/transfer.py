@@ -13,10 +13,9 @@ from instar.cli.options import (
     Publish,
     Quiet,
     RunDir,
-    check_device,
+    carry_out,
     names,
     set_values,
-    show,
 )
 
 
@@ -68,8 +67,7 @@ def transfer(
     """
     from rich.console import Console
 
-    from instar.recipes.publishing import publish as publish_result
-    from instar.recipes.transfer import main, run_path
+    from instar.recipes import transfer as recipe
     from instar.recipes.transfer_page import answer, layer_table, treatment_table
     from instar.recipes.transfer_plan import Plan
     from instar.recipes.transfer_settings import read_config
@@ -100,12 +98,18 @@ def transfer(
         "seed": seed,
     }
     settings = read_config(set_values(typed, set_), config)
-    device = check_device(device)
-    path = run_dir or run_path(settings)
     if list_layers:
-        print_table(layer_table(Plan(settings, path).layers), Console(highlight=False))
+        print_table(layer_table(Plan(settings, Path()).layers), Console(highlight=False))
         return
-    result = main(settings, path, device=device, engine=engine, quiet=quiet or as_json)
-    if publish:
-        publish_result(result, f"transfer-{settings.data.name}")
-    show(result, path, as_json, treatment_table, answer)
+    carry_out(
+        recipe,
+        settings,
+        treatment_table,
+        answer,
+        run_dir=run_dir,
+        device=device,
+        engine=engine,
+        as_json=as_json,
+        quiet=quiet,
+        publish_as=f"transfer-{settings.data.name}" if publish else None,
+    )
