@@ -308,8 +308,12 @@ def figure(value: float) -> str:
 
 
 def command(words: Sequence[str]) -> str:
-    """The command as it is typed."""
-    return " ".join(["instar", *words[1:]])
+    """The command as it is typed; where one kept the run is nothing to type again."""
+    typed = list(words[1:])
+    if "--run-dir" in typed:
+        place = typed.index("--run-dir")
+        del typed[place : place + 2]
+    return " ".join(["instar", *typed])
 
 
 def machine(about: dict[str, Any]) -> str:

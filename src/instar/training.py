@@ -47,6 +47,16 @@ class FitResult:
     num_steps: int
     best_epoch: int | None = None
 
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What was measured after the epoch whose weights were kept: the best with `patience`, else the last."""
+        return self.metrics[(self.best_epoch or len(self.metrics)) - 1]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What stands beside the weights in their file."""
+        return {"epochs": len(self.metrics), "steps": self.num_steps, "best_epoch": self.best_epoch}
+
 
 def fit(
     network: nn.Module,
@@ -443,11 +453,12 @@ class _Loop:
 
     def _end(self) -> FitResult:
         self._swap_in(self.best or self.average)
+        result = FitResult(self.network, self.history, self.step, self.best_epoch)
         if self.run is not None and self.rank == 0:
-            about = {"epochs": self.epoch, "steps": self.step, "best_epoch": self.best_epoch}
-            self.run.save_weights(self.network.state_dict(), {**about, "seconds": round(self._elapsed(), 3)})
+            about = {**result.about, "seconds": round(self._elapsed(), 3)}
+            self.run.save_weights(self.network.state_dict(), about)
         self.network.eval()
-        return FitResult(self.network, self.history, self.step, self.best_epoch)
+        return result
 
 
 def _ranks() -> tuple[int, int]:

@@ -204,8 +204,7 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
         **fit_options(settings),
         **soft_options(soft, needs, train, device, store),
     )
-    last = result.metrics[(result.best_epoch or len(result.metrics)) - 1]
-    return {"metrics": last, "rows": result.metrics}
+    return {"metrics": result.kept, "rows": result.metrics}
 
 
 def fit_options(settings: FitSettings) -> dict[str, Any]:

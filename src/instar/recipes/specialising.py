@@ -235,10 +235,8 @@ def _specialise(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str
         shift = torch.full((len(splits.class_names),), correction)
         shift[list(class_set.classes)] = 0
         shift_logits_(network, shift, example_inputs, caller="full-softmax specialist")
-    about_fit = {"epochs": len(result.metrics), "steps": result.num_steps, "best_epoch": result.best_epoch}
-    run.save_weights(network.state_dict(), {**about_fit, "correction": correction})
-    last = result.metrics[(result.best_epoch or len(result.metrics)) - 1]
-    return {"metrics": {**last, "correction": correction, "num_frozen": num_frozen}, "rows": result.metrics}
+    run.save_weights(network.state_dict(), {**result.about, "correction": correction})
+    return {"metrics": {**result.kept, "correction": correction, "num_frozen": num_frozen}, "rows": result.metrics}
 
 
 def _named(class_set: ClassSet, splits: Splits) -> ClassSet:

@@ -264,6 +264,5 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:
         **fit_options(settings),
         **options,
     )
-    last = result.metrics[(result.best_epoch or len(result.metrics)) - 1]
     about = {"num_train": len(train), "num_validation": len(validation)}
-    return {"metrics": {**last, **about}, "rows": result.metrics}
+    return {"metrics": {**result.kept, **about}, "rows": result.metrics}

@@ -212,8 +212,7 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:
         **fit_options(settings),
         **soft_options(soft, needs, train, device, store),
     )
-    last = result.metrics[(result.best_epoch or len(result.metrics)) - 1]
-    return {"metrics": {**last, "num_frames": len(train)}, "rows": result.metrics}
+    return {"metrics": {**result.kept, "num_frames": len(train)}, "rows": result.metrics}
 
 
 def fold_data(config: Mapping[str, Any], needs: Mapping[str, Path]) -> FoldData:

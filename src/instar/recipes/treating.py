@@ -157,11 +157,9 @@ def _fit_treatment(run: Run, needs: Mapping[str, Path], *, treatment: Treatment,
     )
     assert_frozen(before, frozen_hashes(network, frozen))
     if parts is not None:  # what was saved is the rest
-        about = {"epochs": len(result.metrics), "steps": result.num_steps, "best_epoch": result.best_epoch}
-        run.save_weights(network.state_dict(), about)
-    last = result.metrics[(result.best_epoch or len(result.metrics)) - 1]
+        run.save_weights(network.state_dict(), result.about)
     return {
-        "metrics": {**last, "prefix_cached": parts is not None, "num_frozen": len(frozen)},
+        "metrics": {**result.kept, "prefix_cached": parts is not None, "num_frozen": len(frozen)},
         "rows": result.metrics,
     }
 

@@ -5,10 +5,9 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
-from numpy.typing import NDArray
 
 from instar.reports.boxes import boxes_html
 from instar.reports.charts import chart_svg
@@ -30,6 +29,9 @@ from instar.reports.sections import (
     series_names,
 )
 from instar.reports.sounds import Audio, Sound
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MOST_PIXELS = 160  # of a picture's longer side
 SMALL_PIXELS = 64  # up to here every pixel is kept, and shown as a square
@@ -155,9 +157,11 @@ def _picture(picture: Picture) -> str:
 
 def _sound(sound: Sound) -> str:
     """The picture, the tracks under it on the same scale of time, and the player."""
+    from PIL import Image
+
     rows = []
     if sound.pixels is not None:
-        image = _png_uri(sound.pixels)
+        image = _image_uri(Image.fromarray(np.ascontiguousarray(sound.pixels)), "png")
         rows.append(f'<span></span><img src="{image}" alt="{escaped("picture of: " + sound.caption)}">')
     for track in sound.tracks:
         spans = "".join(
@@ -169,14 +173,6 @@ def _sound(sound: Sound) -> str:
     player = f'<audio controls preload="none" src="data:audio/wav;base64,{base64.b64encode(sound.wav).decode()}">'
     rows.append(f"<span></span>{player}</audio>")
     return f'<figure class="sound"><figcaption>{escaped(sound.caption)}</figcaption>{"".join(rows)}</figure>'
-
-
-def _png_uri(pixels: NDArray[np.uint8]) -> str:
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "png", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def _shares(shares: Iterable[Share]) -> str:
@@ -203,6 +199,10 @@ def _data_uri(picture: Picture) -> str:
     image = Image.fromarray(np.ascontiguousarray(picture.pixels))
     kind = "png" if max(image.size) <= SMALL_PIXELS else "jpeg"
     image.thumbnail((MOST_PIXELS, MOST_PIXELS))
+    return _image_uri(image, kind)
+
+
+def _image_uri(image: "Image", kind: str) -> str:
     stream = io.BytesIO()
     image.save(stream, kind, quality=85, optimize=True)
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
