@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.timing import Seconds, figure, in_turns, ratio, write_result
 from instar.networks import build_network
-from instar.recipes.specialists_scales import config_for
+from instar.recipes.specialists.scales import config_for
 from instar.specialists import (
     ClassSet,
     SpecialistEnsemble,

@@ -6,7 +6,7 @@ from benchmarks.loop_limit import products
 from benchmarks.timing import Seconds, Way, figure, has_bfloat16, in_turns, ratio, write_result
 from instar.data import InMemoryDataset, batches, id_batches, shuffled
 from instar.networks import build_network
-from instar.recipes.speech_study_scales import PAPER_NETWORK, PAPER_STATES
+from instar.recipes.speech_study.scales import PAPER_NETWORK, PAPER_STATES
 from instar.speech.corpus import Utterance
 from instar.speech.features import Features, FeatureSettings
 from instar.speech.frames import FrameDataset

@@ -13,9 +13,9 @@ from benchmarks.timing import Way, has_bfloat16, in_turns, ratio, write_result
 from instar.data import known_data
 from instar.recipes.fitting import build_for, load_splits
 from instar.recipes.settings import DataSettings, FitSettings
-from instar.recipes.transfer import main as transfer_study
-from instar.recipes.transfer_plan import Plan
-from instar.recipes.transfer_settings import TransferConfig
+from instar.recipes.transfer.plan import Plan
+from instar.recipes.transfer.recipe import main as transfer_study
+from instar.recipes.transfer.settings import TransferConfig
 from instar.transfer import apply_treatment_
 
 EPOCHS, CUTS = 4, [1, 3, 5, 7]

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from command_line import Command
 from instar.evaluation import predict_logits
 from instar.recipes.fitting import load_run_network
-from instar.recipes.speech_recogniser_data import FeatureChoice, RecogniserData, load_recordings
-from instar.recipes.speech_recogniser_jobs import aligned_frames
-from instar.recipes.speech_recogniser_plan import QUICK, read_config
+from instar.recipes.speech.data import FeatureChoice, RecogniserData, load_recordings
+from instar.recipes.speech.jobs import aligned_frames
+from instar.recipes.speech.plan import QUICK, read_config
 from instar.runs import Run
 from instar.speech.audio import Samples, wav_bytes
 from instar.speech.hmm import HMM

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from file_mutations import Mutation, changed, mutations
 from instar.errors import InstarError
 from instar.networks import build_network
-from instar.recipes.distill_settings import read_config
+from instar.recipes.distill.settings import read_config
 from instar.runs import FINAL, Run
 
 QUICK = settings(max_examples=60, deadline=None)

@@ -11,11 +11,11 @@ from command_line import Command
 from instar.evaluation import predict_logits
 from instar.jobs.execution import execute
 from instar.networks import build_network, cut
-from instar.recipes.advise import main
-from instar.recipes.advise_plan import Plan
-from instar.recipes.advise_settings import AdviseConfig, read_config
+from instar.recipes.advise.jobs import features_at, pooled
+from instar.recipes.advise.plan import Plan
+from instar.recipes.advise.recipe import main
+from instar.recipes.advise.settings import AdviseConfig, read_config
 from instar.recipes.fitting import load_run_network, load_splits
-from instar.recipes.scoring import features_at, pooled
 from instar.recipes.settings import DataSettings, merge
 from instar.runs import Run, find_run
 

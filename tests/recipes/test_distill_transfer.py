@@ -14,8 +14,8 @@ from command_line import Command
 from instar import metrics
 from instar.distillation import fit_class_bias
 from instar.evaluation import predict_logits
-from instar.recipes.distill_plan import Choice
-from instar.recipes.distill_tuning import half_width, sensitivity, tuning_rows
+from instar.recipes.distill.plan import Choice
+from instar.recipes.distill.tuning import half_width, sensitivity, tuning_rows
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.settings import DataSettings
 from instar.runs import Run

@@ -9,9 +9,9 @@ from scipy.stats import spearmanr
 from command_line import Command
 from instar import UsageError
 from instar.evaluation import predict_logits
-from instar.recipes.advise_pairs import config_for
-from instar.recipes.advise_plan import Plan
-from instar.recipes.advise_study import main
+from instar.recipes.advise.plan import Plan
+from instar.recipes.advise_study.recipe import main
+from instar.recipes.advise_study.scales import config_for
 from instar.recipes.fitting import load_run_network
 from instar.runs import Run
 

@@ -11,9 +11,9 @@ from instar import metrics
 from instar.evaluation import predict_logits
 from instar.jobs import run_jobs
 from instar.recipes.fitting import load_run_network, load_splits, training_data
-from instar.recipes.mnist_scales import config_for
-from instar.recipes.mnist_study import TUNING_SEED, Candidate, Study, kinds_of
-from instar.recipes.mnist_table import choose
+from instar.recipes.mnist.plan import TUNING_SEED, Candidate, Study, kinds_of
+from instar.recipes.mnist.recipe import choose
+from instar.recipes.mnist.scales import config_for
 from instar.runs import Run
 
 ROOT = Path(__file__).parents[2]

@@ -12,13 +12,13 @@ import torch
 from command_line import Command
 from instar import UsageError
 from instar.evaluation import predict_logits
-from instar.recipes import speech_study_data
 from instar.recipes.fitting import load_run_network
-from instar.recipes.speech_study import STUDENT_SEED, Study
-from instar.recipes.speech_study_data import load_fold, load_recordings, part_features
-from instar.recipes.speech_study_scales import config_for
-from instar.recipes.speech_study_sounds import state_spans
-from instar.recipes.speech_study_table import Findings, main, read_findings
+from instar.recipes.speech_study import data as speech_study_data
+from instar.recipes.speech_study.data import load_fold, load_recordings, part_features
+from instar.recipes.speech_study.plan import STUDENT_SEED, Study
+from instar.recipes.speech_study.recipe import Findings, main, read_findings
+from instar.recipes.speech_study.scales import config_for
+from instar.recipes.speech_study.sounds import state_spans
 from instar.runs import Run
 from instar.speech.connected import quiet_id
 from speech_files import fsdd_archive, made_corpus, write_kaldi_dir

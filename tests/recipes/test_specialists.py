@@ -14,12 +14,12 @@ from instar.distillation import SoftTargetStore
 from instar.errors import RunError, UsageError
 from instar.evaluation import predict_logits
 from instar.recipes.fitting import load_run_network, load_splits
-from instar.recipes.specialising import assemble
-from instar.recipes.specialists import main
-from instar.recipes.specialists_plan import Choice, Plan
-from instar.recipes.specialists_scales import config_for
-from instar.recipes.specialists_scoring import ROWS
-from instar.recipes.specialists_settings import read_config
+from instar.recipes.specialists.jobs import assemble
+from instar.recipes.specialists.plan import Choice, Plan
+from instar.recipes.specialists.recipe import main
+from instar.recipes.specialists.scales import config_for
+from instar.recipes.specialists.scoring import ROWS
+from instar.recipes.specialists.settings import read_config
 from instar.runs import Run
 from instar.specialists import ClassSet, specialist_labels
 

@@ -14,8 +14,8 @@ from instar.evaluation import predict_logits
 from instar.files import load_tensors
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.settings import DataSettings
-from instar.recipes.transfer import run_path
-from instar.recipes.transfer_settings import read_config
+from instar.recipes.transfer.recipe import run_path
+from instar.recipes.transfer.settings import read_config
 from instar.runs import FINAL, Run
 from instar.transfer import Halves
 

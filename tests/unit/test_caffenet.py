@@ -10,7 +10,7 @@ from command_line import Command
 from data_files import image_bytes, random_images
 from instar.errors import UsageError
 from instar.networks import build_network, initialise_, layers_of
-from instar.recipes.transfer_settings import read_config
+from instar.recipes.transfer.settings import read_config
 from instar.runs import Run
 
 SMALL = (3, 67, 67)  # the smallest pictures that it can see

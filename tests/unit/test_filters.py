@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from instar.errors import UsageError
-from instar.recipes.transfer_filters import filter_scores, sheet, verdict
+from instar.recipes.transfer.filters import filter_scores, sheet, verdict
 from instar.transfer import best_matches, fit_gabor
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from instar.metrics import over_seeds
-from instar.recipes import transfer_findings as findings
+from instar.recipes.transfer import findings
 from instar.transfer import Measured, Study
 
 ROOT = Path(__file__).parents[2]

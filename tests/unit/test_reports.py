@@ -428,6 +428,15 @@ def test_a_long_wide_table_folds_and_loses_no_character() -> None:
     assert "…" not in "".join(lines)
 
 
+def test_where_cells_fold_the_names_stay_whole() -> None:
+    rows = [
+        {"system": f"distilled-unlabelled-T{i}", "words wrong": "14.9 [10.2, 20.6]", "n": 3} for i in range(20)
+    ]
+    text = printed(Table("Errors", rows), width=40)
+    assert all(row["system"] in text for row in rows)
+    assert max(map(len, text.splitlines())) <= 40
+
+
 def test_words_in_a_table_are_no_markup() -> None:
     assert "[bold]as it stands[/bold]" in printed(RESULT, width=80)
 

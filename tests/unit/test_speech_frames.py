@@ -11,7 +11,7 @@ from instar import fit, transfer_set
 from instar.data.sources import cache_folder
 from instar.errors import DataError, UsageError
 from instar.networks import build_network
-from instar.recipes.speech_study_scales import PAPER_NETWORK, PAPER_STATES
+from instar.recipes.speech_study.scales import PAPER_NETWORK, PAPER_STATES
 from instar.speech import features as module
 from instar.speech.corpus import Corpus, Utterance
 from instar.speech.features import Features, FeatureSettings, Statistics, features_of, log_mel

@@ -11,10 +11,10 @@ from instar.errors import InstarError, RunError, TrainingError
 from instar.files import load_tensors
 from instar.jobs import Job
 from instar.jobs.execution import execute
-from instar.recipes import treating
 from instar.recipes.fitting import fit_job, load_run_network
 from instar.recipes.settings import DataSettings, FitSettings
-from instar.recipes.treating import CopySettings, treatment_job
+from instar.recipes.transfer import jobs as treating
+from instar.recipes.transfer.jobs import CopySettings, treatment_job
 from instar.runs import FINAL, Run
 from instar.transfer import Treatment
 from small_fits import same_bits

@@ -51,9 +51,9 @@ def advise(
 
     With no option: a network trained on the digits 0-4, and twenty examples each of 5-9.
     """
-    from instar.recipes import advise as recipe
-    from instar.recipes.advise_page import answer, result_table
-    from instar.recipes.advise_settings import read_config
+    from instar.recipes.advise import recipe
+    from instar.recipes.advise.page import answer, result_table
+    from instar.recipes.advise.settings import read_config
 
     rate = None if learning_rate is None else [learning_rate]
     of_source = {"name": source, "classes": names("--source-classes", source_classes)}

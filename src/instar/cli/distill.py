@@ -94,9 +94,9 @@ def distill(
 
     With no option: the digits that come with scikit-learn, in under a minute.
     """
-    from instar.recipes import distill as recipe
-    from instar.recipes.distill_page import answer, result_table
-    from instar.recipes.distill_settings import read_config
+    from instar.recipes.distill import recipe
+    from instar.recipes.distill.page import answer, result_table
+    from instar.recipes.distill.settings import read_config
 
     typed: dict[str, Any] = {
         "data": {"name": data, "split_seed": split_seed, "image_size": image_size},

@@ -13,15 +13,11 @@ app = typer.Typer(help="Repeat a study of the papers, and set our figures beside
 
 
 class Study(NamedTuple):
-    """Where the parts of a study are, by the names of modules in `instar.recipes`."""
+    """Where a study is, and what is said of it."""
 
     what: str
-    scales: str
-    """has `config_for(scale)`, or `config_for(scale, data)`"""
-    recipe: str
-    """has `run_path` and `main`"""
-    page: str
-    """has `result_table` and `answer`"""
+    folder: str
+    """of `instar.recipes`: its `scales` have `config_for(scale)` or `config_for(scale, data)`"""
     published: str
     """the name of its file in `results/`"""
     data: tuple[str, str] | None = None
@@ -31,47 +27,35 @@ class Study(NamedTuple):
 STUDIES = {
     "mnist": Study(
         "Section 3 of the paper: teacher, students, transfer sets, temperatures, fractions of the data.",
-        "mnist_scales",
-        "mnist_table",
-        "mnist_page",
+        "mnist",
         "{data}-{scale}",
         ("mnist", "mnist, or another data set with the classes 3, 7 and 8: digits."),
     ),
     "transfer": Study(
         "How transferable features are: a convnet and a residual net at every cut, unlike halves, few images.",
-        "transfer_scales",
         "transfer_study",
-        "transfer_study_page",
         "transfer-{data}-{scale}",
         ("cifar100", "cifar100, or digits for a try at the scale tiny."),
     ),
     "advise": Study(
         "The advisor judged: its advice against every treatment fitted to the end, on pairs of tasks.",
-        "advise_pairs",
         "advise_study",
-        "advise_study_page",
         "advise-{scale}",
     ),
     "transfer-or-distil": Study(
         "One student on few examples: from scratch, transferred, distilled, both.",
-        "compare",
-        "compare",
-        "compare_page",
+        "transfer_or_distil",
         "transfer-or-distil-{scale}",
     ),
     "specialists": Study(
         "Section 5 of the paper: specialists for what a generalist confuses, all controls, and back into one net.",
-        "specialists_scales",
         "specialists",
-        "specialists_page",
         "specialists-{data}-{scale}",
         ("cifar100", "cifar100 (100 classes), omniglot (1,623) or digits."),
     ),
     "speech": Study(
         "Sections 4 and 6 of the paper on speech: an ensemble distilled, and 3 % of the data.",
-        "speech_study_scales",
-        "speech_study_table",
-        "speech_study_page",
+        "speech_study",
         "speech-{data}-{scale}",
         ("fsdd", "fsdd, or kaldi:FOLDER, a data directory of at least three speakers."),
     ),
@@ -124,7 +108,9 @@ def _reproduce(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    scales, recipe, page = (import_module(f"instar.recipes.{name}") for name in study[1:4])
+    scales, recipe, page = (
+        import_module(f"instar.recipes.{study.folder}.{part}") for part in ("scales", "recipe", "page")
+    )
     config = scales.config_for(scale) if data is None else scales.config_for(scale, data)
     name = Path((data or "").replace(":", "-")).name
     carry_out(

@@ -59,9 +59,9 @@ def specialists(
 
     With no option: the digits, in under a minute.
     """
-    from instar.recipes import specialists as recipe
-    from instar.recipes.specialists_page import answer, result_table
-    from instar.recipes.specialists_settings import read_config
+    from instar.recipes.specialists import recipe
+    from instar.recipes.specialists.page import answer, result_table
+    from instar.recipes.specialists.settings import read_config
 
     one_set = {"method": method, "num_sets": sets, "classes_per_set": classes_per_set}
     chosen = numbers("--top-n", top_n)

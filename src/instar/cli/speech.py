@@ -38,7 +38,7 @@ def speech(context: typer.Context) -> None:
     With no command: a small recogniser of spoken digits, in about a minute.
     """
     if context.invoked_subcommand is None:
-        from instar.recipes.speech_recogniser_plan import QUICK
+        from instar.recipes.speech.plan import QUICK
 
         _train(QUICK, None, "cpu", "local", None, False, False)
 
@@ -111,9 +111,9 @@ def _train(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from instar.recipes import speech_recogniser as recipe
-    from instar.recipes.speech_recogniser_page import answer, result_table
-    from instar.recipes.speech_recogniser_plan import read_config
+    from instar.recipes.speech import recipe
+    from instar.recipes.speech.page import answer, result_table
+    from instar.recipes.speech.plan import read_config
 
     path = carry_out(
         recipe,
@@ -195,7 +195,7 @@ def align(
 
     An utterance that is too short for its words is skipped and named.
     """
-    from instar.recipes.speech_alignment import align_directory, align_file, ctm_lines, write_alignment
+    from instar.recipes.speech.alignment import align_directory, align_file, ctm_lines, write_alignment
 
     recogniser = _recogniser(run, "auto")
     if source.is_dir():
@@ -213,7 +213,7 @@ def align(
 
 
 def _recogniser(run: Path, search: str) -> "Recogniser":
-    from instar.recipes.speech_recogniser_plan import FOLDER
+    from instar.recipes.speech.plan import FOLDER
     from instar.runs import Run
     from instar.speech.recogniser import Recogniser
 

@@ -67,10 +67,10 @@ def transfer(
     """
     from rich.console import Console
 
-    from instar.recipes import transfer as recipe
-    from instar.recipes.transfer_page import answer, layer_table, treatment_table
-    from instar.recipes.transfer_plan import Plan
-    from instar.recipes.transfer_settings import read_config
+    from instar.recipes.transfer import recipe
+    from instar.recipes.transfer.page import answer, layer_table, treatment_table
+    from instar.recipes.transfer.plan import Plan
+    from instar.recipes.transfer.settings import read_config
     from instar.reports import print_table
 
     typed: dict[str, Any] = {

@@ -4,9 +4,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from instar.recipes import advise as advise_recipe
-from instar.recipes import advise_settings, transfer_settings
-from instar.recipes import transfer as transfer_recipe
+from instar.recipes.advise import recipe as advise_recipe
+from instar.recipes.advise import settings as advise_settings
+from instar.recipes.transfer import recipe as transfer_recipe
+from instar.recipes.transfer import settings as transfer_settings
 
 
 def transfer_study(

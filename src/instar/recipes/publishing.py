@@ -1,6 +1,7 @@
 """From a run to `results/`: the numbers that we claim, with all that it takes to get them again."""
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,15 @@ def publish(result: Mapping[str, Any], name: str, folder: Path = Path("results")
     return path
 
 
-def fit_seconds(path: Path) -> float:
-    """Seconds of all fits below a run directory, over every time that they were gone on with."""
-    ends = [lines[-1] for file in path.glob("jobs/**/metrics.jsonl") if (lines := Run.read(file.parent).metrics())]
-    return round(sum(float(line["seconds"]) for line in ends), 1)
+def time_spent(path: Path, started: float) -> dict[str, float]:
+    """Seconds of a study since it was started last, and of all its fits, over every time that it was gone on with.
+
+    Args:
+        path: the run directory.
+        started: by the monotonic clock.
+    """
+    fits = [lines[-1] for file in path.glob("jobs/**/metrics.jsonl") if (lines := Run.read(file.parent).metrics())]
+    return {
+        "seconds": round(time.monotonic() - started, 1),
+        "fit_seconds": round(sum(float(line["seconds"]) for line in fits), 1),
+    }

@@ -44,7 +44,9 @@ def _upright(table: Table, console: Console) -> RichTable:
     drawn = RichTable(box=box.SIMPLE_HEAD)
     for column in table.columns:
         justify: Literal["left", "right"] = "right" if is_numeric(table, column) else "left"
-        drawn.add_column(_words(heading_of(column), console), justify=justify, overflow="fold")
+        is_name = column == table.columns[0]  # others give way first: half a name is not found again
+        heading = _words(heading_of(column), console)
+        drawn.add_column(heading, justify=justify, overflow="fold", no_wrap=is_name)
     for place, cells in enumerate(table_cells(table)):
         drawn.add_row(*(_words(cell, console) for cell in cells), style="bold" if place == table.highlight else "")
     return drawn

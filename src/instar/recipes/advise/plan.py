@@ -1,0 +1,274 @@
+"""From the configuration of `instar advise` come its target, its cuts, its jobs and what these cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from instar.data import Splits
+from instar.deploy import multiplications_at
+from instar.errors import InstarError, UsageError
+from instar.jobs import Job
+from instar.networks import layers_of, prefix_state, trace
+from instar.recipes.advise.jobs import load_pretrained, pretrained_job, scores_job
+from instar.recipes.advise.settings import AdviseConfig, has_weights
+from instar.recipes.fitting import build_for, fit_job, is_run, load_splits
+from instar.recipes.settings import DataSettings, FitSettings, Settings
+from instar.recipes.transfer.jobs import treatment_job
+from instar.runs import Run, find_run, run_hash
+from instar.transfer import SCRATCH, Treatment, candidates, fit_multiplications
+
+BASE, SCORES = "base", "scores"
+_DRAWN = (nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration and where it is run."""
+
+    config: AdviseConfig
+    path: Path
+    device: str = "cpu"
+    folder: str = ""
+    """below `jobs/`, of a plan that shares its run directory with others"""
+
+    @cached_property
+    def target(self) -> DataSettings:
+        """The data of the target: as few as the configuration says."""
+        return few_examples(self.config.data, self.config.examples_per_class)
+
+    @property
+    def splits(self) -> Splits:
+        """Training, validation and test data of the target."""
+        return load_splits(self.target)
+
+    @cached_property
+    def architecture(self) -> str:
+        """What the network is called without its weights."""
+        name = self.config.network
+        while is_run(name):
+            config = Run.read(find_run(name)).config
+            if "network" not in config:
+                raise UsageError(f"{name} holds no single network; name one of its fits, for instance {name}:base")
+            name = config["network"]
+        return name.partition("@")[0]
+
+    def settings(self, kind: str = "fit", *, epochs: int | None = None) -> FitSettings:
+        """How the base, or a network on the target, is fitted."""
+        found: FitSettings = getattr(self.config, kind)
+        as_it_comes = self.config.network.startswith("python:") and "@" not in self.config.network
+        changed: dict[str, Any] = {"network": self.architecture, "new_weights": as_it_comes or None}
+        return found.model_copy(update=changed | ({"epochs": epochs} if epochs else {}))
+
+    @cached_property
+    def layers(self) -> list[dict[str, Any]]:
+        """Of the network, first to last: `name`, and what a cut after it copies and costs, in all."""
+        network, example = self._network, self._example
+        layers = layers_of(network, example)
+        costs = multiplications_at(network, [layer.module for layer in layers], example.shape[1:])
+        states = [prefix_state(network, n, example_input=example) for n in range(1, len(layers) + 1)]
+        return [
+            {
+                "name": layer.name,
+                "copied": sum(value.numel() for value in state.values()),
+                "multiplications": cost,
+            }
+            for layer, state, cost in zip(layers, states, costs, strict=True)
+        ]
+
+    @property
+    def multiplications(self) -> int:
+        """Of one example through the whole network."""
+        return int(self.layers[-1]["multiplications"])
+
+    @cached_property
+    def cuts(self) -> list[int]:
+        """Every number of layers that may be copied: where the next layer has weights to learn."""
+        copied = [layer["copied"] for layer in self.layers]
+        return [n for n in range(1, len(copied)) if 0 < copied[n - 1] < copied[n]]
+
+    @cached_property
+    def base_name(self) -> str:
+        """The job whose layers are copied; where plans share a run directory, they share equal bases too."""
+        config = self.config
+        about = [config.network, config.source, config.base, config.seed, None if config.source else self.target]
+        described = {"base": [one.model_dump() if isinstance(one, Settings) else one for one in about]}
+        return f"bases/{run_hash('base', described)}" if self.folder else BASE
+
+    @property
+    def usual(self) -> dict[str, str]:
+        """What people do without advice, by the name of the treatment."""
+        deepest = max(self.cuts)
+        return {
+            Treatment("A", "B", deepest).name: "freeze all, train the head",
+            Treatment("A", "B", deepest, fine_tune=True).name: "fine-tune all",
+            SCRATCH: "from scratch",
+        }
+
+    @cached_property
+    def _network(self) -> nn.Module:
+        return build_for(self.settings(), self.splits, seed=0)
+
+    @property
+    def _example(self) -> Tensor:
+        return self.splits.train.gather(self.splits.train.ids[:2], 0)
+
+    def check(self) -> None:
+        """Refuse what could not be run to its end.
+
+        Raises:
+            UsageError: too few examples or layers, examples that do not fit the network, weights that cannot be
+                drawn anew.
+            DataError: the weights are of another architecture.
+        """
+        splits = self.splits
+        _check_examples(splits)
+        if self.config.source is not None and not has_weights(self.config.network):
+            source = load_splits(self.config.source)
+            if source.train.example_shape != splits.train.example_shape:
+                raise UsageError(
+                    f"examples of {source.name} are {source.train.example_shape}, of {splits.name} "
+                    f"{splits.train.example_shape}: layers can move between tasks of the same form alone"
+                )
+        elif has_weights(self.config.network):
+            self._check_forward(load_pretrained(self.config.network, self.settings(), splits))
+        if self.settings().new_weights:
+            self._check_drawn()
+        if not self.cuts:
+            names = ", ".join(layer["name"] for layer in self.layers)
+            raise UsageError(
+                f"{self.config.network} has nowhere to be cut: its layers are {names}; it needs two with weights"
+            )
+
+    def _check_forward(self, network: nn.Module) -> None:
+        """Whether it takes examples like these, and its layers can be found."""
+        example = self._example
+        try:
+            trace(network, example)
+        except InstarError:
+            raise
+        except Exception as error:  # somebody's forward may fail in any way
+            raise UsageError(
+                f"{self.config.network} cannot take the examples of {self.splits.name}, "
+                f"{tuple(example.shape[1:])}: {' '.join(str(error).split())}"
+            ) from error
+        layers_of(network, example)
+
+    def _check_drawn(self) -> None:
+        drawn = {id(one) for m in self._network.modules() if isinstance(m, _DRAWN) for one in m.parameters()}
+        for name, one in self._network.named_parameters():
+            if id(one) not in drawn:
+                raise UsageError(
+                    f"{self.config.network}: {name} cannot be drawn anew, as the layers after a cut are; name a "
+                    "function that returns it untrained, and its weights: python:MODULE:FUNCTION@WEIGHTS"
+                )
+
+    @cached_property
+    def base_job(self) -> Job:
+        """The network that layers are copied from: with its weights, or trained on the source."""
+        config = self.config
+        if config.source is None or has_weights(config.network):
+            return pretrained_job(self.base_name, config.network, self.settings(), self.target)
+        settings = self.settings("base")
+        rate = settings.learning_rate[0]
+        return fit_job(
+            self.path,
+            self.base_name,
+            settings,
+            config.source,
+            seed=config.seed,
+            learning_rate=rate,
+            device=self.device,
+        )
+
+    def scores_job(self) -> Job:
+        """Features at every cut, computed once, and their scores."""
+        return scores_job(self.folder + SCORES, self.base_name, self.cuts, self.target)
+
+    def candidates(self, cuts: Sequence[int]) -> dict[str, Treatment | None]:
+        """Treatments by name, frozen and tuned at some cuts, and from scratch."""
+        return {SCRATCH if one is None else one.name: one for one in candidates(cuts)}
+
+    def fit(self, place: str, treatment: Treatment | None, *, epochs: int, seed: int) -> Job:
+        """A job that fits a treatment, or a network from scratch, on the target."""
+        settings = self.settings(epochs=epochs)
+        if treatment is None:
+            rate = settings.learning_rate[0]
+            return fit_job(
+                self.path, place, settings, self.target, seed=seed, learning_rate=rate, device=self.device
+            )
+        return treatment_job(
+            self.path,
+            place,
+            treatment,
+            settings,
+            self.target,
+            base=self.base_name,
+            seed=seed,
+            copied=self.config.copied,
+            device=self.device,
+        )
+
+    def place(self, name: str, seed: int) -> str:
+        """The job of a fit to the end."""
+        return f"{self.folder}final/{name}/seed-{seed}"
+
+    def final_jobs(self, names: Mapping[str, Treatment | None], seeds: Sequence[int]) -> list[Job]:
+        """Fits to the end, after the base: treatments by name, each with several seeds."""
+        epochs = self.config.fit.epochs
+        return [
+            self.base_job,
+            *(
+                self.fit(self.place(name, seed), one, epochs=epochs, seed=seed)
+                for name, one in names.items()
+                for seed in seeds
+            ),
+        ]
+
+    def round_epochs(self) -> list[int]:
+        """Epochs of the short fits of each round."""
+        return [max(1, round(share * self.config.fit.epochs)) for share in self.config.rounds]
+
+    def fit_cost(self, treatment: Treatment | None, epochs: int, *, cached: bool = True) -> int:
+        """Multiplications of a fit."""
+        n = treatment.n if treatment else 0
+        return fit_multiplications(
+            self.multiplications,
+            self.layers[n - 1]["multiplications"] if n else 0,
+            num_train=len(self.splits.train),
+            num_validation=len(self.splits.validation),
+            epochs=epochs,
+            frozen=treatment is not None and not treatment.fine_tune,
+            cached=cached,
+        )
+
+
+def few_examples(data: DataSettings, wanted: int | None) -> DataSettings:
+    """Data with so many training and validation examples of each class together; all where none are wanted.
+
+    Raises:
+        UsageError: there are not so many.
+    """
+    if wanted is None:
+        return data
+    whole = load_splits(data)
+    there = (len(whole.train) + len(whole.validation)) / len(whole.class_names)
+    if wanted > there:
+        raise UsageError(f"examples_per_class is {wanted}: {whole.name} has {there:.0f} a class")
+    return data.model_copy(update={"fraction": wanted / there})
+
+
+def _check_examples(splits: Splits) -> None:
+    counts = torch.bincount(splits.train.labels(splits.train.ids).clamp(min=0), minlength=len(splits.class_names))
+    if len(splits.train) < len(splits.class_names):
+        raise UsageError(
+            f"{splits.name} has {len(splits.train)} training examples for {len(splits.class_names)} classes: "
+            "one each is needed"
+        )
+    if int((counts > 0).sum()) < 2:
+        only = splits.class_names[int(counts.argmax())]
+        raise UsageError(f"{splits.name} has the single class {only!r} in its training examples; two are needed")

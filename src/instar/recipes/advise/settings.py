@@ -1,0 +1,91 @@
+"""The configuration of `instar advise`, and how it is read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from instar.errors import UsageError
+from instar.recipes.fitting import is_run
+from instar.recipes.settings import DataSettings, FitSettings, Settings, checked, merge, read_config_file
+from instar.recipes.transfer.jobs import CopySettings
+
+_Count = Annotated[int, Field(ge=1)]
+_Share = Annotated[float, Field(gt=0, lt=1)]
+
+ARCHITECTURE = "as in network"
+
+
+class AdviseConfig(Settings):
+    """The configuration of `instar advise`."""
+
+    network: str = "mlp:64x3"
+    """with weights: RUN:job, NAME@WEIGHTS, python:MODULE:FUNCTION; without: trained on the source first"""
+    source: DataSettings | None = None
+    """what a network without weights is trained on first"""
+    data: DataSettings = DataSettings(validation_fraction=0.3)
+    """the target"""
+    examples_per_class: Annotated[int, Field(ge=2)] | None = None
+    """of the target, training and validation together; all without it"""
+    base: FitSettings = FitSettings(network=ARCHITECTURE, epochs=30)
+    """how a network without weights is trained on the source"""
+    fit: FitSettings = FitSettings(network=ARCHITECTURE, epochs=60, batch_size=16, learning_rate=[0.03])
+    """how a network is fitted to the target, to the end"""
+    copied: CopySettings = CopySettings()
+    num_cuts: _Count = 3
+    """how many cuts are tried by short fits; the deepest is always one of them"""
+    rounds: list[_Share] = [0.1, 0.3]
+    """of the short fits: their epochs as a share of those of a fit to the end"""
+    keep: _Share = 1 / 3
+    """share of the treatments that go on to the next round"""
+    finalists: _Count = 2
+    """how many of the last round are fitted to the end, for validation to choose from"""
+    seeds: _Count = 1
+    """fits to the end of each finalist"""
+    seed: int = 0
+    controls: bool = False
+    """fit the three usual ways to the end too, and compare"""
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        for name in ("base", "fit"):
+            if len(getattr(self, name).learning_rate) > 1:
+                raise UsageError(f"{name}.learning_rate takes one value: all treatments learn alike")
+        if self.rounds != sorted(self.rounds):
+            raise UsageError(f"rounds should be longer from one to the next, found {self.rounds}")
+        if self.examples_per_class is not None and self.data.fraction < 1:
+            raise UsageError("examples_per_class and data.fraction: give one of them")
+        if self.source is None and not has_weights(self.network):
+            raise UsageError(
+                f"network {self.network} has no weights: name one that has (RUN:job, NAME@WEIGHTS, "
+                "python:MODULE:FUNCTION), or the source to train it on first"
+            )
+        return self
+
+
+def has_weights(network: str) -> bool:
+    """Whether a name says a trained network, and not an architecture alone."""
+    return "@" in network or network.startswith("python:") or is_run(network)
+
+
+_NONE_TO_FOUR = DataSettings(name="digits", classes=tuple("01234")).model_dump()
+_FIVE_TO_NINE = {"name": "digits", "classes": tuple("56789")}
+"""What is done where no data is named."""
+
+
+def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> AdviseConfig:
+    """Defaults, then a TOML file, then what was typed.
+
+    Raises:
+        UsageError: names the first key that is unknown or whose value is wrong.
+    """
+    content = merge(read_config_file(config_file), typed)
+    defaults = AdviseConfig.model_construct().model_dump()
+    is_trained = has_weights(str(content.get("network", defaults["network"])))
+    if not content.get("data", {}).get("name") and not content.get("source"):
+        defaults = merge(defaults, {"data": _FIVE_TO_NINE, "examples_per_class": 20})
+        defaults["source"] = None if is_trained else _NONE_TO_FOUR
+    if content.get("source"):
+        defaults["source"] = DataSettings().model_dump()
+    return checked(AdviseConfig, merge(defaults, content))

@@ -1,0 +1,1 @@
+"""`instar reproduce advise`: the advice beside every treatment fitted to the end."""

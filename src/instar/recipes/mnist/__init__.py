@@ -1,0 +1,1 @@
+"""`instar reproduce mnist`: section 3 of the second paper."""

@@ -1,0 +1,1 @@
+"""`instar specialists`: networks for confusable classes, beside a generalist and its controls."""

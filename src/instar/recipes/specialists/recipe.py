@@ -1,0 +1,126 @@
+"""A generalist, specialists for what it confuses, and one network taught by them all; beside every control.
+
+Each seed has a generalist of its own with class sets, specialists and controls, so every difference is paired.
+Class sets and top-n are chosen on validation with a generalist that is never reported. Test is read once.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from instar import metrics
+from instar.errors import UsageError
+from instar.jobs import Engine, open_engine, run_jobs
+from instar.recipes.fitting import load_splits
+from instar.recipes.publishing import time_spent
+from instar.recipes.specialists.jobs import assemble
+from instar.recipes.specialists.plan import TUNING_SEED, WITH, Choice, Plan
+from instar.recipes.specialists.scoring import read_test, specialists_result
+from instar.recipes.specialists.settings import SpecialistsConfig
+from instar.runs import Run, run_hash
+
+
+def run_path(config: SpecialistsConfig, root: Path = Path("runs")) -> Path:
+    """Where a run of this configuration lives: `runs/specialists/DATA-NETWORK-HASH`."""
+    splits = load_splits(config.data)
+    names = [splits.name, config.generalist.network, *([config.scale] if config.scale else [])]
+    slug = "-".join(Path(name.replace(":", "-")).name for name in names)
+    hashed = run_hash("specialists", config.model_dump(), data_fingerprint=splits.fingerprint)
+    return root / "specialists" / f"{slug}-{hashed}"
+
+
+def main(
+    config: SpecialistsConfig, path: Path, *, device: str = "cpu", engine: str = "local", quiet: bool = False
+) -> dict[str, Any]:
+    """Run the whole experiment, or go on with it, or read what it found.
+
+    Args:
+        config: what to do.
+        path: the run directory.
+        device: where to compute; does not belong to the configuration.
+        engine: of the jobs.
+        quiet: show no progress.
+
+    Returns:
+        The content of `result.json`.
+    """
+    from instar.recipes.specialists.page import write_specialists_page
+
+    plan = Plan(config, path, device)
+    check(plan)
+    with Run(path, recipe="specialists", config=config.model_dump()) as run:
+        if run.is_done:
+            return run.result()
+        started = time.monotonic()
+        with open_engine(engine) as workers:
+            choice, tried = choose(plan, workers, quiet=quiet)
+            first = plan.first_jobs(choice.sets)
+            run_jobs(first, path, engine=workers, quiet=quiet).raise_if_failed()
+            run_jobs([*first, *plan.final_jobs(choice)], path, engine=workers, quiet=quiet).raise_if_failed()
+        trial = read_test(plan, choice)
+        result = specialists_result(plan, choice, trial)
+        result |= {"tuning": tried, **time_spent(path, started)}
+        write_specialists_page(run, plan, choice, trial, result)
+        run.finish(result)
+        return run.result()
+
+
+def check(plan: Plan) -> None:
+    """Refuse what could not be run to its end.
+
+    Raises:
+        UsageError: class sets that these classes cannot be cut into, top-n beyond them, layers that are not there.
+    """
+    config = plan.config
+    num_classes = len(load_splits(config.data).class_names)
+    for one in config.sets:
+        if one.num_sets > num_classes:
+            raise UsageError(f"sets: {one.num_sets} sets, but {config.data.name} has {num_classes} classes")
+        if one.classes_per_set >= num_classes:
+            raise UsageError(
+                f"sets: {one.classes_per_set} classes in a set, expected fewer than the {num_classes} of "
+                f"{config.data.name}: nothing would be left for the dustbin"
+            )
+        if one.method == "balanced" and one.num_sets * one.classes_per_set > num_classes:
+            raise UsageError(
+                f"sets: {one.num_sets} balanced sets of {one.classes_per_set} share no class, but "
+                f"{config.data.name} has {num_classes} classes; take fewer, or overlapping sets"
+            )
+    if max(config.top_n) > num_classes:
+        raise UsageError(f"top_n is {max(config.top_n)}, but {config.data.name} has {num_classes} classes")
+    _ = plan.num_frozen
+    if "mixture" in config.controls:
+        _ = plan.mixture_cost
+
+
+def choose(plan: Plan, workers: Engine, *, quiet: bool) -> tuple[Choice, list[dict[str, Any]]]:
+    """The class sets and the top-n with the fewest validation errors, and what was tried."""
+    config = plan.config
+    if not config.is_tuned:
+        return Choice(config.sets[0], config.top_n[0]), []
+    first = plan.first_jobs(None)
+    run_jobs(first, plan.path, engine=workers, quiet=quiet).raise_if_failed()
+    run_jobs([*first, *plan.tuning_jobs()], plan.path, engine=workers, quiet=quiet).raise_if_failed()
+    validation = load_splits(config.data).validation
+    labels = validation.labels(validation.ids)
+    tried: list[tuple[Choice, dict[str, Any]]] = []
+    for sets in config.sets:
+        paths = [plan.job_path(name) for name in plan.specialists(TUNING_SEED, sets, WITH)]
+        together = assemble(plan.job_path(plan.generalist(TUNING_SEED)), paths)
+        for top_n in config.top_n:
+            together.top_n = top_n
+            combined = together.predict(validation)
+            log_probs = combined.probs.clamp_min(1e-30).log()
+            row = {
+                "sets": sets.slug,
+                "top_n": top_n,
+                "validation_errors": int(metrics.errors(log_probs, labels)),
+                "validation_nll": metrics.negative_log_likelihood(log_probs, labels),
+                "specialists_used": float(combined.num_specialists.double().mean()),
+            }
+            tried.append((Choice(sets, top_n), row))
+    best = min(tried, key=lambda pair: (pair[1]["validation_errors"], pair[1]["validation_nll"]))[0]
+    generalist = Run.read(plan.job_path(plan.generalist(TUNING_SEED))).result()["metrics"]
+    alone = {"sets": "generalist alone", "top_n": None, "specialists_used": 0.0}
+    alone |= {key: generalist[key] for key in ("validation_errors", "validation_nll")}
+    return best, [alone, *(row for _, row in tried)]

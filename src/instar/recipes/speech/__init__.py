@@ -1,0 +1,1 @@
+"""`instar speech`: a recogniser from recordings to words."""

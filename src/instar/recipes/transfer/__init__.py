@@ -1,0 +1,1 @@
+"""`instar transfer`: every treatment at every cut, over splits of the classes."""

@@ -1,0 +1,130 @@
+"""The configuration of `instar transfer`, and how it is read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from instar.errors import UsageError
+from instar.recipes.settings import DataSettings, FitSettings, Settings, checked, merge, read_config_file
+from instar.recipes.transfer.jobs import CopySettings
+from instar.transfer import KINDS, treatments_of
+
+_Count = Annotated[int, Field(ge=1)]
+
+
+class HalvesSettings(Settings):
+    """How two tasks are made of one."""
+
+    how: Literal["random", "semantic", "parents", "lists"] = "random"
+    """random halves; man-made against natural (CIFAR-100, ImageNet); whole parent classes; two lists"""
+    a: tuple[str, ...] = ()
+    """classes of A (lists), or parent classes of A (parents)"""
+    b: tuple[str, ...] = ()
+    """of B"""
+    parents: str | None = None
+    """a file with a class, a tab and its parent on each line"""
+    classes_per_half: _Count | None = None
+    """of random halves; half of all without it"""
+
+
+class TransferConfig(Settings):
+    """The configuration of `instar transfer`."""
+
+    data: DataSettings = DataSettings()
+    """cut into halves A and B; with `source`, all of it is B"""
+    source: DataSettings | None = None
+    """another data set: all of it is A"""
+    halves: HalvesSettings = HalvesSettings()
+    network: FitSettings = FitSettings(network="mlp:64x3", epochs=40)
+    """every network of the study"""
+    treatments: list[str] = list(KINDS)
+    cuts: list[int] | None = None
+    """how many layers are copied; every number without it"""
+    layers: list[str] | None = None
+    """names of modules that are the layers, where the network's own stages are not meant"""
+    targets: list[Literal["A", "B"]] = ["A", "B"]
+    """both directions, or one"""
+    copied: CopySettings = CopySettings()
+    longer: bool = True
+    """also a base that is trained as long as a base and its transfer network together"""
+    splits: _Count = 5
+    """independent replicates: each has halves and seeds of its own"""
+    seed: int = 0
+    """the first of them"""
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if len(self.network.learning_rate) > 1:
+            raise UsageError("network.learning_rate takes one value: treatments and bases learn alike")
+        treatments_of(self.treatments, [1])
+        for name in ("treatments", "cuts", "targets"):
+            values = getattr(self, name)
+            if values is not None and (not values or len(set(values)) < len(values)):
+                raise UsageError(f"{name} should be one or more, none of them twice; found {values}")
+        halves = self.halves
+        if self.source is not None and halves != HalvesSettings():
+            raise UsageError("source and halves: give one of them; with a source, all of its classes are A")
+        if halves.how == "lists" and not (halves.a and halves.b):
+            raise UsageError("halves of lists need the classes of both: halves.a and halves.b")
+        if halves.how not in ("lists", "parents") and (halves.a or halves.b or halves.parents):
+            raise UsageError(f"halves.a, halves.b and halves.parents are not for {halves.how} halves")
+        if halves.classes_per_half is not None and halves.how != "random":
+            raise UsageError("halves.classes_per_half is for random halves")
+        return self
+
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "digits": {"halves": {"how": "lists", "a": list("01234"), "b": list("56789")}},
+    "cifar100": {"network": {"network": "convnet:8", "epochs": 20, "learning_rate": [0.05], "weight_decay": 5e-4}},
+}
+"""Where a study of some data starts from."""
+
+
+def _caffenet(epochs: int) -> dict[str, Any]:
+    """The paper's network as the paper trained it: 450,000 steps of 256, of a half with 645,000 pictures.
+
+    Its pictures of 256 pixels were cut at random to 227 and mirrored: here those of 227 move by up to 14.
+    """
+    every = epochs * 100_000 / 450_000  # the learning rate falls to a tenth
+    return {
+        "epochs": epochs,
+        "learning_rate": [0.01],
+        "schedule": "step:" + ",".join(f"{every * number:g}" for number in range(1, 5)),
+        "batch_size": 256,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "bias_rate_factor": 2.0,
+        "initialiser": "caffenet",
+        "dropout": 0.5,
+        "views": "crop:14+flip",
+    }
+
+
+def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> TransferConfig:
+    """Defaults that fit the data, then a TOML file, then what was typed.
+
+    Raises:
+        UsageError: names the first key that is unknown or whose value is wrong.
+    """
+    content = merge(read_config_file(config_file), typed)
+    halves = content.get("halves", {})
+    if isinstance(halves, Mapping) and halves.get("a") and halves.get("b") and not halves.get("how"):
+        content = merge(content, {"halves": {"how": "parents" if halves.get("parents") else "lists"}})
+    base = TransferConfig().model_dump()
+    if content.get("source"):
+        base["source"] = DataSettings().model_dump()
+    data = merge(base, content)["data"]
+    defaults = dict(_DEFAULTS.get(str(data["name"]), {})) if isinstance(data, Mapping) else {}
+    if content.get("source") or not isinstance(halves, Mapping) or halves.get("how"):
+        defaults.pop("halves", None)
+    start = merge(base, defaults)
+    network = content.get("network", {})
+    if isinstance(network, Mapping) and network.get("network") == "caffenet":
+        start = merge(start, {"network": _caffenet(int(network.get("epochs") or 179)), "data": _pictures(data)})
+    return checked(TransferConfig, merge(start, content))
+
+
+def _pictures(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"image_size": 227} if str(data["name"]).startswith("folder:") else {}

@@ -1,0 +1,1 @@
+"""`instar reproduce transfer-or-distil`: one student on few examples."""

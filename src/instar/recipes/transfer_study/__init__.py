@@ -1,0 +1,1 @@
+"""`instar reproduce transfer`: the first paper's study."""

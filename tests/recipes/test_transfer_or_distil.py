@@ -1,0 +1,64 @@
+"""`instar reproduce transfer-or-distil`: four students of a seed that differ in what they learn from alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from command_line import Command
+from instar import UsageError
+from instar.evaluation import predict_logits
+from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.transfer_or_distil.recipe import BOTH, STUDENTS, Plan, job_name, main
+from instar.recipes.transfer_or_distil.scales import config_for
+from instar.runs import Run
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("compare") / "run"
+    main(config_for("tiny"), path, quiet=True)
+    return path
+
+
+def test_rows_and_paired_differences(compared: Path) -> None:
+    result = Run.read(compared).result()
+    assert [row["name"] for row in result["rows"]] == ["teacher", *STUDENTS]
+    target = load_splits(Plan(config_for("tiny"), compared).target)
+    test, labels = target.test, target.test.labels(target.test.ids)
+
+    def accuracy(kind: str, seed: int) -> float:
+        network = load_run_network(compared / "jobs" / job_name(kind, seed))
+        return 100 * float((predict_logits(network, test).argmax(1) == labels).double().mean())
+
+    scratch = [accuracy("from scratch", seed) for seed in (0, 1)]
+    for row in result["rows"][2:]:
+        expected = [accuracy(row["name"], seed) - scratch[seed] for seed in (0, 1)]
+        assert row["difference"] == pytest.approx(sum(expected) / 2, abs=1e-4)
+    assert result["differences"][0]["name"] == "transferred - distilled"
+
+
+def test_both_learns_from_the_teacher_and_starts_from_the_base(compared: Path) -> None:
+    jobs = compared / "jobs"
+    both, transferred = (Run.read(jobs / job_name(kind, 0)) for kind in (BOTH, "transferred"))
+    assert both.config["soft"]["teachers"] == ["teacher/seed-0"]
+    assert both.config["treatment"] == transferred.config["treatment"]
+    assert both.config["treatment"]["base"] == "base/seed-0"
+    first, second = (run.result()["rows"][0] for run in (both, transferred))
+    assert "train_soft_loss" in first
+    assert "train_soft_loss" not in second
+    weights = [load_run_network(jobs / job_name(kind, 0))[0][1].weight for kind in (BOTH, "transferred")]
+    assert not torch.equal(*weights)
+
+
+def test_page_and_table(typed: Command, compared: Path) -> None:
+    assert "Distillation or transfer?" in (compared / "report.html").read_text()
+    arguments = ("reproduce", "transfer-or-distil", "--scale", "tiny", "--run-dir", compared)
+    assert json.loads(typed(*arguments, "--json").stdout) == Run.read(compared).result()
+    assert "paired by seed, 95 % intervals, n = 2 seeds" in " ".join(typed(*arguments).stdout.split())
+
+
+def test_unknown_scale() -> None:
+    with pytest.raises(UsageError, match="unknown scale 'huge'"):
+        config_for("huge")
