@@ -13,7 +13,7 @@ import torch
 from command_line import Command
 from instar.evaluation import predict_logits
 from instar.recipes.fitting import load_run_network, load_splits
-from instar.recipes.transfer_study.recipe import CONVNET, DISSIMILAR, RESNET, SIMILAR, TransferStudy
+from instar.recipes.transfer_study.plan import CONVNET, DISSIMILAR, RESNET, SIMILAR, TransferStudy
 from instar.recipes.transfer_study.scales import config_for
 from instar.runs import Run
 

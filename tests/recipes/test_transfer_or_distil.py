@@ -10,7 +10,8 @@ from command_line import Command
 from instar import UsageError
 from instar.evaluation import predict_logits
 from instar.recipes.fitting import load_run_network, load_splits
-from instar.recipes.transfer_or_distil.recipe import BOTH, STUDENTS, Plan, job_name, main
+from instar.recipes.transfer_or_distil.plan import BOTH, STUDENTS, Plan, job_name
+from instar.recipes.transfer_or_distil.recipe import main
 from instar.recipes.transfer_or_distil.scales import config_for
 from instar.runs import Run
 

@@ -1,16 +1,14 @@
 """Distillation or transfer: the answer in a sentence, a table and a page."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tomli_w
 
 from instar.jobs import duration
+from instar.recipes.transfer_or_distil.plan import Plan
 from instar.reports import Bars, Code, Column, Details, Headline, Section, Table, write_page
 from instar.runs import REPORT, Run, without_none
-
-if TYPE_CHECKING:
-    from instar.recipes.transfer_or_distil.recipe import Plan
 
 
 def answer(result: Mapping[str, Any]) -> Headline:
@@ -58,7 +56,7 @@ def result_table(result: Mapping[str, Any]) -> Table:
     )
 
 
-def write_compare_page(run: Run, plan: "Plan", result: Mapping[str, Any]) -> None:
+def write_compare_page(run: Run, plan: Plan, result: Mapping[str, Any]) -> None:
     """Write `report.html` into a run directory."""
     config = plan.config
     sections: list[Section] = [

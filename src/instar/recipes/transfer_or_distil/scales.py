@@ -5,7 +5,7 @@ from typing import Any
 
 from instar.naming import unknown_name
 from instar.recipes.settings import DataSettings, FitSettings
-from instar.recipes.transfer_or_distil.recipe import CompareConfig
+from instar.recipes.transfer_or_distil.plan import CompareConfig
 from instar.transfer import random_halves
 from instar.transfer.groups import CIFAR100_PARENTS
 

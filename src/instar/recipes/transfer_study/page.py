@@ -1,7 +1,7 @@
 """The page of `instar reproduce transfer`: the paper's findings beside ours, then its figures for each network."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tomli_w
 
@@ -22,11 +22,9 @@ from instar.recipes.transfer.figures import (
     treatment_table,
 )
 from instar.recipes.transfer.filters import filter_sections, first_filters
+from instar.recipes.transfer_study.plan import CONVNET, DISSIMILAR, RESNET, SIMILAR, TransferStudy
 from instar.reports import Code, Column, Details, Headline, Lines, Section, Table, Text, write_page
 from instar.runs import REPORT, Run, without_none
-
-if TYPE_CHECKING:
-    from instar.recipes.transfer_study.recipe import TransferStudy
 
 Result = Mapping[str, Any]
 
@@ -75,10 +73,8 @@ def _said(row: Result) -> str:
     return {True: "yes", False: "no"}.get(row["holds"], "undecided")
 
 
-def write_study_page(run: Run, study: "TransferStudy", result: Result) -> None:
+def write_study_page(run: Run, study: TransferStudy, result: Result) -> None:
     """Write `report.html` into a run directory."""
-    from instar.recipes.transfer_study.recipe import CONVNET, DISSIMILAR, RESNET, SIMILAR
-
     config, plans = study.config, study.plans
     parts = {name: part_of(result, name) for name in plans}
     unlike = {plural: parts[name] for plural, name in (("unlike halves", DISSIMILAR), ("random halves", SIMILAR))}

@@ -5,92 +5,27 @@ Nothing is chosen: every network is trained as its part of the configuration say
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from instar import metrics
 from instar.evaluation import predict_logits
-from instar.jobs import Job, open_engine, run_jobs
-from instar.recipes.fitting import fit_job, load_run_network, load_splits
+from instar.jobs import open_engine, run_jobs
+from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.publishing import time_spent
-from instar.recipes.settings import DataSettings, FitSettings, Settings
 from instar.recipes.transfer.filters import filter_scores, first_filters
 from instar.recipes.transfer.findings import findings_of
-from instar.recipes.transfer.plan import Plan
 from instar.recipes.transfer.recipe import MANIFEST, manifest, plan_result, study_of
-from instar.recipes.transfer.settings import TransferConfig
+from instar.recipes.transfer_study.plan import (
+    CONVNET,
+    DISSIMILAR,
+    RESNET,
+    SIMILAR,
+    StudyConfig,
+    TransferStudy,
+    curve_name,
+)
 from instar.runs import Run, run_hash
-
-CONVNET, RESNET, DISSIMILAR, SIMILAR = "convnet", "resnet", "dissimilar", "similar"
-"""The parts: two networks on random halves of all classes; halves unlike each other; random ones of their size."""
-
-
-class CurveSettings(Settings):
-    """Networks on few images of every class, as in the paper's supplement."""
-
-    network: FitSettings
-    epochs: dict[str, Annotated[int, Field(ge=1)]]
-    """by percent of the training images: few of them are shown more often"""
-    seeds: Annotated[int, Field(ge=1)]
-
-
-class StudyConfig(Settings):
-    """The configuration of `instar reproduce transfer`."""
-
-    scale: str
-    data: DataSettings
-    parts: dict[str, TransferConfig]
-    curve: CurveSettings
-
-
-@dataclass(frozen=True)
-class TransferStudy:
-    """A configuration and where it is run: from here come the plans and all jobs."""
-
-    config: StudyConfig
-    path: Path
-    device: str = "cpu"
-
-    @cached_property
-    def plans(self) -> dict[str, Plan]:
-        """One for each part; their jobs share the run directory."""
-        return {
-            name: Plan(config, self.path, self.device, folder=f"{name}/")
-            for name, config in self.config.parts.items()
-        }
-
-    def jobs(self) -> list[Job]:
-        """Of all parts, and of the curve."""
-        jobs = [job for plan in self.plans.values() for job in plan.jobs()]
-        curve = self.config.curve
-        for percent, epochs in curve.epochs.items():
-            settings = curve.network.model_copy(update={"epochs": epochs})
-            for seed in range(curve.seeds):
-                jobs.append(
-                    fit_job(
-                        self.path,
-                        curve_name(percent, seed),
-                        settings,
-                        self.curve_data(percent),
-                        seed=seed,
-                        learning_rate=settings.learning_rate[0],
-                        device=self.device,
-                    )
-                )
-        return jobs
-
-    def curve_data(self, percent: str) -> DataSettings:
-        """All classes, and a share of their training images."""
-        return self.config.data.model_copy(update={"fraction": float(percent) / 100})
-
-
-def curve_name(percent: str, seed: int) -> str:
-    """The job of a point of the curve."""
-    return f"curve/{percent}-percent/{seed}"
 
 
 def run_path(config: StudyConfig, root: Path = Path("runs")) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 from instar.naming import unknown_name
 from instar.recipes.settings import DataSettings, FitSettings, checked
 from instar.recipes.transfer.settings import HalvesSettings, TransferConfig
-from instar.recipes.transfer_study.recipe import CONVNET, DISSIMILAR, RESNET, SIMILAR, CurveSettings, StudyConfig
+from instar.recipes.transfer_study.plan import CONVNET, DISSIMILAR, RESNET, SIMILAR, CurveSettings, StudyConfig
 
 # Eight layers without normalisation, and three stages with it. As in the paper: SGD, momentum 0.9, weight decay
 # 5e-4, the same learning rate for bases and treatments. Unlike it: no views and no dropout, so that what a frozen
