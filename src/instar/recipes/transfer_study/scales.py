@@ -15,7 +15,7 @@ from instar.recipes.transfer_study.plan import CONVNET, DISSIMILAR, RESNET, SIMI
 _CONVNET = FitSettings(
     network="convnet:8x16", epochs=12, learning_rate=[0.05], weight_decay=5e-4, warmup_epochs=1.0
 )
-_RESNET = _CONVNET.model_copy(update={"network": "resnet:8", "epochs": 10, "learning_rate": [0.1]})
+_RESNET = _CONVNET.model_copy(update={"network": "resnet:8", "epochs": 6, "learning_rate": [0.1]})
 
 _UNLIKE = {"digits": HalvesSettings(how="lists", a=("0", "3", "6", "8"), b=("1", "2", "4", "7"))}
 """Halves unlike each other where nothing is known of what the classes mean: round digits against straight ones."""
@@ -63,21 +63,21 @@ def _small(data: str) -> StudyConfig:
         DataSettings(name=data, fraction=0.2),
         splits=3,
         convnet={"network": _CONVNET, "cuts": [1, 3, 5, 7]},
-        resnet={"network": _RESNET.model_copy(update={"epochs": 6}), "cuts": [2, 4]},
+        resnet={"network": _RESNET, "cuts": [2, 4]},
         curve=CurveSettings(network=_CONVNET, epochs={"20": 10, "10": 14, "5": 20, "2": 30}, seeds=3),
     )
 
 
 def _full(data: str) -> StudyConfig:
-    """The figures that we claim: about 8 core-hours.
+    """The figures that we claim: 6 core-hours on a fast processor, twice that on another.
 
     Measured on one core with AVX-512 BF16: convnet:8x16 4.9 s an epoch of 22,500 images (3.4 M multiplications an
-    image), so 59 s a network; resnet:8 17.5 s, 175 s a network. A frozen treatment costs a quarter of a base, mean
+    image), so 59 s a network; resnet:8 17.5 s, 105 s a network. A frozen treatment costs a quarter of a base, mean
     over the cuts, as its prefix is computed once; a base trained as long costs two.
 
     - convnet, random 50/50: 5 splits x 2 directions x (1 + 2 + 14 + 21 / 4) x 59 s = 13,100 s
     - convnet, 30/30, two kinds of halves: 2 x 5 x 2 x (1 + 7 / 4) x 0.6 x 59 s = 1,900 s
-    - resnet, towards B: 5 splits x (2 + 2 + 6 + 9 x 0.3) x 175 s = 11,100 s
+    - resnet, towards B: 5 splits x (2 + 2 + 6 + 9 x 0.3) x 105 s = 6,700 s
     - curve: 5 seeds x 310 s = 1,500 s; a second for each of 650 jobs
     """
     epochs = {"100": 12, "50": 16, "20": 24, "10": 32, "4": 48, "2": 64}
