@@ -30,22 +30,23 @@ def answer(result: Mapping[str, Any]) -> Headline:
 
 def result_table(result: Mapping[str, Any]) -> Table:
     """A row for each pair of tasks."""
-    rows = [{**row, "interval": _interval(row, "{:+.1f}")} for row in result["rows"]]
+    rows = [{**row, "difference": _with_interval(row)} for row in result["rows"]]
     return Table(
         "The advice beside the full study",
         rows,
         columns=[
             Column("name", "pair", note="source to target, examples of each class of the target"),
             Column("advice", "advice"),
-            Column(
-                "best", "study's best", note="by validation, mean over seeds, all treatments fitted to the end"
-            ),
-            Column("best_accuracy", "its accuracy", "{:.1f}", note="on test, percent"),
-            Column("mean", "advice minus it", "{:+.1f}", note="points on test, paired by seed"),
-            Column("interval", "95 % interval"),
+            Column("best", "best", note="by validation, mean over seeds, all treatments fitted to the end"),
+            Column("difference", "minus best", note="points on test, paired by seed, and their 95 % interval"),
             Column("cost_ratio", "cost", "{:.3f}", note="the advice's multiplications over the study's"),
         ],
     )
+
+
+def _with_interval(row: Mapping[str, Any]) -> str:
+    interval = _interval(row, "{:+.1f}")
+    return f"{row['mean']:+.1f}" + (f" {interval}" if interval else "")
 
 
 def _interval(row: Mapping[str, Any], form: str) -> str | None:

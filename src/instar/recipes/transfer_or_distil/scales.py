@@ -25,7 +25,13 @@ def _config(
     scale: str, data: str, a: tuple[str, ...], b: tuple[str, ...], networks: tuple[str, str], **options: Any
 ) -> CompareConfig:
     epochs = options.pop("epochs")
-    fit = {"epochs": epochs, "batch_size": 32, "weight_decay": 5e-4, "learning_rate": [0.03]}
+    fit = {
+        "epochs": epochs,
+        "batch_size": 32,
+        "weight_decay": 5e-4,
+        "learning_rate": [0.03],
+        "gradient_clip": 1.0,  # T^2 times the soft loss has a gradient up to T times as long: without, students died
+    }
     student, teacher = (FitSettings(network=name, **fit) for name in networks)
     return CompareConfig(
         scale=scale,
