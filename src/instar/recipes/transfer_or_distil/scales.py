@@ -30,7 +30,7 @@ def _config(
         "batch_size": 32,
         "weight_decay": 5e-4,
         "learning_rate": [0.03],
-        "gradient_clip": 1.0,  # T^2 times the soft loss has a gradient up to T times as long: without, students died
+        "gradient_clip": 1.0,  # T^2 H has a gradient up to T times as long: without, students died
     }
     student, teacher = (FitSettings(network=name, **fit) for name in networks)
     return CompareConfig(
