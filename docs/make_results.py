@@ -34,6 +34,8 @@ def study(result: dict[str, Any]) -> str:
         return transfer_study(result)
     if "advice" in rows[0]:
         return advice_study(result)
+    if "advice" in result:
+        return advice(result)
     if "shares" in result:
         return speech_study(result)
     if "by_coverage" in result:
@@ -50,7 +52,15 @@ def study(result: dict[str, Any]) -> str:
         ]
         for row in rows
     ]
-    return "\n".join([*heading(result, "Errors"), *table(head, body), ""])
+    what = "Accuracy" if all(row.get("unit") == "percent" for row in rows) else "Errors"
+    against = [
+        [one["name"], f"{one['mean']:+.2f}", difference(one), str(one["n"])]
+        for one in result.get("differences", [])
+    ]
+    tables = table(head, body)
+    if against:
+        tables += ["", *table(["difference", "mean", "95 % interval", "n"], against)]
+    return "\n".join([*heading(result, what), *tables, ""])
 
 
 def heading(result: dict[str, Any], what: str) -> list[str]:
@@ -144,6 +154,31 @@ def advice_study(result: dict[str, Any]) -> str:
     ]
     tables = [line for head, body in parts for line in (*table(head, body), "")]
     return "\n".join([*heading(result, "Accuracy in percent"), *tables])
+
+
+def advice(result: dict[str, Any]) -> str:
+    """The advice for one target: the treatments that were fitted to the end, and what the advice gains on each."""
+    rows = [
+        [
+            row["name"]
+            + (f" ({row['usual']})" if row["usual"] else "")
+            + (", **advice**" if row["chosen"] else ""),
+            f"{number(row['mean'])} ± {number(row['sd'])}",
+            interval(row),
+            *(["", ""] if row.get("advice_minus") is None else advice_minus(row)),
+            str(row["n"]),
+        ]
+        for row in result["rows"]
+        if row["mean"] is not None
+    ]
+    head = ["treatment", "accuracy (mean ± sd)", "95 % interval", "advice minus it", "95 % interval", "n"]
+    return "\n".join([*heading(result, "Accuracy in percent"), *table(head, rows), ""])
+
+
+def advice_minus(row: dict[str, Any]) -> list[str]:
+    """What the advice gains on a treatment."""
+    low, high = row["advice_minus_low"], row["advice_minus_high"]
+    return [f"{row['advice_minus']:+.1f}", "" if low is None else f"[{low:+.1f}, {high:+.1f}]"]
 
 
 def speech_study(result: dict[str, Any]) -> str:

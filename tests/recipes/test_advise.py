@@ -1,6 +1,7 @@
 """`instar advise`: on the digits, on networks with weights of their own, and what it refuses."""
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from instar.recipes.settings import DataSettings, merge
 from instar.runs import Run, find_run
 
 TINY = {"fit": {"epochs": 10}, "base": {"epochs": 3}, "network": "mlp:16x2", "seeds": 2, "controls": True}
+ROOT = Path(__file__).parents[2]
 FAST = ("--epochs", "3", "--set", "base.epochs=1")
 
 
@@ -242,3 +244,14 @@ def test_command_line_answers_in_one_sentence(typed: Command, advised: Path) -> 
     assert "To know better, all 5 treatments" in said
     assert "Against" in said
     assert json.loads(typed("advise", *config, "--json").stdout) == Run.read(advised).result()
+
+
+def test_it_is_published_by_its_short_name(typed: Command, advised: Path, tmp_path: Path) -> None:
+    config = read_config({"network": "python:my.nets:lite@a/b.pth", "data": {"name": "folder:my/photos"}})
+    assert config.published_as == "advise-lite-folder:my/photos-all"
+    typed("advise", "--config", advised / "config.toml", "--run-dir", advised, "--publish", cwd=tmp_path)
+    published = json.loads((tmp_path / "results" / "advise-mlp-16x2-digits-20.json").read_text())
+    page = runpy.run_path(str(ROOT / "docs" / "make_results.py"))["study"](published)
+    fitted = [row for row in published["rows"] if row["mean"] is not None]
+    assert page.count(" ± ") == len(fitted) + 1  # the head has one too
+    assert page.count("**advice**") == 1

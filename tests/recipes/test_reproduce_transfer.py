@@ -1,7 +1,7 @@
 """The transfer study: what it plans, what it reports, and that its findings follow from its networks."""
 
-import importlib.util
 import json
+import runpy
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
@@ -123,12 +123,7 @@ def test_published_file_makes_its_part_of_the_results_page(finished_study: Path,
     published = json.loads((finished_study.parent / "results" / "transfer-digits-tiny.json").read_text())
     assert published["rows"] == result["rows"]
     assert published["findings"] == result["findings"]
-    spec = importlib.util.spec_from_file_location("make_results", ROOT / "docs" / "make_results.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    page = module.study(published)
+    page = runpy.run_path(str(ROOT / "docs" / "make_results.py"))["study"](published)
     assert "| 5. dissimilar halves fall faster | convnet:5x4 |" in page
     assert page.count("| resnet:8x4 |") == 5 + len(
         [row for row in result["rows"] if row["network"] == "resnet:8x4"]

@@ -9,6 +9,7 @@ from instar.cli.options import (
     Device,
     Engine,
     Json,
+    Publish,
     Quiet,
     RunDir,
     carry_out,
@@ -44,6 +45,7 @@ def advise(
     device: Device = "cpu",
     engine: Engine = "local",
     run_dir: RunDir = None,
+    publish: Publish = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -79,4 +81,5 @@ def advise(
         engine=engine,
         as_json=as_json,
         quiet=quiet,
+        publish_as=settings.published_as if publish else None,
     )

@@ -63,6 +63,13 @@ class AdviseConfig(Settings):
             )
         return self
 
+    @property
+    def published_as(self) -> str:
+        """`advise-NETWORK-DATA-EXAMPLES`, without modules and files of weights."""
+        names = (self.network.partition("@")[0], self.data.name)
+        short = [name.rpartition(":")[2] if name.startswith("python:") else name for name in names]
+        return "-".join(["advise", *short, str(self.examples_per_class or "all")])
+
 
 def has_weights(network: str) -> bool:
     """Whether a name says a trained network, and not an architecture alone."""
