@@ -183,6 +183,10 @@ def test_another_device_shows_the_same_views(name: str, tmp_path: Path) -> None:
         tolerance = 1e-4 if "affine" in name else 0.0  # interpolation rounds otherwise, shifts do not
         assert torch.allclose(found.cpu(), here.gather(here.ids, 3), rtol=0, atol=tolerance)
         assert there.fingerprint == here.fingerprint
+        wanted = id_batches(there.ids, 7)  # finished together there, one by one here
+        for (_, one, labels), ids in zip(batches(there, wanted, view=3), wanted, strict=True):
+            assert torch.allclose(one.cpu(), here.gather(ids.cpu(), 3), rtol=0, atol=tolerance)
+            assert torch.equal(labels.cpu(), here.labels(ids.cpu()))
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,16 @@ def test_the_seed_decides_the_order_and_the_dropout() -> None:
     assert distance(*noisy) > 1e-3
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_another_device_fits_as_this_one_does_and_seeds_its_dropout() -> None:
+    steady = {"epochs": 1, "precision": "float32"}
+    here, there = (fitted(perceptron(), SHAKEN, device=device, **steady) for device in ("cpu", "cuda"))
+    assert distance(here, {name: value.cpu() for name, value in there.items()}) < 1e-4
+    one, other = (fitted(perceptron(dropout=0.5), device="cuda") for _ in range(2))
+    assert same_bits(one, other)
+    assert distance(one, fitted(perceptron(dropout=0.1), device="cuda")) > 1e-3
+
+
 def test_dropout_differs_from_step_to_step() -> None:
     masks: list[Tensor] = []
 

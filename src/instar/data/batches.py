@@ -1,5 +1,6 @@
 """Batches of a data set, from memory or through workers, behind one function."""
 
+import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from instar.errors import InstarError
 
 _MOST_WORKERS = 8  # more processes than this seldom decode faster than a network learns
 _BATCHES_AHEAD = 4  # for each worker
+_BYTES_TOGETHER = 2**26  # of inputs that a device makes at once: for one small batch it would mostly start kernels
 
 
 def batches(
@@ -34,15 +36,31 @@ def batches(
     """
     wanted = list(id_batches)
     if data.in_memory and wanted:
-        # One search for all ids: one for each batch would cost a small network a fifth of its step.
-        places = torch.split(data.rows(torch.cat(wanted)), [len(ids) for ids in wanted])
-        for ids, rows in zip(wanted, places, strict=True):
-            yield ids, data.finish(data.raw(rows), ids, view), data.labels_at(rows)
+        yield from _from_memory(data, wanted, view)
         return
     for ids, raw in zip(wanted, _decoded(data, wanted, num_workers), strict=True):
         if isinstance(raw, InstarError):
             raise raw
         yield ids, data.finish(raw, ids, view), data.labels(ids)
+
+
+def _from_memory(data: Dataset, id_batches: list[Tensor], view: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    sizes = [len(ids) for ids in id_batches]
+    # One search for all ids: one for each batch would cost a small network a fifth of its step.
+    places = torch.split(data.rows(torch.cat(id_batches)), sizes)
+    together = 1
+    if places[0].device.type != "cpu":  # whose caches prefer one batch at a time
+        together = max(1, _BYTES_TOGETHER // (4 * sizes[0] * math.prod(data.example_shape)))
+    for first in range(0, len(sizes), together):
+        part = slice(first, first + together)
+        ids, rows = torch.cat(id_batches[part]), torch.cat(places[part])
+        inputs, labels = data.finish(data.raw(rows), ids, view), data.labels_at(rows)
+        yield from zip(
+            id_batches[part],
+            torch.split(inputs, sizes[part]),
+            torch.split(labels, sizes[part]),
+            strict=True,
+        )
 
 
 def _decoded(
