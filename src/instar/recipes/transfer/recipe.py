@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from instar import metrics
-from instar.evaluation import predict_logits
+from instar.evaluation import evaluate
 from instar.jobs import open_engine, run_jobs
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.transfer.filters import filter_scores, first_filters
@@ -81,11 +80,11 @@ def _measured(plan: Plan, network: Network) -> dict[str, float]:
     """The only place that reads test: accuracy in percent, and the paper's mean of the ten best on validation."""
     splits = load_splits(plan.task(network.split, network.target))
     path = plan.path / "jobs" / network.job
-    logits = predict_logits(load_run_network(path), splits.test)
+    on_test = evaluate(load_run_network(path), splits.test, device=plan.device)
     rows = Run.read(path).result()["rows"]
     best = sorted(row["validation_errors"] for row in rows)[:10]
     return {
-        "accuracy": 100 * metrics.accuracy(logits, splits.test.labels(splits.test.ids)),
+        "accuracy": 100 * on_test["accuracy"],
         "ten_best_validation": 100 * (1 - sum(best) / len(best) / len(splits.validation)),
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from instar import metrics
-from instar.evaluation import predict_logits
+from instar.evaluation import evaluate
 from instar.jobs import open_engine, run_jobs
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.publishing import time_spent
@@ -87,12 +87,11 @@ def study_findings(parts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any
 def _curve(study: TransferStudy) -> list[dict[str, Any]]:
     """Test accuracy over images a class."""
     test = load_splits(study.config.data).test
-    labels = test.labels(test.ids)
     rows = []
     for percent, epochs in study.config.curve.epochs.items():
         paths = [study.path / "jobs" / curve_name(percent, seed) for seed in range(study.config.curve.seeds)]
         over = metrics.over_seeds(
-            [100 * metrics.accuracy(predict_logits(load_run_network(path), test), labels) for path in paths]
+            [100 * evaluate(load_run_network(path), test, device=study.device)["accuracy"] for path in paths]
         )
         splits = load_splits(study.curve_data(percent))
         images = len(splits.train) / len(splits.class_names)
