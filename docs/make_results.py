@@ -46,7 +46,7 @@ def study(result: dict[str, Any]) -> str:
         [
             row["name"] + (f" ({row['network']})" if row.get("network") else ""),
             *([number(row.get("paper"))] if has_paper else []),
-            number(row["mean"]) + (f" ± {number(row['sd'])}" if row.get("sd") is not None else "") + unit(row),
+            mean_sd(row) + unit(row),
             interval(row),
             str(row["n"]),
         ]
@@ -100,17 +100,14 @@ def transfer_study(result: dict[str, Any]) -> str:
             row["network"],
             row["split"],
             row["treatment"].replace("n", str(row["cut"]), 1) if row["cut"] else row["treatment"],
-            number(row["mean"]) + (f" ± {number(row['sd'])}" if row["sd"] is not None else ""),
+            mean_sd(row),
             "" if row["minus_base"] is None else f"{row['minus_base']:+.2f}",
             difference(row),
             str(row["n"]),
         ]
         for row in result["rows"]
     ]
-    curve = [
-        [f"{row['images_per_class']:g}", f"{number(row['mean'])} ± {number(row['sd'])}", str(row["n"])]
-        for row in result.get("curve", [])
-    ]
+    curve = [[f"{row['images_per_class']:g}", mean_sd(row), str(row["n"])] for row in result.get("curve", [])]
     interval_head = "95 % interval"
     parts = [
         (["finding", "network", "paper", "points", interval_head, "n", "holds"], findings),
@@ -163,7 +160,7 @@ def advice(result: dict[str, Any]) -> str:
             row["name"]
             + (f" ({row['usual']})" if row["usual"] else "")
             + (", **advice**" if row["chosen"] else ""),
-            f"{number(row['mean'])} ± {number(row['sd'])}",
+            mean_sd(row),
             interval(row),
             *(["", ""] if row.get("advice_minus") is None else advice_minus(row)),
             str(row["n"]),
@@ -188,7 +185,7 @@ def speech_study(result: dict[str, Any]) -> str:
         [
             row["name"],
             number(row["paper"]) + (f" / {number(row['paper_wer'])}" if row["paper_wer"] is not None else ""),
-            number(row["frame_accuracy"]) + (f" ± {number(row['sd'])}" if row["sd"] is not None else ""),
+            mean_sd(row, "frame_accuracy"),
             number(row["train_frame_accuracy"]),
             f"{row['wer']:.2f} [{row['wer_low']:.2f}, {row['wer_high']:.2f}]",
             f"{row['n']} ({row['num_nets']} nets)",
@@ -335,6 +332,12 @@ def unit(row: dict[str, Any]) -> str:
 def number(value: float | None) -> str:
     """A number in one decimal, whole ones without."""
     return "" if value is None else f"{value:.1f}".removesuffix(".0")
+
+
+def mean_sd(row: dict[str, Any], mean: str = "mean") -> str:
+    """A mean with its spread, both in one decimal; without a spread as `number`."""
+    sd = row.get("sd")
+    return number(row[mean]) if sd is None else f"{row[mean]:.1f} ± {sd:.1f}"
 
 
 def figure(value: float) -> str:
