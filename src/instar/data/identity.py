@@ -49,8 +49,9 @@ def tensor_ids(inputs: Tensor, labels: Tensor) -> Tensor:
 
 def fingerprint_of(ids: Tensor, labels: Tensor, class_names: Sequence[str], example_shape: Sequence[int]) -> str:
     """SHA-256 of the (id, label) pairs in the order of ids, the class names and the shape, as 64 hex digits."""
+    ids, labels = ids.cpu(), labels.cpu()  # of data that streams to a device the ids stay here
     order = ids.argsort()
-    pairs = torch.stack((ids[order], labels[order]), dim=1).cpu().numpy().astype("<i8")
+    pairs = torch.stack((ids[order], labels[order]), dim=1).numpy().astype("<i8")
     digest = hashlib.sha256(repr((tuple(class_names), tuple(example_shape))).encode())
     digest.update(pairs.tobytes())
     return digest.hexdigest()
