@@ -108,10 +108,24 @@ def transfer_study(result: dict[str, Any]) -> str:
         for row in result["rows"]
     ]
     curve = [[f"{row['images_per_class']:g}", mean_sd(row), str(row["n"])] for row in result.get("curve", [])]
+    boosts = [
+        [
+            part["network"],
+            f"AnB+ - {row['over']}",
+            row["layers"],
+            f"{row['matched']:+.2f}",
+            difference(row),
+            "" if row["as_in_paper"] is None else f"{row['as_in_paper']:+.2f}",
+            str(row["n"]),
+        ]
+        for part in result.get("parts", {}).values()
+        for row in part["boosts"]
+    ]
     interval_head = "95 % interval"
     parts = [
         (["finding", "network", "paper", "points", interval_head, "n", "holds"], findings),
         (["network", "halves", "treatment", "accuracy (mean ± sd)", "minus base", interval_head, "n"], rows),
+        (["network", "boost", "layers", "points", interval_head, "pooled as in the paper", "n"], boosts),
         (["images a class", "accuracy (mean ± sd)", "n"], curve),
     ]
     tables = [line for head, body in parts if body for line in (*table(head, body), "")]
