@@ -32,7 +32,7 @@ Search = Annotated[str, typer.Option(help="auto, kaldi (its decoder) or viterbi 
 
 
 @app.callback(invoke_without_command=True)
-def speech(context: typer.Context) -> None:
+def speech(context: typer.Context, quiet: Quiet = False) -> None:
     """Train a speech recogniser, distil it, decode and align recordings.
 
     With no command: a small recogniser of spoken digits, in about a minute.
@@ -40,7 +40,7 @@ def speech(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         from instar.recipes.speech.plan import QUICK
 
-        _train(QUICK, None, "cpu", "local", None, False, False)
+        _train(QUICK, None, "cpu", "local", None, False, quiet)
 
 
 @app.command()
