@@ -29,6 +29,7 @@ from instar.reports import (
 
 pytestmark = pytest.mark.browser
 
+LONG_NAME = "Ojibwe_(Canadian_Aboriginal_Syllabics)/character02"
 NETWORKS = ("student-distilled", "student-alone", "teacher")
 EVERY_VIEW = [(width, scheme) for width in (360, 1200) for scheme in ("light", "dark")]
 # where each label of a chart stands, and how large it is after the chart has been scaled
@@ -50,6 +51,14 @@ SWATCHES = """
   word.style.color = `var(--series-${place})`;
   document.body.append(word);
 })
+"""
+# by how many pixels the words and bars of a picture stick out of the place that it has
+STICKING_OUT = """
+() => Math.max(...[...document.querySelectorAll('.picture')].flatMap(picture => {
+  const {right} = picture.getBoundingClientRect();
+  return [...picture.querySelectorAll('figcaption, .shares span')]
+    .map(each => each.getBoundingClientRect().right - right);
+}))
 """
 PAPER = 672  # CSS pixels between the margins of A4
 
@@ -94,9 +103,11 @@ def pictures() -> list[Section]:
     digits = np.random.default_rng(0).integers(0, 256, (12, 28, 28), dtype=np.uint8)
     photograph = np.random.default_rng(1).integers(0, 256, (200, 300, 3), dtype=np.uint8)
     shares = [Share("a class with a long name", 0.9, highlight=True), Share("cat", 0.1), Share("dog", 0.0)]
+    long = [Share(f"generalist: {LONG_NAME}", 0.9, highlight=True), Share("specialist: dog", 0.1)]
     return [
         Images("Disagreements", [Picture(digit, "label 4\nstudent 9") for digit in digits]),
         Images("Soft targets", [Picture(photograph, "a photograph", shares)] * 3),
+        Images("Three opinions", [Picture(photograph, LONG_NAME, long)] * 3, wide=True),
     ]
 
 
@@ -211,6 +222,11 @@ def test_a_wide_table_scrolls_in_its_own_box(open_page, report: Path) -> None:
     before = opened.page.locator("tbody th").first.bounding_box()
     box.evaluate("box => { box.scrollLeft = 200; }")
     assert opened.page.locator("tbody th").first.bounding_box() == before
+
+
+@pytest.mark.parametrize("width", [360, 800, 1200])
+def test_long_names_of_classes_keep_to_their_picture(open_page, report: Path, width: int) -> None:
+    assert open_page(report, width).page.evaluate(STICKING_OUT) <= 0.5
 
 
 def test_a_command_is_not_cut_after_its_dashes(open_page, report: Path) -> None:

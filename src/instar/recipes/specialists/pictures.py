@@ -25,7 +25,7 @@ def class_set_sections(plan: Plan, trial: Trial) -> list[Section]:
     """The class sets of the first generalist as a table, as the paper's table 2, and a picture of each class."""
     sets = trial.class_sets[0]
     rows = [
-        {"set": f"{number + 1}, of {len(one)}", "classes": ", ".join(one.names)}
+        {"set": f"{number + 1}, of {len(one)}", "classes": _listed(one.names, _MOST_CLASSES)}
         for number, one in enumerate(sets[:_MOST_SETS])
     ]
     more = f" The first {_MOST_SETS} of {len(sets)}." if len(sets) > _MOST_SETS else ""
@@ -45,8 +45,12 @@ def class_set_sections(plan: Plan, trial: Trial) -> list[Section]:
         strip = pixels_of(data, ids)
         if strip is None:
             return sections
-        items.append(Picture(_grid(strip), f"set {number + 1}: {', '.join(one.names[:3])}, ..."))
+        items.append(Picture(_grid(strip), f"set {number + 1}: {_listed(one.names, 3)}"))
     return [*sections, Images("A picture of each class", items, wide=True)]
+
+
+def _listed(names: Sequence[str], most: int) -> str:
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
 
 
 def _grid(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
