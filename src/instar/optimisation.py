@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from instar.errors import UsageError
 
-BFLOAT16_PARAMETERS = 200_000  # below it the casts cost more than the faster products save (benchmarks/)
+BFLOAT16_WEIGHTS = 200_000  # below it the casts cost more than the faster products save (benchmarks/)
+_PLACES = 64  # of a small picture that use a convolution's weight, on a CPU; on a GPU casts are kernels to start
 
 
 def decide_precision(precision: str, network: nn.Module, device: torch.device | str) -> str:
@@ -30,8 +31,9 @@ def decide_precision(precision: str, network: nn.Module, device: torch.device | 
         has_hardware = kind == "cpu" and (
             torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         )
-    large = sum(parameter.numel() for parameter in network.parameters()) >= BFLOAT16_PARAMETERS
-    return "bfloat16" if has_hardware and large else "float32"
+    places = _PLACES if kind == "cpu" else 1
+    weights = sum(value.numel() * (places if value.ndim > 2 else 1) for value in network.parameters())
+    return "bfloat16" if has_hardware and weights >= BFLOAT16_WEIGHTS else "float32"
 
 
 def make_optimiser(

@@ -260,6 +260,7 @@ def test_automatic_precision_is_float32_for_a_small_network() -> None:
     if flags:
         expected = "bfloat16" if has_hardware else "float32"
         assert decide_precision("auto", nn.Linear(1000, 1000), "cpu") == expected
+        assert decide_precision("auto", nn.Conv2d(16, 32, 3), "cpu") == expected  # few weights, many products
 
 
 # What is measured
