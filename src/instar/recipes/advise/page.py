@@ -13,7 +13,7 @@ from instar.runs import REPORT, Run, without_none
 SCORES = {
     "probe_accuracy": ("Linear probe", "accuracy on validation, %"),
     "h_score": ("H-score", "H-score, shrunk covariance"),
-    "logme": ("LogME", "log evidence per example, nats"),
+    "logme": ("LogME", "log evidence per example above the lowest, nats"),
 }
 
 
@@ -95,7 +95,11 @@ def score_table(result: Mapping[str, Any]) -> Table:
 
 def write_advise_page(run: Run, plan: Plan, result: Mapping[str, Any]) -> None:
     """Write `report.html` into a run directory."""
-    scored = [{**row, "place": f"{row['cut']} {row['layer']}"} for row in result["scores"]]
+    lowest = min(row["logme"] for row in result["scores"])  # evidence has no zero to draw bars from
+    scored = [
+        {**row, "place": f"{row['cut']} {row['layer']}", "logme": row["logme"] - lowest}
+        for row in result["scores"]
+    ]
     bars = [
         Bars(title, scored, category="place", value=key, category_title="cut after layer", value_title=unit)
         for key, (title, unit) in SCORES.items()
