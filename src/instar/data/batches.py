@@ -47,20 +47,17 @@ def batches(
 def _from_memory(data: Dataset, id_batches: list[Tensor], view: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     sizes = [len(ids) for ids in id_batches]
     # One search for all ids: one for each batch would cost a small network a fifth of its step.
-    places = torch.split(data.rows(torch.cat(id_batches)), sizes)
+    all_ids = torch.cat(id_batches)
+    all_rows = data.rows(all_ids)
     together = 1
-    if places[0].device.type != "cpu":  # whose caches prefer one batch at a time
+    if all_rows.device.type != "cpu":  # whose caches prefer one batch at a time
         together = max(1, _BYTES_TOGETHER // (4 * sizes[0] * math.prod(data.example_shape)))
-    for first in range(0, len(sizes), together):
-        part = slice(first, first + together)
-        ids, rows = torch.cat(id_batches[part]), torch.cat(places[part])
+    groups = [sizes[first : first + together] for first in range(0, len(sizes), together)]
+    lengths = [sum(group) for group in groups]
+    parts = zip(groups, torch.split(all_ids, lengths), torch.split(all_rows, lengths), strict=True)
+    for group, ids, rows in parts:
         inputs, labels = data.finish(data.raw(rows), ids, view), data.labels_at(rows)
-        yield from zip(
-            id_batches[part],
-            torch.split(inputs, sizes[part]),
-            torch.split(labels, sizes[part]),
-            strict=True,
-        )
+        yield from zip(*(torch.split(values, group) for values in (ids, inputs, labels)), strict=True)
 
 
 def _decoded(
