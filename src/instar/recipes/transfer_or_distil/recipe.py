@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from instar import metrics
-from instar.evaluation import predict_logits
+from instar.evaluation import evaluate
 from instar.jobs import open_engine, run_jobs
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.publishing import time_spent
@@ -47,11 +47,11 @@ def main(
 def compare_result(plan: Plan) -> dict[str, Any]:
     """Accuracy on test of every kind of network, and the paired differences."""
     splits = load_splits(plan.target)
-    test, labels = splits.test, splits.test.labels(splits.test.ids)
+    test = splits.test
     accuracy = {
         kind: [
-            100 * metrics.accuracy(predict_logits(load_run_network(plan.path / "jobs" / job), test), labels)
-            for job in (job_name(kind, seed) for seed in range(plan.config.seeds))
+            100 * evaluate(load_run_network(path), test, device=plan.device)["accuracy"]
+            for path in (plan.path / "jobs" / job_name(kind, seed) for seed in range(plan.config.seeds))
         ]
         for kind in (TEACHER, *STUDENTS)
     }
