@@ -37,7 +37,7 @@ _CIFAR: dict[str, Any] = {
 
 # Omniglot: 15 drawings of each of 1,623 characters to learn from. With so many classes a network without
 # normalisation is still where it began after three epochs, and batches of 64 leave a narrow one untrained after
-# eight: 28 % of the validation drawings right; batches of 32, twice the width and 20 x 20 pixels make 78 %.
+# eight: 28 % of the drawings right; batches of 32, twice the width and 20 x 20 pixels make 78 %.
 _OMNIGLOT: dict[str, Any] = merge(
     _CIFAR,
     {
@@ -49,7 +49,7 @@ _OMNIGLOT: dict[str, Any] = merge(
             "batch_size": 32,
             "views": "affine:12,0.15,0.15,2",
         },
-        # On validation of the small scale: 0.003 and 0.1 are worse, twelve epochs at 0.01 no better.
+        # On validation, one generalist of the small scale: 0.003 and 0.1 are worse, 12 epochs at 0.01 no better.
         "specialist": {"epochs": 4, "learning_rate": 0.03},
         "sets": [
             {"method": "overlapping", "num_sets": 60, "classes_per_set": 40},
