@@ -18,6 +18,7 @@ from benchmarks.timing import RESULTS
 MODULES = {
     "step": "step",
     "loop-limit": "loop_limit",
+    "precision": "precision",
     "epoch": "epoch",
     "whole-job": "whole_job",
     "views": "views",
