@@ -56,7 +56,8 @@ def main() -> None:
 def _fit(network: torch.nn.Module, shape: tuple[int, ...], classes: int, batch_size: int, precision: str) -> Way:
     num_examples = STEPS * batch_size
     inputs = torch.rand(num_examples, *shape, generator=torch.Generator().manual_seed(0))
-    data = as_dataset((inputs, torch.arange(num_examples) % classes))
+    names = [str(number) for number in range(classes)]  # more of them than examples, with Omniglot's
+    data = as_dataset((inputs, torch.arange(num_examples) % classes), class_names=names)
     return lambda: fit(network, data, epochs=1, batch_size=batch_size, learning_rate=0.01, precision=precision)
 
 
