@@ -1,6 +1,11 @@
-"""Specialists: the combination against the paper's descent on each image, routing, clustering of many classes."""
+"""Specialists: the combination against the paper's descent on each image, routing, clustering of many classes.
+
+Routing is measured on CIFAR-100 with the networks of a study that was run:
+`INSTAR_UNIT=RUN/jobs/together/seed-0/unit python -m benchmarks specialists`; without it with untrained ones.
+"""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -11,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import Seconds, figure, in_turns, ratio, write_result
+from instar.data import load_data
 from instar.networks import build_network
 from instar.recipes.specialists.scales import config_for
 from instar.specialists import (
@@ -35,7 +41,7 @@ def main() -> None:
     ours = [_in_a_process("combination") for _ in range(ROUNDS)]
     theirs = [_in_a_process("descent") for _ in range(ROUNDS)]
     clustering = [_in_a_process("clustering") for _ in range(2)]
-    routing, used = _routing()
+    routing, used, about = _routing()
     seconds: Seconds = {
         "combination: ours, all images": [one["seconds"] for one in ours],
         "combination: gradient descent, an image": [one["seconds"] for one in theirs],
@@ -70,8 +76,7 @@ def main() -> None:
         f"{TOLERANCE:g} of ours (which is at 1e-14), on {SAMPLE} images of the {EXAMPLES:,} in each round, "
         f"times {EXAMPLES:,}; at most {MOST_STEPS:,} steps; "
         f"{sum(one['unfinished'] for one in theirs)} of {SAMPLE * ROUNDS} were not there by then",
-        "inference": "1,000 pictures of CIFAR-100's size, networks and number of class sets of the full study, "
-        f"untrained; {used:.2f} specialists active for an example",
+        "inference": f"1,000 test images of CIFAR-100; {about}; {used:.2f} specialists active for an example",
         "clustering": f"{MANY_CLASSES:,} classes, {MANY_EXAMPLES:,} predictions in batches of 1,000, {MANY_SETS} "
         f"sets of {MANY_SET_SIZE}; the covariance alone would be 1.7 GiB in float64, all predictions 5.6 GiB in "
         "float32",
@@ -223,9 +228,29 @@ def _predictions() -> Iterator[Tensor]:
         yield probs.roll(int(300 * (number % 50)), 1)
 
 
-def _routing() -> tuple[Seconds, float]:
+def _routing() -> tuple[Seconds, float, str]:
+    """Seconds each way, how many specialists an image asks, and what was measured."""
+    unit = os.environ.get("INSTAR_UNIT")
+    test = load_data("cifar100", progress=False).test
+    inputs = test.gather(test.ids[:1000], 0)
+    together = SpecialistEnsemble.load(unit) if unit else _untrained(inputs)
+    about = "those of the run that INSTAR_UNIT names" if unit else "untrained, with sets at random"
+    class_sets = together.class_sets
+    used = float(together.predict_probs(inputs).num_specialists.double().mean())
+
+    def run_all() -> None:
+        with torch.no_grad():
+            generalist, *specialists = (torch.softmax(one(inputs), 1) for one in together.networks)
+        combine_on_demand(generalist, lambda m, rows: specialists[m][rows], class_sets, top_n=together.top_n)
+
+    ways = {"all": run_all, "routed": lambda: together.predict_probs(inputs)}
+    return in_turns(ways, rounds=7), used, f"{len(class_sets)} specialists, top-{together.top_n}, {about}"
+
+
+def _untrained(inputs: Tensor) -> SpecialistEnsemble:
+    """Of the full study's size, where there is no run of it."""
     config = config_for("full", "cifar100")
-    shape, num_classes = (3, 32, 32), 100
+    shape, num_classes = tuple(inputs.shape[1:]), 100
     sets, name = config.sets[0], config.generalist.network
     generator = torch.Generator().manual_seed(0)
     class_sets = [
@@ -236,24 +261,14 @@ def _routing() -> tuple[Seconds, float]:
     def network(width: int, seed: int) -> nn.Module:
         return build_network(name, input_shape=shape, num_classes=width, seed=seed)
 
-    together = SpecialistEnsemble(
+    return SpecialistEnsemble(
         network(num_classes, 0),
         [network(len(one) + 1, number + 1) for number, one in enumerate(class_sets)],
         class_sets,
         class_names=[str(number) for number in range(num_classes)],
-        example_inputs=torch.zeros(2, *shape),
+        example_inputs=inputs[:2],
         top_n=config.top_n[0],
     )
-    inputs = torch.rand(1000, *shape, generator=generator)
-    used = float(together.predict_probs(inputs).num_specialists.double().mean())
-
-    def run_all() -> None:
-        with torch.no_grad():
-            generalist, *specialists = (torch.softmax(one(inputs), 1) for one in together.networks)
-        combine_on_demand(generalist, lambda m, rows: specialists[m][rows], class_sets, top_n=together.top_n)
-
-    ways = {"all": run_all, "routed": lambda: together.predict_probs(inputs)}
-    return in_turns(ways, rounds=7), used
 
 
 PARTS = {"combination": _combination, "descent": _descent, "clustering": _clustering}

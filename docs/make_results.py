@@ -85,15 +85,16 @@ def transfer_study(result: dict[str, Any]) -> str:
     """A published study of transfer: the paper's findings where they were judged, then every treatment."""
     findings = [
         [
-            f"{one['finding']}. {one['name']}",
+            f"{one['finding']}. {claim['claim']}",
             one["network"],
-            f"{one['paper']:+.1f}",
-            f"{one['number']:+.2f}",
-            difference(one),
-            str(one["n"]),
-            {True: "yes", False: "**no**"}.get(one["holds"], "undecided"),
+            f"{claim['paper']:+.1f}",
+            f"{claim['number']:+.2f}",
+            difference(claim),
+            str(claim["n"]),
+            {True: "yes", False: "**no**"}.get(claim["holds"], "undecided"),
         ]
         for one in result.get("findings", [])
+        for claim in one["claims"]
     ]
     rows = [
         [
@@ -121,11 +122,25 @@ def transfer_study(result: dict[str, Any]) -> str:
         for part in result.get("parts", {}).values()
         for row in part["boosts"]
     ]
+    drops = [
+        [
+            part["network"],
+            row["difference"],
+            str(row["cut"]),
+            f"{row['mean']:+.2f}",
+            difference(row),
+            str(row["n"]),
+        ]
+        for part in result.get("parts", {}).values()
+        for row in part["drops"]
+        if row["difference"].endswith("drop")
+    ]
     interval_head = "95 % interval"
     parts = [
-        (["finding", "network", "paper", "points", interval_head, "n", "holds"], findings),
+        (["claim", "network", "paper", "points", interval_head, "n", "holds"], findings),
         (["network", "halves", "treatment", "accuracy (mean ± sd)", "minus base", interval_head, "n"], rows),
         (["network", "boost", "layers", "points", interval_head, "pooled as in the paper", "n"], boosts),
+        (["network", "drop", "layers", "points", interval_head, "n"], drops),
         (["images a class", "accuracy (mean ± sd)", "n"], curve),
     ]
     tables = [line for head, body in parts if body for line in (*table(head, body), "")]

@@ -18,7 +18,7 @@ from instar.recipes.specialists.jobs import assemble
 from instar.recipes.specialists.plan import Choice, Plan
 from instar.recipes.specialists.recipe import main
 from instar.recipes.specialists.scales import config_for
-from instar.recipes.specialists.scoring import ROWS
+from instar.recipes.specialists.scoring import ROWS, _kept
 from instar.recipes.specialists.settings import read_config
 from instar.runs import Run
 from instar.specialists import ClassSet, specialist_labels
@@ -63,9 +63,25 @@ def test_controls_cost_what_the_specialists_cost(result: dict) -> None:
     """To within half an epoch of the generalist, which is what an epoch's rounding can miss."""
     whole = row_of(result, "with-specialists")["training_cost"]
     epoch = row_of(result, "generalist")["training_cost"] / CONFIG.generalist.epochs
-    for name in ("generalist-longer", "ensemble-same-cost", "full-softmax-specialists", "mixture-of-experts"):
+    for name in ("generalist-longer", "ensemble-same-cost", "full-softmax-hard", "mixture-of-experts"):
         members = 2 if name == "ensemble-same-cost" else 3 if name == "mixture-of-experts" else 1
         assert abs(row_of(result, name)["training_cost"] - whole) <= 0.7 * members * epoch, name
+
+
+def test_full_softmax_specialists_cost_the_generalists_answer_to_every_example_shown(result: dict) -> None:
+    """A step costs three passes, the answer a fourth."""
+    own = row_of(result, "generalist")["training_cost"]
+    soft, hard = (
+        row_of(result, name)["training_cost"] - own for name in ("full-softmax-specialists", "full-softmax-hard")
+    )
+    assert 3 * soft == pytest.approx(4 * hard, abs=4)
+
+
+def test_a_share_of_the_gain_is_told_only_where_the_gain_is_no_chance() -> None:
+    rows = {"generalist": [50.0, 50.0], "distilled-back": [51.0, 51.0]}
+    assert _kept({**rows, "with-specialists": [52.0, 52.1]})["percent"] == pytest.approx(100 / 2.05)
+    assert _kept({**rows, "with-specialists": [50.1, 54.0]})["percent"] is None
+    assert _kept({"generalist": [50.0], "with-specialists": [52.0], "distilled-back": [51.0]})["percent"] is None
 
 
 def test_accuracies_are_those_of_the_saved_networks(finished: Path, result: dict) -> None:
@@ -195,6 +211,13 @@ def test_an_interrupted_specialist_among_finished_ones_is_named(finished: Path, 
         assemble(finished / "jobs/generalist/seed-0", paths)
 
 
+def test_a_specialist_that_was_stopped_before_its_correction_is_refused(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "jobs/specialist/seed-0/0", tmp_path / "stopped")
+    (tmp_path / "stopped/DONE").unlink()
+    with pytest.raises(RunError, match=r"stopped is not finished: run the same command again to go on"):
+        assemble(finished / "jobs/generalist/seed-0", [tmp_path / "stopped"])
+
+
 def test_a_specialist_of_other_data_or_of_another_kind_is_refused(finished: Path, tmp_path: Path) -> None:
     jobs = finished / "jobs"
     with pytest.raises(UsageError, match="is no specialist: it has no class set"):
@@ -262,6 +285,9 @@ WRONG_USE = {
     "--top-n 1,1": "top_n names a candidate twice: 1, 1",
     "--controls longer,shorter": "controls.1 should be",
     "--mixture mixture:2/mlp:8x1": "should be mixture:EXPERTS/EXPERT/GATE",
+    "--mixture mlp:8x1": "mixture is 'mlp:8x1', expected mixture:EXPERTS/EXPERT/GATE",
+    "--mixture mixture:2/python:own:net/mlp:8x1": "expected mixture:EXPERTS/EXPERT/GATE of networks that are",
+    "--seed 9998": "seeds 9998 to 10001 hold 10000, that of the generalist for tuning",
     "--trainable-layers 3": "specialist.trainable_layers is 3; the network has 2 layers",
     "--seeds 0": "seeds should be greater than or equal to 1",
     "--set generalist.learning_rate=[0.1,0.2]": "generalist.learning_rate takes one value",
@@ -278,6 +304,14 @@ def test_wrong_use_is_one_line_and_leaves_nothing(typed: Command, arguments: str
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_mixture_is_of_the_generalists_network() -> None:
+    assert read_config({}).mixture == "mixture:3/mlp:12x1/mlp:6x1"
+    large = {"generalist": {"network": "mlp:64x2"}}
+    assert read_config(large).mixture == "mixture:2/mlp:64x2/mlp:64x2"
+    assert read_config({**large, "mixture": "mixture:2/mlp:8x1/mlp:4x1"}).mixture == "mixture:2/mlp:8x1/mlp:4x1"
+    assert "mixture" not in read_config({"generalist": {"network": "python:mine:network"}}).controls
 
 
 def test_unknown_scale_and_data() -> None:

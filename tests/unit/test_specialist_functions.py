@@ -215,6 +215,16 @@ BAD: list[tuple[Callable[[], Any], str]] = [
         "is for specialists with a full softmax",
     ),
     (
+        lambda: combine_specialists(
+            probs_of([0.2, 0.8, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]),
+            [probs_of([0.0, 1.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0])],
+            [PAIRS[0]],
+            full_softmax=True,
+            mean="geometric",
+        ),
+        "row 1 has no geometric mean",
+    ),
+    (
         lambda: half_special(torch.tensor([9]))(torch.tensor([1, 2]), seed=0, epoch=0),
         "0 special examples and 2 others",
     ),
@@ -329,6 +339,10 @@ def test_an_ensemble_refuses_other_data_other_networks_and_damaged_files(tmp_pat
             class_names=NAMES,
             example_inputs=torch.zeros(2, 1, 2, 3),
         )
+    with pytest.raises(UsageError, match="top_n is 0, expected 1 to 4"):
+        SpecialistEnsemble(
+            together.networks[0], [], [], class_names=NAMES, example_inputs=torch.zeros(2, 1, 2, 3), top_n=0
+        )
     with pytest.raises(UsageError, match=r"it has no ensemble\.json"):
         SpecialistEnsemble.load(tmp_path)
     together.save(tmp_path)
@@ -336,6 +350,9 @@ def test_an_ensemble_refuses_other_data_other_networks_and_damaged_files(tmp_pat
     (tmp_path / "ensemble.json").write_text(json.dumps({**about, "format_version": 99}))
     with pytest.raises(RunError, match="format version 99"):
         SpecialistEnsemble.load(tmp_path)
-    (tmp_path / "ensemble.json").write_text("{")
-    with pytest.raises(RunError, match="is damaged"):
-        SpecialistEnsemble.load(tmp_path)
+    damaged = [{**about, "top_n": 0}, {**about, "class_sets": [[0, 9]]}, {**about, "architecture": None}, [about]]
+    damaged += [{name: value for name, value in about.items() if name != key} for key in about]
+    for content in ("{", *map(json.dumps, damaged)):
+        (tmp_path / "ensemble.json").write_text(content)
+        with pytest.raises(RunError, match=r"ensemble\.json is damaged: .*; save the ensemble again"):
+            SpecialistEnsemble.load(tmp_path)

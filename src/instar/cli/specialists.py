@@ -43,7 +43,10 @@ def specialists(
     ),
     temperature: float = typer.Option(None, help="Of these soft targets."),
     controls: str = typer.Option(None, help="Of longer,random,ensemble,mixture,full-softmax. Default: all."),
-    mixture: str = typer.Option(None, help="The mixture of experts: mixture:EXPERTS/EXPERT/GATE."),
+    mixture: str = typer.Option(
+        None,
+        help="The mixture of experts: mixture:EXPERTS/EXPERT/GATE. With --network: of three like it.",
+    ),
     seeds: int = typer.Option(None, help="How many generalists. Default: 4."),
     seed: int = typer.Option(None, help="The first of them."),
     config: ConfigFile = None,

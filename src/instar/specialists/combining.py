@@ -94,7 +94,8 @@ def combine_specialists(
         an active specialist p_g, to the bit.
 
     Raises:
-        UsageError: rows that are no distributions, shapes that do not fit, an option out of its range.
+        UsageError: rows that are no distributions, shapes that do not fit, an option out of its range, a geometric
+            mean of distributions that have no class in common.
 
     Example:
         >>> class_set = ClassSet([0, 1], 4)
@@ -246,7 +247,15 @@ def _mean_of_full(probs: Tensor, ask: Ask, active: Tensor, rows: Tensor, mean: s
         theirs = checked_probs(f"specialist {number}", ask(number, rows[places]), probs.shape[1])
         total[places] += as_summed(_normalised(theirs))
     total /= 1 + active[rows].sum(1, keepdim=True)
-    return torch.softmax(total, 1) if mean == "geometric" else total
+    if mean == "arithmetic":
+        return total
+    empty = (total == -torch.inf).all(1)
+    if bool(empty.any()):
+        raise UsageError(
+            f"row {int(rows[empty].min())} has no geometric mean: no class is possible for the generalist and all "
+            "active specialists; take the arithmetic mean"
+        )
+    return torch.softmax(total, 1)
 
 
 def _grouped(probs: Tensor, ask: Ask, active: Tensor, rows: Tensor, inside: Tensor) -> Tensor:

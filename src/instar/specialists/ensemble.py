@@ -25,9 +25,9 @@ _LEAST = 1e-30  # a probability of 0 has no logit
 class SpecialistEnsemble(nn.Module):
     """A generalist and its specialists, which answer together and only where they are active.
 
-    Its logits are the logarithm of the combined probabilities, so it is evaluated, asked for soft targets and
-    exported like any network; it does not learn. Layers that all specialists share with the
-    generalist to the bit, first to last, are computed once.
+    Its logits are the logarithm of the combined probabilities, so it is evaluated and asked for soft targets like
+    any network; it does not learn. Layers that all specialists share with the generalist to the bit, first to
+    last, are computed once.
 
     Args:
         generalist: gives logits of all classes.
@@ -42,7 +42,7 @@ class SpecialistEnsemble(nn.Module):
             where there is any `dropout` and `input_dropout`, of `build_network`.
 
     Raises:
-        UsageError: another number of sets than of specialists, or a network of other classes.
+        UsageError: another number of sets than of specialists, a network of other classes, or top_n out of range.
 
     Example:
         >>> generalist, specialist = nn.Linear(4, 3), nn.Linear(4, 3)
@@ -72,6 +72,10 @@ class SpecialistEnsemble(nn.Module):
         super().__init__()
         if len(specialists) != len(class_sets):
             raise UsageError(f"{len(specialists)} specialists and {len(class_sets)} class sets; each has one")
+        if not 1 <= top_n <= len(class_names):
+            raise UsageError(
+                f"top_n is {top_n}, expected 1 to {len(class_names)}: how many classes choose the specialists"
+            )
         self.class_names = tuple(class_names)
         self.class_sets = list(class_sets)
         self.top_n = top_n
@@ -167,15 +171,20 @@ class SpecialistEnsemble(nn.Module):
         if not (path / ABOUT).is_file():
             raise UsageError(f"{path} holds no specialists: it has no {ABOUT}")
         try:
-            about = json.loads((path / ABOUT).read_text())
-            version = about["format_version"]
-            names, sets = about["class_names"], about["class_sets"]
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise RunError(f"{path / ABOUT} is damaged: {error}; save the ensemble again") from error
+            return cls._read(path)
+        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, OSError) as error:
+            what = f"it has no {error}" if isinstance(error, KeyError) else error
+            raise RunError(f"{path / ABOUT} is damaged: {what}; save the ensemble again") from error
+
+    @classmethod
+    def _read(cls, path: Path) -> Self:
+        about = json.loads((path / ABOUT).read_text())
+        version = about["format_version"]
         if version > FORMAT_VERSION:
             raise RunError(
                 f"{path / ABOUT} has format version {version}, this instar reads up to {FORMAT_VERSION}"
             )
+        names, sets = about["class_names"], about["class_sets"]
         class_sets = [ClassSet(one, len(names), [names[number] for number in one]) for one in sets]
         tensors, _ = load_tensors(path / WEIGHTS)
         widths = [len(names), *(len(names) if about["full_softmax"] else len(one) + 1 for one in class_sets)]

@@ -11,7 +11,7 @@ from torch import nn
 
 from instar.data import Dataset, Splits, half_special, id_batches, parse_views
 from instar.distillation import LabelsInTargets, SoftTargetStore, Teacher
-from instar.errors import UsageError
+from instar.errors import RunError, UsageError
 from instar.evaluation import predict_logits
 from instar.jobs import Job, num_gpus
 from instar.networks import freeze_, layers_of, shift_logits_
@@ -316,9 +316,12 @@ def assemble(generalist: Path, specialists: Sequence[Path], *, top_n: int = 1) -
     names = about["class_names"]
     class_sets, kinds = [], []
     for path in specialists:
-        theirs = Run.read(path).config
+        run = Run.read(path)
+        theirs = run.config
         if "specialist" not in theirs:
             raise UsageError(f"{path} is no specialist: it has no class set")
+        if not run.is_done:  # it may have weights already, whose dustbin is not corrected
+            raise RunError(f"{path} is not finished: run the same command again to go on")
         if theirs["data"] != about["data"] or theirs["network"] != about["network"]:
             raise UsageError(
                 f"{path} is a specialist of {theirs['network']} on {theirs['data']['name']}; the generalist "

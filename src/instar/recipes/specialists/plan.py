@@ -241,17 +241,21 @@ class Plan:
             raise UsageError(f"specialist.trainable_layers is {trainable}; the network has {num_layers} layers")
         return num_layers - trainable
 
-    def specialist_costs(self, seed: int, choice: Choice, *, random: bool = False) -> list[int]:
-        """Of the fit of each specialist: frozen layers once for each example where there are no views."""
+    def specialist_costs(self, seed: int, choice: Choice, row: str = WITH) -> list[int]:
+        """Of the fit of each specialist: frozen layers once for each example where there are no views.
+
+        Those that learn the generalist's soft targets ask it for every example shown.
+        """
         config, splits = self.config, load_splits(self.config.data)
         whole = self.per_layer[-1]
         frozen = self.per_layer[self.num_frozen - 1] if self.num_frozen else 0
         costs = []
-        for one in self.class_sets(seed, choice.sets, random=random):
+        for one in self.class_sets(seed, choice.sets, random=row == WITH_RANDOM):
             shown = 2 * num_special(splits.train, one) * config.specialist.epochs
             is_cached = config.generalist.views == "none"
             once = frozen * (len(splits.train) if is_cached else shown)
-            costs.append(3 * (whole - frozen) * shown + once)
+            asked = whole * shown if row == FULL_ROW else 0
+            costs.append(3 * (whole - frozen) * shown + once + asked)
         return costs
 
     def total(self, seed: int, choice: Choice) -> int:

@@ -69,7 +69,8 @@ def check(plan: Plan) -> None:
     """Refuse what could not be run to its end.
 
     Raises:
-        UsageError: class sets that these classes cannot be cut into, top-n beyond them, layers that are not there.
+        UsageError: class sets that these classes cannot be cut into, top-n beyond them, layers that are not there,
+            the tuning generalist's seed among those reported, a mixture of experts that is none.
     """
     config = plan.config
     num_classes = len(load_splits(config.data).class_names)
@@ -88,8 +89,19 @@ def check(plan: Plan) -> None:
             )
     if max(config.top_n) > num_classes:
         raise UsageError(f"top_n is {max(config.top_n)}, but {config.data.name} has {num_classes} classes")
+    if config.is_tuned and TUNING_SEED in plan.seeds:
+        raise UsageError(
+            f"seeds {plan.seeds[0]} to {plan.seeds[-1]} hold {TUNING_SEED}, that of the generalist for tuning, "
+            "which is never reported; choose another seed"
+        )
     _ = plan.num_frozen
     if "mixture" in config.controls:
+        parts = config.mixture.removeprefix("mixture:")
+        if parts == config.mixture or "mixture:" in parts or "python:" in parts:
+            raise UsageError(
+                f"mixture is {config.mixture!r}, expected mixture:EXPERTS/EXPERT/GATE of networks that are built "
+                "in; or leave mixture out of controls"
+            )
         _ = plan.mixture_cost
 
 

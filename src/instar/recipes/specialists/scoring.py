@@ -118,7 +118,7 @@ def _read_specialists(plan: Plan, choice: Choice, trial: Trial, seed: int) -> No
         used = float(combined.num_specialists.double().mean())
         shared = plan.per_layer[together.num_shared - 1] if together.num_shared else 0
         inference = plan.per_layer[-1] + used * (plan.per_layer[-1] - shared)
-        training = own + sum(plan.specialist_costs(seed, choice, random=row == WITH_RANDOM))
+        training = own + sum(plan.specialist_costs(seed, choice, row))
         trial.add(row, combined.probs, used=used, inference=inference, training=training)
         trial.add_seconds(row, [_seconds(plan, name) for name in names], trial.seconds[GENERALIST][-1])
         if row in (FULL_ROW, HARD_ROW):
@@ -312,12 +312,12 @@ def _forgetting(trial: Trial) -> list[dict[str, Any]]:
 
 
 def _kept(accuracy: dict[str, list[float]]) -> dict[str, Any]:
-    """How much of the specialists' gain the one distilled network keeps."""
+    """How much of the specialists' gain the one distilled network keeps: no share of what may be chance."""
     gain = metrics.paired_difference(accuracy[WITH], accuracy[GENERALIST])
     own = metrics.paired_difference(accuracy[DISTILLED], accuracy[GENERALIST])
     return {
         "gain": gain.mean,
         "gain_distilled": own.mean,
-        "percent": 100 * own.mean / gain.mean if gain.mean > 0 else None,
+        "percent": 100 * own.mean / gain.mean if gain.low is not None and gain.low > 0 else None,
         "n": gain.n,
     }

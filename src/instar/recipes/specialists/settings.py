@@ -72,7 +72,8 @@ class SpecialistsConfig(Settings):
     distill: DistillBackSettings | None = None
     controls: list[Control] = list(CONTROLS)
     mixture: str
-    """experts and gate, of about the specialists' cost: mixture:2/mlp:16x1/mlp:8x1"""
+    """experts and gate, of about the specialists' cost: mixture:2/mlp:16x1/mlp:8x1. `read_config` makes it of the
+    generalist's network where that alone is given"""
     seeds: _Count = 5
     """how many generalists, each with its specialists"""
     seed: int = 0
@@ -132,7 +133,15 @@ def read_config(
     if not distill and not content.get("distill"):
         content.pop("distill", None)
     defaults = {**DEFAULTS, "distill": DISTILL_DEFAULTS} if distill or content.get("distill") else DEFAULTS
-    return checked(SpecialistsConfig, merge(defaults, content))
+    config = checked(SpecialistsConfig, merge(defaults, content))
+    network = config.generalist.network
+    if content.get("mixture") is not None or network == DEFAULTS["generalist"]["network"]:
+        return config
+    if network.startswith("python:"):  # no expert can be built of it
+        rest = [control for control in config.controls if control != "mixture"]
+        return config.model_copy(update={"controls": rest}) if content.get("controls") is None else config
+    # The default mixture is of the default's size: a large generalist's cost would buy it thousands of epochs.
+    return config.model_copy(update={"mixture": f"mixture:2/{network}/{network}"})
 
 
 def _with_set(content: dict[str, Any], typed: Any) -> dict[str, Any]:
