@@ -437,6 +437,16 @@ def test_where_cells_fold_the_names_stay_whole() -> None:
     assert max(map(len, text.splitlines())) <= 40
 
 
+def test_names_too_long_to_stand_whole_leave_room_for_the_others() -> None:
+    rows = [
+        {"finding": f"{i}. random features worse, and bad from few layers on", "interval": "[-8.8, -2.7]"}
+        for i in range(20)
+    ]
+    lines = printed(Table("Findings", rows), width=40).splitlines()
+    assert max(map(len, lines)) <= 40
+    assert sum("[-8.8, -2.7]" in line for line in lines) == 20
+
+
 def test_words_in_a_table_are_no_markup() -> None:
     assert "[bold]as it stands[/bold]" in printed(RESULT, width=80)
 

@@ -31,7 +31,10 @@ def print_table(table: Table, console: Console) -> None:
     """
     width = min(console.width, MOST_COLUMNS)
     upright, changed_over = _upright(table, console), _changed_over(table, console)
-    fits = _width(upright, console) <= max(width, _width(changed_over, console))
+    is_of_words = any(" " in name for name, *_ in table_cells(table))
+    if is_of_words and _measured(upright, console).minimum > width:  # a whole name would break the words beside it
+        upright.columns[0].no_wrap, upright.columns[0].min_width = False, None
+    fits = _measured(upright, console).maximum <= max(width, _measured(changed_over, console).maximum)
     drawn = upright if fits else changed_over
     console.print()
     console.print(_words(table.title, console), style="bold")
@@ -42,11 +45,13 @@ def print_table(table: Table, console: Console) -> None:
 
 def _upright(table: Table, console: Console) -> RichTable:
     drawn = RichTable(box=box.SIMPLE_HEAD)
+    longest = max((_words(name, console).cell_len for name, *_ in table_cells(table)), default=0)
     for column in table.columns:
         justify: Literal["left", "right"] = "right" if is_numeric(table, column) else "left"
         is_name = column == table.columns[0]  # others give way first: half a name is not found again
         heading = _words(heading_of(column), console)
-        drawn.add_column(heading, justify=justify, overflow="fold", no_wrap=is_name)
+        least = longest if is_name else None
+        drawn.add_column(heading, justify=justify, overflow="fold", no_wrap=is_name, min_width=least)
     for place, cells in enumerate(table_cells(table)):
         drawn.add_row(*(_words(cell, console) for cell in cells), style="bold" if place == table.highlight else "")
     return drawn
@@ -65,9 +70,9 @@ def _changed_over(table: Table, console: Console) -> RichTable:
     return drawn
 
 
-def _width(drawn: RichTable, console: Console) -> int:
-    """Characters that it needs to stand without a break."""
-    return Measurement.get(console, console.options.update(max_width=10_000), drawn).maximum
+def _measured(drawn: RichTable, console: Console) -> Measurement:
+    """Characters that it needs to stand without a broken word, and without a broken line."""
+    return Measurement.get(console, console.options.update(max_width=10_000), drawn)
 
 
 def _words(words: str, console: Console) -> RichText:
