@@ -83,7 +83,7 @@ def test_both_drops_together_are_what_a_frozen_transfer_loses(measured: list[Mea
 def test_the_place_of_a_fall_is_among_the_layers(measured: list[Measured]) -> None:
     study = Study(measured)
     found = transition(study)
-    assert found["drop"]["mean"] <= 0
+    assert found["drop"] == study.difference("AnB", "base", study.cuts[-1:])._asdict()
     if found["half"] is not None:
         assert 0 <= found["half"]["mean"] <= study.cuts[-1]
         assert 0 <= found["width"]["mean"] <= study.cuts[-1]

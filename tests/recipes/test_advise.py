@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from command_line import Command
+from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.jobs.execution import execute
 from instar.networks import build_network, cut
@@ -18,6 +19,8 @@ from instar.recipes.advise.recipe import main
 from instar.recipes.advise.settings import AdviseConfig, read_config
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.settings import DataSettings, merge
+from instar.recipes.transfer import recipe as transfer
+from instar.recipes.transfer import settings as transfer_settings
 from instar.runs import Run, find_run
 
 TINY = {"fit": {"epochs": 10}, "base": {"epochs": 3}, "network": "mlp:16x2", "seeds": 2, "controls": True}
@@ -175,6 +178,7 @@ def test_features_at_every_cut_are_those_of_its_prefix() -> None:
         (("--network", "mlp:64x3@nowhere.safetensors"), "no weights file at nowhere.safetensors"),
         (("--network", "python:odd_module:other_size"), "cannot take the examples of digits, (1, 8, 8)"),
         (("--network", "python:odd_module:no_layers"), "has no stages"),
+        (("--network", "python:transfer_networks:branching"), "path through Branching depends on the data"),
         (("--network", "python:odd_module:one_layer"), "has nowhere to be cut"),
         (("--network", "python:odd_module:own_weights"), "0.own cannot be drawn anew"),
         (("--data", "python:odd_module:one_class", "--network", "python:odd_module:good"), "the single class 'a'"),
@@ -216,6 +220,17 @@ def test_bad_input_is_one_line(typed: Command, tmp_path: Path, arguments: tuple[
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
     assert words in done.stderr
+
+
+def test_of_a_run_with_many_networks_one_that_is_there_is_named(tmp_path: Path) -> None:
+    study = {"network": {"network": "mlp:8x2", "epochs": 1}, "targets": ["B"], "treatments": ["AnB"], "cuts": [1]}
+    transfer.main(transfer_settings.read_config({**study, "splits": 1}), tmp_path / "study", quiet=True)
+    advised = {**TINY, "network": str(tmp_path / "study")}
+    with pytest.raises(UsageError, match="holds no single network; name one of its fits, for instance ") as error:
+        Plan(read_config(advised), tmp_path / "run").check()
+    named = str(error.value).rpartition(" ")[2]
+    assert named == f"{tmp_path / 'study'}:split-0/baseA"
+    Plan(read_config({**advised, "network": named}), tmp_path / "run").check()
 
 
 def test_other_channels_are_refused(typed: Command, tmp_path: Path, advised: Path) -> None:

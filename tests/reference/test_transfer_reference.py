@@ -87,11 +87,11 @@ def test_drops_and_boosts(seed: int) -> None:
 
 
 def reached(curve: list[float], share: float) -> float:
-    """The first of many places where the lowest value so far is share of the lowest of all, by straight lines."""
+    """The first of many places where the lowest value so far is share of the last value, by straight lines."""
     lowest = np.minimum.accumulate(curve)
     places = np.linspace(0, len(curve) - 1, 600_001)
     values = np.interp(places, range(len(curve)), lowest)
-    return float(places[np.argmax(values <= share * lowest[-1])])
+    return float(places[np.argmax(values <= share * curve[-1])])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -100,10 +100,10 @@ def test_transition(seed: int) -> None:
     found = transition(Study(measured))
     by_cut = [difference_of_splits(measured, "AnB", "base", (n,)) for n in CUTS]
     curves = [[0.0, *values] for values in zip(*by_cut, strict=True)]
-    falling = [curve for curve in curves if min(curve) < 0]
+    falling = [curve for curve in curves if curve[-1] < 0]
     half = t_interval([reached(curve, 0.5) for curve in falling])
     width = t_interval([reached(curve, 0.9) - reached(curve, 0.1) for curve in falling])
-    drop = t_interval([min(curve) for curve in curves])
+    drop = t_interval([curve[-1] for curve in curves])
     for key, expected in (("half", half), ("width", width), ("drop", drop)):
         assert [found[key][name] for name in ("mean", "sd", "low", "high")] == pytest.approx(expected, abs=1e-4)
 

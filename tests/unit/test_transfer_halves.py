@@ -1,6 +1,7 @@
 """Halves of classes: the paper's own lists, groups by meaning, files of parents, and what a manifest keeps."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,13 +38,22 @@ def test_a_thousand_classes_fall_as_in_the_papers_lists(seed: int, digits: str) 
 
 
 def test_imagenets_man_made_and_natural_classes_are_the_papers() -> None:
-    halves = semantic_halves(THOUSAND, seed=0)
-    man_made, natural = (set(map(int, half)) for half in (halves.a, halves.b))
+    names = [f"n{number:08}" for number in range(1000)]
+    halves = semantic_halves(names, seed=0)
+    man_made, natural = ({int(name[1:]) for name in half} for half in (halves.a, halves.b))
     assert (len(man_made), len(natural)) == (551, 449)
     assert man_made == {*range(398, 936), *range(959, 970), 971, 999}
     assert man_made | natural == set(range(1000))
     assert {981, 982, 983, 936, 957} <= natural  # people, vegetables, fruit
-    assert semantic_halves(THOUSAND, seed=7) == Halves(halves.a, halves.b, how="semantic", seed=7)
+    assert semantic_halves(names[::-1], seed=7) == replace(halves, seed=7)
+    assert halves.manifest(names)["num_of_parent"] == {
+        "man-made": {"A": 551, "B": 0},
+        "natural": {"A": 0, "B": 449},
+    }
+    with pytest.raises(
+        UsageError, match=r"not for these 1000 classes \(0, ...; ImageNet's are named like n01440764"
+    ):
+        semantic_halves(THOUSAND, seed=0)
 
 
 # CIFAR-100

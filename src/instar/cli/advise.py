@@ -30,7 +30,7 @@ def advise(
         None, help="The target: digits, mnist, cifar100, folder:PATH, python:MODULE:FUNCTION. Default: digits."
     ),
     classes: str = typer.Option(None, help="Only these classes of the target: 5,6,7."),
-    examples: int = typer.Option(None, help="Of each class of the target, training and validation together."),
+    examples: int = typer.Option(None, help="A class of the target on average, training and validation together."),
     epochs: int = typer.Option(None, help="Of a fit to the end."),
     learning_rate: float = typer.Option(None, help="Of all fits on the target."),
     views: str = typer.Option(None, help="Augmentation of the target: none, jitter:2, crop:4+flip, affine:..."),

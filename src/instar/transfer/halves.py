@@ -1,6 +1,7 @@
 """Two tasks from the classes of one: random halves, halves by meaning, lists of classes."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -131,7 +132,7 @@ def semantic_halves(class_names: Sequence[str], *, seed: int) -> Halves:
     30 man-made ones.
 
     Args:
-        class_names: of the whole data; ImageNet's 1000 in their usual order.
+        class_names: of the whole data; ImageNet's 1000 are named as its folders, n01440764.
         seed: draws the living classes of CIFAR-100.
 
     Raises:
@@ -147,13 +148,15 @@ def semantic_halves(class_names: Sequence[str], *, seed: int) -> Halves:
         drawn = np.random.RandomState([seed]).choice(len(living), len(a), replace=False)
         b = [living[number] for number in sorted(drawn.tolist())]
         return Halves(tuple(a), tuple(b), how="semantic", seed=seed, parents=group_of)
-    if len(class_names) == 1000:
-        man_made, natural = imagenet_groups()
-        a, b = ([class_names[number] for number in group] for group in (man_made, natural))
-        return Halves(tuple(a), tuple(b), how="semantic", seed=seed)
+    if len(class_names) == 1000 and all(re.fullmatch(r"n\d{8}", name) for name in class_names):
+        in_order = sorted(class_names)  # as ImageNet's numbers are
+        a, b = ([in_order[number] for number in group] for group in imagenet_groups())
+        parents = {**dict.fromkeys(a, "man-made"), **dict.fromkeys(b, "natural")}
+        return Halves(tuple(a), tuple(b), how="semantic", seed=seed, parents=parents)
     raise UsageError(
         f"semantic halves are known for CIFAR-100 and ImageNet's 1000 classes, not for these {len(class_names)} "
-        "classes; give a file with a parent for each class, or two lists"
+        f"classes ({class_names[0]}, ...; ImageNet's are named like n01440764); give a file with a parent for "
+        "each class, or two lists"
     )
 
 

@@ -5,6 +5,7 @@ their mean is one number, and the intervals are t intervals over the splits.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from instar.errors import UsageError
@@ -201,12 +202,13 @@ def _mean_of(study: Study, kind: str, cuts: Sequence[int], targets: str) -> floa
 def transition(study: Study, kind: str = "AnB") -> dict[str, Any]:
     """Where and how suddenly accuracy falls: the cut of half the drop, and the width from 10 to 90 % of it.
 
-    Of each split the curve d(n) = accuracy - base, d(0) = 0, is made never to rise, and read between its cuts
-    by straight lines. Splits whose curve does not fall have no place.
+    Of each split d(n) = accuracy - base, d(0) = 0. The drop is d at the deepest cut: a minimum over the cuts would
+    be below 0 by chance alone. Where d, made never to rise and read between its cuts by straight lines, first
+    reaches a share of the drop is that share's place. Splits that end no lower than their base have none.
 
     Returns:
         `drop` at the deepest cut, and `half` and `width` in layers, each with `mean`, `sd`, `n`, `low`, `high`;
-        `half` and `width` are None where the drop's interval includes 0.
+        `half` and `width` are None where the drop's interval is not below 0.
 
     Raises:
         UsageError: no split has every cut.
@@ -218,28 +220,21 @@ def transition(study: Study, kind: str = "AnB") -> dict[str, Any]:
         >>> transition(Study(measured))["half"]["mean"]
         2.0
     """
-    curves = [_never_rising([0.0, *curve]) for curve in study.curves(kind).values()]
+    curves = list(study.curves(kind).values())
     drop = over_seeds([curve[-1] for curve in curves])
     found: dict[str, Any] = {"drop": drop._asdict(), "half": None, "width": None}
     if drop.high is None or drop.high >= 0:
         return found
-    falling = [curve for curve in curves if curve[-1] < 0]
+    falling = [[0.0, *curve] for curve in curves if curve[-1] < 0]
     places = [0, *study.cuts]
     half = [_place(curve, places, 0.5) for curve in falling]
     width = [_place(curve, places, 0.9) - _place(curve, places, 0.1) for curve in falling]
     return found | {"half": over_seeds(half)._asdict(), "width": over_seeds(width)._asdict()}
 
 
-def _never_rising(curve: Sequence[float]) -> list[float]:
-    lowest: list[float] = []
-    for value in curve:
-        lowest.append(min(value, lowest[-1]) if lowest else value)
-    return lowest
-
-
 def _place(curve: Sequence[float], places: Sequence[int], share: float) -> float:
-    """Where a curve that never rises has fallen by a share of its whole fall."""
-    level = share * curve[-1]
-    deep = next(index for index, value in enumerate(curve) if value <= level)
-    before, after = curve[deep - 1], curve[deep]
+    """Where a curve, made never to rise, has first fallen by a share of what it has lost at its end."""
+    level, lowest = share * curve[-1], list(accumulate(curve, min))
+    deep = next(index for index, value in enumerate(lowest) if value <= level)
+    before, after = lowest[deep - 1], lowest[deep]
     return places[deep - 1] + (places[deep] - places[deep - 1]) * (before - level) / (before - after)

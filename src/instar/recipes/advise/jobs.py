@@ -37,13 +37,34 @@ def pretrained_job(name: str, network: str, settings: FitSettings, data: DataSet
     """
     splits = load_splits(data)
     if is_run(network):
-        theirs = Run.read(find_run(network)).config
+        theirs = config_of_fit(network)
         about = {key: theirs[key] for key in ("input_shape", "class_names", "data", "data_fingerprint", "fit")}
         about["network"] = settings.network
     else:
         about = about_network(settings, data, splits)
     weights = network_fingerprint(load_pretrained(network, settings, splits))
     return Job(name, _take, {**about, "taken_from": network, "weights": weights})
+
+
+def config_of_fit(network: str) -> dict[str, Any]:
+    """What a run's fit was done with.
+
+    Raises:
+        UsageError: it is no fit of a network, but a command's run with several, for instance.
+    """
+    path = find_run(network)
+    config = Run.read(path).config
+    if _is_fit(config):
+        return config
+    fits = [one.parent for one in path.glob("jobs/**/config.toml") if _is_fit(Run.read(one.parent).config)]
+    if not fits:
+        raise UsageError(f"{network} holds no network")
+    one = min(fits, key=lambda fit: ("base" not in fit.name, fit)).relative_to(path / "jobs")
+    raise UsageError(f"{network} holds no single network; name one of its fits, for instance {network}:{one}")
+
+
+def _is_fit(config: Mapping[str, Any]) -> bool:
+    return isinstance(config.get("network"), str) and "input_shape" in config
 
 
 def load_pretrained(network: str, settings: FitSettings, splits: Splits) -> nn.Module:
@@ -54,12 +75,7 @@ def load_pretrained(network: str, settings: FitSettings, splits: Splits) -> nn.M
         DataError: the weights cannot be read, or are of another architecture.
     """
     if is_run(network):
-        config = Run.read(find_run(network)).config
-        if "network" not in config:
-            raise UsageError(
-                f"{network} holds no single network; name one of its fits, for instance {network}:base"
-            )
-        expected, found = config["input_shape"], list(splits.train.example_shape)
+        expected, found = config_of_fit(network)["input_shape"], list(splits.train.example_shape)
         if expected != found:
             raise UsageError(
                 f"{network} was trained on examples of {tuple(expected)}, those of {splits.name} are "

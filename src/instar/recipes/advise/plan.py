@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from instar.data import Splits
 from instar.deploy import multiplications_at
-from instar.errors import InstarError, UsageError
+from instar.errors import UsageError
 from instar.jobs import Job
-from instar.networks import layers_of, prefix_state, trace
-from instar.recipes.advise.jobs import load_pretrained, pretrained_job, scores_job
+from instar.networks import layers_of, prefix_state
+from instar.recipes.advise.jobs import config_of_fit, load_pretrained, pretrained_job, scores_job
 from instar.recipes.advise.settings import AdviseConfig, has_weights
 from instar.recipes.fitting import build_for, fit_job, is_run, load_splits
 from instar.recipes.settings import DataSettings, FitSettings, Settings
 from instar.recipes.transfer.jobs import treatment_job
-from instar.runs import Run, find_run, run_hash
+from instar.recipes.transfer.plan import check_forward
+from instar.runs import run_hash
 from instar.transfer import SCRATCH, Treatment, candidates, fit_multiplications
 
 BASE, SCORES = "base", "scores"
@@ -51,10 +52,7 @@ class Plan:
         """What the network is called without its weights."""
         name = self.config.network
         while is_run(name):
-            config = Run.read(find_run(name)).config
-            if "network" not in config:
-                raise UsageError(f"{name} holds no single network; name one of its fits, for instance {name}:base")
-            name = config["network"]
+            name = config_of_fit(name)["network"]
         return name.partition("@")[0]
 
     def settings(self, kind: str = "fit", *, epochs: int | None = None) -> FitSettings:
@@ -135,7 +133,8 @@ class Plan:
                     f"{splits.train.example_shape}: layers can move between tasks of the same form alone"
                 )
         elif has_weights(self.config.network):
-            self._check_forward(load_pretrained(self.config.network, self.settings(), splits))
+            name = self.config.network
+            check_forward(load_pretrained(name, self.settings(), splits), name, splits)
         if self.settings().new_weights:
             self._check_drawn()
         if not self.cuts:
@@ -143,20 +142,6 @@ class Plan:
             raise UsageError(
                 f"{self.config.network} has nowhere to be cut: its layers are {names}; it needs two with weights"
             )
-
-    def _check_forward(self, network: nn.Module) -> None:
-        """Whether it takes examples like these, and its layers can be found."""
-        example = self._example
-        try:
-            trace(network, example)
-        except InstarError:
-            raise
-        except Exception as error:  # somebody's forward may fail in any way
-            raise UsageError(
-                f"{self.config.network} cannot take the examples of {self.splits.name}, "
-                f"{tuple(example.shape[1:])}: {' '.join(str(error).split())}"
-            ) from error
-        layers_of(network, example)
 
     def _check_drawn(self) -> None:
         drawn = {id(one) for m in self._network.modules() if isinstance(m, _DRAWN) for one in m.parameters()}
@@ -248,7 +233,7 @@ class Plan:
 
 
 def few_examples(data: DataSettings, wanted: int | None) -> DataSettings:
-    """Data with so many training and validation examples of each class together; all where none are wanted.
+    """Data with so many training and validation examples a class, on average: the same share of each is taken.
 
     Raises:
         UsageError: there are not so many.

@@ -27,7 +27,7 @@ class AdviseConfig(Settings):
     data: DataSettings = DataSettings(validation_fraction=0.3)
     """the target"""
     examples_per_class: Annotated[int, Field(ge=2)] | None = None
-    """of the target, training and validation together; all without it"""
+    """of the target on average, training and validation together; all without it"""
     base: FitSettings = FitSettings(network=ARCHITECTURE, epochs=30)
     """how a network without weights is trained on the source"""
     fit: FitSettings = FitSettings(network=ARCHITECTURE, epochs=60, batch_size=16, learning_rate=[0.03])

@@ -23,6 +23,7 @@ from instar.recipes.transfer.figures import (
 )
 from instar.recipes.transfer.filters import filter_sections, first_filters
 from instar.recipes.transfer.plan import Plan
+from instar.recipes.transfer.recipe import study_of
 from instar.reports import Code, Details, Headline, Section, write_page
 from instar.runs import REPORT, Run, without_none
 
@@ -30,7 +31,7 @@ __all__ = ["answer", "layer_table", "treatment_table", "write_transfer_page"]
 
 
 def answer(result: Mapping[str, Any]) -> Headline:
-    """Which layers to keep, in a sentence: the best treatment that transfers, beside the base."""
+    """Which layers to keep, in a sentence: the best treatment that transfers, beside the base and one as long."""
     rows = [row for row in result["rows"] if row["treatment"] in ("AnB", "AnB+")]
     base = next(row for row in result["rows"] if row["treatment"] == "base")
     if not rows:
@@ -45,6 +46,16 @@ def answer(result: Mapping[str, Any]) -> Headline:
     interval = f"95 % interval {best['low']:+.1f} to {best['high']:+.1f}, {n}."
     if best["high"] < 0:
         return Headline(f"Do not copy layers here: the best that does, {gain}.", interval)
+    or_longer = ""
+    study, of_best = study_of(result["networks"]), (best["treatment"], "base-long", [best["cut"]])
+    if study.has_pair(*of_best):  # copying takes the training of two networks: the base may have as much
+        over = study.difference(*of_best)._asdict()
+        beside = f"{over['mean']:+.1f} points over a base trained as long"
+        interval += f" Over the base trained as long: {over['low']:+.1f} to {over['high']:+.1f}."
+        if over["high"] < 0:
+            return Headline(f"Train longer, do not copy: the best that does, {gain}, but {beside}.", interval)
+        gain = f"{gain}, and {beside}"
+        or_longer = " or train longer (these splits cannot tell which is better)" if over["low"] <= 0 else ""
     if best["low"] <= 0:
         return Headline(
             f"Copy or not, it is the same as far as these splits can tell: the best, {gain}.", interval
@@ -52,7 +63,7 @@ def answer(result: Mapping[str, Any]) -> Headline:
     layer = result["layers"][best["cut"] - 1]["name"]
     kept = f"the first {best['cut']} layers (to {layer})" if best["cut"] > 1 else f"the first layer ({layer})"
     how = "let them learn on" if best["treatment"] == "AnB+" else "freeze them"
-    return Headline(f"Copy {kept} and {how}: {gain}.", f"{interval} {chosen}")
+    return Headline(f"Copy {kept} and {how}{or_longer}: {gain}.", f"{interval} {chosen}")
 
 
 def write_transfer_page(run: Run, plan: Plan, result: Mapping[str, Any]) -> None:

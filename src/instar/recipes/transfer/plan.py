@@ -6,10 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from instar.errors import UsageError
+from instar.data import Splits
+from instar.errors import InstarError, UsageError
 from instar.jobs import Job
 from instar.networks import check_same_path, layers_of, name_layers_, trace
 from instar.recipes.fitting import build_for, fit_job, load_splits
@@ -62,7 +63,7 @@ class Plan:
         example_input = splits.train.gather(splits.train.ids[:2], 0)
         if self.config.layers is not None:
             name_layers_(network, self.config.layers)
-        check_same_path(network, splits.train.gather(splits.train.ids[:_NUM_TRIED], 0))
+        check_forward(network, self.config.network.network, splits)
         shapes = {call.name: _shape(call.output) for call in trace(network, example_input)}
         return [
             {"name": layer.name, "shape": shapes.get(layer.name, []), "parameters": layer.num_parameters}
@@ -222,6 +223,26 @@ class Plan:
 
     def _name(self, split: int, name: str) -> str:
         return f"{self.folder}split-{split}/{name}"
+
+
+def check_forward(network: nn.Module, name: str, splits: Splits) -> None:
+    """Refuse a network that cannot take examples like these, or that has no one path for all of them.
+
+    Raises:
+        UsageError: says what its forward said.
+    """
+    examples = splits.train.gather(splits.train.ids[:_NUM_TRIED], 0)
+    try:
+        trace(network, examples)
+    except InstarError:
+        raise
+    except Exception as error:  # somebody's forward may fail in any way
+        raise UsageError(
+            f"{name} cannot take the examples of {splits.name}, {tuple(examples.shape[1:])}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    check_same_path(network, examples)
+    layers_of(network, examples)
 
 
 def _stretched(schedule: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from instar.data.progress import tracked
 from instar.evaluation import evaluate
 from instar.jobs import open_engine, run_jobs
 from instar.recipes.fitting import load_run_network, load_splits
@@ -19,6 +20,8 @@ from instar.runs import Run, run_hash
 from instar.transfer import Measured, Study, boost_rows, drop_rows, transition, treatment_rows
 
 MANIFEST = "manifest.json"
+
+_MANY_EPOCHS = 100  # of which ten are a small share
 
 
 def run_path(config: TransferConfig, root: Path = Path("runs")) -> Path:
@@ -63,7 +66,7 @@ def main(
         run.write_json(MANIFEST, manifest(plan))
         with open_engine(engine) as workers:
             run_jobs(plan.jobs(), path, engine=workers, quiet=quiet).raise_if_failed()
-        result = plan_result(plan)
+        result = plan_result(plan, quiet=quiet)
         result["filters"] = filter_scores(first_filters(plan))
         result["seconds"] = round(time.monotonic() - started, 1)
         write_transfer_page(run, plan, result)
@@ -76,17 +79,19 @@ def manifest(plan: Plan) -> dict[str, Any]:
     return {f"split-{split}": plan.manifest(split) for split in plan.splits}
 
 
-def _measured(plan: Plan, network: Network) -> dict[str, float]:
-    """The only place that reads test: accuracy in percent, and the paper's mean of the ten best on validation."""
+def _measured(plan: Plan, network: Network) -> dict[str, float | None]:
+    """The only place that reads test: accuracy in percent, and the paper's mean of the ten best on validation.
+
+    With few epochs the ten best are None: of ten or fewer they would be all.
+    """
     splits = load_splits(plan.task(network.split, network.target))
     path = plan.path / "jobs" / network.job
     on_test = evaluate(load_run_network(path), splits.test, device=plan.device)
-    rows = Run.read(path).result()["rows"]
-    best = sorted(row["validation_errors"] for row in rows)[:10]
-    return {
-        "accuracy": 100 * on_test["accuracy"],
-        "ten_best_validation": 100 * (1 - sum(best) / len(best) / len(splits.validation)),
-    }
+    ten_best = None
+    if plan.config.network.epochs >= _MANY_EPOCHS:
+        best = sorted(row["validation_errors"] for row in Run.read(path).result()["rows"])[:10]
+        ten_best = 100 * (1 - sum(best) / len(best) / len(splits.validation))
+    return {"accuracy": 100 * on_test["accuracy"], "ten_best_validation": ten_best}
 
 
 def study_of(networks: Iterable[Mapping[str, Any]], accuracy: str = "accuracy") -> Study:
@@ -94,19 +99,22 @@ def study_of(networks: Iterable[Mapping[str, Any]], accuracy: str = "accuracy") 
     return Study(Measured(one["split"], one["target"], one["kind"], one["n"], one[accuracy]) for one in networks)
 
 
-def plan_result(plan: Plan) -> dict[str, Any]:
+def plan_result(plan: Plan, *, quiet: bool) -> dict[str, Any]:
     """What the networks of a plan say, once all are trained: the content of `result.json`."""
-    networks = [{**network._asdict(), **_measured(plan, network)} for network in plan.networks()]
-    study, paper = study_of(networks), study_of(networks, "ten_best_validation")
+    all_networks = plan.networks()
+    shown = tracked(all_networks, total=len(all_networks), description="reading test", show=not quiet)
+    networks = [{**network._asdict(), **_measured(plan, network)} for network in shown]
+    study = study_of(networks)
     rows = treatment_rows(study)
-    for row, same in zip(rows, treatment_rows(paper), strict=True):
-        row["ten_best_validation"] = same["mean"]
-    no_difference = dict.fromkeys(("minus_base", "low", "high"))
+    if plan.config.network.epochs >= _MANY_EPOCHS:
+        for row, same in zip(rows, treatment_rows(study_of(networks, "ten_best_validation")), strict=True):
+            row["ten_best_validation"] = same["mean"]
+    may_be_none = dict.fromkeys(("minus_base", "low", "high", "ten_best_validation"))
     about = {"network": plan.config.network.network, "split": kind_of_split(plan)}
     return {
         "network": about["network"],
         "metrics": {f"{row['treatment']}-{row['cut']}": row["mean"] for row in rows},
-        "rows": [{**about, **no_difference, **row} for row in rows],
+        "rows": [{**about, **may_be_none, **row} for row in rows],
         "drops": drop_rows(study),
         "boosts": boost_rows(study),
         "transition": {

@@ -35,14 +35,14 @@ def answer(result: Result) -> Headline:
     for network in dict.fromkeys(one["network"] for one in result["findings"]):
         holds = [one["holds"] for one in result["findings"] if one["network"] == network]
         counts = [
-            (holds.count(True), "hold"),
-            (holds.count(False), "do not"),
+            (holds.count(True), "true"),
+            (holds.count(False), "false"),
             (holds.count("undecided"), "undecided"),
         ]
-        sentences.append(f"{network}: " + ", ".join(f"{count} {words}" for count, words in counts if count))
+        sentences.append(f"{network} " + ", ".join(f"{count} {words}" for count, words in counts if count))
     most = max(one["n"] for one in result["findings"])
     return Headline(
-        "Of the paper's findings, " + "; ".join(sentences) + ".",
+        "The paper's findings here: " + "; ".join(sentences) + ".",
         f"By rules that were written before the first run, from 95 % intervals over n = {most} splits.",
     )
 

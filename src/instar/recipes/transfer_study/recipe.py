@@ -51,15 +51,15 @@ def main(
         run.write_json(MANIFEST, {name: manifest(plan) for name, plan in study.plans.items()})
         with open_engine(engine) as workers:
             run_jobs(study.jobs(), path, engine=workers, quiet=quiet).raise_if_failed()
-        result = _result(study)
+        result = _result(study, quiet=quiet)
         result |= time_spent(path, started)
         write_study_page(run, study, result)
         run.finish(result)
         return run.result()
 
 
-def _result(study: TransferStudy) -> dict[str, Any]:
-    parts = {name: plan_result(plan) for name, plan in study.plans.items()}
+def _result(study: TransferStudy, *, quiet: bool) -> dict[str, Any]:
+    parts = {name: plan_result(plan, quiet=quiet) for name, plan in study.plans.items()}
     findings = study_findings(parts)
     return {
         "metrics": {f"{one['finding']}-{one['network']}": one["number"] for one in findings},
