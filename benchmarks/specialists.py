@@ -38,10 +38,10 @@ ROUNDS = 3
 
 def main() -> None:
     """Measure, and write `results/bench-specialists.json`."""
+    routing, used, about = _routing()  # first: it needs data that may not be there
     ours = [_in_a_process("combination") for _ in range(ROUNDS)]
     theirs = [_in_a_process("descent") for _ in range(ROUNDS)]
     clustering = [_in_a_process("clustering") for _ in range(2)]
-    routing, used, about = _routing()
     seconds: Seconds = {
         "combination: ours, all images": [one["seconds"] for one in ours],
         "combination: gradient descent, an image": [one["seconds"] for one in theirs],

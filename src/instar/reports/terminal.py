@@ -30,10 +30,7 @@ def print_table(table: Table, console: Console) -> None:
         <BLANKLINE>
     """
     width = min(console.width, MOST_COLUMNS)
-    upright, changed_over = _upright(table, console), _changed_over(table, console)
-    is_of_words = any(" " in name for name, *_ in table_cells(table))
-    if is_of_words and _measured(upright, console).minimum > width:  # a whole name would break the words beside it
-        upright.columns[0].no_wrap, upright.columns[0].min_width = False, None
+    upright, changed_over = _upright(table, console, width), _changed_over(table, console)
     fits = _measured(upright, console).maximum <= max(width, _measured(changed_over, console).maximum)
     drawn = upright if fits else changed_over
     console.print()
@@ -43,9 +40,10 @@ def print_table(table: Table, console: Console) -> None:
         console.print(_words(table.caption, console), style="dim")
 
 
-def _upright(table: Table, console: Console) -> RichTable:
+def _upright(table: Table, console: Console, width: int) -> RichTable:
     drawn = RichTable(box=box.SIMPLE_HEAD)
-    longest = max((_words(name, console).cell_len for name, *_ in table_cells(table)), default=0)
+    names = [_words(name, console) for name, *_ in table_cells(table)]
+    longest = max((name.cell_len for name in names), default=0)
     for column in table.columns:
         justify: Literal["left", "right"] = "right" if is_numeric(table, column) else "left"
         is_name = column == table.columns[0]  # others give way first: half a name is not found again
@@ -54,6 +52,9 @@ def _upright(table: Table, console: Console) -> RichTable:
         drawn.add_column(heading, justify=justify, overflow="fold", no_wrap=is_name, min_width=least)
     for place, cells in enumerate(table_cells(table)):
         drawn.add_row(*(_words(cell, console) for cell in cells), style="bold" if place == table.highlight else "")
+    if any(" " in name.plain for name in names) and _measured(drawn, console).minimum > width:
+        first = drawn.columns[0]  # whole, it would break the words beside it
+        first.no_wrap, first.min_width = False, None
     return drawn
 
 

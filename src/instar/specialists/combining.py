@@ -29,6 +29,16 @@ class Combined(NamedTuple):
     num_specialists: Tensor
 
 
+def check_top_n(top_n: int, num_classes: int) -> None:
+    """Refuse another number of choosing classes than there can be.
+
+    Raises:
+        UsageError: top_n out of range.
+    """
+    if not 1 <= top_n <= num_classes:
+        raise UsageError(f"top_n is {top_n}, expected 1 to {num_classes}: how many classes choose the specialists")
+
+
 def active_specialists(generalist_probs: Tensor, class_sets: Sequence[ClassSet], *, top_n: int = 1) -> Tensor:
     """Which specialists each example asks: those with one of the generalist's n most probable classes.
 
@@ -51,8 +61,7 @@ def active_specialists(generalist_probs: Tensor, class_sets: Sequence[ClassSet],
         Hinton, Vinyals and Dean 2015, section 5.4, step 1.
     """
     num_classes = generalist_probs.shape[-1]
-    if not 1 <= top_n <= num_classes:
-        raise UsageError(f"top_n is {top_n}, expected 1 to {num_classes}: how many classes choose the specialists")
+    check_top_n(top_n, num_classes)
     inside = _inside(class_sets, num_classes).to(generalist_probs.device)
     top = generalist_probs.topk(top_n, -1).indices
     return inside.T[top].any(1)

@@ -14,7 +14,7 @@ from instar.errors import RunError, UsageError
 from instar.files import load_tensors, write_bytes
 from instar.networks import build_network, cut, evaluation_mode, layers_of, load_state_, prefix_state
 from instar.specialists.class_sets import ClassSet
-from instar.specialists.combining import Combined, combine_on_demand
+from instar.specialists.combining import Combined, check_top_n, combine_on_demand
 
 ABOUT, WEIGHTS = "ensemble.json", "ensemble.safetensors"
 FORMAT_VERSION = 1
@@ -72,10 +72,7 @@ class SpecialistEnsemble(nn.Module):
         super().__init__()
         if len(specialists) != len(class_sets):
             raise UsageError(f"{len(specialists)} specialists and {len(class_sets)} class sets; each has one")
-        if not 1 <= top_n <= len(class_names):
-            raise UsageError(
-                f"top_n is {top_n}, expected 1 to {len(class_names)}: how many classes choose the specialists"
-            )
+        check_top_n(top_n, len(class_names))
         self.class_names = tuple(class_names)
         self.class_sets = list(class_sets)
         self.top_n = top_n
