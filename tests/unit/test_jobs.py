@@ -9,7 +9,7 @@ import pytest
 import job_functions
 from instar.errors import InstarError, RunError, UsageError
 from instar.jobs import Job, JobReport, check_graph, open_engine, run_jobs
-from instar.jobs.graph import threads_of
+from instar.jobs.graph import costs_ahead, threads_of
 from instar.runs import Run
 from instar.training import fit
 from small_fits import perceptron, same_bits
@@ -33,6 +33,28 @@ def test_threads_are_shared_within_a_level_whatever_is_done_already() -> None:
     assert threads_of(jobs, 2) == {"teacher": 2, "student-0": 1, "student-1": 1, "student-2": 1}
     assert threads_of([job("shared", processes=4)], 8) == {"shared": 2}
     assert threads_of([job("shared", processes=4)], 2) == {"shared": 1}
+
+
+# Listed first and small; then two that a large one waits for.
+UNEVEN = [
+    *(job(f"small-{n}", cost=2.0) for n in range(2)),
+    job("large", job_functions.note, "second", cost=9.0),
+    job("second", job_functions.note, "first"),
+    job("first"),
+]
+
+
+def test_what_lies_ahead_is_the_longest_chain_of_what_needs_a_job() -> None:
+    assert costs_ahead(UNEVEN) == {"small-0": 2, "small-1": 2, "large": 9, "second": 10, "first": 11}
+    assert costs_ahead([job("a", cost=2.0), job("b", job_functions.note, "a"), job("c", job_functions.note, "a")])[
+        "a"
+    ] == pytest.approx(3.0)
+
+
+def test_what_has_most_ahead_goes_first(tmp_path: Path) -> None:
+    with open_engine(cores=1) as engine:
+        report = run_jobs(UNEVEN, tmp_path, engine=engine, quiet=True)
+    assert report.done == ["first", "second", "large", "small-0", "small-1"]
 
 
 @pytest.mark.parametrize(

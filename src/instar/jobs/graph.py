@@ -95,6 +95,29 @@ def check_graph(jobs: Sequence[Job]) -> dict[str, int]:
     return levels
 
 
+def costs_ahead(jobs: Sequence[Job]) -> dict[str, float]:
+    """What lies ahead of each job: its cost, and the largest sum of costs along the jobs that need it.
+
+    ``ahead(j) = cost(j) + max over k that need j of ahead(k)``. What has most ahead goes first, or the end of a
+    study waits for one job while the other cores idle: the upward rank of Topcuoglu, Hariri and Wu (2002), without
+    costs of sending.
+
+    Example:
+        >>> teacher = Job("teacher", lambda run, needs: {}, {}, cost=2.0)
+        >>> student = Job("student", lambda run, needs: {}, {}, needs=("teacher",), cost=3.0)
+        >>> costs_ahead([teacher, student])
+        {'student': 3.0, 'teacher': 5.0}
+    """
+    ahead: dict[str, float] = {}
+    after = dict.fromkeys((job.name for job in jobs), 0.0)
+    levels = check_graph(jobs)
+    for job in sorted(jobs, key=lambda one: levels[one.name], reverse=True):
+        ahead[job.name] = job.cost + after[job.name]
+        for need in job.needs:
+            after[need] = max(after[need], ahead[job.name])
+    return ahead
+
+
 def num_gpus(device: str, processes: int = 1) -> int:
     """How many GPUs a job wants for itself: one for each process, where the device names none by its index.
 

@@ -1,5 +1,6 @@
 """The local engine: worker processes on this machine, each with its share of the cores."""
 
+import bisect
 import multiprocessing
 import signal
 import threading
@@ -44,8 +45,8 @@ class LocalEngine(Engine):
         return threads_of(jobs, self._cores)
 
     def submit(self, task: Task) -> None:
-        """Take a job, to do it as soon as there is room."""
-        self._waiting.append(_Try(task))
+        """Take a job, to do it as soon as there is room: of several, that with most ahead."""
+        bisect.insort(self._waiting, _Try(task), key=lambda one: -one.task.ahead)
 
     def news(self) -> Iterator[News]:
         """Start what fits, and wait for a moment for what ends."""
@@ -119,7 +120,7 @@ def _work(connection: Connection) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     while True:
         try:
-            job, root, threads = connection.recv()
+            job, root, threads, _ = connection.recv()
         except (EOFError, KeyboardInterrupt):
             return
         try:

@@ -8,18 +8,19 @@ from typing import NamedTuple, Self
 
 from instar.errors import UsageError
 from instar.jobs.execution import job_run
-from instar.jobs.graph import Job, JobReport
+from instar.jobs.graph import Job, JobReport, costs_ahead
 
 MAX_TRIES = 3  # of a job whose process died; a job that says why it failed is not tried again
 STARTED, DIED, DONE, FAILED = "started", "died, tried again", "done", "failed"
 
 
 class Task(NamedTuple):
-    """A job whose needs are done."""
+    """A job whose needs are done; `ahead`, as `costs_ahead` says, decides which of several begins."""
 
     job: Job
     root: Path
     threads: int
+    ahead: float
 
 
 class News(NamedTuple):
@@ -52,7 +53,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def submit(self, task: Task) -> None:
-        """Take a job, to do it as soon as there is room."""
+        """Take a job, to do it as soon as there is room: of several, that with most ahead."""
 
     @abc.abstractmethod
     def news(self) -> Iterable[News]:
@@ -81,13 +82,15 @@ class _Walk:
         for job in self._jobs:
             _check_can_be_sent(job)
         threads = self._engine.threads(self._jobs)
+        ahead = costs_ahead(self._jobs)
         self._skip_what_is_done()
         while self._pending or self._under_way:
             self._keep_back_what_cannot_start()
-            for job in [job for job in self._pending if all(self._is_done(need) for need in job.needs)]:
+            ready = [job for job in self._pending if all(self._is_done(need) for need in job.needs)]
+            for job in sorted(ready, key=lambda one: -ahead[one.name]):
                 self._pending.remove(job)
                 self._under_way.add(job.name)
-                self._engine.submit(Task(job, self._root, threads[job.name]))
+                self._engine.submit(Task(job, self._root, threads[job.name], ahead[job.name]))
             for news in self._engine.news():
                 self._take(news)
         return self._report
