@@ -10,6 +10,7 @@ import job_functions
 from instar.errors import InstarError, RunError, UsageError
 from instar.jobs import Job, JobReport, check_graph, open_engine, run_jobs
 from instar.jobs.graph import costs_ahead, threads_of
+from instar.jobs.walk import STARTED, Task
 from instar.runs import Run
 from instar.training import fit
 from small_fits import perceptron, same_bits
@@ -84,6 +85,15 @@ def test_an_unknown_engine_and_no_cores_are_refused(tmp_path: Path) -> None:
         run_jobs([job("a")], tmp_path, engine="slurm")
     with pytest.raises(UsageError, match="cores is 0, expected at least 1"):
         open_engine(cores=0)
+
+
+@pytest.mark.parametrize(("gpus", "at_once"), [(0, 1), (1, 2)])
+def test_jobs_on_a_gpu_take_one_core_each(gpus: int, at_once: int, tmp_path: Path) -> None:
+    with open_engine(cores=2) as engine:
+        for name in ("a", "b"):
+            engine.submit(Task(job(name, gpus=gpus), tmp_path, 2, 1.0))
+        news = list(engine.news())
+    assert [one.state for one in news].count(STARTED) == at_once
 
 
 # What happens to jobs

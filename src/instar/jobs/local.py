@@ -22,7 +22,8 @@ class _Try:
 
     @property
     def slots(self) -> int:
-        return self.task.threads * self.task.job.processes
+        job = self.task.job
+        return job.processes * (1 if job.gpus else self.task.threads)  # who feeds a GPU keeps one core busy
 
 
 @dataclass
