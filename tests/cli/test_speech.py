@@ -269,6 +269,7 @@ def test_the_defaults_hold_for_a_single_epoch() -> None:
 
 
 WRONG_USE = {
+    "--quiet train {folder}": "goes after the command: instar speech train",
     "train nowhere": "'nowhere' is no folder; it should be fsdd or a Kaldi data directory",
     "train {folder} --lexicon none.txt": "lexicon 'none.txt' should be digits, words",
     "train {folder} --grammar trigram": "grammar 'trigram' should be loop, one or ngram:N",

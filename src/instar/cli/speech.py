@@ -41,6 +41,8 @@ def speech(context: typer.Context, quiet: Quiet = False) -> None:
         from instar.recipes.speech.plan import QUICK
 
         _train(QUICK, None, "cpu", "local", None, False, quiet)
+    elif quiet:
+        raise UsageError("--quiet is for training and goes after the command: instar speech train ... --quiet")
 
 
 @app.command()
