@@ -118,11 +118,11 @@ def choose(plan: Plan, workers: Engine, *, quiet: bool) -> tuple[Choice, list[di
     tried: list[tuple[Choice, dict[str, Any]]] = []
     for sets in config.sets:
         paths = [plan.job_path(name) for name in plan.specialists(TUNING_SEED, sets, WITH)]
-        together = assemble(plan.job_path(plan.generalist(TUNING_SEED)), paths)
+        together = assemble(plan.job_path(plan.generalist(TUNING_SEED)), paths).to(plan.device)
         for top_n in config.top_n:
             together.top_n = top_n
-            combined = together.predict(validation)
-            log_probs = combined.probs.clamp_min(1e-30).log()
+            combined = together.predict(validation.to(plan.device))
+            log_probs = combined.probs.cpu().clamp_min(1e-30).log()
             row = {
                 "sets": sets.slug,
                 "top_n": top_n,

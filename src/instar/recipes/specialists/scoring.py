@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from instar import metrics
+from instar.data import Dataset
 from instar.evaluation import predict_logits
 from instar.losses import ensemble_soft_targets
 from instar.recipes.fitting import load_run_network, load_splits
@@ -87,8 +88,13 @@ def read_test(plan: Plan, choice: Choice) -> Trial:
     return trial
 
 
+def _test(plan: Plan) -> Dataset:
+    return load_splits(plan.config.data).test.to(plan.device)
+
+
 def _logits(plan: Plan, name: str) -> Tensor:
-    return predict_logits(load_run_network(plan.job_path(name)), load_splits(plan.config.data).test)
+    network = load_run_network(plan.job_path(name)).to(plan.device)
+    return predict_logits(network, _test(plan), device=plan.device).cpu()
 
 
 def _seconds(plan: Plan, name: str) -> float:
@@ -104,7 +110,6 @@ def _read_generalist(plan: Plan, choice: Choice, trial: Trial, seed: int) -> Non
 
 
 def _read_specialists(plan: Plan, choice: Choice, trial: Trial, seed: int) -> None:
-    test = load_splits(plan.config.data).test
     own = plan.config.generalist.epochs * plan.epoch_cost
     generalist = plan.job_path(plan.generalist(seed))
     for row in plan.specialist_rows:
@@ -114,12 +119,12 @@ def _read_specialists(plan: Plan, choice: Choice, trial: Trial, seed: int) -> No
             if row == WITH
             else assemble(generalist, [plan.job_path(name) for name in names], top_n=choice.top_n)
         )
-        combined = together.predict(test)
+        combined = together.to(plan.device).predict(_test(plan))
         used = float(combined.num_specialists.double().mean())
         shared = plan.per_layer[together.num_shared - 1] if together.num_shared else 0
         inference = plan.per_layer[-1] + used * (plan.per_layer[-1] - shared)
         training = own + sum(plan.specialist_costs(seed, choice, row))
-        trial.add(row, combined.probs, used=used, inference=inference, training=training)
+        trial.add(row, combined.probs.cpu(), used=used, inference=inference, training=training)
         trial.add_seconds(row, [_seconds(plan, name) for name in names], trial.seconds[GENERALIST][-1])
         if row in (FULL_ROW, HARD_ROW):
             _read_forgetting(plan, trial, row, seed, together)
@@ -127,8 +132,9 @@ def _read_specialists(plan: Plan, choice: Choice, trial: Trial, seed: int) -> No
 
 def _read_forgetting(plan: Plan, trial: Trial, row: str, seed: int, together: SpecialistEnsemble) -> None:
     """How specialists with a full softmax, and the generalist, do on the classes inside and outside their sets."""
-    test = load_splits(plan.config.data).test
-    right = [predict_logits(network, test).argmax(1) == trial.labels for network in together.networks]
+    test = _test(plan)
+    logits = [predict_logits(network, test, device=plan.device).cpu() for network in together.networks]
+    right = [one.argmax(1) == trial.labels for one in logits]
     inside = membership(together.class_sets)[:, trial.labels]
     for number, own in enumerate(inside):
         for name, correct in ((GENERALIST, right[0]), (row, right[number + 1])):
