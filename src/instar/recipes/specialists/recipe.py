@@ -113,15 +113,15 @@ def choose(plan: Plan, workers: Engine, *, quiet: bool) -> tuple[Choice, list[di
     first = plan.first_jobs(None)
     run_jobs(first, plan.path, engine=workers, quiet=quiet).raise_if_failed()
     run_jobs([*first, *plan.tuning_jobs()], plan.path, engine=workers, quiet=quiet).raise_if_failed()
-    validation = load_splits(config.data).validation
-    labels = validation.labels(validation.ids)
+    validation = load_splits(config.data).validation.to(plan.device)
+    labels = validation.labels(validation.ids).cpu()
     tried: list[tuple[Choice, dict[str, Any]]] = []
     for sets in config.sets:
         paths = [plan.job_path(name) for name in plan.specialists(TUNING_SEED, sets, WITH)]
         together = assemble(plan.job_path(plan.generalist(TUNING_SEED)), paths).to(plan.device)
         for top_n in config.top_n:
             together.top_n = top_n
-            combined = together.predict(validation.to(plan.device))
+            combined = together.predict(validation)
             log_probs = combined.probs.cpu().clamp_min(1e-30).log()
             row = {
                 "sets": sets.slug,
