@@ -11,13 +11,15 @@ _DIGITS: dict[str, Any] = {**DEFAULTS, "data": {"name": "digits"}, "distill": DI
 
 # CIFAR-100: eight layers without normalisation, as in the transfer study, but half as wide: specialists pay where
 # the generalist took what it could. Random crops and flips: without them it knows its training images by heart,
-# confuses none of them, and the class sets mean nothing.
+# confuses none of them, and the class sets mean nothing. Learning rates by validation, with a generalist that is not
+# reported (errors of 5,000): generalist 0.05 3,095, 0.02 2,975, 0.01 2,995; its specialists 0.02 2,815, 0.01 2,821,
+# 0.005 2,868; students at 0.05 are slow, and with T^2 times the soft loss and hard labels in full end at chance.
 _CIFAR: dict[str, Any] = {
     "data": {"name": "cifar100"},
     "generalist": {
         "network": "convnet:8x8",
         "epochs": 60,
-        "learning_rate": [0.05],
+        "learning_rate": [0.02],
         "batch_size": 64,
         "weight_decay": 5e-4,
         "warmup_epochs": 1.0,
@@ -31,7 +33,7 @@ _CIFAR: dict[str, Any] = {
     ],
     "top_n": [1, 2, 3],
     "mixture": "mixture:2/convnet:8x8/convnet:8x4",
-    "distill": {"epochs": 60, "learning_rate": 0.05, "temperature": 2.0, "num_views": 8},
+    "distill": {"epochs": 60, "learning_rate": 0.02, "temperature": 2.0, "num_views": 8},
     "seeds": 3,
 }
 
@@ -111,9 +113,9 @@ def _small(data: str) -> dict[str, Any]:
         "seeds": 2,
     }
     if data == "cifar100":
-        # Few images make few steps: half the batch.
-        generalist = {"epochs": 40, "batch_size": 32}
-        distill = {"epochs": 40, "num_views": 4}
+        # Few images make few steps: half the batch, longer ones.
+        generalist = {"epochs": 40, "batch_size": 32, "learning_rate": [0.05]}
+        distill = {"epochs": 40, "learning_rate": 0.05, "num_views": 4}
         return {**small, "data": {"fraction": 0.2}, "generalist": generalist, "distill": distill}
     return {
         **small,
@@ -135,7 +137,7 @@ def _full(data: str) -> dict[str, Any]:
     up to 240 short jobs a seed: (3 x 9.6 + 2.8) x 196 s + 700 s of starts = 6,900 s; it took 10,100 s beside other
     work.
     """
-    return {"seeds": 5} if data == "digits" else {}
+    return {} if data == "omniglot" else {"seeds": 5}
 
 
 _SCALES: dict[str, Callable[[str], dict[str, Any]]] = {"tiny": _tiny, "small": _small, "full": _full}
