@@ -60,7 +60,12 @@ def open_engine(name: str = "local", *, cores: int | None = None) -> Engine:
 
 
 def run_jobs(
-    jobs: Sequence[Job], root: str | Path, *, engine: Engine | str = "local", quiet: bool = False
+    jobs: Sequence[Job],
+    root: str | Path,
+    *,
+    engine: Engine | str = "local",
+    title: str = "all jobs",
+    quiet: bool = False,
 ) -> JobReport:
     """Do a graph of jobs, each in its own run directory `root/jobs/NAME`.
 
@@ -71,6 +76,7 @@ def run_jobs(
         jobs: in any order; `needs` decides.
         root: run directory of the command.
         engine: an open one, or the name of one to open for these jobs.
+        title: what the progress is of, where these are not all jobs of a command: `part 1 of 2`.
         quiet: show no progress.
 
     Raises:
@@ -80,6 +86,6 @@ def run_jobs(
     root = Path(root)
     if isinstance(engine, str):
         with open_engine(engine) as opened:
-            return run_jobs(jobs, root, engine=opened, quiet=quiet)
-    with Display(jobs, root, quiet=quiet) as display:
+            return run_jobs(jobs, root, engine=opened, title=title, quiet=quiet)
+    with Display(jobs, root, title=title, quiet=quiet) as display:
         return engine.run(jobs, root, on_change=display.change)

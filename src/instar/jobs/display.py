@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,12 +20,14 @@ PLAIN_SECONDS = 20.0  # between two lines of progress in a log
 class Display:
     """Shows a graph of jobs on stderr; what it knows it reads from the run directories."""
 
-    def __init__(self, jobs: Sequence[Job], root: Path, *, quiet: bool = False) -> None:
+    def __init__(self, jobs: Sequence[Job], root: Path, *, title: str = "all jobs", quiet: bool = False) -> None:
         self._jobs = {job.name: job for job in jobs}
         self._root = root
+        self._title = title
         self._quiet = quiet
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self._fractions = dict.fromkeys(self._jobs, 0.0)
+        self._first: dict[str, float] = {}  # what earlier processes had done
         self._running: dict[str, float] = {}
         self._tasks: dict[str, TaskID] = {}
         self._bars: Progress | None = None
@@ -34,7 +36,6 @@ class Display:
 
     def __enter__(self) -> Self:
         self._started = self._printed = time.monotonic()
-        self._first = 0.0
         if not self._quiet and self._console.is_terminal:
             self._bars = Progress(
                 TextColumn("{task.description}", style="bold"),
@@ -45,7 +46,7 @@ class Display:
                 transient=True,
             )
             self._bars.start()
-            self._total = self._bars.add_task("all jobs", total=1.0, note="")
+            self._total = self._bars.add_task(self._title, total=1.0, note="")
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
         return self
@@ -66,13 +67,15 @@ class Display:
                 self._running[name] = time.monotonic()
             else:
                 self._fractions[name] = 0.0 if state == "died, tried again" else 1.0
-            if state == "skipped":
-                self._first = self._fraction()
             if self._bars is not None:
                 self._change_bar(self._bars, name, state)
             elif not self._quiet and state not in ("skipped", "kept back"):
                 took = f" after {duration(time.monotonic() - started)}" if started is not None else ""
                 self._print(f"{name}: {state}{took}")
+            if state == "started":
+                self._look_at(name)  # one that was cut off goes on from there
+            if state in ("skipped", "started"):
+                self._first.setdefault(name, self._fractions[name])
 
     def _change_bar(self, bars: Progress, name: str, state: str) -> None:
         if state == "started":
@@ -108,20 +111,21 @@ class Display:
             )
             self._bars.update(self._tasks[name], completed=latest["fraction"], note=note)
 
-    def _fraction(self) -> float:
+    def _whole(self, fractions: Mapping[str, float]) -> float:
+        """Of all jobs, by their costs."""
         total = sum(job.cost for job in self._jobs.values())
-        return sum(self._fractions[name] * job.cost for name, job in self._jobs.items()) / total
+        return sum(fraction * self._jobs[name].cost for name, fraction in fractions.items()) / total
 
     def _show_total(self) -> None:
-        fraction, now = self._fraction(), time.monotonic()
-        gained = fraction - self._first
+        fraction, now = self._whole(self._fractions), time.monotonic()
+        gained = fraction - self._whole(self._first)
         left = (now - self._started) * (1 - fraction) / gained if gained > 0.01 else None
         note = f"{duration(left)} left" if left is not None else ""
         if self._bars is not None:
             self._bars.update(self._total, completed=fraction, note=note)
         elif not self._quiet and now - self._printed >= PLAIN_SECONDS:
             self._printed = now
-            self._print(f"{fraction:.0%} of all jobs done" + (f", {note}" if note else ""))
+            self._print(f"{fraction:.0%} of {self._title} done" + (f", {note}" if note else ""))
 
     def _print(self, line: str) -> None:
         self._console.print(line, soft_wrap=True)

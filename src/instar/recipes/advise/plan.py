@@ -218,6 +218,11 @@ class Plan:
         """Epochs of the short fits of each round."""
         return [max(1, round(share * self.config.fit.epochs)) for share in self.config.rounds]
 
+    def part(self, number: int) -> str:
+        """What progress is of: the scores are 0, then a round of short fits each, and the fits to the end -1."""
+        parts = len(self.config.rounds) + 2
+        return self.folder.replace("/", ", ") + f"part {number % parts + 1} of {parts}"
+
     def fit_cost(self, treatment: Treatment | None, epochs: int, *, cached: bool = True) -> int:
         """Multiplications of a fit."""
         n = treatment.n if treatment else 0

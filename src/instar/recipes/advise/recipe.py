@@ -89,7 +89,7 @@ def main(
             found = search(plan, workers, quiet)
             names = list(dict.fromkeys([*found.finalists, *(plan.usual if config.controls else ())]))
             last = plan.final_jobs({name: _treatment(plan, found, name) for name in names}, seeds)
-            run_jobs(last, path, engine=workers, quiet=quiet).raise_if_failed()
+            run_jobs(last, path, engine=workers, title=plan.part(-1), quiet=quiet).raise_if_failed()
         right = {name: [right_on_test(plan, plan.place(name, seed)) for seed in seeds] for name in names}
         result = advice_result(plan, found, right, seeds)
         result["seconds"] = round(time.monotonic() - started, 1)
@@ -100,7 +100,8 @@ def main(
 
 def search(plan: Plan, workers: Engine, quiet: bool) -> Search:
     """Scores at every cut, then short fits at the promising ones: each round is longer and has fewer of them."""
-    run_jobs([plan.base_job, plan.scores_job()], plan.path, engine=workers, quiet=quiet).raise_if_failed()
+    jobs = [plan.base_job, plan.scores_job()]
+    run_jobs(jobs, plan.path, engine=workers, title=plan.part(0), quiet=quiet).raise_if_failed()
     scored = Run.read(plan.path / "jobs" / (plan.folder + SCORES)).result()
     cuts = promising_cuts({row["cut"]: row["probe_accuracy"] for row in scored["rows"]}, plan.config.num_cuts)
     treatments = plan.candidates(cuts)
@@ -111,7 +112,8 @@ def search(plan: Plan, workers: Engine, quiet: bool) -> Search:
             plan.fit(place, treatments[name], epochs=epochs, seed=plan.config.seed)
             for name, place in places.items()
         ]
-        report = run_jobs([plan.base_job, *jobs], plan.path, engine=workers, quiet=quiet)
+        jobs = [plan.base_job, *jobs]
+        report = run_jobs(jobs, plan.path, engine=workers, title=plan.part(number), quiet=quiet)
         done = [name for name in left if places[name] not in {*report.failed, *report.kept_back}]
         if not done:
             report.raise_if_failed()

@@ -59,7 +59,8 @@ def _judge(plan: Plan, config: JudgeConfig, workers: Engine, quiet: bool) -> dic
     seeds = range(plan.config.seed, plan.config.seed + config.seeds)
     found = search(plan, workers, quiet)
     treatments = plan.candidates(plan.cuts)
-    run_jobs(plan.final_jobs(treatments, seeds), plan.path, engine=workers, quiet=quiet).raise_if_failed()
+    jobs = plan.final_jobs(treatments, seeds)
+    run_jobs(jobs, plan.path, engine=workers, title=plan.part(-1), quiet=quiet).raise_if_failed()
     fits = {name: [read_final(plan, name, seed) for seed in seeds] for name in treatments}
     best = min(fits, key=lambda name: judged(fits[name]))
     advice = min(found.finalists, key=lambda name: judged(fits[name][:1]))  # the advisor has one seed

@@ -91,11 +91,11 @@ def main(
         started = time.monotonic()
         with open_engine(engine) as workers:
             first = [*plan.teacher_jobs, *plan.tuning_jobs()]
-            run_jobs(first, path, engine=workers, quiet=quiet).raise_if_failed()
+            run_jobs(first, path, engine=workers, title="part 1 of 2", quiet=quiet).raise_if_failed()
             tried = [_judged(choice, plan) for choice in plan.choices()]
             chosen = {kind: _best([choice for choice in tried if choice.kind == kind]) for kind in KINDS}
             finals = [*plan.teacher_jobs, *plan.student_jobs(list(chosen.values()))]
-            run_jobs(finals, path, engine=workers, quiet=quiet).raise_if_failed()
+            run_jobs(finals, path, engine=workers, title="part 2 of 2", quiet=quiet).raise_if_failed()
         trial = _read_test(plan, chosen, tried)
         result = _result(plan, trial)
         result["seconds"] = round(time.monotonic() - started, 1)

@@ -68,9 +68,10 @@ def main(
             return run.result()
         started = time.monotonic()
         with open_engine(engine) as workers:
-            report = run_jobs(study.tuning_jobs(), path, engine=workers, quiet=quiet)
+            report = run_jobs(study.tuning_jobs(), path, engine=workers, title="part 1 of 2", quiet=quiet)
             chosen, tried = choose(study, report)
-            run_jobs(study.final_jobs(chosen), path, engine=workers, quiet=quiet).raise_if_failed()
+            final = study.final_jobs(chosen)
+            run_jobs(final, path, engine=workers, title="part 2 of 2", quiet=quiet).raise_if_failed()
         findings = _read_test(study, chosen, tried)
         result = _result(study, findings)
         result |= time_spent(path, started)

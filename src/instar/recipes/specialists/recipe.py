@@ -55,8 +55,10 @@ def main(
         with open_engine(engine) as workers:
             choice, tried = choose(plan, workers, quiet=quiet)
             first = plan.first_jobs(choice.sets)
-            run_jobs(first, path, engine=workers, quiet=quiet).raise_if_failed()
-            run_jobs([*first, *plan.final_jobs(choice)], path, engine=workers, quiet=quiet).raise_if_failed()
+            parts = ("part 3 of 4", "part 4 of 4") if config.is_tuned else ("part 1 of 2", "part 2 of 2")
+            run_jobs(first, path, engine=workers, title=parts[0], quiet=quiet).raise_if_failed()
+            jobs = [*first, *plan.final_jobs(choice)]
+            run_jobs(jobs, path, engine=workers, title=parts[1], quiet=quiet).raise_if_failed()
         trial = read_test(plan, choice)
         result = specialists_result(plan, choice, trial)
         result |= {"tuning": tried, **time_spent(path, started)}
@@ -111,8 +113,9 @@ def choose(plan: Plan, workers: Engine, *, quiet: bool) -> tuple[Choice, list[di
     if not config.is_tuned:
         return Choice(config.sets[0], config.top_n[0]), []
     first = plan.first_jobs(None)
-    run_jobs(first, plan.path, engine=workers, quiet=quiet).raise_if_failed()
-    run_jobs([*first, *plan.tuning_jobs()], plan.path, engine=workers, quiet=quiet).raise_if_failed()
+    run_jobs(first, plan.path, engine=workers, title="part 1 of 4", quiet=quiet).raise_if_failed()
+    jobs = [*first, *plan.tuning_jobs()]
+    run_jobs(jobs, plan.path, engine=workers, title="part 2 of 4", quiet=quiet).raise_if_failed()
     validation = load_splits(config.data).validation.to(plan.device)
     labels = validation.labels(validation.ids).cpu()
     tried: list[tuple[Choice, dict[str, Any]]] = []

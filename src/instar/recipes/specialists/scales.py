@@ -14,8 +14,8 @@ _DIGITS: dict[str, Any] = {**DEFAULTS, "data": {"name": "digits"}, "distill": DI
 # confuses none of them, and the class sets mean nothing. Learning rates by validation, with a generalist that is
 # not reported (errors of 5,000): generalist 0.05 3,095, 0.02 2,975, 0.01 2,995; its specialists 0.02 2,815, 0.01
 # 2,821, 0.005 2,868; students at 0.05 are slow, and with T^2 times the soft loss and hard labels in full end at
-# chance. Class sets of which a specialist's share of the data is small: every control may cost what generalist and
-# specialists do, and at 0.05 ten balanced sets of 10 (2,898 errors) did as well as twenty of 15 (2,890) for a third.
+# chance. Class sets of which a specialist's share of the data is small, as every control may cost what generalist
+# and specialists do: at 0.05 ten balanced sets of 10 (2,898 errors) did as well as 20 of 15 (2,890) at a third.
 _CIFAR: dict[str, Any] = {
     "data": {"name": "cifar100"},
     "generalist": {

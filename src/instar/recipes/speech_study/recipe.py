@@ -62,9 +62,10 @@ def main(
         prepare_features(config.data)
         with open_engine(engine) as workers:
             fits = study.fits()
-            run_jobs(fits, path, engine=workers, quiet=quiet).raise_if_failed()
+            run_jobs(fits, path, engine=workers, title="part 1 of 2", quiet=quiet).raise_if_failed()
             chosen, tried = choose_temperatures(study)
-            run_jobs([*fits, *study.tests(chosen)], path, engine=workers, quiet=quiet).raise_if_failed()
+            jobs = [*fits, *study.tests(chosen)]
+            run_jobs(jobs, path, engine=workers, title="part 2 of 2", quiet=quiet).raise_if_failed()
         findings = read_findings(study)
         result = study_result(study, findings, chosen, tried)
         result |= time_spent(path, started)

@@ -1,0 +1,33 @@
+"""What a person sees while jobs run."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from instar.jobs import Job
+from instar.jobs import display as shown
+from instar.runs import Run
+from job_functions import note
+
+
+@pytest.mark.parametrize("state", ["cut off", "done"])
+def test_time_left_leaves_out_what_earlier_processes_did(
+    state: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown, "PLAIN_SECONDS", 0.0)
+    jobs = [Job("old", note, {}, cost=3.0), Job("new", note, {}, cost=1.0)]
+    with Run(tmp_path / "jobs" / "old", recipe="job", config={}) as run:
+        run.report_progress(0.9, {"epoch": 9})
+    with Run(tmp_path / "jobs" / "new", recipe="job", config={}) as run, shown.Display(jobs, tmp_path) as display:
+        display.change("old", "started" if state == "cut off" else "skipped")
+        display.change("new", "started")
+        run.report_progress(0.5, {"epoch": 1})
+        time.sleep(1.2)
+    fraction = (3 * (0.9 if state == "cut off" else 1.0) + 0.5) / 4
+    last = capsys.readouterr().err.splitlines()[-1]
+    percent, left = re.fullmatch(r"(\d+)% of all jobs done, ([\d.]+) s left", last).groups()  # type: ignore[union-attr]
+    assert int(percent) == round(100 * fraction)
+    # An eighth was gained in 0.5 to 1.2 seconds.
+    assert 0.4 * (1 - fraction) / 0.125 < float(left) < 3 * (1 - fraction) / 0.125
