@@ -15,6 +15,7 @@ from instar.errors import DataError, TrainingError, UsageError
 from instar.networks import (
     assert_frozen,
     build_network,
+    channels_last_,
     cut,
     evaluation_mode,
     freeze_,
@@ -342,6 +343,22 @@ def test_a_cut_under_a_skip_connection_is_not_cacheable_and_its_rest_refuses() -
     parts = cut(Skipping(), 2, inputs)
     with pytest.raises(UsageError, match="after 'two' need more than its features"):
         parts.rest(parts.prefix(inputs))
+
+
+@pytest.mark.parametrize("channels", [4, 12, 16])
+@pytest.mark.parametrize("own", [True, False])
+def test_narrow_strided_convolutions_have_their_gradient_in_the_faster_layout(own: bool, channels: int) -> None:
+    """oneDNN (issue 6035 there) crashes, hangs or errs for strided 1x1 convolutions of few channels."""
+    foreign = nn.Sequential(nn.Conv2d(3, channels, 3), nn.Conv2d(channels, 8, 1, stride=2), nn.Flatten())
+    network = build(f"resnet:8x{channels}", CIFAR) if own else foreign
+    pixels = torch.randn(32, 32, 32, 3, generator=torch.Generator().manual_seed(0)).permute(0, 3, 1, 2)
+    inputs = pixels if own else pixels.contiguous()
+    exact = copy.deepcopy(network).double()
+    channels_last_(network)
+    for one, given in ((network, inputs), (exact, inputs.double())):
+        one(given).square().mean().backward()
+    for (name, found), expected in zip(network.named_parameters(), exact.parameters(), strict=True):
+        assert (found.grad - expected.grad).norm() < 0.05 * expected.grad.norm(), name  # a ReLU may turn
 
 
 def test_a_cut_or_freeze_beyond_the_layers_is_refused() -> None:

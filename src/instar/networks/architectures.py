@@ -165,15 +165,18 @@ class ResidualBlock(nn.Module):
             nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels_out),
         )
+        self.stride = stride
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels_out:
+            # Of every second pixel: a strided 1x1 convolution of few channels may crash, see `channels_last_`.
             self.shortcut = nn.Sequential(
-                nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
+                nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out)
             )
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(batch, channels_in, h, w) -> (batch, channels_out, h / stride, w / stride)."""
-        return nn.functional.relu(self.shortcut(inputs) + self.residual(inputs))
+        sampled = inputs if self.stride == 1 else inputs[:, :, :: self.stride, :: self.stride]
+        return nn.functional.relu(self.shortcut(sampled) + self.residual(inputs))
 
 
 def residual(
