@@ -139,7 +139,9 @@ def _full(data: str) -> dict[str, Any]:
     up to 240 short jobs a seed: (3 x 9.6 + 2.8) x 196 s + 700 s of starts = 6,900 s; it took 10,100 s beside other
     work.
     """
-    return {"seeds": 5} if data == "digits" else {}
+    if data == "digits":
+        return {"seeds": 5}
+    return {} if data == "omniglot" else {"controls": ["longer", "random", "ensemble", "full-softmax"]}
 
 
 _SCALES: dict[str, Callable[[str], dict[str, Any]]] = {"tiny": _tiny, "small": _small, "full": _full}
