@@ -257,6 +257,7 @@ def unit_job(
     name: str,
     generalist: str,
     specialists: Sequence[str],
+    settings: FitSettings,
     data: DataSettings,
     *,
     top_n: int,
@@ -270,23 +271,28 @@ def unit_job(
         name: of the job.
         generalist: its job.
         specialists: their jobs.
+        settings: of the generalist.
         data: of the generalist.
         top_n: how many of the generalist's classes choose the specialists.
         views: that the student will see.
         num_views: of each training example to store soft targets for; 0 stores none.
         device: where to compute.
     """
+    splits = load_splits(data)
     config = {
         "data": data.model_dump(),
-        "data_fingerprint": load_splits(data).fingerprint,
+        "data_fingerprint": splits.fingerprint,
         "generalist": generalist,
         "specialists": list(specialists),
         "top_n": top_n,
         "views": views,
         "num_views": num_views,
     }
+    # On CIFAR-100 a view takes as long as four epochs or five: several networks are asked, then combined.
+    asking = settings.model_copy(update={"epochs": 4 * num_views})
+    cost = 1.0 + fit_cost(asking, splits, outline(settings, splits))
     function = functools.partial(_put_together, device=device)
-    return Job(name, function, config, (generalist, *specialists), gpus=num_gpus(device))
+    return Job(name, function, config, (generalist, *specialists), cost, gpus=num_gpus(device))
 
 
 def _put_together(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:
@@ -300,7 +306,12 @@ def _put_together(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[s
         train = training_data(load_splits(data), TransferSettings())
         train = train.with_views(parse_views(config["views"]), view_seed=data.view_seed)
         SoftTargetStore.write(
-            run.path / STORE, {"specialists": together.to(device)}, train, views=config["num_views"], device=device
+            run.path / STORE,
+            {"specialists": together.to(device)},
+            train,
+            views=config["num_views"],
+            device=device,
+            progress=lambda fraction: run.report_progress(fraction, {}),
         )
     return {"metrics": {"num_shared": together.num_shared}}
 

@@ -158,6 +158,7 @@ class Plan:
             self.unit(seed),
             self.generalist(seed),
             self.specialists(seed, choice.sets, WITH),
+            config.generalist,
             config.data,
             top_n=choice.top_n,
             views=config.generalist.views,
