@@ -171,8 +171,23 @@ def test_lower_layers_stay_the_generalists_where_they_are_frozen(tmp_path: Path)
 
 def test_nothing_is_chosen_by_test_and_the_tuning_generalist_is_not_reported(finished: Path, result: dict) -> None:
     plan = Plan(CONFIG, finished)
-    assert [row["sets"] for row in result["tuning"]] == ["generalist alone", *2 * [CONFIG.sets[0].slug]]
-    best = min(result["tuning"][1:], key=lambda row: (row["validation_errors"], row["validation_nll"]))
+    tried = result["tuning"]
+    assert [row["sets"] for row in tried] == [
+        "generalist alone",
+        *2 * [CONFIG.sets[0].slug],
+        *2 * ["distilled-back"],
+    ]
+    best, student = (
+        min(rows, key=lambda row: (row["validation_errors"], row["validation_nll"]))
+        for rows in (tried[1:3], tried[3:])
+    )
+    assert [row["temperature"] for row in tried[3:]] == [1.0, 2.0]
+    assert result["student"] == {"temperature": student["temperature"], "hard_weight": 0.1}
+    for name, expected in (("tuning/distilled-back/temperature-1-hard-0.1", 1.0), ("distilled-back/seed-0", None)):
+        soft = Run.read(finished / "jobs" / name).config["soft"]
+        assert soft["temperature"] == (expected or student["temperature"])
+        assert soft["store"] == ("tuning/together" if expected else "together/seed-0")
+    assert "T of the student" in (finished / "report.html").read_text()
     assert result["top_n"] == best["top_n"]
     validation = load_splits(CONFIG.data).validation
     together = assemble(
@@ -287,6 +302,7 @@ WRONG_USE = {
     "--mixture mixture:2/mlp:8x1": "should be mixture:EXPERTS/EXPERT/GATE",
     "--mixture mlp:8x1": "mixture is 'mlp:8x1', expected mixture:EXPERTS/EXPERT/GATE",
     "--mixture mixture:2/python:own:net/mlp:8x1": "expected mixture:EXPERTS/EXPERT/GATE of networks that are",
+    "--temperature 1,1": "distill.temperature names a candidate twice: 1.0, 1.0",
     "--seed 9998": "seeds 9998 to 10001 hold 10000, that of the generalist for tuning",
     "--trainable-layers 3": "specialist.trainable_layers is 3; the network has 2 layers",
     "--seeds 0": "seeds should be greater than or equal to 1",

@@ -41,7 +41,7 @@ def specialists(
     distill: bool = typer.Option(
         False, "--distill", help="Teach one network with what generalist and specialists say together."
     ),
-    temperature: float = typer.Option(None, help="Of these soft targets."),
+    temperature: str = typer.Option(None, help="Of these soft targets; of 1,2,4 validation chooses."),
     controls: str = typer.Option(None, help="Of longer,random,ensemble,mixture,full-softmax. Default: all."),
     mixture: str = typer.Option(
         None,
@@ -79,7 +79,7 @@ def specialists(
         "specialist": {"epochs": specialist_epochs, "trainable_layers": trainable_layers},
         "sets": one_set,
         "top_n": chosen,
-        "distill": {"temperature": temperature},
+        "distill": {"temperature": numbers("--temperature", temperature)},
         "controls": names("--controls", controls),
         "mixture": mixture,
         "seeds": seeds,

@@ -1,6 +1,7 @@
 """Generalist and specialists as one unit: predicts, is saved and loaded."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -11,8 +12,17 @@ from torch import Tensor, nn
 
 from instar.data import Dataset, batches, id_batches
 from instar.errors import RunError, UsageError
+from instar.evaluation import batch_size_on
 from instar.files import load_tensors, write_bytes
-from instar.networks import build_network, cut, evaluation_mode, layers_of, load_state_, prefix_state
+from instar.networks import (
+    build_network,
+    channels_last_,
+    cut,
+    evaluation_mode,
+    layers_of,
+    load_state_,
+    prefix_state,
+)
 from instar.specialists.class_sets import ClassSet
 from instar.specialists.combining import Combined, check_top_n, combine_on_demand
 
@@ -20,6 +30,12 @@ ABOUT, WEIGHTS = "ensemble.json", "ensemble.safetensors"
 FORMAT_VERSION = 1
 _GENERALIST = "generalist"
 _LEAST = 1e-30  # a probability of 0 has no logit
+_BYTES_AT_ONCE = 2**25  # of the inputs that are combined at once
+
+
+def examples_at_once(shape: Sequence[int]) -> int:
+    """How many examples to combine at once: the more there are, the more of them ask the same specialists."""
+    return max(128, _BYTES_AT_ONCE // (4 * math.prod(shape)))
 
 
 class SpecialistEnsemble(nn.Module):
@@ -100,18 +116,22 @@ class SpecialistEnsemble(nn.Module):
         """
         trunk, head, *heads = self._parts
         with torch.no_grad():
-            features = trunk(inputs)
-            generalist = torch.softmax(head(features).float(), 1)
+            features = _in_parts(trunk, inputs)
+            generalist = torch.softmax(_in_parts(head, features).float(), 1)
 
             def ask(number: int, rows: Tensor) -> Tensor:
-                return torch.softmax(heads[number](features[rows]).float(), 1)
+                return torch.softmax(_in_parts(heads[number], features[rows]).float(), 1)
 
             return combine_on_demand(
                 generalist, ask, self.class_sets, top_n=self.top_n, full_softmax=self.full_softmax
             )
 
-    def predict(self, data: Dataset, *, batch_size: int = 1000) -> Combined:
+    def predict(self, data: Dataset, *, batch_size: int | None = None) -> Combined:
         """The same for a data set, in the order of its ids, unchanged by views.
+
+        Args:
+            data: on the device of the networks.
+            batch_size: how many examples are combined at once; by default what `examples_at_once` says.
 
         Raises:
             UsageError: the data has other classes than these networks learned.
@@ -121,6 +141,8 @@ class SpecialistEnsemble(nn.Module):
                 f"these specialists are for {len(self.class_names)} classes, the first {self.class_names[0]!r}; "
                 f"the data has {data.num_classes}, the first {data.class_names[0]!r}: they are for other data"
             )
+        channels_last_(self)
+        batch_size = batch_size or examples_at_once(data.example_shape)
         parts = [
             self.predict_probs(inputs) for _, inputs, _ in batches(data, id_batches(data.ids, batch_size), view=0)
         ]
@@ -245,3 +267,8 @@ def _is_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 
 def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _in_parts(network: nn.Module, inputs: Tensor) -> Tensor:
+    """A network is asked a few at a time, which its cache holds; they are combined many at once."""
+    return torch.cat([network(part) for part in torch.split(inputs, batch_size_on(inputs.device))])

@@ -79,8 +79,15 @@ def result_table(result: Mapping[str, Any]) -> Table:
         highlight=next(place for place, row in enumerate(rows) if row["name"] == WITH),
         caption=f"Class sets {result['sets']}, asked by the generalist's {_top(result['top_n'])}. They hold "
         f"{result['covered']['classes']:.0f} % of the classes, and both classes of "
-        f"{result['covered']['errors']:.0f} % of the generalist's errors.",
+        f"{result['covered']['errors']:.0f} % of the generalist's errors.{_taught(result)}",
     )
+
+
+def _taught(result: Mapping[str, Any]) -> str:
+    if "student" not in result:
+        return ""
+    temperature, hard_weight = (float(result["student"][key]) for key in ("temperature", "hard_weight"))
+    return f" Distilled back at T = {temperature:g}, with {hard_weight:g} times the loss of the labels."
 
 
 def cost_table(result: Mapping[str, Any]) -> Table:
@@ -167,12 +174,15 @@ def _forgetting_table(result: Mapping[str, Any]) -> list[Section]:
 def _tuning_table(result: Mapping[str, Any]) -> list[Section]:
     if not result["tuning"]:
         return []
+    rows = [{"temperature": None, "hard_weight": None, **row} for row in result["tuning"]]
+    students = [Column("temperature", "T of the student"), Column("hard_weight", "weight of labels")]
     table = Table(
         "Chosen on validation",
-        result["tuning"],
+        rows,
         columns=[
             Column("sets", "class sets"),
             Column("top_n", "top-n"),
+            *(students if any(row["temperature"] for row in rows) else []),
             Column("validation_errors", "errors"),
             Column("validation_nll", "nll", "{:.3f}"),
             Column("specialists_used", "specialists used", "{:.2f}"),

@@ -47,10 +47,12 @@ _KINDS = {WITH: DUSTBIN_KIND, WITH_RANDOM: DUSTBIN_KIND, FULL_ROW: FULL, HARD_RO
 
 @dataclass(frozen=True)
 class Choice:
-    """What validation chose: class sets and how many classes choose the specialists."""
+    """What validation chose: class sets, how many classes choose the specialists, how the student is taught."""
 
     sets: SetSettings
     top_n: int
+    student: tuple[float, float] | None = None
+    """temperature and weight of the labels"""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class Plan:
     def job_path(self, name: str) -> Path:
         """The run directory of a job."""
         return self.path / "jobs" / name
+
+    def part(self, number: int) -> str:
+        """What progress is of: the last part is 0, the one before it -1."""
+        parts = 2 + 2 * self.config.is_tuned + self.config.is_student_tuned
+        return f"part {number if number > 0 else parts + number} of {parts}"
 
     # The first round: generalists and class sets.
 
@@ -143,7 +150,23 @@ class Plan:
             folder = f"{_SPECIALISTS[row]}/seed-{seed}"
         return [f"{folder}/{number}" for number in range(len(self.class_sets(seed, sets)))]
 
-    # The third round: all that is reported.
+    # The third round, where the student has candidates.
+
+    def student_tuning_jobs(self, choice: Choice) -> list[Job]:
+        """The unit of the tuning generalist, and a student of each candidate."""
+        distill = self.config.distill
+        if distill is None:
+            return []
+        students = [self._student_job(TUNING_SEED, distill, taught) for taught in distill.candidates]
+        return [self._unit_job(TUNING_SEED, choice), *students]
+
+    def student(self, seed: int, taught: tuple[float, float]) -> str:
+        """The job of a student; the tuning generalist has one of each candidate."""
+        if seed == TUNING_SEED:
+            return f"tuning/{DISTILLED}/temperature-{taught[0]:g}-hard-{taught[1]:g}"
+        return f"{DISTILLED}/seed-{seed}"
+
+    # The last round: all that is reported.
 
     def final_jobs(self, choice: Choice) -> list[Job]:
         """Specialists of all kinds, the unit, the student, the controls."""
@@ -153,20 +176,9 @@ class Plan:
         config, controls = self.config, self.config.controls
         for row in self.specialist_rows:
             yield from self.specialist_jobs(seed, choice.sets, row)
-        distill = config.distill
-        yield unit_job(
-            self.unit(seed),
-            self.generalist(seed),
-            self.specialists(seed, choice.sets, WITH),
-            config.generalist,
-            config.data,
-            top_n=choice.top_n,
-            views=config.generalist.views,
-            num_views=0 if distill is None else distill.num_views,
-            device=self.device,
-        )
-        if distill is not None:
-            yield self._student_job(seed, distill)
+        yield self._unit_job(seed, choice)
+        if config.distill is not None and choice.student is not None:
+            yield self._student_job(seed, config.distill, choice.student)
         if "longer" in controls:
             epochs = round(self.total(seed, choice) / self.epoch_cost)
             yield self._fit(f"{LONGER}/seed-{seed}", self._with_epochs(epochs), seed)
@@ -180,18 +192,33 @@ class Plan:
 
     def unit(self, seed: int) -> str:
         """The job that puts generalist and specialists together."""
-        return f"together/seed-{seed}"
+        return "tuning/together" if seed == TUNING_SEED else f"together/seed-{seed}"
 
-    def _student_job(self, seed: int, distill: DistillBackSettings) -> Job:
+    def _unit_job(self, seed: int, choice: Choice) -> Job:
+        config = self.config
+        return unit_job(
+            self.unit(seed),
+            self.generalist(seed),
+            self.specialists(seed, choice.sets, WITH),
+            config.generalist,
+            config.data,
+            top_n=choice.top_n,
+            views=config.generalist.views,
+            num_views=0 if config.distill is None else config.distill.num_views,
+            device=self.device,
+        )
+
+    def _student_job(self, seed: int, distill: DistillBackSettings, taught: tuple[float, float]) -> Job:
         update = {"learning_rate": [distill.learning_rate], "patience": None}
+        temperature, hard_weight = taught
         soft = SoftSettings(
             store=self.unit(seed),
-            temperature=distill.temperature,
+            temperature=temperature,
             soft_weight=distill.soft_weight,
-            hard_weight=distill.hard_weight,
+            hard_weight=hard_weight,
         )
         return self._fit(
-            f"{DISTILLED}/seed-{seed}",
+            self.student(seed, taught),
             self._with_epochs(distill.epochs).model_copy(update=update),
             seed,
             soft=soft,

@@ -5,6 +5,7 @@ Class sets and top-n are chosen on validation with a generalist that is never re
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from instar.jobs import Engine, open_engine, run_jobs
 from instar.recipes.fitting import load_splits
 from instar.recipes.publishing import time_spent
 from instar.recipes.specialists.jobs import assemble
-from instar.recipes.specialists.plan import TUNING_SEED, WITH, Choice, Plan
-from instar.recipes.specialists.scoring import read_test, specialists_result
+from instar.recipes.specialists.plan import DISTILLED, TUNING_SEED, WITH, Choice, Plan
+from instar.recipes.specialists.scoring import about_student, read_test, specialists_result
 from instar.recipes.specialists.settings import SpecialistsConfig
 from instar.runs import Run, run_hash
 
@@ -55,10 +56,9 @@ def main(
         with open_engine(engine) as workers:
             choice, tried = choose(plan, workers, quiet=quiet)
             first = plan.first_jobs(choice.sets)
-            parts = ("part 3 of 4", "part 4 of 4") if config.is_tuned else ("part 1 of 2", "part 2 of 2")
-            run_jobs(first, path, engine=workers, title=parts[0], quiet=quiet).raise_if_failed()
+            run_jobs(first, path, engine=workers, title=plan.part(-1), quiet=quiet).raise_if_failed()
             jobs = [*first, *plan.final_jobs(choice)]
-            run_jobs(jobs, path, engine=workers, title=parts[1], quiet=quiet).raise_if_failed()
+            run_jobs(jobs, path, engine=workers, title=plan.part(0), quiet=quiet).raise_if_failed()
         trial = read_test(plan, choice)
         result = specialists_result(plan, choice, trial)
         result |= {"tuning": tried, **time_spent(path, started)}
@@ -108,14 +108,45 @@ def check(plan: Plan) -> None:
 
 
 def choose(plan: Plan, workers: Engine, *, quiet: bool) -> tuple[Choice, list[dict[str, Any]]]:
-    """The class sets and the top-n with the fewest validation errors, and what was tried."""
+    """What makes the fewest validation errors, sets and top-n, then the student's teaching; and what was tried."""
     config = plan.config
+    taught = None if config.distill is None else config.distill.candidates[0]
     if not config.is_tuned:
-        return Choice(config.sets[0], config.top_n[0]), []
+        return Choice(config.sets[0], config.top_n[0], taught), []
     first = plan.first_jobs(None)
-    run_jobs(first, plan.path, engine=workers, title="part 1 of 4", quiet=quiet).raise_if_failed()
+    run_jobs(first, plan.path, engine=workers, title=plan.part(1), quiet=quiet).raise_if_failed()
     jobs = [*first, *plan.tuning_jobs()]
-    run_jobs(jobs, plan.path, engine=workers, title="part 2 of 4", quiet=quiet).raise_if_failed()
+    run_jobs(jobs, plan.path, engine=workers, title=plan.part(2), quiet=quiet).raise_if_failed()
+    tried = _with_sets(plan, taught)
+    best = min(tried, key=_judged)[0]
+    if config.is_student_tuned:
+        jobs += plan.student_tuning_jobs(best)
+        run_jobs(jobs, plan.path, engine=workers, title=plan.part(3), quiet=quiet).raise_if_failed()
+        students = _with_students(plan, best)
+        best = min(students, key=_judged)[0]
+        tried += students
+    generalist = Run.read(plan.job_path(plan.generalist(TUNING_SEED))).result()["metrics"]
+    alone = {"sets": "generalist alone", "top_n": None, "specialists_used": 0.0}
+    alone |= {key: generalist[key] for key in ("validation_errors", "validation_nll")}
+    return best, [alone, *(row for _, row in tried)]
+
+
+def _judged(tried: tuple[Choice, dict[str, Any]]) -> tuple[int, float]:
+    return tried[1]["validation_errors"], tried[1]["validation_nll"]
+
+
+def _with_students(plan: Plan, choice: Choice) -> list[tuple[Choice, dict[str, Any]]]:
+    found = []
+    for taught in plan.config.distill.candidates if plan.config.distill else []:
+        kept = Run.read(plan.job_path(plan.student(TUNING_SEED, taught))).result()["metrics"]
+        row = {"sets": DISTILLED, "top_n": choice.top_n, "specialists_used": 0.0, **about_student(taught)}
+        row |= {key: kept[key] for key in ("validation_errors", "validation_nll")}
+        found.append((replace(choice, student=taught), row))
+    return found
+
+
+def _with_sets(plan: Plan, taught: tuple[float, float] | None) -> list[tuple[Choice, dict[str, Any]]]:
+    config = plan.config
     validation = load_splits(config.data).validation.to(plan.device)
     labels = validation.labels(validation.ids).cpu()
     tried: list[tuple[Choice, dict[str, Any]]] = []
@@ -133,9 +164,5 @@ def choose(plan: Plan, workers: Engine, *, quiet: bool) -> tuple[Choice, list[di
                 "validation_nll": metrics.negative_log_likelihood(log_probs, labels),
                 "specialists_used": float(combined.num_specialists.double().mean()),
             }
-            tried.append((Choice(sets, top_n), row))
-    best = min(tried, key=lambda pair: (pair[1]["validation_errors"], pair[1]["validation_nll"]))[0]
-    generalist = Run.read(plan.job_path(plan.generalist(TUNING_SEED))).result()["metrics"]
-    alone = {"sets": "generalist alone", "top_n": None, "specialists_used": 0.0}
-    alone |= {key: generalist[key] for key in ("validation_errors", "validation_nll")}
-    return best, [alone, *(row for _, row in tried)]
+            tried.append((Choice(sets, top_n, taught), row))
+    return tried

@@ -35,7 +35,13 @@ _CIFAR: dict[str, Any] = {
     ],
     "top_n": [1, 2, 3],
     "mixture": "mixture:2/convnet:8x8/convnet:8x4",
-    "distill": {"epochs": 90, "learning_rate": 0.02, "temperature": 2.0, "num_views": 8},
+    "distill": {
+        "epochs": 90,
+        "learning_rate": 0.02,
+        "temperature": [1, 2],
+        "hard_weight": [0.1, 1],
+        "num_views": 8,
+    },
     "seeds": 3,
 }
 
@@ -61,7 +67,7 @@ _OMNIGLOT: dict[str, Any] = merge(
             {"method": "balanced", "num_sets": 50, "classes_per_set": 32},
         ],
         "mixture": "mixture:2/resnet:8x16/resnet:8x8",
-        "distill": {"epochs": 20, "learning_rate": 0.1},
+        "distill": {"epochs": 20, "learning_rate": 0.1, "temperature": 2, "hard_weight": 0.1},
     },
 )
 
@@ -91,7 +97,7 @@ def _tiny(data: str) -> dict[str, Any]:
     tiny: dict[str, Any] = {
         "generalist": {"epochs": 2},
         "specialist": {"epochs": 1},
-        "distill": {"epochs": 2, "num_views": 1},
+        "distill": {"epochs": 2, "num_views": 1, "temperature": [1, 2], "hard_weight": 0.1},
         "seeds": 2,
     }
     if data == "digits":
@@ -117,7 +123,7 @@ def _small(data: str) -> dict[str, Any]:
     if data == "cifar100":
         # Few images make few steps: half the batch, longer ones.
         generalist = {"epochs": 40, "batch_size": 32, "learning_rate": [0.05]}
-        distill = {"epochs": 40, "learning_rate": 0.05, "num_views": 4}
+        distill = {"epochs": 40, "learning_rate": 0.05, "temperature": 2, "hard_weight": 0.1, "num_views": 4}
         return {**small, "data": {"fraction": 0.2}, "generalist": generalist, "distill": distill}
     return {
         **small,
@@ -139,9 +145,7 @@ def _full(data: str) -> dict[str, Any]:
     up to 240 short jobs a seed: (3 x 9.6 + 2.8) x 196 s + 700 s of starts = 6,900 s; it took 10,100 s beside other
     work.
     """
-    if data == "digits":
-        return {"seeds": 5}
-    return {} if data == "omniglot" else {"controls": ["longer", "random", "ensemble", "full-softmax"]}
+    return {"seeds": 5} if data == "digits" else {}
 
 
 _SCALES: dict[str, Callable[[str], dict[str, Any]]] = {"tiny": _tiny, "small": _small, "full": _full}

@@ -1,5 +1,6 @@
 """The configuration of `instar specialists`, and how it is read."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -8,10 +9,11 @@ from pydantic import Field, model_validator
 
 from instar.errors import UsageError
 from instar.recipes.settings import (
+    CandidateTemperatures,
+    CandidateWeights,
     DataSettings,
     FitSettings,
     Settings,
-    Temperature,
     checked,
     merge,
     read_config_file,
@@ -47,15 +49,23 @@ class SpecialistSettings(Settings):
 
 
 class DistillBackSettings(Settings):
-    """One network of the generalist's size, taught with the combined soft targets."""
+    """One network of the generalist's size, taught with the combined soft targets.
+
+    Of several temperatures and weights of the labels validation chooses, with a generalist of its own.
+    """
 
     epochs: _Count
     learning_rate: _Positive
-    temperature: Temperature = 2.0
+    temperature: CandidateTemperatures = [2.0]
     soft_weight: Annotated[float, Field(ge=0)] = 1.0
-    hard_weight: Annotated[float, Field(ge=0)] = 0.1
+    hard_weight: CandidateWeights = [0.1]
     num_views: _Count = 1
     """of each example for which the combined soft targets are stored"""
+
+    @property
+    def candidates(self) -> list[tuple[float, float]]:
+        """Temperature and weight of the labels."""
+        return list(itertools.product(self.temperature, self.hard_weight))
 
 
 class SpecialistsConfig(Settings):
@@ -92,7 +102,10 @@ class SpecialistsConfig(Settings):
                 raise UsageError(
                     f"top_n is {number}, expected at least 1: that many classes choose the specialists"
                 )
-        for name, values in (("sets", [one.slug for one in self.sets]), ("top_n", self.top_n)):
+        lists: dict[str, list[Any]] = {"sets": [one.slug for one in self.sets], "top_n": self.top_n}
+        if self.distill is not None:
+            lists |= {f"distill.{name}": getattr(self.distill, name) for name in ("temperature", "hard_weight")}
+        for name, values in lists.items():
             if len(set(values)) < len(values):
                 raise UsageError(f"{name} names a candidate twice: {', '.join(map(str, values))}")
         return self
@@ -100,7 +113,12 @@ class SpecialistsConfig(Settings):
     @property
     def is_tuned(self) -> bool:
         """Whether validation has anything to choose."""
-        return len(self.sets) > 1 or len(self.top_n) > 1
+        return len(self.sets) > 1 or len(self.top_n) > 1 or self.is_student_tuned
+
+    @property
+    def is_student_tuned(self) -> bool:
+        """Whether it has anything to choose for the student."""
+        return self.distill is not None and len(self.distill.candidates) > 1
 
 
 # The digits: a network so small that it confuses some of them.
