@@ -15,6 +15,7 @@ from instar.errors import RunError, UsageError
 from instar.evaluation import predict_logits
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.specialists.jobs import assemble
+from instar.recipes.specialists.page import answer
 from instar.recipes.specialists.plan import Choice, Plan
 from instar.recipes.specialists.recipe import main
 from instar.recipes.specialists.scales import config_for
@@ -81,7 +82,16 @@ def test_a_share_of_the_gain_is_told_only_where_the_gain_is_no_chance() -> None:
     rows = {"generalist": [50.0, 50.0], "distilled-back": [51.0, 51.0]}
     assert _kept({**rows, "with-specialists": [52.0, 52.1]})["percent"] == pytest.approx(100 / 2.05)
     assert _kept({**rows, "with-specialists": [50.1, 54.0]})["percent"] is None
+    assert _kept({**rows, "with-specialists": [52.0, 52.0]})["percent"] is None
     assert _kept({"generalist": [50.0], "with-specialists": [52.0], "distilled-back": [51.0]})["percent"] is None
+
+
+def test_the_same_gain_of_two_generalists_is_no_proof(result: dict) -> None:
+    first, *rest = result["differences"]
+    same = {**result, "differences": [{**first, "mean": 0.5, "sd": 0.0, "low": 0.5, "high": 0.5}, *rest]}
+    said = answer(same)
+    assert "2 generalists that gain the same say nothing of chance" in said.sentence
+    assert "95 %" not in said.detail
 
 
 def test_accuracies_are_those_of_the_saved_networks(finished: Path, result: dict) -> None:

@@ -23,15 +23,16 @@ def answer(result: Mapping[str, Any]) -> Headline:
     generalist = next(row for row in result["rows"] if row["name"] == GENERALIST)
     n = f"n = {gain['n']} generalist{'s' if gain['n'] > 1 else ''}"
     points = f"{gain['mean']:+.2f} points ({relative['mean']:+.1f} % relative) on {generalist['mean']:.1f} %"
-    if gain["low"] is None:
-        sentence = f"Specialists: {points}; one generalist says nothing of chance."
+    if not gain["sd"]:  # 0: a few test examples, the same number by chance
+        who = "one generalist says" if gain["n"] == 1 else f"{gain['n']} generalists that gain the same say"
+        sentence = f"Specialists: {points}; {who} nothing of chance."
     elif gain["low"] > 0:
         sentence = f"Specialists help: {points}."
     elif gain["high"] < 0:
         sentence = f"Specialists do harm here: {points}."
     else:
         sentence = f"Specialists change nothing that {gain['n']} generalists can tell: {points}."
-    words = [_interval_words("95 % interval", gain)] if gain["low"] is not None else []
+    words = [_interval_words("95 % interval", gain)] if gain["sd"] else []
     for other, what in ((LONGER, "a generalist trained longer"), (WITH_RANDOM, "specialists for random sets")):
         one = differences.get(f"{WITH} - {other}")
         if one is not None:
@@ -44,7 +45,7 @@ def answer(result: Mapping[str, Any]) -> Headline:
 
 
 def _interval(one: Mapping[str, Any]) -> str:
-    return "" if one["low"] is None else f" [{one['low']:+.2f}, {one['high']:+.2f}]"
+    return "" if not one["sd"] else f" [{one['low']:+.2f}, {one['high']:+.2f}]"
 
 
 def _interval_words(what: str, one: Mapping[str, Any]) -> str:

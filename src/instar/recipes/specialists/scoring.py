@@ -333,6 +333,6 @@ def _kept(accuracy: dict[str, list[float]]) -> dict[str, Any]:
     return {
         "gain": gain.mean,
         "gain_distilled": own.mean,
-        "percent": 100 * own.mean / gain.mean if gain.low is not None and gain.low > 0 else None,
+        "percent": 100 * own.mean / gain.mean if gain.sd and gain.low is not None and gain.low > 0 else None,
         "n": gain.n,
     }
