@@ -39,7 +39,7 @@ def answer(result: Mapping[str, Any]) -> Headline:
             words.append(f"against {what} {one['mean']:+.2f}{_interval(one)}")
     if "kept" in result:
         kept = result["kept"]["percent"]
-        share = "" if kept is None else f", {kept:.0f} % of the specialists' gain"
+        share = "" if kept is None else f", {max(kept, 0):.0f} % of the specialists' gain"
         words.append(f"back in one network {result['kept']['gain_distilled']:+.2f}{share}")
     return Headline(sentence, f"{'; '.join(words)}; {n}, paired.".capitalize() if words else n)
 

@@ -133,17 +133,16 @@ def _small(data: str) -> dict[str, Any]:
 
 
 def _full(data: str) -> dict[str, Any]:
-    """The figures that we claim: under three core-hours, an hour and a half on two cores, for each data set.
+    """The figures that we claim: three generalists, of the digits five.
 
-    Measured on one core that others shared: convnet:8x8 8.7 s of processor time an epoch of 45,000 views, 520 s a
-    generalist. With b its specialists' part of that (20 sets x 15 classes x 2 x 450 images x 6 epochs = 36 epochs,
-    b = 0.6), a seed costs 1 + b (specialists) + b (random sets) + 1.3 b (full softmax, the generalist is asked at
-    each step) + b (hard) + 3 (1 + b) (longer, ensemble, mixture) + 1 (student) + 0.2 (what it learns from) =
-    9.6 generalists; tuning 1 + 2.5 b. CIFAR-100: (3 x 9.6 + 2.5) x 520 s = 16,300 s; it took 9,600 s,
-    92 minutes on two cores. Omniglot: resnet:8x16, 9.8 s of a core with AVX-512 BF16 an epoch of 24,345 views,
-    196 s a generalist (84 % right on validation); 60 sets x 40 classes x 2 x 15 drawings x 4 epochs, b = 0.6, but
-    up to 240 short jobs a seed: (3 x 9.6 + 2.8) x 196 s + 700 s of starts = 6,900 s; it took 10,100 s beside other
-    work.
+    With b the specialists' part of a generalist's cost, a seed costs 1 + b (specialists) + b (random sets) + 1.3 b
+    (full softmax, the generalist is asked at each step) + b (hard) + 3 (1 + b) (longer, ensemble, mixture) + 1.5
+    (student) + 0.3 (what it learns from). CIFAR-100: 20 sets x 5 classes x 2 x 450 images x 6 epochs = 12 epochs,
+    b = 0.2, 7.3 generalists a seed; tuning 1.7 for the class sets and 6.3 for four students: 30 generalists, each
+    800 s of one of two busy cores with AVX2 alone, 250 s with AVX-512 BF16. Without mixture and with one student
+    it took 16,200 s. Omniglot: resnet:8x16, 9.8 s of a core with AVX-512 BF16 an epoch of 24,345 views, 196 s a
+    generalist (84 % right on validation); 60 sets x 40 classes x 2 x 15 drawings x 4 epochs, b = 0.6, but up to
+    240 short jobs a seed; it took 10,100 s beside other work.
     """
     return {"seeds": 5} if data == "digits" else {}
 
