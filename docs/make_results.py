@@ -307,7 +307,7 @@ def specialists_study(result: dict[str, Any]) -> str:
     ]
     tables = [line for head, body in parts if body for line in (*table(head, body), "")]
     kept = result.get("kept", {}).get("percent")
-    words = [] if kept is None else [f"One network that was taught by them keeps {max(kept, 0):.0f} % of their gain.\n"]
+    words = [] if kept is None else [f"One network taught by them keeps {max(kept, 0):.0f} % of their gain.\n"]
     return "\n".join([*heading(result, "Accuracy in percent"), *tables, *words])
 
 

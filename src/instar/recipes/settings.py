@@ -31,9 +31,21 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, (list, tuple)) else [value]
 
 
-Temperature = Annotated[
-    float, Field(gt=0), PlainSerializer(lambda value: "inf" if math.isinf(value) else value, when_used="always")
-]
+def as_text(settings: Mapping[str, float]) -> dict[str, float | str]:
+    """Settings as JSON can hold them: it has no number for an infinite temperature.
+
+    Example:
+        >>> as_text({"temperature": math.inf, "hard_weight": 0.1})
+        {'temperature': 'inf', 'hard_weight': 0.1}
+    """
+    return {key: _as_text(value) for key, value in settings.items()}
+
+
+def _as_text(value: float) -> float | str:
+    return "inf" if math.isinf(value) else value
+
+
+Temperature = Annotated[float, Field(gt=0), PlainSerializer(_as_text, when_used="always")]
 """`inf` is logit matching, the limit; written as text, for JSON has no number for it."""
 
 CandidateTemperatures = Annotated[list[Temperature], BeforeValidator(_as_list), Field(min_length=1)]

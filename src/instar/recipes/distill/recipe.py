@@ -23,8 +23,9 @@ from instar.losses import ensemble_soft_targets
 from instar.recipes.distill.fidelity import fidelity, log_probs, train_fidelity
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, KINDS, Choice, Plan
 from instar.recipes.distill.settings import DistillConfig
-from instar.recipes.distill.tuning import as_text, sensitivity, tuning_rows
+from instar.recipes.distill.tuning import sensitivity, tuning_rows
 from instar.recipes.fitting import load_run_network, load_splits, training_data
+from instar.recipes.settings import as_text
 from instar.runs import Run, run_hash
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instar.recipes.distill.plan import DISTILLED, Choice
+from instar.recipes.settings import as_text
 
 TUNED = {
     "temperature": "temperature",
@@ -15,16 +16,6 @@ TUNED = {
 }
 ENOUGH_SEEDS = 5  # with fewer, that nothing matters says little
 Row = Mapping[str, Any]
-
-
-def as_text(settings: Mapping[str, float]) -> dict[str, float | str]:
-    """Settings as JSON can hold them: it has no number for an infinite temperature.
-
-    Example:
-        >>> as_text({"temperature": math.inf, "hard_weight": 0.1})
-        {'temperature': 'inf', 'hard_weight': 0.1}
-    """
-    return {key: "inf" if math.isinf(value) else value for key, value in settings.items()}
 
 
 def tuning_rows(tried: Sequence[Choice]) -> list[dict[str, Any]]:

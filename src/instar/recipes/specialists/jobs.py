@@ -290,8 +290,7 @@ def unit_job(
         "num_views": num_views,
     }
     # On CIFAR-100 a view takes as long as four epochs or five: several networks are asked, then combined.
-    asking = settings.model_copy(update={"epochs": 4 * num_views})
-    cost = 1.0 + fit_cost(asking, splits, outline(settings, splits))
+    cost = 1.0 + 4 * num_views * fit_cost(settings, splits, outline(settings, splits)) / settings.epochs
     function = functools.partial(_put_together, device=device)
     return Job(name, function, config, (generalist, *specialists), cost, gpus=num_gpus(device))
 

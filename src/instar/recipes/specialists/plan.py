@@ -26,7 +26,7 @@ from instar.recipes.specialists.jobs import (
     specialist_job,
     unit_job,
 )
-from instar.recipes.specialists.settings import DistillBackSettings, SetSettings, SpecialistsConfig
+from instar.recipes.specialists.settings import DistillBackSettings, SetSettings, SpecialistsConfig, Teaching
 from instar.specialists import ClassSet
 
 TUNING_SEED = 10_000  # never reported
@@ -51,8 +51,7 @@ class Choice:
 
     sets: SetSettings
     top_n: int
-    student: tuple[float, float] | None = None
-    """temperature and weight of the labels"""
+    student: Teaching | None = None
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,9 @@ class Plan:
         return self.path / "jobs" / name
 
     def part(self, number: int) -> str:
-        """What progress is of: the last part is 0, the one before it -1."""
+        """What progress is of: the first part is 0, the last -1."""
         parts = 2 + 2 * self.config.is_tuned + self.config.is_student_tuned
-        return f"part {number if number > 0 else parts + number} of {parts}"
+        return f"part {number % parts + 1} of {parts}"
 
     # The first round: generalists and class sets.
 
@@ -157,14 +156,18 @@ class Plan:
         distill = self.config.distill
         if distill is None:
             return []
-        students = [self._student_job(TUNING_SEED, distill, taught) for taught in distill.candidates]
+        students = [
+            self._student_job(self.candidate(one), TUNING_SEED, distill, one) for one in distill.candidates
+        ]
         return [self._unit_job(TUNING_SEED, choice), *students]
 
-    def student(self, seed: int, taught: tuple[float, float]) -> str:
-        """The job of a student; the tuning generalist has one of each candidate."""
-        if seed == TUNING_SEED:
-            return f"tuning/{DISTILLED}/temperature-{taught[0]:g}-hard-{taught[1]:g}"
+    def student(self, seed: int) -> str:
+        """The job of a student that is reported."""
         return f"{DISTILLED}/seed-{seed}"
+
+    def candidate(self, teaching: Teaching) -> str:
+        """The job of a student of the tuning generalist."""
+        return f"tuning/{DISTILLED}/temperature-{teaching.temperature:g}-hard-{teaching.hard_weight:g}"
 
     # The last round: all that is reported.
 
@@ -178,7 +181,7 @@ class Plan:
             yield from self.specialist_jobs(seed, choice.sets, row)
         yield self._unit_job(seed, choice)
         if config.distill is not None and choice.student is not None:
-            yield self._student_job(seed, config.distill, choice.student)
+            yield self._student_job(self.student(seed), seed, config.distill, choice.student)
         if "longer" in controls:
             epochs = round(self.total(seed, choice) / self.epoch_cost)
             yield self._fit(f"{LONGER}/seed-{seed}", self._with_epochs(epochs), seed)
@@ -208,17 +211,15 @@ class Plan:
             device=self.device,
         )
 
-    def _student_job(self, seed: int, distill: DistillBackSettings, taught: tuple[float, float]) -> Job:
+    def _student_job(self, name: str, seed: int, distill: DistillBackSettings, teaching: Teaching) -> Job:
         update = {"learning_rate": [distill.learning_rate], "patience": None}
-        temperature, hard_weight = taught
         soft = SoftSettings(
             store=self.unit(seed),
-            temperature=temperature,
             soft_weight=distill.soft_weight,
-            hard_weight=hard_weight,
+            **teaching._asdict(),
         )
         return self._fit(
-            self.student(seed, taught),
+            name,
             self._with_epochs(distill.epochs).model_copy(update=update),
             seed,
             soft=soft,

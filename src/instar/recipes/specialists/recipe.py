@@ -14,10 +14,11 @@ from instar.errors import UsageError
 from instar.jobs import Engine, open_engine, run_jobs
 from instar.recipes.fitting import load_splits
 from instar.recipes.publishing import time_spent
+from instar.recipes.settings import as_text
 from instar.recipes.specialists.jobs import assemble
 from instar.recipes.specialists.plan import DISTILLED, TUNING_SEED, WITH, Choice, Plan
-from instar.recipes.specialists.scoring import about_student, read_test, specialists_result
-from instar.recipes.specialists.settings import SpecialistsConfig
+from instar.recipes.specialists.scoring import read_test, specialists_result
+from instar.recipes.specialists.settings import SpecialistsConfig, Teaching
 from instar.runs import Run, run_hash
 
 
@@ -56,9 +57,9 @@ def main(
         with open_engine(engine) as workers:
             choice, tried = choose(plan, workers, quiet=quiet)
             first = plan.first_jobs(choice.sets)
-            run_jobs(first, path, engine=workers, title=plan.part(-1), quiet=quiet).raise_if_failed()
+            run_jobs(first, path, engine=workers, title=plan.part(-2), quiet=quiet).raise_if_failed()
             jobs = [*first, *plan.final_jobs(choice)]
-            run_jobs(jobs, path, engine=workers, title=plan.part(0), quiet=quiet).raise_if_failed()
+            run_jobs(jobs, path, engine=workers, title=plan.part(-1), quiet=quiet).raise_if_failed()
         trial = read_test(plan, choice)
         result = specialists_result(plan, choice, trial)
         result |= {"tuning": tried, **time_spent(path, started)}
@@ -110,24 +111,23 @@ def check(plan: Plan) -> None:
 def choose(plan: Plan, workers: Engine, *, quiet: bool) -> tuple[Choice, list[dict[str, Any]]]:
     """What makes the fewest validation errors, sets and top-n, then the student's teaching; and what was tried."""
     config = plan.config
-    taught = None if config.distill is None else config.distill.candidates[0]
+    candidates = [] if config.distill is None else config.distill.candidates
+    student = candidates[0] if candidates else None
     if not config.is_tuned:
-        return Choice(config.sets[0], config.top_n[0], taught), []
+        return Choice(config.sets[0], config.top_n[0], student), []
     first = plan.first_jobs(None)
-    run_jobs(first, plan.path, engine=workers, title=plan.part(1), quiet=quiet).raise_if_failed()
+    run_jobs(first, plan.path, engine=workers, title=plan.part(0), quiet=quiet).raise_if_failed()
     jobs = [*first, *plan.tuning_jobs()]
-    run_jobs(jobs, plan.path, engine=workers, title=plan.part(2), quiet=quiet).raise_if_failed()
-    tried = _with_sets(plan, taught)
+    run_jobs(jobs, plan.path, engine=workers, title=plan.part(1), quiet=quiet).raise_if_failed()
+    tried = _with_sets(plan, student)
     best = min(tried, key=_judged)[0]
     if config.is_student_tuned:
         jobs += plan.student_tuning_jobs(best)
-        run_jobs(jobs, plan.path, engine=workers, title=plan.part(3), quiet=quiet).raise_if_failed()
-        students = _with_students(plan, best)
+        run_jobs(jobs, plan.path, engine=workers, title=plan.part(2), quiet=quiet).raise_if_failed()
+        students = [_with_student(plan, best, one) for one in candidates]
         best = min(students, key=_judged)[0]
         tried += students
-    generalist = Run.read(plan.job_path(plan.generalist(TUNING_SEED))).result()["metrics"]
-    alone = {"sets": "generalist alone", "top_n": None, "specialists_used": 0.0}
-    alone |= {key: generalist[key] for key in ("validation_errors", "validation_nll")}
+    alone = {"sets": "generalist alone", "top_n": None, **_on_validation(plan, plan.generalist(TUNING_SEED))}
     return best, [alone, *(row for _, row in tried)]
 
 
@@ -135,17 +135,18 @@ def _judged(tried: tuple[Choice, dict[str, Any]]) -> tuple[int, float]:
     return tried[1]["validation_errors"], tried[1]["validation_nll"]
 
 
-def _with_students(plan: Plan, choice: Choice) -> list[tuple[Choice, dict[str, Any]]]:
-    found = []
-    for taught in plan.config.distill.candidates if plan.config.distill else []:
-        kept = Run.read(plan.job_path(plan.student(TUNING_SEED, taught))).result()["metrics"]
-        row = {"sets": DISTILLED, "top_n": choice.top_n, "specialists_used": 0.0, **about_student(taught)}
-        row |= {key: kept[key] for key in ("validation_errors", "validation_nll")}
-        found.append((replace(choice, student=taught), row))
-    return found
+def _on_validation(plan: Plan, name: str) -> dict[str, Any]:
+    """What a network makes of validation."""
+    kept = Run.read(plan.job_path(name)).result()["metrics"]
+    return {"specialists_used": 0.0, **{key: kept[key] for key in ("validation_errors", "validation_nll")}}
 
 
-def _with_sets(plan: Plan, taught: tuple[float, float] | None) -> list[tuple[Choice, dict[str, Any]]]:
+def _with_student(plan: Plan, choice: Choice, student: Teaching) -> tuple[Choice, dict[str, Any]]:
+    about = {"sets": DISTILLED, "top_n": choice.top_n, **as_text(student._asdict())}
+    return replace(choice, student=student), about | _on_validation(plan, plan.candidate(student))
+
+
+def _with_sets(plan: Plan, student: Teaching | None) -> list[tuple[Choice, dict[str, Any]]]:
     config = plan.config
     validation = load_splits(config.data).validation.to(plan.device)
     labels = validation.labels(validation.ids).cpu()
@@ -164,5 +165,5 @@ def _with_sets(plan: Plan, taught: tuple[float, float] | None) -> list[tuple[Cho
                 "validation_nll": metrics.negative_log_likelihood(log_probs, labels),
                 "specialists_used": float(combined.num_specialists.double().mean()),
             }
-            tried.append((Choice(sets, top_n, taught), row))
+            tried.append((Choice(sets, top_n, student), row))
     return tried

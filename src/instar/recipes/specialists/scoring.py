@@ -1,6 +1,5 @@
 """What specialists gain on test: rows with their costs, the paper's table 4, what a full softmax forgets."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from instar.data import Dataset
 from instar.evaluation import predict_logits
 from instar.losses import ensemble_soft_targets
 from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.settings import as_text
 from instar.recipes.specialists.jobs import UNIT, assemble
 from instar.recipes.specialists.plan import (
     DISTILLED,
@@ -175,8 +175,8 @@ def _read_controls(plan: Plan, choice: Choice, trial: Trial, seed: int) -> None:
         probs = torch.softmax(_logits(plan, name), 1)
         trial.add(MIXTURE, probs, inference=cost, training=3 * cost * num_train * epochs_of(name))
         trial.add_seconds(MIXTURE, [_seconds(plan, name)])
-    if config.distill is not None and choice.student is not None:
-        name = plan.student(seed, choice.student)
+    if config.distill is not None:
+        name = plan.student(seed)
         asked = trial.inference[WITH][-1] * num_train * config.distill.num_views
         training = total + round(asked) + epochs_of(name) * plan.epoch_cost
         trial.add(DISTILLED, torch.softmax(_logits(plan, name), 1), inference=whole, training=training)
@@ -214,14 +214,8 @@ def specialists_result(plan: Plan, choice: Choice, trial: Trial) -> dict[str, An
     if DISTILLED in accuracy:
         result["kept"] = _kept(accuracy)
     if choice.student is not None:
-        result["student"] = about_student(choice.student)
+        result["student"] = as_text(choice.student._asdict())
     return result
-
-
-def about_student(taught: tuple[float, float]) -> dict[str, Any]:
-    """How a student was taught: JSON has no number for an infinite temperature."""
-    temperature, hard_weight = taught
-    return {"temperature": "inf" if math.isinf(temperature) else temperature, "hard_weight": hard_weight}
 
 
 def _accuracy(probs: Tensor, labels: Tensor) -> float:

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -48,6 +48,13 @@ class SpecialistSettings(Settings):
     """how many last layers learn; the others keep the generalist's weights. None: all"""
 
 
+class Teaching(NamedTuple):
+    """What a student may be taught with."""
+
+    temperature: float
+    hard_weight: float
+
+
 class DistillBackSettings(Settings):
     """One network of the generalist's size, taught with the combined soft targets.
 
@@ -63,9 +70,9 @@ class DistillBackSettings(Settings):
     """of each example for which the combined soft targets are stored"""
 
     @property
-    def candidates(self) -> list[tuple[float, float]]:
-        """Temperature and weight of the labels."""
-        return list(itertools.product(self.temperature, self.hard_weight))
+    def candidates(self) -> list[Teaching]:
+        """Every temperature with every weight of the labels."""
+        return list(itertools.starmap(Teaching, itertools.product(self.temperature, self.hard_weight)))
 
 
 class SpecialistsConfig(Settings):
