@@ -13,10 +13,10 @@ _DIGITS: dict[str, Any] = {**DEFAULTS, "data": {"name": "digits"}, "distill": DI
 # the generalist took what it could. Random crops and flips: without them it knows its training images by heart,
 # confuses none of them, and the class sets mean nothing. Learning rates by validation, with a generalist that is
 # not reported (errors of 5,000): generalist 0.05 3,095, 0.02 2,975, 0.01 2,995; its specialists 0.02 2,815, 0.01
-# 2,821, 0.005 2,868. A student has its labels' loss beside the soft one, so half the generalist's rate; at 0.02 and
-# T = 2 it made more errors than its generalist. Class sets of which a specialist's share of the data is small, as
-# every control may cost what generalist and specialists do: at 0.05 ten balanced sets of 10 (2,898 errors) did as
-# well as 20 of 15 (2,890) at a third.
+# 2,821, 0.005 2,868. A student has its labels' loss beside the soft one, so half the generalist's rate; at 0.02
+# and T = 2 it made more errors than its generalist. Class sets of which a specialist's share of the data is small,
+# as every control may cost what generalist and specialists do: at 0.05 ten balanced sets of 10 (2,898 errors) did
+# as well as 20 of 15 (2,890) at a third.
 _CIFAR: dict[str, Any] = {
     "data": {"name": "cifar100"},
     "generalist": {
