@@ -1,6 +1,8 @@
 """`instar specialists` and its study: every number comes from the saved weights, every control costs the same."""
 
+import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -13,9 +15,10 @@ from instar.data import InMemoryDataset, Splits
 from instar.distillation import SoftTargetStore
 from instar.errors import RunError, UsageError
 from instar.evaluation import predict_logits
+from instar.metrics import errors
 from instar.recipes.fitting import load_run_network, load_splits
-from instar.recipes.specialists.jobs import assemble
-from instar.recipes.specialists.page import answer
+from instar.recipes.specialists.jobs import assemble, num_special
+from instar.recipes.specialists.page import again, answer
 from instar.recipes.specialists.plan import Choice, Plan
 from instar.recipes.specialists.recipe import main
 from instar.recipes.specialists.scales import config_for
@@ -69,13 +72,28 @@ def test_controls_cost_what_the_specialists_cost(result: dict) -> None:
         assert abs(row_of(result, name)["training_cost"] - whole) <= 0.7 * members * epoch, name
 
 
-def test_full_softmax_specialists_cost_the_generalists_answer_to_every_example_shown(result: dict) -> None:
-    """A step costs three passes, the answer a fourth."""
-    own = row_of(result, "generalist")["training_cost"]
-    soft, hard = (
-        row_of(result, name)["training_cost"] - own for name in ("full-softmax-specialists", "full-softmax-hard")
-    )
-    assert 3 * soft == pytest.approx(4 * hard, abs=4)
+@pytest.mark.parametrize("views", ["none", "jitter:1"])
+def test_full_softmax_specialists_cost_the_generalists_answers(finished: Path, views: str) -> None:
+    """One to each example where it stays the same, else one to every example shown: a fourth pass of a step."""
+    generalist = {"generalist": CONFIG.generalist.model_copy(update={"views": views})}
+    plan = Plan(CONFIG.model_copy(update=generalist), finished)
+    choice = Choice(CONFIG.sets[0], 1)
+    soft, hard = (plan.specialist_costs(0, choice, f"full-softmax-{kind}") for kind in ("specialists", "hard"))
+    once = plan.per_layer[-1] * len(load_splits(CONFIG.data).train)
+    assert soft == [cost + once if views == "none" else cost * 4 // 3 for cost in hard]
+
+
+@pytest.mark.parametrize(("dropout", "first"), [(0.0, 1.0), (0.2, None)])
+def test_frozen_layers_are_counted_once_only_where_their_features_are_kept(
+    finished: Path, dropout: float, first: float | None
+) -> None:
+    content = {"specialist": {"trainable_layers": 1}, "generalist": {"input_dropout": dropout}}
+    plan = Plan(read_config(content), finished)
+    cost = plan.specialist_costs(0, Choice(CONFIG.sets[0], 1))[0]
+    splits = load_splits(CONFIG.data)
+    shown = 2 * num_special(splits.train, plan.class_sets(0, CONFIG.sets[0])[0]) * plan.config.specialist.epochs
+    below, whole = plan.per_layer
+    assert cost == 3 * (whole - below) * shown + below * (len(splits.train) if first else shown)
 
 
 def test_a_share_of_the_gain_is_told_only_where_the_gain_is_no_chance() -> None:
@@ -152,6 +170,10 @@ def test_full_softmax_specialists_learn_the_rest_from_the_generalist(finished: P
     assert "train_soft_loss" not in hard.metrics()[0]
     assert soft.config["class_names"] == [str(number) for number in range(10)]
     assert hard.config["fit"]["patience"] == CONFIG.specialist.epochs
+    validation = load_splits(CONFIG.data).validation
+    for run in (soft, hard):  # its best epoch is that of the network which is used
+        found = errors(predict_logits(load_run_network(run.path), validation), validation.labels(validation.ids))
+        assert found.sum() == run.result()["metrics"]["validation_errors"]
     forgetting = Run.read(finished).result()["forgetting"]
     assert [row["n"] for row in forgetting] == [2, 2, 2]
     assert all(0 <= row["rest"] <= 100 and 0 <= row["special"] <= 100 for row in forgetting)
@@ -268,6 +290,46 @@ def flat_numbers() -> Splits:
     return Splits(*parts, name="flat")
 
 
+def without_a_class(part: str) -> Splits:
+    """The same where a part lacks two of the classes, of which a class set may be."""
+    splits = flat_numbers()
+    data = getattr(splits, part)
+    return dataclasses.replace(splits, **{part: data.subset(data.ids[data.labels(data.ids) < 4])})
+
+
+def no_training_example() -> Splits:
+    return without_a_class("train")
+
+
+def no_test_example() -> Splits:
+    return without_a_class("test")
+
+
+def test_a_class_without_examples(typed: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    few = ["--epochs", "2", "--specialist-epochs", "1", "--sets", "3", "--classes-per-set", "2", "--seeds", "1"]
+    few += [
+        "--method",
+        "balanced",
+        "--controls",
+        "full-softmax",
+        "--top-n",
+        "1",
+        "--network",
+        "mlp:6x1",
+        "--quiet",
+    ]
+    done = typed("specialists", "--data", "python:test_specialists:no_training_example", *few, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "2 of 6 classes have no training example, the first 'e'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    done = typed(
+        "specialists", "--data", "python:test_specialists:no_test_example", *few, "--json", "--quiet", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(math.isfinite(row["special"]) for row in json.loads(done.stdout)["forgetting"])
+
+
 def test_data_that_are_no_pictures_have_a_page_too(
     typed: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +380,9 @@ WRONG_USE = {
     "--seeds 0": "seeds should be greater than or equal to 1",
     "--set generalist.learning_rate=[0.1,0.2]": "generalist.learning_rate takes one value",
     "--set generalist.pretrained=true": "weights of its own cannot be given",
+    "--set generalist.patience=3": "an early stop (patience) and a step schedule do not carry over",
+    "--set generalist.schedule=step:20": "an early stop (patience) and a step schedule do not carry over",
+    "--distill --set distill.num_views=4": "distill.num_views is 4, but there are no views",
     "--set specialist.learning_rate=0": "specialist.learning_rate should be greater than 0",
 }
 
@@ -338,6 +403,28 @@ def test_the_mixture_is_of_the_generalists_network() -> None:
     assert read_config(large).mixture == "mixture:2/mlp:64x2/mlp:64x2"
     assert read_config({**large, "mixture": "mixture:2/mlp:8x1/mlp:4x1"}).mixture == "mixture:2/mlp:8x1/mlp:4x1"
     assert "mixture" not in read_config({"generalist": {"network": "python:mine:network"}}).controls
+
+
+def test_another_network_than_the_files_has_a_mixture_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('mixture = "mixture:3/mlp:12x1/mlp:6x1"\ngeneralist.network = "mlp:12x1"\n')
+    assert read_config({}, file).mixture == "mixture:3/mlp:12x1/mlp:6x1"
+    other = {"generalist": {"network": "mlp:64x2"}}
+    assert read_config(other, file).mixture == "mixture:2/mlp:64x2/mlp:64x2"
+    assert (
+        read_config({**other, "mixture": "mixture:2/mlp:8x1/mlp:4x1"}, file).mixture == "mixture:2/mlp:8x1/mlp:4x1"
+    )
+
+
+@pytest.mark.parametrize(("views", "expected"), [("none", 1), ("jitter:1", 8)])
+def test_a_student_sees_several_views_where_there_are_views(views: str, expected: int) -> None:
+    assert read_config({"generalist": {"views": views}}, distill=True).num_views == expected
+
+
+def test_the_page_names_the_scale_only_where_nothing_differs(finished: Path) -> None:
+    assert again(CONFIG, finished) == "instar reproduce specialists --data digits --scale tiny"
+    other = CONFIG.model_copy(update={"seeds": 1})
+    assert again(other, finished) == f"instar specialists --config {finished}/config.toml"
 
 
 def test_unknown_scale_and_data() -> None:

@@ -91,6 +91,24 @@ class ClassSet:
             )
         return cls([number_of[name] for name in names], len(class_names), names)
 
+    @classmethod
+    def of_numbers(cls, numbers: Sequence[int], class_names: Sequence[str]) -> "ClassSet":
+        """The class set of some numbers, with the names that these classes have.
+
+        Args:
+            numbers: of the specialist's classes.
+            class_names: of all classes, in the order of the generalist's logits.
+
+        Raises:
+            UsageError: the set is none.
+
+        Example:
+            >>> ClassSet.of_numbers([2, 0], ["cat", "dog", "lynx"]).names
+            ('cat', 'lynx')
+        """
+        cls._check(sorted(numbers), len(class_names))
+        return cls(numbers, len(class_names), [class_names[number] for number in numbers])
+
     def __len__(self) -> int:
         return len(self.classes)
 

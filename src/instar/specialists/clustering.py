@@ -83,7 +83,7 @@ def confusable_class_sets(
         rows = _clusters(distances, columns, classes_per_set)
     names = class_names or [str(number) for number in range(len(columns))]
     unique = sorted({tuple(sorted(row)) for row in rows})
-    return [ClassSet(row, len(columns), [names[number] for number in row]) for row in unique]
+    return [ClassSet.of_numbers(row, names) for row in unique]
 
 
 def covariance_columns(

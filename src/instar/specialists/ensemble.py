@@ -204,7 +204,7 @@ class SpecialistEnsemble(nn.Module):
                 f"{path / ABOUT} has format version {version}, this instar reads up to {FORMAT_VERSION}"
             )
         names, sets = about["class_names"], about["class_sets"]
-        class_sets = [ClassSet(one, len(names), [names[number] for number in one]) for one in sets]
+        class_sets = [ClassSet.of_numbers(one, names) for one in sets]
         tensors, _ = load_tensors(path / WEIGHTS)
         widths = [len(names), *(len(names) if about["full_softmax"] else len(one) + 1 for one in class_sets)]
         networks: list[nn.Module] = []

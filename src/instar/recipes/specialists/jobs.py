@@ -14,7 +14,7 @@ from instar.distillation import LabelsInTargets, SoftTargetStore, Teacher
 from instar.errors import RunError, UsageError
 from instar.evaluation import predict_logits
 from instar.jobs import Job, num_gpus
-from instar.networks import freeze_, layers_of, shift_logits_
+from instar.networks import freeze_, layers_of
 from instar.recipes.fitting import (
     STORE,
     about_network,
@@ -95,10 +95,7 @@ def _find_sets(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str,
 def class_sets_of(path: Path, class_names: Sequence[str], *, random: bool = False) -> list[ClassSet]:
     """The class sets that a job found, or the random ones of the same sizes."""
     rows = Run.read(path).result()["rows"]
-    return [
-        ClassSet(numbers, len(class_names), [class_names[number] for number in numbers])
-        for numbers in (row["random" if random else "classes"] for row in rows)
-    ]
+    return [ClassSet.of_numbers(row["random" if random else "classes"], class_names) for row in rows]
 
 
 def specialist_job(
@@ -190,13 +187,13 @@ def _specialise(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str
     config, about = run.config, run.config["specialist"]
     data, settings = settings_of(config)
     splits = load_splits(data)
-    class_set = ClassSet(about["classes"], len(splits.class_names))
+    class_set = ClassSet.of_numbers(about["classes"], splits.class_names)
     is_special = _is_special(splits.train, class_set)
     special, rest = splits.train.ids[is_special], splits.train.ids[~is_special]
     correction = oversampling_correction(len(special), len(rest))
     generalist = load_run_network(needs[about["generalist"]])
     has_dustbin = about["kind"] == DUSTBIN_KIND
-    own = splits_of(splits, _named(class_set, splits)) if has_dustbin else splits
+    own = splits_of(splits, class_set) if has_dustbin else splits
     network = build_for(settings, own, seed=0)
     if has_dustbin:
         start_from_generalist_(network, generalist, class_set, correction=correction)
@@ -215,6 +212,10 @@ def _specialise(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str
     if num_frozen and views is None:
         parts = features_once(network, num_frozen, own, precision=config["precision"], device=device)
         learner, train, validation = parts or (network, train, own.validation)
+    if not has_dustbin:
+        shift = torch.full((len(splits.class_names),), correction)
+        shift[list(class_set.classes)] = 0
+        learner = _Oversampled(learner, shift)
     result = fit(
         learner,
         train,
@@ -232,17 +233,26 @@ def _specialise(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str
     network.cpu().eval()
     if has_dustbin:
         add_dustbin_correction_(network, correction, example_inputs)
-    else:
-        shift = torch.full((len(splits.class_names),), correction)
-        shift[list(class_set.classes)] = 0
-        shift_logits_(network, shift, example_inputs, caller="full-softmax specialist")
     run.save_weights(network.state_dict(), {**result.about, "correction": correction})
     return {"metrics": {**result.kept, "correction": correction, "num_frozen": num_frozen}, "rows": result.metrics}
 
 
-def _named(class_set: ClassSet, splits: Splits) -> ClassSet:
-    names = [splits.class_names[number] for number in class_set.classes]
-    return ClassSet(class_set.classes, class_set.num_classes, names)
+class _Oversampled(nn.Module):
+    """A full softmax in training, where its set is too frequent: the logits of all other classes are lower there.
+
+    So it starts as its generalist, and is validated as what will be used. (A dustbin is corrected afterwards.)
+    """
+
+    shift: torch.Tensor
+
+    def __init__(self, network: nn.Module, shift: torch.Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("shift", shift, persistent=False)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(inputs)
+        return logits - self.shift if self.training else logits
 
 
 def _freeze(network: nn.Module, trainable_layers: int | None, example_inputs: torch.Tensor) -> int:
@@ -340,7 +350,7 @@ def assemble(generalist: Path, specialists: Sequence[Path], *, top_n: int = 1) -
                 f"{generalist} is {about['network']} on {about['data']['name']}, or another split of it"
             )
         numbers = theirs["specialist"]["classes"]
-        class_sets.append(ClassSet(numbers, len(names), [names[number] for number in numbers]))
+        class_sets.append(ClassSet.of_numbers(numbers, names))
         kinds.append(theirs["specialist"]["kind"] == DUSTBIN_KIND)
     if len(set(kinds)) > 1:
         raise UsageError("specialists with a dustbin and with a full softmax: take those of one kind")

@@ -1,15 +1,19 @@
 """The answer of `instar specialists` in a sentence, its table and its page."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from instar.jobs import duration
 from instar.recipes.specialists.charts import confusion_pictures, cost_figure, coverage_figure, difference_figure
+from instar.recipes.specialists.jobs import UNIT
 from instar.recipes.specialists.pictures import class_set_sections, three_opinions
 from instar.recipes.specialists.plan import DISTILLED, GENERALIST, LONGER, WITH, WITH_RANDOM, Choice, Plan
+from instar.recipes.specialists.scales import config_for
 from instar.recipes.specialists.scoring import Trial
+from instar.recipes.specialists.settings import SpecialistsConfig
 from instar.reports import Code, Column, Details, Headline, Section, Table, write_page
 from instar.runs import REPORT, Run, without_none
 
@@ -102,7 +106,7 @@ def cost_table(result: Mapping[str, Any]) -> Table:
                 "conditional_accuracy",
                 "conditional",
                 "{:.2f}",
-                note="percent on test examples of the specialists' classes, with predictions among these alone",
+                note="percent on test examples of classes in confusable sets, with predictions among these alone",
             ),
             Column("test_nll", "nll", "{:.3f}", note="nats on test"),
             Column("specialists_used", "specialists used", "{:.2f}", note="for an example, mean"),
@@ -196,11 +200,6 @@ def _tuning_table(result: Mapping[str, Any]) -> list[Section]:
 def write_specialists_page(run: Run, plan: Plan, choice: Choice, trial: Trial, result: Mapping[str, Any]) -> None:
     """Write `report.html` into a run directory."""
     config = plan.config
-    command = "instar specialists"
-    if config.scale is not None:
-        command = f"instar reproduce specialists --data {config.data.name} --scale {config.scale}"
-    elif run.path:
-        command = f"instar specialists --config {run.path / 'config.toml'}"
     sections: list[Section] = [
         answer(result),
         result_table(result),
@@ -214,7 +213,7 @@ def write_specialists_page(run: Run, plan: Plan, choice: Choice, trial: Trial, r
         differences_table(result),
         *_forgetting_table(result),
         *_tuning_table(result),
-        Code("Get it again", f"{command} --run-dir runs/again"),
+        Code("Get it again", f"{again(config, run.path)} --run-dir runs/again"),
         Code("Use it", _usage(plan)),
         Details(
             "Configuration", [Code("config.toml", tomli_w.dumps(without_none(config.model_dump(mode="json"))))]
@@ -228,8 +227,15 @@ def write_specialists_page(run: Run, plan: Plan, choice: Choice, trial: Trial, r
     )
 
 
+def again(config: SpecialistsConfig, path: Path) -> str:
+    """The command that does the same once more: of the scale, if nothing differs from it."""
+    if config.scale is not None and config == config_for(config.scale, config.data.name):
+        return f"instar reproduce specialists --data {config.data.name} --scale {config.scale}"
+    return f"instar specialists --config {path / 'config.toml'}"
+
+
 def _usage(plan: Plan) -> str:
-    unit = plan.job_path(plan.unit(plan.config.seed)) / "unit"
+    unit = plan.job_path(plan.unit(plan.config.seed)) / UNIT
     lines = [
         "from instar import SpecialistEnsemble",
         f'together = SpecialistEnsemble.load("{unit}")',

@@ -81,9 +81,9 @@ def three_opinions(plan: Plan, choice: Choice, trial: Trial) -> list[Section]:
     pictures = pixels_of(test, ids)
     items, rows = [], []
     for place, row in enumerate(chosen):
-        number = int(asked[place].nonzero()[0, 0])
+        number = int(asked[place].int().argmax())
         shares = _shares(before, row, test, "generalist")
-        shares += _specialist_shares(together, number, test, ids[place], int(trial.labels[row]))
+        shares += _specialist_shares(together, number, test, ids[place])
         shares += _shares(after, row, test, "together")
         for share in shares:
             share_row = {"example": test.class_names[int(trial.labels[row])], "says": share.name}
@@ -114,18 +114,13 @@ def _shares(probs: Tensor, row: int, data: Dataset, who: str) -> list[Share]:
     ]
 
 
-def _specialist_shares(
-    together: SpecialistEnsemble, number: int, data: Dataset, example: Tensor, label: int
-) -> list[Share]:
-    names = [data.class_names[k] for k in together.class_sets[number].classes]
+def _specialist_shares(together: SpecialistEnsemble, number: int, data: Dataset, example: Tensor) -> list[Share]:
+    names = together.class_sets[number].specialist_names
     with torch.no_grad():
         logits = together.networks[number + 1](data.gather(example[None], 0))
     probs = torch.softmax(logits, 1)[0]
     top = probs.topk(min(_NUM_SHARES, len(probs)))
-    return [
-        Share(f"specialist: {[*names, 'everything else'][int(k)]}", min(1.0, float(value)))
-        for value, k in zip(*top, strict=True)
-    ]
+    return [Share(f"specialist: {names[int(k)]}", min(1.0, float(value))) for value, k in zip(*top, strict=True)]
 
 
 def _marked(share: Share, name: str) -> Share:

@@ -13,8 +13,8 @@ from typing import Any
 from instar.deploy import multiplications_at
 from instar.errors import UsageError
 from instar.jobs import Job
-from instar.networks import build_network, layers_of
-from instar.recipes.fitting import fit_job, load_splits, outline
+from instar.networks import build_network, freeze_, layers_of
+from instar.recipes.fitting import build_for, fit_job, load_splits, outline
 from instar.recipes.settings import FitSettings, SoftSettings
 from instar.recipes.specialists.jobs import (
     DUSTBIN_KIND,
@@ -27,6 +27,7 @@ from instar.recipes.specialists.jobs import (
     unit_job,
 )
 from instar.recipes.specialists.settings import DistillBackSettings, SetSettings, SpecialistsConfig, Teaching
+from instar.recipes.transfer.jobs import steady_parts
 from instar.specialists import ClassSet
 
 TUNING_SEED = 10_000  # never reported
@@ -207,7 +208,7 @@ class Plan:
             config.data,
             top_n=choice.top_n,
             views=config.generalist.views,
-            num_views=0 if config.distill is None else config.distill.num_views,
+            num_views=config.num_views,
             device=self.device,
         )
 
@@ -270,21 +271,32 @@ class Plan:
             raise UsageError(f"specialist.trainable_layers is {trainable}; the network has {num_layers} layers")
         return num_layers - trainable
 
-    def specialist_costs(self, seed: int, choice: Choice, row: str = WITH) -> list[int]:
-        """Of the fit of each specialist: frozen layers once for each example where there are no views.
+    @cached_property
+    def _keeps_features(self) -> bool:
+        """Whether a specialist's frozen layers see each example once."""
+        if not self.num_frozen or self.config.generalist.views != "none":
+            return False
+        splits = load_splits(self.config.data)
+        network = build_for(self.config.generalist, splits, seed=0)
+        freeze_(network, self.num_frozen, example_input=splits.train.gather(splits.train.ids[:2], 0))
+        return steady_parts(network, self.num_frozen, splits) is not None
 
-        Those that learn the generalist's soft targets ask it for every example shown.
+    def specialist_costs(self, seed: int, choice: Choice, row: str = WITH) -> list[int]:
+        """Of the fit of each specialist: its frozen layers once for each example where their features can be kept.
+
+        Those that learn the generalist's soft targets ask it once for each example where there are no views, else
+        for every one shown.
         """
         config, splits = self.config, load_splits(self.config.data)
         whole = self.per_layer[-1]
         frozen = self.per_layer[self.num_frozen - 1] if self.num_frozen else 0
+        num_train, has_no_views = len(splits.train), config.generalist.views == "none"
         costs = []
         for one in self.class_sets(seed, choice.sets, random=row == WITH_RANDOM):
             shown = 2 * num_special(splits.train, one) * config.specialist.epochs
-            is_cached = config.generalist.views == "none"
-            once = frozen * (len(splits.train) if is_cached else shown)
-            asked = whole * shown if row == FULL_ROW else 0
-            costs.append(3 * (whole - frozen) * shown + once + asked)
+            first = frozen * (num_train if self._keeps_features else shown)
+            asked = whole * (num_train if has_no_views else shown) if row == FULL_ROW else 0
+            costs.append(3 * (whole - frozen) * shown + first + asked)
         return costs
 
     def total(self, seed: int, choice: Choice) -> int:

@@ -72,11 +72,19 @@ def check(plan: Plan) -> None:
     """Refuse what could not be run to its end.
 
     Raises:
-        UsageError: class sets that these classes cannot be cut into, top-n beyond them, layers that are not there,
-            the tuning generalist's seed among those reported, a mixture of experts that is none.
+        UsageError: a class without an example, class sets that these classes cannot be cut into, top-n beyond
+            them, layers that are not there, the tuning generalist's seed among those reported, a mixture that is
+            none.
     """
-    config = plan.config
-    num_classes = len(load_splits(config.data).class_names)
+    config, splits = plan.config, load_splits(plan.config.data)
+    num_classes = len(splits.class_names)
+    labels = splits.train.labels(splits.train.ids)
+    unseen = sorted(set(range(num_classes)) - set(labels.tolist()))
+    if unseen:
+        raise UsageError(
+            f"{len(unseen)} of {num_classes} classes have no training example, the first "
+            f"{splits.class_names[unseen[0]]!r}: leave them out of the data"
+        )
     for one in config.sets:
         if one.num_sets > num_classes:
             raise UsageError(f"sets: {one.num_sets} sets, but {config.data.name} has {num_classes} classes")

@@ -78,12 +78,12 @@ class Trial:
 
 
 def read_test(plan: Plan, choice: Choice) -> Trial:
-    """The only place that reads test."""
+    """All that is measured on test. (The page shows a few of its examples.)"""
     test = load_splits(plan.config.data).test
     sets = [plan.class_sets(seed, choice.sets) for seed in plan.seeds]
     trial = Trial(test.labels(test.ids), sets)
     for seed in plan.seeds:
-        _read_generalist(plan, choice, trial, seed)
+        _read_generalist(plan, trial, seed)
         _read_specialists(plan, choice, trial, seed)
         _read_controls(plan, choice, trial, seed)
     return trial
@@ -103,7 +103,7 @@ def _seconds(plan: Plan, name: str) -> float:
     return float(lines[-1]["seconds"])
 
 
-def _read_generalist(plan: Plan, choice: Choice, trial: Trial, seed: int) -> None:
+def _read_generalist(plan: Plan, trial: Trial, seed: int) -> None:
     name = plan.generalist(seed)
     cost = plan.config.generalist.epochs * plan.epoch_cost
     trial.add(GENERALIST, torch.softmax(_logits(plan, name), 1), inference=plan.per_layer[-1], training=cost)
@@ -138,6 +138,8 @@ def _read_forgetting(plan: Plan, trial: Trial, row: str, seed: int, together: Sp
     right = [one.argmax(1) == trial.labels for one in logits]
     inside = membership(together.class_sets)[:, trial.labels]
     for number, own in enumerate(inside):
+        if own.all() or not own.any():  # no test example to say it of
+            continue
         for name, correct in ((GENERALIST, right[0]), (row, right[number + 1])):
             trial.forgetting.append(
                 {
@@ -177,7 +179,7 @@ def _read_controls(plan: Plan, choice: Choice, trial: Trial, seed: int) -> None:
         trial.add_seconds(MIXTURE, [_seconds(plan, name)])
     if config.distill is not None:
         name = plan.student(seed)
-        asked = trial.inference[WITH][-1] * num_train * config.distill.num_views
+        asked = trial.inference[WITH][-1] * num_train * config.num_views
         training = total + round(asked) + epochs_of(name) * plan.epoch_cost
         trial.add(DISTILLED, torch.softmax(_logits(plan, name), 1), inference=whole, training=training)
         trial.add_seconds(DISTILLED, [_seconds(plan, name)], trial.seconds[WITH][-1])

@@ -66,8 +66,8 @@ class DistillBackSettings(Settings):
     temperature: CandidateTemperatures = [2.0]
     soft_weight: Annotated[float, Field(ge=0)] = 1.0
     hard_weight: CandidateWeights = [0.1]
-    num_views: _Count = 1
-    """of each example for which the combined soft targets are stored"""
+    num_views: _Count | None = None
+    """of each example for which the combined soft targets are stored. None: 8 where there are views, else 1"""
 
     @property
     def candidates(self) -> list[Teaching]:
@@ -104,6 +104,16 @@ class SpecialistsConfig(Settings):
             raise UsageError(
                 "generalist: it is trained here, from several seeds; weights of its own cannot be given"
             )
+        if self.generalist.patience is not None or self.generalist.schedule.startswith("step:"):
+            raise UsageError(
+                "generalist: specialists and controls learn for other numbers of epochs, to which an early stop "
+                "(patience) and a step schedule do not carry over; leave patience out, take cosine or constant"
+            )
+        if self.num_views > 1 and self.generalist.views == "none":
+            raise UsageError(
+                f"distill.num_views is {self.num_views}, but there are no views (generalist.views is none): leave "
+                "it out, or give views"
+            )
         for number in self.top_n:
             if number < 1:
                 raise UsageError(
@@ -116,6 +126,13 @@ class SpecialistsConfig(Settings):
             if len(set(values)) < len(values):
                 raise UsageError(f"{name} names a candidate twice: {', '.join(map(str, values))}")
         return self
+
+    @property
+    def num_views(self) -> int:
+        """Of each example for which the student's soft targets are stored."""
+        if self.distill is None:
+            return 0
+        return self.distill.num_views or (1 if self.generalist.views == "none" else 8)
 
     @property
     def is_tuned(self) -> bool:
@@ -154,7 +171,10 @@ def read_config(
     Raises:
         UsageError: names the first key that is unknown or whose value is wrong.
     """
-    content = _with_set(merge(read_config_file(config_file), {**typed, "sets": None}), typed.get("sets"))
+    file = read_config_file(config_file)
+    content = _with_set(merge(file, {**typed, "sets": None}), typed.get("sets"))
+    if typed.get("mixture") is None and _network_of(file) not in (None, _network_of(content)):
+        content.pop("mixture", None)  # it is of the file's network
     if not distill and not content.get("distill"):
         content.pop("distill", None)
     defaults = {**DEFAULTS, "distill": DISTILL_DEFAULTS} if distill or content.get("distill") else DEFAULTS
@@ -167,6 +187,10 @@ def read_config(
         return config.model_copy(update={"controls": rest}) if content.get("controls") is None else config
     # The default mixture is of the default's size: a large generalist's cost would buy it thousands of epochs.
     return config.model_copy(update={"mixture": f"mixture:2/{network}/{network}"})
+
+
+def _network_of(content: Mapping[str, Any]) -> Any:
+    return (content.get("generalist") or {}).get("network")
 
 
 def _with_set(content: dict[str, Any], typed: Any) -> dict[str, Any]:

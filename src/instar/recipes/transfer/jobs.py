@@ -14,7 +14,7 @@ from instar.data import Dataset, InMemoryDataset, Splits, parse_views
 from instar.errors import RunError
 from instar.evaluation import predict_logits
 from instar.jobs import Job, num_gpus
-from instar.networks import assert_frozen, cut, name_layers_, named_layers
+from instar.networks import Cut, assert_frozen, cut, name_layers_, named_layers
 from instar.recipes.fitting import (
     about_network,
     bias_factors,
@@ -190,8 +190,26 @@ def features_once(
         device: where to compute.
 
     Returns:
-        None where the features cannot be kept: too many, not the same each time (dropout), or not all that the
-        rest needs (a skip connection).
+        None where the features cannot be kept; see `steady_parts`.
+    """
+    parts = steady_parts(network, n, splits)
+    if parts is None:
+        return None
+    network.to(device)
+    casting = (
+        torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    )
+    with casting:
+        train = _as_features(parts.prefix, splits.train, device)
+    return parts.rest, train, _as_features(parts.prefix, splits.validation, device)
+
+
+def steady_parts(network: nn.Module, n: int, splits: Splits) -> Cut | None:
+    """The two parts of a network with its first n layers frozen, if the features between them can be kept.
+
+    Returns:
+        None where they are too many, not the same each time (dropout), or not all that the rest needs (a skip
+        connection).
     """
     if named_layers(network):  # what runs between them and has no name would not be in the rest
         return None
@@ -201,15 +219,8 @@ def features_once(
     learning = {value for value in network.parameters() if value.requires_grad}
     if not parts.cacheable or features is None or not learning <= set(parts.rest.parameters()):
         return None
-    if 4 * features[0].numel() * (len(splits.train) + len(splits.validation)) > CACHE_BYTES:
-        return None
-    network.to(device)
-    casting = (
-        torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
-    )
-    with casting:
-        train = _as_features(parts.prefix, splits.train, device)
-    return parts.rest, train, _as_features(parts.prefix, splits.validation, device)
+    num_bytes = 4 * features[0].numel() * (len(splits.train) + len(splits.validation))
+    return parts if num_bytes <= CACHE_BYTES else None
 
 
 def _steady_features(prefix: nn.Module, example_input: Tensor) -> Tensor | None:
