@@ -442,6 +442,10 @@ class _Loop:
             optimiser.setdefault(int(index), {})[key] = value
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": optimiser, "param_groups": groups})
+        for parameter, state_of in self.optimiser.state.items():
+            for key, value in state_of.items():  # a fused step walks memory: it must lie as the weights do
+                if value.shape == parameter.shape:
+                    state_of[key] = torch.empty_like(parameter).copy_(value).detach()
         for key in _PLACE:
             setattr(self, key, state[key])
         self.tally = Tally(self.sums)

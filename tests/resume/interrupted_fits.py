@@ -9,6 +9,7 @@ from torch import nn
 
 from instar.data import parse_views
 from instar.distillation import Teacher
+from instar.networks import build_network
 from instar.runs import Run
 from instar.training import FitResult, fit
 from small_fits import blots, normalised_network, part_labelled, perceptron
@@ -19,6 +20,11 @@ SHAKEN = TRAIN.with_views(parse_views("jitter:1"), view_seed=3)
 
 def _teacher() -> Teacher:
     return Teacher(normalised_network(9), SHAKEN, temperature=4.0)
+
+
+def _convolutions() -> nn.Module:
+    """What lies in another order in memory than in a file."""
+    return build_network("convnet:6x4", input_shape=(1, 8, 8), num_classes=10, seed=0)
 
 
 CASES: dict[str, Callable[[], tuple[nn.Module, dict[str, Any]]]] = {
@@ -35,6 +41,10 @@ CASES: dict[str, Callable[[], tuple[nn.Module, dict[str, Any]]]] = {
         perceptron(dropout=0.3),
         {"data": part_labelled(SHAKEN).with_views(SHAKEN.views, view_seed=3), "targets": _teacher(),
          "hard_weight": 0.3, "warmup_epochs": 1.5},
+    ),
+    "sgd, convolutions of several channels": lambda: (_convolutions(), {"data": TRAIN, "learning_rate": 0.02}),
+    "adamw, convolutions of several channels": lambda: (
+        _convolutions(), {"data": TRAIN, "optimiser": "adamw", "learning_rate": 0.01, "ema_decay": 0.9}
     ),
     "bfloat16": lambda: (perceptron(dropout=0.3), {"data": TRAIN, "precision": "bfloat16"}),
 }  # fmt: skip
