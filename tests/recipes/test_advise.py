@@ -102,6 +102,21 @@ def test_the_target_has_as_many_examples_as_were_asked_for(advised: Path) -> Non
     assert len(splits.test) == 179
 
 
+def test_fits_to_the_target_begin_alike_and_elsewhere_than_the_base(advised: Path) -> None:
+    jobs = advised / "jobs"
+    rounds, finals = (
+        {(path.name, Run.read(path).config["seed"]) for path in jobs.glob(pattern)}
+        for pattern in ("round-*/*", "final/*/*")
+    )
+    assert {seed for _, seed in rounds} == {1000}
+    assert finals == {("seed-0", 1000), ("seed-1", 1001)}
+    assert Run.read(jobs / "base").config["seed"] == 0
+    again = {"network": f"{advised}:final/baseB/seed-1", "data": {"name": "digits", "classes": list("01234")}}
+    with pytest.raises(UsageError, match="began from seed 1001, as a fit to the target would"):
+        Plan(read_config({**again, "seeds": 2}), advised).check()
+    Plan(read_config(again), advised).check()
+
+
 def test_page_and_again(advised: Path) -> None:
     page = (advised / "report.html").read_text()
     for words in ("freeze all, train the head", "LogME", "H-score", "What it costs"):

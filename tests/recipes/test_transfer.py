@@ -258,6 +258,8 @@ WRONG_USE = {
     "--treatments AnC": "unknown treatment 'AnC'",
     "--targets C": "targets.0 should be 'A' or 'B'",
     "--splits 0": "splits should be greater than or equal to 1",
+    "--seed -1": "seed should be greater than or equal to 0",
+    "--seed 998": "split 999: its treatments would begin as a base that they copy, from seed 1999; choose another",
     "--learning-rate 0": "network.learning_rate.0 should be greater than 0",
     "--frozen-norm both": "copied.frozen_norm should be 'source' or 'target'",
     "--set copied.learning_rate_factor=0": "copied.learning_rate_factor should be greater than 0",

@@ -60,6 +60,14 @@ def test_both_learns_from_the_teacher_and_starts_from_the_base(compared: Path) -
     assert not torch.equal(*weights)
 
 
+def test_students_of_a_seed_begin_alike_and_elsewhere_than_their_base(compared: Path) -> None:
+    def seed(kind: str) -> int:
+        return int(Run.read(compared / "jobs" / job_name(kind, 1)).config["seed"])
+
+    assert {seed(kind) for kind in STUDENTS} == {1001}
+    assert seed("base") == 1
+
+
 def test_page_and_table(typed: Command, compared: Path) -> None:
     assert "Distillation or transfer?" in (compared / "report.html").read_text()
     arguments = ("reproduce", "transfer-or-distil", "--scale", "tiny", "--run-dir", compared)

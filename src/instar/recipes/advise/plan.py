@@ -19,7 +19,7 @@ from instar.recipes.advise.settings import AdviseConfig, has_weights
 from instar.recipes.fitting import build_for, fit_job, is_run, load_splits
 from instar.recipes.settings import DataSettings, FitSettings, Settings
 from instar.recipes.transfer.jobs import treatment_job
-from instar.recipes.transfer.plan import check_forward
+from instar.recipes.transfer.plan import TREATMENT_SEED, check_forward
 from instar.runs import run_hash
 from instar.transfer import SCRATCH, Treatment, candidates, fit_multiplications
 
@@ -135,12 +135,22 @@ class Plan:
         elif has_weights(self.config.network):
             name = self.config.network
             check_forward(load_pretrained(name, self.settings(), splits), name, splits)
+            self._check_seeds()
         if self.settings().new_weights:
             self._check_drawn()
         if not self.cuts:
             names = ", ".join(layer["name"] for layer in self.layers)
             raise UsageError(
                 f"{self.config.network} has nowhere to be cut: its layers are {names}; it needs two with weights"
+            )
+
+    def _check_seeds(self) -> None:
+        config = self.config
+        seed = config_of_fit(config.network).get("seed") if is_run(config.network) else None
+        if seed in range(TREATMENT_SEED + config.seed, TREATMENT_SEED + config.seed + config.seeds):
+            raise UsageError(
+                f"{config.network} began from seed {seed}, as a fit to the target would: its new layers would be "
+                "those that were trained; choose another --seed"
             )
 
     def _check_drawn(self) -> None:
@@ -179,8 +189,8 @@ class Plan:
         return {SCRATCH if one is None else one.name: one for one in candidates(cuts)}
 
     def fit(self, place: str, treatment: Treatment | None, *, epochs: int, seed: int) -> Job:
-        """A job that fits a treatment, or a network from scratch, on the target."""
-        settings = self.settings(epochs=epochs)
+        """A job that fits a treatment, or a network from scratch, on the target; `seed` counts from 0."""
+        settings, seed = self.settings(epochs=epochs), TREATMENT_SEED + seed
         if treatment is None:
             rate = settings.learning_rate[0]
             return fit_job(

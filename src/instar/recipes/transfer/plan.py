@@ -113,8 +113,15 @@ class Plan:
         """Refuse what could not be run to its end.
 
         Raises:
-            UsageError: a cut that leaves nothing to learn, examples of two forms, too few of them.
+            UsageError: a cut that leaves nothing to learn, examples of two forms, too few of them, a base that
+                would begin as its treatments.
         """
+        for split in self.splits:
+            if TREATMENT_SEED + split in (_base_seed(split, "A"), _base_seed(split, "B")):
+                raise UsageError(
+                    f"split {split}: its treatments would begin as a base that they copy, from seed "
+                    f"{TREATMENT_SEED + split}; choose another --seed"
+                )
         names = [layer["name"] for layer in self.layers]
         if len(names) < 2:
             raise UsageError(
@@ -208,7 +215,7 @@ class Plan:
             self._base_name(split, letter, kind),
             settings,
             self.task(split, letter),
-            seed=2 * split + "AB".index(letter),  # two bases that began alike would be alike for that reason
+            seed=_base_seed(split, letter),
             learning_rate=settings.learning_rate[0],
             manifest=self.manifest(split, letter),
             device=self.device,
@@ -223,6 +230,10 @@ class Plan:
 
     def _name(self, split: int, name: str) -> str:
         return f"{self.folder}split-{split}/{name}"
+
+
+def _base_seed(split: int, letter: str) -> int:
+    return 2 * split + "AB".index(letter)  # two bases that began alike would be alike for that reason
 
 
 def check_forward(network: nn.Module, name: str, splits: Splits) -> None:

@@ -51,7 +51,7 @@ class TransferConfig(Settings):
     """also a base that is trained as long as a base and its transfer network together"""
     splits: _Count = 5
     """independent replicates: each has halves and seeds of its own"""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """the first of them"""
 
     @model_validator(mode="after")

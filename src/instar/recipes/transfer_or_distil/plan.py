@@ -13,6 +13,7 @@ from instar.recipes.advise.plan import few_examples
 from instar.recipes.fitting import LOGITS_OF, build_for, fit_job, load_splits, logits_job
 from instar.recipes.settings import DataSettings, FitSettings, Settings, SoftSettings, Temperature
 from instar.recipes.transfer.jobs import CopySettings, treatment_job
+from instar.recipes.transfer.plan import TREATMENT_SEED
 from instar.transfer import Treatment
 
 TEACHER, SCRATCH, TRANSFERRED, DISTILLED, BOTH = "teacher", "from scratch", "transferred", "distilled", "both"
@@ -74,15 +75,16 @@ class Plan:
             hard_weight=config.hard_weight,
         )
         asked = (teacher, teacher + LOGITS_OF)
+        own = TREATMENT_SEED + seed  # of the students: their new layers start elsewhere than the base's
         on_source = config.student.model_copy(update={"epochs": config.base_epochs})
         return [
             self._fit(base, on_source, config.source, seed),
             self._fit(teacher, config.teacher, self.target, seed),
             logits_job(teacher, self.target, device=self.device),
-            self._fit(job_name(SCRATCH, seed), config.student, self.target, seed),
-            self._fit(job_name(DISTILLED, seed), config.student, self.target, seed, soft=soft, needs=asked),
-            self._transfer(job_name(TRANSFERRED, seed), base, seed),
-            self._transfer(job_name(BOTH, seed), base, seed, soft=soft, teachers=asked),
+            self._fit(job_name(SCRATCH, seed), config.student, self.target, own),
+            self._fit(job_name(DISTILLED, seed), config.student, self.target, own, soft=soft, needs=asked),
+            self._transfer(job_name(TRANSFERRED, seed), base, own),
+            self._transfer(job_name(BOTH, seed), base, own, soft=soft, teachers=asked),
         ]
 
     def _fit(self, name: str, settings: FitSettings, data: DataSettings, seed: int, **options: Any) -> Job:
