@@ -15,6 +15,7 @@ from instar.files import load_tensors
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.settings import DataSettings
 from instar.recipes.transfer.page import answer, treatment_table
+from instar.recipes.transfer.plan import Plan
 from instar.recipes.transfer.recipe import main, run_path, study_of
 from instar.recipes.transfer.settings import read_config
 from instar.runs import FINAL, Run
@@ -92,6 +93,15 @@ def test_the_papers_ten_best_are_a_small_share_of_the_epochs_or_left_out(epochs:
         num_validation = len(load_splits(DataSettings(name="digits", classes=("2", "3"))).validation)
         expected = pytest.approx(100 * (1 - mean(errors[:10]) / num_validation)) if epochs == 100 else None
         assert row["ten_best_validation"] == expected
+
+
+def test_the_ten_best_of_networks_that_stopped_early_are_left_out(tmp_path: Path) -> None:
+    study = {"halves": {"a": ["0", "1"], "b": ["2", "3"]}, "targets": ["B"], "treatments": ["RnB"], "cuts": [1]}
+    fit = {"network": "mlp:4x1", "epochs": 100, "patience": 3, "learning_rate": [0.3]}
+    result = main(read_config({**study, "network": fit, "splits": 1, "longer": False}), tmp_path, quiet=True)
+    epochs = [len(Run.read(tmp_path / "jobs/split-0" / job).result()["rows"]) for job in ("baseB", "R1B")]
+    assert min(epochs) < 100
+    assert [row["ten_best_validation"] for row in result["rows"] + result["networks"]] == [None] * 4
 
 
 def test_frozen_layers_hold_the_bases_bits_and_fine_tuned_ones_have_moved(finished: Path) -> None:
@@ -201,6 +211,22 @@ def test_the_layers_are_listed_with_shapes_and_weights_and_nothing_is_left(typed
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("network", ["mlp:12x2", "convnet:5x4", "resnet:8", "mixture:2/mlp:8x1/mlp:8x1"])
+def test_networks_of_ours_are_cut_after_every_layer_but_the_last(network: str, tmp_path: Path) -> None:
+    plan = Plan(read_config({"network": {"network": network}}), tmp_path)
+    assert plan.cuts == list(range(1, len(plan.layers)))
+
+
+def test_stages_without_weights_are_no_layers_to_copy_or_to_learn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    network = {"network": "python:test_transfer:two_weighted", "epochs": 1}
+    plan = Plan(read_config({"network": network}), tmp_path)
+    plan.check()
+    assert plan.cuts == [3]
+
+
 # Bad input
 
 
@@ -234,6 +260,15 @@ def few_examples() -> Splits:
     return splits_of((1, 8, 8), classes=8, examples=16, trained=2)
 
 
+def two_weighted(num_classes: int) -> torch.nn.Module:
+    layers = torch.nn.Linear(64, 9), torch.nn.ReLU(), torch.nn.Linear(9, num_classes), torch.nn.LogSoftmax(1)
+    return torch.nn.Sequential(torch.nn.Flatten(), *layers)
+
+
+def one_weighted(num_classes: int) -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, num_classes))
+
+
 def of_a_hundred(num_classes: int) -> torch.nn.Module:
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(100, 9), torch.nn.Linear(9, num_classes))
 
@@ -241,6 +276,9 @@ def of_a_hundred(num_classes: int) -> torch.nn.Module:
 WRONG_USE = {
     "--cuts 4": "cuts: n is 4, expected 1 to 3: the last of the 4 layers (fc1, fc2, fc3, fc4) always learns",
     "--cuts 0": "cuts: n is 0, expected 1 to 3: the last of the 4 layers (fc1, fc2, fc3, fc4)",
+    "--network python:test_transfer:two_weighted --cuts 1": "n is 1, with no weights to copy before it",
+    "--network python:test_transfer:two_weighted --cuts 2,4": "n is 4, with no weights to learn after it",
+    "--network python:test_transfer:one_weighted": "has nowhere to be cut: its layers are 0, 1; it needs two with",
     "--cuts 1,two": "cuts.1 should be a valid integer",
     "--cuts 1,1": "cuts should be one or more, none of them twice",
     "--a 0,1,2 --b 2,3": "class '2' is in both halves",
@@ -251,9 +289,12 @@ WRONG_USE = {
     "--halves semantic": "semantic halves are known for CIFAR-100 and ImageNet's 1000 classes, not for these 10",
     "--halves parents": "name a file with the parent of each class (--parents FILE)",
     "--halves parents --parents nowhere.tsv": "the parents of the classes cannot be read from nowhere.tsv",
+    "--parents nowhere.tsv": "the parents of the classes cannot be read from nowhere.tsv",
+    "--halves lists --a 0,1 --b 2,3 --parents x.tsv": "halves.parents is for halves by parents, not for lists",
+    "--set network.pretrained=true": "network.pretrained is for teachers",
     "--halves random --classes-per-half 6": "6 classes in each half: there are 10 classes in all",
     "--halves randm": "halves.how should be 'random'",
-    "--halves random --a 0,1": "are not for random halves",
+    "--halves random --a 0,1": "halves.a and halves.b are not for random halves",
     "--source digits --halves random --classes-per-half 2": "source and halves: give one of them",
     "--treatments AnC": "unknown treatment 'AnC'",
     "--targets C": "targets.0 should be 'A' or 'B'",

@@ -37,7 +37,7 @@ def transfer(
         None, help="mlp:64x3, convnet:8, resnet:20, caffenet, python:MODULE:FUNCTION. Default: mlp:64x3."
     ),
     treatments: str = typer.Option(None, help="Of BnB,BnB+,AnB,AnB+,RnB. Default: all."),
-    cuts: str = typer.Option(None, help="How many layers are copied: 1,3,5. Default: every number."),
+    cuts: str = typer.Option(None, help="How many layers are copied: 1,3,5. Default: wherever weights follow."),
     layers: str = typer.Option(
         None, help="Names of the modules that are the layers: features.0,features.3,head. Default: its stages."
     ),

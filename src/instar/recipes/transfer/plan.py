@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from instar.data import Splits
 from instar.errors import InstarError, UsageError
 from instar.jobs import Job
-from instar.networks import check_same_path, layers_of, name_layers_, trace
+from instar.networks import check_same_path, layers_of, name_layers_, prefix_state, trace
 from instar.recipes.fitting import build_for, fit_job, load_splits
 from instar.recipes.settings import DataSettings
 from instar.recipes.transfer.jobs import treatment_job
@@ -56,14 +56,19 @@ class Plan:
     """below `jobs/`, of a plan that shares its run directory with others: `convnet/`"""
 
     @cached_property
-    def layers(self) -> list[dict[str, Any]]:
-        """Of the network, first to last: name, shape of what it gives for one example, weights."""
+    def _network(self) -> tuple[nn.Module, Tensor]:
+        """With what it is to be run on."""
         splits = load_splits(self.config.data)
         network = build_for(self.config.network, splits, seed=0)
-        example_input = splits.train.gather(splits.train.ids[:2], 0)
         if self.config.layers is not None:
             name_layers_(network, self.config.layers)
         check_forward(network, self.config.network.network, splits)
+        return network, splits.train.gather(splits.train.ids[:2], 0)
+
+    @cached_property
+    def layers(self) -> list[dict[str, Any]]:
+        """Of the network, first to last: name, shape of what it gives for one example, weights."""
+        network, example_input = self._network
         shapes = {call.name: _shape(call.output) for call in trace(network, example_input)}
         return [
             {"name": layer.name, "shape": shapes.get(layer.name, []), "parameters": layer.num_parameters}
@@ -72,8 +77,18 @@ class Plan:
 
     @cached_property
     def cuts(self) -> list[int]:
-        """How many layers are copied."""
-        return self.config.cuts or list(range(1, len(self.layers)))
+        """How many layers are copied; by default wherever the next layer has weights to learn."""
+        if self.config.cuts is not None:
+            return self.config.cuts
+        copied = self._copied
+        return [n for n in range(1, len(copied)) if 0 < copied[n - 1] < copied[n]]
+
+    @cached_property
+    def _copied(self) -> list[int]:
+        """How many weights a cut after each layer copies."""
+        network, example = self._network
+        states = [prefix_state(network, n, example_input=example) for n in range(1, len(self.layers) + 1)]
+        return [sum(value.numel() for value in state.values()) for state in states]
 
     @property
     def splits(self) -> range:
@@ -128,8 +143,20 @@ class Plan:
                 f"{self.config.network.network} was run and has one stage, {names[0]}: name layers "
                 "inside it with --layers NAME,NAME"
             )
+        if not self.cuts:
+            raise UsageError(
+                f"{self.config.network.network} has nowhere to be cut: its layers are {', '.join(names)}; it "
+                "needs two with weights"
+            )
         for n in self.cuts:
             check_cut("cuts", n, names)
+            if not 0 < self._copied[n - 1] < self._copied[-1]:
+                lacks = "to learn after it" if self._copied[n - 1] else "to copy before it"
+                weighted = ", ".join(layer["name"] for layer in self.layers if layer["parameters"])
+                raise UsageError(
+                    f"cuts: n is {n}, with no weights {lacks}: of the layers {', '.join(names)} those with "
+                    f"weights are {weighted}"
+                )
         tasks = [load_splits(self.task(split, letter)) for split in self.splits for letter in "AB"]
         for task in tasks:
             if task.train.example_shape != tasks[0].train.example_shape:
@@ -208,7 +235,7 @@ class Plan:
     def _base_job(self, split: int, letter: str, kind: str) -> Job:
         settings: Any = self.config.network
         if kind == "base-long":
-            longer = {"epochs": 2 * settings.epochs, "schedule": _stretched(settings.schedule)}
+            longer = {"epochs": 2 * settings.epochs, "schedule": stretched(settings.schedule, 2)}
             settings = settings.model_copy(update=longer)
         return fit_job(
             self.path,
@@ -256,10 +283,15 @@ def check_forward(network: nn.Module, name: str, splits: Splits) -> None:
     layers_of(network, examples)
 
 
-def _stretched(schedule: str) -> str:
-    """A schedule for twice as many epochs."""
+def stretched(schedule: str, factor: float) -> str:
+    """A schedule for so many times the epochs.
+
+    Example:
+        >>> stretched("step:30,45", 2), stretched("cosine", 0.1)
+        ('step:60,90', 'cosine')
+    """
     kind, separator, steps = schedule.partition(":")
-    return kind + separator + ",".join(f"{2 * float(step):g}" for step in steps.split(",") if step)
+    return kind + separator + ",".join(f"{factor * float(step):g}" for step in steps.split(",") if step)
 
 
 def _shape(output: Any) -> list[int]:

@@ -82,14 +82,14 @@ def manifest(plan: Plan) -> dict[str, Any]:
 def _measured(plan: Plan, network: Network) -> dict[str, float | None]:
     """The only place that reads test: accuracy in percent, and the paper's mean of the ten best on validation.
 
-    With few epochs the ten best are None: of ten or fewer they would be all.
+    With few epochs that were run the ten best are None: of ten or fewer they would be all.
     """
     splits = load_splits(plan.task(network.split, network.target))
     path = plan.path / "jobs" / network.job
     on_test = evaluate(load_run_network(path), splits.test, device=plan.device)
-    ten_best = None
-    if plan.config.network.epochs >= _MANY_EPOCHS:
-        best = sorted(row["validation_errors"] for row in Run.read(path).result()["rows"])[:10]
+    ten_best, epochs = None, Run.read(path).result()["rows"]
+    if len(epochs) >= _MANY_EPOCHS:
+        best = sorted(row["validation_errors"] for row in epochs)[:10]
         ten_best = 100 * (1 - sum(best) / len(best) / len(splits.validation))
     return {"accuracy": 100 * on_test["accuracy"], "ten_best_validation": ten_best}
 
@@ -106,7 +106,9 @@ def plan_result(plan: Plan, *, quiet: bool) -> dict[str, Any]:
     networks = [{**network._asdict(), **_measured(plan, network)} for network in shown]
     study = study_of(networks)
     rows = treatment_rows(study)
-    if plan.config.network.epochs >= _MANY_EPOCHS:
+    if any(one["ten_best_validation"] is None for one in networks):  # those of the others compare with nothing
+        networks = [{**one, "ten_best_validation": None} for one in networks]
+    else:
         for row, same in zip(rows, treatment_rows(study_of(networks, "ten_best_validation")), strict=True):
             row["ten_best_validation"] = same["mean"]
     may_be_none = dict.fromkeys(("minus_base", "low", "high", "ten_best_validation"))

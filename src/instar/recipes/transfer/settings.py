@@ -24,7 +24,7 @@ class HalvesSettings(Settings):
     b: tuple[str, ...] = ()
     """of B"""
     parents: str | None = None
-    """a file with a class, a tab and its parent on each line"""
+    """a file with a class, a tab and its parent on each line (parents)"""
     classes_per_half: _Count | None = None
     """of random halves; half of all without it"""
 
@@ -41,7 +41,7 @@ class TransferConfig(Settings):
     """every network of the study"""
     treatments: list[str] = list(KINDS)
     cuts: list[int] | None = None
-    """how many layers are copied; every number without it"""
+    """how many layers are copied; without it every number after which a layer with weights comes"""
     layers: list[str] | None = None
     """names of modules that are the layers, where the network's own stages are not meant"""
     targets: list[Literal["A", "B"]] = ["A", "B"]
@@ -58,6 +58,8 @@ class TransferConfig(Settings):
     def _is_possible(self) -> Self:
         if len(self.network.learning_rate) > 1:
             raise UsageError("network.learning_rate takes one value: treatments and bases learn alike")
+        if self.network.pretrained:
+            raise UsageError("network.pretrained is for teachers: every network of a study is trained")
         treatments_of(self.treatments, [1])
         for name in ("treatments", "cuts", "targets"):
             values = getattr(self, name)
@@ -68,8 +70,10 @@ class TransferConfig(Settings):
             raise UsageError("source and halves: give one of them; with a source, all of its classes are A")
         if halves.how == "lists" and not (halves.a and halves.b):
             raise UsageError("halves of lists need the classes of both: halves.a and halves.b")
-        if halves.how not in ("lists", "parents") and (halves.a or halves.b or halves.parents):
-            raise UsageError(f"halves.a, halves.b and halves.parents are not for {halves.how} halves")
+        if halves.how not in ("lists", "parents") and (halves.a or halves.b):
+            raise UsageError(f"halves.a and halves.b are not for {halves.how} halves")
+        if halves.how != "parents" and halves.parents:
+            raise UsageError(f"halves.parents is for halves by parents, not for {halves.how} halves")
         if halves.classes_per_half is not None and halves.how != "random":
             raise UsageError("halves.classes_per_half is for random halves")
         return self
@@ -110,8 +114,10 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Tr
     """
     content = merge(read_config_file(config_file), typed)
     halves = content.get("halves", {})
-    if isinstance(halves, Mapping) and halves.get("a") and halves.get("b") and not halves.get("how"):
-        content = merge(content, {"halves": {"how": "parents" if halves.get("parents") else "lists"}})
+    if isinstance(halves, Mapping) and not halves.get("how"):
+        how = "parents" if halves.get("parents") else "lists" if halves.get("a") and halves.get("b") else None
+        halves = {**halves, "how": how}
+        content = merge(content, {"halves": halves})
     base = TransferConfig().model_dump()
     if content.get("source"):
         base["source"] = DataSettings().model_dump()
