@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from command_line import Command
+from instar.data import Splits
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.jobs.execution import execute
@@ -117,6 +118,15 @@ def test_fits_to_the_target_begin_alike_and_elsewhere_than_the_base(advised: Pat
     Plan(read_config(again), advised).check()
 
 
+def test_a_base_that_learned_what_is_validation_here_is_refused(advised: Path) -> None:
+    """It was given a tenth of the digits for validation; the advisor takes three."""
+    data = {"name": "digits", "classes": list("01234")}
+    config = {"network": f"{advised}:base", "data": data}
+    with pytest.raises(UsageError, match=r"learned \d+ of the \d+ validation examples of digits"):
+        Plan(read_config(config), advised).check()
+    Plan(read_config({**config, "data": {**data, "validation_fraction": 0.1}}), advised).check()
+
+
 def test_page_and_again(advised: Path) -> None:
     page = (advised / "report.html").read_text()
     for words in ("freeze all, train the head", "LogME", "H-score", "What it costs"):
@@ -173,6 +183,48 @@ def test_a_users_network_keeps_its_weights_below_the_cut_and_is_drawn_anew_above
     assert torch.allclose(frozen[3].weight, scratch[3].weight, atol=1e-3)  # paired seeds
 
 
+def test_a_users_network_is_drawn_anew_for_a_source(tmp_path: Path) -> None:
+    source, target = ({"name": "digits", "classes": list(classes)} for classes in ("01", "23"))
+    config = {"network": "python:transfer_networks:normalised", "source": source, "data": target}
+    plan = Plan(read_config(config), tmp_path)
+    plan.check()
+    assert plan.base_job.config["seed"] == 0
+    assert plan.base_job.config["fit"]["new_weights"] is True
+    assert plan.base_job.config["class_names"] == ["0", "1"]
+
+
+def test_a_source_is_not_given_to_a_network_with_weights() -> None:
+    for network in ("mlp:16x2@weights.pth", "python:some_module:network@weights.pth"):
+        with pytest.raises(UsageError, match="comes with weights, and source digits is what one without"):
+            read_config({"network": network, "source": {"name": "digits"}})
+
+
+def swapped() -> Splits:
+    splits = load_splits(DataSettings())
+    return Splits(splits.test, splits.validation, splits.train)
+
+
+def test_a_base_that_learns_test_examples_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    config = {"network": "mlp:16x2", "source": {"name": "python:test_advise:swapped"}, "data": {"name": "digits"}}
+    with pytest.raises(UsageError, match="mlp:16x2 learned 359 of the 359 test examples of digits"):
+        Plan(read_config(config), tmp_path).check()
+
+
+def test_a_base_of_other_layers_is_refused_before_it_is_trained(tmp_path: Path) -> None:
+    config = read_config({"network": "mlp:16x2", "fit": {"input_dropout": 0.2}})
+    with pytest.raises(UsageError, match=r"A1B\+: the base is of another architecture: fc1"):
+        Plan(config, tmp_path).check()
+
+
+def test_short_fits_have_a_schedule_as_much_shorter(tmp_path: Path) -> None:
+    fit = {"epochs": 60, "schedule": "step:30,45", "warmup_epochs": 10}
+    plan = Plan(read_config({"network": "mlp:16x2", "fit": fit}), tmp_path)
+    short, whole = (plan.fit("fit", None, epochs=epochs, seed=0).config["fit"] for epochs in (6, 60))
+    assert (short["epochs"], short["schedule"], short["warmup_epochs"]) == (6, "step:3,4.5", 1)
+    assert (whole["epochs"], whole["schedule"], whole["warmup_epochs"]) == (60, "step:30,45", 10)
+
+
 def test_features_at_every_cut_are_those_of_its_prefix() -> None:
     data = load_splits(DataSettings()).validation
     network = build_network("convnet:5", input_shape=(1, 8, 8), num_classes=10, seed=0)
@@ -199,6 +251,12 @@ def test_features_at_every_cut_are_those_of_its_prefix() -> None:
         (("--data", "python:odd_module:one_class", "--network", "python:odd_module:good"), "the single class 'a'"),
         (("--data", "python:odd_module:few", "--network", "python:odd_module:good"), "2 training examples for 3"),
         (("--set", "rounds=[0.5, 0.1]"), "rounds should be longer from one to the next"),
+        (("--set", "rounds=[]"), "rounds List should have at least 1 item"),
+        (("--set", "fit.pretrained=true"), "fit.pretrained is for teachers"),
+        (
+            ("--data", "python:odd_module:flat", "--network", "python:odd_module:good", "--views", "jitter:1"),
+            "views 'jitter:1' need images (channels, height, width)",
+        ),
         (("--set", "fit.learning_rate=[0.1, 0.2]"), "fit.learning_rate takes one value"),
         (("--set", "colour=red"), "unknown setting 'colour'"),
     ],
@@ -229,6 +287,10 @@ def test_bad_input_is_one_line(typed: Command, tmp_path: Path, arguments: tuple[
         "def _splits(train, names):\n"
         "    return Splits(_data(train, names), _data([0, 1] * 2, names), _data([0, 1] * 3, names))\n"
         "def one_class(): return _splits([0] * 8, ['a', 'b'])\n"
+        "def flat():\n"
+        "    labels = torch.arange(40) % 2\n"
+        "    part = torch.rand(40, 4, generator=torch.Generator().manual_seed(0)), labels\n"
+        "    return part, part\n"
         "def few(): return _splits([0, 1], ['a', 'b', 'c'])\n"
     )
     done = typed("advise", *arguments, *FAST, cwd=tmp_path)

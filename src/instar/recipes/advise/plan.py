@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instar.data import Splits
+from instar.data import Dataset, Splits, parse_views
 from instar.deploy import multiplications_at
 from instar.errors import UsageError
 from instar.jobs import Job
-from instar.networks import layers_of, prefix_state
+from instar.networks import layers_of, network_fingerprint, prefix_state
 from instar.recipes.advise.jobs import config_of_fit, load_pretrained, pretrained_job, scores_job
-from instar.recipes.advise.settings import AdviseConfig, has_weights
-from instar.recipes.fitting import build_for, fit_job, is_run, load_splits
-from instar.recipes.settings import DataSettings, FitSettings, Settings
+from instar.recipes.advise.settings import AdviseConfig
+from instar.recipes.fitting import build_for, fit_job, is_run, load_splits, training_data
+from instar.recipes.settings import DataSettings, FitSettings, Settings, TransferSettings
 from instar.recipes.transfer.jobs import treatment_job
-from instar.recipes.transfer.plan import TREATMENT_SEED, check_forward
+from instar.recipes.transfer.plan import TREATMENT_SEED, check_forward, stretched
 from instar.runs import run_hash
-from instar.transfer import SCRATCH, Treatment, candidates, fit_multiplications
+from instar.transfer import SCRATCH, Treatment, apply_treatment_, candidates, fit_multiplications
 
 BASE, SCORES = "base", "scores"
 _DRAWN = (nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -56,11 +56,15 @@ class Plan:
         return name.partition("@")[0]
 
     def settings(self, kind: str = "fit", *, epochs: int | None = None) -> FitSettings:
-        """How the base, or a network on the target, is fitted."""
+        """How the base, or a network on the target, is fitted; in fewer epochs on a schedule as much shorter."""
         found: FitSettings = getattr(self.config, kind)
         as_it_comes = self.config.network.startswith("python:") and "@" not in self.config.network
         changed: dict[str, Any] = {"network": self.architecture, "new_weights": as_it_comes or None}
-        return found.model_copy(update=changed | ({"epochs": epochs} if epochs else {}))
+        if epochs is not None:
+            share = epochs / found.epochs
+            changed |= {"epochs": epochs, "schedule": stretched(found.schedule, share)}
+            changed["warmup_epochs"] = share * found.warmup_epochs
+        return found.model_copy(update=changed)
 
     @cached_property
     def layers(self) -> list[dict[str, Any]]:
@@ -115,27 +119,40 @@ class Plan:
     def _example(self) -> Tensor:
         return self.splits.train.gather(self.splits.train.ids[:2], 0)
 
+    @cached_property
+    def base_fingerprint(self) -> str:
+        """Of the weights that the network comes with, or of the data that it is trained on first."""
+        source = self.config.source
+        return network_fingerprint(self._base) if source is None else load_splits(source).fingerprint
+
+    @cached_property
+    def _base(self) -> nn.Module:
+        """With its weights, or as it will be trained."""
+        if self.config.source is None:
+            return load_pretrained(self.config.network, self.settings(), self.splits)
+        return build_for(self.settings("base"), load_splits(self.config.source), seed=0)
+
     def check(self) -> None:
-        """Refuse what could not be run to its end.
+        """Refuse what could not be run to its end, or would be judged by what the base has learned.
 
         Raises:
             UsageError: too few examples or layers, examples that do not fit the network, weights that cannot be
-                drawn anew.
+                drawn anew, a base of another architecture, or one that has learned validation or test examples.
             DataError: the weights are of another architecture.
         """
-        splits = self.splits
+        config, splits = self.config, self.splits
         _check_examples(splits)
-        if self.config.source is not None and not has_weights(self.config.network):
-            source = load_splits(self.config.source)
+        splits.train.with_views(parse_views(config.fit.views), view_seed=config.data.view_seed)
+        if config.source is not None:
+            source = load_splits(config.source)
             if source.train.example_shape != splits.train.example_shape:
                 raise UsageError(
                     f"examples of {source.name} are {source.train.example_shape}, of {splits.name} "
                     f"{splits.train.example_shape}: layers can move between tasks of the same form alone"
                 )
-        elif has_weights(self.config.network):
-            name = self.config.network
-            check_forward(load_pretrained(name, self.settings(), splits), name, splits)
-            self._check_seeds()
+            source.train.with_views(parse_views(config.base.views), view_seed=config.source.view_seed)
+        check_forward(self._base, config.network, splits)
+        self._check_seeds()
         if self.settings().new_weights:
             self._check_drawn()
         if not self.cuts:
@@ -143,6 +160,11 @@ class Plan:
             raise UsageError(
                 f"{self.config.network} has nowhere to be cut: its layers are {names}; it needs two with weights"
             )
+        network = build_for(self.settings(), splits, seed=0)
+        for n in self.cuts:
+            treatment = Treatment("A", "B", n, fine_tune=True)
+            apply_treatment_(network, treatment, self._base, example_input=self._example)
+        self._check_unseen()
 
     def _check_seeds(self) -> None:
         config = self.config
@@ -152,6 +174,34 @@ class Plan:
                 f"{config.network} began from seed {seed}, as a fit to the target would: its new layers would be "
                 "those that were trained; choose another --seed"
             )
+
+    def _check_unseen(self) -> None:
+        """Refuse a base that learned what judges here; of a run only where its data bear the same name."""
+        config, splits, learned = self.config, self.splits, self._learned()
+        if learned is None:
+            return
+        whole = load_splits(config.data.model_copy(update={"classes": None, "fraction": 1.0}))
+        own = torch.cat((whole.train.ids, whole.validation.ids))  # CIFAR-100 has test pictures there too
+        in_test = torch.isin(splits.test.ids, learned.ids) & ~torch.isin(splits.test.ids, own)
+        in_validation = torch.isin(splits.validation.ids, learned.ids)
+        for part, found in (("test", in_test), ("validation", in_validation)):
+            if bool(found.any()):
+                raise UsageError(
+                    f"{config.network} learned {int(found.sum())} of the {len(found)} {part} examples of "
+                    f"{splits.name}: give both one split (validation_fraction {config.data.validation_fraction}, "
+                    f"split_seed {config.data.split_seed}), or name a network that did not see them"
+                )
+
+    def _learned(self) -> Dataset | None:
+        """What the base is trained on, where it is known."""
+        config = self.config
+        if config.source is not None:
+            return load_splits(config.source).train
+        theirs = config_of_fit(config.network) if is_run(config.network) else {}
+        if theirs.get("data", {}).get("name") != config.data.name:  # others may not be here
+            return None
+        transfer = TransferSettings(**theirs.get("transfer", {}))
+        return training_data(load_splits(DataSettings(**theirs["data"])), transfer)
 
     def _check_drawn(self) -> None:
         drawn = {id(one) for m in self._network.modules() if isinstance(m, _DRAWN) for one in m.parameters()}
@@ -166,7 +216,7 @@ class Plan:
     def base_job(self) -> Job:
         """The network that layers are copied from: with its weights, or trained on the source."""
         config = self.config
-        if config.source is None or has_weights(config.network):
+        if config.source is None:
             return pretrained_job(self.base_name, config.network, self.settings(), self.target)
         settings = self.settings("base")
         rate = settings.learning_rate[0]

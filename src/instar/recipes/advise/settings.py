@@ -23,7 +23,7 @@ class AdviseConfig(Settings):
     network: str = "mlp:64x3"
     """with weights: RUN:job, NAME@WEIGHTS, python:MODULE:FUNCTION; without: trained on the source first"""
     source: DataSettings | None = None
-    """what a network without weights is trained on first"""
+    """what a network without weights is trained on first; a user's own module is drawn anew for it"""
     data: DataSettings = DataSettings(validation_fraction=0.3)
     """the target"""
     examples_per_class: Annotated[int, Field(ge=2)] | None = None
@@ -35,7 +35,7 @@ class AdviseConfig(Settings):
     copied: CopySettings = CopySettings()
     num_cuts: _Count = 3
     """how many cuts are tried by short fits; the deepest is always one of them"""
-    rounds: list[_Share] = [0.1, 0.3]
+    rounds: Annotated[list[_Share], Field(min_length=1)] = [0.1, 0.3]
     """of the short fits: their epochs as a share of those of a fit to the end"""
     keep: _Share = 1 / 3
     """share of the treatments that go on to the next round"""
@@ -52,10 +52,18 @@ class AdviseConfig(Settings):
         for name in ("base", "fit"):
             if len(getattr(self, name).learning_rate) > 1:
                 raise UsageError(f"{name}.learning_rate takes one value: all treatments learn alike")
+            if getattr(self, name).pretrained:
+                raise UsageError(f"{name}.pretrained is for teachers; name a network that has weights instead")
         if self.rounds != sorted(self.rounds):
             raise UsageError(f"rounds should be longer from one to the next, found {self.rounds}")
         if self.examples_per_class is not None and self.data.fraction < 1:
             raise UsageError("examples_per_class and data.fraction: give one of them")
+        own_module = self.network.startswith("python:") and "@" not in self.network
+        if self.source is not None and has_weights(self.network) and not own_module:
+            raise UsageError(
+                f"network {self.network} comes with weights, and source {self.source.name} is what one without is "
+                "trained on: give one of them"
+            )
         if self.source is None and not has_weights(self.network):
             raise UsageError(
                 f"network {self.network} has no weights: name one that has (RUN:job, NAME@WEIGHTS, "
