@@ -1,6 +1,7 @@
 """`instar advise`: on the digits, on networks with weights of their own, and what it refuses."""
 
 import json
+import os
 import runpy
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from instar.jobs.execution import execute
 from instar.networks import build_network, cut
 from instar.recipes.advise.jobs import features_at, pooled
 from instar.recipes.advise.plan import Plan
-from instar.recipes.advise.recipe import main
+from instar.recipes.advise.recipe import Search, advice_result, main, read_fit, run_path
 from instar.recipes.advise.settings import AdviseConfig, read_config
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.settings import DataSettings, merge
@@ -116,6 +117,17 @@ def test_fits_to_the_target_begin_alike_and_elsewhere_than_the_base(advised: Pat
     with pytest.raises(UsageError, match="began from seed 1001, as a fit to the target would"):
         Plan(read_config({**again, "seeds": 2}), advised).check()
     Plan(read_config(again), advised).check()
+
+
+def test_the_cost_counts_the_usual_ways_where_the_advice_is_one_of_them(advised: Path) -> None:
+    plan, result = plan_of(advised), Run.read(advised).result()
+    done = [row["name"] for row in result["rows"] if row["mean"] is not None]
+    best, other = result["advice"]["name"], next(name for name in done if name != result["advice"]["name"])
+    right = {name: [torch.tensor([True, False])] * 2 for name in done}
+    for finalist, expected in ((best, 1), (other, len(done))):
+        found = Search(result["scores"], [], plan.candidates(plan.cuts), [finalist], 0.0, 10)
+        cost = advice_result(plan, found, right, range(2))["cost"]
+        assert cost["advice"]["fits"] == 2 * expected
 
 
 def test_a_base_that_learned_what_is_validation_here_is_refused(advised: Path) -> None:
@@ -223,6 +235,50 @@ def test_short_fits_have_a_schedule_as_much_shorter(tmp_path: Path) -> None:
     short, whole = (plan.fit("fit", None, epochs=epochs, seed=0).config["fit"] for epochs in (6, 60))
     assert (short["epochs"], short["schedule"], short["warmup_epochs"]) == (6, "step:3,4.5", 1)
     assert (whole["epochs"], whole["schedule"], whole["warmup_epochs"]) == (60, "step:30,45", 10)
+
+
+def noise() -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    inputs = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(int(os.environ["NOISE_SEED"])))
+    return (inputs[:30], torch.arange(30) % 2), (inputs[30:], torch.arange(10) % 2)
+
+
+def test_other_weights_and_another_source_are_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = []
+    for seed in (3, 4):
+        network = build_network("mlp:16x2", input_shape=(1, 8, 8), num_classes=7, seed=seed)
+        save_file(network.state_dict(), tmp_path / "weights.safetensors")
+        paths += [run_path(read_config({"network": f"mlp:16x2@{tmp_path / 'weights.safetensors'}"}))] * 2
+    assert paths[0] == paths[1] != paths[2]
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    for seed in (3, 4):
+        monkeypatch.setenv("NOISE_SEED", str(seed))
+        load_splits.cache_clear()
+        source = {"name": "python:test_advise:noise"}
+        paths.append(run_path(read_config({"network": "mlp:16x2", "source": source})))
+    assert paths[-2] != paths[-1]
+
+
+def test_what_a_fit_took_are_the_epochs_that_were_run_and_their_seconds(tmp_path: Path) -> None:
+    plan = Plan(read_config({"fit": {"epochs": 60, "patience": 1}}), tmp_path)
+    with Run(tmp_path / "jobs" / "fit", recipe="job", config={}) as run:
+        for epoch in (1, 2):
+            run.log_metrics({"epoch": epoch, "seconds": 0.25 * epoch})
+        os.utime(run.path / "config.toml", (0, 0))  # begun long ago, cut off before its first checkpoint
+        kept = {"validation_errors": 3, "validation_nll": 0.5}
+        run.finish({"metrics": kept, "rows": [{"epoch": 1}, {"epoch": 2}]})
+    fitted = read_fit(plan, "A1B", "fit")
+    assert (fitted.epochs, fitted.seconds) == (2, 0.5)
+
+
+def test_advice_is_given_where_every_frozen_treatment_failed(tmp_path: Path) -> None:
+    """Its statistics move however it is frozen."""
+    fit = {"epochs": 2, "learning_rate": [0.01]}
+    config = {"network": "python:transfer_networks:unfreezing", "fit": fit, "rounds": [0.5], "num_cuts": 1}
+    result = main(read_config(config), tmp_path / "run", quiet=True)
+    failed = {row["name"]: row["failed"] for row in result["rows"] if row["failed"]}
+    assert set(failed) == {"A3B"}
+    assert "frozen layers changed in training: one.1.norm.running_mean" in failed["A3B"]
+    assert result["cost"]["study"]["seconds"] > 0
 
 
 def test_features_at_every_cut_are_those_of_its_prefix() -> None:

@@ -59,7 +59,7 @@ def result_table(result: Mapping[str, Any]) -> Table:
         last = [row["validation_accuracy"]] if row["mean"] is not None else []
         rounds = " → ".join(f"{accuracy:.1f}" for accuracy in [*row["validation_by_round"], *last])
         test = None if row["mean"] is None else f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
-        rows.append({**row, "rounds": rounds or None, "test": test})
+        rows.append({**row, "rounds": "failed" if row.get("failed") else rounds or None, "test": test})
     return Table(
         "Treatments tried",
         rows,
@@ -110,9 +110,9 @@ def write_advise_page(run: Run, plan: Plan, result: Mapping[str, Any]) -> None:
         Text(
             "First the features that the network gives at every cut are computed once and scored, with no "
             f"training. At {plan.config.num_cuts} cuts that the linear probe does best at, the deepest among "
-            "them, short fits are tried, frozen and learning on, beside one from scratch; the best third of each "
-            "round goes on to a longer one. The best of the last round are fitted to the end. Validation chooses; "
-            "test is read once, after that.",
+            "them, short fits are tried, frozen and learning on, beside one from scratch; the best "
+            f"{100 * plan.config.keep:.0f} % of each round go on to a longer one. The best of the last round are "
+            "fitted to the end. Validation chooses; test is read once, after that.",
             title="How it was found",
         ),
         *bars,

@@ -1,12 +1,12 @@
 """Which layers to keep, and whether to freeze them: cheap scores, a few short fits, one fit to the end.
 
-Validation chooses everything; test is read once, for what was chosen (and for the three usual ways where they are
-asked for).
+Validation chooses everything; test is read once, after that, for all that was fitted to the end: the finalists,
+and the three usual ways where they are asked for.
 """
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from instar.jobs import Engine, open_engine, run_jobs
 from instar.recipes.advise.plan import SCORES, Plan
 from instar.recipes.advise.settings import AdviseConfig
 from instar.recipes.fitting import load_run_network
-from instar.runs import CONFIG, DONE, LOG, Run, run_hash
+from instar.runs import Run, run_hash
 from instar.transfer import Treatment, promising_cuts, survivors, wilson_interval
 
 
@@ -47,6 +47,8 @@ class Search:
     seconds: float
     """of the scores alone"""
     num_scored: int
+    failed: dict[str, str] = field(default_factory=dict)
+    """treatments whose short fit ended in an error, and that"""
 
     def rounds_of(self, name: str) -> list[Fitted]:
         """The short fits of one treatment."""
@@ -54,10 +56,11 @@ class Search:
 
 
 def run_path(config: AdviseConfig, root: Path = Path("runs")) -> Path:
-    """Where a run of this configuration lives: `runs/advise/DATA-NETWORK-HASH`."""
+    """Where a run of this configuration lives: `runs/advise/DATA-NETWORK-HASH`; other weights are another run."""
     plan = Plan(config, root)
     slug = "-".join(Path(name.replace(":", "-")).name for name in (plan.target.name, plan.architecture))
-    hashed = run_hash("advise", config.model_dump(), data_fingerprint=plan.splits.fingerprint)
+    fingerprint = f"{plan.splits.fingerprint} {plan.base_fingerprint}"
+    hashed = run_hash("advise", config.model_dump(), data_fingerprint=fingerprint)
     return root / "advise" / f"{slug}-{hashed}"
 
 
@@ -106,6 +109,7 @@ def search(plan: Plan, workers: Engine, quiet: bool) -> Search:
     cuts = promising_cuts({row["cut"]: row["probe_accuracy"] for row in scored["rows"]}, plan.config.num_cuts)
     treatments = plan.candidates(cuts)
     left, rounds = list(treatments), []
+    failed: dict[str, str] = {}
     for number, epochs in enumerate(plan.round_epochs(), 1):
         places = {name: f"{plan.folder}round-{number}/{name}" for name in left}
         jobs = [
@@ -117,12 +121,13 @@ def search(plan: Plan, workers: Engine, quiet: bool) -> Search:
         done = [name for name in left if places[name] not in {*report.failed, *report.kept_back}]
         if not done:
             report.raise_if_failed()
-        rounds.append([read_fit(plan, name, places[name], epochs) for name in done])
+        failed |= {name: report.failed[places[name]] for name in left if places[name] in report.failed}
+        rounds.append([read_fit(plan, name, places[name]) for name in done])
         ranking = [one.name for one in ranked(rounds[-1])]
         left = survivors(ranking, plan.config.keep)
     about = scored["metrics"]
     finalists = ranking[: plan.config.finalists]
-    return Search(scored["rows"], rounds, treatments, finalists, about["seconds"], about["num_examples"])
+    return Search(scored["rows"], rounds, treatments, finalists, about["seconds"], about["num_examples"], failed)
 
 
 def ranked(fits: Sequence[Fitted]) -> list[Fitted]:
@@ -130,19 +135,14 @@ def ranked(fits: Sequence[Fitted]) -> list[Fitted]:
     return sorted(fits, key=lambda one: (one.errors, one.nll))
 
 
-def read_fit(plan: Plan, name: str, job: str, epochs: int) -> Fitted:
-    """What validation says of a finished fit, and what it took."""
+def read_fit(plan: Plan, name: str, job: str) -> Fitted:
+    """What validation says of a finished fit, and what it took: epochs that were run, and their seconds."""
     run = Run.read(plan.path / "jobs" / job)
-    found = run.result()["metrics"]
+    result, seconds = run.result(), float(run.metrics()[-1]["seconds"])
+    found = result["metrics"]
     cached = bool(found.get("prefix_cached", False))
-    return Fitted(name, job, epochs, found["validation_errors"], found["validation_nll"], _seconds(run), cached)
-
-
-def _seconds(run: Run) -> float:
-    """Of a job from its first file to its last; of one that was cut off those of its epochs alone."""
-    if "goes on from" in (run.path / LOG).read_text():
-        return float(run.metrics()[-1]["seconds"])
-    return (run.path / DONE).stat().st_mtime - (run.path / CONFIG).stat().st_mtime
+    errors, nll = found["validation_errors"], found["validation_nll"]
+    return Fitted(name, job, len(result["rows"]), errors, nll, seconds, cached)
 
 
 def _treatment(plan: Plan, found: Search, name: str) -> Treatment | None:
@@ -168,7 +168,8 @@ def advice_result(plan: Plan, found: Search, right: Mapping[str, list[Tensor]], 
             if row["name"] != best:
                 row |= _behind(right[best], right[row["name"]])
     chosen = next(row for row in rows if row["chosen"])
-    cost = cost_of_advice(plan, found, [one for name in found.finalists for one in finals[name]])
+    chosen_from = found.finalists if best in found.finalists else list(finals)  # a usual way needed all of them
+    cost = cost_of_advice(plan, found, [one for name in chosen_from for one in finals[name]])
     return {
         "metrics": {
             **{key: chosen[key] for key in ("mean", "low", "high", "n", "validation_accuracy")},
@@ -189,7 +190,7 @@ def advice_result(plan: Plan, found: Search, right: Mapping[str, list[Tensor]], 
 
 def read_final(plan: Plan, name: str, seed: int) -> Fitted:
     """What a fit to the end left."""
-    return read_fit(plan, name, plan.place(name, seed), plan.config.fit.epochs)
+    return read_fit(plan, name, plan.place(name, seed))
 
 
 def judged(fits: Sequence[Fitted]) -> tuple[float, float]:
@@ -209,6 +210,7 @@ def _row(plan: Plan, found: Search, name: str, finals: Sequence[Fitted]) -> dict
         "layer": plan.layers[treatment.n - 1]["name"] if treatment else None,
         "fine_tune": treatment is None or treatment.fine_tune,
         "usual": plan.usual.get(name),
+        "failed": found.failed.get(name),
         "copied": plan.layers[treatment.n - 1]["copied"] if treatment else 0,
         "epochs": last[0].epochs if last else 0,
         "validation_by_round": by_round,
@@ -253,7 +255,7 @@ def cost_of_advice(plan: Plan, found: Search, finals: Sequence[Fitted]) -> dict[
     """Multiplications and seconds of the advice, and about what the full study would take: every cut, both ways.
 
     The study's seconds are those of its multiplications at the rate of the advice's own fits, frozen ones and
-    others apart.
+    others apart where both are there.
     """
     fits = [*(one for of_round in found.rounds for one in of_round), *finals]
     cached = all(one.cached for one in fits if is_frozen(found.treatments[one.name]))
@@ -265,6 +267,8 @@ def cost_of_advice(plan: Plan, found: Search, finals: Sequence[Fitted]) -> dict[
         took[is_frozen(treatment)] += one.seconds
     for treatment in plan.candidates(plan.cuts).values():
         study[is_frozen(treatment)] += plan.fit_cost(treatment, plan.config.fit.epochs, cached=cached)
+    whole = sum(took.values()) / sum(spent.values())
+    rate = {kind: took[kind] / spent[kind] if spent[kind] else whole for kind in study}
     features = plan.layers[max(plan.cuts) - 1]["multiplications"] * found.num_scored
     return {
         "advice": {
@@ -275,7 +279,7 @@ def cost_of_advice(plan: Plan, found: Search, finals: Sequence[Fitted]) -> dict[
         "study": {
             "fits": 2 * len(plan.cuts) + 1,
             "multiplications": sum(study.values()),
-            "seconds": round(sum(took[kind] / spent[kind] * study[kind] for kind in study), 2),
+            "seconds": round(sum(rate[kind] * study[kind] for kind in study), 2),
         },
     }
 
