@@ -10,9 +10,11 @@ import torch
 from scipy import stats
 
 from command_line import TINY, Command
+from instar.errors import UsageError
 from instar.evaluation import predict_logits
-from instar.recipes.fitting import load_run_network, load_splits
-from instar.recipes.settings import DataSettings
+from instar.jobs import run_jobs
+from instar.recipes.fitting import fit_job, load_network, load_run_network, load_splits
+from instar.recipes.settings import DataSettings, FitSettings, TransferSettings
 from instar.runs import Run
 
 
@@ -162,6 +164,14 @@ def test_a_teacher_of_another_split_is_refused(typed: Command, finished_run: Pat
     assert done.returncode == 2
     assert "another split of digits" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_learned_from_the_validation_examples_is_refused(tmp_path: Path) -> None:
+    small, whole = FitSettings(network="mlp:4x1", epochs=1), TransferSettings(validation_too=True)
+    job = fit_job(tmp_path, "teacher", small, DataSettings(), seed=0, learning_rate=0.1, transfer=whole)
+    run_jobs([job], tmp_path, quiet=True).raise_if_failed()
+    with pytest.raises(UsageError, match="learned from the validation examples too"):
+        load_network(FitSettings(network=str(tmp_path / "jobs" / "teacher")), load_splits(DataSettings()))
 
 
 def test_a_users_own_modules_and_data(instar: Command, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from command_line import Command
 from instar import metrics
 from instar.distillation import SoftTargetStore
 from instar.evaluation import predict_logits, score
+from instar.networks import build_network
+from instar.recipes.distill.settings import read_config
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.settings import DataSettings
 from instar.runs import Run
@@ -140,6 +142,8 @@ def test_both_students_see_the_views_of_the_store(instar: Command, store: Path, 
         (("--teacher", "mlp:8x1"), "give one of them"),
         (("--views", "jitter:2"), "is of views jitter:1"),
         (("--split-seed", "3", "--set", "data.view_seed=9"), "view_seed 9"),
+        (("--split-seed", "3"), "is of another split of digits (split_seed 0, validation_fraction 0.1)"),
+        (("--set", "data.validation_fraction=0.2"), "use the same split"),
         (("--data", "python:mine:data"), "classes"),
     ],
 )
@@ -157,6 +161,19 @@ def test_what_does_not_fit_a_store_is_refused(
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_store_decides_the_split_where_it_knows_one(tmp_path: Path) -> None:
+    data = load_splits(DataSettings()).train
+    teachers = {"one": build_network("mlp:4x1", input_shape=data.example_shape, num_classes=10, seed=0)}
+    split = {"split_seed": 5, "validation_fraction": 0.25, "fingerprint": "of the splits"}
+    SoftTargetStore.write(tmp_path / "new", teachers, data, split=split)
+    SoftTargetStore.write(tmp_path / "old", teachers, data)
+    new, old = (read_config({"targets": str(tmp_path / name)}).data for name in ("new", "old"))
+    assert (new.split_seed, new.validation_fraction) == (5, 0.25)
+    assert read_config({"targets": str(tmp_path / "new"), "data": {"split_seed": 1}}).data.split_seed == 1
+    assert old == DataSettings()
+    assert "split" not in json.loads((tmp_path / "old" / "store.json").read_text())["settings"]
 
 
 def test_a_store_of_the_top_k_decides_the_temperatures(

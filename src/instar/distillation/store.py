@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -97,6 +97,7 @@ class SoftTargetStore:
         dtype: str = "float16",
         temperatures: Sequence[float] = (),
         rows_per_shard: int = 65_536,
+        split: Mapping[str, Any] | None = None,
         batch_size: int | None = None,
         device: str | torch.device = "cpu",
         progress: Callable[[float], None] | None = None,
@@ -115,6 +116,7 @@ class SoftTargetStore:
             dtype: of the logits, "float16" or "float32".
             temperatures: that a top-k store can be used at; by default 1, 2, 4, 8 and 20 are measured.
             rows_per_shard: how much work a kill may cost.
+            split: what says which of the examples are validation; kept in `settings`, for students to compare.
             batch_size: examples that a teacher sees at once; by default 128 on a CPU, 1000 elsewhere.
             device: where the teachers compute.
             progress: called with the fraction done after each shard.
@@ -136,6 +138,7 @@ class SoftTargetStore:
             dtype=dtype,
             temperatures=temperatures,
             rows_per_shard=rows_per_shard,
+            split=split,
         )
         write_shards(Path(path), settings, teachers, data, batch_size=batch_size, device=device, progress=progress)
         return cls.open(path)

@@ -46,6 +46,8 @@ class StoreSettings:
     """of a top-k store those that it can be used at, of a full one those at which its error was measured"""
     rows_per_shard: int
     num_examples: int
+    split: Mapping[str, Any] | None = None
+    """which examples are validation, where the writer knows; stores that were written before do not say"""
 
     @property
     def num_rows(self) -> int:
@@ -146,7 +148,10 @@ class Manifest:
 
     def _bytes(self) -> bytes:
         shards = {name: asdict(about) for name, about in sorted(self.shards.items())}
-        content = {"format_version": FORMAT_VERSION, "settings": asdict(self.settings), "shards": shards}
+        settings = asdict(self.settings)
+        if settings["split"] is None:  # as stores have it that were written before there was one
+            del settings["split"]
+        content = {"format_version": FORMAT_VERSION, "settings": settings, "shards": shards}
         content["sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return json.dumps(content, indent=1).encode() + b"\n"
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ def store_settings(
     dtype: str,
     temperatures: Sequence[float],
     rows_per_shard: int,
+    split: Mapping[str, Any] | None,
 ) -> StoreSettings:
     """The settings of a store of these teachers on this data.
 
@@ -82,6 +84,7 @@ def store_settings(
         temperatures=tuple(sorted({float(T) for T in temperatures})) or MEASURED_TEMPERATURES,
         rows_per_shard=rows_per_shard,
         num_examples=len(ids),
+        split=split,
     )
     names = settings.column_names()
     if len(set(names)) < len(names):

@@ -340,7 +340,7 @@ def load_network(settings: FitSettings, splits: Splits) -> nn.Module:
 
     Raises:
         UsageError: a run's network is for other classes or examples, or its training held examples that are
-            validation here.
+            validation here: of another split, or all of them.
     """
     path = find_run(settings.network)
     if not is_run(settings.network):
@@ -353,7 +353,13 @@ def load_network(settings: FitSettings, splits: Splits) -> nn.Module:
         if config[key] != value:
             raise UsageError(f"{settings.network} was trained for {key} {config[key]}, this data has {value}")
     own = config["data"]
-    if config["data_fingerprint"] != splits.fingerprint and own["name"] == splits.name:
+    is_of_these = own["name"] == splits.name
+    if is_of_these and config.get("transfer", {}).get("validation_too"):
+        raise UsageError(
+            f"{settings.network} learned from the validation examples too, by which students are chosen here; "
+            "use a teacher that was trained without them"
+        )
+    if is_of_these and config["data_fingerprint"] != splits.fingerprint:
         raise UsageError(
             f"{settings.network} was trained on another split of {own['name']} (split_seed {own['split_seed']}, "
             f"validation_fraction {own['validation_fraction']}): its training holds examples that are validation "

@@ -46,7 +46,9 @@ def write_store(
     teachers = load_teachers(specs, splits)
     examples = _examples(splits).with_views(parse_views(views), view_seed=settings.view_seed)
     with _progress(quiet) as progress:
-        return SoftTargetStore.write(out, teachers, examples, views=num_views, progress=progress, **options)
+        return SoftTargetStore.write(
+            out, teachers, examples, views=num_views, split=_split(settings, splits), progress=progress, **options
+        )
 
 
 def check_store(
@@ -109,6 +111,9 @@ def store_tables(path: Path) -> list[Table]:
         "shards": f"{report.shards:,}",
         "bytes": f"{report.bytes:,} ({report.bytes / report.rows:.1f} for each row)",
         "data": settings.data_fingerprint[:12],
+        "split": "unknown"
+        if settings.split is None
+        else "split_seed {split_seed}, validation_fraction {validation_fraction:g}".format(**settings.split),
     }
     members = [{"member": name, "weights": weights} for name, weights in settings.teachers.items()]
     return [
@@ -162,6 +167,12 @@ def _split_spec(text: str) -> tuple[str, str]:
     if separator and name.isidentifier():
         return name, spec
     return text.rpartition(":")[2].rpartition("/")[2] or text, text
+
+
+def _split(settings: DataSettings, splits: Splits) -> dict[str, Any]:
+    """Which of the stored examples are validation: none of them was in the teachers' training."""
+    about = settings.model_dump(include={"split_seed", "validation_fraction"})
+    return {**about, "fingerprint": splits.fingerprint}
 
 
 def _examples(splits: Splits) -> Dataset:

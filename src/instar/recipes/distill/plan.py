@@ -151,6 +151,13 @@ class Plan:
             store.check_data(
                 transfer.with_views(views, view_seed=config.data.view_seed, num_views=config.transfer.num_views)
             )
+            split = store.settings.split
+            if split is not None and split["fingerprint"] != splits.fingerprint:
+                raise UsageError(
+                    f"{config.targets} is of another split of {splits.name} (split_seed {split['split_seed']}, "
+                    f"validation_fraction {split['validation_fraction']:g}): its teachers' training may hold "
+                    "examples that are validation here; use the same split"
+                )
             for temperature in config.temperature:
                 store.soft_targets(transfer.ids[:1], 0, temperature, mean=config.ensemble_mean)
         if config.fit_bias:

@@ -142,9 +142,12 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Di
 
 
 def _store_defaults(path: str) -> dict[str, Any]:
-    """What a store decides: both students see its views, and one of the top k has its temperatures."""
+    """What a store decides: its split, both students see its views, and one of the top k has its temperatures."""
     store = SoftTargetStore.open(path)
-    defaults: dict[str, Any] = {"student": {"views": store.views}, "data": {"view_seed": store.view_seed}}
+    data = {"view_seed": store.view_seed}
+    if store.settings.split is not None:
+        data |= {key: store.settings.split[key] for key in ("split_seed", "validation_fraction")}
+    defaults: dict[str, Any] = {"student": {"views": store.views}, "data": data}
     if store.views != "none":
         defaults["transfer"] = {"num_views": store.num_views}
     return defaults if store.top_k is None else {**defaults, "temperature": list(store.temperatures)}
