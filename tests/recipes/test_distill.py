@@ -13,6 +13,8 @@ from command_line import TINY, Command
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.jobs import run_jobs
+from instar.recipes.distill.plan import Plan
+from instar.recipes.distill.settings import DistillConfig
 from instar.recipes.fitting import fit_job, load_network, load_run_network, load_splits
 from instar.recipes.settings import DataSettings, FitSettings, TransferSettings
 from instar.runs import Run
@@ -83,6 +85,13 @@ def test_validation_chooses_with_seeds_that_are_not_reported(finished_run: Path,
 def test_no_fit_reads_test(finished_run: Path) -> None:
     for path in (finished_run / "jobs").rglob("result.json"):
         assert "test_" not in path.read_text()
+
+
+def test_teachers_have_seeds_that_no_student_has(tmp_path: Path) -> None:
+    plan = Plan(DistillConfig(teachers=3, seed=2), tmp_path)
+    seeds = {member.seed for member in plan.members}
+    assert len(seeds) == 3
+    assert not seeds & {*plan.seeds, *plan.tuning_seeds}
 
 
 def test_student_alone_and_distilled_start_alike(finished_run: Path) -> None:

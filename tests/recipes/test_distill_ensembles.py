@@ -63,7 +63,7 @@ def test_the_teachers_row_is_the_ensembles(ensemble_run: Path) -> None:
 
 def test_members_differ_in_their_seed_alone_and_are_asked_once(ensemble_run: Path) -> None:
     members = [Run.read(ensemble_run / "jobs" / "teacher" / f"member-{number}").config for number in range(3)]
-    assert [member.pop("seed") for member in members] == [0, 1, 2]
+    assert [member.pop("seed") for member in members] == [20_000, 20_001, 20_002]
     assert members[0] == members[1] == members[2]
     logits = sorted(path.name for path in (ensemble_run / "jobs" / "teacher").glob("*-logits"))
     assert logits == ["member-0-logits", "member-1-logits", "member-2-logits"]

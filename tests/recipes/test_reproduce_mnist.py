@@ -11,7 +11,7 @@ from instar import metrics
 from instar.evaluation import predict_logits
 from instar.jobs import run_jobs
 from instar.recipes.fitting import load_run_network, load_splits, training_data
-from instar.recipes.mnist.plan import TUNING_SEED, Candidate, Study, kinds_of
+from instar.recipes.mnist.plan import TEACHER_SEED, TUNING_SEED, Candidate, Study, kinds_of
 from instar.recipes.mnist.recipe import choose
 from instar.recipes.mnist.scales import config_for
 from instar.runs import Run
@@ -78,8 +78,19 @@ def test_pairs_share_no_teacher_and_tuning_is_reported_nowhere(tmp_path: Path) -
         needs = [job.needs for job in jobs if job.name.rpartition("/")[0] == kind.name]
         assert len(needs) == kind.pairs
         assert len({need for one in needs for need in one}) == sum(len(one) for one in needs), kind.name
-    assert all(job.config.get("seed") != TUNING_SEED for job in jobs)
-    assert all(job.config["seed"] == TUNING_SEED for job in study.tuning_jobs() if "seed" in job.config)
+    tuning = {job.config["seed"] for job in study.tuning_jobs() if "seed" in job.config}
+    assert tuning == {TUNING_SEED, TEACHER_SEED + TUNING_SEED}
+    assert not tuning & {job.config.get("seed") for job in jobs}
+
+
+def test_no_teacher_starts_with_a_students_seed(tmp_path: Path) -> None:
+    study = Study(TINY, tmp_path)
+    jobs = study.final_jobs({kind.name: kind.candidates[0] for kind in kinds_of(TINY)}) + study.tuning_jobs()
+    fits = [job for job in jobs if "seed" in job.config]
+    students = {job.config["seed"] for job in fits if job.config["soft"]}
+    teachers = {job.config["seed"] for job in fits if "big-net" in job.name or "teacher" in job.name}
+    assert teachers
+    assert not students & teachers
 
 
 def test_nothing_that_judges_was_learned_from(tmp_path: Path) -> None:

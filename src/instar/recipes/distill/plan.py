@@ -32,6 +32,7 @@ from instar.recipes.settings import FitSettings, SoftSettings, checked
 from instar.runs import Run, find_run
 
 TUNING_SEED = 10_000  # tuning uses seeds from here on: none of them is ever reported
+TEACHER_SEED = 20_000  # and teachers from here on: one seed gives networks of different widths equal first weights
 KINDS = ALONE, DISTILLED = "student-alone", "student-distilled"
 CORRECTED = "student-distilled-corrected"
 
@@ -88,8 +89,10 @@ class Plan:
             ["teacher"] if len(networks) == 1 else [f"teacher/member-{number}" for number in range(len(networks))]
         )
         return [
-            Member(name, config.teacher.model_copy(update={"network": network}), config.seed + number)
-            for number, (name, network) in enumerate(zip(names, networks, strict=True))
+            Member(name, config.teacher.model_copy(update={"network": network}), seed)
+            for seed, (name, network) in enumerate(
+                zip(names, networks, strict=True), start=config.seed + TEACHER_SEED
+            )
         ]
 
     @property

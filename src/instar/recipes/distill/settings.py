@@ -51,7 +51,7 @@ class DistillConfig(Settings):
     seeds: Annotated[int, Field(ge=1)] = 5
     """how many students of each kind are reported"""
     seed: int = 0
-    """the first of them, and the teacher's"""
+    """the first of them; teachers have seeds of their own, which it moves too"""
     tuning_seeds: Annotated[int, Field(ge=1)] = 2
     """how many other seeds validation chooses with"""
 

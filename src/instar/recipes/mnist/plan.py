@@ -1,6 +1,7 @@
 """Section 3 of the paper, every number of it and what lies beyond: a teacher, its students, one table.
 
-A pair is a teacher and its student with one seed; pairs share nothing, so a row's n counts independent ones.
+A pair is a teacher and its student, each with a seed of its own; pairs share nothing, so a row's n counts
+independent ones.
 Settings are chosen on validation with a teacher and a seed of their own; then everything is trained again on
 training and validation examples together, except where a bias or an early stop needs examples that were held out.
 """
@@ -24,6 +25,7 @@ from instar.recipes.settings import (
 )
 
 TUNING_SEED = 10_000  # never reported
+TEACHER_SEED = 20_000  # added to a teacher's: one seed gives networks of different widths equal first weights
 MISSING, ONLY = ["3"], ["7", "8"]
 _Count = Annotated[int, Field(ge=1)]
 
@@ -200,7 +202,7 @@ class Study:
         config = self.config
         teacher = "tuning/big-net"
         jobs = [
-            self._fit(teacher, config.teacher, config.data, TUNING_SEED, TransferSettings()),
+            self._fit(teacher, config.teacher, config.data, TEACHER_SEED + TUNING_SEED, TransferSettings()),
             logits_job(teacher, config.data, device=self.device),
         ]
         for kind in self.tuned_kinds():
@@ -231,7 +233,7 @@ class Study:
         whole = TransferSettings(validation_too=True)
         names = self.beyond_teachers(pair)
         jobs = [
-            self._fit(name, settings, data, pair, whole)
+            self._fit(name, settings, data, TEACHER_SEED + pair, whole)
             for name, settings in zip(names, beyond.teachers, strict=True)
         ]
         targets = f"beyond/targets/{pair}"
@@ -274,7 +276,7 @@ class Study:
             plan.append((f"half/big-net/{pair}", pair, config.data, half))
         jobs = []
         for name, seed, data, transfer in plan:
-            jobs.append(self._fit(name, config.teacher, data, seed, transfer))
+            jobs.append(self._fit(name, config.teacher, data, TEACHER_SEED + seed, transfer))
             jobs.append(logits_job(name, data, device=self.device))
         return jobs
 
