@@ -12,7 +12,7 @@ from instar.evaluation import predict_logits
 from instar.jobs import run_jobs
 from instar.recipes.fitting import load_run_network, load_splits, training_data
 from instar.recipes.mnist.plan import TEACHER_SEED, TUNING_SEED, Candidate, Study, kinds_of
-from instar.recipes.mnist.recipe import choose
+from instar.recipes.mnist.recipe import Findings, _recovered, choose
 from instar.recipes.mnist.scales import config_for
 from instar.runs import Run
 
@@ -57,6 +57,17 @@ def test_table_has_every_row_with_its_n_and_spread(finished: Path) -> None:
     assert rows["big-net"]["n"] == 4
     assert rows["temperature-8-units-T4"]["n"] == 3
     assert rows["transfer-set-separate"]["num_train"] == pytest.approx(1438 / 2, abs=5)
+
+
+def test_shares_won_back_are_told_without_views_alone() -> None:
+    wrong: dict[str, list[float]] = {"small-net": [50.0, 60.0]}
+    for percent, hard in (("10", [150.0, 160.0]), ("30", [150.0, 60.0])):  # where labels lose nothing: no share
+        for views in ("", "-views"):
+            wrong[f"fraction-{percent}-percent-hard{views}"] = hard
+            wrong[f"fraction-{percent}-percent-soft{views}"] = [75.0, 75.0]
+    (row,) = _recovered(TINY, Findings({}, [], wrong, {}, {}, torch.zeros(0)))
+    assert row["percent"] == 10
+    assert row["share"] == pytest.approx((0.75 + 0.85) / 2)
 
 
 def test_errors_are_those_of_the_saved_weights(finished: Path) -> None:

@@ -137,8 +137,12 @@ def _fraction_curves(result: Mapping[str, Any]) -> list[Section]:
     if result["recovered"]:
         columns = [
             Column("percent", "percent of the images", "{:g}"),
-            Column("views"),
-            Column("share", "recovered", "{:.0%}", note="(hard - soft) / (hard - small-net); the paper: 87 %"),
+            Column(
+                "share",
+                "recovered",
+                "{:.0%}",
+                note="(hard - soft) / (hard - small-net), without views; the paper: 87 %",
+            ),
             Column("low", "from", "{:.0%}"),
             Column("high", "to", "{:.0%}"),
             Column("n", "n"),

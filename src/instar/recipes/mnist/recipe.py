@@ -211,19 +211,21 @@ def _result(study: Study, findings: Findings) -> dict[str, Any]:
 
 
 def _recovered(config: MnistConfig, findings: Findings) -> list[dict[str, Any]]:
-    """What soft targets win back of what labels lose on a fraction: (hard - soft) / (hard - all)."""
+    """What soft targets win back of what labels lose on a fraction: (hard - soft) / (hard - all), without views.
+
+    With views all is not known: no student sees all examples with views and labels alone.
+    """
     everything = findings.wrong["small-net"]
     rows = []
     for percent in config.fractions:
-        for views in ("", "-views"):
-            hard, soft = (findings.wrong[f"fraction-{percent}-percent-{way}{views}"] for way in ("hard", "soft"))
-            shares = [
-                (h - s) / (h - all_of_it)
-                for h, s, all_of_it in zip(hard, soft, everything, strict=True)
-                if h > all_of_it
-            ]
-            if len(shares) == len(hard):
-                over = metrics.over_seeds(shares)
-                about = {"percent": float(percent), "views": bool(views)}
-                rows.append({**about, "share": over.mean, "low": over.low, "high": over.high, "n": over.n})
+        hard, soft = (findings.wrong[f"fraction-{percent}-percent-{way}"] for way in ("hard", "soft"))
+        shares = [
+            (h - s) / (h - all_of_it)
+            for h, s, all_of_it in zip(hard, soft, everything, strict=True)
+            if h > all_of_it
+        ]
+        if len(shares) == len(hard):
+            over = metrics.over_seeds(shares)
+            about = {"percent": float(percent)}
+            rows.append({**about, "share": over.mean, "low": over.low, "high": over.high, "n": over.n})
     return rows
