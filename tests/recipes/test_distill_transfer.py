@@ -14,6 +14,7 @@ from command_line import Command
 from instar import metrics
 from instar.distillation import fit_class_bias
 from instar.evaluation import predict_logits
+from instar.recipes.distill.charts import tuning_curves
 from instar.recipes.distill.plan import Choice
 from instar.recipes.distill.tuning import half_width, sensitivity, tuning_rows
 from instar.recipes.fitting import load_run_network, load_splits
@@ -130,8 +131,27 @@ def _tuned(errors: dict[float, tuple[float, ...]]) -> list[dict]:
 def test_the_interval_of_a_sweep_pools_what_seeds_vary() -> None:
     rows = _tuned({1.0: (10, 12, 14), 4.0: (20, 26, 32)})
     expected = stats.t.ppf(0.975, 2 * 2) * math.sqrt((2**2 + 6**2) / 2 / 3)
-    assert half_width(rows, "student-distilled") == pytest.approx(expected)
-    assert half_width(rows, "student-alone") is None
+    assert half_width(rows) == pytest.approx(expected)
+    assert half_width([]) is None
+
+
+def test_a_candidate_that_collapsed_hides_no_difference_of_others() -> None:
+    rows = _tuned({1.0: (10, 11, 12), 4.0: (20, 21, 22)})
+    collapsed = [row | {"learning_rate": 3.0, "validation_errors": 90.0, "sd": 60.0} for row in rows]
+    said, *_ = sensitivity([*rows, *collapsed])
+    assert said == sensitivity(rows)[0]
+    assert said.startswith("The temperature matters")
+
+
+def test_the_curve_of_a_setting_says_of_itself_alone_whether_it_matters() -> None:
+    tried = [
+        Choice("student-distilled", 0.1, {"hard_weight": hard, "label_weight": label}, metrics.over_seeds((1, 2)))
+        for hard, label in ((0.0, 0.1), (0.5, 0.1), (0.0, 0.2), (0.5, 0.2))
+    ]
+    tuning = tuning_rows(tried)
+    result = {"tuning": tuning, "sensitivity": sensitivity(tuning)}
+    captions = [section.caption for section in tuning_curves(result)]
+    assert [caption.count("does not matter") for caption in captions] == [1, 1]
 
 
 def test_what_matters_and_what_is_noise_is_said() -> None:

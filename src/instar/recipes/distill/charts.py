@@ -10,7 +10,7 @@ from torch import Tensor
 from instar import metrics
 from instar.recipes.distill.plan import ALONE, DISTILLED, Plan
 from instar.recipes.distill.recipe import Trial
-from instar.recipes.distill.tuning import TUNED, best_at_each, half_width
+from instar.recipes.distill.tuning import TUNED, best_at_each, half_width, sensitivity_to
 from instar.recipes.fitting import load_splits
 from instar.reports import Bars, Lines, Section
 from instar.runs import Run
@@ -107,24 +107,26 @@ def calibration(trial: Trial) -> Section:
 def tuning_curves(result: Mapping[str, Any]) -> list[Section]:
     """What validation said of each candidate, for every setting that had several, and whether that matters."""
     sections: list[Section] = []
-    for key, name in TUNED.items():
+    for key in TUNED:
         rows = []
         for kind in (ALONE, DISTILLED):
-            half = half_width(result["tuning"], kind) or 0.0
-            for row in best_at_each(result["tuning"], kind, key):
+            compared = best_at_each(result["tuning"], kind, key)
+            half = half_width(compared) or 0.0
+            for row in compared:
                 errors = row["validation_errors"]
                 about = {"network": kind, "value": float(row[key]), "errors": errors}
                 rows.append({**about, "low": max(errors - half, 0.0), "high": errors + half})
         if len({row["value"] for row in rows}) > 1:
-            sections.append(_tuning_curve(name, rows, result))
+            sections.append(_tuning_curve(key, rows, result))
     return sections
 
 
-def _tuning_curve(name: str, rows: list[dict[str, Any]], result: Mapping[str, Any]) -> Section:
+def _tuning_curve(key: str, rows: list[dict[str, Any]], result: Mapping[str, Any]) -> Section:
+    name = TUNED[key]
     caption = f"Each {name} at its best other settings; mean and 95 % interval over the tuning seeds."
-    if name == TUNED["learning_rate"]:
+    if key == "learning_rate":
         caption += " The control gets the same choice of learning rates as the distilled student."
-    caption = " ".join([*(one for one in result["sensitivity"] if one.startswith(f"The {name}")), caption])
+    caption = f"{sensitivity_to(result['tuning'], key)} {caption}".strip()
     finite = [row for row in rows if math.isfinite(row["value"])]
     if len(finite) < len(rows):  # no place on the axis
         errors = next(row["errors"] for row in rows if row not in finite)

@@ -37,28 +37,30 @@ def best_at_each(rows: Sequence[Row], kind: str, key: str) -> list[Row]:
     ]
 
 
-def half_width(rows: Sequence[Row], kind: str) -> float | None:
-    """Half the 95 % interval of a candidate's mean; None where one seed says nothing.
+def half_width(compared: Sequence[Row]) -> float | None:
+    """Half the 95 % interval of the mean of each row that is compared; None where one seed says nothing.
 
-    t_{k (n - 1)} s / sqrt(n),  s^2 the mean of the k candidates' variances, as a few seeds say little alone
+    t_{k (n - 1)} s / sqrt(n),  s^2 the mean of the k rows' variances, as a few seeds say little alone; that of one
+    that is not compared, perhaps for it collapsed, says nothing of these
     """
     from scipy.special import stdtrit
 
-    mine = [row for row in rows if row["name"] == kind]
-    if not mine or mine[0]["sd"] is None:
+    if not compared or compared[0]["sd"] is None:
         return None
-    n = mine[0]["n"]
-    variance = sum(row["sd"] ** 2 for row in mine) / len(mine)
-    return float(stdtrit(len(mine) * (n - 1), 0.975)) * math.sqrt(variance / n)
+    n = compared[0]["n"]
+    variance = sum(row["sd"] ** 2 for row in compared) / len(compared)
+    return float(stdtrit(len(compared) * (n - 1), 0.975)) * math.sqrt(variance / n)
 
 
 def sensitivity(rows: Sequence[Row]) -> list[str]:
     """For each setting of the distilled student that had several values: does it matter on these data?"""
-    return [
-        _sentence(name, key, best_at_each(rows, DISTILLED, key), half_width(rows, DISTILLED))
-        for key, name in TUNED.items()
-        if len({row[key] for row in rows if key in row and row["name"] == DISTILLED}) > 1
-    ]
+    return [sentence for key in TUNED if (sentence := sensitivity_to(rows, key))]
+
+
+def sensitivity_to(rows: Sequence[Row], key: str) -> str:
+    """Whether one setting matters; nothing where it had one value."""
+    compared = best_at_each(rows, DISTILLED, key)
+    return _sentence(TUNED[key], key, compared, half_width(compared)) if len(compared) > 1 else ""
 
 
 def _sentence(name: str, key: str, rows: Sequence[Row], half: float | None) -> str:
