@@ -10,13 +10,16 @@ import torch
 from scipy import stats
 
 from command_line import TINY, Command
-from instar.errors import UsageError
+from instar.errors import InstarError, UsageError
 from instar.evaluation import predict_logits
-from instar.jobs import run_jobs
-from instar.recipes.distill.plan import Plan
+from instar.jobs import JobReport, run_jobs
+from instar.recipes.distill.pictures import dark_knowledge
+from instar.recipes.distill.plan import Choice, Plan
+from instar.recipes.distill.recipe import Trial, choose, main
 from instar.recipes.distill.settings import DistillConfig
 from instar.recipes.fitting import fit_job, load_network, load_run_network, load_splits
 from instar.recipes.settings import DataSettings, FitSettings, TransferSettings
+from instar.reports import Text
 from instar.runs import Run
 
 
@@ -80,6 +83,49 @@ def test_validation_chooses_with_seeds_that_are_not_reported(finished_run: Path,
     seeds = {path.parent.name for path in (finished_run / "jobs" / "tuning").rglob("DONE")}
     assert seeds == {"seed-10000"}
     assert result["seeds"] == [0, 1, 2]
+
+
+def test_a_candidate_that_diverges_is_out_but_not_the_command(tmp_path: Path) -> None:
+    config = DistillConfig(
+        data=DataSettings(split_seed=1),
+        teacher=FitSettings(network="mlp:4x1", epochs=1),
+        student=FitSettings(network="mlp:32x2", epochs=3, learning_rate=[1e30, 0.03]),
+        temperature=[2.0],
+        seeds=1,
+        tuning_seeds=1,
+    )
+    result = main(config, tmp_path / "run", quiet=True)
+    assert [row["learning_rate"] for row in result["rows"][1:]] == [0.03, 0.03]
+    failed = [row for row in result["tuning"] if "failed" in row]
+    assert [(row["name"], row["learning_rate"]) for row in failed] == [
+        ("student-alone", 1e30),
+        ("student-distilled", 1e30),
+    ]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Candidates that failed" in page
+    assert "<span>data.split_seed=1</span>" in page
+    assert "all its fits took" in page
+    assert result["sensitivity"] == []
+    assert result["fit_seconds"] > 0
+
+
+def test_a_kind_without_a_candidate_left_and_a_failed_teacher_end_the_command(tmp_path: Path) -> None:
+    plan = Plan(DistillConfig(student=FitSettings(network="mlp:4x1", learning_rate=[0.1, 0.2])), tmp_path)
+    tuning = [job.name for job in plan.tuning_jobs()]
+    with pytest.raises(InstarError, match="seed-10000 failed: why"):
+        choose(plan, JobReport(failed=dict.fromkeys(tuning, "why")))
+    with pytest.raises(InstarError, match="teacher failed: why"):
+        choose(plan, JobReport(failed={"teacher": "why"}))
+
+
+def test_a_teacher_that_is_never_right_has_a_page_too(tmp_path: Path) -> None:
+    test = load_splits(DataSettings()).test
+    labels = test.labels(test.ids)
+    wrong = torch.nn.functional.one_hot((labels + 1) % 10, 10).float()
+    chosen = {"student-distilled": Choice("student-distilled", 0.1, {"temperature": 2.0})}
+    trial = Trial(wrong[None], wrong, {}, labels, chosen, [])
+    (section,) = dark_knowledge(DistillConfig(), trial, wrong[None])
+    assert isinstance(section, Text)
 
 
 def test_no_fit_reads_test(finished_run: Path) -> None:

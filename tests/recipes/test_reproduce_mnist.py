@@ -151,4 +151,7 @@ def test_candidate_that_diverges_is_out_but_not_the_study(tmp_path: Path) -> Non
     assert list(report.failed) == ["tuning/distilled-T20/learning-rate-1e+30"]
     chosen, tried = choose(study, report)
     assert chosen["distilled-T20"] == chosen["transfer-set-separate"] == rates[1]
-    assert len([row for row in tried if row["name"] == "distilled-T20"]) == 1
+    left, out = [row for row in tried if row["name"] == "distilled-T20"]
+    assert (left["learning_rate"], out["learning_rate"]) == (0.03, 1e30)
+    assert "failed" not in left
+    assert out["failed"] == report.failed["tuning/distilled-T20/learning-rate-1e+30"]

@@ -1,5 +1,7 @@
 """What a person reads after `instar distill`: the answer, its table, its charts, and how to get it again."""
 
+import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +14,7 @@ from instar.recipes.distill.fidelity import MOST_EXAMPLES
 from instar.recipes.distill.pictures import dark_knowledge, disagreements
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan
 from instar.recipes.distill.recipe import Trial
+from instar.recipes.distill.tuning import TUNED
 from instar.recipes.fitting import load_splits, training_data
 from instar.recipes.settings import TransferSettings
 from instar.reports import Code, Column, Details, Headline, Section, Table, Text, write_page
@@ -101,6 +104,7 @@ def write_distill_page(run: Run, plan: Plan, trial: Trial, result: dict[str, Any
         errors_by_class(plan, trial, result),
         calibration(trial),
         *tuning_curves(result),
+        *_failed_table(result),
         *_fidelity_table(result),
         *pictures,
         *knowledge,
@@ -120,7 +124,8 @@ def write_distill_page(run: Run, plan: Plan, trial: Trial, result: dict[str, Any
         run.path / REPORT,
         f"{plan.teacher_name} into {config.student.network}",
         sections,
-        subtitle=f"Knowledge distillation on {splits.name}: {counts} examples, {duration(result['seconds'])}",
+        subtitle=f"Knowledge distillation on {splits.name}: {counts} examples; all its fits took "
+        f"{duration(result['fit_seconds'])} of one core",
         footer=f"instar {_machine(run)['instar']}",
         series=("teacher", ALONE, DISTILLED, CORRECTED),
     )
@@ -159,6 +164,16 @@ def _transfer_text(plan: Plan, splits: Splits) -> list[Section]:
         alone += ", before labels were taken away" if num_labelled < len(data) else ""
     paragraph = f"The distilled student learned on {what}. The student alone learned from {alone}."
     return [Text(paragraph, title="What the students learned from")]
+
+
+def _failed_table(result: Mapping[str, Any]) -> list[Section]:
+    failed = [row for row in result["tuning"] if "failed" in row]
+    if not failed:
+        return []
+    settings = [Column(key, name) for key, name in TUNED.items() if any(key in row for row in failed)]
+    columns = [Column("name", "student"), *settings, Column("failed", "why")]
+    caption = "A fit of each of these failed: validation chose among the others."
+    return [Table("Candidates that failed", failed, columns=columns, caption=caption)]
 
 
 def _fidelity_table(result: Mapping[str, Any]) -> list[Section]:
@@ -227,8 +242,10 @@ def _commands(plan: Plan) -> str:
         f"instar runs show {path}",
     ]
     if plan.members:
-        data, student = config.data.name, config.student.network
-        commands.append(f"instar distill --teacher {path}:teacher --data {data} --student {student}")
+        data = config.data.model_dump(exclude={"name"}, exclude_defaults=True)
+        again = ["--teacher", f"{path}:teacher", "--data", config.data.name, "--student", config.student.network]
+        again += [word for key, value in data.items() for word in ("--set", f"data.{key}={json.dumps(value)}")]
+        commands.append(f"instar distill {shlex.join(again)}")
     return "\n".join(commands)
 
 

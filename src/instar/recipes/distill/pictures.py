@@ -44,6 +44,9 @@ def dark_knowledge(config: DistillConfig, trial: Trial, member_logits: Tensor) -
         of_class = (right & (trial.labels == label)).nonzero().flatten()
         if len(of_class):  # the one with the least sure target tells the most
             rows.append(int(of_class[targets[of_class, label].argmin()]))
+    title = "Dark knowledge"
+    if not rows:
+        return [Text("The teacher gets no test example of the first classes right.", title=title)]
     shares = [
         [
             Share(names[int(index)], float(targets[row, index]), highlight=int(index) == int(trial.labels[row]))
@@ -56,7 +59,6 @@ def dark_knowledge(config: DistillConfig, trial: Trial, member_logits: Tensor) -
         f"The teacher's soft targets at T = {temperature:g} for test examples that it gets right: beside the "
         "class, they say which wrong classes look alike. A label says none of that."
     )
-    title = "Dark knowledge"
     return _pictures(title, config, torch.tensor(rows), words, shares, caption)
 
 

@@ -46,6 +46,8 @@ class Choice:
     soft: dict[str, float] | None
     validation_errors: SeedStatistics | None = None
     validation_nll: float | None = None
+    failed: str = ""
+    """why a fit of it failed: then it is out"""
 
     @property
     def settings(self) -> dict[str, float]:

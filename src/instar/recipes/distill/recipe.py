@@ -6,7 +6,7 @@ chooses for both, with other seeds than those that are reported. Test is read on
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from instar import metrics
 from instar.deploy import cost_of
 from instar.distillation import SoftTargetStore
 from instar.evaluation import predict_logits, score
-from instar.jobs import open_engine, run_jobs
+from instar.jobs import JobReport, open_engine, run_jobs
 from instar.losses import ensemble_soft_targets
 from instar.recipes.distill.fidelity import fidelity, log_probs, train_fidelity
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, KINDS, Choice, Plan
 from instar.recipes.distill.settings import DistillConfig
 from instar.recipes.distill.tuning import sensitivity, tuning_rows
 from instar.recipes.fitting import load_run_network, load_splits, training_data
+from instar.recipes.publishing import time_spent
 from instar.recipes.settings import as_text
 from instar.runs import Run, run_hash
 
@@ -92,26 +93,42 @@ def main(
         started = time.monotonic()
         with open_engine(engine) as workers:
             first = [*plan.teacher_jobs, *plan.tuning_jobs()]
-            run_jobs(first, path, engine=workers, title="part 1 of 2", quiet=quiet).raise_if_failed()
-            tried = [_judged(choice, plan) for choice in plan.choices()]
-            chosen = {kind: _best([choice for choice in tried if choice.kind == kind]) for kind in KINDS}
+            report = run_jobs(first, path, engine=workers, title="part 1 of 2", quiet=quiet)
+            tried, chosen = choose(plan, report)
             finals = [*plan.teacher_jobs, *plan.student_jobs(list(chosen.values()))]
             run_jobs(finals, path, engine=workers, title="part 2 of 2", quiet=quiet).raise_if_failed()
         trial = _read_test(plan, chosen, tried)
         result = _result(plan, trial)
-        result["seconds"] = round(time.monotonic() - started, 1)
+        result |= time_spent(path, started)
         write_distill_page(run, plan, trial, result)
         run.finish(result)
         return run.result()
 
 
-def _judged(choice: Choice, plan: Plan) -> Choice:
+def choose(plan: Plan, report: JobReport) -> tuple[list[Choice], dict[str, Choice]]:
+    """All candidates with what validation said of them, and the best of each kind of student.
+
+    A candidate of which a fit failed (too high a learning rate) is out, as long as another of its kind is left.
+
+    Raises:
+        InstarError: a teacher failed, or all candidates of a kind.
+    """
+    if not {job.name for job in plan.teacher_jobs}.isdisjoint(report.failed):
+        report.raise_if_failed()
+    tried = [_judged(choice, plan, report.failed) for choice in plan.choices()]
+    left = {kind: [choice for choice in tried if choice.kind == kind and not choice.failed] for kind in KINDS}
+    if not all(left.values()):
+        report.raise_if_failed()
+    return tried, {kind: _best(choices) for kind, choices in left.items()}
+
+
+def _judged(choice: Choice, plan: Plan, failed: Mapping[str, str]) -> Choice:
     if not plan.has_rivals(choice):
         return choice
-    found = [
-        Run.read(plan.path / "jobs" / plan.tuning_name(choice) / f"seed-{seed}").result()["metrics"]
-        for seed in plan.tuning_seeds
-    ]
+    names = [f"{plan.tuning_name(choice)}/seed-{seed}" for seed in plan.tuning_seeds]
+    if reasons := [failed[name] for name in names if name in failed]:
+        return dataclasses.replace(choice, failed=reasons[0])
+    found = [Run.read(plan.path / "jobs" / name).result()["metrics"] for name in names]
     errors = metrics.over_seeds([one["validation_errors"] for one in found])
     nll = sum(one["validation_nll"] for one in found) / len(found)
     return dataclasses.replace(choice, validation_errors=errors, validation_nll=nll)

@@ -19,9 +19,14 @@ Row = Mapping[str, Any]
 
 
 def tuning_rows(tried: Sequence[Choice]) -> list[dict[str, Any]]:
-    """A row for each candidate that had rivals: mean and sd of its validation errors over the tuning seeds."""
-    rows = []
+    """A row for each candidate that had rivals: mean and sd of its validation errors over the tuning seeds.
+
+    Of one that failed, why.
+    """
+    rows: list[dict[str, Any]] = []
     for choice in tried:
+        if choice.failed:
+            rows.append({"name": choice.kind, **as_text(choice.settings), "failed": choice.failed})
         if (errors := choice.validation_errors) is not None:
             found = {"validation_errors": errors.mean, "sd": errors.sd, "n": errors.n}
             rows.append({"name": choice.kind, **as_text(choice.settings), **found})
@@ -30,7 +35,7 @@ def tuning_rows(tried: Sequence[Choice]) -> list[dict[str, Any]]:
 
 def best_at_each(rows: Sequence[Row], kind: str, key: str) -> list[Row]:
     """For each value of one setting, the row with the fewest errors of a kind of student."""
-    mine = [row for row in rows if row["name"] == kind and key in row]
+    mine = [row for row in rows if row["name"] == kind and key in row and "failed" not in row]
     return [
         min((row for row in mine if row[key] == value), key=lambda row: row["validation_errors"])
         for value in sorted({row[key] for row in mine}, key=float)

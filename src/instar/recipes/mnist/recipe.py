@@ -85,7 +85,7 @@ def choose(study: Study, report: JobReport) -> tuple[dict[str, Candidate], list[
 
     A candidate whose fit failed (too high a learning rate) is out, as long as another one of its row is left.
     """
-    lost = {*report.failed, *report.kept_back}
+    lost = report.kept_back | report.failed
     kinds = kinds_of(study.config)
     chosen = {kind.name: kind.candidates[0] for kind in kinds}
     tried = []
@@ -98,6 +98,9 @@ def choose(study: Study, report: JobReport) -> tuple[dict[str, Candidate], list[
         for candidate, (errors, nll) in zip(left, judged, strict=True):
             about = {"validation_errors": errors, "validation_nll": nll}
             tried.append({"name": kind.name, **candidate.model_dump(), **about})
+        for candidate in kind.candidates:
+            if (job := tuning_name(kind, candidate)) in lost:
+                tried.append({"name": kind.name, **candidate.model_dump(), "failed": lost[job]})
     return chosen | {kind.name: chosen[kind.like] for kind in kinds if kind.like}, tried
 
 
