@@ -243,6 +243,42 @@ def test_wrong_use_is_one_line_and_leaves_nothing(typed: Command, arguments: str
     assert list(tmp_path.iterdir()) == []
 
 
+def _refusal(typed: Command, folder: Path, network: str, *arguments: str) -> str:
+    """What a command says that cannot come to its end on a user's own points of three classes."""
+    (folder / "mine.py").write_text(
+        "import torch\n"
+        "from instar import InMemoryDataset\n"
+        "def data():\n"
+        "    points = InMemoryDataset(torch.arange(240.0).reshape(60, 4), torch.arange(60) % 3, class_names=['a', 'b', 'c'])\n"
+        "    return points, points\n"
+        f"def network(input_shape, num_classes):\n    return {network}\n"
+    )
+    mine = ("--data", "python:mine:data", "--student", "python:mine:network")
+    done = typed("distill", *mine, *arguments, "--run-dir", folder / "run", cwd=folder)
+    assert done.returncode == 2
+    assert not (folder / "run").exists()
+    return done.stderr
+
+
+@pytest.mark.parametrize("option", ["--views", "--teacher-views"])
+def test_views_that_the_data_cannot_have_are_refused_at_once(typed: Command, tmp_path: Path, option: str) -> None:
+    said = _refusal(typed, tmp_path, "torch.nn.Linear(4, 3)", option, "jitter:1")
+    assert "jitter" in said
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("torch.nn.Linear(4, 3, bias=False)", "has no bias"),
+        ("torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh())", "does not give the logits"),
+    ],
+)
+def test_a_student_that_no_bias_can_correct_is_refused_at_once(
+    typed: Command, tmp_path: Path, network: str, words: str
+) -> None:
+    assert words in _refusal(typed, tmp_path, network, "--drop-classes", "c", "--fit-bias", "missing")
+
+
 def test_validation_without_the_missing_class_is_refused(typed: Command, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import torch\n"

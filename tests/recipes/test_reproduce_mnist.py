@@ -144,6 +144,20 @@ def test_wrong_scale_is_one_line(typed: Command) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_data_without_the_classes_that_are_named_is_refused(typed: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "def data():\n"
+        "    inputs, labels = torch.rand(120, 1, 8, 8), torch.arange(120) % 4\n"
+        "    return (inputs, labels), (inputs, labels)\n"
+    )
+    run = ("--scale", "tiny", "--data", "python:mine:data", "--run-dir", tmp_path / "run")
+    done = typed("reproduce", "mnist", *run, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "python:mine:data lacks 7, 8" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_candidate_that_diverges_is_out_but_not_the_study(tmp_path: Path) -> None:
     rates = [Candidate(learning_rate=rate) for rate in (1e30, 0.03)]
     study = Study(TINY.model_copy(update={"candidates": TINY.candidates | {"distilled-T20": rates}}), tmp_path)

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from instar import metrics
+from instar.data import Dataset
 from instar.distillation import add_class_bias_, fit_class_bias
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
@@ -27,6 +30,19 @@ def correction_job(
     return Job(name, _correct, config, (student,))
 
 
+def correct_(network: nn.Module, bias: Tensor, data: Dataset, name: str) -> None:
+    """Fold a class bias into the last layer of a network, in place.
+
+    Raises:
+        UsageError: its logits do not come straight from a linear layer, or from one without a bias: a run's
+            network is made anew by its name, and has the parts that it had.
+    """
+    parts = set(network.state_dict())
+    add_class_bias_(network, bias, data.gather(data.ids[:100], 0))
+    if set(network.state_dict()) != parts:
+        raise UsageError(f"the last layer of {name} has no bias that the correction could go into")
+
+
 def _correct(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     config = run.config
     network = load_run_network(needs[config["corrects"]])
@@ -34,10 +50,7 @@ def _correct(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     logits, labels = predict_logits(network, validation), validation.labels(validation.ids)
     names = validation.class_names
     bias = fit_class_bias(logits, labels, classes=config["classes"], class_names=names, shared=config["shared"])
-    parts = set(network.state_dict())
-    add_class_bias_(network, bias, validation.gather(validation.ids[:100], 0))
-    if set(network.state_dict()) != parts:
-        raise UsageError(f"the last layer of {config['network']} has no bias that the correction could go into")
+    correct_(network, bias, validation, config["network"])
     run.save_weights(network.state_dict(), {})
     row = {"name": run.path.name, "bias": dict(zip(names, bias.tolist(), strict=True))}
     before, after = int(metrics.errors(logits, labels)), int(metrics.errors(logits + bias, labels))

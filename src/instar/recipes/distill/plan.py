@@ -15,7 +15,7 @@ from instar.distillation import SoftTargetStore, fit_class_bias
 from instar.errors import UsageError
 from instar.jobs import Job
 from instar.metrics import SeedStatistics
-from instar.recipes.distill.jobs import correction_job
+from instar.recipes.distill.jobs import correct_, correction_job
 from instar.recipes.distill.settings import DistillConfig
 from instar.recipes.fitting import (
     adopt_job,
@@ -141,21 +141,24 @@ class Plan:
             UsageError: names what is wrong.
         """
         config, splits = self.config, load_splits(self.config.data)
-        build_for(config.student, splits, seed=0)
+        student = build_for(config.student, splits, seed=0)
         for member in self.members:
             load_network(member.settings, splits)
+            if not member.comes_with_weights:
+                splits.train.with_views(parse_views(member.settings.views), view_seed=config.data.view_seed)
             if config.teachers > 1 and member.comes_with_weights:
                 raise UsageError(
                     f"teachers is {config.teachers}, but {member.settings.network} comes with its weights: "
                     "for an ensemble name several, with commas between them"
                 )
-        transfer = training_data(splits, config.transfer)
+        transfer = training_data(splits, config.transfer).with_views(
+            parse_views(config.student.views),
+            view_seed=config.data.view_seed,
+            num_views=config.transfer.num_views,
+        )
         if config.targets is not None:
-            views = parse_views(config.student.views)
             store = SoftTargetStore.open(config.targets)
-            store.check_data(
-                transfer.with_views(views, view_seed=config.data.view_seed, num_views=config.transfer.num_views)
-            )
+            store.check_data(transfer)
             split = store.settings.split
             if split is not None and split["fingerprint"] != splits.fingerprint:
                 raise UsageError(
@@ -170,9 +173,9 @@ class Plan:
                 raise UsageError("fit_bias: the transfer set lacks no class, so there is nothing to correct")
             labels = splits.validation.labels(splits.validation.ids)
             logits = torch.zeros(len(labels), len(splits.class_names))
-            fit_class_bias(
-                logits, labels, classes=self.moved, class_names=splits.class_names
-            )  # refuses now, not late
+            # Both refuse now, not late.
+            fit_class_bias(logits, labels, classes=self.moved, class_names=splits.class_names)
+            correct_(student, torch.ones(len(splits.class_names)), splits.validation, config.student.network)
 
     @cached_property
     def teacher_jobs(self) -> list[Job]:

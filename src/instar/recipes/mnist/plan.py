@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from instar.errors import UsageError
 from instar.jobs import Job
-from instar.recipes.fitting import LOGITS_OF, fit_job, logits_job, store_job
+from instar.recipes.fitting import LOGITS_OF, fit_job, load_splits, logits_job, store_job
 from instar.recipes.settings import (
     DataSettings,
     FitSettings,
@@ -196,6 +197,19 @@ class Study:
     config: MnistConfig
     path: Path
     device: str = "cpu"
+
+    def check(self) -> None:
+        """Before anything is trained.
+
+        Raises:
+            UsageError: the data lacks a class that the study leaves out or keeps by its name.
+        """
+        names = load_splits(self.config.data).class_names
+        if missing := [name for name in (*MISSING, *ONLY) if name not in names]:
+            raise UsageError(
+                f"reproduce mnist needs the classes {', '.join((*MISSING, *ONLY))}; {self.config.data.name} lacks "
+                f"{', '.join(missing)}: take mnist or digits"
+            )
 
     def tuning_jobs(self) -> list[Job]:
         """A teacher, and every candidate of the rows that have several."""

@@ -59,10 +59,15 @@ def run_path(config: MnistConfig, root: Path = Path("runs")) -> Path:
 def main(
     config: MnistConfig, path: Path, *, device: str = "cpu", engine: str = "local", quiet: bool = False
 ) -> dict[str, Any]:
-    """Run the whole study, or go on with it, or read what it found: the content of `result.json`."""
+    """Run the whole study, or go on with it, or read what it found: the content of `result.json`.
+
+    Raises:
+        UsageError: the data lacks a class that the study names.
+    """
     from instar.recipes.mnist.page import write_mnist_page
 
     study = Study(config, path, device)
+    study.check()
     with Run(path, recipe="reproduce", config=config.model_dump()) as run:
         if run.is_done:
             return run.result()
