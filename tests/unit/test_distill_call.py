@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from instar import distill
+from instar.data import as_dataset
+from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, Teacher
 from instar.errors import RunError, UsageError
 from instar.losses import ensemble_soft_targets
 from instar.runs import Run
@@ -38,8 +40,6 @@ def test_an_ensemble_teaches_with_the_mean_of_its_members(mean: str) -> None:
 
     def targets(ids: Tensor, views: Tensor | int) -> object:
         return by_id[mean][torch.searchsorted(order, ids)]
-
-    from instar.data import as_dataset
 
     data = as_dataset(DATA)
     order, place = data.ids.sort()
@@ -78,6 +78,28 @@ def test_a_run_directory_knows_all_members(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="label_weight"):
         taught(members, temperature=2.0, label_weight=0.1, run_dir=tmp_path / "2.0")
     assert Run.read(tmp_path / "inf").result()["config"]["temperature"] == "inf"
+
+
+def test_a_run_directory_knows_soft_targets_that_are_a_function(tmp_path: Path) -> None:
+    data = as_dataset(DATA)
+    store = SoftTargetStore.write(tmp_path / "store", {"one": network(1)}, data)
+    other = SoftTargetStore.write(tmp_path / "other", {"one": network(2)}, data)
+    logits = network(1)(INPUTS).detach()
+    ways = {
+        "live": [Teacher(network(seed), data, temperature=T) for seed, T in ((1, 2.0), (1, 4.0), (2, 2.0))],
+        "stored": [one.targets(data, temperature=T) for one, T in ((store, 2.0), (store, math.inf), (other, 2.0))],
+        "kept": [StoredLogits(data.ids, k * logits, temperature=T) for k, T in ((1, 2.0), (1, 4.0), (2, 2.0))],
+        "mixed": [
+            LabelsInTargets(Teacher(network(1), data, temperature=T), data, weight)
+            for T, weight in ((2.0, 0.1), (4.0, 0.1), (2.0, 0.2))
+        ],
+    }
+    for name, (first, *others) in ways.items():
+        before = taught(first, run_dir=tmp_path / name)
+        assert torch.equal(taught(first, run_dir=tmp_path / name), before)
+        for one in others:
+            with pytest.raises(RunError, match=r"config\.targets"):
+                taught(one, run_dir=tmp_path / name)
 
 
 def test_what_cannot_be_is_refused() -> None:

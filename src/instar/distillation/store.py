@@ -228,6 +228,8 @@ class SoftTargetStore:
             class_names=self.class_names,
             num_views=self.num_views,
             temperature=temperature,
+            mean=mean,
+            teachers=self.settings.teachers,
             device=torch.device(device),
             remembered_bytes=remembered_bytes,
         )

@@ -1,7 +1,7 @@
 """What a student's fit asks a soft-target store through."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ class StoreTargets:
         class_names: of the targets; `fit` compares them with the data's.
         num_views: view v means v mod num_views.
         temperature: that `ask` gives them at.
+        mean: of the members' probabilities in what `ask` gives.
+        teachers: the members' fingerprints, by name.
         device: where they go.
         remembered_bytes: what may be prepared.
     """
@@ -37,11 +39,13 @@ class StoreTargets:
         class_names: tuple[str, ...],
         num_views: int,
         temperature: float,
+        mean: str,
+        teachers: Mapping[str, str],
         device: torch.device,
         remembered_bytes: int,
     ) -> None:
         self.class_names, self.views, self.num_views = class_names, views_of(data), num_views
-        self.temperature = temperature
+        self.temperature, self.mean, self.teachers = temperature, mean, teachers
         self._ask, self._device = ask, device
         self._ids = data.ids.sort().values.to(device)
         self._prepared: SoftTargets | LogitTargets | None = None

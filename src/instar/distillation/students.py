@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from instar.data import Dataset, as_dataset
+from instar.distillation.store_targets import StoreTargets
 from instar.distillation.teachers import LabelsInTargets, Teacher
 from instar.networks import load_state_, network_fingerprint
 from instar.optimisation import decide_precision
@@ -76,6 +77,8 @@ def distill(
     if isinstance(teacher, nn.Module | Sequence):
         about = {} if run_dir is None else _teacher_in_words(teacher, temperature, ensemble_mean)
         teacher = Teacher(teacher, data, temperature=temperature, mean=ensemble_mean, device=device)
+    elif run_dir is not None:
+        about = {"targets": _targets_in_words(teacher)}
     if label_weight:
         about["label_weight"] = label_weight
         teacher = LabelsInTargets(teacher, data.to(torch.device(device)), label_weight)
@@ -87,12 +90,32 @@ def distill(
 def _teacher_in_words(
     teacher: nn.Module | Sequence[nn.Module], temperature: float, ensemble_mean: str
 ) -> dict[str, Any]:
-    """What decides its soft targets; JSON has no number for an infinite temperature."""
-    about: dict[str, Any] = {"temperature": "inf" if temperature == math.inf else temperature}
+    """What decides its soft targets."""
+    about: dict[str, Any] = {"temperature": _as_json(temperature)}
     if isinstance(teacher, nn.Module):
         return {"teacher": network_fingerprint(teacher), **about}
     members = [network_fingerprint(member) for member in teacher]
     return {"teachers": members, "ensemble_mean": ensemble_mean, **about}
+
+
+def _targets_in_words(targets: Targets) -> dict[str, Any]:
+    """What soft targets that are a function know of themselves; of a user's own it may be no more than a name."""
+    about: dict[str, Any] = {"kind": getattr(targets, "__name__", type(targets).__name__)}
+    if isinstance(targets, LabelsInTargets):
+        return {**about, "label_weight": targets.label_weight, "targets": _targets_in_words(targets.targets)}
+    for key in ("temperature", "mean", "fingerprint"):
+        if isinstance(value := getattr(targets, key, None), (int, float, str)):
+            about[key] = _as_json(value)
+    if isinstance(targets, Teacher):
+        about["teachers"] = [network_fingerprint(network) for network in targets.networks]
+    if isinstance(targets, StoreTargets):
+        about["teachers"] = list(targets.teachers.values())
+    return about
+
+
+def _as_json(value: float | str) -> float | str:
+    """JSON has no number for an infinite temperature."""
+    return "inf" if value == math.inf else value
 
 
 def train_network(

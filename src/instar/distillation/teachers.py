@@ -1,5 +1,6 @@
 """Where soft targets come from: networks, asked once where every epoch sees the same examples."""
 
+import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -57,7 +58,7 @@ class Teacher:
         self.class_names = class_names
         self.temperature = temperature
         self.views = views_of(data)
-        self._mean = mean
+        self.mean = mean
         self._data = data.to(torch.device(device))
         self._stored: StoredLogits | None = None
         if data.views is None and 4 * len(data) * data.num_classes <= REMEMBERED_BYTES:
@@ -78,7 +79,7 @@ class Teacher:
         with torch.no_grad():
             inputs = self._data.gather(ids, views)
             logits = _stacked([network(inputs) for network in self.networks])
-            return targets_of_members(logits, self.temperature, mean=self._mean)
+            return targets_of_members(logits, self.temperature, mean=self.mean)
 
 
 def member_logits(
@@ -135,8 +136,16 @@ class StoredLogits:
             raise UsageError(f"{len(ids)} ids but {members.shape[1]} rows of logits")
         self._ids, order = torch.sort(ids)
         self._targets = targets_of_members(members[:, order], temperature, mean=mean)
-        self.temperature = temperature
+        self.temperature, self.mean = temperature, mean
         self.class_names = class_names
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hex digits of the ids and their soft targets."""
+        values = self._targets.logits if isinstance(self._targets, LogitTargets) else self._targets.probs
+        digest = hashlib.sha256(self._ids.cpu().numpy().tobytes())
+        digest.update(values.float().cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     def __call__(self, ids: Tensor, views: Tensor | int) -> SoftTargets | LogitTargets:
         """Soft targets for a batch, (batch, classes).
@@ -169,12 +178,13 @@ class LabelsInTargets:
         self.networks = getattr(targets, "networks", ())
         self.class_names = getattr(targets, "class_names", None)
         self.views = getattr(targets, "views", views_of(data))
-        self._targets, self._data, self._label_weight = targets, data, label_weight
+        self.targets, self.label_weight = targets, label_weight
+        self._data = data
 
     def __call__(self, ids: Tensor, views: Tensor | int) -> SoftTargets:
         """Soft targets for a batch, (batch, classes)."""
-        targets = self._targets(ids, views)
+        targets = self.targets(ids, views)
         if isinstance(targets, LogitTargets):
             raise UsageError("labels cannot be mixed into logits: give a finite temperature")
         labels = self._data.labels(ids).to(targets.probs.device)
-        return mix_in_labels(targets, labels, self._label_weight)
+        return mix_in_labels(targets, labels, self.label_weight)
