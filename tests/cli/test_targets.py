@@ -66,6 +66,7 @@ WRONG_USE = {
     "write --teacher {run}:teacher --temperature hot": "'hot' should be a number",
     "write --teacher {run}:teacher --num-views 2": "the data has none",
     "write --teacher {run}:teacher --views jtter:1": "did you mean jitter",
+    "write --teacher {run}:teacher --views jitter:1": "give --num-views 2 or more",
     "write --teacher {run}:teacher --dtype int8": "expected one of float16, float32",
     "write --teacher {run}:teacher --device cuda:99": "device 'cuda:99' is not available",
     "write": "Missing option",

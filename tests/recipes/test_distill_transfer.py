@@ -207,6 +207,8 @@ WRONG_TRANSFER = {
     "--fraction 0": "transfer.fraction should be greater than 0",
     "--labelled 1.5": "transfer.labelled should be less than or equal to 1",
     "--labelled 0 --soft-weight 0": "no labels: nothing to learn from",
+    "--labelled 0 --hard-weight 0,0.1": "hard_weight has several values, but the transfer set has no labels",
+    "--unlabelled . --sweep label_weight=0,0.1": "label_weight has several values",
     "--fit-bias missing": "lacks no class",
     "--fit-bias some --drop-classes 3": "fit_bias should be 'missing' or 'present'",
     "--bias-per-class --drop-classes 3": "needs fit_bias",
@@ -249,7 +251,8 @@ def _refusal(typed: Command, folder: Path, network: str, *arguments: str) -> str
         "import torch\n"
         "from instar import InMemoryDataset\n"
         "def data():\n"
-        "    points = InMemoryDataset(torch.arange(240.0).reshape(60, 4), torch.arange(60) % 3, class_names=['a', 'b', 'c'])\n"
+        "    inputs, labels = torch.arange(240.0).reshape(60, 4), torch.arange(60) % 3\n"
+        "    points = InMemoryDataset(inputs, labels, class_names=['a', 'b', 'c'])\n"
         "    return points, points\n"
         f"def network(input_shape, num_classes):\n    return {network}\n"
     )

@@ -39,12 +39,18 @@ def write_store(
         options: of `SoftTargetStore.write`.
 
     Raises:
-        UsageError: a teacher that is no trained network, two of one name, or what the store refuses.
+        UsageError: a teacher that is no trained network, two of one name, views of which none would be stored, or
+            what the store refuses.
     """
+    shown = parse_views(views)
+    if shown is not None and num_views == 1:
+        raise UsageError(
+            f"views {views}, but one view of each example, which is the unchanged one: give --num-views 2 or more"
+        )
     settings = data_settings(specs, data)
     splits = load_splits(settings)
     teachers = load_teachers(specs, splits)
-    examples = _examples(splits).with_views(parse_views(views), view_seed=settings.view_seed)
+    examples = _examples(splits).with_views(shown, view_seed=settings.view_seed)
     with _progress(quiet) as progress:
         return SoftTargetStore.write(
             out, teachers, examples, views=num_views, split=_split(settings, splits), progress=progress, **options

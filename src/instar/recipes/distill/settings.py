@@ -96,6 +96,10 @@ class DistillConfig(Settings):
             raise UsageError("transfer.validation_too: validation chooses here, so nothing learns from it")
         if (transfer.folder is not None or transfer.labelled == 0) and 0 in self.soft_weight:
             raise UsageError("soft_weight is 0 and the transfer set has no labels: nothing to learn from")
+        if transfer.folder is not None or transfer.labelled == 0:
+            for name in ("hard_weight", "label_weight"):
+                if len(getattr(self, name)) > 1:
+                    raise UsageError(f"{name} has several values, but the transfer set has no labels: give one")
         if transfer.folder is not None:
             given = transfer.model_dump(exclude={"folder", "fraction", "seed", "num_views"}, exclude_defaults=True)
             if given:
