@@ -268,6 +268,15 @@ def test_the_defaults_hold_for_a_single_epoch() -> None:
     assert read_config(QUICK).network.network == "mlp:128x2"
 
 
+def test_the_data_of_a_file_are_taken_unless_others_are_typed(typed: Command, tmp_path: Path) -> None:
+    config = tmp_path / "speech.toml"
+    config.write_text('[data]\nname = "kaldi:of-the-file"\n')
+    done = typed("speech", "train", "--config", config, cwd=tmp_path)
+    assert "of-the-file/wav.scp: cannot be read" in done.stderr
+    done = typed("speech", "train", "kaldi:typed", "--config", config, cwd=tmp_path)
+    assert "typed/wav.scp: cannot be read" in done.stderr
+
+
 WRONG_USE = {
     "--quiet train {folder}": "goes after the command: instar speech train",
     "train nowhere": "'nowhere' is no folder; it should be fsdd or a Kaldi data directory",

@@ -47,7 +47,7 @@ def speech(context: typer.Context, quiet: Quiet = False) -> None:
 
 @app.command()
 def train(
-    data: str = typer.Argument("fsdd", help="fsdd (spoken digits) or a Kaldi data directory."),
+    data: str = typer.Argument(None, help="fsdd (spoken digits) or a Kaldi data directory. Default: fsdd."),
     test: str = typer.Option(None, help="Data directory to test on. Default: a tenth of the speakers."),
     validation: str = typer.Option(None, help="Data directory that settings are chosen on. Default: the same."),
     test_speakers: str = typer.Option(None, help="Speakers to test on: ann,bob."),
@@ -143,8 +143,8 @@ def _corpus(name: str | None) -> str | None:
     return f"kaldi:{name}"
 
 
-def _lexicon_of(data: str, config: Path | None) -> str | None:
-    if data == "fsdd" or config is not None:
+def _lexicon_of(data: str | None, config: Path | None) -> str | None:
+    if data is None or data == "fsdd" or config is not None:
         return None
     path = Path(data.removeprefix("kaldi:")) / "lexicon.txt"
     return str(path) if path.is_file() else "words"
