@@ -4,6 +4,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -315,6 +316,30 @@ def test_a_users_function_gives_splits_data_sets_or_tensors(
     assert load("splits").class_names == ("a", "b")
     assert load("splits").name.endswith(":splits")
     assert len(load("splits").train) == len(load("splits").validation) == 20
+
+
+NORMALISED = """
+x, y = torch.arange(60, dtype=torch.float32).view(20, 3), torch.arange(20) % 2
+def data(**options):
+    one = InMemoryDataset(x, y, class_names=["a", "b"], **options)
+    return one, one
+def plain(): return data()
+def scaled(): return data(scale=0.5)
+def centred(): return data(mean=[1, 2, 3])
+def deviating(): return data(std=[1, 2, 3])
+def in_training(): return data(mean=[1, 2, 3])[0], data()[0]
+"""
+
+
+def test_the_fingerprint_of_a_users_function_knows_its_normalisation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = in_module(tmp_path, NORMALISED, monkeypatch)
+    names = ("plain", "scaled", "centred", "deviating", "in_training")
+    assert len({load(name).fingerprint for name in names}) == len(names)
+    assert load("centred").fingerprint == load("centred").fingerprint
+    ours = [replace(load(name), name="ours").fingerprint for name in ("plain", "scaled", "centred")]
+    assert ours == [load("plain").fingerprint] * 3
 
 
 @pytest.mark.parametrize(

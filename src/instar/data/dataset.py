@@ -86,6 +86,12 @@ class Dataset(ABC):
         """64 hex digits of the (id, label) pairs in any order, the class names and the example shape."""
         return fingerprint_of(self.ids, self.labels(self.ids), self.class_names, self.example_shape)
 
+    @property
+    def normalisation(self) -> tuple[float, list[float] | None, list[float] | None]:
+        """Scale, and mean and std of each channel."""
+        mean, std = (None if one is None else one.flatten().tolist() for one in (self._mean, self._std))
+        return self._scale, mean, std
+
     def gather(self, ids: Tensor, views: Tensor | int) -> Tensor:
         """Some examples as their views show them, scaled and normalised.
 

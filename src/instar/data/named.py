@@ -17,6 +17,7 @@ from instar.naming import import_function, unknown_name
 MEMORY_BUDGET_BYTES = 2 * 2**30
 _TEST_FRACTION = 0.2  # where there is no test set
 _DIGITS_TEST_SEED = 0  # fixed: the test digits are the same for everybody, whatever split_seed is
+_AS_STORED = (1.0, None, None)  # scale, mean and std that change nothing
 _FOLDER, _PYTHON = "folder:PATH", "python:MODULE:FUNCTION"
 
 
@@ -54,9 +55,14 @@ class Splits:
 
     @property
     def fingerprint(self) -> str:
-        """64 hex digits of the three fingerprints."""
-        parts = (self.train.fingerprint, self.validation.fingerprint, self.test.fingerprint)
-        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+        """64 hex digits of the three fingerprints; of a user's function also of scale, mean and std."""
+        parts = (self.train, self.validation, self.test)
+        known = [part.fingerprint for part in parts]
+        normalisations = [part.normalisation for part in parts]
+        # Data of ours are normalised in one way alone; a function may do it in another by now.
+        if self.name.startswith("python:") and any(one != _AS_STORED for one in normalisations):
+            known.append(repr(normalisations))
+        return hashlib.sha256(" ".join(known).encode()).hexdigest()
 
 
 def load_data(

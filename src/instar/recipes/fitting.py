@@ -362,8 +362,8 @@ def load_network(settings: FitSettings, splits: Splits) -> nn.Module:
     if is_of_these and config["data_fingerprint"] != splits.fingerprint:
         raise UsageError(
             f"{settings.network} was trained on another split of {own['name']} (split_seed {own['split_seed']}, "
-            f"validation_fraction {own['validation_fraction']}): its training holds examples that are validation "
-            "here; use the same split"
+            f"validation_fraction {own['validation_fraction']}), or its data have changed since: its training may "
+            "hold examples that are validation here; use the same data and split"
         )
     return load_run_network(path)
 
