@@ -237,6 +237,16 @@ def test_a_folder_with_parts_of_its_own_keeps_them(tmp_path: Path, validation: s
     assert sizes == ([8, 2, 12] if validation is None else [10, 14, 12])
 
 
+def test_parts_without_train_or_test_are_no_classes(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        write_image_folder(tmp_path / part)
+    assert "expected train/ and test/ and perhaps validation/, found train/ and val/" in folder_error(tmp_path)
+    (tmp_path / "train").rename(tmp_path / "test")
+    assert "found test/ and val/" in folder_error(tmp_path)
+    (tmp_path / "test").rename(tmp_path / "van")
+    assert load_data(f"folder:{tmp_path}").class_names == ("val", "van")
+
+
 def test_hidden_files_and_other_files_are_passed_over(tmp_path: Path) -> None:
     write_image_folder(tmp_path)
     before = load_data(f"folder:{tmp_path}").fingerprint

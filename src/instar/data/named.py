@@ -18,6 +18,7 @@ MEMORY_BUDGET_BYTES = 2 * 2**30
 _TEST_FRACTION = 0.2  # where there is no test set
 _DIGITS_TEST_SEED = 0  # fixed: the test digits are the same for everybody, whatever split_seed is
 _AS_STORED = (1.0, None, None)  # scale, mean and std that change nothing
+_PARTS = ("train", "test", "validation", "val")  # of a folder that is cut already
 _FOLDER, _PYTHON = "folder:PATH", "python:MODULE:FUNCTION"
 
 
@@ -177,16 +178,25 @@ class _FolderReader:
     progress: bool
 
     def splits(self, folder: Path, split_seed: int) -> tuple[Dataset, Dataset | None, Dataset]:
-        """By the folder's own parts where it has train/ and test/, else a fifth of each class is the test."""
-        if not ((folder / "train").is_dir() and (folder / "test").is_dir()):
+        """By the folder's own parts where it has train/ and test/, else a fifth of each class is the test.
+
+        Raises:
+            DataError: there are other parts than these two, which are no classes.
+        """
+        parts = [part for part in _PARTS if (folder / part).is_dir()]
+        if not {"train", "test"} <= set(parts):
+            if len(parts) > 1:
+                raise DataError(
+                    f"{folder}: expected train/ and test/ and perhaps validation/, found {'/ and '.join(parts)}/; "
+                    "add what is missing, or take the parts away: one folder a class is cut into three"
+                )
             whole, _ = self._read(list_image_folder(folder))
             train, test = _cut(whole, _TEST_FRACTION, split_seed)
             return train, None, test
         train, form = self._read(list_image_folder(folder / "train"))
         others = [
             self._read(list_image_folder(folder / part, class_names=train.class_names), form)[0]
-            for part in ("test", "validation", "val")
-            if (folder / part).is_dir()
+            for part in parts[1:]
         ]
         return train, others[1] if len(others) > 1 else None, others[0]
 
