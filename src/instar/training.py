@@ -89,8 +89,9 @@ def fit(
 ) -> FitResult:
     """Fit a network, in place: total = soft_weight T^2 H(p_T, q_T) + hard_weight H(label, q_1).
 
-    Inside an initialised `torch.distributed` group each process takes its share of every batch. Ctrl-C and SIGTERM
-    end a fit after the step that is under way, with a checkpoint.
+    Inside an initialised `torch.distributed` group each process takes its share of every batch. Ctrl-C ends a
+    fit after the step that is under way, with a checkpoint; so does SIGTERM where a Python handler takes it, and
+    without one it ends the process at once.
 
     Args:
         network: its parameters that require a gradient are trained; the others get neither weight decay nor
@@ -122,7 +123,8 @@ def fit(
     Raises:
         UsageError: an argument is out of its range, or does not fit the data.
         TrainingError: a guard of the first step speaks, or the loss is no longer finite.
-        RunError: the run is done, or its checkpoint is damaged or of another network.
+        RunError: the run is done, or its checkpoint is damaged.
+        DataError: its checkpoint is of another network.
 
     Example:
         >>> inputs = torch.tensor([[0.0], [1.0]]).repeat(8, 1); labels = torch.tensor([0, 1]).repeat(8)
@@ -142,6 +144,9 @@ def fit(
         ema_decay=ema_decay,
         patience=patience,
     )
+    _, num_processes = _ranks()
+    if batch_size < num_processes:
+        raise UsageError(f"batch_size is {batch_size}, expected an example for each of {num_processes} processes")
     factor = learning_rate_factor(schedule, epochs, warmup_epochs)
     if run is not None and run.is_done:
         raise RunError(f"{run.path} is done: read its weights and result, or fit in another run directory")

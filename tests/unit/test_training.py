@@ -511,6 +511,12 @@ def test_what_cannot_work_is_refused_in_one_line(name: str, tmp_path: Path) -> N
     assert loaded is None or all(value.isfinite().all() for value in loaded[0].values())
 
 
+def test_a_batch_has_an_example_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instar.training._ranks", lambda: (0, 2))
+    with pytest.raises(UsageError, match="batch_size is 1, expected an example for each of 2 processes"):
+        fit(perceptron(), TRAIN, epochs=1, batch_size=1)
+
+
 def test_a_teacher_that_shares_a_tensor_with_its_student_is_refused() -> None:
     student = perceptron()
     teacher = nn.Sequential(nn.Flatten(), student[1], nn.ReLU(), nn.Linear(12, 10))

@@ -345,6 +345,8 @@ def _shift(inputs: Tensor, views: Jitter | ShiftCrop, chance: _Draws, *, mode: s
     times as fast as indexing into all windows.
     """
     _check_images(views.name, inputs, larger_than=views.pixels)
+    if len(inputs) == 0:  # a process's share of the last batch
+        return inputs
     p, (batch, channels, height, width) = views.pixels, inputs.shape
     corners = torch.where(chance.changed[:, None], chance.whole(2, below=2 * p + 1), p)
     padded = F.pad(inputs, (p, p, p, p), mode=mode).contiguous()
