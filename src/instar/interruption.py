@@ -1,4 +1,4 @@
-"""Ctrl-C, and SIGTERM where Python handles it, wait for the end of a step, so that what is saved then is of a whole step."""
+"""Ctrl-C, and SIGTERM where Python handles it, wait for the end of a step: what is saved then is whole."""
 
 import signal
 import threading

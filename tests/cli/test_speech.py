@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from command_line import Command
+from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.recipes.fitting import load_run_network
 from instar.recipes.speech.data import FeatureChoice, RecogniserData, load_recordings
@@ -262,6 +263,32 @@ def test_a_recogniser_is_distilled_into_a_smaller_network(
     assert "hears 7 frames of 40 filters (speaker) at 8000 Hz, this would hear 6 frames" in other.stderr
 
 
+def test_a_teacher_that_knows_who_is_held_out_is_refused(
+    typed: Command, trained: Path, folder: Path, tmp_path: Path
+) -> None:
+    student = (*SMALL, "--teacher", trained, "--run-dir", tmp_path / "student")
+    for part in ("test", "validation"):
+        done = typed("speech", "train", folder, *student, f"--{part}-speakers", "cy,bob")
+        assert done.returncode == 2
+        assert f"{trained} learned from cy, held out here for validation or test" in done.stderr
+    assert not (tmp_path / "student").exists()
+
+
+def test_no_recording_is_in_two_parts_though_speakers_may_be(tmp_path: Path) -> None:
+    whole = made_corpus(("ann", "bob"), each=4)
+    train, test = (
+        write_kaldi_dir(tmp_path / name, whole.where(lambda one, there=there: one.id[-1] in there))
+        for name, there in (("train", "012"), ("test", "3"))
+    )
+    data = RecogniserData(name=f"kaldi:{train}", test=f"kaldi:{test}")
+    recordings = load_recordings(data)
+    assert recordings.train.speakers == recordings.test.speakers == ("ann", "bob")
+    for heard in train.glob("low_ann_*.wav"):  # all of them: one may be validation
+        shutil.copy(heard, test / "low_ann_3.wav")
+        with pytest.raises(UsageError, match=f"'low_ann_3' is in (train|validation) too, as '{heard.stem}'"):
+            load_recordings(data.model_copy(update={"seed": int(heard.stem[-1]) + 1}))
+
+
 def test_the_defaults_hold_for_a_single_epoch() -> None:
     settings = read_config({"network": {"epochs": 1}})
     assert (settings.network.epochs, settings.network.gradient_clip) == (1, 1.0)
@@ -287,6 +314,7 @@ WRONG_USE = {
     "train {folder} --test-speakers eve": "unknown speaker 'eve'",
     "train {folder} --test-speakers ann,bob,cy,di": "test_speakers holds out every speaker",
     "train {folder} --test {folder} --test-speakers ann": "test and test_speakers are both given",
+    "train {folder} --test {folder}": "test recording 'low_bob_0' is in train too, as 'low_bob_0'",
     "train {folder} --network mpl:8x1": "unknown network 'mpl:8x1'; did you mean mlp",
     "train {folder} --set features.mels=3": "unknown setting 'features.mels'",
     "train {folder} --teacher nowhere": "nowhere/recogniser holds no recogniser",

@@ -1,6 +1,12 @@
-"""The recordings that a recogniser learns from, is judged by and is tested on: no speaker in two of them."""
+"""The recordings that a recogniser learns from, is judged by and is tested on: none is in two of these parts.
+
+No speaker is either, but where there are fewer than three, or where a part's own folder has one of another's.
+"""
 
 import functools
+import hashlib
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -87,7 +93,7 @@ def load_recordings(settings: RecogniserData) -> Recordings:
 
     Raises:
         DataError: they are damaged, are not there, or have no words.
-        UsageError: an unknown name, folder or speaker, or a speaker in two parts.
+        UsageError: an unknown name, folder or speaker, or a recording in two parts.
     """
     return _loaded(settings.model_dump_json())
 
@@ -98,6 +104,7 @@ def _recordings(settings: RecogniserData) -> Recordings:
     for part, name in (("test", settings.test), ("validation", settings.validation)):
         if name is not None:
             parts[part] = _corpus(name, sample_rate=corpus.sample_rate)
+    folders = set(parts)
     for part, speakers in (("test", settings.test_speakers), ("validation", settings.validation_speakers)):
         if speakers is not None and part in parts:
             raise UsageError(f"{part} and {part}_speakers are both given; choose one")
@@ -109,6 +116,7 @@ def _recordings(settings: RecogniserData) -> Recordings:
             parts[part] = _held_out(corpus, settings.seed, part)
             corpus = _without(corpus, parts[part], "there is one utterance; training takes more")
     parts["train"] = corpus
+    _check_apart(parts, folders)
     if settings.fraction < 1:
         parts = {part: one.share(settings.fraction, seed=settings.seed) for part, one in parts.items()}
     if settings.name == "fsdd" and settings.strings:
@@ -125,6 +133,31 @@ def _corpus(name: str, *, sample_rate: int | None = None) -> Corpus:
     if name.startswith(KALDI):
         return load_kaldi_dir(name.removeprefix(KALDI), sample_rate=sample_rate)
     raise unknown_name("corpus", name, ["fsdd", f"{KALDI}FOLDER"])
+
+
+def _check_apart(parts: dict[str, Corpus], of_their_own: set[str]) -> None:
+    """Whether parts that are folders of their own share a recording with another; only shared speakers are heard.
+
+    Raises:
+        UsageError: names the first recording in two parts.
+    """
+    for one, other in itertools.combinations(PARTS, 2):
+        if of_their_own & {one, other}:
+            shared = set(parts[one].speakers) & set(parts[other].speakers)
+            heard = dict(_heard(parts[one], shared))
+            for digest, name in _heard(parts[other], shared):
+                if digest in heard:
+                    raise UsageError(
+                        f"{other} recording {name!r} is in {one} too, as {heard[digest]!r}: "
+                        "take it out of one of the two"
+                    )
+
+
+def _heard(corpus: Corpus, speakers: set[str]) -> Iterator[tuple[bytes, str]]:
+    """A digest of each recording of some speakers, and its id."""
+    for one in corpus.utterances:
+        if one.speaker in speakers:
+            yield hashlib.sha256(corpus.audio(one).tobytes()).digest(), one.id
 
 
 def _held_out(corpus: Corpus, seed: int, part: str) -> Corpus:

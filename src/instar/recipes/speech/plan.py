@@ -21,7 +21,13 @@ from instar.recipes.settings import (
     merge,
     read_config_file,
 )
-from instar.recipes.speech.data import FeatureChoice, RecogniserData, load_recordings, load_statistics
+from instar.recipes.speech.data import (
+    FeatureChoice,
+    RecogniserData,
+    Recordings,
+    load_recordings,
+    load_statistics,
+)
 from instar.recipes.speech.jobs import (
     ModelSettings,
     alignment_job,
@@ -29,6 +35,7 @@ from instar.recipes.speech.jobs import (
     network_job,
     new_models,
 )
+from instar.runs import DONE, Run
 from instar.speech.hmm import HMM
 from instar.speech.recogniser import NETWORK, Recogniser
 
@@ -118,7 +125,7 @@ class Plan:
 
         Raises:
             RunError: the run directory holds no recogniser.
-            UsageError: it hears other features.
+            UsageError: it hears other features, or its training heard speakers who are held out here.
         """
         if self.config.teacher is None:
             return None
@@ -131,6 +138,7 @@ class Plan:
                 f"{self.config.teacher} hears {_in_words(*theirs)}, this would hear {_in_words(*ours)}: a student "
                 "hears what its teacher does; set features and data like the teacher's"
             )
+        self._check_speakers(recordings)
         statistics = load_statistics(self.config.data.model_dump_json(), choice.settings)
         if choice.normalisation == "global" and not torch.allclose(statistics.mean, teacher.statistics.mean):
             raise UsageError(
@@ -138,6 +146,22 @@ class Plan:
                 "teacher and student with features.normalisation=speaker"
             )
         return teacher
+
+    def _check_speakers(self, recordings: Recordings) -> None:
+        """Whether those who are held out here were held out from the teacher; a recogniser alone does not know.
+
+        Who is in this training too may be: then the parts share speakers, and only recordings are held out.
+        """
+        path = Path(str(self.config.teacher))
+        if not (path / DONE).is_file():
+            return
+        held_out = {*recordings.validation.speakers, *recordings.test.speakers} - {*recordings.train.speakers}
+        known = sorted(held_out & set(Run.read(path).result()["speakers"]["train"]))
+        if known:
+            raise UsageError(
+                f"{path} learned from {', '.join(known[:3])}{', ...' * (len(known) > 3)}, held out here for "
+                "validation or test: hold out the speakers that its training did"
+            )
 
     @cached_property
     def models(self) -> HMM:
