@@ -5,6 +5,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from command_line import Command
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.recipes.fitting import load_run_network
+from instar.recipes.speech import jobs as speech_jobs
 from instar.recipes.speech.data import FeatureChoice, RecogniserData, load_recordings
 from instar.recipes.speech.jobs import aligned_frames
 from instar.recipes.speech.plan import QUICK, read_config
@@ -23,6 +25,7 @@ from instar.runs import Run
 from instar.speech.audio import Samples, wav_bytes
 from instar.speech.hmm import HMM
 from instar.speech.recogniser import Recogniser
+from instar.training import FitResult
 from speech_files import RATE, fsdd_archive, made_corpus, made_word, write_kaldi_dir
 
 LEXICON = "low L OW\nhigh HH AY\nup AH P\nunused ZZ\nlowly L OW L AY\n"
@@ -263,6 +266,29 @@ def test_a_recogniser_is_distilled_into_a_smaller_network(
     assert "hears 7 frames of 40 filters (speaker) at 8000 Hz, this would hear 6 frames" in other.stderr
 
 
+def test_the_network_of_a_recogniser_is_made_as_its_settings_say(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[torch.nn.Module, dict[str, Any]]] = []
+
+    def noted(network: torch.nn.Module, data: Any, **options: Any) -> FitResult:
+        made.append((network, options))
+        return FitResult(network, [{}], 0)
+
+    monkeypatch.setattr(speech_jobs, "fit", noted)
+    config, needs = Run.read(trained / "jobs/network").config, {"alignment": trained / "jobs/alignment/network"}
+    changes = {"initialiser": "gaussian:0.01", "bias_rate_factor": 2.0}
+    for name, fit in (("as-it-was", {}), ("changed", changes)):
+        with Run(tmp_path / name, recipe="job", config={**config, "fit": {**config["fit"], **fit}}) as run:
+            speech_jobs._fit(run, needs, device="cpu")
+    (was, options), (changed, changed_options) = made
+    assert options["learning_rate_factors"] == {}
+    assert set(changed_options["learning_rate_factors"].values()) == {2.0}
+    first, first_changed = (next(network.parameters()).detach().std() for network in (was, changed))
+    assert first > 0.05
+    assert first_changed == pytest.approx(0.01, rel=0.1)
+
+
 def test_a_teacher_that_knows_who_is_held_out_is_refused(
     typed: Command, trained: Path, folder: Path, tmp_path: Path
 ) -> None:
@@ -317,6 +343,10 @@ WRONG_USE = {
     "train {folder} --test {folder}": "test recording 'low_bob_0' is in train too, as 'low_bob_0'",
     "train {folder} --network mpl:8x1": "unknown network 'mpl:8x1'; did you mean mlp",
     "train {folder} --set features.mels=3": "unknown setting 'features.mels'",
+    "train {folder} --set network.views=jitter:2": "network.views is jitter:2, expected none",
+    "train {folder} --set network.input_dropout=0.2": "network.input_dropout is 0.2, expected 0",
+    "train {folder} --set network.pretrained=true": "network.pretrained is True, expected false",
+    "train {folder} --set network.learning_rate=[0.1,0.2]": "network.learning_rate is [0.1, 0.2], expected one",
     "train {folder} --teacher nowhere": "nowhere/recogniser holds no recogniser",
     "train {folder} --temperature 0": "temperature should be greater than 0",
 }

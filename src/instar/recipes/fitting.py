@@ -307,7 +307,7 @@ def _write_store(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[st
 
 def build_for(settings: FitSettings, splits: Splits, *, seed: int) -> nn.Module:
     """The network of a configuration, freshly initialised, for the examples and classes of the data."""
-    return _build(settings, splits.train.example_shape, len(splits.class_names), seed)
+    return new_network(settings, splits.train.example_shape, len(splits.class_names), seed=seed)
 
 
 def outline(settings: FitSettings, splits: Splits) -> nn.Module:
@@ -319,10 +319,11 @@ def outline(settings: FitSettings, splits: Splits) -> nn.Module:
 
 @functools.lru_cache(maxsize=2)
 def _outline(settings: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-    return _build(FitSettings.model_validate_json(settings), input_shape, num_classes, seed=0)
+    return new_network(FitSettings.model_validate_json(settings), input_shape, num_classes, seed=0)
 
 
-def _build(settings: FitSettings, input_shape: tuple[int, ...], num_classes: int, seed: int) -> nn.Module:
+def new_network(settings: FitSettings, input_shape: Sequence[int], num_classes: int, *, seed: int) -> nn.Module:
+    """The network of a configuration, freshly initialised, for examples of a shape."""
     network = build_network(
         settings.network,
         input_shape=input_shape,

@@ -187,8 +187,6 @@ def state_network(
     *,
     left: int = LEFT,
     right: int = RIGHT,
-    seed: int = 0,
-    dropout: float = 0.0,
 ) -> nn.Module:
     """A network from windows of features to the states of an HMM.
 
@@ -198,8 +196,6 @@ def state_network(
         hmm: its states are the classes.
         left: frames of context before the one that is told.
         right: frames after it.
-        seed: of the initialisation.
-        dropout: of hidden layers.
 
     Example:
         >>> from instar.speech.lexicon import digits_lexicon
@@ -208,7 +204,7 @@ def state_network(
         torch.Size([1, 60])
     """
     shape = ((left + 1 + right) * features.num_mels,)
-    return build_network(name, input_shape=shape, num_classes=len(hmm.state_names), seed=seed, dropout=dropout)
+    return build_network(name, input_shape=shape, num_classes=len(hmm.state_names), seed=0)
 
 
 def average_speaker(corpus: Corpus, settings: FeatureSettings) -> Statistics:

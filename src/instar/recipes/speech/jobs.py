@@ -17,7 +17,7 @@ from instar.errors import RunError
 from instar.evaluation import predict_logits
 from instar.files import load_tensors, write_bytes
 from instar.jobs import Job, num_gpus
-from instar.recipes.fitting import decided_precision, fit_options, load_run_network
+from instar.recipes.fitting import bias_factors, decided_precision, fit_options, load_run_network, new_network
 from instar.recipes.settings import FitSettings, Settings, SoftSettings
 from instar.recipes.speech.data import (
     PARTS,
@@ -237,15 +237,7 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:
     (alignment,) = needs.values()
     hmm = HMM.load(alignment / MODELS)
     train, validation = (aligned_frames(data, choice, part, alignment, hmm) for part in ("train", "validation"))
-    network = state_network(
-        settings.network,
-        choice.settings,
-        hmm,
-        left=choice.left,
-        right=choice.right,
-        seed=config["seed"],
-        dropout=settings.dropout,
-    )
+    network = new_network(settings, config["input_shape"], len(hmm.state_names), seed=config["seed"])
     options: dict[str, Any] = {}
     if config.get("soft"):
         soft = SoftSettings(**config["soft"])
@@ -257,6 +249,7 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:
         train,
         validation=validation,
         learning_rate=config["learning_rate"],
+        learning_rate_factors=bias_factors(network, settings),
         precision=config["precision"],
         seed=config["seed"],
         device=torch.device(device),

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from instar.errors import UsageError
 from instar.jobs import Job
@@ -82,6 +82,20 @@ class RecogniserConfig(Settings):
     hard_weight: _NotNegative = 0.5
     """of the labels; the paper's"""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _all_settings_mean_something(self) -> Self:
+        """Those of a fit that nothing here would follow are refused."""
+        network = self.network
+        for name, value, is_right, expected in (
+            ("views", network.views, network.views == "none", "none: a recogniser's frames have no views"),
+            ("input_dropout", network.input_dropout, not network.input_dropout, "0: what is kept has none"),
+            ("pretrained", True, not network.pretrained, "false: a recogniser's network is always trained"),
+            ("learning_rate", network.learning_rate, len(network.learning_rate) == 1, "one: none is chosen here"),
+        ):
+            if not is_right:
+                raise UsageError(f"network.{name} is {value}, expected {expected}")
+        return self
 
 
 QUICK: dict[str, Any] = {
