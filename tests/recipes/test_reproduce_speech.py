@@ -15,6 +15,7 @@ from instar.evaluation import predict_logits
 from instar.recipes.fitting import load_run_network
 from instar.recipes.speech_study import data as speech_study_data
 from instar.recipes.speech_study.data import load_fold, load_recordings, part_features
+from instar.recipes.speech_study.jobs import alignment_job
 from instar.recipes.speech_study.plan import STUDENT_SEED, Study
 from instar.recipes.speech_study.recipe import Findings, main, read_findings
 from instar.recipes.speech_study.scales import config_for
@@ -277,6 +278,24 @@ def test_a_kaldi_directory_can_be_studied(home: Path, tmp_path: Path) -> None:
     fold = config.model_copy(update={"folds": 1, "temperatures": [2.0]})
     made = main(fold, tmp_path / "run", quiet=True)
     assert made["rows"][0]["n"] == 1
+
+
+def test_a_word_that_only_the_test_says_leaves_its_utterance_out(home: Path, tmp_path: Path) -> None:
+    folder = write_kaldi_dir(tmp_path / "train", made_corpus(each=3))
+    config = config_for("tiny", f"kaldi:{folder}")
+    recordings = load_recordings(config.data)
+    said = recordings.untranscribed.quiet.utterances[0]  # training has the words of the others alone
+    text = folder / "text"
+    text.write_text(text.read_text().replace(f"{said.id} {said.words[0]}\n", f"{said.id} never\n"))
+    forget()
+    (fold,) = (number for number, one in enumerate(recordings.folds) if one.test == said.speaker)
+    job = alignment_job("alignment", config.data, fold, config.aligner)
+    with Run(tmp_path / "job", recipe="job", config=job.config) as run:
+        found = job.function(run, {})
+        assert found["metrics"]["skipped"] == 1
+        assert f"skipped {said.id}: a word that the lexicon lacks" in (run.path / "log.txt").read_text()
+        assert len(load_fold(config.data, fold, run.path).test.utterances) == 8 * 3
+    forget()
 
 
 @pytest.mark.parametrize(

@@ -122,9 +122,11 @@ def quiet_id(utterance: Utterance) -> str:
     """The id of what an utterance in noise was made from; of a clean one its own.
 
     Example:
-        >>> quiet_id(Utterance("ann-0001-10dB", "ann", (), "10 dB")), quiet_id(Utterance("ann-0001", "ann"))
-        ('ann-0001', 'ann-0001')
+        >>> quiet_id(Utterance("ann-0001-10dB", "ann", (), "10 dB")), quiet_id(Utterance("ann-clean", "ann"))
+        ('ann-0001', 'ann-clean')
     """
+    if utterance.condition == "clean":
+        return utterance.id
     return utterance.id.removesuffix("-" + utterance.condition.replace(" ", ""))
 
 

@@ -106,7 +106,10 @@ def _align(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     models = models.estimated(states.values())
     others = part_features(data, "test", is_quiet=True)
     heard = [one for one in others.utterances if one.speaker in (fold.validation, fold.test)]
-    more, more_skipped = _realigned(models, network, others, heard)
+    known = set(models.lexicon.words)
+    unknown = {one.id: "a word that the lexicon lacks" for one in heard if not set(one.words) <= known}
+    more, more_skipped = _realigned(models, network, others, [one for one in heard if one.id not in unknown])
+    more_skipped |= unknown
     for one, reason in (skipped | more_skipped).items():
         run.log(f"skipped {one}: {reason}")
     write_bytes(run.path / STATES, save({**states, **more}))  # no speaker is in both
