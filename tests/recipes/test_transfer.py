@@ -1,9 +1,11 @@
 """`instar transfer`, end to end on the digits, and what it refuses before it begins."""
 
+import importlib
 import itertools
 import json
 from pathlib import Path
 from statistics import mean
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from instar.data import InMemoryDataset, Splits
 from instar.evaluation import predict_logits
 from instar.files import load_tensors
 from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.from_python import _run
 from instar.recipes.settings import DataSettings
 from instar.recipes.transfer.page import answer, treatment_table
 from instar.recipes.transfer.plan import Plan
@@ -358,3 +361,17 @@ def test_a_file_of_parents_that_changes_is_another_run(tmp_path: Path) -> None:
         file.write_text("".join(f"{digit}\t{'odd' if digit in odd else 'even'}\n" for digit in "0123456789"))
         paths += [run_path(config), run_path(config)]
     assert paths[0] == paths[1] != paths[2] == paths[3]
+
+
+def test_a_call_from_python_reads_the_data_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = "(torch.rand(n, 3), torch.arange(n) % 2)"
+    (tmp_path / "data_that_change.py").write_text(f"import torch\ndef data(): return {part}, {part}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = "python:data_that_change:data"
+    settings = SimpleNamespace(read_config=lambda typed: DataSettings(**typed))
+    recipe = SimpleNamespace(main=lambda config, path, **_: {"examples": len(load_splits(config).test)})
+    found = []
+    for number in (20, 40):
+        importlib.import_module("data_that_change").n = number  # type: ignore[attr-defined]
+        found.append(_run(settings, recipe, {"name": name}, tmp_path, "cpu", "local", True))  # type: ignore[arg-type]
+    assert found == [{"examples": 20}, {"examples": 40}]

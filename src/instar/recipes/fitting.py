@@ -137,14 +137,15 @@ def store_job(
 def training_data(splits: Splits, transfer: TransferSettings) -> Dataset:
     """What a network learns from."""
     if transfer.folder is not None:
-        data = _pictures(transfer.folder, splits)
+        data = load_pictures(transfer.folder, splits)
     else:
         data = splits.train.union(splits.validation) if transfer.validation_too else splits.train
     return transfer_set(data, **transfer.model_dump(exclude={"validation_too", "folder", "num_views"}))
 
 
 @functools.lru_cache(maxsize=4)
-def _pictures(folder: str, splits: Splits) -> Dataset:
+def load_pictures(folder: str, splits: Splits) -> Dataset:
+    """The unlabelled pictures below a folder, for the networks of some data."""
     return unlabelled_pictures(folder, splits.train)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from instar.recipes.advise import recipe as advise_recipe
 from instar.recipes.advise import settings as advise_settings
+from instar.recipes.fitting import load_pictures, load_splits
 from instar.recipes.transfer import recipe as transfer_recipe
 from instar.recipes.transfer import settings as transfer_settings
 
@@ -97,6 +98,8 @@ def _run(
     engine: str,
     quiet: bool,
 ) -> dict[str, Any]:
+    for loaded in (load_splits, load_pictures):  # in one session the data may change between two calls
+        loaded.cache_clear()
     config = settings_module.read_config(settings)
     path = recipe.run_path(config) if run_dir is None else Path(run_dir)
     result: dict[str, Any] = recipe.main(config, path, device=device, engine=engine, quiet=quiet)
