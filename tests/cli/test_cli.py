@@ -1,5 +1,6 @@
 """The command line: help, exit statuses, one clear line for what goes wrong, and nothing half-written."""
 
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import typer
 
 from command_line import TINY, Command
 from instar.cli.app import app
+from instar.runs import Run
 
 
 def test_help_does_not_import_torch() -> None:
@@ -183,6 +185,39 @@ def test_runs_list_and_remove(typed: Command, finished_run: Path, tmp_path: Path
     assert removed.returncode == 0
     assert not copy.exists()
     assert "No runs" in typed("runs", "list", cwd=tmp_path).stdout
+
+
+def test_a_job_that_measured_nothing_shows_its_settings(typed: Command, tmp_path: Path) -> None:
+    with Run(tmp_path / "store", recipe="job", config={"num_views": 8}) as run:
+        run.finish({})
+    shown = typed("runs", "show", tmp_path / "store")
+    assert shown.returncode == 0, shown.stderr
+    assert "num_views" in shown.stdout
+
+
+def test_a_report_says_what_its_bars_are_of(typed: Command, tmp_path: Path) -> None:
+    for recipe in ("advise", "distill"):
+        with Run(tmp_path / recipe, recipe=recipe, config={"seed": 1}) as run:
+            run.finish({"rows": [{"name": "one", "mean": 80.0, "sd": 1.0}]})
+    both = tmp_path / "both.html"
+    assert typed("report", tmp_path / "advise", "--out", both).returncode == 0
+    assert "Test accuracy, percent" in both.read_text()
+    assert "Test errors" not in both.read_text()
+    assert typed("report", tmp_path / "advise", tmp_path / "distill", "--out", both).returncode == 0
+    assert "Test accuracy, percent" in both.read_text()
+    assert "Test errors" in both.read_text()
+
+
+def test_a_question_without_an_answer_removes_nothing(
+    typed: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Run(tmp_path / "run", recipe="job", config={}) as run:
+        run.finish({})
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    done = typed("runs", "remove", tmp_path / "run")
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == "instar: stopped; the same command goes on from here"
+    assert (tmp_path / "run").exists()
 
 
 def test_data_lists_and_describes(typed: Command, tmp_path: Path) -> None:

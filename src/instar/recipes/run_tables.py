@@ -11,6 +11,16 @@ from instar.jobs import duration
 from instar.reports import Bars, Code, Column, Section, Table, Text, write_page
 from instar.runs import CONFIG, REPORT, Run, find_run, list_runs
 
+_MEANS = {
+    "distill": "Test errors",
+    "reproduce": "Test errors",
+    "advise": "Test accuracy, percent",
+    "specialists": "Test accuracy, percent",
+    "transfer-or-distil": "Test accuracy, percent",
+    "reproduce-advise": "Points of test accuracy: the advice's minus the best treatment's",
+}
+"""What the mean of a recipe's rows is of."""
+
 
 def runs_table(root: Path) -> Table | None:
     """The runs below a folder, or None where there are none."""
@@ -37,7 +47,7 @@ def _interval(metrics: Mapping[str, Any]) -> str | None:
 
 
 def run_tables(path: Path) -> list[Table]:
-    """The rows of one run's result and its settings; a fit's are its epochs."""
+    """The rows of one run's result and its settings, or these alone; a fit's rows are its epochs."""
     run = Run.read(path)
     if not run.is_done:
         fits = sorted(str(done.parent.relative_to(path / "jobs")) for done in (path / "jobs").rglob("DONE"))
@@ -48,7 +58,8 @@ def run_tables(path: Path) -> list[Table]:
     rows = result["rows"][-12:] or [result["metrics"]]
     caption = f"the last {len(rows)} of {len(result['rows'])}" if len(rows) < len(result["rows"]) else ""
     settings = [{"setting": key, "value": _short(value)} for key, value in _flat(result["config"]).items()]
-    return [Table(str(path), _upright(rows), caption=caption), Table("Settings", settings)]
+    found = [Table(str(path), _upright(rows), caption=caption)] if any(rows) else []  # a store has no metrics
+    return [*found, Table("Settings", settings)]
 
 
 def _upright(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -114,27 +125,30 @@ def write_report(specs: Sequence[str], out: Path) -> Path:
         write_bytes(out, (paths[0] / REPORT).read_bytes())
         return out
     tables = comparison_tables(specs) if len(specs) > 1 else run_tables(paths[0])
-    sections: list[Section] = [*tables, *_error_bars(paths)]
+    sections: list[Section] = [*tables, *_bars(paths)]
     sections += [Code(str(path), (path / CONFIG).read_text()) for path in paths]
     title = f"{len(paths)} runs" if len(paths) > 1 else str(paths[0])
     return write_page(out, title, sections, subtitle=", ".join(map(str, paths)))
 
 
-def _error_bars(paths: Sequence[Path]) -> list[Section]:
-    rows = []
+def _bars(paths: Sequence[Path]) -> list[Section]:
+    """The means of the runs' rows, a chart for each thing that they measure."""
+    rows: dict[str, list[dict[str, Any]]] = {}
     for number, path in enumerate(paths):
-        for row in Run.read(path).result()["rows"]:
+        result = Run.read(path).result()
+        for row in result["rows"]:
             if row.get("mean") is not None and "name" in row:
                 sd = row.get("sd") or 0.0
                 low, high = max(row["mean"] - sd, 0), row["mean"] + sd
                 label = chr(ord("A") + number)
-                rows.append({"name": row["name"], "run": label, "mean": row["mean"], "low": low, "high": high})
+                about = {"name": row["name"], "run": label, "mean": row["mean"], "low": low, "high": high}
+                rows.setdefault(_MEANS.get(result["recipe"], "Means"), []).append(about)
     if not rows:
         return [Text("These runs have no rows with a mean to draw.")]
     return [
         Bars(
-            "Test errors",
-            rows,
+            title,
+            means,
             category="name",
             value="mean",
             series="run",
@@ -142,4 +156,5 @@ def _error_bars(paths: Sequence[Path]) -> list[Section]:
             high="high",
             caption="Mean over seeds; the line is one sd to each side.",
         )
+        for title, means in rows.items()
     ]
