@@ -12,6 +12,18 @@ from instar.runs import Run
 from job_functions import note
 
 
+@pytest.mark.parametrize("state", ["failed", "kept back"])
+def test_what_failed_or_was_kept_back_is_no_work_of_this_session(state: str, tmp_path: Path) -> None:
+    jobs = [Job("lost", note, {}, cost=3.0), Job("other", note, {}, cost=1.0)]
+    display = shown.Display(jobs, tmp_path, quiet=True)
+    display.change("other", "started")
+    display.change("lost", state)
+    assert display._whole(display._fractions) == 0.75  # nothing of it is left to do
+    assert display._whole(display._fractions) - display._whole(display._first) == 0.0
+    display.change("other", "done")
+    assert display._whole(display._fractions) - display._whole(display._first) == 0.25
+
+
 @pytest.mark.parametrize("state", ["cut off", "done"])
 def test_time_left_leaves_out_what_earlier_processes_did(
     state: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -76,6 +76,8 @@ class Display:
                 self._look_at(name)  # one that was cut off goes on from there
             if state in ("skipped", "started"):
                 self._first.setdefault(name, self._fractions[name])
+            elif state in ("failed", "kept back"):  # nothing is left of it to do, and nothing of it was gained
+                self._first[name] = 1.0
 
     def _change_bar(self, bars: Progress, name: str, state: str) -> None:
         if state == "started":
