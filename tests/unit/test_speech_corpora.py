@@ -43,6 +43,13 @@ def replace(file: str, old: str, new: str) -> Callable[[Path], None]:
     return change
 
 
+def test_fields_are_parted_by_any_blanks(kaldi: Path) -> None:
+    for name, line in (("text", "low_ann_0\tlow  high "), ("wav.scp", " low_ann_0 \tlow_ann_0.wav")):
+        lines = (kaldi / name).read_text().splitlines()
+        (kaldi / name).write_text("\n".join([line, *lines[1:]]) + "\n\n")
+    assert load_kaldi_dir(kaldi)[FIRST].words == ("low", "high")
+
+
 FIRST = "low_ann_0"
 CUT = f"{FIRST} {FIRST}.wav\n"
 

@@ -182,7 +182,7 @@ def _split(settings: DataSettings, splits: Splits) -> dict[str, Any]:
 
 
 def _examples(splits: Splits) -> Dataset:
-    """All that a student may learn from: validation examples too, where they are of the same files."""
+    """Training and validation examples together; training examples alone where `union` refuses the two."""
     try:
         return splits.train.union(splits.validation)
     except UsageError:

@@ -85,7 +85,7 @@ def _table(path: Path, *, may_be_empty: bool = False) -> dict[str, str]:
         raise DataError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
     table: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
-        name, _, rest = line.strip().partition(" ") if " " in line.strip() else line.strip().partition("\t")
+        name, rest = [*line.split(maxsplit=1), "", ""][:2]
         if not name:
             continue
         if name in table:
