@@ -89,7 +89,7 @@ class ClassSet:
                 f"class set: {len(unknown)} of {len(names)} class names are not among the generalist's "
                 f"{len(class_names)}, the first {unknown[0]!r}: this specialist is for other data"
             )
-        return cls([number_of[name] for name in names], len(class_names), names)
+        return cls.of_numbers([number_of[name] for name in names], class_names)
 
     @classmethod
     def of_numbers(cls, numbers: Sequence[int], class_names: Sequence[str]) -> "ClassSet":

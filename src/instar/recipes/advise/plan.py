@@ -13,13 +13,19 @@ from instar.data import Dataset, Splits, parse_views
 from instar.deploy import multiplications_at
 from instar.errors import UsageError
 from instar.jobs import Job
-from instar.networks import layers_of, network_fingerprint, prefix_state
+from instar.networks import layers_of, network_fingerprint
 from instar.recipes.advise.jobs import config_of_fit, load_pretrained, pretrained_job, scores_job
 from instar.recipes.advise.settings import AdviseConfig
 from instar.recipes.fitting import build_for, fit_job, is_run, load_splits, training_data
 from instar.recipes.settings import DataSettings, FitSettings, Settings, TransferSettings
 from instar.recipes.transfer.jobs import treatment_job
-from instar.recipes.transfer.plan import TREATMENT_SEED, check_forward, stretched
+from instar.recipes.transfer.plan import (
+    TREATMENT_SEED,
+    check_forward,
+    copied_weights,
+    places_to_cut,
+    stretched,
+)
 from instar.runs import run_hash
 from instar.transfer import SCRATCH, Treatment, apply_treatment_, candidates, fit_multiplications
 
@@ -72,14 +78,10 @@ class Plan:
         network, example = self._network, self._example
         layers = layers_of(network, example)
         costs = multiplications_at(network, [layer.module for layer in layers], example.shape[1:])
-        states = [prefix_state(network, n, example_input=example) for n in range(1, len(layers) + 1)]
+        copied = copied_weights(network, example)
         return [
-            {
-                "name": layer.name,
-                "copied": sum(value.numel() for value in state.values()),
-                "multiplications": cost,
-            }
-            for layer, state, cost in zip(layers, states, costs, strict=True)
+            {"name": layer.name, "copied": number, "multiplications": cost}
+            for layer, number, cost in zip(layers, copied, costs, strict=True)
         ]
 
     @property
@@ -90,8 +92,7 @@ class Plan:
     @cached_property
     def cuts(self) -> list[int]:
         """Every number of layers that may be copied: where the next layer has weights to learn."""
-        copied = [layer["copied"] for layer in self.layers]
-        return [n for n in range(1, len(copied)) if 0 < copied[n - 1] < copied[n]]
+        return places_to_cut([layer["copied"] for layer in self.layers])
 
     @cached_property
     def base_name(self) -> str:

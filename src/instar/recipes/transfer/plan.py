@@ -80,15 +80,12 @@ class Plan:
         """How many layers are copied; by default wherever the next layer has weights to learn."""
         if self.config.cuts is not None:
             return self.config.cuts
-        copied = self._copied
-        return [n for n in range(1, len(copied)) if 0 < copied[n - 1] < copied[n]]
+        return places_to_cut(self._copied)
 
     @cached_property
     def _copied(self) -> list[int]:
-        """How many weights a cut after each layer copies."""
-        network, example = self._network
-        states = [prefix_state(network, n, example_input=example) for n in range(1, len(self.layers) + 1)]
-        return [sum(value.numel() for value in state.values()) for state in states]
+        network, example_input = self._network
+        return copied_weights(network, example_input)
 
     @property
     def splits(self) -> range:
@@ -281,6 +278,23 @@ def check_forward(network: nn.Module, name: str, splits: Splits) -> None:
         ) from error
     check_same_path(network, examples)
     layers_of(network, examples)
+
+
+def copied_weights(network: nn.Module, example_input: Tensor) -> list[int]:
+    """How many weights a cut after each layer copies."""
+    num_layers = len(layers_of(network, example_input))
+    states = (prefix_state(network, n, example_input=example_input) for n in range(1, num_layers + 1))
+    return [sum(value.numel() for value in state.values()) for state in states]
+
+
+def places_to_cut(copied: Sequence[int]) -> list[int]:
+    """The numbers of layers after which there are weights to copy, and a layer with weights to learn.
+
+    Example:
+        >>> places_to_cut([0, 10, 10, 25])
+        [3]
+    """
+    return [n for n in range(1, len(copied)) if 0 < copied[n - 1] < copied[n]]
 
 
 def stretched(schedule: str, factor: float) -> str:
