@@ -125,6 +125,17 @@ def learning_rate_factor(name: str, epochs: int, warmup_epochs: float) -> Callab
     return lambda time: time / warmup_epochs if time < warmup_epochs else decay(time)
 
 
+def stretched_schedule(schedule: str, factor: float) -> str:
+    """The same schedule for `factor` times the epochs.
+
+    Example:
+        >>> stretched_schedule("step:30,45", 2), stretched_schedule("cosine", 0.1)
+        ('step:60,90', 'cosine')
+    """
+    kind, separator, steps = schedule.partition(":")
+    return kind + separator + ",".join(f"{factor * float(step):g}" for step in steps.split(",") if step)
+
+
 def limited_weights(network: nn.Module) -> list[Tensor]:
     """The trained weights that a limit on norms applies to: all linear and convolutional ones but the last."""
     weights = [

@@ -15,7 +15,6 @@ from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.jobs.execution import execute
 from instar.networks import build_network, cut
-from instar.recipes.advise.jobs import features_at, pooled
 from instar.recipes.advise.plan import Plan
 from instar.recipes.advise.recipe import Search, advice_result, main, read_fit, run_path
 from instar.recipes.advise.settings import AdviseConfig, read_config
@@ -24,6 +23,7 @@ from instar.recipes.settings import DataSettings, merge
 from instar.recipes.transfer import recipe as transfer
 from instar.recipes.transfer import settings as transfer_settings
 from instar.runs import Run, find_run
+from instar.transfer import features_at, pooled
 
 TINY = {"fit": {"epochs": 10}, "base": {"epochs": 3}, "network": "mlp:16x2", "seeds": 2, "controls": True}
 ROOT = Path(__file__).parents[2]

@@ -277,7 +277,7 @@ def of_a_hundred(num_classes: int) -> torch.nn.Module:
 
 
 WRONG_USE = {
-    "--cuts 4": "cuts: n is 4, expected 1 to 3: the last of the 4 layers (fc1, fc2, fc3, fc4) always learns",
+    "--cuts 4": "cuts: n is 4, expected 1 to 3: the last of the 4 layers (fc1, fc2, fc3, fc4) is always trained",
     "--cuts 0": "cuts: n is 0, expected 1 to 3: the last of the 4 layers (fc1, fc2, fc3, fc4)",
     "--network python:test_transfer:two_weighted --cuts 1": "n is 1, with no weights to copy before it",
     "--network python:test_transfer:two_weighted --cuts 2,4": "n is 4, with no weights to learn after it",

@@ -9,8 +9,7 @@ import pytest
 from scipy import stats
 
 from instar.metrics import over_seeds
-from instar.recipes.transfer import findings
-from instar.transfer import Measured, Study
+from instar.transfer import Measured, Study, findings, unpaired_difference
 
 ROOT = Path(__file__).parents[2]
 CUTS = range(1, 8)
@@ -115,14 +114,14 @@ def test_the_number_is_the_mean_over_its_cuts() -> None:
 def test_single_split_decides_nothing() -> None:
     one = Study([Measured(0, "B", "base", 0, 60.0), Measured(0, "B", "BnB", 1, 10.0)])
     assert findings.dips(one).holds == "undecided"
-    assert findings.unpaired_difference([1.0], [2.0, 3.0]) == (-1.5, None, 1, None, None)
+    assert unpaired_difference([1.0], [2.0, 3.0]) == (-1.5, None, 1, None, None)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_welch_interval_is_scipys(seed: int) -> None:
     random = np.random.default_rng(seed)
     values, controls = random.normal(-3, 2, 5), random.normal(0, 0.5, 4 + seed)
-    ours = findings.unpaired_difference(values.tolist(), controls.tolist())
+    ours = unpaired_difference(values.tolist(), controls.tolist())
     interval = stats.ttest_ind(values, controls, equal_var=False).confidence_interval(0.95)
     assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high))
     assert ours.mean == pytest.approx(values.mean() - controls.mean())

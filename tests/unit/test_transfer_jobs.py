@@ -13,10 +13,9 @@ from instar.jobs import Job
 from instar.jobs.execution import execute
 from instar.recipes.fitting import fit_job, load_run_network
 from instar.recipes.settings import DataSettings, FitSettings
-from instar.recipes.transfer import jobs as treating
 from instar.recipes.transfer.jobs import CopySettings, treatment_job
 from instar.runs import FINAL, Run
-from instar.transfer import Treatment
+from instar.transfer import Treatment, features
 from small_fits import same_bits
 
 A, B = (DataSettings(name="digits", classes=tuple(classes)) for classes in ("01234", "56789"))
@@ -82,7 +81,7 @@ def test_a_cached_prefix_gives_what_the_whole_network_gives(
 ) -> None:
     study = Study(tmp_path, settings(name, **options))
     cached = study.treat(n, "cached")
-    monkeypatch.setattr(treating, "CACHE_BYTES", 0)
+    monkeypatch.setattr(features, "CACHE_BYTES", 0)
     whole = study.treat(n, "whole")
     assert (is_cached(cached), is_cached(whole)) == (True, False)
     one, other = weights_of(cached), weights_of(whole)

@@ -11,6 +11,7 @@ from instar.data import Dataset, id_batches
 from instar.errors import TrainingError, UsageError
 from instar.naming import unknown_name
 from instar.networks import freeze_, layers_of, prefix_state, state_hashes
+from instar.transfer.cuts import check_cut
 
 KINDS = ("BnB", "BnB+", "AnB", "AnB+", "RnB")
 
@@ -127,27 +128,6 @@ def apply_treatment_(
             calibrate_statistics_(network, treatment.n, calibrate_on, example_input=example_input)
         freeze_(network, treatment.n, example_input=example_input, dropout=frozen_dropout)
     return list(own)
-
-
-def check_cut(what: str, n: int, layers: Sequence[str]) -> None:
-    """Refuse a number of layers to copy that leaves nothing to copy or nothing to learn.
-
-    Args:
-        what: asked for it.
-        n: how many.
-        layers: names, first to last.
-
-    Raises:
-        UsageError: says the range and the names.
-
-    Example:
-        >>> check_cut("cut", 2, ["fc1", "fc2", "fc3"])
-    """
-    if not 1 <= n < len(layers):
-        raise UsageError(
-            f"{what}: n is {n}, expected 1 to {len(layers) - 1}: the last of the {len(layers)} layers "
-            f"({', '.join(layers)}) always learns"
-        )
 
 
 def _copy(own: Mapping[str, Tensor], given: Mapping[str, Tensor], treatment: str) -> None:

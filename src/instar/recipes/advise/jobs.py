@@ -6,23 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from instar.data import Dataset, Splits, transfer_set
 from instar.errors import UsageError
-from instar.evaluation import predict_logits
 from instar.jobs import Job
 from instar.networks import layers_of, load_state_, network_fingerprint
 from instar.networks.named import read_weights
 from instar.recipes.fitting import about_network, build_for, is_run, load_run_network, load_splits
 from instar.recipes.settings import DataSettings, FitSettings
 from instar.runs import Run, find_run
-from instar.transfer import h_score, linear_probe, logme
+from instar.transfer import MOST_FEATURES, features_at, h_score, linear_probe, logme
 
-MOST_FEATURES = 512  # of a feature map; larger ones are averaged over space
 MOST_EXAMPLES = 5000  # a share of each class, where there are more
 
 
@@ -143,45 +138,3 @@ def at_most(data: Dataset) -> Dataset:
     """All of the examples, or a share of each class where they are many."""
     share = MOST_EXAMPLES / len(data)
     return data if share >= 1 else transfer_set(data, fraction=share)
-
-
-def features_at(network: nn.Module, cuts: Sequence[int], data: Dataset) -> dict[int, Tensor]:
-    """What the layers before some cuts give, from one pass over the data: (examples, features) for each cut."""
-    layers = layers_of(network, data.gather(data.ids[:2], 0))
-    found: dict[int, list[Tensor]] = {n: [] for n in cuts}
-    waiting: set[int] = set()
-
-    def begin(*_: Any) -> None:
-        waiting.update(cuts)
-
-    def keep(n: int, output: Any) -> None:
-        if n in waiting:  # of a layer that is called twice the first call, where a cut is too
-            waiting.remove(n)
-            first = next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
-            found[n].append(pooled(first).cpu())
-
-    handles = [network.register_forward_pre_hook(begin)]
-    for n in cuts:
-        handles.append(layers[n - 1].module.register_forward_hook(lambda _, __, output, n=n: keep(n, output)))
-    try:
-        predict_logits(network, data)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {n: torch.cat(parts) for n, parts in found.items()}
-
-
-def pooled(features: Tensor) -> Tensor:
-    """Features as (examples, features): large maps averaged over areas, tokens over their positions.
-
-    Example:
-        >>> pooled(torch.zeros(2, 64, 16, 16)).shape, pooled(torch.zeros(2, 8, 4, 4)).shape
-        (torch.Size([2, 256]), torch.Size([2, 128]))
-    """
-    if features[0].numel() > MOST_FEATURES and features.dim() == 3:
-        features = features.mean(1)
-    if features[0].numel() > MOST_FEATURES and features.dim() == 4:
-        side = max(1, int((MOST_FEATURES / features.shape[1]) ** 0.5))
-        height, width = (min(side, size) for size in features.shape[2:])
-        features = adaptive_avg_pool2d(features, (height, width))
-    return features.float().flatten(1)

@@ -14,20 +14,24 @@ from instar.deploy import multiplications_at
 from instar.errors import UsageError
 from instar.jobs import Job
 from instar.networks import layers_of, network_fingerprint
+from instar.optimisation import stretched_schedule
 from instar.recipes.advise.jobs import config_of_fit, load_pretrained, pretrained_job, scores_job
 from instar.recipes.advise.settings import AdviseConfig
 from instar.recipes.fitting import build_for, fit_job, is_run, load_splits, training_data
 from instar.recipes.settings import DataSettings, FitSettings, Settings, TransferSettings
 from instar.recipes.transfer.jobs import treatment_job
-from instar.recipes.transfer.plan import (
-    TREATMENT_SEED,
+from instar.recipes.transfer.plan import TREATMENT_SEED
+from instar.runs import run_hash
+from instar.transfer import (
+    SCRATCH,
+    Treatment,
+    apply_treatment_,
+    candidates,
     check_forward,
     copied_weights,
-    places_to_cut,
-    stretched,
+    fit_multiplications,
+    possible_cuts,
 )
-from instar.runs import run_hash
-from instar.transfer import SCRATCH, Treatment, apply_treatment_, candidates, fit_multiplications
 
 BASE, SCORES = "base", "scores"
 _DRAWN = (nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -68,7 +72,7 @@ class Plan:
         changed: dict[str, Any] = {"network": self.architecture, "new_weights": as_it_comes or None}
         if epochs is not None:
             share = epochs / found.epochs
-            changed |= {"epochs": epochs, "schedule": stretched(found.schedule, share)}
+            changed |= {"epochs": epochs, "schedule": stretched_schedule(found.schedule, share)}
             changed["warmup_epochs"] = share * found.warmup_epochs
         return found.model_copy(update=changed)
 
@@ -92,7 +96,7 @@ class Plan:
     @cached_property
     def cuts(self) -> list[int]:
         """Every number of layers that may be copied: where the next layer has weights to learn."""
-        return places_to_cut([layer["copied"] for layer in self.layers])
+        return possible_cuts([layer["copied"] for layer in self.layers])
 
     @cached_property
     def base_name(self) -> str:

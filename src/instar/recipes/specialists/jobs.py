@@ -31,7 +31,6 @@ from instar.recipes.fitting import (
 )
 from instar.recipes.settings import DataSettings, FitSettings, TransferSettings
 from instar.recipes.specialists.settings import SetSettings, SpecialistSettings
-from instar.recipes.transfer.jobs import features_once
 from instar.runs import Run
 from instar.specialists import (
     ClassSet,
@@ -45,6 +44,7 @@ from instar.specialists import (
 )
 from instar.specialists.ensemble import examples_at_once
 from instar.training import fit
+from instar.transfer import prefix_features
 
 UNIT = "unit"
 _ROWS_AT_ONCE = 5000  # predictions that are held at a time, to be clustered
@@ -210,7 +210,7 @@ def _specialise(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str
         options = {"targets": LabelsInTargets(targets, train.without_labels(rest), 1.0)}
     learner, validation = network, own.validation
     if num_frozen and views is None:
-        parts = features_once(network, num_frozen, own, precision=config["precision"], device=device)
+        parts = prefix_features(network, num_frozen, own, precision=config["precision"], device=device)
         learner, train, validation = parts or (network, train, own.validation)
     if not has_dustbin:
         shift = torch.full((len(splits.class_names),), correction)

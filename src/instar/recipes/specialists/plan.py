@@ -27,8 +27,8 @@ from instar.recipes.specialists.jobs import (
     unit_job,
 )
 from instar.recipes.specialists.settings import DistillBackSettings, SetSettings, SpecialistsConfig, Teaching
-from instar.recipes.transfer.jobs import steady_parts
 from instar.specialists import ClassSet
+from instar.transfer import cacheable_cut
 
 TUNING_SEED = 10_000  # never reported
 _MEMBER_SEED = 100_000  # members of the ordinary ensemble begin elsewhere than the generalists
@@ -279,7 +279,7 @@ class Plan:
         splits = load_splits(self.config.data)
         network = build_for(self.config.generalist, splits, seed=0)
         freeze_(network, self.num_frozen, example_input=splits.train.gather(splits.train.ids[:2], 0))
-        return steady_parts(network, self.num_frozen, splits) is not None
+        return cacheable_cut(network, self.num_frozen, splits) is not None
 
     def specialist_costs(self, seed: int, choice: Choice, row: str = WITH) -> list[int]:
         """Of the fit of each specialist: its frozen layers once for each example where their features can be kept.

@@ -10,10 +10,9 @@ from torch import nn
 
 from instar.metrics import over_seeds
 from instar.recipes.fitting import build_for, load_run_network, load_splits
-from instar.recipes.transfer.findings import unpaired_difference
 from instar.recipes.transfer.plan import TREATMENT_SEED, Plan
 from instar.reports import Column, Images, Picture, Section, Table, Text
-from instar.transfer import SMALLEST_SIDE, best_matches, fit_gabor
+from instar.transfer import SMALLEST_SIDE, best_matches, fit_gabor, unpaired_difference
 
 MOST_FILTERS = 16  # of a network: a fit takes some hundredths of a second
 _LINE = (160, 184, 214)  # no grey, so that it is no weight

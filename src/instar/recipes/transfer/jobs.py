@@ -2,19 +2,16 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from instar.data import Dataset, InMemoryDataset, Splits, parse_views
+from instar.data import parse_views
 from instar.errors import RunError
-from instar.evaluation import predict_logits
 from instar.jobs import Job, num_gpus
-from instar.networks import Cut, assert_frozen, cut, name_layers_, named_layers
+from instar.networks import assert_frozen, name_layers_
 from instar.recipes.fitting import (
     about_network,
     bias_factors,
@@ -31,9 +28,7 @@ from instar.recipes.fitting import (
 from instar.recipes.settings import DataSettings, FitSettings, Settings, SoftSettings
 from instar.runs import Run
 from instar.training import fit
-from instar.transfer import Treatment, apply_treatment_, frozen_hashes
-
-CACHE_BYTES = 2**30  # of a frozen prefix's features, for one job
+from instar.transfer import Treatment, apply_treatment_, frozen_hashes, prefix_features
 
 
 class CopySettings(Settings):
@@ -132,9 +127,9 @@ def _fit_treatment(run: Run, needs: Mapping[str, Path], *, treatment: Treatment,
     run.about_weights |= {"frozen": frozen}
     before = frozen_hashes(network, frozen)
     views = parse_views(settings.views)
-    parts: tuple[nn.Module, Dataset, Dataset] | None = None
+    parts = None
     if frozen and views is None:
-        parts = features_once(network, treatment.n, splits, precision=config["precision"], device=device)
+        parts = prefix_features(network, treatment.n, splits, precision=config["precision"], device=device)
     train = splits.train.with_views(views, view_seed=data.view_seed)
     soft = SoftSettings(**config["soft"]) if "soft" in config else None
     learner, train, validation = parts or (network, train, splits.validation)
@@ -175,65 +170,3 @@ def _load_base(treatment: Mapping[str, Any], needs: Mapping[str, Path]) -> nn.Mo
             f"{path} was trained on other data than {treatment['name']} copies from; remove it and run again"
         )
     return load_run_network(path)
-
-
-def features_once(
-    network: nn.Module, n: int, splits: Splits, *, precision: str, device: str = "cpu"
-) -> tuple[nn.Module, Dataset, Dataset] | None:
-    """The rest of a network, and the features that its frozen prefix gives it of training and validation data.
-
-    Args:
-        network: with its first n layers frozen.
-        n: where it is cut.
-        splits: whose examples are seen without views.
-        precision: in which the prefix would compute while the rest learns.
-        device: where to compute.
-
-    Returns:
-        None where the features cannot be kept; see `steady_parts`.
-    """
-    parts = steady_parts(network, n, splits)
-    if parts is None:
-        return None
-    network.to(device)
-    casting = (
-        torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
-    )
-    with casting:
-        train = _as_features(parts.prefix, splits.train, device)
-    return parts.rest, train, _as_features(parts.prefix, splits.validation, device)
-
-
-def steady_parts(network: nn.Module, n: int, splits: Splits) -> Cut | None:
-    """The two parts of a network with its first n layers frozen, if the features between them can be kept.
-
-    Returns:
-        None where they are too many, not the same each time (dropout), or not all that the rest needs (a skip
-        connection).
-    """
-    if named_layers(network):  # what runs between them and has no name would not be in the rest
-        return None
-    example_input = splits.train.gather(splits.train.ids[:2], 0)
-    parts = cut(network, n, example_input)
-    features = _steady_features(parts.prefix, example_input)
-    learning = {value for value in network.parameters() if value.requires_grad}
-    if not parts.cacheable or features is None or not learning <= set(parts.rest.parameters()):
-        return None
-    num_bytes = 4 * features[0].numel() * (len(splits.train) + len(splits.validation))
-    return parts if num_bytes <= CACHE_BYTES else None
-
-
-def _steady_features(prefix: nn.Module, example_input: Tensor) -> Tensor | None:
-    """The features of some examples, if these depend on nothing but the example: no chance, no mode, no batch."""
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        in_training = prefix.train()(example_input)
-        features = prefix.eval()(torch.cat([example_input, 2 * example_input]))
-    if not isinstance(features, Tensor) or not isinstance(in_training, Tensor):
-        return None
-    features = features[: len(example_input)]
-    return features if torch.allclose(in_training, features, rtol=1e-4, atol=1e-5) else None
-
-
-def _as_features(prefix: nn.Module, data: Dataset, device: str) -> Dataset:
-    features = predict_logits(prefix, data, device=device)
-    return InMemoryDataset(features, data.labels(data.ids), class_names=data.class_names, ids=data.ids)

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from instar.data import Splits
-from instar.errors import InstarError, UsageError
+from instar.errors import UsageError
 from instar.jobs import Job
-from instar.networks import check_same_path, layers_of, name_layers_, prefix_state, trace
+from instar.networks import layers_of, name_layers_, trace
+from instar.optimisation import stretched_schedule
 from instar.recipes.fitting import build_for, fit_job, load_splits
 from instar.recipes.settings import DataSettings
 from instar.recipes.transfer.jobs import treatment_job
@@ -21,9 +21,12 @@ from instar.transfer import (
     Halves,
     Treatment,
     check_cut,
+    check_forward,
+    copied_weights,
     known_parents,
     listed_halves,
     parent_halves,
+    possible_cuts,
     random_halves,
     read_parents,
     semantic_halves,
@@ -31,8 +34,6 @@ from instar.transfer import (
 )
 
 TREATMENT_SEED = 1000  # the upper layers of treatments start elsewhere than those of the bases that they copy
-
-_NUM_TRIED = 8  # examples that a network is run on to see whether its path depends on them
 
 
 class Network(NamedTuple):
@@ -80,7 +81,7 @@ class Plan:
         """How many layers are copied; by default wherever the next layer has weights to learn."""
         if self.config.cuts is not None:
             return self.config.cuts
-        return places_to_cut(self._copied)
+        return possible_cuts(self._copied)
 
     @cached_property
     def _copied(self) -> list[int]:
@@ -232,7 +233,7 @@ class Plan:
     def _base_job(self, split: int, letter: str, kind: str) -> Job:
         settings: Any = self.config.network
         if kind == "base-long":
-            longer = {"epochs": 2 * settings.epochs, "schedule": stretched(settings.schedule, 2)}
+            longer = {"epochs": 2 * settings.epochs, "schedule": stretched_schedule(settings.schedule, 2)}
             settings = settings.model_copy(update=longer)
         return fit_job(
             self.path,
@@ -258,54 +259,6 @@ class Plan:
 
 def _base_seed(split: int, letter: str) -> int:
     return 2 * split + "AB".index(letter)  # two bases that began alike would be alike for that reason
-
-
-def check_forward(network: nn.Module, name: str, splits: Splits) -> None:
-    """Refuse a network that cannot take examples like these, or that has no one path for all of them.
-
-    Raises:
-        UsageError: says what its forward said.
-    """
-    examples = splits.train.gather(splits.train.ids[:_NUM_TRIED], 0)
-    try:
-        trace(network, examples)
-    except InstarError:
-        raise
-    except Exception as error:  # somebody's forward may fail in any way
-        raise UsageError(
-            f"{name} cannot take the examples of {splits.name}, {tuple(examples.shape[1:])}: "
-            f"{' '.join(str(error).split())}"
-        ) from error
-    check_same_path(network, examples)
-    layers_of(network, examples)
-
-
-def copied_weights(network: nn.Module, example_input: Tensor) -> list[int]:
-    """How many weights a cut after each layer copies."""
-    num_layers = len(layers_of(network, example_input))
-    states = (prefix_state(network, n, example_input=example_input) for n in range(1, num_layers + 1))
-    return [sum(value.numel() for value in state.values()) for state in states]
-
-
-def places_to_cut(copied: Sequence[int]) -> list[int]:
-    """The numbers of layers after which there are weights to copy, and a layer with weights to learn.
-
-    Example:
-        >>> places_to_cut([0, 10, 10, 25])
-        [3]
-    """
-    return [n for n in range(1, len(copied)) if 0 < copied[n - 1] < copied[n]]
-
-
-def stretched(schedule: str, factor: float) -> str:
-    """A schedule for so many times the epochs.
-
-    Example:
-        >>> stretched("step:30,45", 2), stretched("cosine", 0.1)
-        ('step:60,90', 'cosine')
-    """
-    kind, separator, steps = schedule.partition(":")
-    return kind + separator + ",".join(f"{factor * float(step):g}" for step in steps.split(",") if step)
 
 
 def _shape(output: Any) -> list[int]:

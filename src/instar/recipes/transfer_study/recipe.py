@@ -14,7 +14,6 @@ from instar.jobs import open_engine, run_jobs
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.publishing import time_spent
 from instar.recipes.transfer.filters import filter_scores, first_filters
-from instar.recipes.transfer.findings import findings_of
 from instar.recipes.transfer.recipe import MANIFEST, manifest, plan_result, study_of
 from instar.recipes.transfer_study.plan import (
     CONVNET,
@@ -26,6 +25,7 @@ from instar.recipes.transfer_study.plan import (
     curve_name,
 )
 from instar.runs import Run, run_hash
+from instar.transfer import findings_of
 
 
 def run_path(config: StudyConfig, root: Path = Path("runs")) -> Path:

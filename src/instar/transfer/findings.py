@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from instar.metrics import SeedStatistics
-from instar.transfer import Study
+from instar.transfer.statistics import Study, unpaired_difference
 
 Holds = bool | Literal["undecided"]
 UNDECIDED: Literal["undecided"] = "undecided"
@@ -181,38 +181,6 @@ def random_is_bad(study: Study) -> Claim:
         over,
         below(over, -BAD),
     )
-
-
-def unpaired_difference(values: Sequence[float], controls: Sequence[float]) -> SeedStatistics:
-    """Mean of values - mean of controls, of independent splits, with Welch's interval.
-
-    low, high = difference -/+ t_v s,  s^2 = s_1^2 / n_1 + s_2^2 / n_2,
-    v = s^4 / ((s_1^2 / n_1)^2 / (n_1 - 1) + (s_2^2 / n_2)^2 / (n_2 - 1))
-
-    Args:
-        values: one for each split.
-        controls: of other splits, not of the same ones.
-
-    Returns:
-        The difference, s, the smaller number of splits, and the interval; no interval for a single split.
-
-    Example:
-        >>> round(unpaired_difference([1.0, 3.0], [0.0, 2.0]).mean, 2)
-        1.0
-    """
-    difference = statistics.fmean(values) - statistics.fmean(controls)
-    n = min(len(values), len(controls))
-    if n == 1:
-        return SeedStatistics(difference, None, n, None, None)
-    from scipy.special import stdtrit
-
-    parts = [(statistics.variance(one) / len(one), len(one) - 1) for one in (values, controls)]
-    squared = sum(part for part, _ in parts)
-    if squared == 0:
-        return SeedStatistics(difference, 0.0, n, difference, difference)
-    freedom = squared**2 / sum(part**2 / degrees for part, degrees in parts)
-    half_width = float(stdtrit(freedom, 0.975)) * math.sqrt(squared)
-    return SeedStatistics(difference, math.sqrt(squared), n, difference - half_width, difference + half_width)
 
 
 def findings_of(

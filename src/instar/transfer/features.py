@@ -1,0 +1,131 @@
+"""Features at a cut: of a frozen prefix computed once for all epochs, or pooled at every cut in one pass."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+from torch.utils._pytree import tree_leaves
+
+from instar.data import Dataset, InMemoryDataset, Splits
+from instar.evaluation import predict_logits
+from instar.networks import Cut, cut, layers_of, named_layers
+
+CACHE_BYTES = 2**30  # the largest features of training and validation data that one fit keeps
+MOST_FEATURES = 512  # of one example; larger feature maps are averaged over areas
+
+
+class PrefixFeatures(NamedTuple):
+    """The trainable rest of a network, and what its frozen prefix computes for the data."""
+
+    rest: nn.Module
+    train: Dataset
+    validation: Dataset
+
+
+def prefix_features(
+    network: nn.Module, n: int, splits: Splits, *, precision: str, device: str = "cpu"
+) -> PrefixFeatures | None:
+    """Compute the features of a frozen prefix once, on the training and validation data.
+
+    Args:
+        network: with its first n layers frozen.
+        n: the number of frozen layers.
+        splits: training and validation data, seen without views.
+        precision: the precision in which the prefix would compute during the fit.
+        device: where to compute.
+
+    Returns:
+        None where the features cannot be cached; see `cacheable_cut`.
+    """
+    parts = cacheable_cut(network, n, splits)
+    if parts is None:
+        return None
+    network.to(device)
+    casting = (
+        torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    )
+    with casting:
+        train, validation = (
+            _as_features(parts.prefix, data, device) for data in (splits.train, splits.validation)
+        )
+    return PrefixFeatures(parts.rest, train, validation)
+
+
+def cacheable_cut(network: nn.Module, n: int, splits: Splits) -> Cut | None:
+    """Cut a network after its n frozen layers, if the features at the cut can be cached.
+
+    Returns:
+        None where the features are larger than `CACHE_BYTES`, change from one pass to the next (dropout), depend
+        on the rest of the batch, or are not all that the remaining layers read (a skip connection over the cut).
+    """
+    if named_layers(network):  # modules without a name that run between the layers would be missing from the rest
+        return None
+    example_input = splits.train.gather(splits.train.ids[:2], 0)
+    parts = cut(network, n, example_input)
+    features = _repeatable_features(parts.prefix, example_input)
+    trainable = {value for value in network.parameters() if value.requires_grad}
+    if not parts.cacheable or features is None or not trainable <= set(parts.rest.parameters()):
+        return None
+    num_bytes = 4 * features[0].numel() * (len(splits.train) + len(splits.validation))
+    return parts if num_bytes <= CACHE_BYTES else None
+
+
+def _repeatable_features(prefix: nn.Module, example_input: Tensor) -> Tensor | None:
+    """The features of some examples, if they depend on the example alone: not on chance, mode or batch."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        in_training = prefix.train()(example_input)
+        features = prefix.eval()(torch.cat([example_input, 2 * example_input]))
+    if not isinstance(features, Tensor) or not isinstance(in_training, Tensor):
+        return None
+    features = features[: len(example_input)]
+    return features if torch.allclose(in_training, features, rtol=1e-4, atol=1e-5) else None
+
+
+def _as_features(prefix: nn.Module, data: Dataset, device: str) -> Dataset:
+    features = predict_logits(prefix, data, device=device)
+    return InMemoryDataset(features, data.labels(data.ids), class_names=data.class_names, ids=data.ids)
+
+
+def features_at(network: nn.Module, cuts: Sequence[int], data: Dataset) -> dict[int, Tensor]:
+    """Pooled features at several cuts, from one pass over the data: (examples, features) for each cut."""
+    layers = layers_of(network, data.gather(data.ids[:2], 0))
+    found: dict[int, list[Tensor]] = {n: [] for n in cuts}
+    waiting: set[int] = set()
+
+    def begin(*_: Any) -> None:
+        waiting.update(cuts)
+
+    def keep(n: int, output: Any) -> None:
+        if n in waiting:  # a layer that is called twice is cut after its first call
+            waiting.remove(n)
+            first = next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+            found[n].append(pooled(first).cpu())
+
+    handles = [network.register_forward_pre_hook(begin)]
+    for n in cuts:
+        handles.append(layers[n - 1].module.register_forward_hook(lambda _, __, output, n=n: keep(n, output)))
+    try:
+        predict_logits(network, data)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {n: torch.cat(parts) for n, parts in found.items()}
+
+
+def pooled(features: Tensor) -> Tensor:
+    """Features as (examples, features): large maps averaged over areas, tokens over their positions.
+
+    Example:
+        >>> pooled(torch.zeros(2, 64, 16, 16)).shape, pooled(torch.zeros(2, 8, 4, 4)).shape
+        (torch.Size([2, 256]), torch.Size([2, 128]))
+    """
+    if features[0].numel() > MOST_FEATURES and features.dim() == 3:
+        features = features.mean(1)
+    if features[0].numel() > MOST_FEATURES and features.dim() == 4:
+        side = max(1, int((MOST_FEATURES / features.shape[1]) ** 0.5))
+        height, width = (min(side, size) for size in features.shape[2:])
+        features = adaptive_avg_pool2d(features, (height, width))
+    return features.float().flatten(1)
