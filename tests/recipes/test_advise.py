@@ -225,7 +225,7 @@ def test_a_base_that_learns_test_examples_is_refused(tmp_path: Path, monkeypatch
 
 def test_a_base_of_other_layers_is_refused_before_it_is_trained(tmp_path: Path) -> None:
     config = read_config({"network": "mlp:16x2", "fit": {"input_dropout": 0.2}})
-    with pytest.raises(UsageError, match=r"A1B\+: the base is of another architecture: fc1"):
+    with pytest.raises(UsageError, match=r"A1B\+: the base has another architecture: fc1"):
         Plan(config, tmp_path).check()
 
 

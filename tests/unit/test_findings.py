@@ -1,5 +1,6 @@
 """The paper's findings as rules: each true, false and undecided, on studies whose answer is known."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,17 @@ def test_rules_stand_in_the_documentation() -> None:
     assert len(claims) == 9
     for claim in claims:
         assert f"{claim['claim']} | {claim['rule']}" in words
+
+
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_published_findings_follow_from_the_published_accuracies(scale: str) -> None:
+    published = json.loads((ROOT / "results" / f"transfer-cifar100-{scale}.json").read_text())
+    parts = {
+        name: Study(
+            Measured(*(row[key] for key in ("split", "target", "kind", "n", "accuracy")))
+            for row in part["networks"]
+        )
+        for name, part in published["parts"].items()
+    }
+    found = findings.findings_of("convnet:8x16", parts["convnet"], parts["dissimilar"], parts["similar"])
+    assert [*found, *findings.findings_of("resnet:8", parts["resnet"])] == published["findings"]

@@ -231,7 +231,5 @@ def test_a_base_of_other_data_is_refused(tmp_path: Path) -> None:
 def test_a_base_of_another_architecture_is_refused(tmp_path: Path) -> None:
     study = Study(tmp_path, settings("mlp:16x2", epochs=1))
     study.fit = settings("mlp:12x2", epochs=1)
-    with pytest.raises(
-        InstarError, match=r"A1B: the base is of another architecture: fc1\.1\.weight is \(16, 64\)"
-    ):
+    with pytest.raises(InstarError, match=r"A1B: the base has another architecture: fc1\.1\.weight is \(16, 64\)"):
         study.treat(1)

@@ -78,7 +78,7 @@ def test_rows_of_treatments() -> None:
     ("measured", "words"),
     [
         ([], "no network was measured"),
-        ([Measured(0, "A", "base", 0, 1.0)] * 2, "base at n = 0 of split 0, target A, twice"),
+        ([Measured(0, "A", "base", 0, 1.0)] * 2, "base at n = 0 of split 0 and target A is there twice"),
         (
             [Measured(0, "A", "base", 0, 1.0), Measured(0, "B", "AnB", 2, 1.0)],
             "AnB at n = 2 of split 0 has no base",

@@ -65,9 +65,9 @@ def test_treatments_have_the_papers_names() -> None:
 
 @pytest.mark.parametrize("arguments", [("A", "B", 0), ("C", "B", 1), ("A", "C", 1)])
 def test_a_treatment_that_cannot_be_is_refused(arguments: tuple[str, str, int]) -> None:
-    with pytest.raises(UsageError, match="n is at least 1, the tasks are A and B"):
+    with pytest.raises(UsageError, match="expected n of at least 1, and tasks A and B"):
         Treatment(*arguments)
-    with pytest.raises(UsageError, match="random layers that learn are the base"):
+    with pytest.raises(UsageError, match="random layers that are trained are the base"):
         Treatment(None, "B", 1, fine_tune=True)
 
 
@@ -118,7 +118,7 @@ def test_upper_layers_are_paired_by_seed() -> None:
     [
         (
             "mlp:8x3",
-            r"A3B: the base is of another architecture: fc1\.1\.weight is \(8, 64\) there, expected \(9, 64\)",
+            r"A3B: the base has another architecture: fc1\.1\.weight is \(8, 64\) there, expected \(9, 64\)",
         ),
         ("mlp:9x2", r"fc3\.0\.weight is \(10, 9\) there, expected \(9, 9\)"),
         ("convnet:5", r"fc1\.1\.weight is missing there"),
@@ -142,7 +142,7 @@ def test_n_out_of_range_says_the_range_and_the_layers(n: int) -> None:
 
 def test_a_base_goes_with_copied_layers_and_with_no_others() -> None:
     for treatment, base in ((A3B, None), (Treatment(None, "B", 3), trained("mlp:9x3"))):
-        with pytest.raises(UsageError, match="a base is for copied layers, and only for them"):
+        with pytest.raises(UsageError, match="copied layers need a base, and random layers take none"):
             apply_treatment_(network_of("mlp:9x3", seed=2), treatment, base)
 
 

@@ -1,4 +1,4 @@
-"""Feature transfer: treatments, their study and its statistics, and what to keep."""
+"""Feature transfer: treatments and their statistics, the paper's findings, and scores of the features at a cut."""
 
 from instar.transfer.advising import (
     SCRATCH,

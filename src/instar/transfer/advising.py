@@ -1,4 +1,4 @@
-"""What the advisor tries: which cuts, how they thin out from round to round, and how sure the answer is."""
+"""The advisor's search: which cuts it tries, which treatments survive a round, and what a fit costs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ def wilson_interval(num_right: int, n: int) -> Interval:
 
 
 def promising_cuts(probe_accuracies: Mapping[int, float], num_cuts: int) -> list[int]:
-    """The cuts that a linear probe does best at, and always the deepest; of equals the deeper.
+    """The cuts with the most accurate linear probes, and always the deepest; among equals the deeper.
 
     Example:
         >>> promising_cuts({1: 0.5, 2: 0.8, 3: 0.8, 4: 0.6}, 2)
@@ -58,7 +58,7 @@ def promising_cuts(probe_accuracies: Mapping[int, float], num_cuts: int) -> list
 
 
 def candidates(cuts: Sequence[int]) -> list[Treatment | None]:
-    """Frozen and tuned at each cut, and None: no layer copied.
+    """The treatments to try: frozen and fine-tuned at each cut, and None for training from scratch.
 
     Example:
         >>> [one.name if one else SCRATCH for one in candidates([2, 3])]
@@ -69,7 +69,7 @@ def candidates(cuts: Sequence[int]) -> list[Treatment | None]:
 
 
 def survivors(ranked: Sequence[str], share: float) -> list[str]:
-    """The first of a ranking that go on to the next round: a share of them, rounded up.
+    """The first share of a ranking, rounded up: what goes into the next round.
 
     Example:
         >>> survivors(["A3B", "A3B+", "A2B", "baseB"], 1 / 3)
@@ -81,16 +81,16 @@ def survivors(ranked: Sequence[str], share: float) -> list[str]:
 def fit_multiplications(
     whole: int, prefix: int, *, num_train: int, num_validation: int, epochs: int, frozen: bool, cached: bool
 ) -> int:
-    """Multiplications of one fit; a backward pass counts as two forward ones.
+    """Multiplications of one fit; a backward pass counts as two forward passes.
 
     Args:
-        whole: of one example through the network.
-        prefix: of one example through the copied layers.
-        num_train: examples that are learned from in each epoch.
-        num_validation: examples that are looked at after each epoch.
-        epochs: how many.
-        frozen: whether the copied layers have no backward pass.
-        cached: whether frozen layers are computed once.
+        whole: multiplications of one example through the network.
+        prefix: multiplications of one example through the copied layers.
+        num_train: training examples in each epoch.
+        num_validation: validation examples after each epoch.
+        epochs: the number of epochs.
+        frozen: whether the copied layers are frozen, without a backward pass.
+        cached: whether the features of frozen layers are computed once.
 
     Example:
         >>> options = {"num_train": 10, "num_validation": 5, "epochs": 2}

@@ -1,4 +1,4 @@
-"""Do first layers look alike, and are they Gabor filters? Scores of filters, in float64, pure."""
+"""First-layer filters: the best Gabor fit of each, and how similar two sets of filters are. All in float64."""
 
 from typing import NamedTuple
 
@@ -9,23 +9,23 @@ from instar.errors import UsageError
 
 Array = NDArray[np.float64]
 
-SMALLEST_SIDE = 5  # a Gabor filter in a smaller window has about as many parameters as there are numbers to fit
+SMALLEST_SIDE = 5  # in a smaller window a Gabor filter has about as many parameters as the window has weights
 
 
 class GaborFit(NamedTuple):
-    """The Gabor filter nearest to a filter, and the share of the filter's variance that it explains."""
+    """The Gabor filter closest to a filter, and the share of the filter's variance that it explains."""
 
     score: float
     x: float
     y: float
-    """the centre, in pixels from the window's own"""
+    """the centre, in pixels from the centre of the window"""
     angle: float
-    """of the wave, in radians"""
+    """direction of the wave, in radians"""
     frequency: float
-    """in cycles a pixel"""
+    """in cycles per pixel"""
     sd_along: float
     sd_across: float
-    """of the envelope, along and across the wave, in pixels"""
+    """standard deviations of the envelope along and across the wave, in pixels"""
 
 
 def fit_gabor(weights: Array) -> GaborFit:
@@ -34,15 +34,15 @@ def fit_gabor(weights: Array) -> GaborFit:
     g_c(x, y) = exp(-u^2 / 2 s_u^2 - v^2 / 2 s_v^2) (a_c cos 2 pi f u + b_c sin 2 pi f u) + d_c,
     u = (x - x0) cos t + (y - y0) sin t,  v = -(x - x0) sin t + (y - y0) cos t
 
-    The six of the wave and the envelope are shared by the channels; a, b and d are each channel's own, and follow
-    from the six by linear least squares. score = 1 - |w - g|^2 / |w - mean_c(w)|^2, 0 to 1. The search starts at
-    the best of a grid.
+    The channels share the six parameters of the wave and the envelope. Each channel has its own a, b and d, which
+    follow by linear least squares. score = 1 - |w - g|^2 / |w - mean_c(w)|^2, 0 to 1. The search starts at the
+    best point of a grid.
 
     Args:
-        weights: (channels, height, width) of one filter.
+        weights: (channels, height, width), one filter.
 
     Raises:
-        UsageError: another shape, or a filter that is the same everywhere.
+        UsageError: another shape, or a constant filter.
 
     Example:
         >>> place = np.arange(8) - 3.5
@@ -63,7 +63,7 @@ def fit_gabor(weights: Array) -> GaborFit:
     centred = rows - rows.mean(1, keepdims=True)
     total = float((centred**2).sum())
     if not total > 0:
-        raise UsageError("fit_gabor: the filter is the same everywhere, so there is nothing to explain")
+        raise UsageError("fit_gabor: the filter is constant, so there is nothing to explain")
     height, width = weights.shape[1:]
     scale = float(np.sqrt(total / rows.size))
 
@@ -77,12 +77,12 @@ def fit_gabor(weights: Array) -> GaborFit:
     low = [-width / 2, -height / 2, -np.pi, 0.0, 0.4, 0.4]
     high = [width / 2, height / 2, 2 * np.pi, 0.5, 2.0 * size, 2.0 * size]
     found = least_squares(residual, start, bounds=(low, high), ftol=1e-5, max_nfev=40)
-    score = 1 - 2 * float(found.cost) * scale**2 / total  # its cost is half a sum of squares
+    score = 1 - 2 * float(found.cost) * scale**2 / total  # scipy's cost is half the sum of squares
     return GaborFit(score, *(float(value) for value in found.x))
 
 
 def _best_start(centred: Array, height: int, width: int) -> Array:
-    """Of a grid of waves and envelopes the one that explains most."""
+    """The point of a grid of waves and envelopes that explains most of the variance."""
     size = max(height, width)
     grid = np.meshgrid(
         np.array([-0.25, 0.0, 0.25]) * width,
@@ -108,13 +108,13 @@ def _basis(parameters: Array, height: int, width: int) -> Array:
     envelope = np.exp(-(along**2) / (2 * sd_along**2) - across**2 / (2 * sd_across**2))
     wave = 2 * np.pi * frequency * along
     columns = np.stack([np.ones_like(wave), envelope * np.cos(wave), envelope * np.sin(wave)], -1)
-    columns[..., 2] += 1e-9 * wave  # at frequency 0 the sine is nothing, and would have no direction
+    columns[..., 2] += 1e-9 * wave  # at frequency 0 the sine vanishes, and would have no direction
     basis: Array = np.linalg.qr(columns).Q
     return basis
 
 
 def best_matches(filters: Array, others: Array) -> Array:
-    """For each filter its likeness to the most alike of others: the largest |cosine|, each channel's mean removed.
+    """For each filter the largest |cosine| with any of the others, after removing each channel's mean.
 
     Args:
         filters: (filters, channels, height, width).
@@ -124,7 +124,7 @@ def best_matches(filters: Array, others: Array) -> Array:
         (filters,) of 0 to 1.
 
     Raises:
-        UsageError: filters of two shapes.
+        UsageError: the two sets have different shapes.
 
     Example:
         >>> filters = np.random.default_rng(0).normal(size=(4, 1, 5, 5))
@@ -134,8 +134,8 @@ def best_matches(filters: Array, others: Array) -> Array:
     if filters.ndim != 4 or filters.shape[1:] != others.shape[1:]:
         raise UsageError(f"best_matches: filters are {filters.shape[1:]}, the others {others.shape[1:]}")
     rows = []
-    for several in (filters, others):
-        centred = (several - several.mean((2, 3), keepdims=True)).reshape(len(several), -1)
+    for group in (filters, others):
+        centred = (group - group.mean((2, 3), keepdims=True)).reshape(len(group), -1)
         rows.append(centred / np.linalg.norm(centred, axis=1, keepdims=True).clip(1e-30))
-    likeness: Array = np.abs(rows[0] @ rows[1].T).max(1)
-    return likeness
+    matches: Array = np.abs(rows[0] @ rows[1].T).max(1)
+    return matches

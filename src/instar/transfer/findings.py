@@ -1,7 +1,7 @@
-"""The paper's six findings, each a pure function from a study to a number, its interval, and whether it holds.
+"""The paper's six findings as rules: each compares a difference and its interval with a limit.
 
-The rules were written before the first run of the study: docs/methods/transfer-study.md says them in words, with
-reasons. All numbers are accuracy points, paired on the same target half; intervals are 95 % over splits.
+The limits were fixed before the first run; docs/methods/transfer-study.md gives the reasons. All numbers are
+accuracy points, paired on the same target half; intervals are 95 % t intervals over splits.
 """
 
 import math
@@ -15,24 +15,24 @@ from instar.transfer.statistics import Study, unpaired_difference
 Holds = bool | Literal["undecided"]
 UNDECIDED: Literal["undecided"] = "undecided"
 
-TOO_SMALL = 0.5  # points: a drop or a boost of less is none, as far as the paper's claims go
+TOO_SMALL = 0.5  # points: the paper's own halves differ by as much by chance
 ALMOST_FREE = 1.0  # points that early layers may cost
-BAD = 10.0  # points that random layers lose where they are bad
+BAD = 10.0  # points that random layers lose where they are bad: a fifth of the accuracy of such a network
 
 
 class Claim(NamedTuple):
-    """One thing that the paper says, in a number."""
+    """One claim of the paper as a number, the rule that judges it, and the verdict."""
 
     words: str
     rule: str
     paper: float
-    """the same number from the paper's networks, where it can be had"""
+    """the same number from the paper's own networks"""
     over: SeedStatistics
     holds: Holds
 
 
 def below(over: SeedStatistics, limit: float, *, margin: float = 0.0) -> Holds:
-    """True where the interval is below the limit, false where it is above limit - margin, else undecided.
+    """True if the interval is below `limit`, false if it is above `limit - margin`, else undecided.
 
     Example:
         >>> from instar.metrics import over_seeds
@@ -47,20 +47,29 @@ def below(over: SeedStatistics, limit: float, *, margin: float = 0.0) -> Holds:
 
 
 def above(over: SeedStatistics, limit: float, *, margin: float = 0.0) -> Holds:
-    """True where the interval is above the limit, false where it is below limit + margin, else undecided.
+    """True if the interval is above `limit`, false if it is below `limit + margin`, else undecided.
 
     Example:
         >>> from instar.metrics import over_seeds
         >>> above(over_seeds([2.4, 2.5]), 0.0)
         True
     """
-    return below(negated(over), -limit, margin=margin)
-
-
-def negated(over: SeedStatistics) -> SeedStatistics:
-    """The statistics of the same values times -1."""
     low, high = (None if end is None else -end for end in (over.high, over.low))
-    return SeedStatistics(-over.mean, over.sd, over.n, low, high)
+    return below(over._replace(mean=-over.mean, low=low, high=high), -limit, margin=margin)
+
+
+def _claims_below(words: str, paper: float, over: SeedStatistics, limit: float, margin: float = 0.0) -> Claim:
+    rule = f"true if the interval is below {_points(limit)}, false if it is above {_points(limit - margin)}"
+    return Claim(words, f"{rule}, else undecided", paper, over, below(over, limit, margin=margin))
+
+
+def _claims_above(words: str, paper: float, over: SeedStatistics, limit: float, margin: float = 0.0) -> Claim:
+    rule = f"true if the interval is above {_points(limit)}, false if it is below {_points(limit + margin)}"
+    return Claim(words, f"{rule}, else undecided", paper, over, above(over, limit, margin=margin))
+
+
+def _points(limit: float) -> str:
+    return f"{limit:+g}" if limit else "0"
 
 
 def early(cuts: Sequence[int]) -> list[int]:
@@ -74,7 +83,7 @@ def early(cuts: Sequence[int]) -> list[int]:
 
 
 def middle(cuts: Sequence[int]) -> list[int]:
-    """The middle third of the cuts: those that are neither in the first nor in the last.
+    """The middle third of the cuts: neither in the first third nor in the last.
 
     Example:
         >>> middle([1, 2, 3, 4, 5, 6, 7]), middle([2, 3, 4])
@@ -84,120 +93,73 @@ def middle(cuts: Sequence[int]) -> list[int]:
 
 
 def dips(study: Study) -> Claim:
-    """Frozen copies of an own half lose in the middle: fragile co-adaptation."""
+    """Frozen copies of layers of the same half lose accuracy in the middle: fragile co-adaptation."""
     over = study.difference("BnB", "base", middle(study.cuts))
-    return Claim(
-        "BnB - base, mean over the middle third of the cuts",
-        "true if the interval is below 0, false if it is above -0.5, else undecided",
-        -1.86,
-        over,
-        below(over, 0.0, margin=TOO_SMALL),
-    )
+    return _claims_below("BnB - base, mean over the middle third of the cuts", -1.86, over, 0.0, TOO_SMALL)
 
 
 def recovers(study: Study) -> Claim:
-    """Copies that learn on are as good as the base."""
+    """Fine-tuned copies of layers of the same half are as good as the base."""
     over = study.difference("BnB+", "base", study.cuts)
-    return Claim(
-        "BnB+ - base, mean over the cuts",
-        "true if the interval is above -0.5, false if it is below -0.5, else undecided",
-        0.97,
-        over,
-        above(over, -TOO_SMALL),
-    )
+    return _claims_above("BnB+ - base, mean over the cuts", 0.97, over, -TOO_SMALL)
 
 
 def falls(study: Study) -> Claim:
-    """Frozen layers of the other half lose at the deepest cut."""
+    """Frozen layers of the other half lose accuracy at the deepest cut."""
     over = study.difference("AnB", "base", study.cuts[-1:])
-    return Claim(
-        "AnB - base at the deepest cut",
-        "true if the interval is below 0, false if it is above -0.5, else undecided",
-        -8.26,
-        over,
-        below(over, 0.0, margin=TOO_SMALL),
-    )
+    return _claims_below("AnB - base at the deepest cut", -8.26, over, 0.0, TOO_SMALL)
 
 
 def early_is_free(study: Study) -> Claim:
     """The first layers of the other half cost almost nothing."""
     over = study.difference("AnB", "base", early(study.cuts))
-    return Claim(
-        "AnB - base, mean over the first third of the cuts",
-        "true if the interval is above -1, false if it is below -1, else undecided",
-        0.10,
-        over,
-        above(over, -ALMOST_FREE),
-    )
+    return _claims_above("AnB - base, mean over the first third of the cuts", 0.10, over, -ALMOST_FREE)
 
 
 def boosts(study: Study, other: Literal["base", "BnB+"]) -> Claim:
-    """Layers of the other half that learn on end above the base, or above the same start on the own half."""
+    """Fine-tuned layers of the other half end above the base, or above fine-tuned layers of the same half."""
     over = study.difference("AnB+", other, study.cuts)
-    return Claim(
-        f"AnB+ - {other}, mean over the cuts",
-        "true if the interval is above 0, false if it is below +0.5, else undecided",
-        {"base": 1.6, "BnB+": 1.4}[other],
-        over,
-        above(over, 0.0, margin=TOO_SMALL),
-    )
+    paper = {"base": 1.6, "BnB+": 1.4}[other]
+    return _claims_above(f"AnB+ - {other}, mean over the cuts", paper, over, 0.0, TOO_SMALL)
 
 
 def falls_faster(dissimilar: Study, similar: Study) -> Claim:
-    """Halves that are unlike each other lose more than random ones of the same size."""
+    """Dissimilar halves lose more than random halves of the same size."""
     drops = [
-        [statistics.fmean(study.curve("AnB", split)) for split in study.splits] for study in (dissimilar, similar)
+        [statistics.fmean(curve) for curve in study.curves("AnB").values()] for study in (dissimilar, similar)
     ]
-    over = unpaired_difference(*drops)
-    return Claim(
-        "AnB - base of dissimilar halves, minus that of random halves of the same size, mean over the cuts",
-        "true if the interval is below 0, false if it is above -0.5, else undecided",
-        -6.48,
-        over,
-        below(over, 0.0, margin=TOO_SMALL),
-    )
+    words = "AnB - base of dissimilar halves, minus that of random halves of the same size, mean over the cuts"
+    return _claims_below(words, -6.48, unpaired_difference(*drops), 0.0, TOO_SMALL)
 
 
 def random_is_worse(study: Study) -> Claim:
-    """Random frozen layers are worse than those of the other half."""
+    """Random frozen layers are worse than frozen layers of the other half."""
     over = study.difference("RnB", "AnB", study.cuts)
-    return Claim(
-        "RnB - AnB, mean over the cuts",
-        "true if the interval is below 0, false if it is above -0.5, else undecided",
-        -40.5,
-        over,
-        below(over, 0.0, margin=TOO_SMALL),
-    )
+    return _claims_below("RnB - AnB, mean over the cuts", -40.5, over, 0.0, TOO_SMALL)
 
 
 def random_is_bad(study: Study) -> Claim:
     """Random frozen layers are bad from few layers on."""
     place = min(max(1, len(study.cuts) // 3), len(study.cuts) - 1)
     over = study.difference("RnB", "base", [study.cuts[place]])
-    return Claim(
-        "RnB - base at the first cut after the first third",
-        "true if the interval is below -10, false if it is above -10, else undecided",
-        -57.5,
-        over,
-        below(over, -BAD),
-    )
+    return _claims_below("RnB - base at the first cut after the first third", -57.5, over, -BAD)
 
 
 def findings_of(
     network: str, study: Study, dissimilar: Study | None = None, similar: Study | None = None
 ) -> list[dict[str, Any]]:
-    """The paper's findings on one network.
+    """Judge the paper's findings on one network.
 
     Args:
         network: its name.
         study: on random halves.
-        dissimilar: on halves that are unlike each other; without it, that finding is not judged.
-        similar: on random halves of their size.
+        dissimilar: on dissimilar halves; without it finding 5 is left out.
+        similar: on random halves of the same size as the dissimilar ones.
 
     Returns:
-        For each finding `finding` (its place in the paper's order), `name`, `network`, `number`, `low`, `high`,
-        `n`, `paper`, `rule`, `holds` (true, false or "undecided"), and its `claims`, of which the numbers are the
-        first's. It holds if all of them hold, and does not if one does not.
+        For each finding `finding` (its number in the paper's order), `name`, `network`, `number`, `low`, `high`,
+        `n`, `paper`, `rule`, `holds` (true, false or "undecided") and its `claims`. The numbers are those of the
+        first claim. A finding holds if all its claims hold, and is false if one claim is.
     """
     claims = {
         (1, "BnB dips in the middle"): [dips(study)],
@@ -237,6 +199,6 @@ def all_of(several: Sequence[Holds]) -> Holds:
         >>> all_of([True, "undecided"]), all_of(["undecided", False])
         ('undecided', False)
     """
-    if any(one is False for one in several):
+    if any(holds is False for holds in several):
         return False
-    return True if all(one is True for one in several) else UNDECIDED
+    return True if all(holds is True for holds in several) else UNDECIDED

@@ -1,4 +1,4 @@
-"""Which classes belong together, of data sets whose own classes do not say it."""
+"""Which classes belong together, for data sets whose class names do not say so."""
 
 MAN_MADE = (
     "food containers",
@@ -47,13 +47,13 @@ _CIFAR100_CHILDREN = {
     "vehicles 2": "lawn_mower rocket streetcar tank tractor",
 }
 CIFAR100_PARENTS = {child: parent for parent, children in _CIFAR100_CHILDREN.items() for child in children.split()}
-"""Parent of each of CIFAR-100's classes, as its publisher gives them (Krizhevsky 2009)."""
+"""The parent of each CIFAR-100 class, as published with the data set (Krizhevsky 2009)."""
 
 
 def imagenet_groups() -> tuple[list[int], list[int]]:
-    """ILSVRC2012's man-made and natural classes, by their numbers from 0.
+    """The man-made and the natural classes of ILSVRC2012, numbered from 0.
 
-    The natural ones include people, fruit and vegetables; cooked dishes and drinks are man-made.
+    Natural classes include people, fruit and vegetables; cooked dishes and drinks are man-made.
 
     Example:
         >>> [len(group) for group in imagenet_groups()]

@@ -1,4 +1,4 @@
-"""Two tasks from the classes of one: random halves, halves by meaning, lists of classes."""
+"""Two tasks made from the classes of one data set: random halves, halves by meaning, lists of classes."""
 
 import hashlib
 import re
@@ -18,10 +18,10 @@ from instar.transfer.groups import CIFAR100_PARENTS, LIVING, MAN_MADE, imagenet_
 
 @dataclass(frozen=True)
 class Halves:
-    """The classes of task A and of task B; each task numbers its own in this order.
+    """The classes of task A and of task B; each task numbers its classes in this order.
 
     Raises:
-        UsageError: a half of fewer than two classes, or a class that is in both or twice in one.
+        UsageError: a half has fewer than two classes, or a class is in both halves or twice in one.
 
     Example:
         >>> Halves(("cat", "dog"), ("car", "bus"), how="lists").label_map("B")
@@ -34,7 +34,7 @@ class Halves:
     """random, semantic, parents or lists"""
     seed: int = 0
     parents: Mapping[str, str] = field(default_factory=dict)
-    """parent of each class, where it is known"""
+    """parent of each class, where known"""
 
     def __post_init__(self) -> None:
         for letter in "AB":
@@ -45,7 +45,7 @@ class Halves:
         name, count = Counter(self.a + self.b).most_common(1)[0]
         if count > 1:
             where = "both halves" if name in self.a and name in self.b else "one half twice"
-            raise UsageError(f"class {name!r} is in {where}: the halves of a split share no class")
+            raise UsageError(f"class {name!r} is in {where}: a split puts each class into one half, once")
 
     def classes(self, letter: str) -> tuple[str, ...]:
         """The classes of task A or B."""
@@ -57,17 +57,17 @@ class Halves:
 
     @property
     def hash(self) -> str:
-        """16 hex digits of the two lists."""
+        """16 hex digits that identify the two lists."""
         return hashlib.sha256("\n".join([*self.a, "", *self.b]).encode()).hexdigest()[:16]
 
     def manifest(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """What a run directory keeps of a split: lists, label maps both ways, where each parent's classes fell.
+        """A JSON description of the split: classes, label maps both ways, and how many classes of each parent.
 
         Args:
-            class_names: of the whole data, in the order of its labels.
+            class_names: all classes of the data set, in the order of its labels.
 
         Raises:
-            UsageError: a class of a half is not among them.
+            UsageError: a class of a half is not in `class_names`.
         """
         for name in (*self.a, *self.b):
             if name not in class_names:
@@ -98,16 +98,16 @@ def random_halves(
     classes_per_half: int | None = None,
     parents: Mapping[str, str] | None = None,
 ) -> Halves:
-    """Random halves as the paper's authors drew theirs: A by numpy's generator seeded with [seed], B the rest.
+    """Random halves, drawn as the paper's authors did: A by numpy's generator seeded with [seed], B the rest.
 
     Args:
-        class_names: of the whole data.
+        class_names: all classes of the data set.
         seed: 0 to 3 with 1000 classes gives the paper's own four splits.
-        classes_per_half: fewer than half of the classes, in both halves.
+        classes_per_half: the size of both halves; by default half of all classes.
         parents: parent of each class, for the manifest.
 
     Raises:
-        UsageError: fewer than two classes for a half, or fewer than twice `classes_per_half` in all.
+        UsageError: a half has fewer than two classes, or there are fewer than twice `classes_per_half` classes.
 
     Example:
         >>> random_halves("abcdef", seed=0).a
@@ -126,17 +126,17 @@ def random_halves(
 
 
 def semantic_halves(class_names: Sequence[str], *, seed: int) -> Halves:
-    """Man-made things (A) against natural ones (B): of ImageNet's 1000 classes or CIFAR-100's.
+    """Man-made classes (A) against natural classes (B), for ImageNet's 1000 classes and for CIFAR-100.
 
-    ImageNet's groups are the paper's, 551 and 449 classes. Of CIFAR-100's 65 living classes, 30 are drawn for its
-    30 man-made ones.
+    ImageNet's groups are the paper's, 551 and 449 classes. CIFAR-100 has 30 man-made classes; 30 of its 65 living
+    classes are drawn to match.
 
     Args:
-        class_names: of the whole data; ImageNet's 1000 are named as its folders, n01440764.
+        class_names: all classes of the data set; ImageNet's are named as its folders, n01440764.
         seed: draws the living classes of CIFAR-100.
 
     Raises:
-        UsageError: other classes.
+        UsageError: the classes are of another data set.
 
     References:
         Yosinski et al. 2014, section 4.2 and supplement.
@@ -156,7 +156,7 @@ def semantic_halves(class_names: Sequence[str], *, seed: int) -> Halves:
     raise UsageError(
         f"semantic halves are known for CIFAR-100 and ImageNet's 1000 classes, not for these {len(class_names)} "
         f"classes ({class_names[0]}, ...; ImageNet's are named like n01440764); give a file with a parent for "
-        "each class, or two lists"
+        "each class, or two lists of classes"
     )
 
 
@@ -168,17 +168,17 @@ def parent_halves(
     a: Sequence[str] = (),
     b: Sequence[str] = (),
 ) -> Halves:
-    """Halves that no parent class is divided by.
+    """Halves that keep all classes of a parent together.
 
     Args:
-        class_names: of the whole data.
+        class_names: all classes of the data set.
         parents: parent of each class.
-        seed: deals the parents to the smaller half, one after the other, where `a` and `b` are not given.
+        seed: where `a` and `b` are not given, parents in random order each go to the smaller half.
         a: parents of half A.
         b: parents of half B.
 
     Raises:
-        UsageError: a class without a parent, an unknown parent, or only one.
+        UsageError: a class has no parent, or a parent is unknown or the only one.
 
     Example:
         >>> parents = {"cat": "animal", "car": "thing", "dog": "animal", "bus": "thing"}
@@ -212,7 +212,7 @@ def listed_halves(class_names: Sequence[str], a: Sequence[str], b: Sequence[str]
     """Halves from two lists of classes.
 
     Raises:
-        UsageError: an unknown class, or one that is in both.
+        UsageError: a class is unknown, or in both lists.
 
     Example:
         >>> listed_halves(("0", "1", "2", "3"), ["0", "1"], ["2", "3"]).b
@@ -225,10 +225,10 @@ def listed_halves(class_names: Sequence[str], a: Sequence[str], b: Sequence[str]
 
 
 def read_parents(path: Path, class_names: Sequence[str]) -> dict[str, str]:
-    """Parents of classes from a file: a class, a tab, its parent on each line.
+    """Read the parents of classes from a file: on each line a class, a tab and its parent.
 
     Raises:
-        UsageError: there is no such file, or a line is of another form or names an unknown class.
+        UsageError: the file cannot be read, or a line has another form or names an unknown class.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -248,7 +248,7 @@ def read_parents(path: Path, class_names: Sequence[str]) -> dict[str, str]:
 
 
 def known_parents(class_names: Sequence[str]) -> dict[str, str]:
-    """Parents that need no file: CIFAR-100's twenty, or what stands before `/` in each name (alphabets).
+    """Parents that need no file: those of CIFAR-100, or the part before `/` of each name (Omniglot's alphabets).
 
     Example:
         >>> known_parents(["Greek/alpha", "Greek/beta", "Latin/a"])["Latin/a"]

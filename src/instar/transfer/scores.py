@@ -1,4 +1,4 @@
-"""Cheap scores of features for a task: how well a linear model on them would do, before any network is trained."""
+"""Cheap scores of features for a task: how well a linear model on them would do, before any training."""
 
 import math
 from typing import NamedTuple
@@ -9,13 +9,13 @@ from torch import Tensor
 from instar.errors import UsageError
 
 PENALTIES = tuple(10.0**power for power in range(-6, 4))
-"""What a linear probe chooses from, relative to the mean squared singular value of its features."""
+"""The penalties that a linear probe chooses from, relative to the mean squared singular value of its features."""
 
 _MOST_STEPS, _TOLERANCE = 1000, 1e-10  # of the evidence's fixed point
 
 
 class Probe(NamedTuple):
-    """A linear probe: the penalty that validation chose, and the accuracy there, between 0 and 1."""
+    """A linear probe: its accuracy on validation, between 0 and 1, and the penalty chosen there."""
 
     accuracy: float
     penalty: float
@@ -26,13 +26,12 @@ class Probe(NamedTuple):
 
 
 def h_score(features: Tensor, labels: Tensor, *, shrinkage: float | None = None) -> float:
-    """How far the classes' means lie apart, in units of the features' own spread.
+    """How far the means of the classes lie apart, in units of the spread of the features.
 
     H = (1 - s) tr(C_s^-1 cov(E[f | y])),  C_s = (1 - s) C + s tr(C) / d I,  C = cov(f)
 
-    With s = 0 this is the H-score; it is then blind to any invertible affine change of the features, lies between
-    0 and classes - 1, and says nothing where there are no more examples than features: so s shrinks the
-    covariance.
+    With s = 0 this is the H-score: invariant to invertible affine maps of the features, between 0 and classes - 1,
+    and without meaning where there are no more examples than features. Hence the shrinkage s of the covariance.
 
     Args:
         features: (examples, d).
@@ -40,7 +39,7 @@ def h_score(features: Tensor, labels: Tensor, *, shrinkage: float | None = None)
         shrinkage: s, from 0 to 1; None takes Ledoit and Wolf's estimate.
 
     Raises:
-        UsageError: shapes that do not fit, a single class, or shrinkage out of range.
+        UsageError: the shapes do not fit, there is a single class, or shrinkage is out of range.
 
     Example:
         >>> features = torch.tensor([[0.0], [2.0], [4.0], [6.0]])  # variance 5, of the classes' means 4
@@ -76,14 +75,14 @@ def logme(features: Tensor, labels: Tensor) -> float:
 
     log p(y | F, a, b) = n/2 log b + d/2 log a - n/2 log 2 pi - b/2 |F m - y|^2 - a/2 |m|^2 - 1/2 log |A|
 
-    maximised over a and b by their fixed point. It has no scale of its own: compare it on one task alone.
+    maximised over a and b by fixed-point iteration. It has no scale: compare it only within one task.
 
     Args:
         features: (examples, d).
         labels: (examples,), from 0; y is 1 for the examples of a class and 0 for the rest.
 
     Raises:
-        UsageError: shapes that do not fit, or a single class.
+        UsageError: the shapes do not fit, or there is a single class.
 
     Example:
         >>> labels = torch.arange(40) % 2
@@ -103,12 +102,14 @@ def logme(features: Tensor, labels: Tensor) -> float:
 
 
 def _log_evidence(squares: Tensor, projected: Tensor, energy: Tensor, n: int, d: int) -> Tensor:
-    """Maximum evidence per example of each target, from squared singular values and the targets along them."""
+    """Maximum evidence per example for each target, from squared singular values and projected targets."""
     squares = squares[:, None]
-    outside = (energy - projected.sum(0)).clamp(min=0)  # of each target, what no feature reaches
+    outside = (energy - projected.sum(0)).clamp(
+        min=0
+    )  # the part of each target that is outside the span of the features
     a = b = torch.ones_like(energy)
     for _ in range(_MOST_STEPS):
-        before = a / b  # decides the next a and b, and is all that need settle
+        before = a / b  # the next a and b depend on this ratio alone, so it decides convergence
         gamma, squared_mean, residual = _posterior(squares, projected, before)
         a, b = _quotient(gamma, squared_mean), _quotient(n - gamma, residual + outside)
         if float((a / b / before - 1).abs().max()) < _TOLERANCE:
@@ -120,24 +121,25 @@ def _log_evidence(squares: Tensor, projected: Tensor, energy: Tensor, n: int, d:
 
 
 def _posterior(squares: Tensor, projected: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For a / b: how many directions the data decide, |m|^2, and what of the reachable targets m misses."""
+    """For a ratio a / b: the effective number of parameters, |m|^2, and the residual within the span."""
     shrunk = squares / (ratio + squares)
     mean = projected * squares / (ratio + squares) ** 2
     return shrunk.sum(0), mean.sum(0), (projected * (1 - shrunk) ** 2).sum(0)
 
 
 def _quotient(above: Tensor, below: Tensor) -> Tensor:
-    """A quotient that stays in range where the features say nothing, or everything."""
+    """A quotient that stays in range where the features explain nothing, or everything."""
     return (above / below.clamp(min=1e-300)).clamp(1e-12, 1e12)
 
 
 def linear_probe(
     features: Tensor, labels: Tensor, validation_features: Tensor, validation_labels: Tensor
 ) -> Probe:
-    """The best of several ridge regressions on the classes' indicators, chosen and judged on validation.
+    """The best of several ridge regressions on class indicators, chosen and evaluated on validation.
 
-    W = (F'F + p s I)^-1 F'Y with centred F and Y, s the mean squared singular value of F; a class is the highest
-    column of f W + bias. Chosen on the examples that judge it, its accuracy is a little too good: it ranks.
+    W = (F'F + p s I)^-1 F'Y with centred F and Y, s the mean squared singular value of F; the predicted class is
+    the largest entry of f W + bias. The accuracy is slightly optimistic, since the same examples choose p: use it
+    to rank.
 
     Args:
         features: (examples, d) of the training data.
@@ -146,7 +148,7 @@ def linear_probe(
         validation_labels: (others,).
 
     Raises:
-        UsageError: shapes that do not fit, or a single class.
+        UsageError: the shapes do not fit, or there is a single class.
 
     Example:
         >>> features, labels = torch.tensor([[0.0], [1.0], [4.0], [5.0]]), torch.tensor([0, 0, 1, 1])
@@ -170,15 +172,15 @@ def linear_probe(
     def probe(penalty: float) -> Probe:
         weight = right.T @ ((singular / (singular**2 + penalty * unit))[:, None] * projected)
         bias = share - mean @ weight
-        right_ones = (held_out @ weight + bias).argmax(1) == validation_labels
-        return Probe(float(right_ones.double().mean()), penalty, weight, bias)
+        correct = (held_out @ weight + bias).argmax(1) == validation_labels
+        return Probe(float(correct.double().mean()), penalty, weight, bias)
 
-    # Of equals the smoothest.
-    return max(map(probe, reversed(PENALTIES)), key=lambda one: one.accuracy)
+    # Among equals the strongest penalty.
+    return max(map(probe, reversed(PENALTIES)), key=lambda found: found.accuracy)
 
 
 def _checked(caller: str, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Features in float64, labels, and how many classes there are."""
+    """Features in float64, labels, and the number of classes."""
     if features.dim() != 2 or labels.shape != features.shape[:1] or labels.is_floating_point():
         raise UsageError(
             f"{caller}: expected features (examples, d) and whole labels (examples,), found "

@@ -1,7 +1,7 @@
-"""What the accuracies of a study say: drops, boosts, and where features stop being general.
+"""Statistics of a transfer study: drops, boosts, and the layer at which features stop being general.
 
-Every difference is taken on the same target half. The unit is the split: its two directions share networks, so
-their mean is one number, and the intervals are t intervals over the splits.
+Every difference is paired on the same target half. The replicate is the split: its two directions share networks,
+so their mean counts as one value. Intervals are t intervals over splits.
 """
 
 import math
@@ -17,7 +17,7 @@ _Values = dict[tuple[int, str], float]
 
 
 class Measured(NamedTuple):
-    """One network's accuracy in percent on the test data of its target; n is 0 for a base."""
+    """The accuracy of one network in percent, on the test data of its target; n is 0 for a base."""
 
     split: int
     target: str
@@ -30,10 +30,10 @@ class Study:
     """The accuracies of a study, by split, target, kind and cut.
 
     Args:
-        measured: of kind "base" (n = 0) for every split and target that has a treatment.
+        measured: the networks; every split and target with a treatment needs its base (kind "base", n = 0).
 
     Raises:
-        UsageError: nothing, the same network twice, or a treatment without the base of its target.
+        UsageError: no network, the same network twice, or a treatment without the base of its target.
 
     Example:
         >>> study = Study([Measured(0, "B", "base", 0, 60.0), Measured(0, "B", "AnB", 3, 57.5)])
@@ -43,13 +43,14 @@ class Study:
 
     def __init__(self, measured: Iterable[Measured]) -> None:
         self._accuracy: dict[tuple[int, str, str, int], float] = {}
-        for one in measured:
-            key = one[:4]
+        for network in measured:
+            key = network[:4]
             if key in self._accuracy:
                 raise UsageError(
-                    f"study: {one.kind} at n = {one.n} of split {one.split}, target {one.target}, twice"
+                    f"study: {network.kind} at n = {network.n} of split {network.split} and target "
+                    f"{network.target} is there twice"
                 )
-            self._accuracy[key] = one.accuracy
+            self._accuracy[key] = network.accuracy
         if not self._accuracy:
             raise UsageError("study: no network was measured")
         for split, target, kind, n in self._accuracy:
@@ -60,7 +61,7 @@ class Study:
         self.kinds = list(dict.fromkeys(key[2] for key in self._accuracy))
 
     def values(self, kind: str, n: int) -> _Values:
-        """Accuracy by split and target; of a base the same at every cut."""
+        """Accuracy by split and target; a base has the same at every cut."""
         place = 0 if kind.startswith("base") else n
         return {key[:2]: value for key, value in self._accuracy.items() if key[2:] == (kind, place)}
 
@@ -69,27 +70,23 @@ class Study:
         return _over_splits([self.values(kind, n)])
 
     def difference(self, kind: str, other: str, cuts: Sequence[int]) -> SeedStatistics:
-        """Of two kinds on the same targets, mean over some cuts.
+        """Accuracy of one kind minus that of another on the same targets, mean over some cuts.
 
         Raises:
-            UsageError: at one of the cuts they share no target.
+            UsageError: at one of the cuts the two kinds share no target.
         """
         return _over_splits([self._paired(kind, other, n) for n in cuts])
 
     def has_pair(self, kind: str, other: str, cuts: Sequence[int]) -> bool:
-        """Whether some split has both kinds on a common target at each of some cuts."""
+        """Whether at least one split has both kinds on a common target at each of some cuts."""
         splits = [{split for split, _ in self._paired(kind, other, n)} for n in cuts]
         return bool(splits and set.intersection(*splits))
 
     def curves(self, kind: str) -> dict[int, list[float]]:
-        """Accuracy minus base at every cut, mean over the targets, of each split that has all cuts."""
+        """Accuracy minus base at every cut, mean over targets, for each split that has all cuts."""
         means = [_means_of_splits(self._paired(kind, "base", n)) for n in self.cuts]
-        whole = [split for split in self.splits if all(split in one for one in means)]
-        return {split: [one[split] for one in means] for split in whole}
-
-    def curve(self, kind: str, split: int) -> list[float]:
-        """One of `curves`."""
-        return self.curves(kind)[split]
+        whole = [split for split in self.splits if all(split in at_cut for at_cut in means)]
+        return {split: [at_cut[split] for at_cut in means] for split in whole}
 
     def _paired(self, kind: str, other: str, n: int) -> _Values:
         values, controls = self.values(kind, n), self.values(other, n)
@@ -105,10 +102,10 @@ def _means_of_splits(values: _Values) -> dict[int, float]:
 
 def _over_splits(at_cuts: Sequence[_Values]) -> SeedStatistics:
     means = [_means_of_splits(values) for values in at_cuts]
-    splits = [split for split in means[0] if all(split in one for one in means)] if means else []
+    splits = [split for split in means[0] if all(split in at_cut for at_cut in means)] if means else []
     if not splits:
         raise UsageError("study: no two networks of the same split and target to compare")
-    return over_seeds([sum(one[split] for one in means) / len(means) for split in splits])
+    return over_seeds([sum(at_cut[split] for at_cut in means) / len(means) for split in splits])
 
 
 def unpaired_difference(values: Sequence[float], controls: Sequence[float]) -> SeedStatistics:
@@ -144,7 +141,7 @@ def unpaired_difference(values: Sequence[float], controls: Sequence[float]) -> S
 
 
 def treatment_rows(study: Study) -> list[dict[str, Any]]:
-    """One row for each kind and cut: accuracy, and the paired difference to the base of the same target.
+    """One row for each kind and cut: accuracy, and the paired difference from the base of the same target.
 
     Returns:
         `treatment`, `cut`, `mean`, `sd`, `n` (splits), `minus_base`, `low`, `high`, in points.
@@ -170,11 +167,11 @@ DROPS = {
     "boost over BnB+": ("AnB+", "BnB+"),
     "boost over a base trained as long": ("AnB+", "base-long"),
 }
-"""What is subtracted from what, on the same target."""
+"""Name of each difference: the kind, and the kind subtracted from it on the same target."""
 
 
 def drop_rows(study: Study) -> list[dict[str, Any]]:
-    """Every difference of `DROPS` at every cut where both are there.
+    """Every difference of `DROPS` at every cut that has both kinds.
 
     Returns:
         `difference`, `cut`, `mean`, `sd`, `n`, `low`, `high`, in points.
@@ -188,14 +185,14 @@ def drop_rows(study: Study) -> list[dict[str, Any]]:
 
 
 def boost_rows(study: Study) -> list[dict[str, Any]]:
-    """The paper's Table 1, on matched targets and as the paper pooled its networks.
+    """The paper's Table 1, on matched targets and pooled as in the paper.
 
-    The paper compared AnB+ towards the halves B with BnB+ of the halves A and with the mean of all bases. One half
-    is easier than the other, so that difference is partly the task's. Both ways are given.
+    The paper compared AnB+ on halves B with BnB+ on halves A, and with the mean of all bases. One half is easier
+    than the other, so part of that difference comes from the task. Both versions are given.
 
     Returns:
-        `layers` kept, `over`, `matched`, `low`, `high`, `n`, `as_in_paper`, in points; None where networks
-        are missing.
+        `layers` (first and last cut), `over` (the kind compared with), `matched`, `low`, `high`, `n`,
+        `as_in_paper`, in points; None where networks are missing.
 
     References:
         Yosinski et al. 2014, Table 1.
@@ -234,11 +231,11 @@ def _mean_of(study: Study, kind: str, cuts: Sequence[int], targets: str) -> floa
 
 
 def transition(study: Study, kind: str = "AnB") -> dict[str, Any]:
-    """Where and how suddenly accuracy falls: the cut of half the drop, and the width from 10 to 90 % of it.
+    """Where and how suddenly accuracy falls: the cut at half of the drop, and the width from 10 to 90 % of it.
 
-    Of each split d(n) = accuracy - base, d(0) = 0. The drop is d at the deepest cut: a minimum over the cuts would
-    be below 0 by chance alone. Where d, made never to rise and read between its cuts by straight lines, first
-    reaches a share of the drop is that share's place. Splits that end no lower than their base have none.
+    For each split, d(n) = accuracy - base and d(0) = 0. The drop is d at the deepest cut; a minimum over the cuts
+    would be below 0 by chance alone. The place of a share of the drop is where the running minimum of d, linearly
+    interpolated between cuts, first reaches that share. Splits that end no lower than their base are left out.
 
     Returns:
         `drop` at the deepest cut, and `half` and `width` in layers, each with `mean`, `sd`, `n`, `low`, `high`;
@@ -267,7 +264,7 @@ def transition(study: Study, kind: str = "AnB") -> dict[str, Any]:
 
 
 def _place(curve: Sequence[float], places: Sequence[int], share: float) -> float:
-    """Where a curve, made never to rise, has first fallen by a share of what it has lost at its end."""
+    """Where the running minimum of a curve first reaches a share of its last value."""
     level, lowest = share * curve[-1], list(accumulate(curve, min))
     deep = next(index for index, value in enumerate(lowest) if value <= level)
     before, after = lowest[deep - 1], lowest[deep]

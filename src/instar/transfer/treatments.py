@@ -1,4 +1,4 @@
-"""What is copied from a trained network into a new one, how far, and whether it learns on."""
+"""Treatments: layers of a trained network are copied into a new one, and frozen or fine-tuned."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ KINDS = ("BnB", "BnB+", "AnB", "AnB+", "RnB")
 
 @dataclass(frozen=True)
 class Treatment:
-    """The first n layers of a network for `target`: copied from `source` or random, frozen or learning.
+    """The first n layers of a network for `target`: copied from `source` or random, frozen or fine-tuned.
 
     Raises:
-        UsageError: n is below 1, the tasks are not A and B, or random layers learn (that is the base).
+        UsageError: n is below 1, a task is neither A nor B, or random layers are trained (that is the base).
 
     Example:
         >>> Treatment("A", "B", 3, fine_tune=True).name, Treatment("A", "A", 3).kind, Treatment(None, "B", 1).name
@@ -40,19 +40,21 @@ class Treatment:
     def __post_init__(self) -> None:
         if self.n < 1 or self.target not in ("A", "B") or self.source not in ("A", "B", None):
             raise UsageError(
-                f"treatment {self.source}{self.n}{self.target}: n is at least 1, the tasks are A and B"
+                f"treatment {self.source}{self.n}{self.target}: expected n of at least 1, and tasks A and B"
             )
         if self.source is None and self.fine_tune:
-            raise UsageError("random layers that learn are the base; random layers of a treatment are frozen")
+            raise UsageError(
+                "a treatment with random layers freezes them: random layers that are trained are the base"
+            )
 
     @property
     def name(self) -> str:
-        """As in the paper: A3B, A3B+, B3B, R3B."""
+        """The paper's name: A3B, A3B+, B3B, R3B."""
         return f"{self.source or 'R'}{self.n}{self.target}{'+' * self.fine_tune}"
 
     @property
     def kind(self) -> str:
-        """One of `KINDS`: both directions together, so AnA is BnB and BnA is AnB."""
+        """One of `KINDS`; both directions share a kind, so AnA is BnB and BnA is AnB."""
         source = "R" if self.source is None else "B" if self.source == self.target else "A"
         return f"{source}nB{'+' * self.fine_tune}"
 
@@ -60,7 +62,7 @@ class Treatment:
 def treatments_of(
     kinds: Sequence[str], cuts: Sequence[int], targets: Sequence[str] = ("A", "B")
 ) -> list[Treatment]:
-    """Every treatment of some kinds and cuts, for each target.
+    """The treatments of each kind, at each cut, for each target.
 
     Raises:
         UsageError: an unknown kind.
@@ -90,22 +92,22 @@ def apply_treatment_(
     frozen_dropout: bool = True,
     calibrate_on: Dataset | None = None,
 ) -> list[str]:
-    """Copy the first n layers of a base into a freshly initialised network, in place, and freeze them or not.
+    """Copy the first n layers of a base into a freshly initialised network, in place, and freeze them if asked to.
 
     Args:
-        network: for the target's classes, drawn by its own initialiser.
-        treatment: which layers, and whether they learn on.
-        base: trained on the source, of the same architecture; None for random layers.
+        network: with the target's classes, freshly initialised.
+        treatment: which layers to copy, and whether they are frozen.
+        base: the network trained on the source, of the same architecture; None for random layers.
         example_input: as for `layers_of`.
         frozen_dropout: whether dropout in frozen layers stays on in training, as in the paper.
-        calibrate_on: training data of the target on which frozen normalisations measure their mean and variance
-            first; None keeps those of the base.
+        calibrate_on: training data of the target, on which frozen normalisation layers measure mean and variance
+            first; None keeps the statistics of the base.
 
     Returns:
         The names of the weights and buffers of the first n layers.
 
     Raises:
-        UsageError: n leaves nothing to learn, or the base is of another architecture or missing.
+        UsageError: n leaves nothing to train, or the base is missing or has another architecture.
 
     Example:
         >>> network, base = (nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2)) for _ in range(2))
@@ -119,7 +121,7 @@ def apply_treatment_(
     """
     check_cut(treatment.name, treatment.n, [layer.name for layer in layers_of(network, example_input)])
     if (base is None) != (treatment.source is None):
-        raise UsageError(f"{treatment.name}: a base is for copied layers, and only for them")
+        raise UsageError(f"{treatment.name}: copied layers need a base, and random layers take none")
     own = prefix_state(network, treatment.n, example_input=example_input)
     if base is not None:
         _copy(own, prefix_state(base, treatment.n, example_input=example_input), treatment.name)
@@ -135,7 +137,7 @@ def _copy(own: Mapping[str, Tensor], given: Mapping[str, Tensor], treatment: str
         expected, found = (_shape(state.get(name)) for state in (own, given))
         if expected != found:
             raise UsageError(
-                f"{treatment}: the base is of another architecture: {name} is {found} there, expected {expected}"
+                f"{treatment}: the base has another architecture: {name} is {found} there, expected {expected}"
             )
     with torch.no_grad():
         for name, value in own.items():
@@ -147,14 +149,14 @@ def _shape(value: Tensor | None) -> str:
 
 
 def frozen_hashes(network: nn.Module, names: Iterable[str]) -> dict[str, str]:
-    """Hashes of all that a frozen prefix consists of: compare them with `assert_frozen` after training.
+    """Hashes of the weights and buffers of a frozen prefix, to compare with `assert_frozen` after training.
 
     Args:
-        network: the network, before training or after it.
-        names: of weights and buffers, as `apply_treatment_` gives them.
+        network: before or after training.
+        names: of weights and buffers, as `apply_treatment_` returns them.
 
     Raises:
-        TrainingError: a weight among them requires a gradient: the optimiser of `fit` would hold it.
+        TrainingError: one of the weights requires a gradient, so the optimiser of `fit` would change it.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
@@ -163,10 +165,10 @@ def frozen_hashes(network: nn.Module, names: Iterable[str]) -> dict[str, str]:
         ['0.bias', '0.weight']
     """
     names = list(names)
-    held = {name for name, value in network.named_parameters(remove_duplicate=False) if value.requires_grad}
-    loose = [name for name in names if name in held]
-    if loose:
-        raise TrainingError(f"{loose[0]} is in a frozen layer and requires a gradient: freeze it after all else")
+    trainable = {name for name, value in network.named_parameters(remove_duplicate=False) if value.requires_grad}
+    unfrozen = [name for name in names if name in trainable]
+    if unfrozen:
+        raise TrainingError(f"{unfrozen[0]} is in a frozen layer and requires a gradient: freeze it last")
     hashes = state_hashes(network)
     return {name: hashes[name] for name in names}
 
@@ -174,21 +176,21 @@ def frozen_hashes(network: nn.Module, names: Iterable[str]) -> dict[str, str]:
 def calibrate_statistics_(
     network: nn.Module, n: int, data: Dataset, *, example_input: Tensor | None = None, batch_size: int = 256
 ) -> None:
-    """Let the normalisations of the first n layers measure their mean and variance on some data, in place.
+    """Measure the mean and variance of the normalisation layers among the first n on some data, in place.
 
-    Each becomes the average over the batches of one pass, so random layers give features of the size that the rest
-    expects.
+    Each statistic becomes its average over the batches of one pass. So random layers give features of the scale
+    that the rest expects.
 
     Args:
-        network: changed in its buffers alone; left in evaluation mode.
-        n: how many layers.
+        network: only its buffers change; it is left in evaluation mode.
+        n: the number of layers.
         data: training data of the target.
         example_input: as for `layers_of`.
-        batch_size: a batch of fewer than half as many is left out.
+        batch_size: a last batch of less than half this size is left out.
     """
     owners = {name.rpartition(".")[0] for name in prefix_state(network, n, example_input=example_input)}
     modules = {network.get_submodule(owner) for owner in sorted(owners)}
-    norms = [one for one in modules if isinstance(one, _BatchNorm) and one.track_running_stats]
+    norms = [module for module in modules if isinstance(module, _BatchNorm) and module.track_running_stats]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
