@@ -1,4 +1,4 @@
-"""What holds of class sets and of the combined distribution for any probabilities, zeros among them."""
+"""Properties of class sets and of the combined distribution, for any probabilities including zeros."""
 
 import torch
 from hypothesis import given, settings
@@ -49,7 +49,7 @@ def by_descent(generalist: Tensor, specialists: list[Tensor], sets: list[ClassSe
             group["lr"] = 0.1 * 0.99**step
         optimiser.zero_grad()
         combination_objective(torch.softmax(z, 1), generalist, specialists, sets, active).sum().backward()
-        if not bool(z.grad.isfinite().all()):  # of a zero probability, where log is infinite
+        if not bool(z.grad.isfinite().all()):  # a probability became 0, and its log infinite
             break
         optimiser.step()
     return torch.softmax(z.detach(), 1)
@@ -103,21 +103,21 @@ def test_the_order_of_the_specialists_changes_nothing(
 
 @quick
 @given(problems())
-def test_without_an_active_specialist_it_is_the_generalist_to_the_bit_and_nobody_is_asked(
+def test_without_an_active_specialist_it_is_the_generalist_bit_for_bit_and_none_is_evaluated(
     problem: tuple[Tensor, list[Tensor], list[ClassSet], int],
 ) -> None:
     generalist, specialists, sets, top_n = problem
-    asked: list[tuple[int, int]] = []
+    evaluated: list[tuple[int, int]] = []
 
-    def ask(number: int, rows: Tensor) -> Tensor:
-        asked.extend((row, number) for row in rows.tolist())
+    def predict(number: int, rows: Tensor) -> Tensor:
+        evaluated.extend((row, number) for row in rows.tolist())
         return specialists[number][rows]
 
     active = active_specialists(generalist, sets, top_n=top_n)
-    combined = combine_on_demand(generalist, ask, sets, top_n=top_n)
+    combined = combine_on_demand(generalist, predict, sets, top_n=top_n)
     alone = ~active.any(1)
     assert torch.equal(combined.probs[alone], generalist[alone])
-    assert sorted(asked) == [tuple(pair) for pair in active.nonzero().tolist()]
+    assert sorted(evaluated) == [tuple(pair) for pair in active.nonzero().tolist()]
     assert torch.equal(combined.num_specialists, active.sum(1))
     assert torch.equal(combined.probs, combine_specialists(generalist, specialists, sets, top_n=top_n))
 

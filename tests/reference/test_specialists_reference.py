@@ -1,4 +1,4 @@
-"""The combination of specialists and the covariance that their class sets come from, against plain Python."""
+"""Combined specialists and the covariance that class sets come from, against plain Python."""
 
 import pytest
 import torch
@@ -74,19 +74,21 @@ def test_the_objective_is_the_sum_of_the_divergences(seed: int) -> None:
 
 
 def test_a_class_that_the_generalist_excludes_gets_what_the_dustbins_agree_on() -> None:
-    """Class 1 has p_g = 0 and is in no active set: at the optimum it has mass all the same."""
+    """Class 1 has p_g = 0 and is in no active set; at the optimum it still has mass."""
     sets = [ClassSet([2, 3], 6), ClassSet([0, 2, 4, 5], 6)]
     generalist = torch.tensor([[1.0, 0, 8, 1, 1, 1]], dtype=torch.float64) / 12
     specialists = [torch.tensor([[0.5, 0.0, 0.5]]).double(), torch.full((1, 5), 0.2).double()]
     ours = combine_specialists(generalist, specialists, sets)[0]
 
     def objective(q: Tensor) -> float:
-        told = [one[0].tolist() for one in specialists]
+        predicted = [one[0].tolist() for one in specialists]
         return second.combination_objective(
-            q.tolist(), generalist[0].tolist(), told, [one.classes for one in sets], [0, 1]
+            q.tolist(), generalist[0].tolist(), predicted, [one.classes for one in sets], [0, 1]
         )
 
-    towards_each_class = [ours.lerp(one, 1e-4) for one in torch.eye(6, dtype=torch.float64)]  # convex: enough
+    towards_each_class = [
+        ours.lerp(one, 1e-4) for one in torch.eye(6, dtype=torch.float64)
+    ]  # enough, since it is convex
     assert min(map(objective, towards_each_class)) > objective(ours)
     assert float(ours[1]) > 0.01
 

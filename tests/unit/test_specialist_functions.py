@@ -1,4 +1,4 @@
-"""Class sets, the dustbin, the combination's closed forms, and the ensemble as one unit."""
+"""Class sets, the dustbin, closed forms of the combination, and the ensemble saved and loaded."""
 
 import json
 import math
@@ -37,7 +37,7 @@ def probs_of(*rows: list[float]) -> Tensor:
 
 
 def grouped_predictions(*groups: tuple[int, ...], num_classes: int, rows: int = 400) -> Tensor:
-    """Predictions in which the classes of a group share the probability, at random."""
+    """Random predictions in which the classes of a group share most of the probability."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(rows, num_classes, generator=generator) / 2
     for row in range(rows):
@@ -88,10 +88,10 @@ def test_a_specialists_data_are_the_same_examples_with_its_labels() -> None:
 
 
 def test_the_correction_gives_back_the_proportions_that_were_sampled_away() -> None:
-    """A specialist that has learned nothing but how often its classes were shown predicts their true shares."""
+    """A specialist that learned only the class frequencies in its batches predicts the true ones."""
     counts = {"special": 30, "rest": 270}
     share_shown = 0.5
-    logit = math.log((1 - share_shown) / share_shown)  # of the dustbin over the class set, in training
+    logit = math.log((1 - share_shown) / share_shown)  # of the dustbin in training
     logit += oversampling_correction(counts["special"], counts["rest"])
     assert 1 / (1 + math.exp(-logit)) == pytest.approx(0.9)
 
@@ -105,7 +105,7 @@ def test_the_correction_is_folded_into_the_last_layer() -> None:
 
 
 def test_a_specialist_starts_as_the_generalist_where_the_rest_is_all_the_same() -> None:
-    """With equal rows of the rest, its distribution is the generalist's grouped by the dustbin."""
+    """If the rest has equal rows, its distribution is the generalist's, grouped by the dustbin."""
     generalist = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 5))
     with torch.no_grad():
         generalist[2].weight[1:4] = generalist[2].weight[1]
@@ -120,7 +120,7 @@ def test_a_specialist_starts_as_the_generalist_where_the_rest_is_all_the_same() 
 
 
 def test_one_active_specialist_has_a_closed_form() -> None:
-    """Half of both inside the set; outside, half of both masses in the generalist's proportions."""
+    """Inside the set the mean of both; outside the mean of both masses, in the generalist's proportions."""
     generalist, specialist = probs_of([0.4, 0.2, 0.3, 0.1]), probs_of([0.1, 0.3, 0.6])
     combined = combine_specialists(generalist, [specialist], [PAIRS[0]])
     outside = (0.4 + 0.6) / 2
@@ -155,11 +155,11 @@ def test_float32_and_half_precision_keep_their_type() -> None:
         assert float(combined.float().sum()) == pytest.approx(1, abs=1e-2)
 
 
-def test_nobody_is_asked_where_no_specialist_is_active() -> None:
-    def ask(number: int, rows: Tensor) -> Tensor:
-        raise AssertionError(f"specialist {number} was asked")
+def test_a_specialist_that_is_not_active_is_not_evaluated() -> None:
+    def predict(number: int, rows: Tensor) -> Tensor:
+        raise AssertionError(f"specialist {number} was evaluated")
 
-    combined = combine_on_demand(probs_of([0.1, 0.1, 0.7, 0.1]), ask, [PAIRS[0]])
+    combined = combine_on_demand(probs_of([0.1, 0.1, 0.7, 0.1]), predict, [PAIRS[0]])
     assert combined.num_specialists.tolist() == [0]
 
 
@@ -255,7 +255,7 @@ def test_few_others_come_in_turns() -> None:
     assert sorted(order[1::2].tolist()) in ([5, 5, 5, 6, 6], [5, 5, 6, 6, 6])
 
 
-def test_fit_shows_what_the_sampler_says_and_counts_only_that() -> None:
+def test_fit_shows_what_the_sampler_returns_and_counts_only_that() -> None:
     inputs, labels = torch.randn(20, 3), torch.arange(20) % 2
     seen: list[int] = []
 
@@ -272,7 +272,7 @@ ARCHITECTURE = {"name": "mlp:8x2", "input_shape": (1, 2, 3)}
 NAMES = ["a", "b", "c", "d"]
 
 
-def ensemble(shared: int, *, full_softmax: bool = False) -> SpecialistEnsemble:
+def small_ensemble(shared: int, *, full_softmax: bool = False) -> SpecialistEnsemble:
     generalist = build_network(**ARCHITECTURE, num_classes=4, seed=0)
     specialists = []
     for number, one in enumerate(PAIRS):
@@ -304,48 +304,51 @@ def ensemble(shared: int, *, full_softmax: bool = False) -> SpecialistEnsemble:
 def test_an_ensemble_comes_back_from_its_folder_and_shared_layers_are_kept_once(
     tmp_path: Path, shared: int, full_softmax: bool
 ) -> None:
-    together = ensemble(shared, full_softmax=full_softmax)
-    assert together.num_shared == shared
-    together.save(tmp_path / "unit")
-    assert sorted(file.name for file in (tmp_path / "unit").iterdir()) == ["ensemble.json", "ensemble.safetensors"]
-    again = SpecialistEnsemble.load(tmp_path / "unit")
+    ensemble = small_ensemble(shared, full_softmax=full_softmax)
+    assert ensemble.num_shared == shared
+    ensemble.save(tmp_path / "saved")
+    assert sorted(file.name for file in (tmp_path / "saved").iterdir()) == [
+        "ensemble.json",
+        "ensemble.safetensors",
+    ]
+    again = SpecialistEnsemble.load(tmp_path / "saved")
     inputs = torch.randn(30, 1, 2, 3)
-    for one, other in zip(together.predict_probs(inputs), again.predict_probs(inputs), strict=True):
+    for one, other in zip(ensemble.predict_probs(inputs), again.predict_probs(inputs), strict=True):
         assert torch.equal(one, other)
     assert again.num_shared == shared
-    assert again.class_sets == together.class_sets or again.class_sets[0].classes == together.class_sets[0].classes
+    assert [one.classes for one in again.class_sets] == [one.classes for one in ensemble.class_sets]
 
 
-def test_an_ensemble_says_what_its_networks_say_apart() -> None:
-    together = ensemble(1)
+def test_an_ensemble_predicts_what_its_networks_combine_to() -> None:
+    ensemble = small_ensemble(1)
     inputs = torch.randn(30, 1, 2, 3)
-    generalist, *specialists = (torch.softmax(network(inputs), 1).detach() for network in together.networks)
+    generalist, *specialists = (torch.softmax(network(inputs), 1).detach() for network in ensemble.networks)
     expected = combine_specialists(generalist, specialists, PAIRS)
-    found = together.predict_probs(inputs)
+    found = ensemble.predict_probs(inputs)
     torch.testing.assert_close(found.probs, expected)
     assert found.num_specialists.tolist() == [1] * 30
 
 
 def test_an_ensemble_refuses_other_data_other_networks_and_damaged_files(tmp_path: Path) -> None:
-    together = ensemble(0)
+    ensemble = small_ensemble(0)
     other = InMemoryDataset(torch.rand(2, 1, 2, 3), torch.tensor([0, 1]), class_names=["x", "y", "z", "w"])
     with pytest.raises(UsageError, match="the first 'a'; the data has 4, the first 'x': they are for other data"):
-        together.predict(other)
+        ensemble.predict(other)
     with pytest.raises(UsageError, match="specialist-0 gives 4 logits, expected 3"):
         SpecialistEnsemble(
-            together.networks[0],
-            [together.networks[0]],
+            ensemble.networks[0],
+            [ensemble.networks[0]],
             PAIRS[:1],
             class_names=NAMES,
             example_inputs=torch.zeros(2, 1, 2, 3),
         )
     with pytest.raises(UsageError, match="top_n is 0, expected 1 to 4"):
         SpecialistEnsemble(
-            together.networks[0], [], [], class_names=NAMES, example_inputs=torch.zeros(2, 1, 2, 3), top_n=0
+            ensemble.networks[0], [], [], class_names=NAMES, example_inputs=torch.zeros(2, 1, 2, 3), top_n=0
         )
     with pytest.raises(UsageError, match=r"it has no ensemble\.json"):
         SpecialistEnsemble.load(tmp_path)
-    together.save(tmp_path)
+    ensemble.save(tmp_path)
     about = json.loads((tmp_path / "ensemble.json").read_text())
     (tmp_path / "ensemble.json").write_text(json.dumps({**about, "format_version": 99}))
     with pytest.raises(RunError, match="format version 99"):

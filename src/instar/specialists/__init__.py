@@ -1,4 +1,4 @@
-"""Specialists: class sets that a generalist confuses, one dustbin, and one distribution in the end."""
+"""Specialists: class sets that a generalist confuses, a dustbin class for the rest, one combined prediction."""
 
 from instar.specialists.class_sets import DUSTBIN, ClassSet, membership, random_class_sets
 from instar.specialists.clustering import METHODS, confusable_class_sets, covariance_columns, online_kmeans

@@ -1,4 +1,4 @@
-"""Class sets: which classes one specialist tells apart."""
+"""Class sets: the classes that one specialist distinguishes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,20 +10,21 @@ from torch import Tensor
 from instar.errors import UsageError
 
 DUSTBIN = "everything else"
-"""The name of a specialist's last class."""
+"""Name of a specialist's last class."""
 
 
 @dataclass(frozen=True)
 class ClassSet:
-    """The classes of one specialist, by their numbers among all classes of the generalist.
+    """The classes of one specialist, as indices into the generalist's classes.
 
     Args:
-        classes: at least two and not all; kept in ascending order, which is that of the specialist's logits.
-        num_classes: of the generalist.
-        names: of `classes`, in the order in which these are given; their numbers as text by default.
+        classes: at least two, but not all. They are sorted; a specialist's logits have the same order.
+        num_classes: number of classes of the generalist.
+        names: names of `classes`, in the order given; by default the indices as text.
 
     Raises:
-        UsageError: fewer than two classes or all of them, one twice or out of range, names of another number.
+        UsageError: fewer than two classes, all classes, a class that occurs twice or is out of range, or a
+            different number of names than of classes.
 
     Example:
         >>> ClassSet([7, 2], 10, ["seven", "two"])
@@ -41,7 +42,7 @@ class ClassSet:
         numbers = [int(number) for number in classes]
         names = list(names) or [str(number) for number in numbers]
         if len(names) != len(numbers):
-            raise UsageError(f"class set: {len(numbers)} classes and {len(names)} names; each class has one")
+            raise UsageError(f"class set: {len(numbers)} classes and {len(names)} names; give one name per class")
         pairs = sorted(zip(numbers, names, strict=True))
         self._check([number for number, _ in pairs], num_classes)
         object.__setattr__(self, "classes", tuple(number for number, _ in pairs))
@@ -51,32 +52,32 @@ class ClassSet:
     @staticmethod
     def _check(numbers: Sequence[int], num_classes: int) -> None:
         if len(set(numbers)) < len(numbers):
-            twice = next(one for one, other in pairwise(numbers) if one == other)
-            raise UsageError(f"class set: class {twice} occurs twice; each class is in it once")
+            repeated = next(number for number, following in pairwise(numbers) if number == following)
+            raise UsageError(f"class set: class {repeated} occurs twice; give each class once")
         if numbers and not 0 <= numbers[0] <= numbers[-1] < num_classes:
             raise UsageError(
-                f"class set: classes from {numbers[0]} to {numbers[-1]}, expected 0 to {num_classes - 1}: the "
-                "generalist's"
+                f"class set: classes from {numbers[0]} to {numbers[-1]}, expected 0 to {num_classes - 1}, the "
+                "generalist's classes"
             )
         if len(numbers) < 2:
             raise UsageError(
-                f"class set: {len(numbers)} class, expected at least 2: there is nothing to tell apart"
+                f"class set: {len(numbers)} class, expected at least 2: a specialist distinguishes classes"
             )
         if len(numbers) == num_classes:
             raise UsageError(
-                f"class set: all {num_classes} classes, expected fewer: nothing is left for the dustbin"
+                f"class set: all {num_classes} classes, expected fewer: no class is left for the dustbin"
             )
 
     @classmethod
     def of_names(cls, names: Sequence[str], class_names: Sequence[str]) -> "ClassSet":
-        """The class set of some names.
+        """A class set from class names.
 
         Args:
-            names: of the specialist's classes.
-            class_names: of all classes, in the order of the generalist's logits.
+            names: the specialist's classes.
+            class_names: all classes, in the order of the generalist's logits.
 
         Raises:
-            UsageError: a name is not among the generalist's, or the set is none.
+            UsageError: a name is not among `class_names`, or the classes are not a valid set.
 
         Example:
             >>> ClassSet.of_names(["cat", "lynx"], ["cat", "dog", "lynx"]).classes
@@ -93,14 +94,14 @@ class ClassSet:
 
     @classmethod
     def of_numbers(cls, numbers: Sequence[int], class_names: Sequence[str]) -> "ClassSet":
-        """The class set of some numbers, with the names that these classes have.
+        """A class set from class indices, with the names of these classes.
 
         Args:
-            numbers: of the specialist's classes.
-            class_names: of all classes, in the order of the generalist's logits.
+            numbers: indices of the specialist's classes.
+            class_names: all classes, in the order of the generalist's logits.
 
         Raises:
-            UsageError: the set is none.
+            UsageError: the classes are not a valid set.
 
         Example:
             >>> ClassSet.of_numbers([2, 0], ["cat", "dog", "lynx"]).names
@@ -114,50 +115,50 @@ class ClassSet:
 
     @property
     def specialist_names(self) -> tuple[str, ...]:
-        """The specialist's own class names: those of the set, then the dustbin's."""
+        """Class names of the specialist's logits: those of the set, then the dustbin."""
         return (*self.names, DUSTBIN)
 
 
 def membership(class_sets: Sequence[ClassSet], *, dtype: torch.dtype = torch.bool) -> Tensor:
-    """Which classes are in which set: (sets, classes).
+    """Whether each set contains each class: (sets, classes).
 
     Raises:
-        UsageError: the sets are of generalists with other numbers of classes.
+        UsageError: the sets belong to generalists with different numbers of classes.
 
     Example:
         >>> membership([ClassSet([0, 2], 3)])
         tensor([[ True, False,  True]])
     """
-    widths = {one.num_classes for one in class_sets}
+    widths = {class_set.num_classes for class_set in class_sets}
     if len(widths) > 1:
         raise UsageError(f"class sets of generalists with {sorted(widths)} classes; expected one generalist")
     inside = torch.zeros(len(class_sets), next(iter(widths), 0), dtype=dtype)
-    for row, one in enumerate(class_sets):
-        inside[row, list(one.classes)] = 1
+    for row, class_set in enumerate(class_sets):
+        inside[row, list(class_set.classes)] = 1
     return inside
 
 
 def random_class_sets(class_sets: Sequence[ClassSet], *, seed: int) -> list[ClassSet]:
-    """The same sets of other classes: all class numbers permuted at random. The control for confusable ones.
+    """The same sets with all class indices permuted at random: the control for confusable class sets.
 
-    Sizes, overlaps and the number of classes in no set stay what they are; only who is with whom changes.
+    Sizes, overlaps and the number of classes in no set are kept.
 
     Args:
-        class_sets: of one generalist.
-        seed: of the permutation.
+        class_sets: class sets of one generalist.
+        seed: seed of the permutation.
 
     Example:
-        >>> [len(one) for one in random_class_sets([ClassSet([0, 1], 6), ClassSet([1, 2, 3], 6)], seed=0)]
+        >>> [len(classes) for classes in random_class_sets([ClassSet([0, 1], 6), ClassSet([1, 2, 3], 6)], seed=0)]
         [2, 3]
     """
     if not class_sets:
         return []
     names: dict[int, str] = {}
-    for one in class_sets:
-        names |= dict(zip(one.classes, one.names, strict=True))
+    for class_set in class_sets:
+        names |= dict(zip(class_set.classes, class_set.names, strict=True))
     num_classes = membership(class_sets).shape[1]
-    to = torch.randperm(num_classes, generator=torch.Generator().manual_seed(seed)).tolist()
+    permuted = torch.randperm(num_classes, generator=torch.Generator().manual_seed(seed)).tolist()
     return [
         ClassSet(moved, num_classes, [names.get(number, str(number)) for number in moved])
-        for moved in ([to[number] for number in one.classes] for one in class_sets)
+        for moved in ([permuted[number] for number in class_set.classes] for class_set in class_sets)
     ]

@@ -1,7 +1,7 @@
-"""Which classes a generalist confuses: clusters of the columns of the covariance of its predictions.
+"""Find the classes that a generalist confuses: clusters of the columns of its predictions' covariance.
 
-The covariance is never made where there are many classes: one pass over the predictions gives a sketch of its
-columns, a few hundred numbers for each class, that keeps their distances.
+With many classes the covariance is never computed. One pass over the predictions gives a sketch of its columns,
+a few hundred numbers per class, that preserves their distances.
 """
 
 import math
@@ -16,11 +16,11 @@ from instar.specialists.class_sets import ClassSet
 from instar.specialists.probabilities import checked_probs
 
 METHODS = ("overlapping", "balanced", "kmeans")
-SKETCH = 512  # numbers for each class: distances between columns are kept to about 1 / sqrt(SKETCH / 8) = 12 %
+SKETCH = 512  # numbers per class: they keep distances between columns to about 1 / sqrt(SKETCH / 8) = 12 %
 
 _RESTARTS = 8
 _PASSES = 25
-_RESTART_LIMIT = 2**24  # classes x sets x sketch; one start is enough beyond, where each takes seconds
+_RESTART_LIMIT = 2**24  # classes x sets x sketch: a larger problem takes seconds per start and gets one start
 
 
 def confusable_class_sets(
@@ -33,34 +33,35 @@ def confusable_class_sets(
     class_names: Sequence[str] | None = None,
     sketch: int = SKETCH,
 ) -> list[ClassSet]:
-    """Sets of classes that are often predicted together: online K-means on the covariance of the predictions.
+    """Sets of classes that are often predicted together, by online K-means on the covariance of the predictions.
 
-    Column j of the covariance of p says with which classes class j shares its probability. Each column is scaled
-    to length 1, so that a frequent class and a rare one that are confused with the same others are close. No
-    label is looked at.
+    Column j of the covariance shows which classes share probability with class j. Columns are scaled to length
+    1, so a frequent and a rare class that are confused with the same classes are close. Labels are not used.
 
     Args:
-        probs: the generalist's predictions (examples, classes) on any data, or an iterable of such batches, read
-            once: memory grows with classes x sketch, not with the examples nor with classes x classes.
-        num_sets: how many sets, at most as many as there are classes.
-        classes_per_set: how many classes a set has.
-        seed: of the sketch and of the clusters' first centres; the same seed gives the same sets.
-        method: "overlapping": the `classes_per_set` classes nearest to each centre, as in the paper, where a class
-            may be in several sets or in none. "balanced": the same size, and no class in two sets. "kmeans": the
-            clusters as they are, of different sizes; of a large one the `classes_per_set` classes nearest to its
-            centre, and one with a single class gets that class's nearest.
-        class_names: of all classes, in the order of the predictions.
-        sketch: numbers kept of each column; all of it where there are fewer classes.
+        probs: the generalist's predictions (examples, classes) on any data, or an iterable of such batches,
+            which is read once. Memory grows with classes x sketch, not with the number of examples or classes x
+            classes.
+        num_sets: number of sets, at most the number of classes.
+        classes_per_set: number of classes in a set.
+        seed: seed of the sketch and of the first centres; the same seed gives the same sets.
+        method: "overlapping" takes the `classes_per_set` classes nearest to each centre, as in the paper: a
+            class may be in several sets or in none. "balanced" makes sets of equal size that share no class.
+            "kmeans" keeps the clusters, whose sizes differ: a large cluster is cut to the `classes_per_set`
+            classes nearest to its centre, and a cluster of one class also gets the class nearest to it.
+        class_names: names of all classes, in the order of the predictions.
+        sketch: numbers to keep per column; with fewer classes than that, columns are kept whole.
 
     Returns:
-        `num_sets` different sets; fewer where two centres have the same nearest classes.
+        `num_sets` different sets; fewer if two centres have the same nearest classes.
 
     Raises:
-        UsageError: an option out of its range, more sets than classes, probabilities that do not sum to one.
+        UsageError: an option is out of range, there are more sets than classes, or probabilities do not sum to 1.
 
     Example:
         >>> often_together = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.6, 0.4]]).repeat(4, 1)
-        >>> [one.classes for one in confusable_class_sets(often_together, num_sets=2, classes_per_set=2, seed=0)]
+        >>> sets = confusable_class_sets(often_together, num_sets=2, classes_per_set=2, seed=0)
+        >>> [class_set.classes for class_set in sets]
         [(0, 1), (2, 3)]
 
     References:
@@ -89,21 +90,22 @@ def confusable_class_sets(
 def covariance_columns(
     batches: Iterable[Tensor], *, sketch: int, generator: torch.Generator, check: bool = True
 ) -> Tensor:
-    """A sketch of the columns of the covariance of some predictions, (classes, sketch): C R, in one pass.
+    """A sketch C R of the covariance C of predictions P, (classes, sketch), in one pass.
 
     C R = 1/n P^T (P R) - m (m^T R),  m the mean prediction, R (classes, sketch) Gaussian with E[R R^T] = 1
 
-    C is symmetric, so row j of C R is column j of C seen from `sketch` random directions: distances between
-    columns are kept (Johnson and Lindenstrauss). With no more classes than `sketch`, R = 1 and this is C itself.
+    C is symmetric, so row j of C R is column j of C projected on `sketch` random directions. That preserves
+    distances between columns (Johnson and Lindenstrauss). With at most `sketch` classes R is the identity and C
+    R = C.
 
     Args:
-        batches: (examples, classes) each.
-        sketch: numbers for each column.
-        generator: of R.
-        check: whether each batch is checked.
+        batches: predictions, (examples, classes) each.
+        sketch: numbers per column.
+        generator: random generator of R.
+        check: check that the rows of each batch are distributions.
 
     Raises:
-        UsageError: no batch, batches of different classes, rows that are no probabilities.
+        UsageError: no predictions, batches with different numbers of classes, or rows that are not distributions.
     """
     total: Tensor | None = None
     directions, num = None, 0
@@ -119,7 +121,7 @@ def covariance_columns(
         sums += rows.sum(0)
         num += len(rows)
     if total is None or directions is None or num == 0:
-        raise UsageError("probs: there is no prediction to make class sets from")
+        raise UsageError("probs: no prediction; class sets are made from at least one")
     mean = sums / num
     return total.div_(num).addr_(mean, mean @ directions.double(), alpha=-1)
 
@@ -136,33 +138,35 @@ def _check_sizes(
     num_classes: int, num_sets: int, classes_per_set: int, method: str, class_names: Sequence[str] | None
 ) -> None:
     if not 1 <= num_sets <= num_classes:
-        raise UsageError(f"num_sets is {num_sets}, expected 1 to {num_classes}: no more sets than classes")
+        raise UsageError(f"num_sets is {num_sets}, expected 1 to {num_classes}, the number of classes")
     if not 2 <= classes_per_set < num_classes:
         raise UsageError(
-            f"classes_per_set is {classes_per_set}, expected 2 to {num_classes - 1}: one class is nothing to tell "
-            "apart, and all of them leave nothing for the dustbin"
+            f"classes_per_set is {classes_per_set}, expected 2 to {num_classes - 1}: a specialist distinguishes "
+            "classes, and at least one is left for its dustbin"
         )
     if method == "balanced" and num_sets * classes_per_set > num_classes:
         raise UsageError(
             f"balanced sets share no class: {num_sets} sets of {classes_per_set} need "
-            f"{num_sets * classes_per_set} classes, there are {num_classes}; take fewer, or overlapping sets"
+            f"{num_sets * classes_per_set} classes, there are {num_classes}; use fewer or smaller sets, or "
+            "method='overlapping'"
         )
     if class_names is not None and len(class_names) != num_classes:
         raise UsageError(f"{len(class_names)} class names for predictions of {num_classes} classes")
 
 
 def online_kmeans(points: Tensor, num_centres: int, *, generator: torch.Generator) -> Tensor:
-    """Centres of clusters of points: each point moves its nearest centre by 1 / (points it has had).
+    """Cluster centres by online K-means: each point moves its nearest centre by 1 / (points that centre has had).
 
-    Several passes in random order, from k-means++ starts, of which the one with the least inertia is kept.
+    Several passes in random order. Several k-means++ starts are tried, and the result with the least inertia is
+    kept.
 
     Args:
         points: (points, dimensions).
-        num_centres: at most as many as points.
-        generator: of starts and orders.
+        num_centres: number of centres, at most the number of points.
+        generator: random generator of starts and orders.
 
     Returns:
-        (num_centres, dimensions).
+        Centres, (num_centres, dimensions).
 
     Example:
         >>> points = torch.tensor([[0.0], [0.1], [5.0], [5.1]])
@@ -171,7 +175,7 @@ def online_kmeans(points: Tensor, num_centres: int, *, generator: torch.Generato
                 [5.0500]])
 
     References:
-        MacQueen 1967; Arthur and Vassilvitskii 2007 for the starts.
+        MacQueen 1967; Arthur and Vassilvitskii 2007 (k-means++).
     """
     starts = _RESTARTS if len(points) * num_centres * points.shape[1] <= _RESTART_LIMIT else 1
     found = [_one_start(points, num_centres, generator) for _ in range(starts)]
@@ -181,12 +185,12 @@ def online_kmeans(points: Tensor, num_centres: int, *, generator: torch.Generato
 def _one_start(points: Tensor, num_centres: int, generator: torch.Generator) -> tuple[float, Tensor]:
     centres = _spread_centres(points, num_centres, generator)
     counts = torch.zeros(num_centres, dtype=points.dtype, device=points.device)
-    together = max(1, len(points) // 64)  # points that are assigned before the centres move
+    batch_size = max(1, len(points) // 64)  # points assigned before the centres move
     before = None
     for _ in range(_PASSES):
         order = torch.randperm(len(points), generator=generator).to(points.device)
-        counts.clamp_(max=len(points) / num_centres)  # else the first pass, from far, would weigh as the last
-        for rows in order.split(together):  # type: ignore[no-untyped-call]
+        counts.clamp_(max=len(points) / num_centres)  # otherwise the first pass would weigh as much as the last
+        for rows in order.split(batch_size):  # type: ignore[no-untyped-call]
             nearest = torch.cdist(points[rows], centres).argmin(1)
             new = nearest.bincount(minlength=num_centres).to(points)
             counts += new
@@ -197,7 +201,7 @@ def _one_start(points: Tensor, num_centres: int, generator: torch.Generator) -> 
         if before is not None and torch.equal(nearest, before):
             break
         before = nearest
-    # Where each centre has its clusters' mean, the last bits no longer depend on the path that led there.
+    # With each centre exactly its cluster's mean, the last bits do not depend on the path there.
     sizes = nearest.bincount(minlength=num_centres)
     means = torch.zeros_like(centres).index_add_(0, nearest, points) / sizes.clamp_min(1)[:, None].to(points)
     centres = torch.where((sizes > 0)[:, None], means, centres)
@@ -205,14 +209,14 @@ def _one_start(points: Tensor, num_centres: int, generator: torch.Generator) -> 
 
 
 def _spread_centres(points: Tensor, num_centres: int, generator: torch.Generator) -> Tensor:
-    """k-means++: each next centre is a point, drawn in proportion to its squared distance from those so far."""
+    """k-means++: draw each centre from the points, in proportion to the squared distance to the nearest one."""
     first = int(torch.randint(len(points), (1,), generator=generator))
     chosen = [first]
     nearest = (points - points[first]).square().sum(1)
     for _ in range(num_centres - 1):
         weights = nearest.cpu().double()
         weights[chosen] = 0
-        if not bool(weights.sum() > 0):  # all others stand on a centre
+        if not bool(weights.sum() > 0):  # all other points lie on a centre
             weights = torch.ones_like(weights)
             weights[chosen] = 0
         place = torch.rand(1, generator=generator, dtype=torch.float64) * weights.sum()
@@ -223,7 +227,7 @@ def _spread_centres(points: Tensor, num_centres: int, generator: torch.Generator
 
 
 def _balanced(distances: Tensor, size: int) -> list[list[int]]:
-    """Nearest pair of class and centre first, until each centre has `size` classes."""
+    """Assign classes to centres, nearest pair first, until each centre has `size` classes."""
     num_classes, num_sets = distances.shape
     rows: list[list[int]] = [[] for _ in range(num_sets)]
     is_free = [True] * num_classes
@@ -239,15 +243,16 @@ def _balanced(distances: Tensor, size: int) -> list[list[int]]:
     return rows
 
 
-def _clusters(distances: Tensor, columns: Tensor, most: int) -> list[list[int]]:
+def _clusters(distances: Tensor, columns: Tensor, max_size: int) -> list[list[int]]:
+    """The classes nearest to each centre; a single class also gets its nearest class."""
     rows: list[list[int]] = []
     nearest = distances.argmin(1)
     for k in range(distances.shape[1]):
         members = (nearest == k).nonzero().flatten()
         if len(members) == 1:
-            apart = torch.cdist(columns[members], columns)[0]
-            apart[members] = math.inf
-            members = torch.cat((members, apart.argmin()[None].cpu()))
+            to_others = torch.cdist(columns[members], columns)[0]
+            to_others[members] = math.inf
+            members = torch.cat((members, to_others.argmin()[None].cpu()))
         if len(members):
-            rows.append(members[distances[members, k].argsort()[:most]].tolist())
+            rows.append(members[distances[members, k].argsort()[:max_size]].tolist())
     return rows

@@ -1,4 +1,4 @@
-"""The dustbin: a specialist's last class, everything outside its class set."""
+"""The dustbin: a specialist's last class, which stands for all classes outside its set."""
 
 import math
 
@@ -13,17 +13,17 @@ from instar.specialists.class_sets import ClassSet
 
 
 def specialist_labels(labels: Tensor, class_set: ClassSet) -> Tensor:
-    """Labels as a specialist sees them: 0, 1, ... for the classes of its set, the last number for all others.
+    """A specialist's labels: 0, 1, ... for the classes of its set, the last index for all other classes.
 
     Args:
-        labels: (...), integers; the generalist's, -1 where there is none.
-        class_set: the specialist's.
+        labels: the generalist's labels, (...), integers; -1 for an example without a label.
+        class_set: the specialist's classes.
 
     Returns:
         (...), int64; -1 stays -1.
 
     Raises:
-        UsageError: labels of another type or beyond the generalist's classes.
+        UsageError: labels are not integers, or are beyond the generalist's classes.
 
     Example:
         >>> specialist_labels(torch.tensor([3, 5, 0, -1]), ClassSet([3, 5], 10))
@@ -43,7 +43,7 @@ def specialist_labels(labels: Tensor, class_set: ClassSet) -> Tensor:
 
 
 def _numbers(class_set: ClassSet) -> Tensor:
-    """The specialist's number of each class, (classes + 1,); the last is that of no label."""
+    """The specialist's label of each class, (classes + 1,); the last entry is for examples without a label."""
     numbers = torch.full((class_set.num_classes + 1,), len(class_set))
     numbers[list(class_set.classes)] = torch.arange(len(class_set))
     numbers[-1] = NO_LABEL
@@ -51,10 +51,10 @@ def _numbers(class_set: ClassSet) -> Tensor:
 
 
 def specialist_data(data: Dataset, class_set: ClassSet) -> Dataset:
-    """The same examples with a specialist's labels and class names; nothing else is copied.
+    """The same examples with the labels and class names of a specialist; the examples are not copied.
 
     Raises:
-        UsageError: the data has another number of classes than the set's generalist, or other names.
+        UsageError: the data and the class set's generalist have different numbers of classes.
     """
     if data.num_classes != class_set.num_classes:
         raise UsageError(
@@ -65,17 +65,17 @@ def specialist_data(data: Dataset, class_set: ClassSet) -> Dataset:
 
 
 def oversampling_correction(num_special: int, num_rest: int, *, special_share: float = 0.5) -> float:
-    """What is added to the dustbin logit: the log of how much too often the class set was shown.
+    """The correction of the dustbin logit: the log of the factor by which the class set was oversampled.
 
-    log( special_share / (1 - special_share) * num_rest / num_special );  log(num_rest / num_special) for half
+    log( special_share / (1 - special_share) * num_rest / num_special );  log(num_rest / num_special) for a half
 
     Args:
-        num_special: training examples of the class set.
-        num_rest: of all other classes.
-        special_share: of a batch, between 0 and 1.
+        num_special: number of training examples of the class set.
+        num_rest: number of training examples of all other classes.
+        special_share: share of the class set in a batch, between 0 and 1.
 
     Raises:
-        UsageError: no example on one side, or a share out of range.
+        UsageError: the class set or the rest has no example, or the share is out of range.
 
     Example:
         >>> round(oversampling_correction(100, 900), 4), oversampling_correction(100, 900, special_share=0.1)
@@ -87,8 +87,7 @@ def oversampling_correction(num_special: int, num_rest: int, *, special_share: f
     """
     if num_special < 1 or num_rest < 1:
         raise UsageError(
-            f"oversampling: {num_special} examples of the class set and {num_rest} others; there must be some "
-            "of both"
+            f"oversampling: {num_special} examples of the class set and {num_rest} others; expected some of both"
         )
     if not 0 < special_share < 1:
         raise UsageError(f"special_share is {special_share}, expected between 0 and 1")
@@ -97,15 +96,15 @@ def oversampling_correction(num_special: int, num_rest: int, *, special_share: f
 
 
 def add_dustbin_correction_(network: nn.Module, correction: float, example_inputs: Tensor) -> None:
-    """Fold the correction into the last linear layer's bias, in place: a saved specialist needs nothing else.
+    """Add the correction to the dustbin's bias in the last linear layer, in place: it is saved with the weights.
 
     Args:
-        network: a specialist, trained; its last logit is the dustbin's.
-        correction: what `oversampling_correction` gives.
-        example_inputs: (n, ...), to see that the logits moved by exactly that.
+        network: a trained specialist; its last logit is the dustbin's.
+        correction: from `oversampling_correction`.
+        example_inputs: (n, ...), to check that the logits change by exactly the correction.
 
     Raises:
-        UsageError: the logits do not come straight from a linear layer; the network is as it was.
+        UsageError: the logits are not the output of a linear layer; the network is unchanged.
     """
     with torch.no_grad():
         num_classes = network.eval()(example_inputs[:1]).shape[-1]
@@ -117,20 +116,22 @@ def add_dustbin_correction_(network: nn.Module, correction: float, example_input
 def start_from_generalist_(
     specialist: nn.Module, generalist: nn.Module, class_set: ClassSet, *, correction: float = 0.0
 ) -> None:
-    """Give a specialist the generalist's weights, in place; its last layer gets the rows of its own classes.
+    """Copy the generalist's weights into a specialist, in place; of the last layer, the rows of its classes.
 
-    The dustbin's row is the mean row of the other classes, its bias the mean bias plus log(number of them) minus
-    the correction: log sum_j exp(z_j) >= mean_j z_j + log n, with equality where these logits are equal. So the
-    dustbin begins below what the generalist gives to the rest, and a few steps mend that.
+    The dustbin's row is the mean row of the other classes. Its bias is their mean bias plus log(number of them)
+    minus the correction: log sum_j exp(z_j) >= mean_j z_j + log n, with equality if these logits are equal. So
+    the dustbin starts with less probability than the generalist gives to the other classes; a few steps of
+    training correct that.
 
     Args:
-        specialist: of the generalist's architecture, with `len(class_set) + 1` logits.
-        generalist: trained.
-        class_set: which rows.
-        correction: of the dustbin logit after training; taken off here, for the specialist is trained without it.
+        specialist: a network of the generalist's architecture with `len(class_set) + 1` logits.
+        generalist: the trained generalist.
+        class_set: the specialist's classes.
+        correction: what will be added to the dustbin logit after training. It is subtracted here, because the
+            specialist is trained without it.
 
     Raises:
-        UsageError: the two are of different architectures, or their last layers do not fit the class set.
+        UsageError: the architectures differ, or the last layers do not match the class set.
 
     References:
         Hinton, Vinyals and Dean 2015, section 5.2 ("initialized with the weights of the generalist model").
@@ -146,7 +147,7 @@ def start_from_generalist_(
         shapes = [tuple(state[name].shape) if name in state else "missing" for state in (expected, found)]
         if shapes[0] != shapes[1]:
             raise UsageError(
-                f"the generalist is of another architecture: {name} is {shapes[1]} there, expected {shapes[0]}"
+                f"the generalist has another architecture: {name} is {shapes[1]} there, expected {shapes[0]}"
             )
     special = list(class_set.classes)
     rest = [number for number in range(class_set.num_classes) if number not in set(special)]

@@ -1,23 +1,23 @@
-"""What has to be true of probabilities before anything is computed from them."""
+"""Check probabilities before anything is computed from them."""
 
 import torch
 from torch import Tensor
 
 from instar.errors import UsageError
 
-_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}  # how far from one a row may sum; half precision 1e-2
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}  # of the sum of a row; 1e-2 in half precision
 
 
 def checked_probs(what: str, probs: Tensor, num_classes: int | None = None) -> Tensor:
-    """Probabilities as they are, if each row is a distribution.
+    """Return `probs` unchanged if each row is a distribution.
 
     Args:
-        what: they are, for the error.
+        what: what the probabilities are, for the error message.
         probs: (examples, classes).
-        num_classes: expected; None takes any.
+        num_classes: expected number of classes; None accepts any.
 
     Raises:
-        UsageError: another shape or type, NaN, a negative number, or a row that does not sum to one.
+        UsageError: wrong shape or dtype, NaN, a negative number, or a row that does not sum to 1.
 
     Example:
         >>> checked_probs("probs", torch.tensor([[0.25, 0.75]]))
@@ -33,7 +33,7 @@ def checked_probs(what: str, probs: Tensor, num_classes: int | None = None) -> T
         return probs
     if bool(probs.isnan().any()):
         row = int(probs.isnan().any(1).nonzero()[0])
-        raise UsageError(f"{what}: NaN in row {row}; look at the network that gave it")
+        raise UsageError(f"{what}: NaN in row {row}; check the network that predicted it")
     if bool((probs < 0).any()):
         raise UsageError(f"{what}: {probs.min().item():g} is below 0; give probabilities, not logits")
     sums = probs.sum(1, dtype=torch.float64)

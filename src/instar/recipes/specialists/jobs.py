@@ -42,7 +42,7 @@ from instar.specialists import (
     specialist_data,
     start_from_generalist_,
 )
-from instar.specialists.ensemble import examples_at_once
+from instar.specialists.ensemble import ensemble_batch_size
 from instar.training import fit
 from instar.transfer import prefix_features
 
@@ -320,7 +320,7 @@ def _put_together(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[s
             {"specialists": together.to(device)},
             train,
             views=config["num_views"],
-            batch_size=examples_at_once(train.example_shape),
+            batch_size=ensemble_batch_size(train.example_shape),
             device=device,
             progress=lambda fraction: run.report_progress(fraction, {}),
         )
