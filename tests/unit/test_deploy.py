@@ -1,10 +1,12 @@
 """What a network costs, counted by hand."""
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from instar.deploy import cost_of
+from instar.deploy import cost_of, multiplications_at
 from instar.errors import UsageError
 from instar.networks import build_network
 from small_fits import same_bits, state_of
@@ -52,6 +54,83 @@ def test_shared_weights_count_once_and_work_twice() -> None:
     layer = nn.Linear(4, 4, bias=False)
     cost = cost_of(nn.Sequential(layer, nn.ReLU(), layer), (4,), repeats=3)
     assert (cost.parameters, cost.bytes, cost.multiplications) == (16, 64, 32)
+
+
+class Attention(nn.Module):
+    """64 features in 4 heads, by torch's module or by its function."""
+
+    def __init__(self, *, by_module: bool) -> None:
+        super().__init__()
+        self.module = nn.MultiheadAttention(64, 4, batch_first=True) if by_module else None
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.module is None:
+            return nn.functional.scaled_dot_product_attention(inputs, inputs, inputs)
+        attended: Tensor = self.module(inputs, inputs, inputs)[0]
+        return attended
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.LSTM(8, 4, num_layers=2, batch_first=True)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        states: Tensor = self.cells(inputs)[0]
+        return states
+
+
+ATTENTION = 2 * 16 * 16 * 64  # queries with keys, weights with values, of 16 tokens
+OTHERS: dict[str, tuple[nn.Module, tuple[int, ...], int]] = {
+    "attention, a function": (Attention(by_module=False), (16, 64), ATTENTION),
+    "attention, a module": (Attention(by_module=True), (16, 64), 4 * 16 * 64 * 64 + ATTENTION),
+    "a transformer's layer": (
+        nn.TransformerEncoderLayer(64, 4, 128, batch_first=True),
+        (16, 64),
+        4 * 16 * 64 * 64 + ATTENTION + 2 * 16 * 64 * 128,
+    ),
+    "an LSTM": (Recurrent(), (5, 8), 5 * 4 * (4 * 8 + 4 * 4 + 4 * 4 + 4 * 4)),
+    "compiled": (torch.compile(nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 3)), backend="eager"), (8,), 66),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_no_linear_or_convolutional_layer_multiplies_too(name: str) -> None:
+    network, shape, multiplications = OTHERS[name]
+    assert cost_of(network, shape, repeats=3).multiplications == multiplications
+    assert multiplications_at(network, [network], shape) == [multiplications]
+
+
+def test_a_quantised_network_has_weights_and_its_multiplications_are_not_known() -> None:
+    network = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchao is to replace it
+        quantised = torch.ao.quantization.quantize_dynamic(network, {nn.Linear})
+    cost = cost_of(quantised, (8,), repeats=3)
+    assert cost.parameters == 48 + 6 + 18 + 3
+    assert cost.bytes >= 48 + 18 + 4 * (6 + 3)  # weights of one byte, biases of four
+    assert cost.multiplications is None
+    with pytest.raises(
+        UsageError, match=r"multiplications of Sequential are not known: .*quantized.linear_dynamic"
+    ):
+        multiplications_at(quantised, [quantised[0]], (8,))
+
+
+def test_multiplications_at_each_of_several_modules() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2), nn.Sequential(nn.Linear(2, 5)))
+    unused = nn.Linear(9, 9)
+    assert multiplications_at(network, [*network, unused], (2, 2)) == [0, 12, 18, 28, 28]
+    assert not network[0]._forward_hooks
+
+
+def test_counting_leaves_attention_as_fast_as_it_was() -> None:
+    for is_enabled in (True, False):
+        torch.backends.mha.set_fastpath_enabled(is_enabled)
+        try:
+            cost_of(Attention(by_module=True), (16, 64), repeats=1)
+            assert torch.backends.mha.get_fastpath_enabled() is is_enabled
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
 
 
 def test_the_network_is_measured_in_evaluation_mode_and_stays_as_it_is() -> None:

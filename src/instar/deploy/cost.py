@@ -1,13 +1,19 @@
 """What a network costs in use: weights, bytes, multiplications, time."""
 
 import copy
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from instar.errors import UsageError
 from instar.networks import evaluation_mode
@@ -19,7 +25,8 @@ class Cost:
 
     parameters: int
     bytes: int
-    multiplications: int
+    multiplications: int | None
+    """None where the network calls an operation whose multiplications are not known"""
     latency_ms: float
 
 
@@ -27,8 +34,8 @@ def cost_of(network: nn.Module, input_shape: Sequence[int], *, repeats: int = 20
     """Measure a network on one example, on the CPU with one thread.
 
     Args:
-        network: any module; it stays as and where it is. Counted are the multiplications of its linear and
-            convolutional layers.
+        network: any module, also a compiled or quantised one; it stays as and where it is. Multiplications are
+            those of matrix products, convolutions and attention.
         input_shape: shape of one example.
         repeats: timed forward passes; the latency is their median.
 
@@ -43,14 +50,15 @@ def cost_of(network: nn.Module, input_shape: Sequence[int], *, repeats: int = 20
     if repeats < 1:
         raise UsageError(f"repeats is {repeats}, expected at least 1")
     network = copy.deepcopy(network).cpu().eval()
-    tensors = [*network.parameters(), *network.buffers()]
+    weights = [*network.parameters(), *_packed(network)]
+    tensors = [*weights, *network.buffers()]
     dtype = next((value.dtype for value in tensors if value.is_floating_point()), torch.float32)
     example = torch.zeros(1, *input_shape, dtype=dtype)
     with torch.no_grad():
-        multiplications = _count_multiplications(network, example)
         latency_ms = _median_latency_ms(network, example, repeats)
+        multiplications = _multiplications(network, example)
     return Cost(
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        parameters=sum(value.numel() for value in weights),
         bytes=sum(value.numel() * value.element_size() for value in tensors),
         multiplications=multiplications,
         latency_ms=latency_ms,
@@ -62,21 +70,23 @@ def multiplications_at(network: nn.Module, stages: Sequence[nn.Module], input_sh
 
     Args:
         network: any module; run in evaluation mode, and left as it is.
-        stages: modules of it. One that is not called counts what came before the end.
+        stages: modules of the network. A module that is not called gets the count of the whole network.
         input_shape: shape of one example.
+
+    Raises:
+        UsageError: the network calls an operation whose multiplications are not known.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
         >>> multiplications_at(network, list(network), (4,))
         [12, 12, 18]
     """
-    counts: list[int] = []
     found: dict[int, int] = {}
 
     def note(place: int) -> None:
-        found.setdefault(place, sum(counts))
+        found.setdefault(place, counted.multiplications)
 
-    with _counting(network, counts), evaluation_mode(network), torch.no_grad():
+    with _counting() as counted, evaluation_mode(network), torch.no_grad():
         handles = [
             stage.register_forward_hook(lambda *_, place=place: note(place)) for place, stage in enumerate(stages)
         ]
@@ -85,35 +95,88 @@ def multiplications_at(network: nn.Module, stages: Sequence[nn.Module], input_sh
         finally:
             for handle in handles:
                 handle.remove()
-    return [found.get(place, sum(counts)) for place, _ in enumerate(stages)]
+    if counted.unknown:
+        raise UsageError(
+            f"the multiplications of {type(network).__name__} are not known: it calls {counted.unknown}"
+        )
+    return [found.get(place, counted.multiplications) for place, _ in enumerate(stages)]
 
 
-def _count_multiplications(network: nn.Module, example: Tensor) -> int:
-    counts: list[int] = []
-    with _counting(network, counts):
-        network(example)
-    return sum(counts)
+def _multiplications(network: nn.Module, example: Tensor) -> int | None:
+    try:
+        with _counting() as counted:
+            network(example)
+    except Exception:  # it can be timed but not watched, as `flex_attention`
+        return None
+    return None if counted.unknown else counted.multiplications
+
+
+def _packed(network: nn.Module) -> list[Tensor]:
+    """The weights that a quantised layer keeps, which are neither parameters nor buffers."""
+    packed = [value for value in network.state_dict().values() if not isinstance(value, Tensor)]
+    return [leaf for leaf in tree_leaves(packed) if isinstance(leaf, Tensor)]
+
+
+def _rnn_flops(inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, *_: Any, **__: Any) -> int:
+    return 2 * inputs.shape[:-1].numel() * (weight_ih.numel() + weight_hh.numel())
+
+
+_aten = torch.ops.aten
+_FLOPS: dict[Any, Callable[..., int]] = {  # torch has no formula for these
+    _aten.mv: lambda matrix, *_, **__: 2 * matrix.numel(),
+    _aten.addmv: lambda _, matrix, *__, **___: 2 * matrix.numel(),
+    _aten.dot: lambda vector, *_, **__: 2 * vector.numel(),
+    _aten.mkldnn_rnn_layer: _rnn_flops,
+    **flop_registry,
+}
+_PRODUCT = re.compile(  # a word in the name of an operation that multiplies, with or without a formula
+    "(?:^|_)(?:(?:add|b|baddb)?mm|(?:add)?mv|v?dot|matmul|linear|trilinear|convolution|attention|rnn)(?:_|$)"
+)
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operation, and adds up the multiplications of those that torch has a formula for.
+
+    torch's `FlopCounterMode` also puts hooks on all modules, which a compiled network warns of.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.multiplications = 0
+        self.unknown: str | None = None
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or the first operation imports torch's compiler, which takes a second
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        packet = getattr(func, "_overloadpacket", func)  # a higher-order operator has none
+        if packet not in _FLOPS and isinstance(func, torch._ops.OpOverload):
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        output = func(*args, **kwargs)
+        if packet in _FLOPS:
+            self.multiplications += _FLOPS[packet](*args, **kwargs, out_val=output) // 2
+        elif getattr(func, "namespace", "") not in ("aten", "prim", "prims") or _PRODUCT.search(packet.__name__):
+            self.unknown = self.unknown or str(func)
+        return output
 
 
 @contextmanager
-def _counting(network: nn.Module, counts: list[int]) -> Iterator[None]:
-    """Append the multiplications of each linear or convolutional layer as it is called."""
-
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        weight = module.get_parameter("weight")  # (out, in, ...), but of a transposed convolution (in, out, ...)
-        is_transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
-        counts.append((inputs[0] if is_transposed else output).numel() * weight[0].numel())
-
-    handles = [
-        module.register_forward_hook(count)
-        for module in network.modules()
-        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
-    ]
+def _counting() -> Iterator[_Counter]:
+    """Count what is computed inside, attention as the matrix products that it consists of."""
+    has_fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH), _Counter() as counter:
+            yield counter
     finally:
-        for handle in handles:
-            handle.remove()
+        torch.backends.mha.set_fastpath_enabled(has_fast_path)
 
 
 def _median_latency_ms(network: nn.Module, example: Tensor, repeats: int) -> float:

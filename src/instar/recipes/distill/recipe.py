@@ -232,10 +232,11 @@ def _row(name: str, network: str, logits: Sequence[Tensor], labels: Tensor) -> d
 def _cost(jobs: Sequence[Path], input_shape: Sequence[int]) -> dict[str, Any]:
     """Of several networks, an ensemble, the sum."""
     costs = [cost_of(load_run_network(job), input_shape) for job in jobs]
+    multiplications = [cost.multiplications for cost in costs if cost.multiplications is not None]
     return {
         "parameters": sum(cost.parameters for cost in costs),
         "bytes": sum(cost.bytes for cost in costs),
-        "multiplications": sum(cost.multiplications for cost in costs),
+        "multiplications": sum(multiplications) if len(multiplications) == len(costs) else None,
         "latency_ms": round(sum(cost.latency_ms for cost in costs), 4),
     }
 
