@@ -145,7 +145,10 @@ def limited_weights(network: nn.Module) -> list[Tensor]:
 
 
 def limit_norms_(weights: list[Tensor], max_norm: float) -> None:
-    """Scale down, in place, the incoming weights of each unit whose norm is above `max_norm`."""
+    """Scale down, in place, the incoming weights of each unit whose norm is above `max_norm`.
+
+    Not `torch.renorm`, which divides by norm + 1e-7 and so gives other bits.
+    """
     with torch.no_grad():
         for weight in weights:
             norms = torch.linalg.vector_norm(weight.flatten(1), dim=1)

@@ -22,8 +22,6 @@ class Interval(NamedTuple):
 def wilson_interval(num_right: int, n: int) -> Interval:
     """The 95 % interval of a share from n independent trials: how far another test set would move an accuracy.
 
-    (p + z^2/2n -/+ z sqrt(p (1-p)/n + z^2/4n^2)) / (1 + z^2/n),  z = 1.96
-
     Raises:
         UsageError: no trial, or more right than there are.
 
@@ -36,12 +34,10 @@ def wilson_interval(num_right: int, n: int) -> Interval:
     """
     if not 0 <= num_right <= n or n == 0:
         raise UsageError(f"wilson_interval: {num_right} of {n} is no share")
-    z = 1.959963984540054
-    share = num_right / n
-    centre = share + z * z / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low, high = ((centre + side * half) / (1 + z * z / n) for side in (-1, 1))
-    return Interval(share, max(low, 0.0), min(high, 1.0), n)
+    from scipy.stats import binomtest
+
+    low, high = binomtest(num_right, n).proportion_ci(0.95, method="wilson")
+    return Interval(num_right / n, float(low), float(high), n)
 
 
 def promising_cuts(probe_accuracies: Mapping[int, float], num_cuts: int) -> list[int]:

@@ -202,7 +202,7 @@ def _cost_table(result: Mapping[str, Any]) -> Section:
             Column("name", "network"),
             Column("parameters", "weights", "{:,}"),
             Column("bytes", "size", "{:si}B", note="float32"),
-            Column("multiplications", "multiplications", "{:si}", note="for one example; – where not known"),
+            Column("multiplications", "multiplications", "{:si}", note="for one example, where known"),
             Column("latency_ms", "latency", "{:.3f} ms", note="median, batch 1, one CPU thread"),
         ],
     )
