@@ -145,8 +145,8 @@ def test_decode_resamples_and_averages_and_says_so(
 
 BROKEN = {
     "empty": (b"", "the file is empty"),
-    "text": (b"this is no sound at all", "no wav or flac that can be read"),
-    "no samples": (wav_bytes([], RATE), "there is no sample in it"),
+    "text": (b"this is no sound at all", "cannot be read as wav or flac"),
+    "no samples": (wav_bytes([], RATE), "contains no samples"),
     "truncated": (wav_bytes(made_word("low"), RATE)[:-100], "truncated"),
     "too short": (wav_bytes([0.0] * 20, RATE), "20 samples have no frame of 10 ms"),
 }
@@ -371,8 +371,8 @@ def edited(folder: Path, tmp_path: Path, file: str, change: Callable[[str], str]
 
 BROKEN_FOLDERS: dict[str, tuple[str, Callable[[str], str], str]] = {
     "a command": ("wav.scp", lambda text: text.replace("up_ann_0.wav", "touch ran |"), "is a command"),
-    "a missing file": ("wav.scp", lambda text: text.replace("up_ann_0.wav", "gone.wav"), "gone.wav, is not there"),
-    "an id twice": ("text", lambda text: text + text.splitlines()[0] + "\n", "is there twice"),
+    "a missing file": ("wav.scp", lambda text: text.replace("up_ann_0.wav", "gone.wav"), "gone.wav, does not exist"),
+    "an id twice": ("text", lambda text: text + text.splitlines()[0] + "\n", "occurs twice"),
     "text without audio": ("text", lambda text: text + "more up\n", "no audio for 'more'"),
     "audio without text": ("text", lambda text: "\n".join(text.splitlines()[1:]), "no line for"),
     "an unknown word": ("text", lambda text: text.replace("up_cy_0 up", "up_cy_0 down"), "unknown word 'down'"),

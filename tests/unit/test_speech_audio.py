@@ -60,9 +60,9 @@ def flac_bytes() -> bytes:
         (b"", "the file is empty"),
         (wav_bytes(SOUND, 8000)[:-100], "truncated, the last 100 bytes"),
         (wav_bytes(SOUND, 8000)[:30], "truncated"),
-        (wav_bytes([], 8000), "there is no sample in it"),
-        (b"this is no sound at all, whatever its name says", "no wav or flac that can be read"),
-        (flac_bytes()[:-2000], "truncated|no wav or flac"),
+        (wav_bytes([], 8000), "contains no samples"),
+        (b"this is no sound at all, whatever its name says", "cannot be read as wav or flac"),
+        (flac_bytes()[:-2000], "truncated|cannot be read as wav or flac"),
     ],
 )
 def test_a_broken_file_says_what_is_wrong_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:

@@ -89,10 +89,10 @@ def test_an_utterance_without_an_alignment_has_no_labels() -> None:
         (
             {"utterance-0": torch.zeros(8, dtype=torch.int64)},
             DataError,
-            r"has 7 frames, its alignment is of shape \(8,\)",
+            r"has 7 frames, its alignment has shape \(8,\)",
         ),
         ({"utterance-0": torch.full((7,), 2)}, DataError, "7 of 38 labels are outside the 2 classes"),
-        ({"other": torch.zeros(8, dtype=torch.int64)}, UsageError, "an utterance 'other' that has no features"),
+        ({"other": torch.zeros(8, dtype=torch.int64)}, UsageError, "utterance 'other', which has no features"),
     ],
 )
 def test_a_wrong_alignment_is_refused(
@@ -186,7 +186,7 @@ def test_normalisation_is_by_session_or_global() -> None:
     one = corpus.of_speakers(["ann"])
     ours = features_of(one, FeatureSettings(normalisation="global"), statistics=statistics)
     torch.testing.assert_close(ours.values, statistics.normalise(plain.values[: len(ours.values)]))
-    with pytest.raises(UsageError, match="statistics are for global"):
+    with pytest.raises(UsageError, match="statistics are for normalisation 'global'"):
         features_of(one, statistics=statistics)
 
 
@@ -198,7 +198,7 @@ def test_silence_has_a_finite_floor() -> None:
 
 def test_what_is_too_short_for_a_frame_is_named() -> None:
     short = Corpus("short", RATE, [Utterance("click", "ann")], lambda _: np.zeros(30, np.float32))
-    with pytest.raises(DataError, match="utterance 'click': a recording of 30 samples has no frame"):
+    with pytest.raises(DataError, match="utterance 'click': a recording of 30 samples is too short"):
         features_of(short)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,8 @@ def test_probabilities_of_pronunciations_are_read(tmp_path: Path) -> None:
         ("lexiconp.txt", "one w ah n\n", "line 1: expected WORD PROBABILITY PHONE"),
         ("lexiconp.txt", "one 1.5 w\n", "line 1: expected WORD PROBABILITY PHONE"),
         ("lexicon.txt", "", "has no word"),
-        ("lexicon.txt", "a SIL b\nsil SIL\n", "'a' is said with the silence 'SIL'"),
-        ("lexicon.txt", "!SIL SIL\n<sil> sil\na b\n", "several silences: SIL, sil"),
+        ("lexicon.txt", "a SIL b\nsil SIL\n", "pronunciation of 'a' contains the silence unit 'SIL'"),
+        ("lexicon.txt", "!SIL SIL\n<sil> sil\na b\n", "several silence units: SIL, sil"),
     ],
 )
 def test_a_damaged_lexicon_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -68,7 +69,7 @@ def test_a_lexicon_that_is_not_text_is_refused(tmp_path: Path) -> None:
         Lexicon.read(tmp_path / "lexicon.txt")
     with pytest.raises(DataError, match="cannot be read"):
         Lexicon.read(tmp_path / "none.txt")
-    with pytest.raises(UsageError, match=r"should be digits, words \(a model for each word\) or a lexicon.txt"):
+    with pytest.raises(UsageError, match=r"should be digits, words \(whole-word models\) or a lexicon.txt"):
         lexicon_named("nothing", [])
 
 
@@ -89,12 +90,12 @@ def test_a_word_that_is_not_in_the_lexicon_says_which_is_near() -> None:
 
 def test_a_phone_without_model_is_named_with_its_word() -> None:
     hmm = HMM.new(Lexicon.of_phones({"two": "t uw"}))
-    assert hmm.with_lexicon(Lexicon.of_phones({"toot": "t uw t"})).num_frames(["toot"]) == 9
+    assert replace(hmm, lexicon=Lexicon.of_phones({"toot": "t uw t"})).num_frames(["toot"]) == 9
     with pytest.raises(DataError, match=r"phone 'n' \(of the word 'noon'\) has no model"):
-        hmm.with_lexicon(Lexicon.of_phones({"two": "t uw", "noon": "n uw n"}))
+        replace(hmm, lexicon=Lexicon.of_phones({"two": "t uw", "noon": "n uw n"}))
     words = HMM.new(Lexicon.of_words(["a"]))
     with pytest.raises(DataError, match="word 'b' has no model"):
-        words.with_lexicon(Lexicon.of_words(["a", "b"]))
+        replace(words, lexicon=Lexicon.of_words(["a", "b"]))
 
 
 def test_an_hmm_comes_back_from_its_file(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_no_state_and_no_word_are_refused() -> None:
         HMM.new(digits_lexicon(), states_of_phone=0)
     with pytest.raises(UsageError, match="at least one word"):
         Grammar.loop([])
-    with pytest.raises(UsageError, match="order is 0"):
+    with pytest.raises(UsageError, match="order of the n-gram is 0"):
         Grammar.ngram([("a",)], order=0)
     with pytest.raises(UsageError, match="silence_probability is 1"):
         compile_graph(HMM.new(digits_lexicon()), Grammar.loop(["one"]), silence_probability=1)
@@ -175,7 +176,7 @@ def test_dividing_by_the_prior_is_not_the_same_as_not_dividing() -> None:
     assert decoder(torch.log_softmax(logits, -1)).words == ()
     expected = torch.log_softmax(logits.double(), -1) - priors.log()
     assert torch.allclose(acoustic_scores(logits, hmm.log_priors).double(), expected, atol=1e-6)
-    with pytest.raises(UsageError, match="do not fit"):
+    with pytest.raises(UsageError, match=r"2 states, log_priors have shape \(1,\)"):
         acoustic_scores(logits, hmm.log_priors[:1])
 
 
@@ -193,7 +194,7 @@ def test_a_recording_that_is_too_short_has_no_words(search: str) -> None:
 def test_a_decoder_refuses_damaged_scores(search: str) -> None:
     hmm = HMM.new(digits_lexicon())
     decoder = Decoder(hmm, Grammar.loop(["one", "two"]), search=search)
-    with pytest.raises(UsageError, match="hold NaN"):
+    with pytest.raises(UsageError, match="contain NaN"):
         decoder(torch.full((9, len(hmm.state_names)), math.nan))
     with pytest.raises(UsageError, match=r"should be \(frames, 60 states\), found \(9, 59\)"):
         decoder(torch.zeros(9, 59))
@@ -264,9 +265,9 @@ def test_word_errors_are_counted_by_kind_and_by_word() -> None:
     assert found.confusion[NOTHING, "one"] == 1
     assert found.confusion["six", NOTHING] == 1
     assert found.confusion["one", "one"] == 1
-    with pytest.raises(UsageError, match="heard of 'z', which has no transcript"):
+    with pytest.raises(UsageError, match="'z' has recognised words but no reference"):
         word_errors(said, {"z": ("one",)})
-    with pytest.raises(UsageError, match="no word was said"):
+    with pytest.raises(UsageError, match="the reference has no words"):
         word_errors({"c": ()}, {"c": ("one",)})
 
 
@@ -280,7 +281,7 @@ def test_intervals_are_over_recordings() -> None:
     difference = wer_difference(bad, good, seed=1)
     assert difference.mean == pytest.approx(bad.wer - good.wer)
     assert 0 < difference.low < difference.mean < difference.high
-    with pytest.raises(UsageError, match="not tested on the same recordings"):
+    with pytest.raises(UsageError, match="for different recordings"):
         wer_difference(good, word_errors({"0": ("one",)}, {}))
     with pytest.raises(UsageError, match="num_resamples is 0"):
         good.interval(num_resamples=0)

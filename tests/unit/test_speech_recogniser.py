@@ -110,7 +110,7 @@ def test_another_sample_rate_is_resampled() -> None:
 def test_no_recording_and_one_without_a_frame() -> None:
     recogniser = recogniser_for(made_corpus(each=1), FeatureSettings())
     assert recogniser.recognise([]) == []
-    with pytest.raises(DataError, match="20 samples has no frame"):
+    with pytest.raises(DataError, match="20 samples is too short"):
         recogniser.recognise([Recording(made_word("low")[:20], 8000, 1)])
 
 

@@ -1,4 +1,4 @@
-"""Which state each frame belongs to, when the words are known: forced alignment, from a flat start."""
+"""Forced alignment: the HMM state of each frame when the words are known; training from a flat start."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,25 +14,25 @@ from instar.speech.graph import Graph, compile_graph
 from instar.speech.hmm import HMM
 from instar.speech.viterbi import Segment, viterbi
 
-BATCH_SIZE = 64  # utterances of similar length that are aligned at once
-ITERATIONS = 12  # of Viterbi training; the likelihood of digits hardly rises after ten
+BATCH_SIZE = 64  # utterances of similar length, aligned together
+ITERATIONS = 12  # of Viterbi training; on digits the likelihood hardly rises after ten
 
 Transcripts = Mapping[str, Sequence[str]]
 """The words of each utterance, by its id."""
 
 Scores = Callable[[str], Tensor]
-"""(frames, states) of an utterance, by its id: log likelihoods, of Gaussians or scaled ones of a network."""
+"""From an utterance's id to its (frames, states) log likelihoods: of Gaussians, or scaled ones of a network."""
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """States of the frames of utterances.
+    """The states of all frames of some utterances.
 
     Attributes:
-        states: (frames,) int64 of each utterance, by id.
-        segments: its words, from which frame to which.
-        skipped: utterances that could not be aligned, and why.
-        log_likelihood: of the best paths, nats for each frame.
+        states: (frames,) int64 by utterance id.
+        segments: the words with their first and last frames, by utterance id.
+        skipped: the reason why an utterance could not be aligned, by its id.
+        log_likelihood: mean over the frames of the best paths' log likelihood, nats.
     """
 
     states: Mapping[str, Tensor]
@@ -42,7 +42,7 @@ class Alignment:
 
     @property
     def summary(self) -> str:
-        """How many utterances were aligned, and those that were not, by name."""
+        """The number of aligned utterances, and the first three skipped ones with their reasons."""
         if not self.skipped:
             return f"{len(self.states)} utterances aligned"
         named = [f"{name} ({reason})" for name, reason in list(self.skipped.items())[:3]]
@@ -51,19 +51,19 @@ class Alignment:
 
 
 def align(hmm: HMM, transcripts: Transcripts, scores: Scores, *, silence_probability: float = 0.5) -> Alignment:
-    """Forced alignment: the best path of each utterance through the states of its own words.
+    """Align each utterance with its words: the best path through the states of these words.
 
     Args:
         hmm: models and lexicon.
-        transcripts: words by utterance; no word means silence alone.
-        scores: (frames, states) of an utterance.
-        silence_probability: of silence before, between and after the words.
+        transcripts: words by utterance; an empty transcript is aligned with silence.
+        scores: gives the (frames, states) log likelihoods of an utterance.
+        silence_probability: probability of silence before, between and after the words.
 
     Returns:
-        The states; an utterance that is too short for its words is skipped and named.
+        The alignment; an utterance that is too short for its words is in `skipped`.
 
     Raises:
-        DataError: a word that is not in the lexicon, or no utterance that can be aligned.
+        DataError: a word is not in the lexicon, or no utterance can be aligned.
 
     Example:
         >>> from instar.speech.lexicon import Lexicon
@@ -111,10 +111,10 @@ def align(hmm: HMM, transcripts: Transcripts, scores: Scores, *, silence_probabi
 
 
 def check_words(hmm: HMM, transcripts: Transcripts) -> None:
-    """Whether the lexicon has every word.
+    """Check that the lexicon has every word.
 
     Raises:
-        DataError: names the first word that it lacks, and its utterance.
+        DataError: a word is missing; names the first one and its utterance.
     """
     known = set(hmm.lexicon.words)
     for name, words in transcripts.items():
@@ -127,7 +127,7 @@ def check_words(hmm: HMM, transcripts: Transcripts) -> None:
 
 
 def too_short(hmm: HMM, words: Sequence[str], num_frames: int) -> str:
-    """Why an utterance cannot hold its words; nothing where it can."""
+    """The reason why an utterance is too short for its words; empty if it is long enough."""
     needed = hmm.num_frames(words) if words else hmm.num_states[hmm.lexicon.silence]
     return f"{num_frames} frames, its words need {needed}" if num_frames < needed else ""
 
@@ -141,20 +141,21 @@ def flat_start(
     silence_probability: float = 0.5,
     progress: Callable[[int, Alignment], None] | None = None,
 ) -> tuple[HMM, DiagonalGaussians, Alignment]:
-    """Train Gaussian models from words alone: equal shares of the frames at first, then Viterbi training.
+    """Train Gaussian models from transcripts without times, by Viterbi training (segmental k-means).
 
-    Each round fits Gaussians and transition probabilities to the alignment, and aligns anew with them.
+    At first all states of an utterance get equal shares of its frames. Each iteration then fits Gaussians and
+    transition probabilities to the alignment and aligns again with them.
 
     Args:
-        hmm: models that know nothing yet (`HMM.new`).
-        features: (frames, features) of each utterance; `cepstra` of log-mels suit diagonal Gaussians better.
-        transcripts: words of the same utterances.
-        num_iterations: rounds.
-        silence_probability: of silence before, between and after the words.
-        progress: called with the round and its alignment.
+        hmm: untrained models (`HMM.new`).
+        features: (frames, features) by utterance; diagonal Gaussians fit `cepstra` better than log-mels.
+        transcripts: words by utterance.
+        num_iterations: number of iterations.
+        silence_probability: probability of silence before, between and after the words.
+        progress: called with the number of an iteration and its alignment.
 
     Returns:
-        The models with their transition probabilities and priors, the Gaussians, and the last alignment.
+        The models with transition probabilities and priors, the Gaussians, and the last alignment.
 
     Raises:
         DataError: as for `align`.
@@ -189,7 +190,9 @@ def _likelihoods(gaussians: DiagonalGaussians, features: Mapping[str, Tensor], n
 
 
 def equal_shares(hmm: HMM, words: Sequence[str], num_frames: int) -> Tensor:
-    """The states of an utterance if each lasted as long: silence, words, silence where there is room for it.
+    """The states of an utterance if all last equally long: silence, words, silence.
+
+    The silence is left out if the utterance is too short for it.
 
     Returns: (frames,) int64.
 
@@ -212,6 +215,6 @@ def equal_shares(hmm: HMM, words: Sequence[str], num_frames: int) -> Tensor:
 
 
 def _batches(transcripts: Transcripts) -> Iterable[list[str]]:
-    """Utterances of as many words together: their graphs and lengths are alike."""
+    """Batches of utterances with similar numbers of words, whose graphs and lengths are similar."""
     names = sorted(transcripts, key=lambda name: (len(transcripts[name]), name))
     return (names[start : start + BATCH_SIZE] for start in range(0, len(names), BATCH_SIZE))

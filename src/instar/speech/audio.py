@@ -1,4 +1,4 @@
-"""Recordings in files: wav and flac, whole and finite, as one channel at one sample rate."""
+"""Reading wav and flac files as one channel; files that are damaged or hold NaN are refused."""
 
 import importlib
 import math
@@ -16,12 +16,12 @@ from instar.errors import DataError, UsageError
 Samples = NDArray[np.float32]
 """(samples,), from -1 to 1."""
 
-_UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # what a program writes that could not go back to the header
+_UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # written by programs that stream and cannot seek to the header
 _RIFF_HEADER_BYTES = 12
 
 
 class Recording(NamedTuple):
-    """What a file holds, its channels averaged."""
+    """The samples of a file, its channels averaged."""
 
     samples: Samples
     sample_rate: int
@@ -29,7 +29,7 @@ class Recording(NamedTuple):
 
 
 def optional_module(name: str) -> Any:
-    """A module of the extra `speech`.
+    """Import a module of the extra `speech`.
 
     Raises:
         UsageError: it is not installed.
@@ -42,17 +42,17 @@ def optional_module(name: str) -> Any:
 
 
 def read_audio(path: str | Path) -> Recording:
-    """A recording from a wav or flac file of 8 to 32 bits or floating point.
+    """Read a wav or flac file of 8 to 32 bits or floating point.
 
-    Of several channels it is the mean, for an acoustic network hears one; `num_channels` says how many there were.
+    Several channels are averaged, since an acoustic network takes one.
 
     Args:
         path: of the file.
 
-    Returns: samples (n,) float32 from -1 to 1, sample rate in Hz, number of channels.
+    Returns: samples (n,) float32 from -1 to 1, sample rate in Hz, number of channels in the file.
 
     Raises:
-        DataError: no such file, no audio in it, cut off in the middle, or a sample that is no number.
+        DataError: the file does not exist, is no audio, is truncated, or holds NaN or infinite samples.
         UsageError: soundfile is not installed.
 
     Example:
@@ -70,7 +70,7 @@ def read_audio(path: str | Path) -> Recording:
 
 
 def decode_audio(content: bytes, name: str) -> Recording:
-    """`read_audio` of a file's content; `name` is what messages call it.
+    """Like `read_audio`, from the content of a file; `name` is used in error messages.
 
     Raises:
         DataError: as `read_audio`.
@@ -80,29 +80,29 @@ def decode_audio(content: bytes, name: str) -> Recording:
     if not content:
         raise DataError(f"{name}: the file is empty")
     if missing := _missing_bytes(content):
-        raise DataError(f"{name}: truncated, the last {missing:,} bytes that its header promises are not there")
+        raise DataError(f"{name}: truncated, the last {missing:,} bytes announced by its header are missing")
     try:
         with soundfile.SoundFile(BytesIO(content)) as file:
-            promised, sample_rate = file.frames, file.samplerate
+            expected, sample_rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        raise DataError(f"{name}: no wav or flac that can be read ({error})") from error
-    if len(samples) < promised:
-        raise DataError(f"{name}: truncated, {len(samples):,} of {promised:,} samples are there")
+        raise DataError(f"{name}: cannot be read as wav or flac ({error})") from error
+    if len(samples) < expected:
+        raise DataError(f"{name}: truncated, only {len(samples):,} of {expected:,} samples are there")
     if len(samples) == 0:
-        raise DataError(f"{name}: there is no sample in it")
+        raise DataError(f"{name}: contains no samples")
     if not np.isfinite(samples).all():
-        raise DataError(f"{name}: a sample is NaN or infinite")
+        raise DataError(f"{name}: contains NaN or infinite samples")
     num_channels = samples.shape[1]
     mono = samples[:, 0] if num_channels == 1 else samples.mean(axis=1, dtype=np.float64).astype(np.float32)
     return Recording(np.ascontiguousarray(mono), int(sample_rate), num_channels)
 
 
 def audio_form(path: Path) -> tuple[int, int]:
-    """Sample rate in Hz and number of channels of a file, from its header alone.
+    """The sample rate in Hz and number of channels of a file; reads only its header.
 
     Raises:
-        DataError: no such file, or no audio in it.
+        DataError: the file does not exist or is no audio.
         UsageError: soundfile is not installed.
     """
     soundfile = optional_module("soundfile")
@@ -110,20 +110,20 @@ def audio_form(path: Path) -> tuple[int, int]:
         about = soundfile.info(str(path))
     except (soundfile.SoundFileError, RuntimeError) as error:
         if not path.is_file():
-            raise DataError(f"{path}: there is no such file") from error
+            raise DataError(f"{path}: no such file") from error
         if path.stat().st_size == 0:
             raise DataError(f"{path}: the file is empty") from error
-        raise DataError(f"{path}: no wav or flac that can be read ({error})") from error
+        raise DataError(f"{path}: cannot be read as wav or flac ({error})") from error
     return int(about.samplerate), int(about.channels)
 
 
 def resample(samples: Samples, rate: int, new_rate: int) -> Samples:
-    """The same sound at another sample rate, by a polyphase low-pass filter.
+    """Resample with a polyphase low-pass filter.
 
     Args:
         samples: (n,) float32.
-        rate: of the samples, in Hz.
-        new_rate: in Hz.
+        rate: sample rate of `samples`, Hz.
+        new_rate: wanted sample rate, Hz.
 
     Returns: (ceil(n new_rate / rate),) float32.
 
@@ -140,13 +140,8 @@ def resample(samples: Samples, rate: int, new_rate: int) -> Samples:
     return changed
 
 
-def write_audio(path: Path, samples: Samples, sample_rate: int) -> None:
-    """Write a wav file of 16 bits; what is louder than 1 is clipped."""
-    path.write_bytes(wav_bytes(samples, sample_rate))
-
-
 def wav_bytes(samples: Samples | Sequence[float], sample_rate: int) -> bytes:
-    """A wav file of 16 bits and one channel; what is louder than 1 is clipped.
+    """The content of a wav file with 16 bits and one channel; samples beyond ±1 are clipped.
 
     Example:
         >>> decode_audio(wav_bytes([0.0, 0.5, -0.5, 9.0], 8000), "four").samples.round(3).tolist()
@@ -160,7 +155,7 @@ def wav_bytes(samples: Samples | Sequence[float], sample_rate: int) -> bytes:
 
 
 def _missing_bytes(content: bytes) -> int:
-    """How many bytes of the samples that a wav file's header promises are not there; 0 for other files."""
+    """How many of the bytes announced by a wav header are missing; 0 for other files."""
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         return 0
     place = _RIFF_HEADER_BYTES

@@ -1,4 +1,4 @@
-"""Connected words and noise, made from real recordings: every sample a pure function of a seed."""
+"""Connected words and noisy speech made from real recordings; every sample is a pure function of a seed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,13 +14,13 @@ from instar.speech.corpus import Corpus, Utterance
 
 Noise = Literal["white", "pink"]
 
-_FORMAT = 1  # another number where the samples of a seed change
-_FADE_SECONDS = 0.005  # at the ends of a recording, so that a cut is not heard as a click
+_FORMAT = 1  # to be increased when the samples of a seed change
+_FADE_SECONDS = 0.005  # at both ends of a recording, to avoid clicks
 _MEDIAN_PAUSE_SECONDS, _PAUSE_SPREAD = 0.12, 0.6  # log-normal: two of three pauses last 0.07 to 0.22 s
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.03, 0.5
 _EDGE_SECONDS = 0.1  # of silence before the first word and after the last
 _ROOM_FRAME_SECONDS = 0.01
-_ROOM_QUANTILE = 0.05  # the quietest of a recording's frames tell what its room sounds like
+_ROOM_QUANTILE = 0.05  # the quietest frames of a recording give the level of its background noise
 
 
 def connected_words(
@@ -32,24 +32,24 @@ def connected_words(
     noise: Noise = "pink",
     seed: int = 0,
 ) -> Corpus:
-    """Strings of words of one speaker each, from a corpus of single words, with pauses and perhaps noise.
+    """Concatenate single words of a speaker into strings, with pauses and optionally with noise.
 
-    Pauses are log-normal around 0.12 s and sound like the quietest hundredths of the recordings beside them. The
-    noise is scaled to the stated ratio of the mean power of the words, pauses left out, to that of the noise.
+    The lengths of the pauses are log-normal around 0.12 s; pauses are as loud as the quietest frames of the words
+    around them. The signal-to-noise ratio is the mean power of the words, without pauses, over that of the noise.
 
     Args:
         corpus: utterances of one word each.
-        num_per_speaker: how many strings each speaker says.
-        lengths: fewest and most words of a string, all lengths equally probable.
-        snr_db: signal-to-noise ratio; None adds no noise.
+        num_per_speaker: number of strings for each speaker.
+        lengths: smallest and largest number of words in a string; all lengths are equally probable.
+        snr_db: signal-to-noise ratio in dB; None adds no noise.
         noise: `white`, or `pink` (power falls as 1/f).
-        seed: of words, recordings, pauses and noise. Strings of one seed say the same in any noise.
+        seed: determines words, recordings, pauses and noise. Noise does not change the words of a seed.
 
-    Returns: utterances `SPEAKER-NUMBER`, with `-SNRdB` where there is noise.
+    Returns: utterances `SPEAKER-NUMBER`, or `SPEAKER-NUMBER-SNRdB` with noise.
 
     Raises:
-        DataError: an utterance of the corpus is not of one word.
-        UsageError: no string, lengths below 1, or an unknown noise.
+        DataError: an utterance of the corpus has several words or none.
+        UsageError: num_per_speaker or a length is below 1, or the noise is unknown.
 
     Example:
         >>> words = [Utterance(f"{word}-{k}", "ann", (word,)) for word in ("yes", "no") for k in range(4)]
@@ -61,7 +61,7 @@ def connected_words(
     if num_per_speaker < 1 or not 1 <= lengths[0] <= lengths[1] or noise not in get_args(Noise):
         raise UsageError(
             f"connected_words: {num_per_speaker} strings of {lengths[0]} to {lengths[1]} words in {noise} noise; "
-            "expected at least one of each, and white or pink"
+            "expected at least 1 string, 1 <= fewest <= most words, and white or pink noise"
         )
     plans = {}
     suffix, condition = ("", "clean") if snr_db is None else (f"-{snr_db:g}dB", f"{snr_db:g} dB")
@@ -71,13 +71,13 @@ def connected_words(
             generator = _generator("connected", seed, speaker, number)
             parts = _chosen(recordings, lengths, generator)
             utterance = Utterance(
-                f"{speaker}-{number:04d}{suffix}", speaker, tuple(one.words[0] for one in parts), condition
+                f"{speaker}-{number:04d}{suffix}", speaker, tuple(part.words[0] for part in parts), condition
             )
             plans[utterance.id] = (utterance, parts, number)
 
     def read(utterance: Utterance) -> Samples:
         _, parts, number = plans[utterance.id]
-        sounds = [corpus.audio(one) for one in parts]
+        sounds = [corpus.audio(part) for part in parts]
         generator = _generator("pauses", seed, utterance.speaker, number)
         whole, is_word = _joined(sounds, corpus.sample_rate, generator)
         if snr_db is None:
@@ -91,7 +91,7 @@ def connected_words(
 
 
 def in_noise(corpus: Corpus, snr_db: float, *, noise: Noise = "pink", seed: int = 0) -> Corpus:
-    """The recordings of any corpus in noise; the ratio is that of whole recordings.
+    """Add noise to the recordings of a corpus; the signal power is the mean over the whole recording.
 
     Returns: utterances `ID-SNRdB`.
 
@@ -105,21 +105,22 @@ def in_noise(corpus: Corpus, snr_db: float, *, noise: Noise = "pink", seed: int 
         ('a-10dB', (800,))
     """
     if noise not in get_args(Noise):
-        raise UsageError(f"noise {noise!r}: there is white and pink")
-    quiet = {f"{one.id}-{snr_db:g}dB": one for one in corpus.utterances}
+        raise UsageError(f"unknown noise {noise!r}; expected white or pink")
+    clean = {f"{utterance.id}-{snr_db:g}dB": utterance for utterance in corpus.utterances}
 
     def read(utterance: Utterance) -> Samples:
-        original = quiet[utterance.id]
+        original = clean[utterance.id]
         generator = _generator(f"{noise} noise {original.id}", seed, original.speaker, 0)
         return add_noise(corpus.audio(original), snr_db, noise=noise, generator=generator)
 
-    noisy = [replace(one, id=name, condition=f"{snr_db:g} dB") for name, one in quiet.items()]
+    condition = f"{snr_db:g} dB"
+    noisy = [replace(original, id=name, condition=condition) for name, original in clean.items()]
     content = _content(f"in noise {corpus.fingerprint} {snr_db} {noise}", seed)
     return Corpus(f"{corpus.name}-noisy", corpus.sample_rate, noisy, read, content)
 
 
 def quiet_id(utterance: Utterance) -> str:
-    """The id of what an utterance in noise was made from; of a clean one its own.
+    """The id of the clean utterance that a noisy one was made from; a clean one has the same id.
 
     Example:
         >>> quiet_id(Utterance("ann-0001-10dB", "ann", (), "10 dB")), quiet_id(Utterance("ann-clean", "ann"))
@@ -131,7 +132,7 @@ def quiet_id(utterance: Utterance) -> str:
 
 
 def _content(about: str, seed: int) -> str:
-    """Told by what it is made from: to make it takes seconds, and a fingerprint is asked for often."""
+    """A hash of the inputs, since hashing the samples would mean to make them all, which takes seconds."""
     return f"{key_of(f'{_FORMAT} {about}', seed) % 2**64:016x}"
 
 
@@ -143,23 +144,23 @@ def add_noise(
     generator: np.random.Generator,
     is_speech: NDArray[np.bool_] | None = None,
 ) -> Samples:
-    """A recording in noise: s + n with 10 log10(mean(s^2) / mean(n^2)) = snr_db.
+    """Add noise n to a recording s such that 10 log10(mean(s^2) / mean(n^2)) = snr_db.
 
     Args:
         samples: (n,) float32.
         snr_db: signal-to-noise ratio in dB.
         noise: `white`, or `pink` (power falls as 1/f).
-        generator: of the noise.
-        is_speech: (n,) the samples whose power counts as the signal's; None counts all.
+        generator: source of the noise.
+        is_speech: (n,) bool, the samples over which the signal's power is averaged; None means all.
 
-    Returns: (n,) float32; where noise takes it above 1, the whole is made softer.
+    Returns: (n,) float32, scaled down if the sum goes beyond ±1.
     """
     signal = samples.astype(np.float64)
     power = np.mean(signal**2 if is_speech is None else signal[is_speech] ** 2)
-    sound = _noise(len(samples), noise, generator)
-    noisy = signal + sound * np.sqrt(power * 10 ** (-snr_db / 10) / np.mean(sound**2))
-    loudest: Samples = (noisy / max(1.0, float(np.abs(noisy).max()))).astype(np.float32)
-    return loudest
+    added = _noise(len(samples), noise, generator)
+    noisy = signal + added * np.sqrt(power * 10 ** (-snr_db / 10) / np.mean(added**2))
+    scaled: Samples = (noisy / max(1.0, float(np.abs(noisy).max()))).astype(np.float32)
+    return scaled
 
 
 def _noise(length: int, kind: Noise, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -177,15 +178,14 @@ def _generator(purpose: str, seed: int, speaker: str, number: int) -> np.random.
 
 
 def _recordings(corpus: Corpus, speaker: str) -> dict[str, list[Utterance]]:
-    """A speaker's recordings of each word, in an order that does not depend on the corpus's."""
+    """A speaker's recordings by word, in an order that does not depend on that of the corpus."""
     recordings: dict[str, list[Utterance]] = {}
-    for one in sorted(corpus.utterances, key=lambda one: one.id):
-        if one.speaker == speaker:
-            if len(one.words) != 1:
-                raise DataError(
-                    f"utterance {one.id!r} has {len(one.words)} words: strings are made of single ones"
-                )
-            recordings.setdefault(one.words[0], []).append(one)
+    for utterance in sorted(corpus.of_speakers([speaker]).utterances, key=lambda utterance: utterance.id):
+        if len(utterance.words) != 1:
+            raise DataError(
+                f"utterance {utterance.id!r} has {len(utterance.words)} words; connected_words expects exactly one"
+            )
+        recordings.setdefault(utterance.words[0], []).append(utterance)
     return recordings
 
 
@@ -204,7 +204,7 @@ def _chosen(
 def _joined(
     sounds: Sequence[Samples], sample_rate: int, generator: np.random.Generator
 ) -> tuple[Samples, NDArray[np.bool_]]:
-    """The recordings with pauses between and around them, and which samples are of a word."""
+    """The recordings with pauses between and around them, and whether each sample belongs to a word."""
     rooms = [_room_level(sound, sample_rate) for sound in sounds]
     parts, is_word = [], []
     for number in range(len(sounds) + 1):

@@ -1,4 +1,4 @@
-"""Corpora: utterances with their speakers and words, and a way to hear them."""
+"""Corpora: utterances with speakers and transcripts, and a function that reads their samples."""
 
 import hashlib
 from collections import Counter
@@ -14,13 +14,13 @@ from instar.speech.audio import Samples
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording: its name, who speaks, what is said, and in which noise.
+    """One recording with its speaker and transcript.
 
     Args:
-        id: its own in the corpus.
-        speaker: who speaks.
-        words: in their order, as the transcript writes them; empty where there is no transcript.
-        condition: what else tells recordings apart, such as `clean` or `10 dB`.
+        id: unique in the corpus.
+        speaker: the speaker's name.
+        words: the transcript; empty if there is none.
+        condition: recording condition, such as `clean` or `10 dB`.
     """
 
     id: str
@@ -31,24 +31,25 @@ class Utterance:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Utterances, and `read` to hear one; parts share what they were made from.
+    """Utterances and the function that reads their samples.
 
     Args:
-        name: what the user calls it.
-        sample_rate: of all recordings, in Hz.
-        utterances: at least one, their ids all different.
-        read: the samples of one, (n,) float32; the same each time.
-        content: what decides all samples, where they are made from something shorter than themselves.
+        name: the user's name for it.
+        sample_rate: of all recordings, Hz.
+        utterances: at least one; their ids are unique.
+        read: returns the samples of an utterance, (n,) float32; the same ones each time.
+        content: a hash that determines all samples, for the fingerprint of generated corpora; empty hashes the
+            samples.
 
     Raises:
-        DataError: no utterance, or two of one id.
+        DataError: there is no utterance, or an id occurs twice.
 
     Example:
         >>> import numpy as np
         >>> two = [Utterance("a", "ann", ("yes",)), Utterance("b", "bob", ("no",))]
         >>> corpus = Corpus("answers", 8000, two, lambda _: np.zeros(800, np.float32))
-        >>> corpus.speakers, corpus.of_speakers(["bob"]).utterances[0].words, corpus.seconds
-        (('ann', 'bob'), ('no',), 0.2)
+        >>> corpus.speakers, corpus.of_speakers(["bob"]).utterances[0].words
+        (('ann', 'bob'), ('no',))
     """
 
     name: str
@@ -60,23 +61,23 @@ class Corpus:
     def __post_init__(self) -> None:
         object.__setattr__(self, "utterances", tuple(self.utterances))
         if not self.utterances:
-            raise DataError(f"corpus {self.name!r} has no utterance")
+            raise DataError(f"corpus {self.name!r} has no utterances")
         if len(self._by_id) < len(self.utterances):
-            [(twice, _)] = Counter(one.id for one in self.utterances).most_common(1)
-            raise DataError(f"corpus {self.name!r}: utterance {twice!r} occurs twice; each needs an id of its own")
+            [(twice, _)] = Counter(utterance.id for utterance in self.utterances).most_common(1)
+            raise DataError(f"corpus {self.name!r}: utterance {twice!r} occurs twice; ids must be unique")
 
     @cached_property
     def _by_id(self) -> dict[str, Utterance]:
-        return {one.id: one for one in self.utterances}
+        return {utterance.id: utterance for utterance in self.utterances}
 
     def __len__(self) -> int:
         return len(self.utterances)
 
     def __getitem__(self, utterance_id: str) -> Utterance:
-        """The utterance of an id.
+        """The utterance with an id.
 
         Raises:
-            UsageError: there is none.
+            UsageError: no utterance has this id.
         """
         try:
             return self._by_id[utterance_id]
@@ -88,119 +89,102 @@ class Corpus:
 
         Raises:
             DataError: its file cannot be read.
-            UsageError: there is no such utterance.
+            UsageError: no utterance has this id.
         """
         return self.read(self[utterance] if isinstance(utterance, str) else utterance)
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """Who speaks, in the order of the alphabet."""
-        return tuple(sorted({one.speaker for one in self.utterances}))
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        """The conditions of the utterances, in the order in which they come."""
-        return tuple(dict.fromkeys(one.condition for one in self.utterances))
-
-    @cached_property
-    def seconds(self) -> float:
-        """How long all recordings are."""
-        return sum(len(self.audio(one)) for one in self.utterances) / self.sample_rate
+        """The speakers in alphabetical order."""
+        return tuple(sorted({utterance.speaker for utterance in self.utterances}))
 
     @cached_property
     def fingerprint(self) -> str:
-        """64 hex digits of the sample rate and of every utterance with its samples, in any order."""
-        digests = [
-            _utterance_digest(one, self.content.encode() if self.content else self.audio(one).tobytes())
-            for one in self.utterances
-        ]
+        """A hash of the sample rate and all utterances with their samples, in any order: 64 hex digits."""
+        content = self.content.encode()
+        digests = [_utterance_digest(one, content or self.audio(one).tobytes()) for one in self.utterances]
         return hashlib.sha256(str(self.sample_rate).encode() + b"".join(sorted(digests))).hexdigest()
 
     def subset(self, utterances: Iterable[Utterance | str]) -> "Corpus":
-        """The corpus of some of the utterances, in the order given.
+        """The given utterances, in the given order.
 
         Raises:
-            DataError: none is left, or one is there twice.
-            UsageError: one that is not in this corpus.
+            DataError: there is none, or one occurs twice.
+            UsageError: one is not in this corpus.
         """
         chosen = [self[one if isinstance(one, str) else one.id] for one in utterances]
         return Corpus(self.name, self.sample_rate, chosen, self.read, self.content)
 
     def where(self, holds: Callable[[Utterance], bool]) -> "Corpus":
-        """The corpus of the utterances for which something holds.
+        """The utterances for which `holds` returns True.
 
         Raises:
-            DataError: it holds for none.
+            DataError: there is none.
         """
         return self.subset([one for one in self.utterances if holds(one)])
 
     def of_speakers(self, speakers: Collection[str]) -> "Corpus":
-        """What some speakers say.
+        """The utterances of the given speakers.
 
         Raises:
-            UsageError: a speaker who is not in the corpus, or none.
+            UsageError: no speaker is given, or one is not in the corpus.
         """
         for speaker in speakers:
             if speaker not in self.speakers:
                 raise unknown_name("speaker", speaker, self.speakers)
         if not speakers:
-            raise UsageError(f"corpus {self.name!r}: no speaker is named; it has {', '.join(self.speakers)}")
-        return self.where(lambda one: one.speaker in speakers)
+            raise UsageError(f"corpus {self.name!r}: no speaker is given; it has {', '.join(self.speakers)}")
+        return self.where(lambda utterance: utterance.speaker in speakers)
 
     def share(self, fraction: float, *, seed: int = 0) -> "Corpus":
-        """A fraction of every speaker's utterances, at least one of each; a smaller one is part of a larger one.
+        """A fraction of each speaker's utterances, at least one; smaller fractions are subsets of larger ones.
 
         Args:
             fraction: above 0 and at most 1.
-            seed: chooses which.
+            seed: determines the choice.
 
         Raises:
-            UsageError: the fraction is out of its range.
+            UsageError: the fraction is out of range.
         """
         return self.subset(chosen_share(self.utterances, fraction, seed=seed))
 
 
 def chosen_share(utterances: Sequence[Utterance], fraction: float, *, seed: int = 0) -> list[Utterance]:
-    """A fraction of every speaker's utterances, at least one of each, in their order; see `Corpus.share`.
+    """A fraction of each speaker's utterances, at least one, in their order; see `Corpus.share`.
 
     Raises:
-        UsageError: the fraction is out of its range.
+        UsageError: the fraction is out of range.
 
     Example:
-        >>> said = [Utterance(f"{name}-{k}", name) for name in ("ann", "bob") for k in range(10)]
-        >>> [one.speaker for one in chosen_share(said, 0.2)]
+        >>> utterances = [Utterance(f"{name}-{k}", name) for name in ("ann", "bob") for k in range(10)]
+        >>> [utterance.speaker for utterance in chosen_share(utterances, 0.2)]
         ['ann', 'ann', 'bob', 'bob']
     """
     if not 0 < fraction <= 1:
         raise UsageError(f"share: fraction is {fraction}, expected above 0 and at most 1")
     chosen: set[str] = set()
-    for speaker in {one.speaker for one in utterances}:
-        own = [one.id for one in utterances if one.speaker == speaker]
+    for speaker in {utterance.speaker for utterance in utterances}:
+        own = [utterance.id for utterance in utterances if utterance.speaker == speaker]
         own.sort(key=lambda name: key_of(f"share {name}", seed))
         chosen.update(own[: max(1, round(fraction * len(own)))])
-    return [one for one in utterances if one.id in chosen]
+    return [utterance for utterance in utterances if utterance.id in chosen]
 
 
 def joined(name: str, corpora: Sequence[Corpus]) -> Corpus:
-    """Several corpora as one.
+    """The utterances of several corpora as one corpus.
 
     Raises:
-        DataError: they share an utterance's id.
-        UsageError: none is given, or their sample rates differ.
+        DataError: two utterances have the same id.
+        UsageError: no corpus is given, or their sample rates differ.
     """
     rates = {corpus.sample_rate for corpus in corpora}
     if len(rates) != 1:
         raise UsageError(f"joined: the corpora should have one sample rate, found {sorted(rates)}")
-    readers = {one.id: corpus.read for corpus in corpora for one in corpus.utterances}
-    utterances = [one for corpus in corpora for one in corpus.utterances]
+    utterances = [utterance for corpus in corpora for utterance in corpus.utterances]
+    readers = {utterance.id: corpus.read for corpus in corpora for utterance in corpus.utterances}
     contents = [corpus.content for corpus in corpora]
-    return Corpus(
-        name,
-        rates.pop(),
-        utterances,
-        lambda one: readers[one.id](one),
-        " ".join(contents) if all(contents) else "",
-    )
+    content = " ".join(contents) if all(contents) else ""
+    return Corpus(name, rates.pop(), utterances, lambda utterance: readers[utterance.id](utterance), content)
 
 
 def _utterance_digest(utterance: Utterance, content: bytes) -> bytes:

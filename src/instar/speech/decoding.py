@@ -1,4 +1,4 @@
-"""From acoustic scores to words: one face for Kaldi's decoder and the built-in search."""
+"""From acoustic scores to words, with Kaldi's decoder or the built-in Viterbi search."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,26 +15,25 @@ from instar.speech.hmm import HMM
 from instar.speech.viterbi import Path, viterbi
 
 SEARCHES = ("auto", "kaldi", "viterbi")
-_AT_ONCE = 64  # recordings that the built-in search takes together: 4.5 ms each, one by one 55 ms
+_BATCH_SIZE = 64  # recordings in one built-in search: 4.5 ms each, against 55 ms one by one
 
 
 class Decoder:
-    """The words of a recording, by the best path through what a grammar can say.
+    """Finds the most probable words of a recording among those that a grammar allows.
 
     best path = argmax of  acoustic_scale * sum_t score_t(state) + log P(path) - word_penalty * (number of words)
 
     Args:
         hmm: models and lexicon.
         grammar: which words may follow which.
-        acoustic_scale: frames depend on each other, so their scores count less than the sum says.
-        word_penalty: nats for each word; higher makes fewer words.
-        silence_probability: of silence before, between and after the words.
-        search: `kaldi` (kaldifst and kaldi-decoder), `viterbi` (the built-in one), `auto` (the first where it is
-            installed).
-        beam: of Kaldi's search, nats.
+        acoustic_scale: factor on the acoustic scores; below 1, since neighbouring frames are not independent.
+        word_penalty: nats for each word; a higher penalty gives fewer words.
+        silence_probability: probability of silence before, between and after the words.
+        search: `kaldi` (kaldifst and kaldi-decoder), `viterbi` (built in), or `auto` (Kaldi's if it is installed).
+        beam: beam of Kaldi's search, nats.
 
     Raises:
-        UsageError: an unknown search, one that is not installed, or a scale that is not above 0.
+        UsageError: the search is unknown or not installed, or the scale is not above 0.
         DataError: a word of the grammar is not in the lexicon.
 
     Example:
@@ -72,7 +71,7 @@ class Decoder:
 
     @property
     def settings(self) -> dict[str, float]:
-        """What decides its paths beside models and grammar; arguments of another one like it."""
+        """The keyword arguments, without `search`, that make an equal decoder."""
         names = ("acoustic_scale", "word_penalty", "silence_probability", "beam")
         return {name: getattr(self, name) for name in names}
 
@@ -83,35 +82,35 @@ class Decoder:
             scores: (frames, states), nats; `acoustic_scores` of a network, or log likelihoods.
 
         Returns:
-            The path; one without words and frames, of score -inf, where the recording is too short for any.
+            The path; if the recording is too short for any, one with no words, no frames and score -inf.
 
         Raises:
-            UsageError: scores of another number of states, or NaN.
+            UsageError: the scores have the wrong number of states or are NaN.
         """
         if self.search == "viterbi":
-            return self.together([scores])[0]
+            return self.decode_batch([scores])[0]
         self._check(scores)
         return (self._kaldi(scores * self.acoustic_scale) if len(scores) else None) or _no_path()
 
-    def together(self, scores: Sequence[Tensor]) -> list[Path]:
-        """The best paths of several recordings, by the built-in search for all at once.
+    def decode_batch(self, scores: Sequence[Tensor]) -> list[Path]:
+        """The best paths of several recordings, searched in one batch (built-in search only).
 
         Args:
-            scores: (frames, states) each; the same as for one.
+            scores: (frames, states) of each recording, nats.
 
         Raises:
-            UsageError: as for one, or this decoder's search is Kaldi's.
+            UsageError: scores are wrong as for a single recording, or this decoder's search is Kaldi's.
         """
         if self.search != "viterbi":
-            raise UsageError(f"search {self.search!r} takes one recording at a time; take 'viterbi'")
-        for one in scores:
-            self._check(one)
-        told = [one * self.acoustic_scale for one in scores if len(one)]
-        if not told:
+            raise UsageError(f"search {self.search!r} decodes one recording at a time; use 'viterbi' for batches")
+        for frames in scores:
+            self._check(frames)
+        scaled = [frames * self.acoustic_scale for frames in scores if len(frames)]
+        if not scaled:
             return [_no_path() for _ in scores]
-        padded = torch.nn.utils.rnn.pad_sequence(told, batch_first=True)
-        paths = iter(viterbi(padded, self._graph, [len(one) for one in told]))
-        return [(next(paths) if len(one) else None) or _no_path() for one in scores]
+        padded = torch.nn.utils.rnn.pad_sequence(scaled, batch_first=True)
+        paths = iter(viterbi(padded, self._graph, [len(frames) for frames in scaled]))
+        return [(next(paths) if len(frames) else None) or _no_path() for frames in scores]
 
     def _check(self, scores: Tensor) -> None:
         if scores.dim() != 2 or scores.shape[1] != len(self.hmm.state_names):
@@ -119,7 +118,7 @@ class Decoder:
                 f"scores should be (frames, {len(self.hmm.state_names)} states), found {tuple(scores.shape)}"
             )
         if bool(scores.isnan().any()):
-            raise UsageError("acoustic scores hold NaN: the network or its input is damaged")
+            raise UsageError("acoustic scores contain NaN: the network or its input is damaged")
 
 
 def _no_path() -> Path:
@@ -127,15 +126,15 @@ def _no_path() -> Path:
 
 
 def decode(decoder: Decoder, scores: Mapping[str, Tensor]) -> dict[str, tuple[str, ...]]:
-    """The words of many recordings, by id; the built-in search takes those of similar length together."""
+    """The words of recordings by id; the built-in search decodes batches of similar lengths."""
     if decoder.search == "kaldi":
         return {name: decoder(frames).words for name, frames in scores.items()}
     names = sorted(scores, key=lambda name: len(scores[name]))
     found: dict[str, tuple[str, ...]] = {}
-    for start in range(0, len(names), _AT_ONCE):
-        several = names[start : start + _AT_ONCE]
-        paths = decoder.together([scores[name] for name in several])
-        found |= {name: path.words for name, path in zip(several, paths, strict=True)}
+    for start in range(0, len(names), _BATCH_SIZE):
+        batch = names[start : start + _BATCH_SIZE]
+        paths = decoder.decode_batch([scores[name] for name in batch])
+        found |= {name: path.words for name, path in zip(batch, paths, strict=True)}
     return {name: found[name] for name in scores}
 
 
@@ -149,17 +148,17 @@ def tune_decoder(
     word_penalties: Sequence[float] = (0.0, 5.0, 10.0, 20.0),
     search: str = "auto",
 ) -> Decoder:
-    """The decoder whose scale and penalty make the fewest word errors on validation recordings.
+    """The decoder whose scale and penalty give the fewest word errors on validation recordings.
 
-    Of several that make as few, the one of the least deviation from scale 1 and penalty 0.
+    Ties go to the scale closest to 1, then to the penalty closest to 0.
 
     Args:
         hmm: models and lexicon.
         grammar: which words may follow which.
-        scores: of validation recordings, by id; never of test recordings.
+        scores: acoustic scores of the validation recordings, by id.
         transcripts: their words.
-        acoustic_scales: to try.
-        word_penalties: to try.
+        acoustic_scales: candidates.
+        word_penalties: candidates.
         search: see `Decoder`.
     """
     from instar.speech.scoring import word_errors

@@ -1,4 +1,4 @@
-"""Log-mel filterbanks of a corpus: computed once, normalised, kept in a memory-mapped file."""
+"""Log-mel filterbanks of a corpus: computed once, normalised, cached in a memory-mapped file."""
 
 import hashlib
 import json
@@ -17,8 +17,8 @@ from instar.errors import DataError, UsageError
 from instar.speech.audio import Samples, optional_module
 from instar.speech.corpus import Corpus, Utterance
 
-_FORMAT = 1  # of the kept file; another number computes every one anew
-_INT16 = 2.0**15  # Kaldi's filterbanks hear whole numbers of 16 bits
+_FORMAT = 1  # of the cached files; a new number invalidates all of them
+_INT16 = 2.0**15  # Kaldi's filterbanks expect samples in the range of 16-bit integers
 _SMALLEST_DEVIATION = 1e-3
 
 Normalisation = Literal["speaker", "global", "none"]
@@ -29,11 +29,11 @@ class FeatureSettings:
     """How features are computed.
 
     Args:
-        num_mels: filters.
-        shift_ms: from a frame to the next.
-        length_ms: of a frame.
-        normalisation: mean 0 and variance 1 of each filter by `speaker` (and condition: a recording session),
-            over all frames (`global`), or `none`.
+        num_mels: number of filters.
+        shift_ms: from one frame to the next.
+        length_ms: length of a frame.
+        normalisation: `speaker` gives each filter mean 0 and variance 1 for each speaker and condition (a
+            recording session), `global` over all frames; `none` leaves the features as they are.
     """
 
     num_mels: int = 40
@@ -44,24 +44,24 @@ class FeatureSettings:
     def __post_init__(self) -> None:
         if self.num_mels < 1 or not 0 < self.shift_ms <= self.length_ms:
             raise UsageError(
-                f"features: {self.num_mels} filters of {self.length_ms} ms every {self.shift_ms} ms; expected at "
-                "least one, and frames that are not shorter than their shift"
+                f"features: {self.num_mels} filters, frames of {self.length_ms} ms every {self.shift_ms} ms; "
+                "expected num_mels >= 1 and length_ms >= shift_ms > 0"
             )
         if self.normalisation not in ("speaker", "global", "none"):
-            raise UsageError(f"normalisation {self.normalisation!r}; there is speaker, global and none")
+            raise UsageError(f"unknown normalisation {self.normalisation!r}; expected speaker, global or none")
 
 
 def log_mel(samples: Samples, sample_rate: int, settings: FeatureSettings | None = None) -> Tensor:
-    """The log-mel filterbank of a recording, as Kaldi computes it, without dither.
+    """The log-mel filterbank features of a recording, as Kaldi computes them without dither.
 
     x_{t,m} = max(0, ln sum_k H_m(k) |DFT(w s_t)_k|^2), where s_t are the samples of frame t in units of 16 bits,
     their mean subtracted, pre-emphasised by 0.97, w is Povey's window and H_m the m-th triangle on the mel scale
-    1127 ln(1 + f/700) from 20 Hz to half the sample rate. The floor is what digital silence gives.
+    1127 ln(1 + f/700) from 20 Hz to half the sample rate. Digital silence gives the floor, 0.
 
     Args:
         samples: (n,) float32 from -1 to 1.
-        sample_rate: in Hz.
-        settings: by default 40 filters of 25 ms every 10 ms; its normalisation is not for one recording.
+        sample_rate: Hz.
+        settings: by default 40 filters, frames of 25 ms every 10 ms; its normalisation is not applied.
 
     Returns: (frames, num_mels) float32, frame t centred at (t + 1/2) shift_ms; at least one frame.
 
@@ -87,7 +87,9 @@ def log_mel(samples: Samples, sample_rate: int, settings: FeatureSettings | None
     stream.input_finished()
     frames = [stream.get_frame(number) for number in range(stream.num_frames_ready)]
     if not frames:
-        raise DataError(f"a recording of {len(samples)} samples has no frame of {settings.shift_ms} ms")
+        raise DataError(
+            f"a recording of {len(samples)} samples is too short: half a frame shift is {settings.shift_ms / 2:g} ms"
+        )
     return torch.from_numpy(np.stack(frames)).clamp_(min=0.0)
 
 
@@ -100,7 +102,7 @@ class Statistics:
 
     @classmethod
     def of(cls, frames: Tensor) -> "Statistics":
-        """Of (frames, num_mels); where nothing varies the deviation is a thousandth."""
+        """The statistics of (frames, num_mels); deviations are at least 0.001."""
         values = frames.double()
         std = values.std(dim=0, correction=0).clamp_(min=_SMALLEST_DEVIATION)
         return cls(values.mean(dim=0).float(), std.float())
@@ -111,19 +113,19 @@ class Statistics:
 
     @property
     def digest(self) -> str:
-        """Hex digits that tell them apart."""
+        """A hash of the values."""
         return hashlib.sha256(self.mean.numpy().tobytes() + self.std.numpy().tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """The features of a corpus, one utterance after the other in one tensor.
+    """The features of a corpus, the frames of all utterances in one tensor.
 
     Args:
-        values: (frames, num_mels) float32, memory-mapped where they are kept in a file.
-        utterances: in their order in it.
-        lengths: frames of each.
-        sample_rate: of the recordings, in Hz.
+        values: (frames, num_mels) float32, memory-mapped if they come from the cache.
+        utterances: in the order of their frames.
+        lengths: number of frames of each utterance.
+        sample_rate: of the recordings, Hz.
         settings: how they were computed.
     """
 
@@ -139,24 +141,19 @@ class Features:
         object.__setattr__(self, "places", places)
 
     places: Mapping[str, tuple[int, int]] = None  # type: ignore[assignment]
-    """First row of an utterance and the one after its last."""
+    """The first row of an utterance and the row after its last one, by id."""
 
     def of(self, utterance: Utterance | str) -> Tensor:
-        """The frames of an utterance, (frames, num_mels); nothing is copied.
+        """The frames of an utterance, a view of (frames, num_mels).
 
         Raises:
-            UsageError: it is not in the corpus.
+            UsageError: the utterance is not in the corpus.
         """
         name = utterance if isinstance(utterance, str) else utterance.id
         if name not in self.places:
-            raise UsageError(f"there are no features of utterance {name!r}: it is not in the corpus")
+            raise UsageError(f"no features for utterance {name!r}: it is not in the corpus")
         start, end = self.places[name]
         return self.values[start:end]
-
-    @property
-    def seconds(self) -> float:
-        """How long the frames are."""
-        return len(self.values) * self.settings.shift_ms / 1000
 
 
 def features_of(
@@ -166,17 +163,17 @@ def features_of(
     statistics: Statistics | None = None,
     keep: bool = True,
 ) -> Features:
-    """The normalised features of a corpus, from the user's cache where they were computed before.
+    """The normalised features of a corpus, read from the user's cache if they were computed before.
 
     Args:
-        corpus: what to compute them of.
-        settings: how.
-        statistics: of the training data, for `global` normalisation; without it, of the corpus itself.
-        keep: write them into the cache, and map the file into memory.
+        corpus: the recordings.
+        settings: how to compute features.
+        statistics: those of the training data, for `global` normalisation; by default those of the corpus.
+        keep: write the features to the cache and map the file into memory.
 
     Raises:
-        DataError: a recording cannot be read, or is too short for a frame.
-        UsageError: statistics for a normalisation that takes none.
+        DataError: a recording cannot be read or is too short for a frame.
+        UsageError: `statistics` is given for another normalisation than `global`.
 
     Example:
         >>> corpus = Corpus("noise", 8000, [Utterance("a", "ann")], lambda _: np.random.rand(800).astype("f4"))
@@ -186,15 +183,14 @@ def features_of(
     """
     settings = settings or FeatureSettings()
     if statistics is not None and settings.normalisation != "global":
-        raise UsageError(f"statistics are for global normalisation, not for {settings.normalisation!r}")
-    file = _kept_file(corpus, settings, statistics) if keep else None
-    found = _kept(file) if file is not None else None
+        raise UsageError(f"statistics are for normalisation 'global', found {settings.normalisation!r}")
+    file = _cached_file(corpus, settings, statistics) if keep else None
+    found = _read(file) if file is not None else None
     if found is None:
-        values, lengths = _computed(corpus, settings, statistics)
-        if file is not None and _keep(file, values, lengths):
-            values, lengths = _kept(file) or (values, lengths)
-    else:
-        values, lengths = found
+        found = _computed(corpus, settings, statistics)
+        if file is not None and _write(file, *found):
+            found = _read(file) or found
+    values, lengths = found
     return Features(values, tuple(corpus.utterances), tuple(lengths), corpus.sample_rate, settings)
 
 
@@ -202,19 +198,19 @@ def _computed(
     corpus: Corpus, settings: FeatureSettings, statistics: Statistics | None
 ) -> tuple[Tensor, Sequence[int]]:
     parts = []
-    for one in corpus.utterances:
+    for utterance in corpus.utterances:
         try:
-            parts.append(log_mel(corpus.audio(one), corpus.sample_rate, settings))
+            parts.append(log_mel(corpus.audio(utterance), corpus.sample_rate, settings))
         except DataError as error:
-            raise DataError(f"utterance {one.id!r}: {error}") from error
+            raise DataError(f"utterance {utterance.id!r}: {error}") from error
     lengths = [len(part) for part in parts]
     if settings.normalisation == "global":
         statistics = statistics or Statistics.of(torch.cat(parts))
         parts = [statistics.normalise(part) for part in parts]
     elif settings.normalisation == "speaker":
         sessions: dict[tuple[str, str], list[int]] = {}
-        for row, one in enumerate(corpus.utterances):
-            sessions.setdefault((one.speaker, one.condition), []).append(row)
+        for row, utterance in enumerate(corpus.utterances):
+            sessions.setdefault((utterance.speaker, utterance.condition), []).append(row)
         for rows in sessions.values():
             own = Statistics.of(torch.cat([parts[row] for row in rows]))
             for row in rows:
@@ -222,7 +218,7 @@ def _computed(
     return torch.cat(parts), lengths
 
 
-def _kept_file(corpus: Corpus, settings: FeatureSettings, statistics: Statistics | None) -> Path | None:
+def _cached_file(corpus: Corpus, settings: FeatureSettings, statistics: Statistics | None) -> Path | None:
     order = hashlib.sha256("\n".join(one.id for one in corpus.utterances).encode()).hexdigest()
     about = [_FORMAT, corpus.fingerprint, order, asdict(settings), statistics.digest if statistics else None]
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
@@ -232,8 +228,8 @@ def _kept_file(corpus: Corpus, settings: FeatureSettings, statistics: Statistics
         return None
 
 
-def _kept(file: Path) -> tuple[Tensor, list[int]] | None:
-    """What a kept file holds; safetensors maps it into memory, and pages come in as they are read."""
+def _read(file: Path) -> tuple[Tensor, Sequence[int]] | None:
+    """The content of a cached file, mapped into memory by safetensors: pages are loaded when they are read."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -244,7 +240,7 @@ def _kept(file: Path) -> tuple[Tensor, list[int]] | None:
     return (values, lengths) if sum(lengths) == len(values) else None
 
 
-def _keep(file: Path, values: Tensor, lengths: Sequence[int]) -> bool:
+def _write(file: Path, values: Tensor, lengths: Sequence[int]) -> bool:
     from safetensors.torch import save_file
 
     tensors: dict[str, Any] = {"values": values, "lengths": torch.tensor(lengths)}
@@ -252,5 +248,5 @@ def _keep(file: Path, values: Tensor, lengths: Sequence[int]) -> bool:
         with written_whole(file) as part:
             save_file(tensors, part)
     except OSError:
-        return False  # the cache saves time, nothing else depends on it
+        return False  # the cache only saves time
     return True

@@ -1,4 +1,4 @@
-"""Frames with their context as examples: an id is a frame, its window is gathered when it is asked for."""
+"""Frames with their context as a data set: each frame is an example, its window is gathered on demand."""
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
@@ -15,26 +15,25 @@ from instar.losses import NO_LABEL
 from instar.speech.corpus import Utterance
 from instar.speech.features import Features
 
-LEFT, RIGHT = 20, 5  # of the paper's 26 frames the 21st is the one whose state is told
+LEFT, RIGHT = 20, 5  # the paper's window: 26 frames; the network predicts the state of the 21st
 
 
 class FrameDataset(Dataset):
-    """The frames of a corpus: the input is a window of features, the label the HMM state of one frame in it.
+    """The frames of a corpus: the input is a window of features, the label the HMM state of the predicted frame.
 
-    Only the features themselves lie in memory, or in a file that is mapped into it: windows, which overlap, are
-    copied out batch by batch. At the edges of an utterance its first or last frame is repeated.
+    Only the features are kept in memory (or memory-mapped); the overlapping windows are gathered batch by batch.
+    At the edges of an utterance its first or last frame is repeated.
 
     Args:
         features: of the corpus.
-        alignment: (frames,) state numbers of utterances, by their ids; an utterance that is not in it has no
-            labels, and without an alignment none has.
-        class_names: of the states.
-        left: frames of context before the one that is told.
-        right: frames after it.
+        alignment: (frames,) state numbers by utterance id; utterances that are not in it have no labels.
+        class_names: names of the states.
+        left: frames of context before the predicted frame.
+        right: frames of context after it.
 
     Raises:
-        DataError: an alignment of another length than its utterance, or a state that has no name.
-        UsageError: an alignment of an utterance that has no features, or a negative context.
+        DataError: an alignment differs in length from its utterance, or a state has no name.
+        UsageError: an aligned utterance has no features, or the context is negative.
 
     Example:
         >>> from instar.speech.features import FeatureSettings
@@ -61,7 +60,7 @@ class FrameDataset(Dataset):
         right: int = RIGHT,
     ) -> None:
         if left < 0 or right < 0:
-            raise UsageError(f"a context of {left} frames before and {right} after; expected at least 0")
+            raise UsageError(f"the context is {left} frames before and {right} after; expected at least 0")
         super().__init__(
             frame_ids(features),
             _labels(features, alignment or {}),
@@ -69,8 +68,8 @@ class FrameDataset(Dataset):
             example_shape=((left + 1 + right) * features.values.shape[1],),
         )
         self.features = features
-        self._here = {one.id: one for one in features.utterances}
-        self._all_ids = self.ids  # by the rows of the features, in any subset
+        self._utterances = {utterance.id: utterance for utterance in features.utterances}
+        self._all_ids = self.ids  # of all rows of the features, in any subset
         lengths = torch.tensor(features.lengths)
         ends = lengths.cumsum(0)
         self._values = features.values
@@ -79,14 +78,14 @@ class FrameDataset(Dataset):
         self._offsets = torch.arange(-left, right + 1)
 
     def raw(self, rows: Tensor) -> Tensor:
-        """The windows around some frames: (batch, window * num_mels) float32."""
-        # index_select and one clamp: beside windows that lie ready, a tenth of the time less than with indices.
+        """The windows around the given frames: (batch, window * num_mels) float32."""
+        # index_select and one clamp take a tenth less time than plain indexing (benchmarks/speech.py).
         first, last = (ends.index_select(0, rows)[:, None] for ends in (self._first, self._last))
         places = torch.clamp(rows[:, None] + self._offsets, first, last)
         return self._values.index_select(0, places.view(-1)).view(len(rows), -1)
 
     def to(self, device: torch.device | str) -> Self:
-        """The same frames in another device's memory."""
+        """The same frames in the memory of another device."""
         device = torch.empty(0, device=device).device
         if device == self._values.device:
             return self
@@ -95,40 +94,37 @@ class FrameDataset(Dataset):
         return moved
 
     def of_utterances(self, utterances: Collection[str]) -> Self:
-        """The frames of some utterances, by id; nothing is copied.
+        """The frames of the utterances with the given ids; features are shared, not copied.
 
         Raises:
-            UsageError: one that is not here, or none.
+            UsageError: no utterance is given, or one is not in this data set.
         """
-        rows = []
-        chosen = []
         for name in utterances:
-            if name not in self._here:
+            if name not in self._utterances:
                 raise UsageError(f"utterance {name!r} is not in this data set")
-            rows.append(torch.arange(*self.features.places[name]))
-            chosen.append(self._here[name])
-        if not rows:
-            raise UsageError("of_utterances: no utterance; a data set has at least one")
-        part = self.subset(self._all_ids[torch.cat(rows)])
-        part._here = {one.id: one for one in chosen}
+        if not utterances:
+            raise UsageError("of_utterances: no utterance is given; a data set has at least one")
+        rows = torch.cat([torch.arange(*self.features.places[name]) for name in utterances])
+        part = self.subset(self._all_ids[rows])
+        part._utterances = {name: self._utterances[name] for name in utterances}
         return part
 
     @property
     def utterances(self) -> tuple[Utterance, ...]:
-        """All utterances, or those of `of_utterances`, in the order of the frames; other subsets keep them."""
-        return tuple(self._here.values())
+        """All utterances, or those chosen with `of_utterances`, in the order of the frames."""
+        return tuple(self._utterances.values())
 
 
 def frame_ids(features: Features) -> Tensor:
-    """(frames,) int64: each from its utterance's id and features and its place in it.
+    """(frames,) int64, each hashed from its utterance's id and features and its position in the utterance.
 
-    So the same frame has the same id in every subset of a corpus and in any order of it.
+    A frame has the same id in every subset and in every order of the corpus.
     """
     values = features.values.numpy()
     parts = []
-    for one in features.utterances:
-        start, end = features.places[one.id]
-        digest = hashlib.blake2b(one.id.encode(), digest_size=8)
+    for utterance in features.utterances:
+        start, end = features.places[utterance.id]
+        digest = hashlib.blake2b(utterance.id.encode(), digest_size=8)
         digest.update(np.ascontiguousarray(values[start:end]).data)
         key = int.from_bytes(digest.digest(), "little", signed=True)
         parts.append(keyed_hash(0, torch.full((end - start,), key), torch.arange(end - start)))
@@ -139,11 +135,11 @@ def _labels(features: Features, alignment: Mapping[str, Tensor]) -> Tensor:
     labels = torch.full((len(features.values),), NO_LABEL)
     for name, states in alignment.items():
         if name not in features.places:
-            raise UsageError(f"the alignment has an utterance {name!r} that has no features")
+            raise UsageError(f"the alignment contains utterance {name!r}, which has no features")
         start, end = features.places[name]
         if states.shape != (end - start,):
             raise DataError(
-                f"utterance {name!r} has {end - start} frames, its alignment is of shape {tuple(states.shape)}"
+                f"utterance {name!r} has {end - start} frames, its alignment has shape {tuple(states.shape)}"
             )
         labels[start:end] = states
     return labels

@@ -1,4 +1,4 @@
-"""A Gaussian with a diagonal covariance for each state: the acoustic model that alignment starts from."""
+"""A Gaussian with diagonal covariance for each state: the acoustic model of the first alignment."""
 
 import math
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from instar.errors import DataError, UsageError
 
-VARIANCE_FLOOR = 0.01  # of each feature's variance over all frames
-MIN_FRAMES = 2.0  # a state with fewer keeps the distribution of all frames
+VARIANCE_FLOOR = 0.01  # as a fraction of a feature's variance over all frames
+MIN_FRAMES = 2.0  # a state with fewer gets the mean and variance of all frames
 
 
 class DiagonalGaussians(NamedTuple):
@@ -29,7 +29,7 @@ class DiagonalGaussians(NamedTuple):
 
     @classmethod
     def fit(cls, features: Iterable[Tensor], alignments: Iterable[Tensor], num_states: int) -> "DiagonalGaussians":
-        """Mean and variance of each state's frames (maximum likelihood); variances have a floor.
+        """Estimate the mean and variance of each state's frames (maximum likelihood with a variance floor).
 
         Args:
             features: (frames, features) of each utterance.
@@ -37,14 +37,14 @@ class DiagonalGaussians(NamedTuple):
             num_states: of the HMM.
 
         Raises:
-            DataError: no frame, or utterances whose features and alignment differ in length.
+            DataError: there is no frame, or features and alignment of an utterance differ in length.
         """
         sums: Tensor | None = None
         counts = torch.zeros(num_states, dtype=torch.float64)
         for values, states in zip(features, alignments, strict=True):
             if len(values) != len(states):
                 raise DataError(
-                    f"an utterance has {len(values)} frames of features and {len(states)} of alignment"
+                    f"an utterance has {len(values)} frames of features but {len(states)} aligned states"
                 )
             both = torch.cat((values, values.square()), 1).double() if len(values) else values.double()
             if sums is None:
@@ -61,10 +61,10 @@ class DiagonalGaussians(NamedTuple):
         return cls(torch.where(rare, all_mean, mean), torch.where(rare, all_variance, variance))
 
     def log_likelihoods(self, features: Tensor) -> Tensor:
-        """(frames, features) to (frames, states) float32, nats.
+        """From (frames, features) to (frames, states) float32, nats.
 
         Raises:
-            UsageError: another number of features.
+            UsageError: the number of features is wrong.
         """
         if features.dim() != 2 or features.shape[1] != self.means.shape[1]:
             raise UsageError(f"expected features (frames, {self.means.shape[1]}), found {tuple(features.shape)}")
@@ -76,15 +76,16 @@ class DiagonalGaussians(NamedTuple):
 
 
 def cepstra(features: Tensor, *, num_cepstra: int = 13) -> Tensor:
-    """Cepstra of log-mel features and their slopes, which diagonal Gaussians fit better than the features.
+    """Cepstra of log-mel features and their slopes; less correlated than log-mels, so diagonal Gaussians fit.
 
     c_k = sqrt(2/M) sum_m x_m cos(pi k (m + 1/2) / M),   slope_t = (c_{t+1} - c_{t-1} + 2 c_{t+2} - 2 c_{t-2}) / 10
 
     Args:
         features: (frames, M) log-mel filterbanks.
-        num_cepstra: k = 0, 1, ..., num_cepstra - 1.
+        num_cepstra: number of cepstra, k = 0, 1, ..., num_cepstra - 1.
 
-    Returns: (frames, 2 num_cepstra); beyond the ends the first and last frame are repeated.
+    Returns: (frames, 2 num_cepstra); for the slopes at the ends, the first and last frames are repeated.
+
 
     References:
         Davis, Mermelstein 1980; Furui 1986.

@@ -1,4 +1,4 @@
-"""Which word may follow which, and how probable that is: a loop, an n-gram, one sequence."""
+"""Grammars: which word may follow which, with probabilities. A loop, an n-gram, a single word, one sequence."""
 
 import math
 from collections import Counter, defaultdict
@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from instar.errors import UsageError
 
-_EDGE = None  # what stands before the first word and follows the last
+_EDGE = None  # stands before the first and after the last word
 _History = tuple[str | None, ...]
 
 
 class Transition(NamedTuple):
-    """A word said in a history, and the history after it; `log_prob` in nats."""
+    """A word after a history, and the history that follows; `log_prob` in nats."""
 
     history: int
     word: str
@@ -23,11 +23,11 @@ class Transition(NamedTuple):
 
 @dataclass(frozen=True)
 class Grammar:
-    """Words between histories (states of an automaton); it begins in history 0.
+    """A weighted automaton: its states are word histories, it begins in history 0.
 
     Attributes:
-        transitions: what can be said.
-        finals: log probability of ending, by history; the others cannot end.
+        transitions: the allowed words.
+        finals: log probability of the end, by history; an utterance cannot end in the others.
 
     Example:
         >>> Grammar.sequence(("one", "two")).transitions[1]
@@ -41,42 +41,43 @@ class Grammar:
 
     @classmethod
     def sequence(cls, words: Sequence[str]) -> "Grammar":
-        """Exactly these words: what forced alignment allows."""
+        """Exactly these words, as in forced alignment."""
         return cls(tuple(Transition(i, word, 0.0, i + 1) for i, word in enumerate(words)), {len(words): 0.0})
 
     @classmethod
     def one_of(cls, words: Iterable[str]) -> "Grammar":
-        """Exactly one word, each as probable as the others."""
+        """Exactly one word; all are equally probable."""
         vocabulary = _vocabulary(words)
         log_prob = -math.log(len(vocabulary))
         return cls(tuple(Transition(0, word, log_prob, 1) for word in vocabulary), {1: 0.0})
 
     @classmethod
     def loop(cls, words: Iterable[str]) -> "Grammar":
-        """Any words in any number: each has probability 1 / (words + 1), and so has the end."""
+        """Any number of words in any order; each word and the end have probability 1 / (words + 1)."""
         vocabulary = _vocabulary(words)
         log_prob = -math.log(len(vocabulary) + 1)
         return cls(tuple(Transition(0, word, log_prob, 0) for word in vocabulary), {0: log_prob})
 
     @classmethod
     def ngram(cls, transcripts: Iterable[Sequence[str]], *, order: int = 2) -> "Grammar":
-        """Probabilities from counts of transcripts, interpolated with the shorter history's (Witten and Bell).
+        """An n-gram with Witten-Bell smoothing, from counts of transcripts.
 
         P(w | h) = (c(h w) + t(h) P(w | h')) / (c(h) + t(h)),  t(h) = how many different words follow h,
-        h' = h without its first word; below the single word is the uniform distribution. The end is a word too.
+        h' = h without its first word; the unigram is smoothed with the uniform distribution. The end counts as a
+        word.
 
         Args:
             transcripts: the words of each utterance.
-            order: 1 looks at no word before, 2 at one.
+            order: n; 1 ignores the preceding words, 2 uses one of them.
 
         Raises:
-            UsageError: order below 1, or no word in the transcripts.
+            UsageError: the order is below 1, or the transcripts have no words.
 
         References:
             Witten, Bell 1991, method C.
         """
         if order < 1:
-            raise UsageError(f"the grammar's order is {order}, expected 1 or more")
+            raise UsageError(f"the order of the n-gram is {order}, expected at least 1")
         sentences = [tuple(words) for words in transcripts]
         vocabulary = _vocabulary(word for words in sentences for word in words)
         follow: dict[_History, Counter[str | None]] = defaultdict(Counter)
@@ -99,7 +100,7 @@ class Grammar:
         transitions: list[Transition] = []
         finals: dict[int, float] = {}
         pending = [first]
-        for history in pending:  # grows as new histories are met
+        for history in pending:  # grows when a new history is found
             for word in vocabulary:
                 after = (*history, word)[-(order - 1) :] if order > 1 else ()
                 if after not in numbers:
@@ -114,24 +115,24 @@ class Grammar:
     def from_json(cls, content: Mapping[str, Any]) -> "Grammar":
         """The grammar that `to_json` wrote."""
         finals = {int(history): float(log_prob) for history, log_prob in content["finals"].items()}
-        return cls(tuple(Transition(*one) for one in content["transitions"]), finals)
+        return cls(tuple(Transition(*transition) for transition in content["transitions"]), finals)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         finals = {str(history): log_prob for history, log_prob in self.finals.items()}
-        return {"transitions": [list(one) for one in self.transitions], "finals": finals}
+        return {"transitions": [list(transition) for transition in self.transitions], "finals": finals}
 
     @property
     def words(self) -> tuple[str, ...]:
-        """All words that it knows, in alphabetical order."""
-        return tuple(sorted({one.word for one in self.transitions}))
+        """All words in alphabetical order."""
+        return tuple(sorted({transition.word for transition in self.transitions}))
 
     def log_prob(self, words: Sequence[str]) -> float:
-        """Log probability of a whole sequence, nats; -inf where it cannot be said."""
-        known = {(one.history, one.word): one for one in self.transitions}
+        """Log probability of a sequence including its end, nats; -inf if it is not allowed."""
+        steps = {(step.history, step.word): step for step in self.transitions}
         history, total = 0, 0.0
         for word in words:
-            step = known.get((history, word))
+            step = steps.get((history, word))
             if step is None:
                 return -math.inf
             history, total = step.next_history, total + step.log_prob

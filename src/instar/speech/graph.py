@@ -1,4 +1,4 @@
-"""The graph that a path through an utterance follows: HMM states, words and grammar put together."""
+"""The search graph: HMM states, pronunciations and grammar compiled into nodes and arcs."""
 
 import math
 from collections import defaultdict
@@ -12,22 +12,22 @@ from instar.errors import UsageError
 from instar.speech.grammar import Grammar
 from instar.speech.hmm import HMM, log_or_minus_inf
 
-MAX_ARCS = 20_000_000  # of the padded table: 300 MB
+MAX_ARCS = 20_000_000  # in the padded table, 300 MB
 NO_WORD = -1
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes that a path is in, one a frame, each with a state; arcs as a table of each node's predecessors.
+    """A path is in one node at each frame; the arcs are a table of the predecessors of each node.
 
     Attributes:
-        states: (nodes,) int64, whose score a frame in the node takes.
-        words: (nodes,) int64, the word that the node is part of, -1 for silence.
-        predecessors: (nodes, arcs) int64, where each arc comes from; rows are padded with arcs of weight -inf.
+        states: (nodes,) int64, the HMM state of each node.
+        words: (nodes,) int64, the word that a node is part of, -1 for silence.
+        predecessors: (nodes, arcs) int64, source of each arc; rows are padded with arcs of weight -inf.
         weights: (nodes, arcs) float64, log probabilities, nats.
-        begins: (nodes, arcs) bool, whether the arc comes from outside the node's word or silence.
-        initial: (nodes,) float64, log probability of beginning there.
-        final: (nodes,) float64, log probability of ending there.
+        begins: (nodes, arcs) bool, whether an arc enters a word or silence from outside.
+        initial: (nodes,) float64, log probability of starting in a node.
+        final: (nodes,) float64, log probability of ending in a node.
         vocabulary: the words by number.
     """
 
@@ -42,17 +42,17 @@ class Graph:
 
     @property
     def num_nodes(self) -> int:
-        """How many nodes it has."""
+        """The number of nodes."""
         return len(self.states)
 
 
 _Exits = list[tuple[int | None, float]]
-"""Ways out of chains of nodes, each with its log probability; None is the way in from before the first frame."""
+"""Last nodes of chains with the log probability of leaving them; None is the start before the first frame."""
 
 
 @dataclass
 class _Building:
-    """A graph under way: nodes are added in chains, then joined by arcs."""
+    """A graph under construction: add chains of nodes, then join them with arcs."""
 
     hmm: HMM
     states: list[int] = field(default_factory=list)
@@ -61,7 +61,7 @@ class _Building:
     initial: dict[int, float] = field(default_factory=dict)
 
     def add_chain(self, units: Iterable[str], word: int = NO_WORD) -> tuple[int, tuple[int, float]]:
-        """Nodes for the states of some units: the first, and the last with the log probability of leaving it."""
+        """Add a node for each state of the units; returns the first node, and the last with its exit weight."""
         states = self.hmm.states_of(units)
         first = len(self.states)
         stay = self.hmm.stay.log().tolist()
@@ -76,7 +76,7 @@ class _Building:
         return first, (len(self.states) - 1, move[states[-1]])
 
     def join(self, exits: _Exits, node: int, log_prob: float) -> None:
-        """Arcs from exits to the first node of a chain."""
+        """Add arcs from exits to the first node of a chain."""
         for source, weight in exits:
             total = weight + log_prob
             if total == -math.inf:
@@ -87,13 +87,13 @@ class _Building:
                 self.arcs[node].append((source, total, True))
 
     def finished(self, final: dict[int, float], vocabulary: tuple[str, ...]) -> Graph:
-        """The graph as tensors."""
+        """Convert to tensors."""
         nodes = len(self.states)
         width = max((len(arcs) for arcs in self.arcs.values()), default=1)
         if nodes * width > MAX_ARCS:
             raise UsageError(
-                f"the graph of {len(vocabulary)} words has {nodes} nodes with up to {width} arcs into each: too "
-                "large for the built-in search; install the kaldi decoder (pip install 'instar[speech]')"
+                f"the graph of {len(vocabulary)} words has {nodes} nodes with up to {width} arcs each, too large "
+                "for the built-in search; install Kaldi's decoder (pip install 'instar[speech]')"
             )
         predecessors = torch.zeros(nodes, width, dtype=torch.int64)
         weights = torch.full((nodes, width), -math.inf, dtype=torch.float64)
@@ -118,17 +118,17 @@ class _Building:
 def compile_graph(
     hmm: HMM, grammar: Grammar, *, silence_probability: float = 0.5, word_penalty: float = 0.0
 ) -> Graph:
-    """The graph of all that a grammar can say, with optional silence before, between and after the words.
+    """Compile a grammar into a graph, with optional silence before, between and after the words.
 
     Args:
-        hmm: its lexicon says how the words are said.
+        hmm: models, and the lexicon with the pronunciations.
         grammar: which words may follow which.
-        silence_probability: of silence at each of these places.
+        silence_probability: probability of silence at each of these places.
         word_penalty: subtracted from the log probability of each word, nats.
 
     Raises:
         DataError: a word of the grammar is not in the lexicon.
-        UsageError: the silence probability is not one, or the graph is too large for a table.
+        UsageError: the silence probability is out of range, or the graph is too large for a table.
 
     Example:
         >>> from instar.speech.lexicon import Lexicon
@@ -137,12 +137,12 @@ def compile_graph(
         [3, 4, 5, 6, 7, 8]
     """
     if not 0 <= silence_probability < 1:
-        raise UsageError(f"silence_probability is {silence_probability}, expected from 0 to below 1")
+        raise UsageError(f"silence_probability is {silence_probability}, expected in [0, 1)")
     log_silence, log_none = log_or_minus_inf(silence_probability), log_or_minus_inf(1 - silence_probability)
     vocabulary = grammar.words
     numbers = {word: number for number, word in enumerate(vocabulary)}
     graph = _Building(hmm)
-    chains: dict[tuple[str, int], list[tuple[int, float]]] = {}  # shared by what leads to the same history
+    chains: dict[tuple[str, int], list[tuple[int, float]]] = {}  # shared by arcs to the same history
     arrivals: dict[int, _Exits] = defaultdict(list, {0: [(None, 0.0)]})
     for _, word, _, after in grammar.transitions:
         if (word, after) in chains:
@@ -160,8 +160,8 @@ def compile_graph(
             graph.join(exits, first, log_silence)
             departures[history].append(exit_)
     for history, word, log_prob, after in grammar.transitions:
-        for first, said in chains[word, after]:
-            graph.join(departures.get(history, []), first, log_prob + said - word_penalty)
+        for first, pronunciation in chains[word, after]:
+            graph.join(departures.get(history, []), first, log_prob + pronunciation - word_penalty)
     final: dict[int, float] = {}
     for history, log_prob in grammar.finals.items():
         for node, weight in departures.get(history, []):

@@ -1,4 +1,4 @@
-"""How words are said: the units (phones, or whole words) that each word is a sequence of."""
+"""Pronunciation lexicons: each word as a sequence of units (phones, or the whole word)."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -14,24 +14,24 @@ SILENCE = "sil"
 
 
 class Pronunciation(NamedTuple):
-    """One way to say a word."""
+    """One pronunciation of a word."""
 
     units: tuple[str, ...]
     log_prob: float = 0.0
-    """of this way among the word's ways, nats; 0 where the lexicon has no probabilities, as in Kaldi's L"""
+    """log probability among the pronunciations of the word, nats; 0 without probabilities, as in Kaldi's L"""
 
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Words and how they are said.
+    """Words and their pronunciations.
 
     Attributes:
-        words: the pronunciations of each word.
-        silence: the unit between words.
-        is_whole_words: each word is a unit of its own.
+        words: pronunciations by word.
+        silence: the unit of silence between words.
+        is_whole_words: whether each word is its own unit.
 
     Raises:
-        DataError: no word, a word without pronunciation, or one that holds the silence.
+        DataError: there is no word, a word has no pronunciation, or a pronunciation contains the silence.
 
     Example:
         >>> lexicon = Lexicon.of_phones({"one": "w ah n", "two": "t uw"})
@@ -47,35 +47,36 @@ class Lexicon:
 
     def __post_init__(self) -> None:
         if not self.words:
-            raise DataError("the lexicon has no word")
+            raise DataError("the lexicon has no words")
         for word, ways in self.words.items():
             if not ways or not all(way.units for way in ways):
                 raise DataError(f"word {word!r} has no pronunciation in the lexicon")
             if any(self.silence in way.units for way in ways):
-                raise DataError(f"word {word!r} is said with the silence {self.silence!r}: silence has no word")
+                raise DataError(f"the pronunciation of {word!r} contains the silence unit {self.silence!r}")
 
     @classmethod
     def of_phones(cls, words: Mapping[str, str | Iterable[str]], *, silence: str = SILENCE) -> "Lexicon":
-        """A lexicon of words to phones with spaces between, or to several such ways to say them."""
-        ways = {word: [said] if isinstance(said, str) else list(said) for word, said in words.items()}
+        """A lexicon from words to phones separated by spaces, or to several such pronunciations."""
+        several = {word: [ways] if isinstance(ways, str) else ways for word, ways in words.items()}
         return cls(
-            {w: tuple(Pronunciation(tuple(one.split())) for one in said) for w, said in ways.items()}, silence
+            {word: tuple(Pronunciation(tuple(way.split())) for way in ways) for word, ways in several.items()},
+            silence,
         )
 
     @classmethod
     def of_words(cls, words: Iterable[str], *, silence: str = SILENCE) -> "Lexicon":
-        """Whole-word models, for a small vocabulary without a lexicon."""
+        """A lexicon of whole-word units, for a small vocabulary without pronunciations."""
         return cls({word: (Pronunciation((word,)),) for word in sorted(set(words))}, silence, True)
 
     @classmethod
     def read(cls, path: str | Path) -> "Lexicon":
-        """A Kaldi `lexicon.txt` (WORD PHONE PHONE ...) or `lexiconp.txt` (WORD PROBABILITY PHONE ...).
+        """Read a Kaldi `lexicon.txt` (WORD PHONE PHONE ...) or `lexiconp.txt` (WORD PROBABILITY PHONE ...).
 
-        A word on several lines is said in several ways. A word that is said as silence alone (`!SIL SIL`) names
-        the silence and is no word.
+        A word on several lines has several pronunciations. A line such as `!SIL SIL` names the silence unit and is
+        not a word.
 
         Raises:
-            DataError: the file cannot be read, or a line of it is not of that form.
+            DataError: the file cannot be read, or a line has another format.
         """
         path = Path(path)
         try:
@@ -96,46 +97,49 @@ class Lexicon:
                 words[parts[0]].append(way)
         silences = {ways[0].units[0] for ways in words.values() if _is_silence(ways)}
         if len(silences) > 1:
-            raise DataError(f"lexicon {path} has several silences: {', '.join(sorted(silences))}; keep one")
+            raise DataError(f"lexicon {path} has several silence units: {', '.join(sorted(silences))}; keep one")
         spoken = {word: tuple(ways) for word, ways in words.items() if not _is_silence(ways)}
         return cls(spoken, next(iter(silences), SILENCE))
 
     @classmethod
     def from_json(cls, content: Mapping[str, object]) -> "Lexicon":
-        """The lexicon that `to_json` wrote."""
+        """The lexicon from the output of `to_json`."""
         words: Mapping[str, list[tuple[list[str], float]]] = content["words"]  # type: ignore[assignment]
-        ways = {w: tuple(Pronunciation(tuple(units), prob) for units, prob in said) for w, said in words.items()}
-        return cls(ways, str(content["silence"]), bool(content["is_whole_words"]))
+        pronunciations = {
+            word: tuple(Pronunciation(tuple(units), log_prob) for units, log_prob in ways)
+            for word, ways in words.items()
+        }
+        return cls(pronunciations, str(content["silence"]), bool(content["is_whole_words"]))
 
     def to_json(self) -> dict[str, object]:
-        """Plain values for a JSON file."""
+        """The lexicon as plain values for a JSON file."""
         words = {word: [[list(way.units), way.log_prob] for way in ways] for word, ways in self.words.items()}
         return {"silence": self.silence, "is_whole_words": self.is_whole_words, "words": words}
 
     @cached_property
     def units(self) -> tuple[str, ...]:
-        """All units, the silence first, the others in alphabetical order."""
+        """All units: the silence, then the others in alphabetical order."""
         spoken = {unit for ways in self.words.values() for way in ways for unit in way.units}
         return (self.silence, *sorted(spoken))
 
     def pronunciations(self, word: str) -> tuple[Pronunciation, ...]:
-        """How a word is said.
+        """The pronunciations of a word.
 
         Raises:
-            DataError: it is not in the lexicon.
+            DataError: the word is not in the lexicon.
         """
         if word not in self.words:
             hint = (
                 str(unknown_name("word", word, self.words)) if len(self.words) <= 50 else f"unknown word {word!r}"
             )
-            raise DataError(f"{hint}; add it to the lexicon or leave its utterances out")
+            raise DataError(f"{hint}; add it to the lexicon or remove its utterances")
         return self.words[word]
 
     def of(self, words: Iterable[str]) -> "Lexicon":
-        """The lexicon of some of its words.
+        """The lexicon of the given words.
 
         Raises:
-            DataError: one of them is not in the lexicon.
+            DataError: a word is not in the lexicon.
         """
         kept = {word: self.pronunciations(word) for word in sorted(set(words))}
         return Lexicon(kept, self.silence, self.is_whole_words)
@@ -167,7 +171,7 @@ ENGLISH_DIGITS = {
     "eight": "ey t",
     "nine": "n ay n",
 }
-"""Phones of the ten digits as the CMU dictionary has them, stress left out."""
+"""Phones of the ten digits from the CMU dictionary, without stress marks."""
 
 
 def digits_lexicon() -> Lexicon:
@@ -181,16 +185,16 @@ def digits_lexicon() -> Lexicon:
 
 
 def lexicon_named(name: str, words: Iterable[str]) -> Lexicon:
-    """`digits`, `words` (whole-word models of the words given) or the path of a Kaldi lexicon.
+    """The lexicon for `digits` (phones), `words` (whole-word units of `words`) or the path of a Kaldi lexicon.
 
     Raises:
-        UsageError: there is no such file.
-        DataError: the file is not of that form.
+        UsageError: `name` is none of these.
+        DataError: the file has another format.
     """
     if name == "digits":
         return digits_lexicon()
     if name == "words":
         return Lexicon.of_words(words)
     if not Path(name).is_file():
-        raise UsageError(f"lexicon {name!r} should be digits, words (a model for each word) or a lexicon.txt")
+        raise UsageError(f"lexicon {name!r} should be digits, words (whole-word models) or a lexicon.txt")
     return Lexicon.read(name)

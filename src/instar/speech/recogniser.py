@@ -1,9 +1,9 @@
-"""A trained recogniser: from recordings to words, and a folder that holds all that it needs."""
+"""A trained recogniser: from recordings to words; saved in a folder with everything that it needs."""
 
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +26,11 @@ from instar.speech.viterbi import Path as StatePath
 
 ABOUT, MODELS, NETWORK = "recogniser.json", "hmm.json", "network.safetensors"
 FORMAT = 1
-PRIOR_FRAMES = 50.0  # how many of an average speaker's frames a new speaker's statistics begin with
+PRIOR_FRAMES = 50.0  # weight of the average speaker in a new speaker's statistics, in frames
 
 
 class Recognition(NamedTuple):
-    """What was heard in a recording, and how long that took."""
+    """The recognised words of a recording, and how long recognition took."""
 
     path: StatePath
     audio_seconds: float
@@ -38,28 +38,28 @@ class Recognition(NamedTuple):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What was said."""
+        """The recognised words."""
         return self.path.words
 
     @property
     def real_time_factor(self) -> float:
-        """Seconds of work for each second of sound; below 1 it keeps up with a speaker."""
+        """Computing time over the duration of the recording; below 1 is faster than real time."""
         return self.seconds / self.audio_seconds
 
 
 @dataclass(frozen=True, eq=False)
 class Recogniser:
-    """Features, acoustic network, HMM, lexicon and grammar of one kind of recordings.
+    """Feature settings, acoustic network and decoder (HMM, lexicon, grammar).
 
     Attributes:
-        network: (batch, window * num_mels) to (batch, states).
-        network_name: what it is built from, `mlp:256x3`.
+        network: from (batch, window * num_mels) to (batch, states).
+        network_name: its architecture, such as `mlp:256x3`.
         decoder: with the HMM, its lexicon and the grammar.
-        features: how they are computed.
-        statistics: of the filters: of all training frames (`global`), or of an average training speaker.
-        sample_rate: in Hz; recordings of another rate are resampled.
-        left: frames of context before the one that is told.
-        right: frames after it.
+        features: how features are computed.
+        statistics: of the filters, over all training frames (`global`) or of an average training speaker.
+        sample_rate: Hz; recordings at other rates are resampled.
+        left: frames of context before the predicted frame.
+        right: frames of context after it.
     """
 
     network: nn.Module
@@ -77,42 +77,40 @@ class Recogniser:
         return self.decoder.hmm
 
     def recognise(self, recordings: Sequence[Recording]) -> list[Recognition]:
-        """The words of recordings that one speaker made in one place.
+        """Recognise recordings of one speaker in one recording condition.
 
-        Where the training normalised each speaker, mean and deviation of these recordings are taken together with
-        `PRIOR_FRAMES` frames of an average speaker, so that one short word does not decide its own.
+        With normalisation by speaker, the mean and deviation of these recordings are smoothed with `PRIOR_FRAMES`
+        frames of an average speaker, since a single short word gives poor estimates.
 
         Raises:
             DataError: a recording is shorter than a frame.
         """
         started = time.perf_counter()
         features = self.normalised(recordings)
-        shared = (time.perf_counter() - started) / max(1, sum(map(len, features)))  # for each frame
+        seconds_per_frame = (time.perf_counter() - started) / max(1, sum(map(len, features)))
         found = []
-        for one, frames in zip(recordings, features, strict=True):
+        for recording, frames in zip(recordings, features, strict=True):
             started = time.perf_counter()
             path = self.decoder(self.scores(frames))
-            seconds = time.perf_counter() - started + shared * len(frames)
-            found.append(Recognition(path, len(one.samples) / one.sample_rate, seconds))
+            seconds = time.perf_counter() - started + seconds_per_frame * len(frames)
+            found.append(Recognition(path, len(recording.samples) / recording.sample_rate, seconds))
         return found
 
     def normalised(self, recordings: Sequence[Recording]) -> list[Tensor]:
-        """Normalised features of recordings of one speaker: (frames, num_mels) of each.
+        """Normalised features, (frames, num_mels), of each of several recordings of one speaker.
 
         Raises:
             DataError: a recording is shorter than a frame.
         """
-        raw = [
-            log_mel(resample(one.samples, one.sample_rate, self.sample_rate), self.sample_rate, self.features)
-            for one in recordings
-        ]
+        resampled = (resample(one.samples, one.sample_rate, self.sample_rate) for one in recordings)
+        raw = [log_mel(samples, self.sample_rate, self.features) for samples in resampled]
         statistics = self._statistics(raw)
         return raw if statistics is None else [statistics.normalise(frames) for frames in raw]
 
     def scores(self, frames: Tensor) -> Tensor:
-        """Acoustic scores of the normalised features of one recording: (frames, num_mels) to (frames, states)."""
-        only = Utterance("recording", "speaker")
-        features = Features(frames, (only,), (len(frames),), self.sample_rate, self.features)
+        """Acoustic scores from the normalised features of a recording: (frames, num_mels) to (frames, states)."""
+        utterance = Utterance("recording", "speaker")
+        features = Features(frames, (utterance,), (len(frames),), self.sample_rate, self.features)
         data = FrameDataset(features, class_names=self.hmm.state_names, left=self.left, right=self.right)
         return acoustic_scores(predict_logits(self.network, data), self.hmm.log_priors)
 
@@ -128,7 +126,7 @@ class Recogniser:
         )
 
     def save(self, folder: Path) -> None:
-        """Write it as JSON and safetensors; `recogniser.json` last, so that a folder that has it is whole."""
+        """Write JSON and safetensors files; `recogniser.json` comes last, so a folder that has it is complete."""
         self.hmm.save(folder / MODELS)
         state = {name: value.contiguous() for name, value in self.network.state_dict().items()}
         state |= {"statistics.mean": self.statistics.mean, "statistics.std": self.statistics.std}
@@ -146,22 +144,22 @@ class Recogniser:
 
     @classmethod
     def load(cls, folder: Path, *, search: str = "auto") -> "Recogniser":
-        """The recogniser in a folder that `save` wrote.
+        """Read a recogniser written by `save`.
 
         Args:
             folder: RUN/recogniser of a training run.
             search: see `Decoder`.
 
         Raises:
-            RunError: there is none, it is damaged, or a newer instar wrote it.
+            RunError: the folder has no recogniser, is damaged, or was written by a newer instar.
         """
         if not (folder / ABOUT).is_file():
-            raise RunError(f"{folder} holds no recogniser: its training has not ended, or it is another run")
+            raise RunError(f"{folder} holds no recogniser: its training is not finished, or it is another run")
         try:
             about = json.loads((folder / ABOUT).read_text())
             if about["format"] > FORMAT:
                 raise RunError(
-                    f"{folder / ABOUT} has format {about['format']}, this instar reads {FORMAT}: update it"
+                    f"{folder / ABOUT} has format {about['format']}, this instar reads {FORMAT}: update instar"
                 )
             hmm = HMM.load(folder / MODELS)
             settings, grammar = FeatureSettings(**about["features"]), Grammar.from_json(about["grammar"])
@@ -169,12 +167,12 @@ class Recogniser:
             decoder = Decoder(hmm, grammar, **about["decoder"], search=search)
             name, sample_rate = str(about["network"]), int(about["sample_rate"])
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise RunError(f"{folder / ABOUT} is damaged ({error}): train again") from error
+            raise RunError(f"{folder / ABOUT} is damaged ({error}): train the recogniser again") from error
         tensors, _ = load_tensors(folder / NETWORK)
         try:
             statistics = Statistics(tensors.pop("statistics.mean"), tensors.pop("statistics.std"))
         except KeyError as error:
-            raise RunError(f"{folder / NETWORK} lacks {error}: train again") from error
+            raise RunError(f"{folder / NETWORK} lacks {error}: train the recogniser again") from error
         network = state_network(name, settings, hmm, left=left, right=right)
         load_state_(network, tensors, name, str(folder / NETWORK))
         return cls(network.eval(), name, decoder, settings, statistics, sample_rate, left, right)
@@ -191,11 +189,11 @@ def state_network(
     """A network from windows of features to the states of an HMM.
 
     Args:
-        name: `mlp:2560x8` is the paper's, with 26 frames of 40 filters and 14,000 states.
-        features: how they are computed.
+        name: its architecture; the paper's is `mlp:2560x8`, with 26 frames of 40 filters and 14,000 states.
+        features: how features are computed.
         hmm: its states are the classes.
-        left: frames of context before the one that is told.
-        right: frames after it.
+        left: frames of context before the predicted frame.
+        right: frames of context after it.
 
     Example:
         >>> from instar.speech.lexicon import digits_lexicon
@@ -208,14 +206,15 @@ def state_network(
 
 
 def average_speaker(corpus: Corpus, settings: FeatureSettings) -> Statistics:
-    """Mean over the speakers of their filters' means and deviations; with `global` normalisation of all frames."""
-    raw = features_of(corpus, FeatureSettings(**{**asdict(settings), "normalisation": "none"}))
+    """The mean over the speakers of their filters' means and deviations; over all frames if `global`."""
+    raw = features_of(corpus, replace(settings, normalisation="none"))
     if settings.normalisation == "global":
         return Statistics.of(raw.values)
-    each = [
-        Statistics.of(torch.cat([raw.of(one) for one in corpus.utterances if one.speaker == speaker]))
+    speakers = [
+        Statistics.of(torch.cat([raw.of(utterance) for utterance in corpus.of_speakers([speaker]).utterances]))
         for speaker in corpus.speakers
     ]
     return Statistics(
-        torch.stack([one.mean for one in each]).mean(0), torch.stack([one.std for one in each]).mean(0)
+        torch.stack([speaker.mean for speaker in speakers]).mean(0),
+        torch.stack([speaker.std for speaker in speakers]).mean(0),
     )

@@ -1,4 +1,4 @@
-"""Word error rates, with where the errors lie and how far another test set would move them."""
+"""Word error rates with their confusions and bootstrap intervals."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,37 +11,37 @@ from instar.errors import UsageError
 from instar.metrics import BootstrapInterval
 
 NOTHING = ""
-"""In the confusion of words: nothing was said, or nothing was heard."""
+"""In the confusion of words: stands for the reference of an insertion and the recognised word of a deletion."""
 
 Words = Mapping[str, Sequence[str]]
 """The words of each recording, by id."""
 
 
 class Counts(NamedTuple):
-    """Of one recording or of many."""
+    """Error counts of one or several recordings."""
 
     substitutions: int
     insertions: int
     deletions: int
     num_words: int
-    """that were said"""
+    """in the reference"""
 
     @property
     def errors(self) -> int:
-        """All three kinds."""
+        """Substitutions, insertions and deletions."""
         return self.substitutions + self.insertions + self.deletions
 
 
 @dataclass(frozen=True)
 class WordErrors:
-    """What was heard against what was said.
+    """Recognised words compared with the reference.
 
-    WER = (substitutions + insertions + deletions) / words said;  with many insertions it is above 1.
+    WER = (substitutions + insertions + deletions) / reference words;  above 1 with many insertions.
 
     Attributes:
-        of: counts of each recording, by id.
-        confusion: how often a said word (first) was heard as another (second), `NOTHING` on one side for
-            deletions and insertions; right ones are counted too.
+        of: counts by recording.
+        confusion: how often a reference word (first) was recognised as a word (second), correct ones included;
+            `NOTHING` on one side for insertions and deletions.
     """
 
     of: Mapping[str, Counts]
@@ -49,22 +49,22 @@ class WordErrors:
 
     @property
     def total(self) -> Counts:
-        """Over all recordings."""
+        """The sum over all recordings."""
         return Counts(*(sum(column) for column in zip(*self.of.values(), strict=True)))
 
     @property
     def errors(self) -> int:
-        """Words that are wrong, inserted or missing."""
+        """The number of substitutions, insertions and deletions."""
         return self.total.errors
 
     @property
     def wer(self) -> float:
-        """Word error rate, a share (not percent)."""
+        """The word error rate as a fraction, not in percent."""
         total = self.total
         return total.errors / total.num_words
 
     def interval(self, *, num_resamples: int = 10_000, level: float = 0.95, seed: int = 0) -> BootstrapInterval:
-        """The rate with its bootstrap interval over recordings: both sums are drawn together.
+        """The word error rate with its bootstrap interval over recordings (errors and words drawn together).
 
         References:
             Bisani, Ney 2004.
@@ -73,15 +73,15 @@ class WordErrors:
         return _interval(errors, words, num_resamples, level, seed)
 
 
-def word_errors(said: Words, heard: Words) -> WordErrors:
-    """Compare the words heard with those said, by the alignment that needs the fewest edits.
+def word_errors(reference: Words, hypothesis: Words) -> WordErrors:
+    """Compare recognised words with the reference, by the alignment with the fewest edits.
 
     Args:
-        said: the transcripts; at least one word in all.
-        heard: what was recognised, of the same recordings; one that is missing counts as nothing heard.
+        reference: the words by recording; at least one word overall.
+        hypothesis: the recognised words by recording; a missing recording counts as no words.
 
     Raises:
-        UsageError: jiwer is not installed, nothing was said, or something was heard of an unknown recording.
+        UsageError: jiwer is not installed, the reference has no words, or it lacks a recognised recording.
 
     Example:
         >>> found = word_errors({"a": ("one", "two"), "b": ("six",)}, {"a": ("one",), "b": ("six", "six")})
@@ -91,15 +91,15 @@ def word_errors(said: Words, heard: Words) -> WordErrors:
     References:
         Levenshtein 1966.
     """
-    unknown = set(heard) - set(said)
+    unknown = set(hypothesis) - set(reference)
     if unknown:
-        raise UsageError(f"words were heard of {sorted(unknown)[0]!r}, which has no transcript")
-    if not any(said.values()):
-        raise UsageError("no word was said in any of the recordings: there is no error rate")
+        raise UsageError(f"recording {sorted(unknown)[0]!r} has recognised words but no reference")
+    if not any(reference.values()):
+        raise UsageError("the reference has no words: a word error rate needs at least one")
     of: dict[str, Counts] = {}
     confusion: Counter[tuple[str, str]] = Counter()
-    for name, words in said.items():
-        pairs = _aligned(tuple(words), tuple(heard.get(name, ())))
+    for name, words in reference.items():
+        pairs = _aligned(tuple(words), tuple(hypothesis.get(name, ())))
         kinds = Counter(_kind(one, other) for one, other in pairs)
         of[name] = Counts(kinds["substitution"], kinds["insertion"], kinds["deletion"], len(words))
         confusion.update(pairs)
@@ -109,13 +109,13 @@ def word_errors(said: Words, heard: Words) -> WordErrors:
 def wer_difference(
     a: WordErrors, b: WordErrors, *, num_resamples: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> BootstrapInterval:
-    """WER of a minus WER of b, with its bootstrap interval over the recordings that both heard.
+    """WER of a minus WER of b, with its bootstrap interval over the recordings.
 
     Raises:
-        UsageError: they heard other recordings.
+        UsageError: the two are for different recordings.
     """
     if set(a.of) != set(b.of) or any(a.of[name].num_words != b.of[name].num_words for name in a.of):
-        raise UsageError("wer_difference: the two were not tested on the same recordings")
+        raise UsageError("wer_difference: a and b are for different recordings; test both on the same ones")
     errors_a, words = _columns(a)
     errors_b = np.array([b.of[name].errors for name in a.of])
     return _interval(errors_a - errors_b, words, num_resamples, level, seed)
@@ -135,9 +135,9 @@ def _interval(
 ) -> BootstrapInterval:
     if num_resamples < 1 or not 0 < level < 1:
         raise UsageError(
-            f"num_resamples is {num_resamples} and level {level}: expected 1 or more, and from 0 to 1"
+            f"num_resamples is {num_resamples} and level {level}: expected at least 1, and a level in (0, 1)"
         )
-    # Recordings of the same counts are alike: a resample is a multinomial draw of how often each kind occurs.
+    # Recordings with equal counts are interchangeable: draw how often each kind occurs from a multinomial.
     kinds, occurrences = np.unique(np.stack((errors, words), 1), axis=0, return_counts=True)
     n = len(errors)
     draws = np.random.default_rng(seed).multinomial(n, occurrences / n, size=num_resamples)
@@ -147,27 +147,27 @@ def _interval(
     return BootstrapInterval(float(errors.sum() / words.sum()), float(low), float(high), n)
 
 
-def _aligned(said: tuple[str, ...], heard: tuple[str, ...]) -> Iterable[tuple[str, str]]:
-    """Pairs of a said and a heard word."""
-    if not said or not heard:
-        return [(word, NOTHING) for word in said] + [(NOTHING, word) for word in heard]
+def _aligned(reference: tuple[str, ...], hypothesis: tuple[str, ...]) -> Iterable[tuple[str, str]]:
+    """Pairs of a reference word and a recognised word."""
+    if not reference or not hypothesis:
+        return [(word, NOTHING) for word in reference] + [(NOTHING, word) for word in hypothesis]
     try:
         import jiwer
     except ImportError:
         raise UsageError("jiwer is not installed: pip install 'instar[speech]'") from None
     pairs: list[tuple[str, str]] = []
-    for chunk in jiwer.process_words(" ".join(said), " ".join(heard)).alignments[0]:
-        ours = said[chunk.ref_start_idx : chunk.ref_end_idx] or (NOTHING,) * (
+    for chunk in jiwer.process_words(" ".join(reference), " ".join(hypothesis)).alignments[0]:
+        ours = reference[chunk.ref_start_idx : chunk.ref_end_idx] or (NOTHING,) * (
             chunk.hyp_end_idx - chunk.hyp_start_idx
         )
-        theirs = heard[chunk.hyp_start_idx : chunk.hyp_end_idx] or (NOTHING,) * len(ours)
+        theirs = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx] or (NOTHING,) * len(ours)
         pairs.extend(zip(ours, theirs, strict=True))
     return pairs
 
 
-def _kind(said: str, heard: str) -> str:
-    if said == heard:
+def _kind(reference: str, hypothesis: str) -> str:
+    if reference == hypothesis:
         return "right"
-    if said == NOTHING:
+    if reference == NOTHING:
         return "insertion"
-    return "deletion" if heard == NOTHING else "substitution"
+    return "deletion" if hypothesis == NOTHING else "substitution"

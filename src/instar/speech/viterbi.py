@@ -1,4 +1,4 @@
-"""The best path through a graph, for a batch of utterances at once."""
+"""Viterbi search: the best path through a graph, for a batch of utterances."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from instar.speech.graph import NO_WORD, Graph
 
 
 class Segment(NamedTuple):
-    """A word and the frames that it lasts; `end` is not included."""
+    """A word with its frames from `begin` to before `end`."""
 
     word: str
     begin: int
@@ -30,7 +30,7 @@ class Path(NamedTuple):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What was said."""
+        """The words of the path."""
         return tuple(segment.word for segment in self.segments)
 
 
@@ -44,15 +44,15 @@ def viterbi(
     best = max over n of d_T(n) + final(n)
 
     Args:
-        scores: (utterances, frames, states), log likelihoods, or (frames, states) of one utterance.
-        graphs: one for all, or one for each.
-        lengths: frames of each utterance, where they were padded to the same number.
+        scores: log likelihoods, (utterances, frames, states), or (frames, states) of one utterance.
+        graphs: one for all utterances, or one for each.
+        lengths: number of frames of each utterance, if they were padded.
 
     Returns:
-        A path for each; None where the graph has none of that many frames.
+        A path for each utterance; None if the graph has no path with that number of frames.
 
     Raises:
-        UsageError: shapes that do not fit, or scores that are NaN.
+        UsageError: shapes do not match, or scores are NaN.
 
     References:
         Viterbi 1967; Rabiner 1989, section III.B.
@@ -65,9 +65,12 @@ def viterbi(
     graphs = [graphs] * batch if isinstance(graphs, Graph) else list(graphs)
     lengths = [frames] * batch if lengths is None else list(lengths)
     if len(graphs) != batch or len(lengths) != batch or not all(0 < length <= frames for length in lengths):
-        raise UsageError(f"{batch} utterances of up to {frames} frames, {len(graphs)} graphs, lengths {lengths}")
+        raise UsageError(
+            f"scores are for {batch} utterances of up to {frames} frames, found {len(graphs)} graphs and lengths "
+            f"{lengths}"
+        )
     if bool(scores.isnan().any()):
-        raise UsageError("acoustic scores hold NaN: the network or its input is damaged")
+        raise UsageError("acoustic scores contain NaN: the network or its input is damaged")
     table = _padded(graphs)
     ends, best, chosen = _forward(scores.double(), table, torch.tensor(lengths))
     nodes, arcs = _backward(chosen, table.predecessors, ends, lengths)
@@ -80,7 +83,7 @@ def viterbi(
 
 
 class _Table(NamedTuple):
-    """Several graphs, padded with nodes that nothing reaches."""
+    """Several graphs, padded with unreachable nodes."""
 
     states: Tensor
     predecessors: Tensor
@@ -112,7 +115,7 @@ def _padded(graphs: Sequence[Graph]) -> _Table:
 
 
 def _forward(scores: Tensor, table: _Table, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The last node and the score of each utterance's best path, and the arc into each node at each frame."""
+    """The last node and score of each utterance's best path, and the best arc into each node at each frame."""
     batch, nodes, arcs = table.weights.shape
     sources = table.predecessors.reshape(batch, nodes * arcs)
     delta = table.initial + scores[:, 0].gather(1, table.states)
@@ -128,7 +131,7 @@ def _forward(scores: Tensor, table: _Table, lengths: Tensor) -> tuple[Tensor, Te
 
 
 def _backward(chosen: Tensor, predecessors: Tensor, ends: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Node of each frame and the arc that led to it: both (utterances, frames)."""
+    """The node of each frame and the arc into it: both (utterances, frames)."""
     batch, frames = len(lengths), len(chosen)
     nodes, arcs = torch.zeros(2, batch, frames, dtype=torch.int64)
     rows, last = torch.arange(batch), torch.tensor(lengths) - 1

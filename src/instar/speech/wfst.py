@@ -1,7 +1,7 @@
 """The decoding graph as a weighted transducer H o min(det(L o G)), searched by Kaldi's decoder.
 
-Input labels are state + 1 (0 is nothing), output labels word + 1. The words of a large lexicon share the nodes of
-their common beginnings, which the table of `graph.compile_graph` does not.
+Input labels are state + 1 (0 is epsilon), output labels word + 1. Words with a common prefix share its nodes,
+unlike in the table of `graph.compile_graph`: this is the search for large lexicons.
 """
 
 import math
@@ -33,19 +33,19 @@ def _kaldi() -> tuple[Any, Any]:
         import kaldi_decoder
         import kaldifst
     except ImportError:
-        raise UsageError("the kaldi decoder is not installed: pip install 'instar[speech]'") from None
+        raise UsageError("Kaldi's decoder is not installed: pip install 'instar[speech]'") from None
     return kaldifst, kaldi_decoder
 
 
 class WfstDecoder:
-    """Kaldi's beam search over the transducer of a grammar; the same paths as `graph.compile_graph` allows.
+    """Kaldi's beam search over the transducer of a grammar; it allows the same paths as `graph.compile_graph`.
 
     Args:
         hmm: models and lexicon.
         grammar: which words may follow which.
-        silence_probability: of silence before, between and after the words.
+        silence_probability: probability of silence before, between and after the words.
         word_penalty: subtracted from the log probability of each word, nats.
-        beam: nats below the best path that a path is dropped at.
+        beam: paths this many nats below the best one are pruned.
 
     Raises:
         UsageError: kaldifst or kaldi-decoder is not installed.
@@ -70,13 +70,8 @@ class WfstDecoder:
         self._options = kaldi_decoder.FasterDecoderOptions(beam=beam)
         self._kaldifst, self._kaldi_decoder, self._hmm = kaldifst, kaldi_decoder, hmm
 
-    @property
-    def num_nodes(self) -> int:
-        """States of the transducer."""
-        return int(self._fst.num_states)
-
     def __call__(self, scores: Tensor) -> Path | None:
-        """The best path of one utterance, (frames, states) log likelihoods; None where no path ends well."""
+        """The best path for (frames, states) log likelihoods; None if no path reaches a final state."""
         decoder = self._kaldi_decoder.FasterDecoder(self._fst, self._options)
         values = np.ascontiguousarray(scores.float().numpy())
         decoder.decode(self._kaldi_decoder.DecodableCtc(values))
@@ -91,7 +86,7 @@ class WfstDecoder:
         return Path(states, self._segments(words, states), -(cost.value1 + cost.value2))
 
     def _segments(self, words: list[str], states: Tensor) -> tuple[Segment, ...]:
-        """When each word was said; the transducer gives a word where its sound is no longer another's too."""
+        """The times of the words: the transducer emits a word only once no other word shares its prefix."""
         graph = compile_graph(self._hmm, Grammar.sequence(words))
         scores = torch.full((len(states), len(self._hmm.state_names)), -math.inf)
         scores[torch.arange(len(states)), states] = 0.0
@@ -100,7 +95,7 @@ class WfstDecoder:
 
 
 class _Symbols:
-    """Labels of the units, and of the marks that make each word's units end in something of its own."""
+    """Labels of the units and of the disambiguation symbols (Kaldi's #1, #2, ...) after each pronunciation."""
 
     def __init__(self, hmm: HMM, num_marks: int) -> None:
         self.units = {unit: number for number, unit in enumerate(hmm.num_states, 1)}
@@ -121,7 +116,7 @@ def _search_graph(kaldifst: Any, hmm: HMM, grammar: Grammar, silence_probability
 
 
 def _marks(hmm: HMM, words: tuple[str, ...]) -> dict[tuple[str, int], int]:
-    """A number for each pronunciation, other ones for those that sound alike: then L o G can be determinised."""
+    """Numbers that distinguish equal pronunciations of several words, so that L o G can be determinised."""
     used: Counter[tuple[str, ...]] = Counter()
     marks: dict[tuple[str, int], int] = {}
     for word in words:
@@ -134,8 +129,8 @@ def _marks(hmm: HMM, words: tuple[str, ...]) -> dict[tuple[str, int], int]:
 def _grammar_fst(kaldifst: Any, grammar: Grammar, numbers: dict[str, int], penalty: float) -> Any:
     fst = kaldifst.StdVectorFst()
     histories = {0, *grammar.finals}
-    for one in grammar.transitions:
-        histories |= {one.history, one.next_history}
+    for transition in grammar.transitions:
+        histories |= {transition.history, transition.next_history}
     for _ in range(max(histories) + 1):
         fst.add_state()
     fst.start = 0
@@ -156,7 +151,7 @@ def _lexicon_fst(
     marks: dict[tuple[str, int], int],
     silence_probability: float,
 ) -> Any:
-    """Units to words. State 0 is before optional silence, 1 after it; every word ends in state 0."""
+    """From units to words. State 0 is before the optional silence, 1 after it; each word ends in state 0."""
     fst = kaldifst.StdVectorFst()
     before, after = fst.add_state(), fst.add_state()
     fst.start = before
@@ -181,7 +176,7 @@ def _lexicon_fst(
 
 
 def _hmm_fst(kaldifst: Any, hmm: HMM, symbols: _Symbols) -> Any:
-    """States to units, with the transition probabilities; marks pass without a frame."""
+    """From states to units, with transition probabilities; disambiguation symbols consume no frame."""
     fst = kaldifst.StdVectorFst()
     hub = fst.add_state()
     fst.start = hub
