@@ -371,7 +371,7 @@ def edited(folder: Path, tmp_path: Path, file: str, change: Callable[[str], str]
 
 BROKEN_FOLDERS: dict[str, tuple[str, Callable[[str], str], str]] = {
     "a command": ("wav.scp", lambda text: text.replace("up_ann_0.wav", "touch ran |"), "is a command"),
-    "a missing file": ("wav.scp", lambda text: text.replace("up_ann_0.wav", "gone.wav"), "gone.wav, does not exist"),
+    "a missing file": ("wav.scp", lambda text: text.replace("up_ann_0.wav", "gone.wav"), "gone.wav, does not"),
     "an id twice": ("text", lambda text: text + text.splitlines()[0] + "\n", "occurs twice"),
     "text without audio": ("text", lambda text: text + "more up\n", "no audio for 'more'"),
     "audio without text": ("text", lambda text: "\n".join(text.splitlines()[1:]), "no line for"),

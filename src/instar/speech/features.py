@@ -88,7 +88,8 @@ def log_mel(samples: Samples, sample_rate: int, settings: FeatureSettings | None
     frames = [stream.get_frame(number) for number in range(stream.num_frames_ready)]
     if not frames:
         raise DataError(
-            f"a recording of {len(samples)} samples is too short: half a frame shift is {settings.shift_ms / 2:g} ms"
+            f"a recording of {len(samples)} samples is too short for a frame: half a shift is "
+            f"{settings.shift_ms / 2:g} ms"
         )
     return torch.from_numpy(np.stack(frames)).clamp_(min=0.0)
 
