@@ -23,7 +23,6 @@ MODULES = {
     "whole-job": "whole_job",
     "views": "views",
     "store": "store",
-    "stacked": "stacked",
     "treatment": "treatment",
     "study": "study",
     "specialists": "specialists",

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
         confusable_class_sets,
         specialist_labels,
     )
-    from instar.stacked import fit_stacked
     from instar.training import FitResult, fit
     from instar.transfer import (
         Treatment,
@@ -104,7 +103,6 @@ _HOMES = {
         "confusable_class_sets",
         "specialist_labels",
     ),
-    "instar.stacked": ("fit_stacked",),
     "instar.training": ("FitResult", "fit"),
     "instar.transfer": (
         "Treatment",
@@ -156,7 +154,6 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_class_bias",
-    "fit_stacked",
     "freeze_",
     "h_score",
     "half_special",

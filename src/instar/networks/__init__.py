@@ -17,13 +17,11 @@ from instar.networks.layers import (
 from instar.networks.logit_layer import last_linear, shift_logits_
 from instar.networks.mixtures import MixtureOfExperts
 from instar.networks.named import build_network, load_state_, load_weights_
-from instar.networks.stacks import NetworkStack, stacking_pays
 
 __all__ = [
     "Cut",
     "Layer",
     "MixtureOfExperts",
-    "NetworkStack",
     "ResidualBlock",
     "assert_frozen",
     "build_network",
@@ -47,7 +45,6 @@ __all__ = [
     "prefix_state",
     "residual",
     "shift_logits_",
-    "stacking_pays",
     "state_hashes",
     "trace",
 ]
