@@ -51,7 +51,7 @@ def main() -> None:
 def _study() -> TransferConfig:
     has_pictures = any(one.name == "cifar100" and one.where for one in known_data())
     data = DataSettings(name="cifar100", fraction=0.15) if has_pictures else DataSettings(name="digits")
-    network = FitSettings(network="convnet:8x16", epochs=EPOCHS, learning_rate=[0.05])
+    network = FitSettings(network="convnet:8x16", epochs=EPOCHS, learning_rate=0.05)
     return TransferConfig(data=data, network=network, cuts=CUTS, splits=1, longer=False)
 
 

@@ -22,7 +22,7 @@ from instar.errors import RunError, UsageError
 from instar.files import load_tensors, read_toml, write_bytes, writing
 from instar.machine import environment
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG, ENVIRONMENT, METRICS, RESULT, REPORT, LOG, DONE, PROGRESS = (
     "config.toml",
     "environment.json",
@@ -102,7 +102,13 @@ class Run:
             for left_over in folder.glob(".*.tmp"):  # of a process that was killed as it wrote
                 left_over.unlink(missing_ok=True)
         if (self.path / CONFIG).exists():
-            key = first_difference(_read_config(self.path), content)
+            there = _read_config(self.path)
+            if there["format_version"] < FORMAT_VERSION:
+                raise RunError(
+                    f"{self.path} has format version {there['format_version']}, from an older instar: it can "
+                    f"be read, but not resumed by this one (version {FORMAT_VERSION}); choose another --run-dir"
+                )
+            key = first_difference(there, content)
             if key:
                 raise RunError(
                     f"{self.path} belongs to another configuration: {key}; choose another --run-dir or remove it"

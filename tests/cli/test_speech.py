@@ -346,7 +346,7 @@ WRONG_USE = {
     "train {folder} --set network.views=jitter:2": "network.views is jitter:2, expected none",
     "train {folder} --set network.input_dropout=0.2": "network.input_dropout is 0.2, expected 0",
     "train {folder} --set network.pretrained=true": "network.pretrained is True, expected false",
-    "train {folder} --set network.learning_rate=[0.1,0.2]": "network.learning_rate is [0.1, 0.2], expected one",
+    "train {folder} --set network.learning_rate=[0.1,0.2]": "network.learning_rate should be a valid number",
     "train {folder} --teacher nowhere": "nowhere/recogniser holds no recogniser",
     "train {folder} --temperature 0": "temperature should be greater than 0",
 }

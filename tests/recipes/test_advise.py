@@ -179,7 +179,7 @@ def test_a_users_network_keeps_its_weights_below_the_cut_and_is_drawn_anew_above
         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, num_classes))\n"
     )
     monkeypatch.chdir(tmp_path)
-    config = read_config({"network": "python:advised_module:trained", "fit": {"learning_rate": [1e-5]}})
+    config = read_config({"network": "python:advised_module:trained", "fit": {"learning_rate": 1e-5}})
     plan = Plan(config, tmp_path / "run")
     plan.check()
     assert plan.cuts == [3]
@@ -272,7 +272,7 @@ def test_what_a_fit_took_are_the_epochs_that_were_run_and_their_seconds(tmp_path
 
 def test_advice_is_given_where_every_frozen_treatment_failed(tmp_path: Path) -> None:
     """Its statistics move however it is frozen."""
-    fit = {"epochs": 2, "learning_rate": [0.01]}
+    fit = {"epochs": 2, "learning_rate": 0.01}
     config = {"network": "python:transfer_networks:unfreezing", "fit": fit, "rounds": [0.5], "num_cuts": 1}
     result = main(read_config(config), tmp_path / "run", quiet=True)
     failed = {row["name"]: row["failed"] for row in result["rows"] if row["failed"]}
@@ -313,7 +313,7 @@ def test_features_at_every_cut_are_those_of_its_prefix() -> None:
             ("--data", "python:odd_module:flat", "--network", "python:odd_module:good", "--views", "jitter:1"),
             "views 'jitter:1' need images (channels, height, width)",
         ),
-        (("--set", "fit.learning_rate=[0.1, 0.2]"), "fit.learning_rate takes one value"),
+        (("--set", "fit.learning_rate=[0.1, 0.2]"), "fit.learning_rate should be a valid number"),
         (("--set", "colour=red"), "unknown setting 'colour'"),
     ],
 )

@@ -18,7 +18,7 @@ from instar.recipes.distill.plan import Choice, Plan
 from instar.recipes.distill.recipe import Trial, choose, main
 from instar.recipes.distill.settings import DistillConfig
 from instar.recipes.fitting import fit_job, load_network, load_run_network, load_splits
-from instar.recipes.settings import DataSettings, FitSettings, TransferSettings
+from instar.recipes.settings import DataSettings, FitSettings, StudentSettings, TransferSettings
 from instar.reports import Text
 from instar.runs import Run
 
@@ -89,7 +89,7 @@ def test_a_candidate_that_diverges_is_out_but_not_the_command(tmp_path: Path) ->
     config = DistillConfig(
         data=DataSettings(split_seed=1),
         teacher=FitSettings(network="mlp:4x1", epochs=1),
-        student=FitSettings(network="mlp:32x2", epochs=3, learning_rate=[1e30, 0.03]),
+        student=StudentSettings(network="mlp:32x2", epochs=3, learning_rate=[1e30, 0.03]),
         temperature=[2.0],
         seeds=1,
         tuning_seeds=1,
@@ -110,7 +110,7 @@ def test_a_candidate_that_diverges_is_out_but_not_the_command(tmp_path: Path) ->
 
 
 def test_a_kind_without_a_candidate_left_and_a_failed_teacher_end_the_command(tmp_path: Path) -> None:
-    plan = Plan(DistillConfig(student=FitSettings(network="mlp:4x1", learning_rate=[0.1, 0.2])), tmp_path)
+    plan = Plan(DistillConfig(student=StudentSettings(network="mlp:4x1", learning_rate=[0.1, 0.2])), tmp_path)
     tuning = [job.name for job in plan.tuning_jobs()]
     with pytest.raises(InstarError, match="seed-10000 failed: why"):
         choose(plan, JobReport(failed=dict.fromkeys(tuning, "why")))
@@ -223,7 +223,7 @@ def test_a_teacher_of_another_split_is_refused(typed: Command, finished_run: Pat
 
 def test_a_teacher_that_learned_from_the_validation_examples_is_refused(tmp_path: Path) -> None:
     small, whole = FitSettings(network="mlp:4x1", epochs=1), TransferSettings(validation_too=True)
-    job = fit_job(tmp_path, "teacher", small, DataSettings(), seed=0, learning_rate=0.1, transfer=whole)
+    job = fit_job(tmp_path, "teacher", small, DataSettings(), seed=0, transfer=whole)
     run_jobs([job], tmp_path, quiet=True).raise_if_failed()
     with pytest.raises(UsageError, match="learned from the validation examples too"):
         load_network(FitSettings(network=str(tmp_path / "jobs" / "teacher")), load_splits(DataSettings()))

@@ -378,7 +378,7 @@ WRONG_USE = {
     "--seed 9998": "seeds 9998 to 10001 hold 10000, that of the generalist for tuning",
     "--trainable-layers 3": "specialist.trainable_layers is 3; the network has 2 layers",
     "--seeds 0": "seeds should be greater than or equal to 1",
-    "--set generalist.learning_rate=[0.1,0.2]": "generalist.learning_rate takes one value",
+    "--set generalist.learning_rate=[0.1,0.2]": "generalist.learning_rate should be a valid number",
     "--set generalist.pretrained=true": "weights of its own cannot be given",
     "--set generalist.patience=3": "an early stop (patience) and a step schedule do not carry over",
     "--set generalist.schedule=step:20": "an early stop (patience) and a step schedule do not carry over",

@@ -100,7 +100,7 @@ def test_the_papers_ten_best_are_a_small_share_of_the_epochs_or_left_out(epochs:
 
 def test_the_ten_best_of_networks_that_stopped_early_are_left_out(tmp_path: Path) -> None:
     study = {"halves": {"a": ["0", "1"], "b": ["2", "3"]}, "targets": ["B"], "treatments": ["RnB"], "cuts": [1]}
-    fit = {"network": "mlp:4x1", "epochs": 100, "patience": 3, "learning_rate": [0.3]}
+    fit = {"network": "mlp:4x1", "epochs": 100, "patience": 3, "learning_rate": 0.3}
     result = main(read_config({**study, "network": fit, "splits": 1, "longer": False}), tmp_path, quiet=True)
     epochs = [len(Run.read(tmp_path / "jobs/split-0" / job).result()["rows"]) for job in ("baseB", "R1B")]
     assert min(epochs) < 100
@@ -309,7 +309,7 @@ WRONG_USE = {
     "--set copied.learning_rate_factor=0": "copied.learning_rate_factor should be greater than 0",
     "--set copied.learning_rate_factor=inf": "copied.learning_rate_factor should be a finite number",
     "--set network.bias_rate_factor=-1": "network.bias_rate_factor should be greater than 0",
-    "--set network.learning_rate=[0.1,0.2]": "takes one value",
+    "--set network.learning_rate=[0.1,0.2]": "network.learning_rate should be a valid number",
     "--layers fc1,fc9": "unknown layer of Sequential 'fc9'",
     "--layers fc1,fc1.1": "'fc1.1' is inside 'fc1'",
     "--network python:transfer_networks:wrapped": "one stage, model: name layers inside it with --layers",

@@ -24,9 +24,7 @@ MANIFEST = {"half": "B", "hash": "0123"}
 
 def settings(name: str, **options: Any) -> FitSettings:
     network = name if ":" in name else f"python:transfer_networks:{name}"
-    return FitSettings(
-        network=network, **{"epochs": 2, "learning_rate": [0.05], "precision": "float32", **options}
-    )
+    return FitSettings(network=network, **{"epochs": 2, "learning_rate": 0.05, "precision": "float32", **options})
 
 
 class Study:
@@ -34,7 +32,7 @@ class Study:
 
     def __init__(self, root: Path, fit: FitSettings, layers: list[str] | None = None) -> None:
         self.root, self.fit, self.layers = root, fit, layers
-        self.base = self.do(fit_job(root, "baseA", fit, A, seed=0, learning_rate=0.05, manifest=MANIFEST))
+        self.base = self.do(fit_job(root, "baseA", fit, A, seed=0, manifest=MANIFEST))
 
     def do(self, job: Job) -> Run:
         execute(job, self.root, threads=1)
@@ -73,7 +71,7 @@ def is_cached(run: Run) -> bool:
         ("mlp:16x2", 1, {}),
         ("convnet:4", 2, {"weight_decay": 0.01}),
         ("normalised", 1, {"bias_rate_factor": 2.0, "ema_decay": 0.9}),
-        ("resnet:8", 2, {"optimiser": "adamw", "learning_rate": [0.01]}),
+        ("resnet:8", 2, {"optimiser": "adamw", "learning_rate": 0.01}),
     ],
 )
 def test_a_cached_prefix_gives_what_the_whole_network_gives(

@@ -57,14 +57,13 @@ def advise(
     from instar.recipes.advise.page import answer, result_table
     from instar.recipes.advise.settings import read_config
 
-    rate = None if learning_rate is None else [learning_rate]
     of_source = {"name": source, "classes": names("--source-classes", source_classes)}
     typed: dict[str, Any] = {
         "network": network,
         "source": of_source if source or source_classes else None,
         "data": {"name": data, "classes": names("--classes", classes)},
         "examples_per_class": examples,
-        "fit": {"epochs": epochs, "learning_rate": rate, "views": views},
+        "fit": {"epochs": epochs, "learning_rate": learning_rate, "views": views},
         "num_cuts": cuts,
         "seeds": seeds,
         "controls": controls,

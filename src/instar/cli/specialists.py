@@ -73,7 +73,7 @@ def specialists(
         "generalist": {
             "network": network,
             "epochs": epochs,
-            "learning_rate": None if learning_rate is None else [learning_rate],
+            "learning_rate": learning_rate,
             "views": views,
         },
         "specialist": {"epochs": specialist_epochs, "trainable_layers": trainable_layers},

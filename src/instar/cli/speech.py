@@ -94,7 +94,7 @@ def train(
         "network": {
             "network": network,
             "epochs": epochs,
-            "learning_rate": None if learning_rate is None else [learning_rate],
+            "learning_rate": learning_rate,
         },
         "features": {"normalisation": normalisation, "left": left, "right": right},
         "teacher": None if teacher is None else str(teacher),

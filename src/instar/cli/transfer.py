@@ -86,7 +86,7 @@ def transfer(
         "network": {
             "network": network,
             "epochs": epochs,
-            "learning_rate": None if learning_rate is None else [learning_rate],
+            "learning_rate": learning_rate,
             "views": views,
         },
         "treatments": names("--treatments", treatments),

@@ -21,7 +21,7 @@ from instar.networks import build_network, initialise_, load_state_, network_fin
 from instar.optimisation import decide_precision
 from instar.recipes.settings import DataSettings, FitSettings, SoftSettings, TransferSettings
 from instar.runs import Run, find_run
-from instar.training import Targets, fit
+from instar.training import FitResult, Targets, fit
 
 LOGITS, STORE = "logits.safetensors", "targets"
 LOGITS_OF = "-logits"  # after a teacher's name: the job that asks it once
@@ -59,7 +59,6 @@ def fit_job(
     data: DataSettings,
     *,
     seed: int,
-    learning_rate: float,
     soft: SoftSettings | None = None,
     transfer: TransferSettings | None = None,
     needs: tuple[str, ...] = (),
@@ -76,10 +75,7 @@ def fit_job(
     transfer = transfer or TransferSettings()
     network = outline(settings, splits)
     config = {
-        **about_network(settings, data, splits),
-        "seed": seed,
-        "learning_rate": learning_rate,
-        "precision": decided_precision(root / "jobs" / name, settings.precision, network, device),
+        **fit_config(root / "jobs" / name, settings, data, splits, network, seed=seed, device=device),
         "soft": soft.model_dump() if soft else None,
         "transfer": transfer.model_dump(exclude_defaults=True) or None,
         **_outside(splits, transfer, soft.store if soft and soft.store not in needs else None),
@@ -88,6 +84,58 @@ def fit_job(
     cost = fit_cost(settings, splits, network) * transfer.fraction
     function = functools.partial(_fit, device=device, tensorboard=tensorboard)
     return Job(name, function, config, needs, cost, processes, num_gpus(device, processes))
+
+
+def fit_config(
+    path: Path,
+    settings: FitSettings,
+    data: DataSettings,
+    splits: Splits,
+    network: nn.Module,
+    *,
+    seed: int,
+    device: str,
+) -> dict[str, Any]:
+    """The configuration that every job has which fits a network; its run directory is `path`."""
+    precision = decided_precision(path, settings.precision, network, device)
+    settings = settings.model_copy(update={"precision": precision})
+    return {**about_network(settings, data, splits), "seed": seed}
+
+
+def run_fit(
+    run: Run,
+    network: nn.Module,
+    train: Dataset,
+    *,
+    validation: Dataset | None,
+    device: str,
+    learning_rate_factors: Mapping[str, float] | None = None,
+    **options: Any,
+) -> FitResult:
+    """Fit a network as the configuration of its job says.
+
+    Args:
+        run: of the job; its configuration has `fit` and `seed`.
+        network: what learns; may be a part of the network that the job leaves.
+        train: what it learns from.
+        validation: what it is validated on.
+        device: where to compute.
+        learning_rate_factors: by parameter, beside those of the biases.
+        options: of `fit`, beside those of the configuration: soft targets, a sampler.
+    """
+    settings = FitSettings(network=run.config["network"], **run.config["fit"])
+    factors = bias_factors(network, settings) | dict(learning_rate_factors or {})
+    return fit(
+        network,
+        train,
+        validation=validation,
+        learning_rate_factors=factors,
+        device=device,
+        seed=run.config["seed"],
+        run=run,
+        **fit_options(settings),
+        **options,
+    )
 
 
 def adopt_job(name: str, settings: FitSettings, data: DataSettings) -> Job:
@@ -167,14 +215,14 @@ def about_network(settings: FitSettings, data: DataSettings, splits: Splits) -> 
         "class_names": list(splits.class_names),
         "data": data.model_dump(),
         "data_fingerprint": splits.fingerprint,
-        "fit": settings.model_dump(exclude={"network", "learning_rate", "precision"}),
+        "fit": settings.model_dump(exclude={"network"}),
     }
 
 
 def decided_precision(path: Path, precision: str, network: nn.Module, device: str) -> str:
     """Decided once: what a run directory was begun with, it goes on with, on whatever machine."""
     if precision == "auto" and (path / "config.toml").exists():
-        return str(Run.read(path).config["precision"])
+        return str(Run.read(path).config["fit"]["precision"])
     return decide_precision(precision, network, device)
 
 
@@ -192,17 +240,12 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
     train = training_data(splits, transfer).with_views(
         views, view_seed=data.view_seed, num_views=store.num_views if store and views else transfer.num_views
     )
-    result = fit(
+    result = run_fit(
+        run,
         network,
         train,
         validation=None if transfer.validation_too else splits.validation,
-        learning_rate=config["learning_rate"],
-        learning_rate_factors=bias_factors(network, settings),
-        precision=config["precision"],
         device=device,
-        seed=config["seed"],
-        run=run,
-        **fit_options(settings),
         **soft_options(soft, needs, train, device, store),
     )
     return {"metrics": result.kept, "rows": result.metrics}
@@ -211,7 +254,7 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
 def fit_options(settings: FitSettings) -> dict[str, Any]:
     """The arguments of `fit` that a configuration decides for all fits alike."""
     of_network = {"network", "dropout", "input_dropout", "initialiser", "pretrained", "new_weights"}
-    of_job = {"learning_rate", "bias_rate_factor", "views", "precision"}
+    of_job = {"bias_rate_factor", "views"}
     return settings.model_dump(exclude=of_network | of_job)
 
 

@@ -50,7 +50,7 @@ Temperature = Annotated[float, Field(gt=0), PlainSerializer(_as_text, when_used=
 
 CandidateTemperatures = Annotated[list[Temperature], BeforeValidator(_as_list), Field(min_length=1)]
 
-Candidates = Annotated[list[_Positive], BeforeValidator(_as_list), Field(min_length=1)]
+CandidateRates = Annotated[list[_Positive], BeforeValidator(_as_list), Field(min_length=1)]
 """One value is used; of several, validation chooses."""
 
 CandidateWeights = Annotated[list[_NotNegative], BeforeValidator(_as_list), Field(min_length=1)]
@@ -62,15 +62,13 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
-class FitSettings(Settings):
-    """How one network is made and fitted."""
+class NetworkSettings(Settings):
+    """How one network is made and fitted, without its learning rate."""
 
     network: str
     """mlp:800x2, convnet:8, resnet:20, python:MODULE:FUNCTION, NAME@WEIGHTS; for a teacher also a run directory"""
     epochs: _PositiveInt = 60
     """passes over the training data"""
-    learning_rate: Candidates = [0.1]
-    """of several, validation chooses"""
     bias_rate_factor: _Positive | None = None
     """of the learning rate, for biases; 2 in the first paper's networks"""
     batch_size: _PositiveInt = 128
@@ -101,6 +99,23 @@ class FitSettings(Settings):
         learning_rate_factor(self.schedule, self.epochs, self.warmup_epochs)
         find_initialiser(self.initialiser)
         return self
+
+
+class FitSettings(NetworkSettings):
+    """How one network is made and fitted."""
+
+    learning_rate: _Positive = 0.1
+
+
+class StudentSettings(NetworkSettings):
+    """A network whose learning rate may be chosen on validation."""
+
+    learning_rate: CandidateRates = [0.1]
+    """of several values the best on validation is used"""
+
+    def at(self, learning_rate: float) -> FitSettings:
+        """The settings of one fit."""
+        return FitSettings(**self.model_dump() | {"learning_rate": learning_rate})
 
 
 class TransferSettings(Settings):

@@ -224,16 +224,7 @@ class Plan:
         if config.source is None:
             return pretrained_job(self.base_name, config.network, self.settings(), self.target)
         settings = self.settings("base")
-        rate = settings.learning_rate[0]
-        return fit_job(
-            self.path,
-            self.base_name,
-            settings,
-            config.source,
-            seed=config.seed,
-            learning_rate=rate,
-            device=self.device,
-        )
+        return fit_job(self.path, self.base_name, settings, config.source, seed=config.seed, device=self.device)
 
     def scores_job(self) -> Job:
         """Features at every cut, computed once, and their scores."""
@@ -247,10 +238,7 @@ class Plan:
         """A job that fits a treatment, or a network from scratch, on the target; `seed` counts from 0."""
         settings, seed = self.settings(epochs=epochs), TREATMENT_SEED + seed
         if treatment is None:
-            rate = settings.learning_rate[0]
-            return fit_job(
-                self.path, place, settings, self.target, seed=seed, learning_rate=rate, device=self.device
-            )
+            return fit_job(self.path, place, settings, self.target, seed=seed, device=self.device)
         return treatment_job(
             self.path,
             place,

@@ -30,7 +30,7 @@ class AdviseConfig(Settings):
     """of the target on average, training and validation together; all without it"""
     base: FitSettings = FitSettings(network=ARCHITECTURE, epochs=30)
     """how a network without weights is trained on the source"""
-    fit: FitSettings = FitSettings(network=ARCHITECTURE, epochs=60, batch_size=16, learning_rate=[0.03])
+    fit: FitSettings = FitSettings(network=ARCHITECTURE, epochs=60, batch_size=16, learning_rate=0.03)
     """how a network is fitted to the target, to the end"""
     copied: CopySettings = CopySettings()
     num_cuts: _Count = 3
@@ -50,8 +50,6 @@ class AdviseConfig(Settings):
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
         for name in ("base", "fit"):
-            if len(getattr(self, name).learning_rate) > 1:
-                raise UsageError(f"{name}.learning_rate takes one value: all treatments learn alike")
             if getattr(self, name).pretrained:
                 raise UsageError(f"{name}.pretrained is for teachers; name a network that has weights instead")
         if self.rounds != sorted(self.rounds):

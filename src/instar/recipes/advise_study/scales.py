@@ -87,9 +87,9 @@ def _family(
     learning_rate: float = 0.03,
     fraction: float = 1.0,
 ) -> _Family:
-    base = FitSettings(network=network, epochs=base_epochs, learning_rate=[0.05], weight_decay=5e-4)
+    base = FitSettings(network=network, epochs=base_epochs, learning_rate=0.05, weight_decay=5e-4)
     fit = FitSettings(
-        network=network, epochs=epochs, learning_rate=[learning_rate], batch_size=batch_size, weight_decay=5e-4
+        network=network, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, weight_decay=5e-4
     )
     return _Family(data=data, network=network, base=base, fit=fit, fraction=fraction)
 

@@ -109,6 +109,11 @@ class Plan:
         return " + ".join(network if count == 1 else f"{count} x {network}" for network, count in counts)
 
     @property
+    def student(self) -> FitSettings:
+        """The student at its first learning rate."""
+        return self.config.student.at(self.config.student.learning_rate[0])
+
+    @property
     def seeds(self) -> range:
         """Of the students that are reported."""
         return range(self.config.seed, self.config.seed + self.config.seeds)
@@ -141,7 +146,7 @@ class Plan:
             UsageError: names what is wrong.
         """
         config, splits = self.config, load_splits(self.config.data)
-        student = build_for(config.student, splits, seed=0)
+        student = build_for(self.student, splits, seed=0)
         for member in self.members:
             load_network(member.settings, splits)
             if not member.comes_with_weights:
@@ -187,10 +192,7 @@ class Plan:
             if member.comes_with_weights:
                 jobs.append(adopt_job(name, settings, data))
             else:
-                rate = settings.learning_rate[0]
-                jobs.append(
-                    fit_job(self.path, name, settings, data, seed=seed, learning_rate=rate, **self._options)
-                )
+                jobs.append(fit_job(self.path, name, settings, data, seed=seed, **self._options))
             if self.config.student.views == "none":
                 jobs.append(logits_job(name, data, folder=self.config.transfer.folder, device=self.device))
         return jobs
@@ -239,10 +241,9 @@ class Plan:
         return fit_job(
             self.path,
             f"{prefix}/seed-{seed}",
-            config.student,
+            config.student.at(choice.learning_rate),
             config.data,
             seed=seed,
-            learning_rate=choice.learning_rate,
             soft=self.soft_settings(**choice.soft) if choice.soft is not None else None,
             transfer=config.transfer if is_distilled else config.control,
             needs=tuple(job.name for job in self.teacher_jobs) if is_distilled else (),
@@ -261,7 +262,7 @@ class Plan:
         return correction_job(
             f"{CORRECTED}/seed-{seed}",
             f"{DISTILLED}/seed-{seed}",
-            config.student,
+            self.student,
             config.data,
             classes=self.moved,
             shared=not config.bias_per_class,

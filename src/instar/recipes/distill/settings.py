@@ -15,6 +15,7 @@ from instar.recipes.settings import (
     DataSettings,
     FitSettings,
     Settings,
+    StudentSettings,
     TransferSettings,
     checked,
     merge,
@@ -26,7 +27,7 @@ class DistillConfig(Settings):
     """The configuration of `instar distill`."""
 
     data: DataSettings = DataSettings()
-    teacher: FitSettings = FitSettings(network="mlp:1200x2", epochs=40, learning_rate=[0.05])
+    teacher: FitSettings = FitSettings(network="mlp:1200x2", epochs=40, learning_rate=0.05)
     """of several networks, with commas between them, an ensemble teaches"""
     teachers: Annotated[int, Field(ge=1)] = 1
     """how many of each network, with seeds of their own: an ensemble"""
@@ -34,7 +35,7 @@ class DistillConfig(Settings):
     """of the members' probabilities"""
     targets: str | None = None
     """a folder of stored soft targets, in place of a teacher"""
-    student: FitSettings = FitSettings(network="mlp:8x1", learning_rate=[0.03, 0.1])
+    student: StudentSettings = StudentSettings(network="mlp:8x1", learning_rate=[0.03, 0.1])
     """taught twice: alone and distilled"""
     transfer: TransferSettings = TransferSettings()
     """what the students learn from; the teacher learns from all training examples"""
@@ -73,8 +74,6 @@ class DistillConfig(Settings):
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
-        if len(self.teacher.learning_rate) > 1:
-            raise UsageError("teacher.learning_rate takes one value; only the students' is chosen on validation")
         for name, values in self.candidates.items():
             if len(set(values)) < len(values):
                 raise UsageError(f"{name} names a value twice: {', '.join(f'{value:g}' for value in values)}")

@@ -307,13 +307,14 @@ class Study:
         needs: list[str] = []
         if soft:
             needs = [soft.store] if soft.store else soft.teachers + [one + LOGITS_OF for one in soft.teachers]
+        if candidate:
+            settings = settings.model_copy(update={"learning_rate": candidate.learning_rate})
         return fit_job(
             self.path,
             name,
             settings,
             data,
             seed=seed,
-            learning_rate=candidate.learning_rate if candidate else settings.learning_rate[0],
             soft=soft,
             transfer=transfer,
             needs=tuple(needs),

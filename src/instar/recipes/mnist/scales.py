@@ -84,7 +84,7 @@ def _tiny(data: str) -> MnistConfig:
         pairs=2,
         smallest_pairs=3,
         ensemble_size=2,
-        teacher=FitSettings(network="mlp:64x2", epochs=3, learning_rate=[0.1], views="jitter:2"),
+        teacher=FitSettings(network="mlp:64x2", epochs=3, learning_rate=0.1, views="jitter:2"),
         student=student,
         candidates=_only_first(_all_candidates(students)) | {"small-net": _candidates([0.03, 0.1])},
         temperatures=[1.0, 4.0],
@@ -116,7 +116,7 @@ def _as_in_the_paper(
     teacher = FitSettings(
         network="mlp:1200x2",
         epochs=epochs.teacher,
-        learning_rate=[0.2],
+        learning_rate=0.2,
         batch_size=256,
         weight_decay=1e-4,
         dropout=0.2,
@@ -126,7 +126,7 @@ def _as_in_the_paper(
     convolutional = FitSettings(
         network="convnet:7",
         epochs=epochs.convolutional,
-        learning_rate=[0.05],
+        learning_rate=0.05,
         weight_decay=5e-4,
         warmup_epochs=1,
         views=_STRONG_VIEWS,

@@ -17,15 +17,13 @@ from instar.jobs import Job, num_gpus
 from instar.networks import freeze_, layers_of
 from instar.recipes.fitting import (
     STORE,
-    about_network,
-    bias_factors,
     build_for,
-    decided_precision,
+    fit_config,
     fit_cost,
-    fit_options,
     load_run_network,
     load_splits,
     outline,
+    run_fit,
     settings_of,
     training_data,
 )
@@ -43,7 +41,6 @@ from instar.specialists import (
     start_from_generalist_,
 )
 from instar.specialists.ensemble import ensemble_batch_size
-from instar.training import fit
 from instar.transfer import prefix_features
 
 UNIT = "unit"
@@ -130,10 +127,7 @@ def specialist_job(
     own = splits_of(splits, class_set) if kind == DUSTBIN_KIND else splits
     network = outline(settings, own)
     config = {
-        **about_network(settings, data, own),
-        "seed": seed,
-        "learning_rate": specialist.learning_rate,
-        "precision": decided_precision(root / "jobs" / name, settings.precision, network, device),
+        **fit_config(root / "jobs" / name, settings, data, own, network, seed=seed, device=device),
         "specialist": {
             "kind": kind,
             "generalist": generalist,
@@ -158,7 +152,7 @@ def specialist_fit(settings: FitSettings, specialist: SpecialistSettings, kind: 
     """How a specialist is fitted. Labels alone overfit: their best epoch is kept, by validation."""
     update = {
         "epochs": specialist.epochs,
-        "learning_rate": [specialist.learning_rate],
+        "learning_rate": specialist.learning_rate,
         "warmup_epochs": 0.0,
         "patience": specialist.epochs if kind == FULL_HARD else None,
     }
@@ -210,25 +204,14 @@ def _specialise(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str
         options = {"targets": LabelsInTargets(targets, train.without_labels(rest), 1.0)}
     learner, validation = network, own.validation
     if num_frozen and views is None:
-        parts = prefix_features(network, num_frozen, own, precision=config["precision"], device=device)
+        parts = prefix_features(network, num_frozen, own, precision=settings.precision, device=device)
         learner, train, validation = parts or (network, train, own.validation)
     if not has_dustbin:
         shift = torch.full((len(splits.class_names),), correction)
         shift[list(class_set.classes)] = 0
         learner = _Oversampled(learner, shift)
-    result = fit(
-        learner,
-        train,
-        validation=validation,
-        sampler=half_special(special),
-        learning_rate=config["learning_rate"],
-        learning_rate_factors=bias_factors(learner, settings),
-        precision=config["precision"],
-        device=device,
-        seed=config["seed"],
-        run=run,
-        **fit_options(settings),
-        **options,
+    result = run_fit(
+        run, learner, train, validation=validation, device=device, sampler=half_special(special), **options
     )
     network.cpu().eval()
     if has_dustbin:

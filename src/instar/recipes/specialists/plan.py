@@ -213,7 +213,7 @@ class Plan:
         )
 
     def _student_job(self, name: str, seed: int, distill: DistillBackSettings, teaching: Teaching) -> Job:
-        update = {"learning_rate": [distill.learning_rate], "patience": None}
+        update = {"learning_rate": distill.learning_rate, "patience": None}
         soft = SoftSettings(
             store=self.unit(seed),
             soft_weight=distill.soft_weight,
@@ -240,7 +240,6 @@ class Plan:
             settings,
             self.config.data,
             seed=seed,
-            learning_rate=settings.learning_rate[0],
             device=self.device,
             **options,
         )

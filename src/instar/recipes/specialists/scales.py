@@ -23,7 +23,7 @@ _CIFAR: dict[str, Any] = {
     "generalist": {
         "network": "convnet:8x8",
         "epochs": 60,
-        "learning_rate": [0.02],
+        "learning_rate": 0.02,
         "batch_size": 64,
         "weight_decay": 5e-4,
         "warmup_epochs": 1.0,
@@ -57,7 +57,7 @@ _OMNIGLOT: dict[str, Any] = merge(
         "generalist": {
             "network": "resnet:8x16",
             "epochs": 20,
-            "learning_rate": [0.1],
+            "learning_rate": 0.1,
             "batch_size": 32,
             "views": "affine:12,0.15,0.15,2",
         },
@@ -124,7 +124,7 @@ def _small(data: str) -> dict[str, Any]:
     }
     if data == "cifar100":
         # Few images make few steps: half the batch, longer ones.
-        generalist = {"epochs": 40, "batch_size": 32, "learning_rate": [0.05]}
+        generalist = {"epochs": 40, "batch_size": 32, "learning_rate": 0.05}
         distill = {"epochs": 40, "learning_rate": 0.05, "temperature": 2, "hard_weight": 0.1, "num_views": 4}
         return {**small, "data": {"fraction": 0.2}, "generalist": generalist, "distill": distill}
     return {

@@ -98,8 +98,6 @@ class SpecialistsConfig(Settings):
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
-        if len(self.generalist.learning_rate) > 1:
-            raise UsageError("generalist.learning_rate takes one value")
         if self.generalist.pretrained or "@" in self.generalist.network:
             raise UsageError(
                 "generalist: it is trained here, from several seeds; weights of its own cannot be given"
@@ -147,7 +145,7 @@ class SpecialistsConfig(Settings):
 
 # The digits: a network so small that it confuses some of them.
 DEFAULTS: dict[str, Any] = {
-    "generalist": {"network": "mlp:12x1", "epochs": 30, "learning_rate": [0.1], "batch_size": 32},
+    "generalist": {"network": "mlp:12x1", "epochs": 30, "learning_rate": 0.1, "batch_size": 32},
     "specialist": {"epochs": 15, "learning_rate": 0.03},
     "sets": [{"num_sets": 3, "classes_per_set": 4}],
     "top_n": [1, 2],

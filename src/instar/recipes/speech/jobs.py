@@ -17,7 +17,7 @@ from instar.errors import RunError
 from instar.evaluation import predict_logits
 from instar.files import load_tensors, write_bytes
 from instar.jobs import Job, num_gpus
-from instar.recipes.fitting import bias_factors, decided_precision, fit_options, load_run_network, new_network
+from instar.recipes.fitting import decided_precision, load_run_network, new_network, run_fit
 from instar.recipes.settings import FitSettings, Settings, SoftSettings
 from instar.recipes.speech.data import (
     PARTS,
@@ -34,7 +34,6 @@ from instar.speech.frames import FrameDataset
 from instar.speech.gaussians import DiagonalGaussians, cepstra
 from instar.speech.hmm import HMM, STATES_OF_PHONE, STATES_OF_SILENCE, STATES_OF_WORD, acoustic_scores
 from instar.speech.recogniser import MODELS, Recogniser, state_network
-from instar.training import fit
 
 STATES = "{part}.safetensors"
 
@@ -101,14 +100,13 @@ def network_job(
 ) -> Job:
     """A job that fits a network to the states of an alignment, and to the soft targets of a teacher."""
     network = state_network(settings.network, features.settings, hmm, left=features.left, right=features.right)
+    precision = decided_precision(root / "jobs" / name, settings.precision, network, device)
     config = {
         **_about(data, features),
         "network": settings.network,
         "input_shape": [(features.left + 1 + features.right) * features.num_mels],
         "class_names": list(hmm.state_names),
-        "fit": settings.model_dump(exclude={"network", "learning_rate", "precision"}),
-        "learning_rate": settings.learning_rate[0],
-        "precision": decided_precision(root / "jobs" / name, settings.precision, network, device),
+        "fit": settings.model_copy(update={"precision": precision}).model_dump(exclude={"network"}),
         "seed": seed,
         "teacher": teacher,
         "soft": soft.model_dump() if soft else None,
@@ -244,18 +242,6 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:
         teacher = Recogniser.load(Path(config["teacher"]["path"])).network
         targets = Teacher(teacher, train, temperature=soft.temperature, class_names=hmm.state_names, device=device)
         options = {"targets": targets, "soft_weight": soft.soft_weight, "hard_weight": soft.hard_weight}
-    result = fit(
-        network,
-        train,
-        validation=validation,
-        learning_rate=config["learning_rate"],
-        learning_rate_factors=bias_factors(network, settings),
-        precision=config["precision"],
-        seed=config["seed"],
-        device=torch.device(device),
-        run=run,
-        **fit_options(settings),
-        **options,
-    )
+    result = run_fit(run, network, train, validation=validation, device=device, **options)
     about = {"num_train": len(train), "num_validation": len(validation)}
     return {"metrics": {**result.kept, **about}, "rows": result.metrics}

@@ -59,7 +59,7 @@ class RecogniserConfig(Settings):
     network: FitSettings = FitSettings(
         network="mlp:256x2",
         epochs=6,
-        learning_rate=[0.05],
+        learning_rate=0.05,
         batch_size=256,
         dropout=0.3,
         weight_decay=1e-3,
@@ -91,7 +91,6 @@ class RecogniserConfig(Settings):
             ("views", network.views, network.views == "none", "none: a recogniser's frames have no views"),
             ("input_dropout", network.input_dropout, not network.input_dropout, "0: what is kept has none"),
             ("pretrained", True, not network.pretrained, "false: a recogniser's network is always trained"),
-            ("learning_rate", network.learning_rate, len(network.learning_rate) == 1, "one: none is chosen here"),
         ):
             if not is_right:
                 raise UsageError(f"network.{name} is {value}, expected {expected}")

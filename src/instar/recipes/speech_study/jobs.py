@@ -15,7 +15,7 @@ from instar.evaluation import predict_logits
 from instar.files import write_bytes
 from instar.jobs import Job, num_gpus
 from instar.networks import build_network
-from instar.recipes.fitting import STORE, decided_precision, fit_options, load_run_network, soft_options
+from instar.recipes.fitting import STORE, decided_precision, fit_options, load_run_network, run_fit, soft_options
 from instar.recipes.settings import FitSettings, Settings, SoftSettings
 from instar.recipes.speech_study.data import (
     MODELS,
@@ -50,7 +50,7 @@ class AlignerSettings(Settings):
     states_of_phone: _Count = 3
     iterations: _Count = 8
     """of Viterbi training from a flat start"""
-    fit: FitSettings = FitSettings(network="mlp:256x2", epochs=4, batch_size=256, learning_rate=[0.05])
+    fit: FitSettings = FitSettings(network="mlp:256x2", epochs=4, batch_size=256, learning_rate=0.05)
     """of the net on the Gaussians' alignment, by which everything is aligned anew"""
 
 
@@ -130,8 +130,8 @@ def _aligning_network(models: HMM, features: Features, first: Alignment, setting
     network = build_network(
         settings.network, input_shape=data.example_shape, num_classes=data.num_classes, seed=ALIGNER_SEED
     )
-    rate = settings.learning_rate[0]
-    fit(network, data, learning_rate=rate, precision="float32", seed=ALIGNER_SEED, **fit_options(settings))
+    options = fit_options(settings) | {"precision": "float32"}
+    fit(network, data, seed=ALIGNER_SEED, **options)
     return network
 
 
@@ -166,15 +166,14 @@ def network_job(
     class_names = models_of(data, aligner).state_names
     input_shape = ((LEFT + 1 + RIGHT) * part_features(data, "train").settings.num_mels,)
     network = build_network(settings.network, input_shape=input_shape, num_classes=len(class_names), seed=0)
+    precision = decided_precision(root / "jobs" / name, settings.precision, network, device)
     config = {
         **_about(data, fold),
         "network": settings.network,
         "input_shape": list(input_shape),
         "class_names": list(class_names),
-        "fit": settings.model_dump(exclude={"network", "learning_rate", "precision"}),
+        "fit": settings.model_copy(update={"precision": precision}).model_dump(exclude={"network"}),
         "seed": seed,
-        "learning_rate": settings.learning_rate[0],
-        "precision": decided_precision(root / "jobs" / name, settings.precision, network, device),
         "learning": learning.model_dump(),
         "soft": soft.model_dump() if soft else None,
         "alignment": alignment,
@@ -203,16 +202,12 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:
         input_dropout=settings.input_dropout,
         initialiser=settings.initialiser,
     )
-    result = fit(
+    result = run_fit(
+        run,
         network,
         train,
         validation=data.validation.subset(data.validation.ids[::_EVERY]),
-        learning_rate=config["learning_rate"],
-        precision=config["precision"],
         device=device,
-        seed=config["seed"],
-        run=run,
-        **fit_options(settings),
         **soft_options(soft, needs, train, device, store),
     )
     return {"metrics": {**result.kept, "num_frames": len(train)}, "rows": result.metrics}

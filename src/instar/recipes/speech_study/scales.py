@@ -14,7 +14,7 @@ PAPER_STATES = 14_000
 PAPER_NETWORK = FitSettings(
     network="mlp:2560x8",  # from 26 frames of 40 filters to 14,000 states: 84,377,600 weights, biases apart
     batch_size=256,
-    learning_rate=[0.01],  # eight layers diverge at the small nets' 0.05
+    learning_rate=0.01,  # eight layers diverge at the small nets' 0.05
 )
 """The paper's network: what a corpus of thousands of hours is for; no scale here uses it."""
 
@@ -36,7 +36,7 @@ def config_for(scale: str, data: str = "fsdd") -> SpeechConfig:
 
 def _network(network: str, epochs: int) -> FitSettings:
     return FitSettings(
-        network=network, epochs=epochs, batch_size=256, learning_rate=[0.05], warmup_epochs=min(1.0, epochs / 2)
+        network=network, epochs=epochs, batch_size=256, learning_rate=0.05, warmup_epochs=min(1.0, epochs / 2)
     )
 
 

@@ -13,21 +13,19 @@ from instar.errors import RunError
 from instar.jobs import Job, num_gpus
 from instar.networks import assert_frozen, name_layers_
 from instar.recipes.fitting import (
-    about_network,
     bias_factors,
     build_for,
-    decided_precision,
+    fit_config,
     fit_cost,
-    fit_options,
     load_run_network,
     load_splits,
     outline,
+    run_fit,
     settings_of,
     soft_options,
 )
 from instar.recipes.settings import DataSettings, FitSettings, Settings, SoftSettings
 from instar.runs import Run
-from instar.training import fit
 from instar.transfer import Treatment, apply_treatment_, frozen_hashes, prefix_features
 
 
@@ -81,10 +79,7 @@ def treatment_job(
     network = outline(settings, splits)
     about_base = None if base_data is None else load_splits(base_data).fingerprint
     config = {
-        **about_network(settings, data, splits),
-        "seed": seed,
-        "learning_rate": settings.learning_rate[0],
-        "precision": decided_precision(root / "jobs" / name, settings.precision, network, device),
+        **fit_config(root / "jobs" / name, settings, data, splits, network, seed=seed, device=device),
         "treatment": {
             "name": treatment.name,
             "n": treatment.n,
@@ -129,25 +124,22 @@ def _fit_treatment(run: Run, needs: Mapping[str, Path], *, treatment: Treatment,
     views = parse_views(settings.views)
     parts = None
     if frozen and views is None:
-        parts = prefix_features(network, treatment.n, splits, precision=config["precision"], device=device)
+        parts = prefix_features(network, treatment.n, splits, precision=settings.precision, device=device)
     train = splits.train.with_views(views, view_seed=data.view_seed)
     soft = SoftSettings(**config["soft"]) if "soft" in config else None
     learner, train, validation = parts or (network, train, splits.validation)
-    factors = bias_factors(learner, settings)
+    factors: dict[str, float] = {}
     if treatment.fine_tune:
+        of_biases = bias_factors(network, settings)
         copied_names = [name for name, _ in network.named_parameters() if name in set(names)]
-        factors |= {name: copied.learning_rate_factor * factors.get(name, 1) for name in copied_names}
-    result = fit(
+        factors = {name: copied.learning_rate_factor * of_biases.get(name, 1) for name in copied_names}
+    result = run_fit(
+        run,
         learner,
         train,
         validation=validation,
-        learning_rate=config["learning_rate"],
-        learning_rate_factors=factors,
-        precision=config["precision"],
         device=device,
-        seed=config["seed"],
-        run=run,
-        **fit_options(settings),
+        learning_rate_factors=factors,
         **soft_options(soft, needs, train, device),
     )
     assert_frozen(before, frozen_hashes(network, frozen))

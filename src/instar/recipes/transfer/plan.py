@@ -241,7 +241,6 @@ class Plan:
             settings,
             self.task(split, letter),
             seed=_base_seed(split, letter),
-            learning_rate=settings.learning_rate[0],
             manifest=self.manifest(split, letter),
             device=self.device,
         )

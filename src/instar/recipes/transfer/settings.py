@@ -56,8 +56,6 @@ class TransferConfig(Settings):
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
-        if len(self.network.learning_rate) > 1:
-            raise UsageError("network.learning_rate takes one value: treatments and bases learn alike")
         if self.network.pretrained:
             raise UsageError("network.pretrained is for teachers: every network of a study is trained")
         treatments_of(self.treatments, [1])
@@ -81,7 +79,7 @@ class TransferConfig(Settings):
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "digits": {"halves": {"how": "lists", "a": list("01234"), "b": list("56789")}},
-    "cifar100": {"network": {"network": "convnet:8", "epochs": 20, "learning_rate": [0.05], "weight_decay": 5e-4}},
+    "cifar100": {"network": {"network": "convnet:8", "epochs": 20, "learning_rate": 0.05, "weight_decay": 5e-4}},
 }
 """Where a study of some data starts from."""
 
@@ -94,7 +92,7 @@ def _caffenet(epochs: int) -> dict[str, Any]:
     every = epochs * 100_000 / 450_000  # the learning rate falls to a tenth
     return {
         "epochs": epochs,
-        "learning_rate": [0.01],
+        "learning_rate": 0.01,
         "schedule": "step:" + ",".join(f"{every * number:g}" for number in range(1, 5)),
         "batch_size": 256,
         "momentum": 0.9,

@@ -88,10 +88,7 @@ class Plan:
         ]
 
     def _fit(self, name: str, settings: FitSettings, data: DataSettings, seed: int, **options: Any) -> Job:
-        rate = settings.learning_rate[0]
-        return fit_job(
-            self.path, name, settings, data, seed=seed, learning_rate=rate, device=self.device, **options
-        )
+        return fit_job(self.path, name, settings, data, seed=seed, device=self.device, **options)
 
     def _transfer(self, name: str, base: str, seed: int, **options: Any) -> Job:
         return treatment_job(

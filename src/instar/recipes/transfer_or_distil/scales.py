@@ -29,7 +29,7 @@ def _config(
         "epochs": epochs,
         "batch_size": 32,
         "weight_decay": 5e-4,
-        "learning_rate": [0.03],
+        "learning_rate": 0.03,
         "gradient_clip": 1.0,  # T^2 H has a gradient up to T times as long: without, students died
     }
     student, teacher = (FitSettings(network=name, **fit) for name in networks)

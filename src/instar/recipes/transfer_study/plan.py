@@ -65,7 +65,6 @@ class TransferStudy:
                         settings,
                         self.curve_data(percent),
                         seed=seed,
-                        learning_rate=settings.learning_rate[0],
                         device=self.device,
                     )
                 )

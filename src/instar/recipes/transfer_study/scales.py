@@ -12,10 +12,8 @@ from instar.recipes.transfer_study.plan import CONVNET, DISSIMILAR, RESNET, SIMI
 # 5e-4, the same learning rate for bases and treatments. Unlike it: no views and no dropout, so that what a frozen
 # prefix gives is computed once, and in as few epochs a network fits its training images as the paper's did (with
 # 12 epochs of 22,500 images cross-entropy 1.0 in training, 2.2 on validation). Without a warm-up 0.05 may diverge.
-_CONVNET = FitSettings(
-    network="convnet:8x16", epochs=12, learning_rate=[0.05], weight_decay=5e-4, warmup_epochs=1.0
-)
-_RESNET = _CONVNET.model_copy(update={"network": "resnet:8", "epochs": 6, "learning_rate": [0.1]})
+_CONVNET = FitSettings(network="convnet:8x16", epochs=12, learning_rate=0.05, weight_decay=5e-4, warmup_epochs=1.0)
+_RESNET = _CONVNET.model_copy(update={"network": "resnet:8", "epochs": 6, "learning_rate": 0.1})
 
 _UNLIKE = {"digits": HalvesSettings(how="lists", a=("0", "3", "6", "8"), b=("1", "2", "4", "7"))}
 """Halves unlike each other where nothing is known of what the classes mean: round digits against straight ones."""

@@ -1,0 +1,97 @@
+"""Choosing on validation, in the same way everywhere.
+
+Each candidate is fitted with the tuning seeds, which are never reported. The one with the fewest validation
+errors is chosen; the negative log-likelihood breaks ties. A candidate with a failed fit (a learning rate that
+diverges) is skipped and reported; the study ends only where no candidate is left.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from instar import metrics
+from instar.jobs import JobReport
+from instar.metrics import SeedStatistics
+from instar.runs import Run
+
+CandidateT = TypeVar("CandidateT")
+
+TUNING_SEED = 10_000
+"""Tuning seeds start here; none of them is ever reported."""
+
+
+class Score(NamedTuple):
+    """Validation errors and negative log-likelihood of one network."""
+
+    errors: float
+    nll: float
+
+
+@dataclass(frozen=True)
+class Tried(Generic[CandidateT]):
+    """A candidate and its validation scores over the tuning seeds, or why it failed."""
+
+    candidate: CandidateT
+    errors: SeedStatistics | None = None
+    nll: float | None = None
+    failed: str = ""
+
+    def row(self, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Its row in `tuning`."""
+        if self.errors is None:
+            return {"name": name, **settings, "failed": self.failed}
+        found = {"validation_errors": self.errors.mean, "sd": self.errors.sd, "n": self.errors.n}
+        return {"name": name, **settings, **found, "validation_nll": self.nll}
+
+
+def fit_score(job: Path) -> Score:
+    """The validation score of the network that a fit kept."""
+    kept = Run.read(job).result()["metrics"]
+    return Score(kept["validation_errors"], kept["validation_nll"])
+
+
+def judge(
+    candidates: Iterable[CandidateT],
+    jobs_of: Callable[[CandidateT], Sequence[str]],
+    report: JobReport,
+    path: Path,
+    *,
+    score: Callable[[CandidateT, Path], Score] = lambda _, job: fit_score(job),
+) -> list[Tried[CandidateT]]:
+    """The validation scores of candidates.
+
+    Args:
+        candidates: what is compared.
+        jobs_of: the names of a candidate's jobs, one for each tuning seed.
+        report: of the round that ran them.
+        path: the run directory of the study.
+        score: of the network in a job's run directory.
+    """
+    lost = report.kept_back | report.failed
+    tried = []
+    for candidate in candidates:
+        names = jobs_of(candidate)
+        if reasons := [lost[name] for name in names if name in lost]:
+            tried.append(Tried(candidate, failed=reasons[0]))
+            continue
+        scores = [score(candidate, path / "jobs" / name) for name in names]
+        errors = metrics.over_seeds([one.errors for one in scores])
+        tried.append(Tried(candidate, errors, sum(one.nll for one in scores) / len(scores)))
+    return tried
+
+
+def best(tried: Sequence[Tried[CandidateT]], report: JobReport) -> CandidateT:
+    """The candidate with the fewest validation errors; a single one needs no score.
+
+    Raises:
+        InstarError: all failed.
+    """
+    left = [one for one in tried if not one.failed]
+    if not left:
+        report.raise_if_failed()
+    return min(left, key=_order).candidate
+
+
+def _order(tried: Tried[Any]) -> tuple[float, float]:
+    return (tried.errors.mean if tried.errors else 0.0), (tried.nll or 0.0)

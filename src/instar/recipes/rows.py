@@ -1,0 +1,140 @@
+"""Rows, differences and their tables: the part of every `result.json` that all experiments share.
+
+A `result.json` has these keys, in all experiments:
+
+- `schema`: 2. `recipe`, `config`: the experiment and its configuration, enough to run it again.
+- `measure`: what the `mean` of a row is: `key`, `title`, `unit`, and which way is `better`, `lower` or `higher`.
+- `metrics`: the few numbers by which runs are compared, by name.
+- `rows`: one for each network or method: `name`; `mean`, `sd`, the 95 % interval `low` to `high` over `n`
+  independent replicates (seeds, splits, pairs, folds), and their `values`; what else the experiment says of it.
+  `sd`, `low` and `high` are null where n is 1. A row whose mean is of something else has a `unit` of its own.
+- `differences`: `name` minus `minus`, paired by replicate: `mean`, `sd`, `n`, `low`, `high`.
+- `tuning`: every candidate that validation compared: `name`, its settings, `validation_errors` (mean over tuning
+  seeds), `sd`, `n`, `validation_nll`; or `failed`, the reason.
+- `details`: what this experiment alone has.
+- `num_test`: test examples; `seeds`: of the replicates. Absent where they have no meaning.
+- `seconds` since the last start; `fit_seconds`, training time over all restarts; `environment`: commit, machine,
+  versions, command.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from instar import metrics
+from instar.reports import Column, Table
+
+SCHEMA = 2
+Row = Mapping[str, Any]
+
+
+class Measure(NamedTuple):
+    """What the mean of a row is."""
+
+    key: str
+    title: str
+    unit: str
+    better: Literal["lower", "higher"]
+
+
+ERRORS = Measure("errors", "test errors", "errors", "lower")
+ACCURACY = Measure("accuracy", "test accuracy", "%", "higher")
+
+
+def row(name: str, values: Sequence[float], **about: Any) -> dict[str, Any]:
+    """A row: a name, the statistics of its values over replicates, and whatever else is said of it.
+
+    Example:
+        >>> row("student", [70.0, 74.0], network="mlp:8x1")["mean"]
+        72.0
+    """
+    return {"name": name, **about, **metrics.over_seeds(values)._asdict(), "values": list(values)}
+
+
+def difference(
+    name: str, minus: str, values: Sequence[float], controls: Sequence[float], **about: Any
+) -> dict[str, Any]:
+    """`name` minus `minus`, paired by replicate, with the t interval of the mean.
+
+    Example:
+        >>> difference("distilled", "alone", [70.0, 74.0], [80.0, 86.0])["mean"]
+        -11.0
+    """
+    over = metrics.paired_difference(values, controls)
+    return {"name": name, "minus": minus, **over._asdict(), **about}
+
+
+def mean_sd(row: Row, digits: int = 1) -> str:
+    """`221.8 ± 8.6`; the mean alone where n is 1.
+
+    Example:
+        >>> mean_sd({"mean": 221.8, "sd": 8.64}), mean_sd({"mean": 81.0, "sd": None})
+        ('221.8 ± 8.6', '81.0')
+    """
+    mean = f"{row['mean']:.{digits}f}"
+    return mean if row.get("sd") is None else f"{mean} ± {row['sd']:.{digits}f}"
+
+
+def interval(row: Row, digits: int = 1, *, sign: bool = False) -> str | None:
+    """`[-115.4, -68.6]`; None where there is none.
+
+    Example:
+        >>> interval({"low": 1.04, "high": 2.5}), interval({"low": 1.0, "high": 2.5}, sign=True)
+        ('[1.0, 2.5]', '[+1.0, +2.5]')
+    """
+    if row.get("low") is None or row.get("high") is None:
+        return None
+    number = f"{'+' if sign else ''}.{digits}f"
+    return f"[{row['low']:{number}}, {row['high']:{number}}]"
+
+
+def excludes_zero(row: Row) -> bool:
+    """Whether the interval of a difference excludes zero; without an interval it does not."""
+    return row.get("low") is not None and (row["low"] > 0 or row["high"] < 0)
+
+
+def row_table(
+    title: str,
+    rows: Sequence[Row],
+    measure: Measure,
+    *,
+    replicates: str,
+    first: Sequence[Column] = (Column("name", ""),),
+    more: Sequence[Column] = (),
+    digits: int = 1,
+    caption: str = "",
+) -> Table:
+    """Rows as a table: what they are, mean ± sd, the interval, n, and what else is said of them.
+
+    Args:
+        title: of the table.
+        rows: of the result.
+        measure: what their means are.
+        replicates: what n counts: `seeds`, `pairs of teacher and student`.
+        first: columns before the mean.
+        more: columns after n.
+        digits: after the point.
+        caption: under the table.
+    """
+    bounds = f"[{{low:.{digits}f}}, {{high:.{digits}f}}]"
+    columns = [
+        *first,
+        Column("mean_sd", measure.title, note=f"mean ± sd over {replicates}"),
+        *([Column("low", "95 % interval", bounds)] if any(row["low"] is not None for row in rows) else []),
+        Column("n", "n"),
+        *more,
+    ]
+    shown = [{**row, "mean_sd": mean_sd(row, digits)} for row in rows]
+    return Table(title, shown, columns=columns, caption=caption)
+
+
+def difference_table(
+    title: str, differences: Sequence[Row], unit: str, *, digits: int = 1, caption: str = ""
+) -> Table:
+    """Differences as a table: what is compared, the mean, the interval, n."""
+    columns = [
+        Column("name", "", "{name} - {minus}"),
+        Column("mean", unit, f"{{:+.{digits}f}}"),
+        Column("low", "95 % interval", f"[{{low:+.{digits}f}}, {{high:+.{digits}f}}]"),
+        Column("n", "n"),
+    ]
+    return Table(title, differences, columns=columns, caption=caption)

@@ -1,0 +1,157 @@
+"""An experiment is a record of functions; `run_study` carries it out in its run directory."""
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from instar.jobs import Engine, Job, JobReport, open_engine, run_jobs
+from instar.recipes.rows import SCHEMA
+from instar.recipes.settings import Settings
+from instar.reports import Headline, Section, Table, write_page
+from instar.runs import REPORT, Run, run_hash
+
+Result = Mapping[str, Any]
+"""The content of a `result.json`; `instar.recipes.rows` says what its keys mean."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a study is run. None of it belongs to the configuration: the identity of a run does not depend on it."""
+
+    device: str = "cpu"
+    engine: str = "local"
+    processes: int = 1
+    """that share one fit"""
+    tensorboard: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Round:
+    """Jobs that are run together; a study takes one round or several."""
+
+    jobs: Sequence[Job]
+    may_fail: bool = False
+    """whether the study handles failed jobs itself (candidates); otherwise the first failure ends it"""
+
+
+class Page(NamedTuple):
+    """What a report shows."""
+
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+    series: Sequence[str] = ()
+    """names that keep their colour on the whole page"""
+
+
+class Place(NamedTuple):
+    """Where runs live, `runs/FOLDER/NAME-HASH`; the hash covers the settings and the fingerprint of the data."""
+
+    folder: str
+    name: str
+    data_fingerprint: str
+
+
+ConfigT = TypeVar("ConfigT", bound=Settings)
+PlanT = TypeVar("PlanT")
+FoundT = TypeVar("FoundT")
+Rounds = Generator[Round, JobReport, FoundT]
+"""Yields rounds of jobs, is sent the report of each, and returns what the rounds decided."""
+
+
+@dataclass(frozen=True)
+class Study(Generic[ConfigT, PlanT, FoundT]):
+    """An experiment, from its configuration to its page."""
+
+    recipe: str
+    """the name of the experiment in run directories and results"""
+    place: Callable[[ConfigT], Place]
+    plan: Callable[[ConfigT, Path, Execution], PlanT]
+    check: Callable[[PlanT], None]
+    """refuses a plan that could not be carried out, before the run directory is created"""
+    rounds: Callable[[PlanT], Rounds[FoundT]]
+    num_rounds: Callable[[PlanT], int]
+    measure: Callable[[PlanT, FoundT], dict[str, Any]]
+    """reads the test data, once"""
+    page: Callable[[PlanT, Result], Page]
+    """draws what the result holds; it computes nothing"""
+    answer: Callable[[Result], Headline]
+    table: Callable[[Result], Table]
+    published: Callable[[ConfigT], str]
+    """the name of its file in `results/`"""
+
+
+def run_path(study: Study[ConfigT, PlanT, FoundT], config: ConfigT, root: Path = Path("runs")) -> Path:
+    """The default run directory of a configuration."""
+    folder, name, fingerprint = study.place(config)
+    hashed = run_hash(study.recipe, config.model_dump(), data_fingerprint=fingerprint)
+    return root / folder / f"{name}-{hashed}"
+
+
+def run_study(
+    study: Study[ConfigT, PlanT, FoundT],
+    config: ConfigT,
+    path: Path | None = None,
+    execution: Execution | None = None,
+) -> dict[str, Any]:
+    """Run a study, resume it, or read its result where it is done.
+
+    Args:
+        study: the experiment.
+        config: its configuration.
+        path: the run directory; by default one below `runs/`.
+        execution: how it is run.
+
+    Returns:
+        The content of `result.json`.
+
+    Raises:
+        UsageError: the plan could not be carried out.
+        RunError: the run directory belongs to another configuration, or is in use.
+        InstarError: a job failed.
+    """
+    path = path or run_path(study, config)
+    execution = execution or Execution()
+    plan = study.plan(config, path, execution)
+    study.check(plan)
+    with Run(path, recipe=study.recipe, config=config.model_dump()) as run:
+        if run.is_done:
+            return run.result()
+        started = time.monotonic()
+        with open_engine(execution.engine) as engine:
+            found = _run_rounds(study.rounds(plan), engine, path, study.num_rounds(plan), execution.quiet)
+        result = {"schema": SCHEMA, **study.measure(plan, found), **_time_spent(path, started)}
+        described = {"recipe": study.recipe, "config": run.config, **result}
+        page = study.page(plan, described)
+        write_page(path / REPORT, page.title, page.sections, subtitle=page.subtitle, series=page.series)
+        run.finish(result)
+        return run.result()
+
+
+def _run_rounds(rounds: Rounds[FoundT], engine: Engine, path: Path, total: int, quiet: bool) -> FoundT:
+    """Run each round's jobs and send its report back, until the study has decided."""
+    number = 1
+    try:
+        current = next(rounds)
+        while True:
+            title = f"part {number} of {total}" if total > 1 else "all jobs"
+            report = run_jobs(current.jobs, path, engine=engine, title=title, quiet=quiet)
+            if not current.may_fail:
+                report.raise_if_failed()
+            current = rounds.send(report)
+            number += 1
+    except StopIteration as end:
+        found: FoundT = end.value
+        return found
+
+
+def _time_spent(path: Path, started: float) -> dict[str, float]:
+    """Seconds since the last start, and training seconds of all fits over all restarts."""
+    fits = [lines[-1] for file in path.glob("jobs/**/metrics.jsonl") if (lines := Run.read(file.parent).metrics())]
+    return {
+        "seconds": round(time.monotonic() - started, 1),
+        "fit_seconds": round(sum(float(line["seconds"]) for line in fits), 1),
+    }

@@ -1,0 +1,133 @@
+"""A tiny run of every experiment: `python tests/golden/experiments.py FOLDER [NAME...]` writes what it found.
+
+Times and the machine are left out. The commands run on torch's and oneDNN's oldest kernels, on one thread: so the
+numbers hardly depend on the processor.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+_SMALL = (
+    "--teacher",
+    "mlp:32x1",
+    "--teacher-epochs",
+    "4",
+    "--student",
+    "mlp:8x1",
+    "--epochs",
+    "3",
+    "--seeds",
+    "2",
+)
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "distill": (
+        *("distill", "--teacher", "mlp:64x1", "--teacher-epochs", "8", "--student", "mlp:8x1", "--epochs", "6"),
+        *("--seeds", "3", "--temperature", "2,8", "--learning-rate", "0.1,0.3", "--set", "tuning_seeds=1"),
+    ),
+    "distill-missing": (
+        *("distill", *_SMALL, "--drop-classes", "3", "--fit-bias", "missing", "--teachers", "2"),
+        *("--ensemble-mean", "geometric", "--temperature", "4", "--learning-rate", "0.1", "--labelled", "0.5"),
+    ),
+    "distill-views": (
+        "distill",
+        *_SMALL,
+        "--views",
+        "jitter:1",
+        "--temperature",
+        "inf",
+        "--learning-rate",
+        "0.03,0.1",
+    ),
+    "reproduce-mnist": ("reproduce", "mnist", "--scale", "tiny", "--data", "digits"),
+    "transfer": (
+        *("transfer", "--network", "mlp:12x2", "--epochs", "3", "--splits", "2"),
+        *("--set", "network.learning_rate=0.1"),
+    ),
+    "reproduce-transfer": ("reproduce", "transfer", "--scale", "tiny", "--data", "digits"),
+    "reproduce-transfer-or-distil": ("reproduce", "transfer-or-distil", "--scale", "tiny"),
+    "advise": (
+        *(
+            "advise",
+            "--network",
+            "mlp:16x2",
+            "--epochs",
+            "6",
+            "--set",
+            "base.epochs=3",
+            "--seeds",
+            "2",
+            "--controls",
+        ),
+    ),
+    "reproduce-advise": ("reproduce", "advise", "--scale", "tiny"),
+    "specialists": (
+        *("specialists", "--epochs", "4", "--specialist-epochs", "2", "--seeds", "2", "--distill"),
+        *("--temperature", "1,2", "--set", "distill.epochs=3"),
+    ),
+    "reproduce-specialists": ("reproduce", "specialists", "--scale", "tiny", "--data", "digits"),
+    "speech": (
+        *("speech", "train", "fsdd", "--network", "mlp:32x1", "--epochs", "2", "--context", "4,2"),
+        *("--fraction", "0.1", "--learning-rate", "0.1"),
+    ),
+    "reproduce-speech": ("reproduce", "speech", "--scale", "tiny"),
+}
+NEED_DATA = ("speech", "reproduce-speech")
+"""Those that read the spoken digits of `INSTAR_DATA`."""
+
+_KERNELS = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "DNNL_MAX_CPU_ISA": "SSE41",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "MKL_CBWR": "COMPATIBLE",
+    "OMP_NUM_THREADS": "1",
+}
+_TIMES = ("seconds", "real_time_factor", "seconds_ratio", "latency_ms", "environment")
+
+
+def run(name: str, folder: Path) -> dict[str, Any]:
+    """The content of `result.json`, without times, after a run (or a resumed one) in `folder/name`."""
+    command = [
+        sys.executable,
+        "-m",
+        "instar",
+        *COMMANDS[name],
+        "--run-dir",
+        str(folder / name),
+        "--json",
+        "--quiet",
+    ]
+    done = subprocess.run(command, env={**os.environ, **_KERNELS}, capture_output=True, text=True, cwd=folder)
+    if done.returncode != 0:
+        raise RuntimeError(f"{name}: {done.stderr}")
+    found: dict[str, Any] = without_times(json.loads(done.stdout))
+    return found
+
+
+def without_times(content: Any) -> Any:
+    """The same without what differs from one run to the next."""
+    if isinstance(content, dict):
+        return {
+            key: without_times(value)
+            for key, value in content.items()
+            if key not in _TIMES and not key.endswith("_seconds")
+        }
+    return [without_times(one) for one in content] if isinstance(content, list) else content
+
+
+def main(folder: Path, names: list[str]) -> None:
+    """Write `NAME.json` of each into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names or COMMANDS:
+        found = run(name, folder.resolve())
+        (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+        sys.stdout.write(f"{name}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
