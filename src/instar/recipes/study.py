@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import tomli_w
+
 from instar.jobs import Engine, Job, JobReport, open_engine, run_jobs
 from instar.recipes.rows import SCHEMA
 from instar.recipes.settings import Settings
-from instar.reports import Headline, Section, Table, write_page
+from instar.reports import Code, Details, Headline, Section, Table, write_page
 from instar.runs import REPORT, Run, run_hash
 
 Result = Mapping[str, Any]
@@ -45,6 +47,8 @@ class Page(NamedTuple):
     sections: Sequence[Section]
     series: Sequence[str] = ()
     """names that keep their colour on the whole page"""
+    again: str = ""
+    """the command that repeats the run; with it the page ends in this command and the configuration"""
 
 
 class Place(NamedTuple):
@@ -126,9 +130,18 @@ def run_study(
         result = {"schema": SCHEMA, **study.measure(plan, found), **_time_spent(path, started)}
         described = {"recipe": study.recipe, "config": run.config, **result}
         page = study.page(plan, described)
-        write_page(path / REPORT, page.title, page.sections, subtitle=page.subtitle, series=page.series)
+        sections = [*page.sections, *_tail(page, run)]
+        write_page(path / REPORT, page.title, sections, subtitle=page.subtitle, series=page.series)
         run.finish(result)
         return run.result()
+
+
+def _tail(page: Page, run: Run) -> list[Section]:
+    """The end of a page: how to repeat the run."""
+    if not page.again:
+        return []
+    configuration = Details("Configuration", [Code("config.toml", tomli_w.dumps(run.config))])
+    return [Code("Get it again", page.again), configuration]
 
 
 def _run_rounds(rounds: Rounds[FoundT], engine: Engine, path: Path, total: int, quiet: bool) -> FoundT:
