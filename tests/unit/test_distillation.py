@@ -114,7 +114,7 @@ def test_a_teacher_of_another_order_of_classes_is_refused(teacher: nn.Module) ->
 
 def test_stored_logits_are_refused_for_other_data(teacher: nn.Module) -> None:
     logits = predict_logits(teacher, TRAIN)
-    with pytest.raises(UsageError, match="missing for some examples"):
+    with pytest.raises(UsageError, match="100 of 100 ids are not in these stored soft targets"):
         fit(perceptron(), VALIDATION, epochs=1, targets=StoredLogits(TRAIN.ids, logits, temperature=4.0))
     with pytest.raises(UsageError, match="200 ids but 199 rows"):
         StoredLogits(TRAIN.ids, logits[1:], temperature=4.0)

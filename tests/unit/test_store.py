@@ -19,7 +19,15 @@ from torch import Tensor, nn
 
 from instar.data import InMemoryDataset, parse_views
 from instar.distillation import SoftTargetStore, Teacher
-from instar.distillation.store_format import LOCK, MANIFEST, Manifest, ShardEntry, held, map_shard, shard_bytes
+from instar.distillation.store_format import (
+    LOCK,
+    MANIFEST,
+    Manifest,
+    ShardEntry,
+    lock_store,
+    map_shard,
+    shard_bytes,
+)
 from instar.errors import DataError, InstarError, RunError, TrainingError, UsageError
 from instar.evaluation import predict_logits
 from instar.guards import views_of
@@ -152,7 +160,7 @@ def test_read_from_the_files_or_prepared_is_the_same(store: SoftTargetStore) -> 
             one, other = prepared(some.ids[:9], view), asked(some.ids[:9], view)
             values = "logits" if temperature == math.inf else "probs"
             assert torch.equal(getattr(one, values), getattr(other, values))
-    with pytest.raises(UsageError, match="not in the data they were made for"):
+    with pytest.raises(UsageError, match="3 of 3 ids are not in the data of these soft targets"):
         prepared(ALL[:3], 0)
 
 
@@ -234,7 +242,7 @@ def test_a_student_of_other_data_is_refused_by_name(store: SoftTargetStore) -> N
         with pytest.raises(UsageError) as caught:
             store.targets(data, temperature=4.0)
         assert says in str(caught.value)
-    with pytest.raises(UsageError, match="2 of 5 examples are not in it"):
+    with pytest.raises(UsageError, match="2 of 5 ids are not in "):
         store.logits(torch.cat((ALL[:3], torch.tensor([1, 2]))), 0)
 
 
@@ -387,7 +395,7 @@ def test_an_unfinished_a_newer_and_no_store_are_refused(store: SoftTargetStore, 
 
 
 def _hold(path: Path, is_held: Any, may_end: Any) -> None:
-    with held(path):
+    with lock_store(path):
         is_held.set()
         may_end.wait(30)
 

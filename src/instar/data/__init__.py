@@ -3,6 +3,7 @@
 from instar.data.batches import batches
 from instar.data.dataset import Dataset, InMemoryDataset, StreamingDataset, as_dataset
 from instar.data.fetch import fetch
+from instar.data.identity import IdIndex
 from instar.data.named import KnownData, Splits, known_data, load_data
 from instar.data.samplers import Sampler, half_special, id_batches, shuffled
 from instar.data.splits import stratified_split
@@ -16,6 +17,7 @@ __all__ = [
     "Dataset",
     "Elastic",
     "Flip",
+    "IdIndex",
     "InMemoryDataset",
     "Jitter",
     "KnownData",

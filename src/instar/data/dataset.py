@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from instar.data.checks import checked_inputs, checked_labels, checked_names
-from instar.data.identity import content_ids, fingerprint_of, tensor_ids
+from instar.data.identity import IdIndex, content_ids, fingerprint_of, tensor_ids
 from instar.data.views import Views
 from instar.errors import DataError, UsageError
 from instar.losses import NO_LABEL
@@ -140,15 +140,7 @@ class Dataset(ABC):
         Raises:
             UsageError: an id that is not in this data set.
         """
-        ids = ids.to(self._sorted_ids.device).contiguous()
-        places = torch.searchsorted(self._sorted_ids, ids).clamp_(max=len(self) - 1)
-        unknown = self._sorted_ids[places] != ids
-        if bool(unknown.any()):
-            raise UsageError(
-                f"{int(unknown.sum())} of {len(ids)} ids are not in this data set of {len(self)} examples, "
-                f"the first {int(ids[unknown][0])}; take ids from its .ids"
-            )
-        return self._rows[places]
+        return self._rows[self._id_index.find(ids)]
 
     def subset(self, ids: Tensor) -> Self:
         """The data set of some of the examples; nothing is copied.
@@ -278,11 +270,8 @@ class Dataset(ABC):
 
     def _index(self, ids: Tensor, rows: Tensor) -> None:
         self.ids = ids
-        self._sorted_ids, order = ids.sort()
-        self._rows = rows[order]
-        twice = self._sorted_ids[1:] == self._sorted_ids[:-1]
-        if bool(twice.any()):
-            raise UsageError(f"id {int(self._sorted_ids[1:][twice][0])} occurs more than once; ids are unique")
+        self._id_index = IdIndex(ids, f"this data set of {len(ids)} examples", "take ids from its .ids")
+        self._rows = rows[self._id_index.order]
 
     def _per_channel(self, name: str, numbers: Numbers | None, device: torch.device) -> Tensor | None:
         if numbers is None:

@@ -8,7 +8,54 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from instar.errors import UsageError
+
 _ID_BYTES = 8
+
+
+class IdIndex:
+    """Ids in ascending order, and the places of a batch of ids among them.
+
+    Args:
+        ids: (n,) int64, all different.
+        owner: what the ids belong to, for the error of one that is missing.
+        remedy: what to do then.
+
+    Attributes:
+        ids: (n,) int64, ascending.
+        order: (n,) int64, the place that each of the ascending ids had before.
+
+    Raises:
+        UsageError: an id occurs twice.
+
+    Example:
+        >>> index = IdIndex(torch.tensor([30, 10, 20]), "the example", "ask for others")
+        >>> index.find(torch.tensor([20, 30])).tolist(), index.order.tolist()
+        ([1, 2], [1, 2, 0])
+    """
+
+    def __init__(self, ids: Tensor, owner: str, remedy: str) -> None:
+        self.ids, self.order = ids.sort()
+        self._owner, self._remedy = owner, remedy
+        twice = self.ids[1:] == self.ids[:-1]
+        if bool(twice.any()):
+            raise UsageError(f"id {int(self.ids[1:][twice][0])} occurs more than once; ids are unique")
+
+    def find(self, ids: Tensor) -> Tensor:
+        """(batch,) int64: the place of each id in the ascending order, on the device of the index.
+
+        Raises:
+            UsageError: an id is missing.
+        """
+        ids = ids.to(self.ids.device).contiguous()
+        places = torch.searchsorted(self.ids, ids).clamp_(max=len(self.ids) - 1)
+        if not torch.equal(self.ids[places], ids):
+            missing = ids[self.ids[places] != ids]
+            raise UsageError(
+                f"{len(missing)} of {len(ids)} ids are not in {self._owner}, the first {int(missing[0])}; "
+                f"{self._remedy}"
+            )
+        return places
 
 
 def content_ids(contents: Iterable[Any], labels: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from instar.data import Dataset
 from instar.distillation.store_format import CLASSES, REST, Manifest, check_class_names
 from instar.distillation.store_reading import StoredRows
+from instar.distillation.store_rows import content_hashes, restore_logits
 from instar.distillation.store_targets import StoreTargets
-from instar.distillation.store_writing import content_of, restore_logits, store_settings, write_shards
 from instar.distillation.teachers import REMEMBERED_BYTES
 from instar.errors import DataError, RunError, UsageError
 from instar.losses import LogitTargets, SoftTargets, targets_of_members
@@ -130,6 +130,8 @@ class SoftTargetStore:
             RunError: another process writes there, the disk is full.
             TrainingError: a teacher gives NaN or infinity.
         """
+        from instar.distillation.store_writing import store_settings, write_shards  # reading needs none of it
+
         settings = store_settings(
             teachers,
             data,
@@ -259,7 +261,7 @@ class SoftTargetStore:
             )
         sampled = torch.tensor([int(example) for example in self.settings.content], device=data.ids.device)
         sampled = sampled[torch.isin(sampled, data.ids)]
-        for example, content in content_of(data, sampled).items() if len(sampled) else ():
+        for example, content in content_hashes(data, sampled).items() if len(sampled) else ():
             if content != self.settings.content[example]:
                 raise UsageError(f"{self.path}: example {example} has other content in this data; use the same")
 

@@ -161,7 +161,7 @@ def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def lock_store(path: Path) -> Iterator[None]:
     """A store's folder, made where it is not there, in which no other process writes meanwhile.
 
     Raises:

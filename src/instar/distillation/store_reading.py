@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from instar.data import IdIndex
 from instar.distillation.store_format import Columns, Manifest, map_shard
-from instar.errors import UsageError
 
 
 class StoredRows:
@@ -20,10 +20,15 @@ class StoredRows:
         self._manifest, self._files = manifest, manifest.settings.files()
         self._mapped: dict[int, Columns] = {}
 
-    @functools.cached_property
+    @property
     def ids(self) -> Tensor:
         """(examples,) int64, ascending."""
-        return torch.from_numpy(self.take("id", np.arange(self._manifest.settings.num_examples)))
+        return self._index.ids
+
+    @functools.cached_property
+    def _index(self) -> IdIndex:
+        ids = torch.from_numpy(self.take("id", np.arange(self._manifest.settings.num_examples)))
+        return IdIndex(ids, str(self._manifest.path), "use the data that it was written for")
 
     def find(self, ids: Tensor, views: Tensor | int) -> NDArray[np.int64]:
         """The row of each (id, view mod the views stored).
@@ -31,13 +36,7 @@ class StoredRows:
         Raises:
             UsageError: an example is not stored.
         """
-        ids = ids.cpu()
-        places = torch.searchsorted(self.ids, ids).clamp_(max=len(self.ids) - 1)
-        missing = int((self.ids[places] != ids).sum())
-        if missing:
-            raise UsageError(
-                f"{self._manifest.path}: {missing} of {len(ids)} examples are not in it: it is for other data"
-            )
+        places = self._index.find(ids)
         views = views.cpu() if isinstance(views, Tensor) else views
         rows: NDArray[np.int64] = (places + views % self._manifest.settings.num_views * len(self.ids)).numpy()
         return rows

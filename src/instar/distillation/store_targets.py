@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from instar.data import Dataset
-from instar.errors import UsageError
+from instar.data import Dataset, IdIndex
 from instar.guards import views_of
 from instar.losses import LogitTargets, SoftTargets
 
@@ -47,7 +46,9 @@ class StoreTargets:
         self.class_names, self.views, self.num_views = class_names, views_of(data), num_views
         self.temperature, self.mean, self.teachers = temperature, mean, teachers
         self._ask, self._device = ask, device
-        self._ids = data.ids.sort().values.to(device)
+        self._index = IdIndex(
+            data.ids.to(device), "the data of these soft targets", "make them for the data that the student sees"
+        )
         self._prepared: SoftTargets | LogitTargets | None = None
         if 4 * num_views * len(data) * len(class_names) <= remembered_bytes:
             self._prepared = self._prepare()
@@ -60,15 +61,11 @@ class StoreTargets:
         """
         if self._prepared is None:
             return self._moved(self._ask(ids, views))
-        places = torch.searchsorted(self._ids, ids).clamp_(max=len(self._ids) - 1)
-        if not torch.equal(self._ids[places], ids):
-            raise UsageError("soft targets were asked for examples that are not in the data they were made for")
-        return self._prepared[places + views % self.num_views * len(self._ids)]
+        return self._prepared[self._index.find(ids) + views % self.num_views * len(self._index.ids)]
 
     def _prepare(self) -> SoftTargets | LogitTargets:
-        parts = [
-            self._ask(ids, view) for view in range(self.num_views) for ids in torch.split(self._ids, _ROWS_AT_ONCE)
-        ]
+        batches = torch.split(self._index.ids, _ROWS_AT_ONCE)
+        parts = [self._ask(ids, view) for view in range(self.num_views) for ids in batches]
         values = torch.cat([part.logits if isinstance(part, LogitTargets) else part.probs for part in parts])
         if self.temperature == math.inf:
             return self._moved(LogitTargets(values))

@@ -12,16 +12,15 @@ from torch import Tensor, nn
 
 from instar.data import Dataset, batches, id_batches
 from instar.distillation.store_format import (
-    CLASSES,
-    REST,
     Columns,
     Manifest,
     ShardEntry,
     StoreSettings,
-    held,
+    lock_store,
     map_shard,
     shard_bytes,
 )
+from instar.distillation.store_rows import DTYPES, content_hashes, cut_logits, restore_logits
 from instar.errors import DataError, TrainingError, UsageError
 from instar.evaluation import batch_size_on, predict_logits
 from instar.files import write_bytes
@@ -29,7 +28,6 @@ from instar.losses import soft_targets
 from instar.networks import evaluation_mode, network_fingerprint
 
 MEASURED_TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 20.0)
-DTYPES = {"float16": torch.float16, "float32": torch.float32}
 SAMPLED_EXAMPLES = 16  # up to twice as many
 
 
@@ -74,7 +72,7 @@ def store_settings(
     settings = StoreSettings(
         class_names=tuple(data.class_names),
         data_fingerprint=data.fingerprint,
-        content=content_of(data, ids[:: max(len(ids) // SAMPLED_EXAMPLES, 1)]),
+        content=content_hashes(data, ids[:: max(len(ids) // SAMPLED_EXAMPLES, 1)]),
         views="none" if data.views is None else data.views.name,
         view_seed=data.view_seed,
         num_views=views,
@@ -90,14 +88,6 @@ def store_settings(
     if len(set(names)) < len(names):
         raise UsageError(f"the teachers' names {', '.join(teachers)} do not give columns of their own: rename one")
     return settings
-
-
-def content_of(data: Dataset, ids: Tensor) -> dict[str, str]:
-    """A hash of the raw content of some examples, by id."""
-    raw = data.raw(data.rows(ids)).cpu().contiguous()
-    contents = (row.reshape(-1).view(torch.uint8).numpy().tobytes() for row in raw)
-    digests = (hashlib.blake2b(content, digest_size=8).hexdigest() for content in contents)
-    return {str(example): digest for example, digest in zip(ids.tolist(), digests, strict=True)}
 
 
 def write_shards(
@@ -116,7 +106,7 @@ def write_shards(
         for name, network in teachers.items():
             stack.enter_context(evaluation_mode(network.to(device)))
             _check_width(name, network, data, device)
-        stack.enter_context(held(path))
+        stack.enter_context(lock_store(path))
         manifest = Manifest.begin(path, settings)
         ids = data.ids.sort().values
         for number, file in enumerate(settings.files()):
@@ -201,31 +191,3 @@ def _distance(full: Tensor, kept: Mapping[str, Tensor], settings: StoreSettings,
     restored = restore_logits(kept, settings, T)
     distances = (soft_targets(full, T).probs - soft_targets(restored, T).probs).abs().sum(-1)
     return float(distances.max()), float(distances.mean())
-
-
-def cut_logits(logits: Tensor, settings: StoreSettings) -> dict[str, Tensor]:
-    """What a store keeps of one member's logits (rows, classes), by the ending of its column's name.
-
-    Full: the logits. Top-k: the k largest, their classes, and at each temperature the mass of all others.
-    """
-    dtype = DTYPES[settings.dtype]
-    if settings.top_k is None:
-        return {"": logits.to(dtype)}
-    largest, classes = logits.topk(settings.top_k)
-    rest = [torch.softmax(logits / T, -1).scatter(-1, classes, 0.0).sum(-1) for T in settings.temperatures]
-    return {"": largest.to(dtype), CLASSES: classes.int(), REST: torch.stack(rest, dim=-1)}
-
-
-def restore_logits(kept: Mapping[str, Tensor], settings: StoreSettings, T: float) -> Tensor:
-    """Logits (rows, classes) whose softmax at T is the stored soft target; of a top-k store those at T alone.
-
-    With rest's mass r at T and N classes, each that is not among the top k gets
-    z = T (log sum_top exp(z_j / T) + log(r / (1 - r)) - log(N - k)):  together they have the mass r.
-    """
-    logits = kept[""].float()
-    if settings.top_k is None:
-        return logits
-    num_classes, scaled = len(settings.class_names), logits / T
-    rest = kept[REST][:, settings.temperatures.index(T)].clamp(min=torch.finfo(torch.float32).tiny)
-    others = scaled.logsumexp(-1) + torch.logit(rest) - math.log(max(num_classes - settings.top_k, 1))
-    return others[:, None].repeat(1, num_classes).scatter(-1, kept[CLASSES].long(), scaled) * T

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from instar.data import Dataset
+from instar.data import Dataset, IdIndex
 from instar.errors import TrainingError, UsageError
 from instar.evaluation import predict_logits
 from instar.guards import views_of
@@ -134,8 +134,8 @@ class StoredLogits:
         members = logits if logits.dim() == 3 else logits[None]
         if len(ids) != members.shape[1]:
             raise UsageError(f"{len(ids)} ids but {members.shape[1]} rows of logits")
-        self._ids, order = torch.sort(ids)
-        self._targets = targets_of_members(members[:, order], temperature, mean=mean)
+        self._index = IdIndex(ids, "these stored soft targets", "they were stored for other data")
+        self._targets = targets_of_members(members[:, self._index.order], temperature, mean=mean)
         self.temperature, self.mean = temperature, mean
         self.class_names = class_names
 
@@ -143,7 +143,7 @@ class StoredLogits:
     def fingerprint(self) -> str:
         """64 hex digits of the ids and their soft targets."""
         values = self._targets.logits if isinstance(self._targets, LogitTargets) else self._targets.probs
-        digest = hashlib.sha256(self._ids.cpu().numpy().tobytes())
+        digest = hashlib.sha256(self._index.ids.cpu().numpy().tobytes())
         digest.update(values.float().cpu().numpy().tobytes())
         return digest.hexdigest()
 
@@ -153,10 +153,7 @@ class StoredLogits:
         Raises:
             UsageError: an example is not among the stored ones.
         """
-        rows = torch.searchsorted(self._ids, ids).clamp_(max=len(self._ids) - 1)
-        if not torch.equal(self._ids[rows], ids):
-            raise UsageError("soft targets are missing for some examples: they were stored for other data")
-        return self._targets[rows]
+        return self._targets[self._index.find(ids)]
 
 
 class LabelsInTargets:
