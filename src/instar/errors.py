@@ -10,6 +10,10 @@ class InstarError(Exception):
     exit_status = 1
 
 
+class DataWarning(UserWarning):
+    """Data that were read, but perhaps not as meant: files that were passed over, for instance."""
+
+
 class UsageError(InstarError, ValueError):
     """The call itself is wrong: a name, an option or an argument. The command line exits with 2."""
 

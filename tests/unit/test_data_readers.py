@@ -6,6 +6,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -28,7 +29,7 @@ from instar.data.readers.cifar import read_cifar_archive
 from instar.data.readers.idx import read_idx
 from instar.data.readers.images import ImageForm
 from instar.data.readers.parquet import read_image_table
-from instar.errors import DataError, InstarError, UsageError
+from instar.errors import DataError, DataWarning, InstarError, UsageError
 
 COLOUR = ImageForm("RGB", 6, 5)
 
@@ -228,7 +229,7 @@ def test_a_folder_without_a_test_part_gives_a_fifth_of_each_class(tmp_path: Path
     assert other.test.fingerprint != splits.test.fingerprint
 
 
-@pytest.mark.parametrize("validation", [None, "validation", "val"])
+@pytest.mark.parametrize("validation", [None, "validation", "val", "Valid", "DEV"])
 def test_a_folder_with_parts_of_its_own_keeps_them(tmp_path: Path, validation: str | None) -> None:
     for seed, part in enumerate(filter(None, ("train", "test", validation))):
         write_image_folder(tmp_path / part, seed=seed, per_class=5 + seed)
@@ -242,12 +243,18 @@ def test_parts_without_train_or_test_are_no_classes(tmp_path: Path) -> None:
         write_image_folder(tmp_path / part)
     assert "expected train/ and test/ and perhaps validation/, found train/ and val/" in folder_error(tmp_path)
     (tmp_path / "train").rename(tmp_path / "test")
-    assert "found test/ and val/" in folder_error(tmp_path)
+    assert "found val/ and test/" in folder_error(tmp_path)
     (tmp_path / "test").rename(tmp_path / "van")
-    assert load_data(f"folder:{tmp_path}").class_names == ("val", "van")
+    assert "val/ and van/ hold the same folders cat/, dog/: are they parts" in folder_error(tmp_path)
+    (tmp_path / "val").rename(tmp_path / "Training")
+    (tmp_path / "van").rename(tmp_path / "TESTING")
+    splits = load_data(f"folder:{tmp_path}")
+    assert splits.class_names == ("cat", "dog")
+    (tmp_path / "train").mkdir()
+    assert "Training/ and train/ are both the train part" in folder_error(tmp_path)
 
 
-def test_hidden_files_and_other_files_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_files_linked_folders_and_other_files_are_not_read_and_counted(tmp_path: Path) -> None:
     write_image_folder(tmp_path)
     before = load_data(f"folder:{tmp_path}").fingerprint
     (tmp_path / ".hidden").mkdir()
@@ -256,7 +263,49 @@ def test_hidden_files_and_other_files_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "cat" / "readme.md").write_text("hello")
     (tmp_path / "cat" / "more").mkdir()
     (tmp_path / "cat" / "0.png").rename(tmp_path / "cat" / "more" / "renamed.PNG")
-    assert load_data(f"folder:{tmp_path}").fingerprint == before
+    for hidden in (tmp_path / "cat" / ".thumbnails", tmp_path / "dog" / "more" / "__MACOSX"):
+        hidden.mkdir(parents=True)
+        (hidden / "1.png").write_bytes(b"no image")
+    (tmp_path / "dog" / "linked").symlink_to(tmp_path / "cat")
+    with pytest.warns(DataWarning, match=r"not read: \.md files \(1\), linked folders \(1\); images end in \.bmp"):
+        splits = load_data(f"folder:{tmp_path}")
+    assert splits.fingerprint == before
+
+
+def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path) -> None:
+    upright = to_image(random_images(3, 6, 4))
+    turn = Image.Exif()
+    turn[0x0112] = 6  # shown turned by a quarter to the right
+    upright.save(tmp_path / "plain.png")
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=turn)
+    plain, turned = (ImageForm("RGB", 6, 4).read(tmp_path / name) for name in ("plain.png", "turned.png"))
+    assert torch.equal(plain, turned)
+    write_image_folder(tmp_path / "data")
+    for name in ("cat", "dog"):
+        for number in range(4):
+            (tmp_path / "data" / name / f"{number}.png").write_bytes((tmp_path / "turned.png").read_bytes())
+    with pytest.raises(DataError, match="expected 4x6 colour like the first image"):
+        load_data(f"folder:{tmp_path / 'data'}")  # the rest is 5x6
+
+
+def test_transparent_pixels_are_white_where_pictures_are_converted(tmp_path: Path) -> None:
+    hidden = np.zeros((4, 4, 4), dtype=np.uint8)  # black below, wholly transparent
+    hidden[:2, :, 3] = 255
+    Image.fromarray(hidden, "RGBA").save(tmp_path / "alpha.png")
+    grey = Image.fromarray(np.stack([np.full((4, 4), 90, np.uint8), np.zeros((4, 4), np.uint8)], 2), "LA")
+    grey.save(tmp_path / "grey.png")
+    found = ImageForm("RGB", 4, 4, fit=True).read(tmp_path / "alpha.png")
+    assert found[:, :2].eq(0).all()
+    assert found[:, 2:].eq(255).all()
+    assert ImageForm("L", 4, 4, fit=True).read(tmp_path / "grey.png").eq(255).all()
+
+
+def test_a_truncated_picture_is_found_before_training_where_pictures_stream(tmp_path: Path) -> None:
+    write_image_folder(tmp_path, per_class=6)
+    cut = tmp_path / "dog" / "3.png"
+    cut.write_bytes(cut.read_bytes()[:-30])
+    for budget in (2**30, 10):
+        assert f"{cut}: not a whole image" in folder_error(tmp_path, memory_budget_bytes=budget)
 
 
 def test_folders_without_two_classes_of_images_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from data_files import image_bytes, random_images, write_image_folder
 from instar.data import InMemoryDataset, Splits, load_data, unlabelled_pictures
-from instar.errors import DataError, UsageError
+from instar.errors import DataError, DataWarning, UsageError
 
 
 @pytest.fixture
@@ -17,7 +17,6 @@ def folder(tmp_path: Path) -> Path:
     for number, place in enumerate((".", ".", "a", "a", "a/b", "a/b")):
         (tmp_path / place).mkdir(exist_ok=True)
         (tmp_path / place / f"{number}.png").write_bytes(image_bytes(images[number]))
-    (tmp_path / "a" / "notes.txt").write_text("no picture")
     (tmp_path / ".hidden.png").write_text("no picture")
     return tmp_path
 
@@ -63,6 +62,12 @@ def test_fits_a_folder_of_classes(folder: Path, tmp_path_factory: pytest.TempPat
     splits: Splits = load_data(f"folder:{labelled}")
     pictures = unlabelled_pictures(folder, splits.train)
     assert pictures.example_shape == splits.train.example_shape
+
+
+def test_files_that_are_no_pictures_by_their_name_are_counted(folder: Path) -> None:
+    (folder / "a" / "notes.txt").write_text("no picture")
+    with pytest.warns(DataWarning, match=r"not read: \.txt files \(1\)"):
+        assert len(unlabelled_pictures(folder, like(3, 9, 7))) == 6
 
 
 def test_what_is_no_picture_is_refused(folder: Path, tmp_path: Path) -> None:

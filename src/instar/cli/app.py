@@ -4,12 +4,13 @@ Everything heavy is imported inside the commands, so that `instar --help` answer
 """
 
 import sys
+import warnings
 from typing import NoReturn
 
 import typer
 
 from instar.cli import advise, data, distill, report, reproduce, runs, specialists, speech, targets, transfer
-from instar.errors import InstarError
+from instar.errors import DataWarning, InstarError
 
 INTERRUPTED = 130
 STOPPED = "stopped; the same command goes on from here"
@@ -51,6 +52,7 @@ def main() -> None:
         sys.stdout.write(f"instar {version('instar')}\n")
         return
     debug = "--debug" in sys.argv
+    warnings.showwarning = _show_warning
     try:
         status = app(standalone_mode=False)
     except InstarError as error:
@@ -70,6 +72,14 @@ def main() -> None:
     if status == INTERRUPTED:  # typer has caught Ctrl-C
         _stop(STOPPED, INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+    """One line for our own warnings; the others say where they come from."""
+    if issubclass(category, DataWarning):
+        sys.stderr.write(f"instar: {message}\n")
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
 
 def _one_line(error: Exception) -> str:

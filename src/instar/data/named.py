@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from instar.data.dataset import Dataset, as_dataset
 from instar.data.official import load_digits, load_official, load_omniglot
-from instar.data.readers.folder import ImageFolder, common_form, folder_dataset, list_image_folder
+from instar.data.readers.folder import ImageFolder, common_form, find_parts, folder_dataset, list_image_folder
 from instar.data.readers.images import ImageForm
 from instar.data.sources import FSDD, SOURCES, Source, find
 from instar.data.splits import stratified_split
@@ -18,7 +18,6 @@ MEMORY_BUDGET_BYTES = 2 * 2**30
 _TEST_FRACTION = 0.2  # where there is no test set
 _DIGITS_TEST_SEED = 0  # fixed: the test digits are the same for everybody, whatever split_seed is
 _AS_STORED = (1.0, None, None)  # scale, mean and std that change nothing
-_PARTS = ("train", "test", "validation", "val")  # of a folder that is cut already
 _FOLDER, _PYTHON = "folder:PATH", "python:MODULE:FUNCTION"
 
 
@@ -183,22 +182,23 @@ class _FolderReader:
         Raises:
             DataError: there are other parts than these two, which are no classes.
         """
-        parts = [part for part in _PARTS if (folder / part).is_dir()]
+        parts = find_parts(folder)
         if not {"train", "test"} <= set(parts):
             if len(parts) > 1:
                 raise DataError(
-                    f"{folder}: expected train/ and test/ and perhaps validation/, found {'/ and '.join(parts)}/; "
-                    "add what is missing, or take the parts away: one folder a class is cut into three"
+                    f"{folder}: expected train/ and test/ and perhaps validation/, found "
+                    f"{'/ and '.join(path.name for path in parts.values())}/; add what is missing, or take the "
+                    "parts away: one folder a class is cut into three"
                 )
             whole, _ = self._read(list_image_folder(folder))
             train, test = _cut(whole, _TEST_FRACTION, split_seed)
             return train, None, test
-        train, form = self._read(list_image_folder(folder / "train"))
-        others = [
-            self._read(list_image_folder(folder / part, class_names=train.class_names), form)[0]
-            for part in parts[1:]
-        ]
-        return train, others[1] if len(others) > 1 else None, others[0]
+        train, form = self._read(list_image_folder(parts.pop("train")))
+        others = {
+            part: self._read(list_image_folder(path, class_names=train.class_names), form)[0]
+            for part, path in parts.items()
+        }
+        return train, others.get("validation"), others["test"]
 
     def _read(self, listing: ImageFolder, form: ImageForm | None = None) -> tuple[Dataset, ImageForm]:
         if form is None:

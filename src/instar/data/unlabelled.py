@@ -1,10 +1,11 @@
 """Pictures that nobody has labelled, in the form of data that somebody has: a transfer set from a folder."""
 
+from collections import Counter
 from pathlib import Path
 
 from instar.data.dataset import Dataset
 from instar.data.named import MEMORY_BUDGET_BYTES
-from instar.data.readers.folder import ImageFolder, folder_dataset, is_image
+from instar.data.readers.folder import ImageFolder, find_images, folder_dataset, warn_of_passed_over
 from instar.data.readers.images import CHANNELS, IMAGE_SUFFIXES, ImageForm
 from instar.errors import UsageError
 from instar.losses import NO_LABEL
@@ -48,10 +49,12 @@ def unlabelled_pictures(
             f"unlabelled pictures {folder}: the data has examples of shape {like.example_shape}, which are no "
             "pictures (1 or 3, height, width)"
         )
-    files = tuple(sorted(file for file in folder.rglob("*") if is_image(file)))
+    passed_over: Counter[str] = Counter()
+    files = tuple(find_images(folder, passed_over))
     if not files:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise UsageError(f"{folder}: no pictures below it ({kinds} are read)")
+    warn_of_passed_over(folder, passed_over)
     channels, height, width = like.example_shape
     listing = ImageFolder(folder, files, (NO_LABEL,) * len(files), like.class_names)
     form = ImageForm(modes[channels], height, width, fit=True)

@@ -3,7 +3,7 @@
 import warnings
 from pathlib import Path
 
-from instar.errors import DataError
+from instar.errors import DataError, DataWarning
 from instar.speech.audio import Samples, audio_form, read_audio, resample
 from instar.speech.corpus import Corpus, Utterance
 
@@ -63,6 +63,7 @@ def _checked_rate(paths: dict[str, Path], sample_rate: int | None) -> int:
         warnings.warn(
             f"{len(others)} of {len(forms)} files are not at {rate} Hz and are resampled, the first is "
             f"{others[0]} at {forms[others[0]][0]} Hz",
+            DataWarning,
             stacklevel=3,
         )
     several = [path for path, (_, channels) in forms.items() if channels > 1]
@@ -70,6 +71,7 @@ def _checked_rate(paths: dict[str, Path], sample_rate: int | None) -> int:
         warnings.warn(
             f"{len(several)} of {len(forms)} files have several channels, which are averaged, the first is "
             f"{several[0]} with {forms[several[0]][1]}",
+            DataWarning,
             stacklevel=3,
         )
     return rate

@@ -1,6 +1,9 @@
 """A folder of images, one folder a class."""
 
 import math
+import os
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +24,16 @@ from instar.data.readers.images import (
     content_of,
     describe,
     opened,
+    upright_size,
 )
-from instar.errors import DataError, UsageError
+from instar.errors import DataError, DataWarning, UsageError
+
+PARTS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "development"),
+    "test": ("test", "testing"),
+}
+"""The usual names of the parts of a data set, in any case."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ def list_image_folder(folder: Path, *, class_names: Sequence[str] | None = None)
     """Find the images of a folder that has one folder a class.
 
     Args:
-        folder: hidden files, and files that are no images by their name, are passed over.
+        folder: hidden files and folders, linked folders, and files that are no images by their name, are not read.
         class_names: where another folder has settled them; this one may lack some, and has no others.
 
     Raises:
@@ -48,7 +59,7 @@ def list_image_folder(folder: Path, *, class_names: Sequence[str] | None = None)
     """
     if not folder.is_dir():
         raise UsageError(f"folder:{folder}: no such folder")
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
     if class_names is None:
         class_names = [path.name for path in classes]
         if len(classes) < 2:
@@ -56,12 +67,13 @@ def list_image_folder(folder: Path, *, class_names: Sequence[str] | None = None)
             raise DataError(f"{folder}: expected two or more folders, one a class, found {found}")
     files: list[Path] = []
     labels: list[int] = []
+    passed_over: Counter[str] = Counter()
     for path in classes:
         if path.name not in class_names:
             raise DataError(
                 f"{path}: class {path.name!r} is not one of the training classes {', '.join(class_names)}"
             )
-        images = sorted(file for file in path.rglob("*") if is_image(file))
+        images = find_images(path, passed_over)
         if not images:
             kinds = ", ".join(sorted(IMAGE_SUFFIXES))
             raise DataError(f"{path}: no images in this class ({kinds} are read); add some or remove the folder")
@@ -69,6 +81,7 @@ def list_image_folder(folder: Path, *, class_names: Sequence[str] | None = None)
         labels += [class_names.index(path.name)] * len(images)
     if not files:
         raise DataError(f"{folder}: empty; expected one folder a class")
+    warn_of_passed_over(folder, passed_over)
     return ImageFolder(folder, tuple(files), tuple(labels), tuple(class_names))
 
 
@@ -103,7 +116,8 @@ def folder_dataset(
 ) -> Dataset:
     """The data set of a folder: in memory where the decoded images fit the budget, else streaming.
 
-    Ids are made from the bytes of the files either way, and every image is looked at now, not in the first epoch.
+    Ids are made from the bytes of the files either way. Every image is decoded now, so a broken one is found
+    before anything is trained.
 
     Raises:
         DataError: an image that cannot be read, or of another form.
@@ -134,16 +148,89 @@ def _decoding(files: Iterable[Path], form: ImageForm, images: Tensor) -> Iterato
 
 def _checked_content(file: Path, form: ImageForm) -> bytes:
     content = content_of(file)
-    with opened(content, file) as image:
-        form.check(image, file)
+    form.decode(content, file)
     return content
 
 
 def _header(file: Path) -> tuple[str, int, int]:
     with opened(file, file) as image:
-        return image.mode, image.height, image.width
+        width, height = upright_size(image)
+        return image.mode, height, width
 
 
-def is_image(file: Path) -> bool:
-    """Whether a file is a picture by its name, and not hidden."""
-    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
+def find_images(folder: Path, passed_over: Counter[str] | None = None) -> list[Path]:
+    """The images below a folder, sorted. Nothing hidden is read at any depth, and no linked folder.
+
+    Args:
+        folder: searched to any depth.
+        passed_over: counts what is not read, by kind: other endings, linked folders.
+    """
+    passed_over = Counter() if passed_over is None else passed_over
+    images: list[Path] = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        passed_over["linked folders"] += sum(os.path.islink(os.path.join(place, name)) for name in folders)
+        for name in files:
+            file = Path(place, name)
+            if _is_hidden(name) or not file.is_file():
+                continue
+            if file.suffix.lower() in IMAGE_SUFFIXES:
+                images.append(file)
+            else:
+                passed_over[f"{file.suffix or 'other'} files"] += 1
+    return sorted(images)
+
+
+def warn_of_passed_over(folder: Path, passed_over: Counter[str]) -> None:
+    """One warning that counts what was not read, if anything was."""
+    if counts := [f"{kind} ({number})" for kind, number in sorted(passed_over.items()) if number]:
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        warnings.warn(f"{folder}: not read: {', '.join(counts)}; images end in {kinds}", DataWarning, stacklevel=2)
+
+
+def find_parts(folder: Path) -> dict[str, Path]:
+    """The folders that are parts of a data set by their names: `train`, `validation`, `test`.
+
+    Raises:
+        DataError: two folders are the same part, or folders of other names hold the same class folders.
+        UsageError: no such folder.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"folder:{folder}: no such folder")
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
+    parts: dict[str, Path] = {}
+    for part, names in PARTS.items():
+        found = [path for path in inside if path.name.lower() in names]
+        if len(found) > 1:
+            raise DataError(
+                f"{folder}: {' and '.join(f'{path.name}/' for path in found)} are both the {part} part by their "
+                "names; keep one"
+            )
+        if found:
+            parts[part] = found[0]
+    if len(parts) < 2:
+        _refuse_unnamed_parts(folder, inside)
+    return parts
+
+
+def _refuse_unnamed_parts(folder: Path, inside: Sequence[Path]) -> None:
+    """Folders that hold the same folders and no image of their own are parts of a data set, not classes."""
+    names = {path: _folders_alone(path) for path in inside}
+    for path in inside[1:]:
+        same = sorted(names[inside[0]] & names[path])
+        if len(same) > 1:
+            raise DataError(
+                f"{folder}: {inside[0].name}/ and {path.name}/ hold the same folders {same[0]}/, {same[1]}/: are "
+                "they parts of the data? Name them train/, validation/ and test/, or put the images of a class "
+                "into one folder"
+            )
+
+
+def _folders_alone(path: Path) -> set[str]:
+    """The names of the folders in a folder without files; empty where there are files."""
+    inside = [one for one in path.iterdir() if not _is_hidden(one.name)]
+    return {one.name for one in inside} if all(one.is_dir() for one in inside) else set()
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"

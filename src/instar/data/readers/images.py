@@ -17,8 +17,11 @@ from instar.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+)
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # Pillow knows more, some run other programs
+_ORIENTATION = 0x0112  # the EXIF tag
 _MOST_PIXELS = 1 << 26  # 8192 x 8192: more is a mistake or an attack
 OFFER_TO_FIT = "give an image size (--image-size N, image_size=N) to resize, crop and convert all"
 CHANNELS = {"L": 1, "RGB": 3}
@@ -49,7 +52,7 @@ class ImageForm:
     height: int
     width: int
     fit: bool = False
-    """Resize, crop the centre and convert; otherwise another size or mode is an error."""
+    """Resize, crop the centre and convert (transparent becomes white); else another size or mode is an error."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -70,15 +73,17 @@ class ImageForm:
 
         with opened(content, where) as image:
             self.check(image, where)
+            upright = ImageOps.exif_transpose(image)
             if self.fit:
                 size = (self.width, self.height)
-                image = ImageOps.fit(image.convert(self.mode), size, Image.Resampling.BICUBIC)
-            pixels = torch.from_numpy(np.array(image))
+                upright = ImageOps.fit(_opaque(upright).convert(self.mode), size, Image.Resampling.BICUBIC)
+            pixels = torch.from_numpy(np.array(upright))
         return pixels.view(self.height, self.width, -1).permute(2, 0, 1).contiguous()
 
     def check(self, image: "Image", where: object) -> None:
         """Whether an image whose header has been read can be brought into this form."""
-        found = (image.mode, image.height, image.width)
+        width, height = upright_size(image)
+        found = (image.mode, height, width)
         if self.fit:
             check_convertible(image.mode, where)
         elif found != (self.mode, self.height, self.width):
@@ -86,6 +91,22 @@ class ImageForm:
             raise DataError(
                 f"{where}: expected {expected} like the first image, found {describe(*found)}; {OFFER_TO_FIT}"
             )
+
+
+def upright_size(image: "Image") -> tuple[int, int]:
+    """Width and height as the picture is shown: EXIF orientations 5 to 8 turn it by a quarter."""
+    turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    return (image.height, image.width) if turned else (image.width, image.height)
+
+
+def _opaque(image: "Image") -> "Image":
+    """The picture on white where it has transparent pixels, whose hidden colours would show without alpha."""
+    from PIL import Image
+
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 @contextmanager
