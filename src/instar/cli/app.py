@@ -13,6 +13,7 @@ from instar.cli import advise, data, distill, report, reproduce, runs, specialis
 from instar.errors import DataWarning, InstarError
 
 INTERRUPTED = 130
+_FORMAT = warnings.formatwarning
 STOPPED = "stopped; the same command goes on from here"
 
 app = typer.Typer(
@@ -52,7 +53,7 @@ def main() -> None:
         sys.stdout.write(f"instar {version('instar')}\n")
         return
     debug = "--debug" in sys.argv
-    warnings.showwarning = _show_warning
+    warnings.formatwarning = _format_warning
     try:
         status = app(standalone_mode=False)
     except InstarError as error:
@@ -74,12 +75,15 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
     """One line for our own warnings; the others say where they come from."""
-    if issubclass(category, DataWarning):
-        sys.stderr.write(f"instar: {message}\n")
-    else:
-        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
+    return (
+        f"instar: {message}\n"
+        if issubclass(category, DataWarning)
+        else _FORMAT(message, category, filename, lineno, line)
+    )
 
 
 def _one_line(error: Exception) -> str:
