@@ -87,10 +87,19 @@ def best(tried: Sequence[Tried[CandidateT]], report: JobReport) -> CandidateT:
     Raises:
         InstarError: all failed.
     """
+    return ranked(tried, report)[0]
+
+
+def ranked(tried: Sequence[Tried[CandidateT]], report: JobReport) -> list[CandidateT]:
+    """The candidates that did not fail, from best to worst.
+
+    Raises:
+        InstarError: all failed.
+    """
     left = [one for one in tried if not one.failed]
     if not left:
         report.raise_if_failed()
-    return min(left, key=_order).candidate
+    return [one.candidate for one in sorted(left, key=_order)]
 
 
 def _order(tried: Tried[Any]) -> tuple[float, float]:
