@@ -12,7 +12,7 @@ from instar.jobs import Engine, Job, JobReport, open_engine, run_jobs
 from instar.recipes.rows import SCHEMA
 from instar.recipes.settings import Settings
 from instar.reports import Code, Details, Headline, Section, Table, write_page
-from instar.runs import REPORT, Run, run_hash
+from instar.runs import ENVIRONMENT, REPORT, Run, run_hash
 
 Result = Mapping[str, Any]
 """The content of a `result.json`; `instar.recipes.rows` says what its keys mean."""
@@ -130,18 +130,26 @@ def run_study(
         result = {"schema": SCHEMA, **study.measure(plan, found), **_time_spent(path, started)}
         described = {"recipe": study.recipe, "config": run.config, **result}
         page = study.page(plan, described)
-        sections = [*page.sections, *_tail(page, run)]
-        write_page(path / REPORT, page.title, sections, subtitle=page.subtitle, series=page.series)
+        machine = run.read_json(ENVIRONMENT)
+        write_page(
+            path / REPORT,
+            page.title,
+            [*page.sections, *_tail(page, run.config, machine)],
+            subtitle=page.subtitle,
+            footer=f"instar {machine['instar']}",
+            series=page.series,
+        )
         run.finish(result)
         return run.result()
 
 
-def _tail(page: Page, run: Run) -> list[Section]:
-    """The end of a page: how to repeat the run."""
+def _tail(page: Page, config: Mapping[str, Any], machine: Mapping[str, Any]) -> list[Section]:
+    """The end of a page: how to repeat the run, its configuration, and the machine that it ran on."""
     if not page.again:
         return []
-    configuration = Details("Configuration", [Code("config.toml", tomli_w.dumps(run.config))])
-    return [Code("Get it again", page.again), configuration]
+    about = {key: machine[key] for key in ("instar", "torch", "python", "processor", "cores") if key in machine}
+    configuration = [Code("config.toml", tomli_w.dumps(config)), Table("Machine", [about])]
+    return [Code("Get it again", page.again), Details("Configuration and machine", configuration)]
 
 
 def _run_rounds(rounds: Rounds[FoundT], engine: Engine, path: Path, total: int, quiet: bool) -> FoundT:
