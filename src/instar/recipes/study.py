@@ -148,7 +148,7 @@ def _tail(page: Page, config: Mapping[str, Any], machine: Mapping[str, Any]) -> 
     if not page.again:
         return []
     about = {key: machine[key] for key in ("instar", "torch", "python", "processor", "cores") if key in machine}
-    configuration = [Code("config.toml", tomli_w.dumps(config)), Table("Machine", [about])]
+    configuration: list[Section] = [Code("config.toml", tomli_w.dumps(config)), Table("Machine", [about])]
     return [Code("Get it again", page.again), Details("Configuration and machine", configuration)]
 
 
