@@ -141,19 +141,28 @@ class TransferSettings(Settings):
     """of each example, shown in turns; without it each epoch shows a new one"""
 
 
-class SoftSettings(Settings):
-    """Where a student's soft targets come from, and what they weigh."""
+class LossSettings(Settings):
+    """What a student's loss is made of: the soft targets' temperature, and the weights of its terms."""
+
+    temperature: Temperature
+    """temperature of the soft targets; inf matches logits"""
+    soft_weight: _NotNegative = 1.0
+    """weight of the soft targets"""
+    hard_weight: _NotNegative = 0.0
+    """weight of the labels, beside the soft targets"""
+    label_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """weight of the labels mixed into the soft targets"""
+
+
+class SoftSettings(LossSettings):
+    """A student's loss, and where its soft targets come from."""
 
     teachers: list[str] = ["teacher"]
-    """jobs; of several, the ensemble"""
+    """jobs that trained the teachers; several are an ensemble"""
     store: str | None = None
-    """a soft-target store in their place: a job that writes one, or a folder"""
-    temperature: Temperature
-    soft_weight: _NotNegative = 1.0
-    hard_weight: _NotNegative = 0.0
-    label_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """of the labels in the soft targets that they modify"""
+    """a job that writes a store of soft targets, or a store's folder, in place of teachers"""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
+    """mean of the probabilities of an ensemble"""
 
 
 class DataSettings(Settings):
