@@ -12,9 +12,9 @@ from benchmarks.torchdistill_box import Examples, Pictures, StoredTeacher, Torch
 from instar.data import Dataset, InMemoryDataset, known_data, load_data
 from instar.distillation import Teacher
 from instar.evaluation import predict_logits
-from instar.losses import SoftTargets, soft_targets
+from instar.losses import SoftTargets, Targets, soft_targets
 from instar.networks import build_network
-from instar.training import Targets, fit
+from instar.training import fit
 
 TEACHER, STUDENT = "mlp:1200x2", "mlp:800x2"
 BATCH_SIZE = 128

@@ -12,39 +12,6 @@ from instar.errors import TrainingError, UsageError
 _NO_GRADIENT = "the network gets no gradient: its logits do not depend on what is trained"
 
 
-def check_arguments(
-    *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    momentum: float,
-    weight_decay: float,
-    gradient_clip: float | None,
-    max_norm: float | None,
-    ema_decay: float | None,
-    patience: int | None,
-) -> None:
-    """Refuse numbers that are out of their range.
-
-    Raises:
-        UsageError: names the argument, its value and its range.
-    """
-    ranges = (
-        ("epochs", epochs, epochs >= 1, "at least 1"),
-        ("batch_size", batch_size, batch_size >= 1, "at least 1"),
-        ("learning_rate", learning_rate, 0 < learning_rate < math.inf, "positive"),
-        ("momentum", momentum, 0 <= momentum < 1, "in [0, 1)"),
-        ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "not negative"),
-        ("gradient_clip", gradient_clip, gradient_clip is None or 0 < gradient_clip < math.inf, "positive"),
-        ("max_norm", max_norm, max_norm is None or 0 < max_norm < math.inf, "positive"),
-        ("ema_decay", ema_decay, ema_decay is None or 0 < ema_decay < 1, "in (0, 1)"),
-        ("patience", patience, patience is None or patience >= 1, "at least 1"),
-    )
-    for name, value, is_right, expected in ranges:
-        if not is_right:
-            raise UsageError(f"{name} is {value}, expected {expected}")
-
-
 def count_labelled(data: Dataset, validation: Dataset | None, soft_weight: float) -> int:
     """How many examples of the training data have a label.
 

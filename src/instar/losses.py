@@ -5,6 +5,7 @@ float32, float64 stays. The teacher's side is a constant: no gradient flows into
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
@@ -73,6 +74,10 @@ class LogitTargets:
     def __getitem__(self, index: slice | Tensor | int) -> "LogitTargets":
         """Those of some examples, indexed along the first dimension."""
         return LogitTargets(self.logits[index])
+
+
+Targets = Callable[[Tensor, Tensor | int], SoftTargets | LogitTargets]
+"""Soft targets for (ids, views): a live teacher, an ensemble or a store."""
 
 
 class DistillationLoss(NamedTuple):

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,14 +12,19 @@ from instar.errors import UsageError
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that nobody knows, with the nearest ones that somebody does.
+    """The error for an unknown name, with the nearest known ones.
 
     Example:
         >>> print(unknown_name("data set", "mnits", ["mnist", "digits"]))
         unknown data set 'mnits'; did you mean mnist? Known: digits, mnist
+        >>> print(unknown_name("option", "lr", ["learning_rate", "epochs"]))
+        unknown option 'lr'; did you mean learning_rate? Known: epochs, learning_rate
     """
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if len(name) > 1:
+        initials = {word: "".join(part[:1] for part in re.split("[-_]", word)) for word in known}
+        near = near or [word for word in known if word.startswith(name) or initials[word] == name][:3]
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     return UsageError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")
 

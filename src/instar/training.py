@@ -7,7 +7,7 @@ with the same bits as one that was not.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instar.data import Dataset, Sampler, as_dataset, batches, id_batches, shuffled
+from instar.data import Dataset, as_dataset, batches, id_batches
 from instar.data.hashing import key_of
 from instar.errors import RunError, TrainingError, UsageError
 from instar.evaluation import errors_and_nll
-from instar.guards import check_arguments, check_first_step, check_logits, check_targets, count_labelled
+from instar.fit_options import Data, FitOptions, options_by_name
+from instar.guards import check_first_step, check_logits, check_targets, count_labelled
 from instar.interruption import Interruption
 from instar.losses import DistillationLoss, LogitTargets, SoftTargets, distillation_loss
 from instar.networks import channels_last_, load_state_
@@ -33,9 +34,6 @@ from instar.optimisation import (
 )
 from instar.runs import Run
 from instar.tally import Tally, epoch_means
-
-Targets = Callable[[Tensor, Tensor | int], SoftTargets | LogitTargets]
-"""Soft targets for (ids, views): a live teacher, an ensemble or a store."""
 
 
 @dataclass(frozen=True)
@@ -58,35 +56,8 @@ class FitResult:
         return {"epochs": len(self.metrics), "steps": self.num_steps, "best_epoch": self.best_epoch}
 
 
-def fit(
-    network: nn.Module,
-    data: Dataset | tuple[Tensor, Tensor],
-    *,
-    epochs: int,
-    targets: Targets | None = None,
-    soft_weight: float | None = None,
-    hard_weight: float | None = None,
-    validation: Dataset | tuple[Tensor, Tensor] | None = None,
-    sampler: Sampler = shuffled,
-    batch_size: int = 128,
-    optimiser: str = "sgd",
-    learning_rate: float = 0.1,
-    learning_rate_factors: Mapping[str, float] | None = None,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    schedule: str = "cosine",
-    warmup_epochs: float = 0.0,
-    gradient_clip: float | None = None,
-    max_norm: float | None = None,
-    ema_decay: float | None = None,
-    patience: int | None = None,
-    precision: str = "auto",
-    device: str | torch.device = "cpu",
-    seed: int = 0,
-    run: Run | None = None,
-    checkpoint_seconds: float = 15.0,
-    progress: Callable[[float, dict[str, Any]], None] | None = None,
-) -> FitResult:
+@options_by_name(FitOptions)
+def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
     """Fit a network, in place: total = soft_weight T^2 H(p_T, q_T) + hard_weight H(label, q_1).
 
     Inside an initialised `torch.distributed` group each process takes its share of every batch. Ctrl-C ends a
@@ -97,32 +68,14 @@ def fit(
         network: its parameters that require a gradient are trained; the others get neither weight decay nor
             optimiser state.
         data: training examples, a `Dataset` or (inputs, labels).
-        epochs: passes over the data; epoch e (from 0) sees view e.
-        targets: soft targets for (ids, views); None fits the labels alone.
-        soft_weight, hard_weight: weights of the two terms; 1 and 0 with targets, 0 and 1 without.
-        validation: looked at after each epoch; needed for `patience`.
-        sampler: which examples an epoch shows, in which order: a pure function of (ids, seed, epoch).
-        optimiser: `sgd` (with momentum) or `adamw`.
-        learning_rate: after the warm-up; `schedule` lowers it.
-        learning_rate_factors: on the learning rate of some parameters, by name; the others have 1.
-        schedule: `cosine` to 0, `constant`, or `step:E1,E2,...` (a tenth from each of those epochs on).
-        warmup_epochs: linear rise of the learning rate at the start.
-        gradient_clip: largest norm of the whole gradient.
-        max_norm: largest norm of the incoming weights of each unit, all layers but the last.
-        ema_decay: end with the exponential moving average of the weights.
-        patience: stop after so many epochs without fewer validation errors, and go back to the best.
-        precision: `float32`, `bfloat16` or `auto` (see `decide_precision`).
-        seed: order of the data and dropout.
-        run: run directory for metrics and checkpoints, resumed from; None keeps all in memory.
-        checkpoint_seconds: how much work a kill may cost.
-        progress: called with (fraction done, latest metrics) now and then.
+        options: by name, each described in `FitOptions`: `epochs` is required.
 
     Returns:
         The network, the metrics of each epoch and the number of steps.
 
     Raises:
-        UsageError: an argument is out of its range, or does not fit the data.
-        TrainingError: a guard of the first step speaks, or the loss is no longer finite.
+        UsageError: an option is unknown, out of its range, or does not fit the data.
+        TrainingError: a check of the first step fails, or the loss is no longer finite.
         RunError: the run is done, or its checkpoint is damaged.
         DataError: its checkpoint is of another network.
 
@@ -132,65 +85,37 @@ def fit(
         >>> result.metrics[-1]["train_errors"]
         0
     """
-    data = as_dataset(data)
-    check_arguments(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        gradient_clip=gradient_clip,
-        max_norm=max_norm,
-        ema_decay=ema_decay,
-        patience=patience,
-    )
     _, num_processes = _ranks()
-    if batch_size < num_processes:
-        raise UsageError(f"batch_size is {batch_size}, expected an example for each of {num_processes} processes")
-    factor = learning_rate_factor(schedule, epochs, warmup_epochs)
-    if run is not None and run.is_done:
-        raise RunError(f"{run.path} is done: read its weights and result, or fit in another run directory")
-    if patience is not None and validation is None:
-        raise UsageError("patience (early stop) needs validation data")
-    device = _own_device(torch.device(device))
+    if options.batch_size < num_processes:
+        raise UsageError(
+            f"batch_size is {options.batch_size}, expected an example for each of {num_processes} processes"
+        )
+    factor = learning_rate_factor(options.schedule, options.epochs, options.warmup_epochs)
+    if options.run is not None and options.run.is_done:
+        raise RunError(f"{options.run.path} is done: read its weights and result, or fit in another run directory")
+    data, device = as_dataset(data), _own_device(torch.device(options.device))
     network.to(device)
     channels_last_(network)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not parameters:
         raise UsageError("the network has no parameter that requires a gradient: nothing to fit")
-    check_targets(network, data, targets)
-    has_targets = targets is not None
+    check_targets(network, data, options.targets)
     loop = _Loop(
         network=network,
         data=data.to(device),
-        validation=None if validation is None else as_dataset(validation).to(device),
-        targets=targets,
-        sampler=sampler,
-        soft_weight=float(has_targets) if soft_weight is None else soft_weight,
-        hard_weight=float(not has_targets) if hard_weight is None else hard_weight,
+        validation=None if options.validation is None else as_dataset(options.validation).to(device),
+        options=options,
         optimiser=make_optimiser(
-            optimiser,
+            options.optimiser,
             parameters,
-            learning_rate,
-            momentum,
-            weight_decay,
-            parameter_factors(network, learning_rate_factors),
+            options.learning_rate,
+            options.momentum,
+            options.weight_decay,
+            parameter_factors(network, options.learning_rate_factors),
         ),
         factor=factor,
-        learning_rate=learning_rate,
-        epochs=epochs,
-        batch_size=batch_size,
-        gradient_clip=gradient_clip,
-        limited=limited_weights(network) if max_norm is not None else [],
-        max_norm=max_norm,
-        ema_decay=ema_decay,
-        patience=patience,
-        bfloat16=decide_precision(precision, network, device) == "bfloat16",
+        bfloat16=decide_precision(options.precision, network, device) == "bfloat16",
         device=device,
-        seed=seed,
-        run=run,
-        checkpoint_seconds=checkpoint_seconds,
-        progress=progress or (run.report_progress if run is not None else None),
     )
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # dropout reseeds the global state at each step
@@ -207,26 +132,11 @@ class _Loop:
     network: nn.Module
     data: Dataset
     validation: Dataset | None
-    targets: Targets | None
-    sampler: Sampler
-    soft_weight: float
-    hard_weight: float
+    options: FitOptions
     optimiser: torch.optim.Optimizer
     factor: Callable[[float], float]
-    learning_rate: float
-    epochs: int
-    batch_size: int
-    gradient_clip: float | None
-    limited: list[Tensor]
-    max_norm: float | None
-    ema_decay: float | None
-    patience: int | None
     bfloat16: bool
     device: torch.device
-    seed: int
-    run: Run | None
-    checkpoint_seconds: float
-    progress: Callable[[float, dict[str, Any]], None] | None
 
     epoch: int = 0
     step: int = 0  # of the whole fit
@@ -242,6 +152,10 @@ class _Loop:
 
     def __post_init__(self) -> None:
         self.rank, self.world = _ranks()
+        self.run, self.targets = self.options.run, self.options.targets
+        self.soft_weight, self.hard_weight = self.options.weights
+        self.progress = self.options.progress or (self.run.report_progress if self.run is not None else None)
+        self.limited = limited_weights(self.network) if self.options.max_norm is not None else []
         self.forward = _distributed(self.network) if self.world > 1 else self.network
         num_labelled = count_labelled(self.data, self.validation, self.soft_weight)
         self.all_labelled = num_labelled == len(self.data)
@@ -251,7 +165,7 @@ class _Loop:
         self._forget_gradients()  # of somebody's own backward pass
         state = self.network.state_dict()
         self.live = {name: value for name, value in state.items() if value.is_floating_point()}
-        if self.ema_decay is not None:
+        if self.options.ema_decay is not None:
             self.average = {name: value.clone() for name, value in self.live.items()}
 
     def run_to_the_end(self) -> FitResult:
@@ -259,7 +173,7 @@ class _Loop:
         self._saved = self._told = time.monotonic()
         self._began = self._saved - self.seconds
         with Interruption() as interruption:
-            while self.epoch < self.epochs and not self._is_out_of_patience():
+            while self.epoch < self.options.epochs and not self._is_out_of_patience():
                 self._run_epoch(interruption)
             return self._end()
 
@@ -269,8 +183,8 @@ class _Loop:
 
     def _run_epoch(self, interruption: Interruption) -> None:
         self.network.train()
-        order = self.sampler(self.data.ids, seed=self.seed, epoch=self.epoch)
-        whole = id_batches(order, self.batch_size)
+        order = self.options.sampler(self.data.ids, seed=self.options.seed, epoch=self.epoch)
+        whole = id_batches(order, self.options.batch_size)
         num_batches = len(whole)
         mine = whole[self.batch :]
         if self.world > 1:
@@ -282,8 +196,8 @@ class _Loop:
             now = time.monotonic()
             if now - self._told >= 0.5:
                 self._told = now
-                self._tell((self.epoch + self.batch / num_batches) / self.epochs)
-            if interruption.is_waiting or now - self._saved >= self.checkpoint_seconds:
+                self._tell((self.epoch + self.batch / num_batches) / self.options.epochs)
+            if interruption.is_waiting or now - self._saved >= self.options.checkpoint_seconds:
                 self._save()
                 interruption.deliver()
         self._end_epoch(order)
@@ -291,7 +205,7 @@ class _Loop:
     def _step(self, ids: Tensor, inputs: Tensor, labels: Tensor, whole: Tensor, time_epochs: float) -> None:
         """One step on this process's share of a whole batch; not a line more than it needs, for it counts."""
         for group in self.optimiser.param_groups:
-            group["lr"] = group["factor"] * self.learning_rate * self.factor(time_epochs)
+            group["lr"] = group["factor"] * self.options.learning_rate * self.factor(time_epochs)
         targets = None if self.targets is None else self.targets(ids, self.epoch)
         self._seed_dropout()
         with self._casting():
@@ -306,14 +220,14 @@ class _Loop:
             self.is_checked = True
             if self.is_new:  # later on, a loss of 0 may be what it has learned
                 check_first_step(self.network, loss.total.item())
-        if self.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
+        if self.options.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.options.gradient_clip)
         self.optimiser.step()
         self._forget_gradients()
-        if self.max_norm is not None:
-            limit_norms_(self.limited, self.max_norm)
-        if self.ema_decay is not None:
-            torch._foreach_lerp_(list(self.average.values()), list(self.live.values()), 1 - self.ema_decay)
+        if self.options.max_norm is not None:
+            limit_norms_(self.limited, self.options.max_norm)
+        if self.options.ema_decay is not None:
+            torch._foreach_lerp_(list(self.average.values()), list(self.live.values()), 1 - self.options.ema_decay)
         self.tally.add(loss, logits, labels, len(whole), num_hard)
 
     def _forget_gradients(self) -> None:
@@ -321,7 +235,9 @@ class _Loop:
             parameter.grad = None
 
     def _seed_dropout(self) -> None:
-        seed = key_of("dropout", self.seed, self.step, self.rank) & 2**63 - 1  # torch is slow with a negative one
+        seed = (
+            key_of("dropout", self.options.seed, self.step, self.rank) & 2**63 - 1
+        )  # torch is slow with a negative one
         for generator in self.generators:
             generator.manual_seed(seed)
 
@@ -379,7 +295,7 @@ class _Loop:
             errors, loss = int(both[0]), float(both[1])
         if not math.isfinite(loss):
             raise TrainingError(f"the validation loss is {loss} in epoch {self.epoch}: lower the learning rate")
-        if self.patience is not None and (self.best_errors is None or errors < self.best_errors):
+        if self.options.patience is not None and (self.best_errors is None or errors < self.best_errors):
             self.best_errors, self.best_epoch = errors, self.epoch
             self.best = {name: value.clone() for name, value in self.network.state_dict().items()}
         self._swap_in(kept)
@@ -387,9 +303,9 @@ class _Loop:
 
     def _is_out_of_patience(self) -> bool:
         return (
-            self.patience is not None
+            self.options.patience is not None
             and self.best_epoch is not None
-            and self.epoch - self.best_epoch >= self.patience
+            and self.epoch - self.best_epoch >= self.options.patience
         )
 
     def _swap_in(self, values: dict[str, Tensor]) -> dict[str, Tensor]:

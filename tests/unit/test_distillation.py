@@ -191,7 +191,7 @@ def test_a_call_with_anything_else_is_refused_by_name(teacher: nn.Module, tmp_pa
     changed: dict[str, tuple[nn.Module, nn.Module, Any, dict[str, Any]]] = {
         "temperature is 4.0 there and 8.0 here": (teacher, perceptron(), TRAIN, {"temperature": 8.0}),
         "epochs is 1 there and 2 here": (teacher, perceptron(), TRAIN, {"epochs": 2}),
-        "learning_rate is None there and 0.2 here": (teacher, perceptron(), TRAIN, {"learning_rate": 0.2}),
+        "learning_rate is 0.1 there and 0.2 here": (teacher, perceptron(), TRAIN, {"learning_rate": 0.2}),
         "teacher": (other_teacher, perceptron(), TRAIN, {}),
         "network": (teacher, perceptron(hidden=9), TRAIN, {}),
         "data_fingerprint": (teacher, perceptron(), part_labelled(TRAIN), {}),

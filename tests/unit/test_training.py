@@ -1,6 +1,8 @@
 """The training loop: the same bits again, what each option does, and what it refuses."""
 
 import copy
+import dataclasses
+import inspect
 import math
 import os
 import signal
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from instar.data import InMemoryDataset, id_batches, parse_views, shuffled
 from instar.errors import DataError, InstarError, RunError, TrainingError, UsageError
 from instar.evaluation import evaluate, predict_logits
+from instar.fit_options import FitOptions
 from instar.losses import SoftTargets
 from instar.optimisation import decide_precision, learning_rate_factor
 from instar.runs import LAST, Run
@@ -495,6 +498,12 @@ GUARDS: dict[str, tuple[nn.Module, dict[str, Any], type[InstarError], str]] = {
     "schedule": (perceptron(), {"schedule": "linear"}, UsageError, "cosine, constant or step"),
     "optimiser": (perceptron(), {"optimiser": "adam"}, UsageError, "optimiser 'adam' should be sgd or adamw"),
     "precision": (perceptron(), {"precision": "float16"}, UsageError, "auto, float32 or bfloat16"),
+    "unknown option": (
+        perceptron(),
+        {"lr": 0.1},
+        UsageError,
+        "option of fit 'lr'; did you mean learning_rate",
+    ),
 }
 
 
@@ -545,3 +554,12 @@ def test_a_loss_that_reaches_0_later_is_no_reason_to_stop(tmp_path: Path) -> Non
         assert result.metrics[-1]["train_loss"] == 0
         assert (tmp_path / LAST).exists()
         fit(network, (inputs, labels), run=run, **{**options, "epochs": 6})
+
+
+def test_the_signature_names_every_option_and_each_is_described() -> None:
+    named = inspect.signature(fit).parameters
+    options = [field.name for field in dataclasses.fields(FitOptions)]
+    assert list(named) == ["network", "data", *options]
+    assert named["learning_rate"].default == 0.1
+    assert [name for name in options if f" {name}: " not in str(FitOptions.__doc__)] == ["soft_weight"]
+    assert "soft_weight, hard_weight: " in str(FitOptions.__doc__)

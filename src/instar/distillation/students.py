@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from instar.data import Dataset, as_dataset
 from instar.distillation.store_targets import StoreTargets
 from instar.distillation.teachers import LabelsInTargets, Teacher
+from instar.fit_options import FitOptions, plain_options
+from instar.losses import Targets
 from instar.networks import load_state_, network_fingerprint
 from instar.optimisation import decide_precision
 from instar.runs import CONFIG, Run
-from instar.training import FitResult, Targets, fit
+from instar.training import FitResult, fit
 
 _NOT_CONFIGURATION = ("checkpoint_seconds", "progress", "device")
 
@@ -159,7 +161,7 @@ def _fit_in(
 
 def _configuration(network: nn.Module, data: Dataset, options: Mapping[str, Any]) -> dict[str, Any]:
     """All that decides the numbers, as far as it can be written down."""
-    plain = {key: value for key, value in options.items() if isinstance(value, (bool, int, float, str))}
+    plain = plain_options(FitOptions(**options))
     tensors = chain(network.named_parameters(), network.named_buffers())
     shapes = [(name, tuple(value.shape), value.requires_grad) for name, value in tensors]
     config: dict[str, Any] = {key: value for key, value in plain.items() if key not in _NOT_CONFIGURATION}

@@ -10,8 +10,7 @@ from instar.data import Dataset, IdIndex
 from instar.errors import TrainingError, UsageError
 from instar.evaluation import predict_logits
 from instar.guards import views_of
-from instar.losses import LogitTargets, SoftTargets, mix_in_labels, targets_of_members
-from instar.training import Targets
+from instar.losses import LogitTargets, SoftTargets, Targets, mix_in_labels, targets_of_members
 
 REMEMBERED_BYTES = 2**30  # more logits than this are computed anew at each step
 

@@ -17,11 +17,12 @@ from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.files import load_tensors, write_bytes
 from instar.jobs import Job, num_gpus
+from instar.losses import Targets
 from instar.networks import build_network, initialise_, load_state_, network_fingerprint
 from instar.optimisation import decide_precision
 from instar.recipes.settings import DataSettings, FitSettings, SoftSettings, TransferSettings
 from instar.runs import Run, find_run
-from instar.training import FitResult, Targets, fit
+from instar.training import FitResult, fit
 
 LOGITS, STORE = "logits.safetensors", "targets"
 LOGITS_OF = "-logits"  # after a teacher's name: the job that asks it once
