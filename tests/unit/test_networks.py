@@ -1,7 +1,10 @@
 """Networks as named layers: what they are, how they begin, where they are cut, and that frozen means frozen."""
 
 import copy
+import json
+import math
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -222,6 +225,68 @@ def test_weights_from_files_of_both_kinds(tmp_path: Path) -> None:
     for name in ("weights.safetensors", "published.pth"):
         network = build(f"mlp:7x2@{tmp_path / name}")
         assert same_bits(network.state_dict(), source.state_dict())
+
+
+def saved(folder: Path) -> tuple[dict[str, Tensor], dict[str, Path]]:
+    """A state dict, and the files of it that trainers leave."""
+    state = build("mlp:7x2", seed=5).state_dict()
+
+    def prefixed(prefix: str) -> dict[str, Tensor]:
+        return {prefix + name: value for name, value in state.items()}
+
+    contents: dict[str, object] = {
+        "ddp.pt": prefixed("module."),
+        "ddp.safetensors": prefixed("module."),
+        "compiled.pt": prefixed("_orig_mod."),
+        "both.pt": prefixed("module._orig_mod."),
+        "lightning.ckpt": {"state_dict": prefixed("model."), "epoch": 1},
+        "tutorial.pt": {"model_state_dict": state, "epoch": 1},
+        "named.pt": {"model": state, "optimizer": {}},
+        "half.safetensors": {name: value.half() for name, value in state.items()},
+    }
+    for name, content in contents.items():
+        save = save_file if name.endswith("safetensors") else torch.save
+        save(content, folder / name)
+    first, *rest = state
+    save_file({first: state[first]}, folder / "a.safetensors")
+    save_file({name: state[name] for name in rest}, folder / "b.safetensors")
+    index = {"weight_map": {name: "a.safetensors" if name == first else "b.safetensors" for name in state}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return state, {name: folder / name for name in [*contents, "model.safetensors.index.json"]}
+
+
+def test_weights_as_trainers_save_them(tmp_path: Path) -> None:
+    state, files = saved(tmp_path)
+    for name, path in files.items():
+        expected = {key: value.half().float() for key, value in state.items()} if "half" in name else state
+        assert same_bits(build(f"mlp:7x2@{path}", seed=1).state_dict(), expected), name
+
+
+def test_a_prefix_that_the_network_has_too_stays(tmp_path: Path) -> None:
+    network = nn.Sequential(OrderedDict(module=nn.Linear(2, 2)))
+    save_file(
+        {f"module.{name}": value for name, value in network.state_dict().items()}, tmp_path / "twice.safetensors"
+    )
+    with pytest.raises(DataError, match=r"has no 'module\.weight'"):
+        load_weights_(network, tmp_path / "twice.safetensors", "mine")
+
+
+def test_weights_that_a_network_cannot_hold_are_refused(tmp_path: Path) -> None:
+    state = build("mlp:7x2", seed=5).state_dict()
+    first = next(iter(state))
+    odd = {
+        "NaN or infinity in 1 of": {**state, first: state[first].clone().index_fill_(0, torch.tensor(0), 1.0)},
+        "integers without their scale": {**state, first: (50 * state[first]).round().to(torch.int8)},
+        "would lose digits as torch.float32": {**state, first: state[first].double() / 3},
+    }
+    odd["NaN or infinity in 1 of"][first].view(-1)[0] = math.nan
+    for words, content in odd.items():
+        save_file(content, tmp_path / "odd.safetensors")
+        with pytest.raises(DataError, match=words):
+            build(f"mlp:7x2@{tmp_path / 'odd.safetensors'}")
+    (tmp_path / "a.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "odd.safetensors"}}))
+    with pytest.raises(DataError, match="lacks 'x'"):
+        build(f"mlp:7x2@{tmp_path / 'a.safetensors.index.json'}")
 
 
 class Evil:

@@ -16,7 +16,8 @@ from instar.networks.layers import (
 )
 from instar.networks.logit_layer import last_linear, shift_logits_
 from instar.networks.mixtures import MixtureOfExperts
-from instar.networks.named import build_network, load_state_, load_weights_
+from instar.networks.named import build_network
+from instar.networks.weights import load_state_, load_weights_
 
 __all__ = [
     "Cut",

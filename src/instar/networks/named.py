@@ -3,19 +3,18 @@
 import difflib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-from instar.errors import DataError, UsageError
+from instar.errors import UsageError
 from instar.naming import import_function, unknown_name
 from instar.networks.architectures import caffenet, convnet, perceptron, residual
 from instar.networks.initialisers import initialise_
 from instar.networks.mixtures import MixtureOfExperts
+from instar.networks.weights import load_weights_
 
 _MIXTURE = "mixture:4/convnet:8/convnet:8x8"
 FORMS = ("mlp:800x2", "mlp:300-100", "convnet:8", "resnet:20", "caffenet", _MIXTURE, "python:MODULE:FUNCTION")
@@ -131,61 +130,3 @@ def _users_network(name: str, input_shape: Sequence[int], num_classes: int, seed
     if not isinstance(network, nn.Module):
         raise UsageError(f"{name} should return a torch.nn.Module; it returned {type(network).__name__}")
     return network
-
-
-def load_weights_(network: nn.Module, path: Path, name: str) -> None:
-    """Load a weights file into a network, in place.
-
-    Raises:
-        DataError: the file cannot be read, or holds the weights of another architecture.
-    """
-    load_state_(network, read_weights(path), name, str(path))
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors file or a published state dict (read without running its pickle).
-
-    Raises:
-        UsageError: the file is not there.
-        DataError: it cannot be read.
-    """
-    if not path.is_file():
-        raise UsageError(f"no weights file at {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise DataError(f"{path} cannot be read as weights: {_first_line(error)}") from error
-    except Exception as error:  # torch raises pickle's own errors, of many types, for a damaged file
-        raise DataError(f"{path} is no state dict of tensors: {_first_line(error)}") from error
-    content = content.get("state_dict", content) if isinstance(content, Mapping) else content
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise DataError(f"{path} holds no state dict of tensors")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
-
-
-def load_state_(network: nn.Module, state: Mapping[str, Tensor], name: str, source: str) -> None:
-    """Load tensors by name into a network, in place, and say what does not fit.
-
-    Raises:
-        DataError: names or shapes are those of another architecture.
-    """
-    own = network.state_dict()
-    missing = [key for key in own if key not in state]
-    extra = [key for key in state if key not in own]
-    if missing or extra:
-        key = (missing or extra)[0]
-        problem = f"has no {key!r}" if missing else f"has {key!r} that {name} lacks"
-        raise DataError(f"{source} is of another architecture than {name}: it {problem}")
-    for key, value in own.items():
-        if state[key].shape != value.shape:
-            raise DataError(
-                f"{source} is of another architecture than {name}: {key} is {tuple(state[key].shape)}, "
-                f"expected {tuple(value.shape)}"
-            )
-    network.load_state_dict(dict(state))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,7 +12,7 @@ from instar.data import Dataset, Splits, transfer_set
 from instar.errors import UsageError
 from instar.jobs import Job
 from instar.networks import layers_of, load_state_, network_fingerprint
-from instar.networks.named import read_weights
+from instar.networks.weights import read_weights, without_prefix
 from instar.recipes.fitting import about_network, build_for, is_run, load_run_network, load_splits
 from instar.recipes.settings import DataSettings, FitSettings
 from instar.runs import Run, find_run
@@ -82,7 +82,8 @@ def load_pretrained(network: str, settings: FitSettings, splits: Splits) -> nn.M
     if weights:
         last = layers_of(made, splits.train.gather(splits.train.ids[:2], 0))[-1].name
         own = {key: value for key, value in made.state_dict().items() if key.startswith(f"{last}.")}
-        state = {key: value for key, value in read_weights(Path(weights)).items() if key not in own}
+        read = without_prefix(read_weights(Path(weights)), made.state_dict())
+        state = {key: value for key, value in read.items() if key not in own}
         load_state_(made, state | own, name, weights)
     return made.eval()
 

@@ -1,0 +1,141 @@
+"""Weights from files: what people save, and what is refused."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from instar.errors import DataError, UsageError
+
+_INDEX = ".safetensors.index.json"
+_NESTED = ("state_dict", "model_state_dict", "model")
+"""Keys under which checkpoints of trainers keep the state dict; Lightning's is the first."""
+
+
+def load_weights_(network: nn.Module, path: Path, name: str) -> None:
+    """Load a weights file into a network, in place.
+
+    A prefix that all names of the file have and none of the network's (`module.` of DistributedDataParallel,
+    `_orig_mod.` of torch.compile, `model.` of Lightning) is taken off.
+
+    Raises:
+        UsageError: the file is not there.
+        DataError: it cannot be read, holds the weights of another architecture, or values that the network cannot
+            hold.
+    """
+    load_state_(network, without_prefix(read_weights(path), network.state_dict()), name, str(path))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors by name.
+
+    Args:
+        path: safetensors, the index of sharded safetensors (`model.safetensors.index.json`), or a state dict that
+            torch saved, alone or within a checkpoint; it is read without running its pickle.
+
+    Raises:
+        UsageError: the file, or a shard, is not there.
+        DataError: it cannot be read, or holds NaN or infinity.
+    """
+    if not path.is_file():
+        raise UsageError(f"no weights file at {path}")
+    state = _read_shards(path) if path.name.endswith(_INDEX) else _read_file(path)
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            count = int((~value.isfinite()).sum())
+            raise DataError(f"{path}: {name} holds NaN or infinity in {count} of {value.numel()} values")
+    return state
+
+
+def _read_shards(path: Path) -> dict[str, Tensor]:
+    try:
+        shard_of: dict[str, str] = dict(json.loads(path.read_text())["weight_map"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no index of sharded safetensors: it has no weight_map") from error
+    state: dict[str, Tensor] = {}
+    for shard in sorted(set(shard_of.values())):
+        state |= read_weights(path.parent / Path(shard).name)
+    if missing := sorted(set(shard_of) - set(state)):
+        raise DataError(f"{path}: {shard_of[missing[0]]} lacks {missing[0]!r}, which the index says it holds")
+    return state
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        raise DataError(f"{path} cannot be read as weights: {_first_line(error)}") from error
+    except Exception as error:  # torch raises pickle's own errors, of many types, for a damaged file
+        raise DataError(f"{path} is no state dict of tensors: {_first_line(error)}") from error
+    for key in _NESTED:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise DataError(f"{path} holds no state dict of tensors")
+    return {str(key): value for key, value in content.items()}
+
+
+def without_prefix(state: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
+    """The state with its names as the network has them: prefixes that all names share, and the network's lack, go.
+
+    Example:
+        >>> list(without_prefix({"module.fc.weight": torch.ones(1)}, ["fc.weight"]))
+        ['fc.weight']
+    """
+    own, state = list(own), dict(state)
+    while state:
+        prefix = next(iter(state)).partition(".")[0] + "."
+        if not all(name.startswith(prefix) for name in state) or any(name.startswith(prefix) for name in own):
+            break
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def load_state_(network: nn.Module, state: Mapping[str, Tensor], name: str, source: str) -> None:
+    """Load tensors by name into a network, in place, and say what does not fit.
+
+    Raises:
+        DataError: names or shapes are those of another architecture, or a value would change with its type.
+    """
+    own = network.state_dict()
+    missing = [key for key in own if key not in state]
+    extra = [key for key in state if key not in own]
+    if missing or extra:
+        key = (missing or extra)[0]
+        problem = f"has no {key!r}" if missing else f"has {key!r} that {name} lacks"
+        raise DataError(f"{source} is of another architecture than {name}: it {problem}")
+    for key, value in own.items():
+        _check_value(state[key], value, key, name, source)
+    network.load_state_dict(dict(state))
+
+
+def _check_value(given: Any, own: Any, key: str, name: str, source: str) -> None:
+    """A value that the network takes: of the same shape, and the same number in the network's type."""
+    if not isinstance(own, Tensor):  # extra state, which its module checks
+        return
+    if given.shape != own.shape:
+        raise DataError(
+            f"{source} is of another architecture than {name}: {key} is {tuple(given.shape)}, "
+            f"expected {tuple(own.shape)}"
+        )
+    if given.dtype == own.dtype:
+        return
+    kinds = given.is_floating_point(), own.is_floating_point()
+    if kinds[0] != kinds[1]:
+        raise DataError(
+            f"{source}: {key} is {given.dtype}, expected {own.dtype}: integers without their scale are no weights"
+        )
+    if not torch.equal(given.to(own.dtype).to(given.dtype), given):
+        raise DataError(f"{source}: {key} is {given.dtype} and would lose digits as {own.dtype}; convert the file")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
