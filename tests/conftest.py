@@ -1,6 +1,7 @@
 """What several test folders share: the command line as a process, and one small finished run."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,11 @@ import pytest
 from command_line import TINY, Command
 
 _ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure() -> None:
+    """A shell that runs pytest in the background has it ignore Ctrl-C, and so would all processes of the tests."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch._dynamo  # noqa: F401 - takes a second; an optimiser imports it when it is made
+import torch
 from torch import nn
 
 from instar.data import parse_views
@@ -59,7 +59,8 @@ def fit_case(name: str, run: Run | None = None, checkpoint_seconds: float = 0.0)
     )
 
 
-def fit_in_a_process(name: str, path: Path, checkpoint_seconds: float) -> None:
+def fit_in_a_process(name: str, path: Path, checkpoint_seconds: float, threads: int) -> None:
     """What is started again and again."""
+    torch.set_num_threads(threads)
     with Run(path, recipe="fit", config={"case": name}) as run:
         run.finish({"rows": fit_case(name, run, checkpoint_seconds).metrics})

@@ -31,7 +31,8 @@ class Interrupted:
         self, *options: str, stderr: int = subprocess.PIPE, seconds_of_a_step: float = 0.0
     ) -> subprocess.Popen[str]:
         """In a session of its own, so that its processes can be counted."""
-        settings = {"INSTAR_SECONDS_OF_A_STEP": str(seconds_of_a_step), "PYTHONPATH": str(SCRIPT.parents[1])}
+        import_path = os.pathsep.join([str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH", "")])
+        settings = {"INSTAR_SECONDS_OF_A_STEP": str(seconds_of_a_step), "PYTHONPATH": import_path}
         settings |= {"OMP_NUM_THREADS": "1", "TERM": "xterm", "COLUMNS": "100"}
         return subprocess.Popen(
             [sys.executable, str(SCRIPT), str(self.root), *options],

@@ -1,12 +1,9 @@
 """`kill -9` at any moment, then the same again: the same bits and the same metrics."""
 
 import contextlib
-import multiprocessing
 import random
 import re
 import time
-from collections.abc import Iterator
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -14,22 +11,11 @@ import pytest
 import torch
 from interrupted_fits import CASES, fit_case, fit_in_a_process
 
+from instar.jobs.processes import start_process
 from instar.runs import FINAL, LAST, Run
 from small_fits import same_bits
 
 KILLS_EACH = 6
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[ForkServerContext]:
-    """Processes from a server that has imported torch once: each would take seconds to do so."""
-    with pytest.MonkeyPatch.context() as patch:
-        here = Path(__file__).parent
-        patch.setenv("PYTHONPATH", f"{here}:{here.parent}")
-        patch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["interrupted_fits"])
-        yield context
 
 
 def wait_for_a_checkpoint(path: Path, process: BaseProcess) -> None:
@@ -44,16 +30,13 @@ def wait_for_a_checkpoint(path: Path, process: BaseProcess) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_a_fit_that_is_killed_again_and_again_ends_with_the_same_bits(
-    name: str, processes: ForkServerContext, tmp_path: Path
-) -> None:
+def test_a_fit_that_is_killed_again_and_again_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
     """Six times each, at 24 moments in all: while it begins, computes, writes a checkpoint, or is at its end."""
     moments = random.Random(name)
     path, kills = tmp_path / "run", 0
     while not (path / "DONE").exists():
         checkpoint_seconds = moments.choice((0.0, 0.005))
-        process = processes.Process(target=fit_in_a_process, args=(name, path, checkpoint_seconds), daemon=True)
-        process.start()
+        process = start_process(fit_in_a_process, name, path, checkpoint_seconds, torch.get_num_threads())
         if kills < KILLS_EACH:
             if kills:
                 wait_for_a_checkpoint(path / LAST, process)

@@ -1,10 +1,7 @@
 """`kill -9` of a store's writing at any moment, then the same again: the same bytes in every file."""
 
-import multiprocessing
 import random
 import time
-from collections.abc import Iterator
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -13,20 +10,9 @@ from interrupted_stores import SHARDS, write_store
 
 from instar.distillation import SoftTargetStore
 from instar.errors import RunError, UsageError
+from instar.jobs.processes import start_process
 
 KILLS = 20
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[ForkServerContext]:
-    """Processes from a server that has imported torch once: each would take seconds to do so."""
-    with pytest.MonkeyPatch.context() as patch:
-        here = Path(__file__).parent
-        patch.setenv("PYTHONPATH", f"{here}:{here.parent}")
-        patch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["interrupted_stores"])
-        yield context
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -38,16 +24,14 @@ def shards_of(path: Path) -> int:
 
 
 @pytest.mark.slow
-def test_a_store_that_is_killed_again_and_again_ends_with_the_same_bytes(
-    processes: ForkServerContext, tmp_path: Path
-) -> None:
+def test_a_store_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Path) -> None:
     """Twenty times, over as many stores as that takes."""
     seed = random.randrange(2**32)
     print(f"moments from seed {seed}")  # noqa: T201 - shown when it fails
     moments = random.Random(seed)
     whole = tmp_path / "whole"
     began = time.monotonic()
-    write_store(whole)
+    write_store(whole, torch.get_num_threads())
     seconds, expected = time.monotonic() - began, contents(whole)
     assert shards_of(whole) == SHARDS
 
@@ -56,8 +40,7 @@ def test_a_store_that_is_killed_again_and_again_ends_with_the_same_bytes(
     while kills < KILLS:
         path, number, exitcode = tmp_path / f"killed-{number}", number + 1, -9
         while exitcode == -9:
-            process = processes.Process(target=write_store, args=(path,), daemon=True)
-            process.start()
+            process = start_process(write_store, path, torch.get_num_threads())
             if kills < KILLS:
                 while kills % 2 and process.is_alive() and not shards_of(path):
                     time.sleep(0.002)  # on a busy machine a process may take longer to start than to write

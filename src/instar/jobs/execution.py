@@ -2,17 +2,11 @@
 
 import contextlib
 import datetime
-import multiprocessing
-import os
-import signal
 import sys
 import tempfile
-import threading
 import traceback
 from collections.abc import Mapping
-from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -21,6 +15,7 @@ import torch
 
 from instar.errors import InstarError, RunError
 from instar.jobs.graph import Job
+from instar.jobs.processes import pack, start_process, unpack
 from instar.runs import LOG, Run
 
 
@@ -71,34 +66,13 @@ def attempt(job: Job, root: Path, threads: int) -> str | None:
     return None
 
 
-def start(process: BaseProcess) -> None:
-    """Start a process that Ctrl-C does not reach: it goes to the whole group, and the parent decides."""
-    resource_tracker.ensure_running()  # else it starts with the first process, and lets the signal through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def end_with_parent() -> None:
-    """Wait for the parent's end and end too: alone, this process would go on and hold the run directory."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
 def _execute_distributed(job: Job, run: Run, needs: Mapping[str, Path], threads: int) -> Mapping[str, Any]:
-    context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"
         others = [
-            context.Process(target=_other_rank, args=(job, run.path, needs, threads, rank, meeting), daemon=True)
+            start_process(_other_rank, pack((job, needs)), run.path, threads, rank, meeting, daemon=True)
             for rank in range(1, job.processes)
         ]
-        for process in others:
-            start(process)
         try:
             result = _rank(job, run, needs, rank=0, meeting=meeting)
             for process in others:
@@ -115,7 +89,7 @@ def _execute_distributed(job: Job, run: Run, needs: Mapping[str, Path], threads:
     return result
 
 
-def _look_for_another_cause(job: Job, run: Run, others: list[SpawnProcess], error: Exception) -> None:
+def _look_for_another_cause(job: Job, run: Run, others: list[BaseProcess], error: Exception) -> None:
     wait([process.sentinel for process in others], timeout=10)
     for process in others:
         process.join(timeout=0.1)
@@ -127,8 +101,8 @@ def _look_for_another_cause(job: Job, run: Run, others: list[SpawnProcess], erro
         raise RunError(f"one of the {job.processes} processes failed: see {run.path / LOG}") from error
 
 
-def _other_rank(job: Job, path: Path, needs: Mapping[str, Path], threads: int, rank: int, meeting: str) -> None:
-    threading.Thread(target=end_with_parent, daemon=True).start()
+def _other_rank(packed: tuple[bytes, dict[str, Any]], path: Path, threads: int, rank: int, meeting: str) -> None:
+    job, needs = unpack(*packed)
     torch.set_num_threads(threads)
     run = Run.read(path)
     try:

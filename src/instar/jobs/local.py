@@ -3,15 +3,16 @@
 import bisect
 import multiprocessing
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from typing import Any
 
-from instar.jobs.execution import ProcessDiedError, attempt, end_with_parent, start
+from instar.errors import InstarError
+from instar.jobs.execution import ProcessDiedError, attempt
 from instar.jobs.graph import Job, threads_of
+from instar.jobs.processes import Written, pack, start_process, start_server, unpack
 from instar.jobs.walk import DIED, DONE, FAILED, MAX_TRIES, STARTED, Engine, News, Task
 
 
@@ -28,8 +29,9 @@ class _Try:
 
 @dataclass
 class _Worker:
-    process: SpawnProcess
+    process: BaseProcess
     connection: Connection
+    stderr: Written
     current: _Try | None = None
 
 
@@ -40,6 +42,7 @@ class LocalEngine(Engine):
         self._cores = cores
         self._workers: list[_Worker] = []
         self._waiting: list[_Try] = []
+        start_server()
 
     def threads(self, jobs: Sequence[Job]) -> dict[str, int]:
         """The cores, shared among the jobs of a level."""
@@ -55,6 +58,7 @@ class LocalEngine(Engine):
         busy = [(worker, worker.current) for worker in self._workers if worker.current is not None]
         ready = wait([worker.connection for worker, _ in busy], timeout=0.5) if busy else []
         for worker, current in busy:
+            worker.stderr.show()
             if worker.connection in ready:
                 worker.current = None
                 yield self._end_of(current, worker)
@@ -71,6 +75,7 @@ class LocalEngine(Engine):
                 worker.process.kill()
                 worker.process.join()
             worker.process.close()
+            worker.stderr.close()
         self._workers.clear()
         self._waiting.clear()
 
@@ -81,19 +86,19 @@ class LocalEngine(Engine):
                 self._waiting.remove(current)
                 worker = self._idle_worker() or self._new_worker()
                 worker.current = current
-                worker.connection.send(current.task)
+                worker.stderr.begin()
+                worker.connection.send(pack(current.task))
                 yield News(current.task.job, STARTED)
 
     def _idle_worker(self) -> _Worker | None:
         return next((w for w in self._workers if w.current is None and w.process.is_alive()), None)
 
     def _new_worker(self) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs,), daemon=False)
-        start(process)
+        ours, theirs = multiprocessing.Pipe()
+        stderr = Written()
+        process = start_process(_work, theirs, stderr=stderr.fileno())
         theirs.close()
-        self._workers.append(_Worker(process, ours))
+        self._workers.append(_Worker(process, ours, stderr))
         return self._workers[-1]
 
     def _end_of(self, current: _Try, worker: _Worker) -> News:
@@ -108,27 +113,37 @@ class LocalEngine(Engine):
         worker.process.join()
         worker.connection.close()
         self._workers.remove(worker)
+        written = worker.stderr.last_lines()
+        worker.stderr.close()
         if current.number < MAX_TRIES:
             self._waiting.insert(0, _Try(current.task, current.number + 1))
             return News(current.task.job, DIED)
         reason = f"its process died {MAX_TRIES} times (exit status {worker.process.exitcode})"
+        if written:
+            reason += f", and the last that it wrote was: {written}"
         return News(current.task.job, FAILED, reason)
 
 
 def _work(connection: Connection) -> None:
-    """What a worker process does: take a job, do it, say how it went; end with its parent."""
+    """What a worker process does: take a job, do it, say how it went."""
     signal.signal(signal.SIGTERM, _interrupt)
-    threading.Thread(target=end_with_parent, daemon=True).start()
     while True:
         try:
-            job, root, threads, _ = connection.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
-        try:
-            problem = attempt(job, root, threads)
-        except (KeyboardInterrupt, ProcessDiedError):
+            message = connection.recv()
+            problem = _attempt(*message)
+        except (EOFError, KeyboardInterrupt, ProcessDiedError):
             return
         connection.send(problem)
+
+
+def _attempt(content: bytes, script: dict[str, Any]) -> str | None:
+    try:
+        job, root, threads, _ = unpack(content, script)
+    except InstarError as error:
+        return str(error)
+    except Exception as error:  # of a module that the function is in, or of a script
+        return f"a worker cannot import its function: {type(error).__name__}: {error}"
+    return attempt(job, root, threads)
 
 
 def _interrupt(*_: Any) -> None:

@@ -1,0 +1,208 @@
+"""Processes that do jobs: how they start, what they inherit, and how they end.
+
+On Linux they are forked from a server that has imported torch once. Elsewhere each imports it itself, which takes
+seconds: macOS' Metal and Accelerate do not survive a fork, and Windows has none.
+"""
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import threading
+import types
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing import forkserver, resource_tracker, spawn
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from instar.errors import UsageError
+
+FORKS = sys.platform == "linux"
+STDOUT, STDERR = 1, 2
+LAST_LINES, LAST_CHARACTERS = 3, 300
+
+_imports_script = False
+
+
+def start_server() -> None:
+    """Start the server, unless it runs: it imports torch, and all of instar that is imported here, meanwhile.
+
+    It lives as long as this process or a worker does.
+    """
+    if not FORKS:
+        return
+    ours = [name for name in sys.modules if name.startswith("instar.") and not name.startswith("instar.cli")]
+    multiprocessing.set_forkserver_preload([*ours, "instar.jobs.fork_server"])
+    resource_tracker.ensure_running()  # before the signals are blocked: it unblocks them
+    with _blocked(signal.SIGINT, signal.SIGTERM), _import_path_in_environment():
+        forkserver.ensure_running()
+
+
+def start_process(
+    target: Callable[..., None], *arguments: Any, daemon: bool = False, stderr: int = STDERR
+) -> BaseProcess:
+    """Start a process that Ctrl-C does not reach: it goes to the whole group, and the parent decides.
+
+    The process has this one's environment, streams, folder and `sys.path` as they are now, ends with this one, and
+    does not import its script: that needs no `if __name__ == "__main__"`.
+
+    Args:
+        target: a function of a module.
+        arguments: of the function.
+        daemon: the process has no children, and ends when this one is done.
+        stderr: descriptor of the file that it writes errors to.
+
+    Raises:
+        UsageError: this is a worker, which imports a script that starts jobs.
+    """
+    if _imports_script:
+        raise UsageError(
+            "a worker imports this script to find a function of a job, and the script starts jobs itself: start "
+            'them under `if __name__ == "__main__":`, or move the function into a module'
+        )
+    start_server()
+    streams = {} if os.name == "nt" else {STDOUT: _handed_on(STDOUT), STDERR: _handed_on(stderr)}
+    context = multiprocessing.get_context("forkserver") if FORKS else multiprocessing.get_context("spawn")
+    process: BaseProcess = context.Process(
+        target=_begin, args=(dict(os.environ), streams, target, arguments), daemon=daemon
+    )
+    with _script_hidden(), contextlib.nullcontext() if FORKS else _blocked(signal.SIGINT):
+        process.start()
+    return process
+
+
+def _begin(
+    environment: Mapping[str, str],
+    streams: Mapping[int, Connection],
+    target: Callable[..., None],
+    arguments: tuple[Any, ...],
+) -> None:
+    """What a new process does first; the server is of an earlier time, and so is what a fork has of it."""
+    for number, stream in streams.items():
+        os.dup2(stream.fileno(), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    importlib.invalidate_caches()
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    target(*arguments)
+
+
+def _end_with_parent() -> None:
+    """Wait for the parent's end and end too: alone, this process would go on and hold the run directory."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+class Written:
+    """What a process writes to stderr: shown on this one's as it comes, and quoted when the process dies."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile("ab+", buffering=0)  # noqa: SIM115 - closed with the process
+        self._shown = self._beginning = 0
+
+    def fileno(self) -> int:
+        """The descriptor to write to."""
+        return self._file.fileno()
+
+    def begin(self) -> None:
+        """Quote nothing that was written before."""
+        self._beginning = self._size()
+
+    def show(self) -> None:
+        """Copy what is new to stderr."""
+        new = self._read(self._shown)
+        if new:
+            self._shown += len(new)
+            sys.stderr.write(new.decode(errors="replace"))
+            sys.stderr.flush()
+
+    def last_lines(self) -> str:
+        """The last lines since `begin`, as one."""
+        text = self._read(max(self._beginning, self._size() - 4096)).decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return " | ".join(lines[-LAST_LINES:])[-LAST_CHARACTERS:]
+
+    def close(self) -> None:
+        """Show the rest, and forget it."""
+        self.show()
+        self._file.close()
+
+    def _size(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+    def _read(self, start: int) -> bytes:
+        return os.pread(self._file.fileno(), self._size() - start, start)
+
+
+def pack(message: Any) -> tuple[bytes, dict[str, Any]]:
+    """A message to a worker, and where the script is, if the message has a function of it.
+
+    A script's module is `__main__` here, and `__mp_main__` in a worker that has processes itself.
+    """
+    content = pickle.dumps(message)
+    about = spawn.get_preparation_data("") if b"_main__" in content else {}
+    return content, {key: value for key, value in about.items() if key.startswith("init_main")}
+
+
+def unpack(content: bytes, script: dict[str, Any]) -> Any:
+    """The message; imports the script where it has to."""
+    global _imports_script
+    if script:
+        _imports_script = True
+        spawn.prepare(script)
+        _imports_script = False
+    return pickle.loads(content)
+
+
+def _handed_on(descriptor: int) -> Connection:
+    """A file in the form in which a process can be given it."""
+    return Connection(os.dup(descriptor), readable=False)
+
+
+@contextlib.contextmanager
+def _blocked(*signals: signal.Signals) -> Iterator[None]:
+    """Processes that start meanwhile are never sent these signals."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _import_path_in_environment() -> Iterator[None]:
+    """Python that starts meanwhile imports from where this process does, which by itself it would not."""
+    before = dict(os.environ)
+    os.environ["PYTHONPATH"] = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        for name in ("PYTHONPATH", "PYTHONSAFEPATH"):
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
+
+
+@contextlib.contextmanager
+def _script_hidden() -> Iterator[None]:
+    """Processes that start meanwhile do not import this one's script, as `multiprocessing` has them do."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
