@@ -27,7 +27,7 @@ def instar() -> Command:
     ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "instar", *map(str, arguments)]
         settings = {**os.environ, "COLUMNS": "100", **environment}
-        return subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, timeout=1200)
 
     return call
 

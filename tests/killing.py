@@ -58,7 +58,7 @@ def run_undisturbed_and_killed(
             else:
                 process.send_signal(number)
             num_kills += 1
-        process.communicate(timeout=300)
+        process.communicate(timeout=1200)
     _finish(_start(words, killed, one_core))
     return Twice(undisturbed, killed, num_kills)
 
@@ -78,7 +78,7 @@ def _start(words: Sequence[str], path: Path, one_core: bool) -> "subprocess.Pope
 
 
 def _finish(process: "subprocess.Popen[str]") -> None:
-    _, said = process.communicate(timeout=300)
+    _, said = process.communicate(timeout=1200)
     assert process.returncode == 0, said
 
 

@@ -53,7 +53,7 @@ def file_time(path: Path) -> float:
     return path.stat().st_mtime if path.exists() else 0.0
 
 
-def wait_until(holds: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = 600.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"no {what} in {seconds} s"
@@ -93,10 +93,10 @@ def test_ctrl_c_and_kill_9_of_a_command_leave_nothing_over_and_it_goes_on(tmp_pa
     command.wait_for_news()
     workers = processes_of_session(process.pid)
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 130
     assert len(workers) >= 4  # the command, two workers, and the second process of the shared job
-    wait_until(lambda: processes_of_session(process.pid) == [], "end of all processes", seconds=2)
+    wait_until(lambda: processes_of_session(process.pid) == [], "end of all processes")
     news = [
         line for line in said.splitlines() if "% of all jobs done" not in line
     ]  # a slow machine says how far it is
@@ -113,8 +113,8 @@ def test_ctrl_c_and_kill_9_of_a_command_leave_nothing_over_and_it_goes_on(tmp_pa
     process = command.start("--quiet", seconds_of_a_step=0.1)
     command.wait_for_news()
     process.kill()
-    _, said = process.communicate(timeout=30)
-    wait_until(lambda: processes_of_session(process.pid) == [], "end of the workers", seconds=10)
+    _, said = process.communicate(timeout=600)
+    wait_until(lambda: processes_of_session(process.pid) == [], "end of the workers")
     assert said == ""
     assert all((path / LAST).exists() for path in command.paths)
 
@@ -124,8 +124,8 @@ def test_ctrl_c_and_kill_9_of_a_command_leave_nothing_over_and_it_goes_on(tmp_pa
     os.close(end)
     shown = read_terminal(terminal)
     os.close(terminal)
-    assert process.wait(timeout=60) == 0, shown
-    wait_until(lambda: processes_of_session(process.pid) == [], "end of all processes", seconds=2)
+    assert process.wait(timeout=600) == 0, shown
+    wait_until(lambda: processes_of_session(process.pid) == [], "end of all processes")
     for words in ("all jobs", "alone", "shared", "epoch", "loss", " left"):
         assert words in shown
 
@@ -139,5 +139,5 @@ def test_ctrl_c_and_kill_9_of_a_command_leave_nothing_over_and_it_goes_on(tmp_pa
 
     # What is done is said to be so.
     process = command.start("--quiet")
-    assert process.communicate(timeout=60) == (None, "")
+    assert process.communicate(timeout=600) == (None, "")
     assert process.returncode == 0

@@ -91,14 +91,14 @@ def test_a_command_joins_by_address_and_goes_on_after_ctrl_c(cluster: Engine, tm
     process = command.start(f"--engine=ray:{address}", "--quiet", seconds_of_a_step=0.1)
     command.wait_for_news()
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=600)
     assert (process.returncode, said) == (130, "")
     with Run(command.paths[0], recipe="job", config=CONFIG) as run:  # nobody holds it
         loaded = run.load_checkpoint()
     assert loaded is not None
 
     process = command.start(f"--engine=ray:{address}", "--quiet")
-    assert (process.communicate(timeout=60), process.returncode) == ((None, ""), 0)
+    assert (process.communicate(timeout=600), process.returncode) == ((None, ""), 0)
     done = Run.read(command.paths[0])
     assert f", step {loaded[1]['step']}\n" in (done.path / "log.txt").read_text()
     alone = fit(job_functions.Fragile(perceptron(dropout=0.2)), job_functions.TRAIN, epochs=EPOCHS, batch_size=50)
