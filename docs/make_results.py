@@ -1,7 +1,7 @@
 """Write docs/results.md from results/*.json: `make results`."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,9 @@ def page() -> str:
 
 def study(result: dict[str, Any]) -> str:
     """One published study: its rows with mean, spread and n."""
+    if result.get("schema") == 2:
+        return schema_2(result)
     rows = result["rows"]
-    if "treatment" in rows[0]:
-        return transfer_study(result)
     if "advice" in rows[0]:
         return advice_study(result)
     if "advice" in result:
@@ -81,70 +81,92 @@ def cost(result: dict[str, Any]) -> str:
     return f"{result['seconds'] / 60:.0f} minutes"
 
 
-def transfer_study(result: dict[str, Any]) -> str:
-    """A published study of transfer: the paper's findings where they were judged, then every treatment."""
+def schema_2(result: dict[str, Any]) -> str:
+    """A result of schema 2: its rows, its differences, and the details that its recipe has tables for."""
+    measure = result["measure"]
+    has_paper = any("paper" in row for row in result["rows"])
+    rows = [
+        [
+            *labels(row),
+            *([number(row.get("paper"))] if has_paper else []),
+            mean_sd(row),
+            interval(row),
+            str(row["n"]),
+        ]
+        for row in result["rows"]
+    ]
+    differences = [
+        [*labels(row, f"{row['name']} - {row['minus']}"), f"{row['mean']:+.2f}", difference(row), str(row["n"])]
+        for row in result.get("differences", [])
+    ]
+    head = [*label_names(result["rows"]), *(["paper"] if has_paper else []), "mean ± sd", "95 % interval", "n"]
+    parts = [
+        *DETAILS.get(result["recipe"], lambda details: [])(result["details"]),
+        (head, rows),
+        ([*label_names(result["rows"], "difference"), "mean", "95 % interval", "n"], differences),
+    ]
+    tables = [line for head, body in parts if body for line in (*table(head, body), "")]
+    what = f"{measure['title'].capitalize()}, {measure['unit']}"
+    return "\n".join([*heading(result, what), *tables])
+
+
+def labels(row: dict[str, Any], name: str = "") -> list[str]:
+    """What a row is of: its part, its name, its network."""
+    return [*(str(row[key]) for key in ("part",) if key in row), name or row["name"]]
+
+
+def label_names(rows: Sequence[dict[str, Any]], name: str = "row") -> list[str]:
+    """The headings of `labels`."""
+    return [*(key for key in ("part",) if key in rows[0]), name]
+
+
+Tables = list[tuple[Sequence[str], list[list[str]]]]
+
+
+def transfer_details(details: dict[str, Any]) -> Tables:
+    """The paper's findings, its Table 1 for each network, and the curve."""
     findings = [
         [
-            f"{one['finding']}. {claim['claim']}",
-            one["network"],
+            f"{finding['finding']}. {claim['claim']}",
+            finding["network"],
             f"{claim['paper']:+.1f}",
             f"{claim['number']:+.2f}",
             difference(claim),
             str(claim["n"]),
             {True: "yes", False: "**no**"}.get(claim["holds"], "undecided"),
         ]
-        for one in result.get("findings", [])
-        for claim in one["claims"]
+        for finding in details["findings"]
+        for claim in finding["claims"]
     ]
-    rows = [
-        [
-            row["network"],
-            row["split"],
-            row["treatment"].replace("n", str(row["cut"]), 1) if row["cut"] else row["treatment"],
-            mean_sd(row),
-            "" if row["minus_base"] is None else f"{row['minus_base']:+.2f}",
-            difference(row),
-            str(row["n"]),
-        ]
-        for row in result["rows"]
+    parts = [
+        [name, part["network"], part["halves"], ", ".join(layer["name"] for layer in part["layers"])]
+        for name, part in details["parts"].items()
     ]
-    curve = [[f"{row['images_per_class']:g}", mean_sd(row), str(row["n"])] for row in result.get("curve", [])]
     boosts = [
         [
             part["network"],
-            f"AnB+ - {row['over']}",
+            f"{row['name']} - {row['minus']}",
             row["layers"],
-            f"{row['matched']:+.2f}",
-            difference(row),
-            "" if row["as_in_paper"] is None else f"{row['as_in_paper']:+.2f}",
-            str(row["n"]),
-        ]
-        for part in result.get("parts", {}).values()
-        for row in part["boosts"]
-    ]
-    drops = [
-        [
-            part["network"],
-            row["difference"],
-            str(row["cut"]),
             f"{row['mean']:+.2f}",
             difference(row),
+            "" if row["pooled"] is None else f"{row['pooled']:+.2f}",
             str(row["n"]),
         ]
-        for part in result.get("parts", {}).values()
-        for row in part["drops"]
-        if row["difference"].endswith("drop")
+        for part in details["parts"].values()
+        for row in part["boosts"]
     ]
+    curve = [[f"{row['images_per_class']:g}", mean_sd(row), str(row["n"])] for row in details["curve"]]
     interval_head = "95 % interval"
-    parts = [
+    return [
         (["claim", "network", "paper", "points", interval_head, "n", "holds"], findings),
-        (["network", "halves", "treatment", "accuracy (mean ± sd)", "minus base", interval_head, "n"], rows),
         (["network", "boost", "layers", "points", interval_head, "pooled as in the paper", "n"], boosts),
-        (["network", "drop", "layers", "points", interval_head, "n"], drops),
-        (["images a class", "accuracy (mean ± sd)", "n"], curve),
+        (["images per class", "accuracy (mean ± sd)", "n"], curve),
+        (["part", "network", "halves", "layers"], parts),
     ]
-    tables = [line for head, body in parts if body for line in (*table(head, body), "")]
-    return "\n".join([*heading(result, "Accuracy in percent"), *tables])
+
+
+DETAILS: dict[str, Callable[[dict[str, Any]], Tables]] = {"reproduce-transfer": transfer_details}
+"""The tables of the details of a recipe."""
 
 
 def advice_study(result: dict[str, Any]) -> str:

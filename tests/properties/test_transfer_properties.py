@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instar.transfer import Measured, Study, boost_rows, drop_rows, parent_halves, random_halves, transition
+from instar.transfer import Measured, Study, boost_rows, difference_rows, parent_halves, random_halves, transition
 
 quick = settings(deadline=None, max_examples=60)
 names = st.lists(st.text("abcdef/_0", min_size=1, max_size=5), min_size=4, max_size=40, unique=True)
@@ -58,21 +58,21 @@ def test_how_hard_a_task_is_changes_no_difference(measured: list[Measured], a: f
     """Points that every network of a half has more: the matched columns stay, the paper's pooled one moves."""
     ease = {"A": a, "B": b}
     easier = [one._replace(accuracy=one.accuracy + ease[one.target]) for one in measured]
-    for row, same in zip(drop_rows(Study(measured)), drop_rows(Study(easier)), strict=True):
+    for row, same in zip(difference_rows(Study(measured)), difference_rows(Study(easier)), strict=True):
         assert [same[key] for key in ("mean", "low", "high")] == pytest.approx(
             [row[key] for key in ("mean", "low", "high")], abs=1e-6
         )
     for row, same in zip(boost_rows(Study(measured)), boost_rows(Study(easier)), strict=True):
-        assert same["matched"] == pytest.approx(row["matched"], abs=1e-6)
-        moved = (b - a) * (0.5 if row["over"] == "base" else 1.0)
-        assert same["as_in_paper"] == pytest.approx(row["as_in_paper"] + moved, abs=1e-6)
+        assert same["mean"] == pytest.approx(row["mean"], abs=1e-6)
+        moved = (b - a) * (0.5 if row["minus"] == "base" else 1.0)
+        assert same["pooled"] == pytest.approx(row["pooled"] + moved, abs=1e-6)
 
 
 @quick
 @given(studies())
 def test_both_drops_together_are_what_a_frozen_transfer_loses(measured: list[Measured]) -> None:
     study = Study(measured)
-    by_name = {(row["difference"], row["cut"]): row["mean"] for row in drop_rows(study)}
+    by_name = {(row.get("effect"), row["cut"]): row["mean"] for row in difference_rows(study)}
     for n in study.cuts:
         both = by_name["co-adaptation drop", n] + by_name["specificity drop", n]
         assert both == pytest.approx(study.difference("AnB", "base", [n]).mean, abs=1e-9)

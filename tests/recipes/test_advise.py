@@ -20,8 +20,9 @@ from instar.recipes.advise.recipe import Search, advice_result, main, read_fit, 
 from instar.recipes.advise.settings import AdviseConfig, read_config
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.settings import DataSettings, merge
-from instar.recipes.transfer import recipe as transfer
+from instar.recipes.study import Execution, run_study
 from instar.recipes.transfer import settings as transfer_settings
+from instar.recipes.transfer.recipe import STUDY as TRANSFER
 from instar.runs import Run, find_run
 from instar.transfer import features_at, pooled
 
@@ -357,7 +358,8 @@ def test_bad_input_is_one_line(typed: Command, tmp_path: Path, arguments: tuple[
 
 def test_of_a_run_with_many_networks_one_that_is_there_is_named(tmp_path: Path) -> None:
     study = {"network": {"network": "mlp:8x2", "epochs": 1}, "targets": ["B"], "treatments": ["AnB"], "cuts": [1]}
-    transfer.main(transfer_settings.read_config({**study, "splits": 1}), tmp_path / "study", quiet=True)
+    config = transfer_settings.read_config({**study, "splits": 1})
+    run_study(TRANSFER, config, tmp_path / "study", Execution(quiet=True))
     advised = {**TINY, "network": str(tmp_path / "study")}
     with pytest.raises(UsageError, match="holds no single network; name one of its fits, for instance ") as error:
         Plan(read_config(advised), tmp_path / "run").check()

@@ -13,9 +13,18 @@ import torch
 from command_line import Command
 from instar.evaluation import predict_logits
 from instar.recipes.fitting import load_run_network, load_splits
-from instar.recipes.transfer_study.plan import CONVNET, DISSIMILAR, RESNET, SIMILAR, TransferStudy
-from instar.recipes.transfer_study.scales import config_for
+from instar.recipes.transfer.reproduction_plan import (
+    CONVNET,
+    DISSIMILAR,
+    RESNET,
+    SIMILAR,
+    ReproductionPlan,
+    config_for,
+)
+from instar.recipes.transfer.results import study_of, transitions
+from instar.recipes.transfer.tasks import task_data
 from instar.runs import Run
+from instar.transfer import boost_rows, difference_rows, treatment_rows
 
 ROOT = Path(__file__).parents[2]
 TINY = config_for("tiny", "digits")
@@ -28,12 +37,27 @@ def result(finished_study: Path) -> dict[str, Any]:
 
 
 def test_every_row_says_network_split_treatment_cut_and_how_sure(result: dict[str, Any]) -> None:
-    found = {(row["network"], row["split"]): set() for row in result["rows"]}
+    found = {(row["network"], row["halves"]): set() for row in result["rows"]}
+    over_base = {(row["part"], row["name"]) for row in result["differences"] if row["minus"] == "base"}
     for row in result["rows"]:
-        assert {"network", "split", "treatment", "cut", "mean", "sd", "n", "minus_base", "low", "high"} <= set(row)
-        assert row["n"] == 2
-        assert (row["minus_base"] is None) == (row["treatment"] == "base")
-        found[row["network"], row["split"]].add(row["treatment"])
+        keys = {
+            "name",
+            "part",
+            "network",
+            "halves",
+            "treatment",
+            "cut",
+            "mean",
+            "sd",
+            "n",
+            "low",
+            "high",
+            "values",
+        }
+        assert keys == set(row)
+        assert row["n"] == len(row["values"]) == 2
+        assert ((row["part"], row["name"]) in over_base) == (row["treatment"] != "base")
+        found[row["network"], row["halves"]].add(row["treatment"])
     assert found == {
         ("convnet:5x4", "random 5/5"): KINDS,
         ("convnet:5x4", "lists 4/4"): {"base", "AnB"},
@@ -43,10 +67,9 @@ def test_every_row_says_network_split_treatment_cut_and_how_sure(result: dict[st
 
 
 def test_accuracies_are_those_of_the_saved_weights(finished_study: Path, result: dict[str, Any]) -> None:
-    plans = TransferStudy(TINY, finished_study).plans
     for name in (DISSIMILAR, RESNET):
-        one = result["parts"][name]["networks"][-1]
-        test = load_splits(plans[name].task(one["split"], one["target"])).test
+        one = result["details"]["parts"][name]["networks"][-1]
+        test = load_splits(task_data(TINY.parts[name], one["split"], one["target"])).test
         logits = predict_logits(load_run_network(finished_study / "jobs" / one["job"]), test)
         right = (logits.argmax(-1) == test.labels(test.ids)).double().mean()
         assert one["accuracy"] == pytest.approx(100 * float(right))
@@ -58,28 +81,27 @@ def over_base(part: Mapping[str, Any], kind: str, n: int) -> list[float]:
     targets = sorted({one["target"] for one in part["networks"]})
     return [
         fmean(accuracy[split, target, kind, n] - accuracy[split, target, "base", 0] for target in targets)
-        for split in part["splits"]
+        for split in part["seeds"]
     ]
 
 
 def test_findings_follow_from_the_networks(result: dict[str, Any]) -> None:
-    convnet, resnet = result["parts"][CONVNET], result["parts"][RESNET]
-    assert len(result["findings"]) == 6 + 5
-    numbers = {(one["finding"], one["network"]): one["number"] for one in result["findings"]}
+    parts, findings = result["details"]["parts"], result["details"]["findings"]
+    convnet, resnet = parts[CONVNET], parts[RESNET]
+    assert len(findings) == 6 + 5
+    numbers = {(one["finding"], one["network"]): one["number"] for one in findings}
     assert numbers[3, "convnet:5x4"] == pytest.approx(fmean(over_base(convnet, "AnB", 4)))
     assert numbers[1, "resnet:8x4"] == pytest.approx(fmean(over_base(resnet, "BnB", 2)))
     boost = fmean(fmean(over_base(convnet, "AnB+", n)) for n in (1, 4))
     assert numbers[4, "convnet:5x4"] == pytest.approx(boost)
-    drops = [
-        fmean(fmean(over_base(result["parts"][name], "AnB", n)) for n in (1, 4)) for name in (DISSIMILAR, SIMILAR)
-    ]
+    drops = [fmean(fmean(over_base(parts[name], "AnB", n)) for n in (1, 4)) for name in (DISSIMILAR, SIMILAR)]
     assert numbers[5, "convnet:5x4"] == pytest.approx(drops[0] - drops[1])
     assert (5, "resnet:8x4") not in numbers
-    assert all(one["holds"] in (True, False, "undecided") for one in result["findings"])
+    assert all(one["holds"] in (True, False, "undecided") for one in findings)
 
 
 def test_curve_counts_images_and_reads_its_networks(finished_study: Path, result: dict[str, Any]) -> None:
-    few, fewer = result["curve"]
+    few, fewer = result["details"]["curve"]
     assert few["images_per_class"] == pytest.approx(1797 * 0.8 * 0.9 * 0.2 / 10, rel=0.05)
     assert fewer["images_per_class"] < few["images_per_class"] / 3
     test = load_splits(TINY.data).test
@@ -102,7 +124,7 @@ def test_halves_of_each_part_are_in_the_manifest_and_share_no_class(finished_stu
 
 
 def test_bases_of_a_split_begin_from_weights_of_their_own(finished_study: Path) -> None:
-    jobs = TransferStudy(TINY, finished_study).jobs()
+    jobs = ReproductionPlan(TINY, finished_study).jobs()
     seeds = {job.name: job.config["seed"] for job in jobs if "/base" in job.name}
     assert seeds["convnet/split-0/baseA"] != seeds["convnet/split-0/baseB"]
     assert seeds["convnet/split-0/baseA"] == seeds["convnet/split-0/baseA-long"]
@@ -122,15 +144,32 @@ def test_the_same_command_again_reads_what_is_there(
 def test_published_file_makes_its_part_of_the_results_page(finished_study: Path, result: dict[str, Any]) -> None:
     published = json.loads((finished_study.parent / "results" / "transfer-digits-tiny.json").read_text())
     assert published["rows"] == result["rows"]
-    assert published["findings"] == result["findings"]
+    assert published["details"] == result["details"]
     page = runpy.run_path(str(ROOT / "docs" / "make_results.py"))["study"](published)
     assert "| 5. AnB - base of dissimilar halves, minus that of random halves" in page
-    rows = [row for row in result["rows"] if row["network"] == "resnet:8x4"]
-    claims = [claim for one in result["findings"] if one["network"] == "resnet:8x4" for claim in one["claims"]]
-    part = result["parts"]["resnet"]
-    drops = [row for row in part["drops"] if row["difference"].endswith("drop")]
-    assert page.count("| resnet:8x4 |") == len(claims) + len(rows) + len(part["boosts"]) + len(drops)
-    assert page.count("| resnet:8x4 | AnB+ - base |") > 0
+    details = result["details"]
+    claims = [claim for one in details["findings"] if one["network"] == "resnet:8x4" for claim in one["claims"]]
+    assert len([line for line in page.splitlines() if "| resnet:8x4 |" in line]) >= len(claims)
+    for row in [*result["rows"], *result["differences"]]:
+        assert f"{row['mean']:+.2f}" in page or f"| {row['mean']:.1f} ± {row['sd']:.1f} |" in page, row["name"]
+    assert "| AnB+ - base | 1-4 |" in page
+
+
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_published_rows_follow_from_the_published_accuracies(scale: str) -> None:
+    published = json.loads((ROOT / "results" / f"transfer-cifar100-{scale}.json").read_text())
+    for name, part in published["details"]["parts"].items():
+        study = study_of(part["networks"])
+        for key, rows in (("rows", treatment_rows(study)), ("differences", difference_rows(study))):
+            about = {
+                "part": name,
+                **({"network": part["network"], "halves": part["halves"]} if key == "rows" else {}),
+            }
+            assert [row for row in published[key] if row["part"] == name] == [{**about, **row} for row in rows]
+        for row, stored in zip(boost_rows(study), part["boosts"], strict=True):
+            assert {**row, "pooled": stored["pooled"]} == stored
+            assert row["pooled"] == pytest.approx(stored["pooled"], abs=1e-12)
+        assert transitions(study) == part["transition"]
 
 
 def test_full_scale_is_what_the_issue_asks_for() -> None:

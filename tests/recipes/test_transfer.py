@@ -17,15 +17,19 @@ from instar.files import load_tensors
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.from_python import _run
 from instar.recipes.settings import DataSettings
-from instar.recipes.transfer.page import answer, treatment_table
+from instar.recipes.study import Execution, run_path, run_study
+from instar.recipes.transfer.figures import treatment_table
+from instar.recipes.transfer.page import answer
 from instar.recipes.transfer.plan import Plan
-from instar.recipes.transfer.recipe import main, run_path, study_of
+from instar.recipes.transfer.recipe import STUDY
+from instar.recipes.transfer.results import study_of
 from instar.recipes.transfer.settings import read_config
 from instar.runs import FINAL, Run
-from instar.transfer import Halves, treatment_rows
+from instar.transfer import Halves, difference_rows, treatment_rows
 
 TINY = ["--network", "mlp:12x2", "--epochs", "3", "--splits", "2", "--set", "network.learning_rate=0.1"]
 CUTS, KINDS, SPLITS = (1, 2), ("BnB", "BnB+", "AnB", "AnB+", "RnB"), (0, 1)
+QUIET = Execution(quiet=True)
 HALVES = {"A": tuple("01234"), "B": tuple("56789")}
 
 
@@ -62,13 +66,14 @@ def test_every_treatment_is_there_at_every_cut(result: dict) -> None:
     found = [(row["treatment"], row["cut"]) for row in result["rows"]]
     assert sorted(found) == sorted([("base", 0), ("base-long", 0), *itertools.product(KINDS, CUTS)])
     assert {row["n"] for row in result["rows"]} == {2}
-    assert [layer["name"] for layer in result["layers"]] == ["fc1", "fc2", "fc3"]
-    assert len(result["networks"]) == 2 * 2 * (2 + len(KINDS) * len(CUTS))
+    assert [layer["name"] for layer in result["details"]["layers"]] == ["fc1", "fc2", "fc3"]
+    assert len(result["details"]["networks"]) == 2 * 2 * (2 + len(KINDS) * len(CUTS))
 
 
 def test_accuracies_are_those_of_the_saved_weights_and_differences_are_paired(
     finished: Path, result: dict
 ) -> None:
+    over_base = {row["name"]: row["mean"] for row in result["differences"] if row["minus"] == "base"}
     for row in result["rows"]:
         kind, n = row["treatment"], row["cut"]
         accuracies, differences = [], []
@@ -77,9 +82,10 @@ def test_accuracies_are_those_of_the_saved_weights_and_differences_are_paired(
             bases = [accuracy_of(finished, "base", 0, split, target) for target in "AB"]
             accuracies.append(mean(of_targets))
             differences.append(mean(of_targets) - mean(bases))
+        assert row["values"] == pytest.approx(accuracies)
         assert row["mean"] == pytest.approx(mean(accuracies))
         if kind != "base":
-            assert row["minus_base"] == pytest.approx(mean(differences))
+            assert over_base[row["name"]] == pytest.approx(mean(differences))
 
 
 @pytest.mark.parametrize("epochs", [99, 100])
@@ -87,7 +93,7 @@ def test_the_papers_ten_best_are_a_small_share_of_the_epochs_or_left_out(epochs:
     study = {"halves": {"a": ["0", "1"], "b": ["2", "3"]}, "targets": ["B"], "treatments": ["RnB"], "cuts": [1]}
     fit = {"network": "mlp:4x1", "epochs": epochs}
     config = read_config({**study, "network": fit, "splits": 1, "longer": False})
-    result = main(config, tmp_path, quiet=True)
+    result = run_study(STUDY, config, tmp_path, QUIET)
     headings = [column.heading for column in treatment_table(result).columns]
     assert ("ten best" in headings) is (epochs == 100)
     for row, job in zip(result["rows"], ("baseB", "R1B"), strict=True):
@@ -95,16 +101,17 @@ def test_the_papers_ten_best_are_a_small_share_of_the_epochs_or_left_out(epochs:
         errors = sorted(one["validation_errors"] for one in fit)
         num_validation = len(load_splits(DataSettings(name="digits", classes=("2", "3"))).validation)
         expected = pytest.approx(100 * (1 - mean(errors[:10]) / num_validation)) if epochs == 100 else None
-        assert row["ten_best_validation"] == expected
+        assert row.get("ten_best_validation") == expected
 
 
 def test_the_ten_best_of_networks_that_stopped_early_are_left_out(tmp_path: Path) -> None:
     study = {"halves": {"a": ["0", "1"], "b": ["2", "3"]}, "targets": ["B"], "treatments": ["RnB"], "cuts": [1]}
     fit = {"network": "mlp:4x1", "epochs": 100, "patience": 3, "learning_rate": 0.3}
-    result = main(read_config({**study, "network": fit, "splits": 1, "longer": False}), tmp_path, quiet=True)
+    config = read_config({**study, "network": fit, "splits": 1, "longer": False})
+    result = run_study(STUDY, config, tmp_path, QUIET)
     epochs = [len(Run.read(tmp_path / "jobs/split-0" / job).result()["rows"]) for job in ("baseB", "R1B")]
     assert min(epochs) < 100
-    assert [row["ten_best_validation"] for row in result["rows"] + result["networks"]] == [None] * 4
+    assert not any("ten_best_validation" in row for row in result["rows"] + result["details"]["networks"])
 
 
 def test_frozen_layers_hold_the_bases_bits_and_fine_tuned_ones_have_moved(finished: Path) -> None:
@@ -174,11 +181,15 @@ def test_the_same_command_again_reads_what_is_there(typed: Command, finished: Pa
     ("gain", "longer", "words"),
     [
         (-2.0, None, "Do not copy layers here"),
-        (0.0, None, "Copy or not, it is the same"),
-        (7.5, None, "Copy the first layer (fc1) and let them learn on: A1B+ makes +7.5 points over a base"),
-        (7.5, 4.0, "learn on: A1B+ makes +7.5 points over a base of 60.0 %, and +3.5 points over a base trained"),
-        (7.5, 7.5, "let them learn on or train longer (these splits cannot tell which is better)"),
-        (7.5, 11.4, "Train longer, do not copy: the best that does, A1B+ makes +7.5 points over a base of 60.0 %"),
+        (0.0, None, "Copying layers makes no difference that these splits can show"),
+        (7.5, None, "Copy the first layer (fc1) and fine-tune it: A1B+ is +7.5 points over a base"),
+        (7.5, 4.0, "fine-tune it: A1B+ is +7.5 points over a base of 60.0 %, and +3.5 points over a base trained"),
+        (7.5, 7.5, "fine-tune it or train longer (these splits show no difference)"),
+        (
+            7.5,
+            11.4,
+            "Train longer, do not copy: the best treatment that copies, A1B+ is +7.5 points over a base of 60.0",
+        ),
     ],
 )
 def test_copying_is_advised_where_it_beats_a_base_trained_as_long_too(
@@ -191,8 +202,10 @@ def test_copying_is_advised_where_it_beats_a_base_trained_as_long_too(
         networks.append({**about, "kind": "AnB+", "n": 1, "accuracy": 60 + gain + noise})
         if longer is not None:
             networks.append({**about, "kind": "base-long", "n": 0, "accuracy": 60 + longer})
-    rows = treatment_rows(study_of(networks))
-    assert words in answer({"rows": rows, "networks": networks, "layers": [{"name": "fc1"}]}).sentence
+    study = study_of(networks)
+    rows, differences = treatment_rows(study), difference_rows(study)
+    result = {"rows": rows, "differences": differences, "details": {"layers": [{"name": "fc1"}]}}
+    assert words in answer(result).sentence
 
 
 # Layers
@@ -280,10 +293,10 @@ WRONG_USE = {
     "--cuts 4": "cuts: n is 4, expected 1 to 3: the last of the 4 layers (fc1, fc2, fc3, fc4) is always trained",
     "--cuts 0": "cuts: n is 0, expected 1 to 3: the last of the 4 layers (fc1, fc2, fc3, fc4)",
     "--network python:test_transfer:two_weighted --cuts 1": "n is 1, with no weights to copy before it",
-    "--network python:test_transfer:two_weighted --cuts 2,4": "n is 4, with no weights to learn after it",
-    "--network python:test_transfer:one_weighted": "has nowhere to be cut: its layers are 0, 1; it needs two with",
+    "--network python:test_transfer:two_weighted --cuts 2,4": "n is 4, with no weights to train after it",
+    "--network python:test_transfer:one_weighted": "cannot be cut: of its layers 0, 1 two need to have",
     "--cuts 1,two": "cuts.1 should be a valid integer",
-    "--cuts 1,1": "cuts should be one or more, none of them twice",
+    "--cuts 1,1": "cuts should be one or more values, none of them twice",
     "--a 0,1,2 --b 2,3": "class '2' is in both halves",
     "--a 0,1,1 --b 2,3": "class '1' is in one half twice",
     "--a 0,one --b 2,3": "unknown class 'one'",
@@ -303,8 +316,8 @@ WRONG_USE = {
     "--targets C": "targets.0 should be 'A' or 'B'",
     "--splits 0": "splits should be greater than or equal to 1",
     "--seed -1": "seed should be greater than or equal to 0",
-    "--seed 998": "split 999: its treatments would begin as a base that they copy, from seed 1999; choose another",
-    "--learning-rate 0": "network.learning_rate.0 should be greater than 0",
+    "--seed 998": "split 999: its treatments would start from the same weights as a base that they copy",
+    "--learning-rate 0": "network.learning_rate should be greater than 0",
     "--frozen-norm both": "copied.frozen_norm should be 'source' or 'target'",
     "--set copied.learning_rate_factor=0": "copied.learning_rate_factor should be greater than 0",
     "--set copied.learning_rate_factor=inf": "copied.learning_rate_factor should be a finite number",
@@ -359,7 +372,7 @@ def test_a_file_of_parents_that_changes_is_another_run(tmp_path: Path) -> None:
     paths = []
     for odd in ("13579", "1357"):
         file.write_text("".join(f"{digit}\t{'odd' if digit in odd else 'even'}\n" for digit in "0123456789"))
-        paths += [run_path(config), run_path(config)]
+        paths += [run_path(STUDY, config), run_path(STUDY, config)]
     assert paths[0] == paths[1] != paths[2] == paths[3]
 
 

@@ -14,9 +14,9 @@ from instar.distillation import StoredLogits
 from instar.evaluation import predict_logits
 from instar.networks import build_network
 from instar.recipes.fitting import load_run_network, load_splits
-from instar.recipes.transfer_or_distil.plan import BOTH, STUDENTS, Plan, job_name
-from instar.recipes.transfer_or_distil.recipe import main
-from instar.recipes.transfer_or_distil.scales import config_for
+from instar.recipes.study import Execution, run_study
+from instar.recipes.transfer.comparison import STUDY
+from instar.recipes.transfer.comparison_plan import BOTH, STUDENTS, ComparisonPlan, config_for, job_name
 from instar.runs import Run
 from instar.training import fit
 
@@ -26,14 +26,14 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("compare") / "run"
-    main(config_for("tiny"), path, quiet=True)
+    run_study(STUDY, config_for("tiny"), path, Execution(quiet=True))
     return path
 
 
 def test_rows_and_paired_differences(compared: Path) -> None:
     result = Run.read(compared).result()
     assert [row["name"] for row in result["rows"]] == ["teacher", *STUDENTS]
-    target = load_splits(Plan(config_for("tiny"), compared).target)
+    target = load_splits(ComparisonPlan(config_for("tiny"), compared).target)
     test, labels = target.test, target.test.labels(target.test.ids)
 
     def accuracy(kind: str, seed: int) -> float:
@@ -41,10 +41,13 @@ def test_rows_and_paired_differences(compared: Path) -> None:
         return 100 * float((predict_logits(network, test).argmax(1) == labels).double().mean())
 
     scratch = [accuracy("from scratch", seed) for seed in (0, 1)]
-    for row in result["rows"][2:]:
-        expected = [accuracy(row["name"], seed) - scratch[seed] for seed in (0, 1)]
-        assert row["difference"] == pytest.approx(sum(expected) / 2, abs=1e-4)
-    assert result["differences"][0]["name"] == "transferred - distilled"
+    over_scratch = {row["name"]: row["mean"] for row in result["differences"] if row["minus"] == "from scratch"}
+    assert list(over_scratch) == list(STUDENTS[1:])
+    for name, mean in over_scratch.items():
+        expected = [accuracy(name, seed) - scratch[seed] for seed in (0, 1)]
+        assert mean == pytest.approx(sum(expected) / 2, abs=1e-4)
+    others = [(row["name"], row["minus"]) for row in result["differences"][3:]]
+    assert others == [("transferred", "distilled"), (BOTH, "transferred"), (BOTH, "distilled")]
 
 
 def test_both_learns_from_the_teacher_and_starts_from_the_base(compared: Path) -> None:
@@ -69,7 +72,7 @@ def test_students_of_a_seed_begin_alike_and_elsewhere_than_their_base(compared: 
 
 
 def test_page_and_table(typed: Command, compared: Path) -> None:
-    assert "Distillation or transfer?" in (compared / "report.html").read_text()
+    assert "Transfer or distillation?" in (compared / "report.html").read_text()
     arguments = ("reproduce", "transfer-or-distil", "--scale", "tiny", "--run-dir", compared)
     assert json.loads(typed(*arguments, "--json").stdout) == Run.read(compared).result()
     assert "paired by seed, 95 % intervals, n = 2 seeds" in " ".join(typed(*arguments).stdout.split())
@@ -78,9 +81,9 @@ def test_page_and_table(typed: Command, compared: Path) -> None:
 def test_results_page_has_accuracies_and_differences(compared: Path) -> None:
     result = {"name": "transfer-or-distil-tiny", **Run.read(compared).result()}
     page = runpy.run_path(str(ROOT / "docs" / "make_results.py"))["study"](result)
-    assert "Accuracy of " in page
+    assert "Test accuracy, %" in page
     for one in result["differences"]:
-        assert f"| {one['name']} | {one['mean']:+.2f} |" in page
+        assert f"| {one['name']} - {one['minus']} | {one['mean']:+.2f} |" in page
 
 
 def test_a_confident_teacher_leaves_students_of_few_examples_alive() -> None:
@@ -97,7 +100,7 @@ def test_a_confident_teacher_leaves_students_of_few_examples_alive() -> None:
             hard_weight=0.1,
             epochs=settings.epochs,
             batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate[0],
+            learning_rate=settings.learning_rate,
             weight_decay=settings.weight_decay,
             gradient_clip=settings.gradient_clip,
             seed=seed,

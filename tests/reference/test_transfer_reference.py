@@ -1,6 +1,7 @@
 """Transfer against slow second opinions in float64, written from the equations."""
 
 import math
+import re
 from collections import defaultdict
 from itertools import product
 
@@ -13,7 +14,7 @@ from torch import nn
 from instar.data import InMemoryDataset
 from instar.networks import initialise_
 from instar.training import fit
-from instar.transfer import Measured, Study, boost_rows, calibrate_statistics_, drop_rows, transition
+from instar.transfer import Measured, Study, boost_rows, calibrate_statistics_, difference_rows, transition
 from small_fits import digits
 
 CUTS = (1, 2, 3, 4, 5, 6)
@@ -63,15 +64,17 @@ def test_drops_and_boosts(seed: int) -> None:
         "boost over BnB+": ("AnB+", "BnB+"),
         "boost over a base trained as long": ("AnB+", "base-long"),
     }
-    rows = drop_rows(study)
-    assert len(rows) == len(pairs) * len(CUTS)
+    rows = difference_rows(study)
+    assert sum("effect" in row for row in rows) == len(pairs) * len(CUTS)
     for row in rows:
-        expected = t_interval(difference_of_splits(measured, *pairs[row["difference"]], (row["cut"],)))
+        kinds = (row["treatment"], re.sub(r"\d", "n", row["minus"]))
+        assert kinds == pairs.get(row.get("effect"), kinds)
+        expected = t_interval(difference_of_splits(measured, *kinds, (row["cut"],)))
         assert [row[key] for key in ("mean", "sd", "low", "high")] == pytest.approx(expected, rel=1e-10)
     for row in boost_rows(study):
         cuts = tuple(n for n in CUTS if n >= int(row["layers"][0]))
-        mean, _, low, high = t_interval(difference_of_splits(measured, "AnB+", row["over"], cuts))
-        assert [row["matched"], row["low"], row["high"]] == pytest.approx([mean, low, high], rel=1e-10)
+        mean, _, low, high = t_interval(difference_of_splits(measured, "AnB+", row["minus"], cuts))
+        assert [row["mean"], row["low"], row["high"]] == pytest.approx([mean, low, high], rel=1e-10)
         towards_b = [
             one.accuracy for one in measured if one.kind == "AnB+" and one.target == "B" and one.n in cuts
         ]
@@ -81,9 +84,9 @@ def test_drops_and_boosts(seed: int) -> None:
                 one.accuracy for one in measured if one.kind == "BnB+" and one.target == "A" and one.n in cuts
             ],
         }
-        if row["over"] in controls:
-            pooled = math.fsum(towards_b) / len(towards_b) - np.mean(controls[row["over"]])
-            assert row["as_in_paper"] == pytest.approx(pooled, rel=1e-10)
+        if row["minus"] in controls:
+            pooled = math.fsum(towards_b) / len(towards_b) - np.mean(controls[row["minus"]])
+            assert row["pooled"] == pytest.approx(pooled, rel=1e-10)
 
 
 def reached(curve: list[float], share: float) -> float:

@@ -113,7 +113,7 @@ def test_its_schedule_is_the_papers_and_scales_with_the_epochs() -> None:
     assert round(450_000 * 256 / 645_000) == 179
     config = read_config({"network": {"network": "caffenet"}, "data": {"name": "folder:imagenet"}})
     fit = config.network
-    assert (fit.epochs, fit.batch_size, fit.learning_rate, fit.momentum) == (179, 256, [0.01], 0.9)
+    assert (fit.epochs, fit.batch_size, fit.learning_rate, fit.momentum) == (179, 256, 0.01, 0.9)
     assert (fit.weight_decay, fit.bias_rate_factor, fit.dropout, fit.initialiser) == (5e-4, 2.0, 0.5, "caffenet")
     assert config.data.image_size == 227
     assert fit.schedule == "step:39.7778,79.5556,119.333,159.111"
@@ -135,7 +135,7 @@ def test_a_transfer_on_a_folder_of_pictures(instar: Command, tmp_path: Path) -> 
     done = instar("transfer", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = Run.read(tmp_path / "run").result()
-    assert [layer["name"] for layer in result["layers"]] == list(WEIGHTS)
+    assert [layer["name"] for layer in result["details"]["layers"]] == list(WEIGHTS)
     assert [row["treatment"] for row in result["rows"]] == ["base", "AnB"]
     jobs = tmp_path / "run" / "jobs" / "split-0"
     weights, about = Run.read(jobs / "A6B").load_weights()

@@ -94,9 +94,9 @@ def test_answer_is_alike_different_or_cannot_be_told() -> None:
     def said(a: np.ndarray, b: np.ndarray) -> str:
         return verdict(filter_scores({"base A": a, "base B": b, "random": random}))
 
-    assert "alike in this, and unlike random ones" in said(waves(1, 0.05), waves(2, 0.05))
+    assert "of the same kind, unlike random ones" in said(waves(1, 0.05), waves(2, 0.05))
     assert "the two tasks differ" in said(waves(1, 0.02), waves(2, 0.3))
-    assert "no more like Gabor filters than random ones" in said(random[::-1], random)
+    assert "Trained filters score no higher than random ones" in said(random[::-1], random)
     small = np.random.default_rng(1).normal(size=(6, 1, 3, 3))
     assert "too small" in verdict(filter_scores({"base A": small, "base B": small[::-1], "random": small}))
 

@@ -194,11 +194,11 @@ def test_published_findings_follow_from_the_published_accuracies(scale: str) -> 
             Measured(*(row[key] for key in ("split", "target", "kind", "n", "accuracy")))
             for row in part["networks"]
         )
-        for name, part in published["parts"].items()
+        for name, part in published["details"]["parts"].items()
     }
     found = findings.findings_of("convnet:8x16", parts["convnet"], parts["dissimilar"], parts["similar"])
     found += findings.findings_of("resnet:8", parts["resnet"])
-    assert rounded(found) == rounded(published["findings"])
+    assert rounded(found) == rounded(published["details"]["findings"])
 
 
 def rounded(content: Any) -> Any:

@@ -13,7 +13,8 @@ from instar.jobs import Job
 from instar.jobs.execution import execute
 from instar.recipes.fitting import fit_job, load_run_network
 from instar.recipes.settings import DataSettings, FitSettings
-from instar.recipes.transfer.jobs import CopySettings, treatment_job
+from instar.recipes.transfer.jobs import treatment_job
+from instar.recipes.transfer.settings import CopySettings
 from instar.runs import FINAL, Run
 from instar.transfer import Treatment, features
 from small_fits import same_bits

@@ -1,11 +1,12 @@
 """What a study says of its accuracies: paired on the same target, one number a split, and the paper's Table 1."""
 
 import random
+from typing import Any
 
 import pytest
 
 from instar.errors import UsageError
-from instar.transfer import Measured, Study, boost_rows, drop_rows, transition, treatment_rows
+from instar.transfer import Measured, Study, boost_rows, difference_rows, transition, treatment_rows
 
 EASIER = {"A": 0.0, "B": 1.9}  # points, as the paper's half 0B beside its half 0A
 
@@ -30,10 +31,15 @@ def made_up(
     return measured
 
 
+def effects(study: Study) -> dict[tuple[str, int], dict[str, Any]]:
+    """The differences that have a name, by name and cut."""
+    return {(row["effect"], row["cut"]): row for row in difference_rows(study) if "effect" in row}
+
+
 def test_differences_are_paired_on_the_target_and_one_number_a_split() -> None:
     """The tasks' own difficulty, 1.9 points between halves and 3 between splits, is in none of them."""
     study = Study(made_up({"BnB": [0.0, -2.0], "AnB": [-1.0, -6.0]}))
-    rows = {(row["difference"], row["cut"]): row for row in drop_rows(study)}
+    rows = effects(study)
     expected = {
         ("co-adaptation drop", 1): 0.0,
         ("co-adaptation drop", 2): -2.0,
@@ -45,9 +51,9 @@ def test_differences_are_paired_on_the_target_and_one_number_a_split() -> None:
         assert row["n"] == 3  # splits, not the six networks
         assert row["sd"] == pytest.approx(0, abs=1e-12)
         assert row["high"] - row["low"] == pytest.approx(0, abs=1e-12)
-    spread = study.accuracy("base", 0)
-    assert (spread.n, spread.mean) == (3, pytest.approx(59.95))
-    assert spread.sd > 1
+    spread = treatment_rows(study)[0]
+    assert (spread["name"], spread["n"], spread["mean"]) == ("base", 3, pytest.approx(59.95))
+    assert spread["sd"] > 1
 
 
 def test_a_network_towards_the_other_half_is_no_control() -> None:
@@ -58,20 +64,28 @@ def test_a_network_towards_the_other_half_is_no_control() -> None:
     assert not study.has_pair("AnB", "BnB", [1])
     with pytest.raises(UsageError, match="no two networks of the same split and target to compare"):
         study.difference("AnB", "BnB", [1])
-    assert [row["difference"] for row in drop_rows(study)] == ["co-adaptation drop"]
+    assert list(effects(study)) == [("co-adaptation drop", 1)]
 
 
 def test_rows_of_treatments() -> None:
-    rows = treatment_rows(Study(made_up({"AnB+": [1.0, 2.0], "base-long": [0.5]}, noise=0.1)))
+    study = Study(made_up({"AnB+": [1.0, 2.0], "base-long": [0.5]}, noise=0.1))
+    rows = treatment_rows(study)
     assert [(row["treatment"], row["cut"], row["n"]) for row in rows] == [
         ("base", 0, 3), ("AnB+", 1, 3), ("AnB+", 2, 3), ("base-long", 0, 3),
     ]  # fmt: skip
-    assert "minus_base" not in rows[0]
-    assert [row["minus_base"] for row in rows[1:]] == pytest.approx([1.0, 2.0, 0.5])
-    assert rows[1]["low"] < 1.0 < rows[1]["high"]
-    single = treatment_rows(Study(made_up({"AnB": [-1.0]}, splits=1)))
-    assert [(row["sd"], row["n"]) for row in single] == [(None, 1)] * 2
-    assert (single[1]["low"], single[1]["high"]) == (None, None)
+    assert [row["name"] for row in rows] == ["base", "A1B+", "A2B+", "base-long"]
+    assert rows[0]["values"] == pytest.approx([60.95, 57.95, 60.95])  # by split, mean over both targets
+    over_base = {row["name"]: row for row in difference_rows(study) if row["minus"] == "base"}
+    assert {name: row["mean"] for name, row in over_base.items()} == pytest.approx(
+        {"base-long": 0.5, "A1B+": 1.0, "A2B+": 2.0}
+    )
+    assert over_base["A1B+"]["low"] < 1.0 < over_base["A1B+"]["high"]
+
+
+def test_a_single_split_has_no_spread_and_no_interval() -> None:
+    study = Study(made_up({"AnB": [-1.0]}, splits=1))
+    for row in (*treatment_rows(study), *difference_rows(study)):
+        assert [row[key] for key in ("n", "sd", "low", "high")] == [1, None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +110,7 @@ def test_a_study_that_cannot_be_is_refused(measured: list[Measured], words: str)
 def test_boosts_on_matched_targets_are_free_of_the_tasks_difficulty() -> None:
     """True boosts of 1.2 over base and 0.3 over BnB+; pooled as in the paper, B's ease comes on top: PAPERS A8."""
     study = Study(made_up({"AnB+": [1.2] * 7, "BnB+": [0.9] * 7, "base-long": [0.7]}))
-    rows = {(row["layers"], row["over"]): row for row in boost_rows(study)}
+    rows = {(row["layers"], row["minus"]): row for row in boost_rows(study)}
     assert list(rows) == [
         (layers, over) for layers in ("1-7", "3-7", "5-7") for over in ("base", "BnB+", "base-long")
     ]
@@ -104,8 +118,8 @@ def test_boosts_on_matched_targets_are_free_of_the_tasks_difficulty() -> None:
         matched = {"base": 1.2, "BnB+": 0.3, "base-long": 0.5}[over]
         # AnB+ towards B against the mean of all bases has half of the 1.9 points, against BnB+ of A all of them.
         in_paper = {"base": 1.2 + 0.95, "BnB+": 0.3 + 1.9, "base-long": None}[over]
-        assert row["matched"] == pytest.approx(matched)
-        assert row["as_in_paper"] == (None if in_paper is None else pytest.approx(in_paper))
+        assert row["mean"] == pytest.approx(matched)
+        assert row["pooled"] == (None if in_paper is None else pytest.approx(in_paper))
         assert row["n"] == 3
 
 
@@ -133,24 +147,24 @@ def papers_networks() -> list[Measured]:
 
 
 def test_the_papers_table_one_comes_out_as_the_paper_pooled_its_networks() -> None:
-    rows = {(row["layers"], row["over"]): row for row in boost_rows(Study(papers_networks()))}
+    rows = {(row["layers"], row["minus"]): row for row in boost_rows(Study(papers_networks()))}
     table = {
         ("1-7", "base"): 1.60, ("3-7", "base"): 1.80, ("5-7", "base"): 2.06,
         ("1-7", "BnB+"): 1.38, ("3-7", "BnB+"): 1.40, ("5-7", "BnB+"): 1.73,
     }  # fmt: skip
-    assert {key: row["as_in_paper"] for key, row in rows.items()} == pytest.approx(table, abs=0.006)
+    assert {key: row["pooled"] for key, row in rows.items()} == pytest.approx(table, abs=0.006)
     for (layers, over), row in rows.items():
         if over == "BnB+":  # of other halves: there is no pair
-            assert (row["matched"], row["n"]) == (None, 0)
+            assert (row["mean"], row["n"]) == (None, 0)
         else:
             assert row["n"] == 1  # split 0 alone has every cut
-            assert row["matched"] < row["as_in_paper"] - 0.5, layers
+            assert row["mean"] < row["pooled"] - 0.5, layers
 
 
 def test_without_fine_tuned_networks_there_is_no_table_of_boosts() -> None:
     assert boost_rows(Study(made_up({"AnB": [0.0, -1.0]}))) == []
     rows = boost_rows(Study(made_up({"AnB+": [1.0]}, targets="A")))
-    assert [(row["over"], row["matched"], row["as_in_paper"]) for row in rows] == [("base", 1.0, None)]
+    assert [(row["minus"], row["mean"], row["pooled"]) for row in rows] == [("base", 1.0, None)]
 
 
 # Sudden or spread

@@ -134,7 +134,19 @@ def carry_out(
         publish_as: name of the file in `results/`.
         options: of this recipe's `main` alone.
     """
-    path: Path = run_dir or recipe.run_path(config)
+    from instar.recipes.study import Execution, Study, run_path, run_study
+
+    if isinstance(recipe, Study):
+        path = run_dir or run_path(recipe, config)
+        execution = Execution(check_device(device), engine, quiet=quiet or as_json, **options)
+        result = run_study(recipe, config, path, execution)
+        if publish_as is not None:
+            from instar.recipes.publishing import publish
+
+            publish(result, publish_as)
+        show(result, path, as_json, table, answer)
+        return path
+    path = run_dir or recipe.run_path(config)
     result = recipe.main(
         config, path, device=check_device(device), engine=engine, quiet=quiet or as_json, **options
     )

@@ -33,7 +33,7 @@ STUDIES = {
     ),
     "transfer": Study(
         "How transferable features are: a convnet and a residual net at every cut, unlike halves, few images.",
-        "transfer_study",
+        "transfer.reproduction",
         "transfer-{data}-{scale}",
         ("cifar100", "cifar100, or digits for a try at the scale tiny."),
     ),
@@ -44,7 +44,7 @@ STUDIES = {
     ),
     "transfer-or-distil": Study(
         "One student on few examples: from scratch, transferred, distilled, both.",
-        "transfer_or_distil",
+        "transfer.comparison",
         "transfer-or-distil-{scale}",
     ),
     "specialists": Study(
@@ -108,15 +108,21 @@ def _reproduce(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    scales, recipe, page = (
-        import_module(f"instar.recipes.{study.folder}.{part}") for part in ("scales", "recipe", "page")
-    )
+    if "." in study.folder:
+        scales = import_module(f"instar.recipes.{study.folder}_plan")
+        recipe = page = import_module(f"instar.recipes.{study.folder}").STUDY
+        table = recipe.table
+    else:
+        scales, recipe, page = (
+            import_module(f"instar.recipes.{study.folder}.{part}") for part in ("scales", "recipe", "page")
+        )
+        table = page.result_table
     config = scales.config_for(scale) if data is None else scales.config_for(scale, data)
     name = Path((data or "").replace(":", "-")).name
     carry_out(
         recipe,
         config,
-        page.result_table,
+        table,
         page.answer,
         run_dir=run_dir,
         device=device,

@@ -67,9 +67,9 @@ def transfer(
     """
     from rich.console import Console
 
-    from instar.recipes.transfer import recipe
-    from instar.recipes.transfer.page import answer, layer_table, treatment_table
+    from instar.recipes.transfer.figures import layer_table
     from instar.recipes.transfer.plan import Plan
+    from instar.recipes.transfer.recipe import STUDY
     from instar.recipes.transfer.settings import read_config
     from instar.reports import print_table
 
@@ -102,10 +102,10 @@ def transfer(
         print_table(layer_table(Plan(settings, Path()).layers), Console(highlight=False))
         return
     carry_out(
-        recipe,
+        STUDY,
         settings,
-        treatment_table,
-        answer,
+        STUDY.table,
+        STUDY.answer,
         run_dir=run_dir,
         device=device,
         engine=engine,

@@ -7,8 +7,9 @@ from typing import Any
 from instar.recipes.advise import recipe as advise_recipe
 from instar.recipes.advise import settings as advise_settings
 from instar.recipes.fitting import load_pictures, load_splits
-from instar.recipes.transfer import recipe as transfer_recipe
+from instar.recipes.study import Execution, Study, run_study
 from instar.recipes.transfer import settings as transfer_settings
+from instar.recipes.transfer.recipe import STUDY
 
 
 def transfer_study(
@@ -30,8 +31,8 @@ def transfer_study(
             `network={"network": "convnet:5", "epochs": 10}`, `treatments=["AnB", "AnB+"]`, `splits=3`.
 
     Returns:
-        The content of `result.json`: `rows` by treatment and cut in accuracy points, `drops`, `boosts`,
-        `transition`. The page is `report.html` in the run directory.
+        The content of `result.json`: `rows` by treatment and cut in percent, `differences` in points,
+        `details` with `boosts` and `transition`. The page is `report.html` in the run directory.
 
     Raises:
         UsageError: an unknown setting, or a value out of its range.
@@ -50,7 +51,7 @@ def transfer_study(
     References:
         Yosinski et al. 2014.
     """
-    return _run(transfer_settings, transfer_recipe, settings, run_dir, device, engine, quiet)
+    return _run(transfer_settings, STUDY, settings, run_dir, device, engine, quiet)
 
 
 def advise(
@@ -91,7 +92,7 @@ def advise(
 
 def _run(
     settings_module: ModuleType,
-    recipe: ModuleType,
+    recipe: Any,
     settings: dict[str, Any],
     run_dir: Path | str | None,
     device: str,
@@ -101,6 +102,9 @@ def _run(
     for loaded in (load_splits, load_pictures):  # in one session the data may change between two calls
         loaded.cache_clear()
     config = settings_module.read_config(settings)
+    if isinstance(recipe, Study):
+        path = None if run_dir is None else Path(run_dir)
+        return run_study(recipe, config, path, Execution(device, engine, quiet=quiet))
     path = recipe.run_path(config) if run_dir is None else Path(run_dir)
     result: dict[str, Any] = recipe.main(config, path, device=device, engine=engine, quiet=quiet)
     return result

@@ -30,6 +30,10 @@ class Execution:
     quiet: bool = False
 
 
+DEFAULT = Execution()
+"""On the CPU, with worker processes of this machine."""
+
+
 @dataclass(frozen=True)
 class Round:
     """Jobs that are run together; a study takes one round or several."""
@@ -99,7 +103,7 @@ def run_study(
     study: Study[ConfigT, PlanT, FoundT],
     config: ConfigT,
     path: Path | None = None,
-    execution: Execution | None = None,
+    execution: Execution = DEFAULT,
 ) -> dict[str, Any]:
     """Run a study, resume it, or read its result where it is done.
 
@@ -118,7 +122,6 @@ def run_study(
         InstarError: a job failed.
     """
     path = path or run_path(study, config)
-    execution = execution or Execution()
     plan = study.plan(config, path, execution)
     study.check(plan)
     with Run(path, recipe=study.recipe, config=config.model_dump()) as run:

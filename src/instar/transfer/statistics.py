@@ -66,9 +66,9 @@ class Study:
         place = 0 if kind.startswith("base") else n
         return {key[:2]: value for key, value in self._accuracy.items() if key[2:] == (kind, place)}
 
-    def accuracy(self, kind: str, n: int) -> SeedStatistics:
-        """Mean over the splits of the mean over their targets."""
-        return _over_splits([self.values(kind, n)])
+    def by_split(self, kind: str, n: int) -> dict[int, float]:
+        """Accuracy by split, mean over the targets."""
+        return _means_of_splits(self.values(kind, n))
 
     def difference(self, kind: str, other: str, cuts: Sequence[int]) -> SeedStatistics:
         """Accuracy of one kind minus that of another on the same targets, mean over some cuts.
@@ -140,46 +140,66 @@ def unpaired_difference(values: Sequence[float], controls: Sequence[float]) -> S
 
 
 def treatment_rows(study: Study) -> list[dict[str, Any]]:
-    """One row for each kind and cut: accuracy, and the paired difference from the base of the same target.
+    """One row for each kind and cut: accuracy in percent over the splits.
 
     Returns:
-        `treatment`, `cut`, `mean`, `sd`, `n` (splits), `minus_base`, `low`, `high`, in points.
+        `name` (A3B+), `treatment` (its kind, AnB+), `cut`, `mean`, `sd`, `n`, `low`, `high`, `values` by split.
     """
     rows = []
     for kind in study.kinds:
         for n in [0] if kind.startswith("base") else study.cuts:
-            if not study.values(kind, n):
-                continue
-            over = study.accuracy(kind, n)
-            row = {"treatment": kind, "cut": n, "mean": over.mean, "sd": over.sd, "n": over.n}
-            if kind != "base":
-                minus = study.difference(kind, "base", [n])
-                row |= {"minus_base": minus.mean, "low": minus.low, "high": minus.high}
-            rows.append(row)
+            values = list(study.by_split(kind, n).values())
+            if values:
+                about = {"name": treatment_name(kind, n), "treatment": kind, "cut": n}
+                rows.append({**about, **over_seeds(values)._asdict(), "values": values})
     return rows
 
 
-DROPS = {
-    "co-adaptation drop": ("BnB", "base"),
-    "specificity drop": ("AnB", "BnB"),
-    "boost over base": ("AnB+", "base"),
-    "boost over BnB+": ("AnB+", "BnB+"),
-    "boost over a base trained as long": ("AnB+", "base-long"),
+def treatment_name(kind: str, n: int) -> str:
+    """The name of a treatment of both directions at a cut.
+
+    Example:
+        >>> treatment_name("AnB+", 3), treatment_name("base-long", 0)
+        ('A3B+', 'base-long')
+    """
+    return kind if kind.startswith("base") else kind.replace("n", str(n))
+
+
+DIFFERENCES = {
+    ("base-long", "base"): "",
+    ("BnB", "base"): "co-adaptation drop",
+    ("BnB+", "base"): "",
+    ("AnB", "base"): "",
+    ("AnB", "BnB"): "specificity drop",
+    ("AnB", "base-long"): "",
+    ("AnB+", "base"): "boost over base",
+    ("AnB+", "BnB+"): "boost over BnB+",
+    ("AnB+", "base-long"): "boost over a base trained as long",
+    ("RnB", "base"): "",
 }
-"""Name of each difference: the kind, and the kind subtracted from it on the same target."""
+"""What is subtracted from what on the same target, and what the paper calls the difference."""
 
 
-def drop_rows(study: Study) -> list[dict[str, Any]]:
-    """Every difference of `DROPS` at every cut that has both kinds.
+def difference_rows(study: Study) -> list[dict[str, Any]]:
+    """Every difference of `DIFFERENCES` at every cut that has both kinds, in points.
 
     Returns:
-        `difference`, `cut`, `mean`, `sd`, `n`, `low`, `high`, in points.
+        `name`, `minus`, `treatment` (the kind of `name`), `cut`, `effect` (where the difference has a name),
+        `mean`, `sd`, `n`, `low`, `high`.
     """
     rows = []
-    for name, (kind, other) in DROPS.items():
-        for n in study.cuts:
-            if study.has_pair(kind, other, [n]):
-                rows.append({"difference": name, "cut": n, **study.difference(kind, other, [n])._asdict()})
+    for (kind, other), effect in DIFFERENCES.items():
+        for n in [0] if kind == "base-long" else study.cuts:
+            if not study.has_pair(kind, other, [n]):
+                continue
+            about = {
+                "name": treatment_name(kind, n),
+                "minus": treatment_name(other, n),
+                "treatment": kind,
+                "cut": n,
+            }
+            over = study.difference(kind, other, [n])
+            rows.append({**about, **({"effect": effect} if effect else {}), **over._asdict()})
     return rows
 
 
@@ -190,8 +210,8 @@ def boost_rows(study: Study) -> list[dict[str, Any]]:
     than the other, so part of that difference comes from the task. Both versions are given.
 
     Returns:
-        `layers` (first and last cut), `over` (the kind compared with), `matched`, `low`, `high`, `n`,
-        `as_in_paper`, in points; None where networks are missing.
+        `name` (AnB+), `minus`, `layers` (first and last cut), `mean`, `sd`, `n`, `low`, `high` on matched targets,
+        and `pooled` as in the paper, all in points; None where networks are missing.
 
     References:
         Yosinski et al. 2014, Table 1.
@@ -202,25 +222,16 @@ def boost_rows(study: Study) -> list[dict[str, Any]]:
     rows = []
     for first in dict.fromkeys((study.cuts[0], *(n for n in (3, 5) if n in study.cuts))):
         cuts = [n for n in study.cuts if n >= first]
-        towards_b = _mean_of(study, "AnB+", cuts, "B")
+        on_b = _mean_of(study, "AnB+", cuts, "B")
         for other, targets in (("base", "AB"), ("BnB+", "A"), ("base-long", "")):
             if other not in study.kinds:
                 continue
             level = _mean_of(study, other, cuts, targets)
-            matched: dict[str, Any] = {"mean": None, "low": None, "high": None, "n": 0}
+            about = {"name": "AnB+", "minus": other, "layers": f"{first}-{last}"}
+            matched = dict.fromkeys(SeedStatistics._fields) | {"n": 0}
             if study.has_pair("AnB+", other, cuts):
                 matched = study.difference("AnB+", other, cuts)._asdict()
-            rows.append(
-                {
-                    "layers": f"{first}-{last}",
-                    "over": other,
-                    "matched": matched["mean"],
-                    "low": matched["low"],
-                    "high": matched["high"],
-                    "n": matched["n"],
-                    "as_in_paper": None if towards_b is None or level is None else towards_b - level,
-                }
-            )
+            rows.append({**about, **matched, "pooled": None if on_b is None or level is None else on_b - level})
     return rows
 
 

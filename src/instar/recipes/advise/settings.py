@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from instar.errors import UsageError
 from instar.recipes.fitting import is_run
 from instar.recipes.settings import DataSettings, FitSettings, Settings, checked, merge, read_config_file
-from instar.recipes.transfer.jobs import CopySettings
+from instar.recipes.transfer.settings import CopySettings
 
 _Count = Annotated[int, Field(ge=1)]
 _Share = Annotated[float, Field(gt=0, lt=1)]

@@ -1,11 +1,13 @@
-"""What the pages of transfer studies show of one plan: treatments drawn, the paper's figures, drops and boosts."""
+"""The figures and tables of one plan: its treatments, the paper's figures 2 and 3, drops and boosts.
 
-import statistics
+Each function draws a part of a result: its `rows` and `differences`, and the keys of its details (see
+`results.Part`).
+"""
+
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from instar.recipes.transfer.plan import Plan
-from instar.recipes.transfer.recipe import study_of
+from instar.recipes.rows import ACCURACY, row_table
 from instar.reports import Bars, Box, Boxes, BoxRow, Column, Details, Lines, Section, Table, Text
 from instar.transfer import KINDS
 
@@ -15,64 +17,60 @@ SERIES = ("base", *KINDS)
 INTERVAL = "[{{low:+.{0}f}}, {{high:+.{0}f}}]"
 
 _DODGE = 0.09  # layers
-_SAID = {
+_WORDS = {
     "base": "trained on B from random weights",
-    "BnB": "the control: its own base's layers, frozen, the rest learned anew",
-    "BnB+": "the same, and the copied layers learn on",
-    "AnB": "the other base's layers, frozen: are they general?",
-    "AnB+": "the same, and the copied layers learn on",
+    "BnB": "the control: layers of its own base, frozen; the rest trained anew",
+    "BnB+": "the same, with the copied layers fine-tuned",
+    "AnB": "layers of the other base, frozen: are they general?",
+    "AnB+": "the same, with the copied layers fine-tuned",
     "RnB": "random layers, frozen",
 }
 
-Result = Mapping[str, Any]
+PartOfResult = Mapping[str, Any]
 
 
-def treatment_boxes(result: Result) -> Boxes:
-    """Which half each layer comes from, and which are frozen, at the middle one of the cuts."""
-    kinds = ["base", *(kind for kind in KINDS if kind in _kinds(result))]
-    cuts = _cuts(result) or [1]
+def treatment_boxes(part: PartOfResult) -> Boxes:
+    """Which half each layer comes from, and which layers are frozen, drawn at the middle cut."""
+    kinds = ["base", *(kind for kind in KINDS if kind in _kinds(part))]
+    cuts = _cuts(part) or [1]
     n = cuts[len(cuts) // 2]
-    names = [layer["name"] for layer in result["layers"]]
+    names = [layer["name"] for layer in part["layers"]]
     rows = [_treatment_row(kind, n, names) for kind in kinds]
     if any(kind.startswith("A") for kind in kinds):
-        boxes = [Box(f"{name}: learned on A", "A", "light") for name in names]
+        boxes = [Box(f"{name}: trained on A", "A", "light") for name in names]
         rows.insert(0, BoxRow("base A", boxes, "trained on A from random weights"))
-    rows = [BoxRow("base B", row.boxes, row.words) if row.name == "base" else row for row in rows]
     return Boxes(
         "The treatments",
         rows,
-        looks={"solid": "copied or random, frozen", "light": "learned, or copied and learning on", "empty": "new"},
+        looks={"solid": "copied or random, frozen", "light": "trained, or copied and fine-tuned", "empty": "new"},
         groups={"A": "from task A", "B": "from task B", "random": "random"},
-        caption=f"Layers from left to right, n = {n}; towards B. Towards A the letters change places, and both "
-        "directions of a split are one number.",
+        caption=f"Layers from left to right, n = {n}, for target B. For target A the letters change places; both "
+        "directions of a split count as one value.",
     )
 
 
 def _treatment_row(kind: str, n: int, names: Sequence[str]) -> BoxRow:
     if kind == "base":
-        return BoxRow(kind, [Box(f"{name}: learned on B", "B", "light") for name in names], _SAID[kind])
+        return BoxRow("base B", [Box(f"{name}: trained on B", "B", "light") for name in names], _WORDS[kind])
     group = {"A": "A", "B": "B", "R": "random"}[kind[0]]
     source = "random" if group == "random" else f"copied from {group}"
-    copied = f"{source}, learns on" if kind.endswith("+") else f"{source}, frozen"
-    boxes = [Box(f"{name}: {copied}", group, "light" if kind.endswith("+") else "solid") for name in names[:n]]
-    boxes += [Box(f"{name}: new, learned on B", "B", "empty") for name in names[n:]]
-    return BoxRow(kind.replace("n", str(n)), boxes, _SAID[kind])
+    fine_tuned = kind.endswith("+")
+    copied = f"{source}, fine-tuned" if fine_tuned else f"{source}, frozen"
+    boxes = [Box(f"{name}: {copied}", group, "light" if fine_tuned else "solid") for name in names[:n]]
+    boxes += [Box(f"{name}: new, trained on B", "B", "empty") for name in names[n:]]
+    return BoxRow(kind.replace("n", str(n)), boxes, _WORDS[kind])
 
 
-def accuracy_figure(result: Result, kinds: Iterable[str] = KINDS[:-1], title: str = "Accuracy") -> list[Section]:
-    """The paper's figure 2: all treatments over n, the single splits as points."""
-    rows = [row for row in result["rows"] if row["treatment"] in kinds and row["cut"]]
+def accuracy_figure(
+    part: PartOfResult, kinds: Iterable[str] = KINDS[:-1], title: str = "Accuracy"
+) -> list[Section]:
+    """The paper's figure 2: accuracy of the treatments over n, with every split as a small point."""
+    rows = [row for row in part["rows"] if row["treatment"] in kinds]
     if not rows:
         return []
-    base = next(row for row in result["rows"] if row["treatment"] == "base")
-    level = [{**base, "cut": cut} for cut in (0, *_cuts(result))]
-    study = study_of(result["networks"])
-    singles = [
-        {"treatment": kind, "cut": n, "mean": value}
-        for kind in ("base", *kinds)
-        for n in ([0] if kind == "base" else study.cuts)
-        for value in _over_targets(study.values(kind, n))
-    ]
+    base = next(row for row in part["rows"] if row["treatment"] == "base")
+    level = [{**base, "cut": cut} for cut in (0, *_cuts(part))]
+    singles = [{**row, "mean": value} for row in (base, *rows) for value in row["values"]]
     return [
         Lines(
             title,
@@ -90,37 +88,34 @@ def accuracy_figure(result: Result, kinds: Iterable[str] = KINDS[:-1], title: st
     ]
 
 
-def _over_targets(values: Mapping[tuple[int, str], float]) -> list[float]:
-    """One number for each split: its directions are not independent."""
-    of_split: dict[int, list[float]] = {}
-    for (split, _), value in values.items():
-        of_split.setdefault(split, []).append(value)
-    return [statistics.fmean(parts) for parts in of_split.values()]
+def random_figure(part: PartOfResult) -> list[Section]:
+    """Random frozen layers beside copied frozen layers."""
+    return accuracy_figure(part, ("AnB", "RnB"), "Random features") if "RnB" in _kinds(part) else []
 
 
-def difference_figure(results: Mapping[str, Result], title: str = "Accuracy minus base") -> list[Section]:
-    """The paper's figure 3: relative to the base of the same target, with intervals.
+def difference_figure(parts: Mapping[str, PartOfResult], title: str = "Accuracy minus base") -> list[Section]:
+    """The paper's figure 3: accuracy minus that of the base with the same target, with intervals.
 
     Args:
-        results: by the name that stands before the treatment; one without a name.
+        parts: by the name that stands before the treatment; a single part has the empty name.
         title: of the chart.
     """
-    rows, last = [], 0
-    for name, result in results.items():
-        for row in result["rows"]:
-            if row["cut"] and row["treatment"] != "RnB":
-                series = f"{name}: {row['treatment']}" if name else row["treatment"]
-                rows.append({"cut": row["cut"], "points": row["minus_base"], "series": series, **_ends(row)})
-                last = max(last, row["cut"])
+    rows = [
+        {**row, "series": f"{name}: {row['treatment']}" if name else row["treatment"]}
+        for name, part in parts.items()
+        for row in part["differences"]
+        if row["minus"] == "base" and row["cut"] and row["treatment"] != "RnB"
+    ]
     if not rows:
         return []
-    zero = [{"cut": cut, "points": 0.0, "series": "base", "low": None, "high": None} for cut in (0, last)]
+    last = max(row["cut"] for row in rows)
+    zero = [{"cut": cut, "mean": 0.0, "series": "base", "low": None, "high": None} for cut in (0, last)]
     return [
         Lines(
             title,
             [*zero, *rows],
             x="cut",
-            y="points",
+            y="mean",
             series="series",
             low="low",
             high="high",
@@ -133,145 +128,139 @@ def difference_figure(results: Mapping[str, Result], title: str = "Accuracy minu
     ]
 
 
-def _ends(row: Result) -> dict[str, Any]:
-    return {"low": row["low"], "high": row["high"]}
-
-
-def random_figure(result: Result) -> list[Section]:
-    """Random frozen layers beside transferred ones."""
-    if "RnB" not in _kinds(result):
-        return []
-    return accuracy_figure(result, ("AnB", "RnB"), "Random features")
-
-
-def drops_figure(result: Result) -> list[Section]:
-    """How much of what a frozen transfer loses is lost with an own half too, stacked."""
-    names = ("co-adaptation drop", "specificity drop")
-    rows = [{**row, "layer": f"n = {row['cut']}"} for row in result["drops"] if row["difference"] in names]
+def drops_figure(part: PartOfResult) -> list[Section]:
+    """The loss of frozen transfer, stacked: what layers of the own half lose too, and the rest."""
+    rows = [
+        {**row, "layer": f"n = {row['cut']}"}
+        for row in part["differences"]
+        if row.get("effect") in ("co-adaptation drop", "specificity drop")
+    ]
     if not rows:
         return []
-    rows.sort(key=lambda row: (row["cut"], row["difference"]))
+    rows.sort(key=lambda row: (row["cut"], row["effect"]))
     return [
         Bars(
             "Where accuracy is lost",
             rows,
             category="layer",
             value="mean",
-            series="difference",
+            series="effect",
             value_title="points",
             stacked=True,
-            caption="Co-adaptation: BnB - base, what a frozen copy of its own layers loses. Specificity: AnB - "
-            "BnB, what layers of the other task lose beyond that. Together they are AnB - base. Their intervals "
-            "are in the tables.",
+            caption="Co-adaptation: BnB - base, the loss with frozen layers of the same task. Specificity: AnB - "
+            "BnB, the further loss with layers of the other task. Together they are AnB - base. The tables have "
+            "their intervals.",
         )
     ]
 
 
-def drop_table(result: Result, title: str = "Every drop and boost") -> list[Section]:
-    """Every difference at every cut, with its interval, folded away."""
-    rows = [{**row, "n_splits": row["n"]} for row in result["drops"]]
+def effect_table(part: PartOfResult, title: str = "Every drop and boost") -> list[Section]:
+    """Every difference that has a name, at every cut, folded away."""
+    rows = [row for row in part["differences"] if "effect" in row]
     if not rows:
         return []
     columns = [
-        Column("difference"),
-        Column("cut", "n"),
+        Column("effect", "difference"),
+        Column("cut", "layers copied"),
         Column("mean", "points", "{:+.2f}"),
         Column("low", "95 % interval", INTERVAL.format(2)),
-        Column("n_splits", "splits"),
+        Column("n", "n", note="splits"),
     ]
     return [Details(title, [Table("", rows, columns=columns)])]
 
 
-def boost_table(result: Result) -> list[Section]:
-    """The paper's Table 1, on the same targets and as the paper pooled its networks."""
-    if not result["boosts"]:
+def boost_table(part: PartOfResult) -> list[Section]:
+    """The paper's Table 1, on the same targets and pooled as in the paper."""
+    if not part["boosts"]:
         return []
     return [
         Table(
-            "What is gained by copying and learning on",
-            result["boosts"],
+            "What copying and fine-tuning gains",
+            part["boosts"],
             columns=[
                 Column("layers", "layers kept"),
-                Column("over", "AnB+ over"),
-                Column("matched", "same target", "{:+.2f}", note="points, mean over the cuts"),
+                Column("minus", "AnB+ over"),
+                Column("mean", "same target", "{:+.2f}", note="points, mean over the cuts"),
                 Column("low", "95 % interval", INTERVAL.format(2)),
-                Column("as_in_paper", "as the paper pooled", "{:+.2f}", note="see below"),
+                Column("pooled", "pooled as in the paper", "{:+.2f}", note="see below"),
             ],
-            caption="The paper's Table 1 set AnB+ towards the halves B beside BnB+ of the halves A and beside the "
-            "mean of all bases. Where one half is easier, that difference is partly the task's; the column on the "
-            "same target is free of it.",
+            caption="The paper's Table 1 compares AnB+ on halves B with BnB+ on halves A and with the mean of all "
+            "bases. Where one half is easier, part of that difference comes from the task; the column on the same "
+            "target does not have that part.",
         )
     ]
 
 
-def transition_words(result: Result) -> list[Section]:
+def transition_words(part: PartOfResult) -> list[Section]:
     """Where features stop being general, and how suddenly."""
     words = []
-    for kind, found in result["transition"].items():
+    for kind, found in part["transition"].items():
         if found["half"] is None:
             words.append(f"{kind}: no drop at the deepest cut whose interval is below 0.")
             continue
         half, width = found["half"], found["width"]
         interval = f" [{half['low']:.1f}, {half['high']:.1f}]" if half["low"] is not None else ""
         words.append(
-            f"{kind} loses {-found['drop']['mean']:.1f} points at the deepest cut; half of it is lost by layer "
-            f"{half['mean']:.1f}{interval}, and from a tenth to nine tenths it takes {width['mean']:.1f} layers."
+            f"{kind} loses {-found['drop']['mean']:.1f} points at the deepest cut; half of the loss is reached at "
+            f"layer {half['mean']:.1f}{interval}, and it takes {width['mean']:.1f} layers from 10 to 90 %."
         )
-    return [Text(words, title="Sudden or spread")] if words else []
+    return [Text(words, title="Sudden or gradual")] if words else []
 
 
-def layer_table(layers: Sequence[Result]) -> Table:
+def layer_table(layers: Sequence[Mapping[str, Any]]) -> Table:
     """The layers that a cut may follow."""
     rows = [{"n": n, **layer, "shape": " x ".join(map(str, layer["shape"]))} for n, layer in enumerate(layers, 1)]
     columns = [
         Column("n", "n"),
         Column("name", "layer"),
-        Column("shape", "gives"),
+        Column("shape", "output"),
         Column("parameters", "weights", "{:,}"),
     ]
-    return Table("Layers", rows, columns=columns, caption="Cut n is after layer n; the last one always learns.")
+    caption = "Cut n is after layer n; the last layer is always trained."
+    return Table("Layers", rows, columns=columns, caption=caption)
 
 
-def treatment_table(result: Result) -> Table:
-    """Accuracy of every treatment at every cut."""
-    rows = []
-    for row in result["rows"]:
-        sd = f" ± {row['sd']:.1f}" if row["sd"] is not None else ""
-        rows.append({**row, "name": treatment_name(row), "ours": f"{row['mean']:.1f}{sd}"})
-    columns = [
-        Column("name", "treatment"),
-        Column("ours", "accuracy", note="percent, mean ± sd over splits"),
-        Column("minus_base", "minus base", "{:+.1f}", note="points, paired on the same target"),
-        Column("low", "95 % interval", INTERVAL.format(1)),
-        Column("n", "n", note="splits; each is the mean of its directions"),
+def treatment_table(part: PartOfResult) -> Table:
+    """Accuracy of every treatment at every cut, and its difference from the base."""
+    over_base = {row["name"]: row for row in part["differences"] if row["minus"] == "base"}
+    bounds = ("low", "high")
+    rows = [
+        {**row, "minus_base": over.get("mean"), **{f"minus_{key}": over.get(key) for key in bounds}}
+        for row in part["rows"]
+        for over in [over_base.get(row["name"], {})]
     ]
-    if any(row["ten_best_validation"] is not None for row in rows):
-        note = "as the paper: mean of the ten best of 100 epochs or more, chosen and measured on validation"
-        columns.append(Column("ten_best_validation", "ten best", "{:.1f}", note=note))
-    return Table("Accuracy on the target's test examples", rows, columns=columns)
+    more = [
+        Column("minus_base", "minus base", "{:+.1f}", note="points, paired on the same target"),
+        Column("minus_low", "95 % interval", "[{minus_low:+.1f}, {minus_high:+.1f}]", note="of the difference"),
+    ]
+    if any("ten_best_validation" in row for row in rows):
+        note = "as in the paper: mean of the ten best of at least 100 epochs, chosen and measured on validation"
+        more.append(Column("ten_best_validation", "ten best", "{:.1f}", note=note))
+    return row_table(
+        "Accuracy on the test examples of the target",
+        rows,
+        ACCURACY,
+        replicates="splits; each is the mean of its directions",
+        first=[Column("name", "treatment")],
+        more=more,
+    )
 
 
-def treatment_name(row: Result) -> str:
-    """The kind with its cut: A3B+."""
-    return str(row["treatment"]).replace("n", str(row["cut"]), 1) if row["cut"] else str(row["treatment"])
-
-
-def task_table(plan: Plan) -> Table:
+def task_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
     """Which classes are task A and task B in each split."""
-    rows = []
-    for split in plan.splits:
-        halves = plan.halves(split)
-        for letter in "AB":
-            names = halves.classes(letter) if halves else ()
-            more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-            about = {"split": split, "task": letter, "data": plan.task(split, letter).name}
-            rows.append({**about, "classes": ", ".join(names[:12]) + more if halves else "all"})
-    return Table("Tasks", rows, caption="In full, with label maps, in manifest.json.")
+    rows = [{**task, "classes": _listed(task.get("classes"))} for task in tasks]
+    return Table("Tasks", rows, caption="manifest.json has all classes and the label maps.")
 
 
-def _kinds(result: Result) -> set[str]:
-    return {row["treatment"] for row in result["rows"]}
+def _listed(names: Sequence[str] | None) -> str:
+    if names is None:
+        return "all"
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
-def _cuts(result: Result) -> list[int]:
-    return sorted({row["cut"] for row in result["rows"]} - {0})
+def _kinds(part: PartOfResult) -> set[str]:
+    return {row["treatment"] for row in part["rows"]}
+
+
+def _cuts(part: PartOfResult) -> list[int]:
+    return sorted({row["cut"] for row in part["rows"]} - {0})

@@ -1,98 +1,105 @@
-"""The page of `instar transfer`: one sentence of advice, the treatments drawn, the paper's figures 2 and 3."""
+"""The page of `instar transfer`: one sentence of advice, the treatments, the paper's figures, the tables."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import tomli_w
-
 from instar.jobs import duration
+from instar.recipes.rows import excludes_zero
+from instar.recipes.study import Page
 from instar.recipes.transfer.figures import (
     SERIES,
     accuracy_figure,
     boost_table,
     difference_figure,
-    drop_table,
     drops_figure,
+    effect_table,
     layer_table,
     random_figure,
     task_table,
     transition_words,
     treatment_boxes,
-    treatment_name,
     treatment_table,
 )
 from instar.recipes.transfer.filters import filter_sections, first_filters
 from instar.recipes.transfer.plan import Plan
-from instar.recipes.transfer.recipe import study_of
-from instar.reports import Code, Details, Headline, Section, write_page
-from instar.runs import REPORT, Run, without_none
+from instar.reports import Details, Headline
 
-__all__ = ["answer", "layer_table", "treatment_table", "write_transfer_page"]
+Result = Mapping[str, Any]
 
 
-def answer(result: Mapping[str, Any]) -> Headline:
-    """Which layers to keep, in a sentence: the best treatment that transfers, beside the base and one as long."""
-    rows = [row for row in result["rows"] if row["treatment"] in ("AnB", "AnB+")]
+def answer(result: Result) -> Headline:
+    """Which layers to copy, in a sentence: the best treatment with layers of the other task, beside both bases."""
     base = next(row for row in result["rows"] if row["treatment"] == "base")
-    if not rows:
-        return Headline(f"A base reaches {base['mean']:.1f} %.", "No network with copied layers was asked for.")
-    best = max(rows, key=lambda row: row["minus_base"])
-    name = treatment_name(best)
-    gain = f"{name} makes {best['minus_base']:+.1f} points over a base of {base['mean']:.1f} %"
+    over_base = [
+        row for row in result["differences"] if row["minus"] == "base" and row["treatment"] in ("AnB", "AnB+")
+    ]
+    if not over_base:
+        return Headline(
+            f"A base reaches {base['mean']:.1f} %.", "No treatment with layers of the other task was run."
+        )
+    best = max(over_base, key=lambda row: row["mean"])
+    gain = f"{best['name']} is {best['mean']:+.1f} points over a base of {base['mean']:.1f} %"
     n = f"n = {best['n']} split{'s' if best['n'] > 1 else ''}"
-    chosen = f"It is the best of {len(rows)} treatments, looked at on test: expect a little less."
+    chosen = f"It is the best of {len(over_base)} treatments, chosen on test: expect a little less."
     if best["low"] is None:
-        return Headline(f"{gain}; one split says nothing of chance.", f"Take --splits 3 or more ({n}). {chosen}")
+        words = f"{gain}; one split gives no interval."
+        return Headline(words, f"Use --splits 3 or more ({n}). {chosen}")
     interval = f"95 % interval {best['low']:+.1f} to {best['high']:+.1f}, {n}."
     if best["high"] < 0:
-        return Headline(f"Do not copy layers here: the best that does, {gain}.", interval)
+        return Headline(f"Do not copy layers here: the best treatment that does, {gain}.", interval)
     or_longer = ""
-    study, of_best = study_of(result["networks"]), (best["treatment"], "base-long", [best["cut"]])
-    if study.has_pair(*of_best):  # copying takes the training of two networks: the base may have as much
-        over = study.difference(*of_best)._asdict()
-        beside = f"{over['mean']:+.1f} points over a base trained as long"
-        interval += f" Over the base trained as long: {over['low']:+.1f} to {over['high']:+.1f}."
-        if over["high"] < 0:
-            return Headline(f"Train longer, do not copy: the best that does, {gain}, but {beside}.", interval)
+    over_longer = _over_longer(result, best["name"])
+    if over_longer is not None:  # a copy has the training of two networks: the base may have as much
+        beside = f"{over_longer['mean']:+.1f} points over a base trained as long"
+        interval += f" Over the base trained as long: {over_longer['low']:+.1f} to {over_longer['high']:+.1f}."
+        if over_longer["high"] < 0:
+            words = f"Train longer, do not copy: the best treatment that copies, {gain}, but {beside}."
+            return Headline(words, interval)
         gain = f"{gain}, and {beside}"
-        or_longer = " or train longer (these splits cannot tell which is better)" if over["low"] <= 0 else ""
-    if best["low"] <= 0:
+        or_longer = "" if over_longer["low"] > 0 else " or train longer (these splits show no difference)"
+    if not excludes_zero(best):
         return Headline(
-            f"Copy or not, it is the same as far as these splits can tell: the best, {gain}.", interval
+            f"Copying layers makes no difference that these splits can show: the best, {gain}.", interval
         )
-    layer = result["layers"][best["cut"] - 1]["name"]
-    kept = f"the first {best['cut']} layers (to {layer})" if best["cut"] > 1 else f"the first layer ({layer})"
-    how = "let them learn on" if best["treatment"] == "AnB+" else "freeze them"
-    return Headline(f"Copy {kept} and {how}{or_longer}: {gain}.", f"{interval} {chosen}")
+    how = "fine-tune" if best["treatment"] == "AnB+" else "freeze"
+    it = "it" if best["cut"] == 1 else "them"
+    return Headline(
+        f"Copy {_first_layers(result, best['cut'])} and {how} {it}{or_longer}: {gain}.", f"{interval} {chosen}"
+    )
 
 
-def write_transfer_page(run: Run, plan: Plan, result: Mapping[str, Any]) -> None:
-    """Write `report.html` into a run directory."""
-    config = plan.config
+def _over_longer(result: Result, name: str) -> Result | None:
+    pairs = {(row["name"], row["minus"]): row for row in result["differences"]}
+    return pairs.get((name, "base-long"))
+
+
+def _first_layers(result: Result, n: int) -> str:
+    layer = result["details"]["layers"][n - 1]["name"]
+    return f"the first {n} layers (to {layer})" if n > 1 else f"the first layer ({layer})"
+
+
+def transfer_page(plan: Plan, result: Result) -> Page:
+    """The report of `instar transfer`."""
+    config, part = plan.config, {**result, **result["details"]}
     tasks = config.data.name if config.source is None else f"{config.source.name} to {config.data.name}"
-    sections: list[Section] = [
-        answer(result),
-        treatment_boxes(result),
-        *accuracy_figure(result),
-        *difference_figure({"": result}),
-        *drops_figure(result),
-        *random_figure(result),
-        treatment_table(result),
-        *boost_table(result),
-        *transition_words(result),
-        *filter_sections(first_filters(plan), result["filters"]),
-        layer_table(result["layers"]),
-        *drop_table(result),
-        Details("Splits", [task_table(plan)]),
-        Code("Get it again", f"instar transfer --config {run.path / 'config.toml'} --run-dir runs/again"),
-        Details(
-            "Configuration", [Code("config.toml", tomli_w.dumps(without_none(config.model_dump(mode="json"))))]
-        ),
-    ]
-    write_page(
-        run.path / REPORT,
+    return Page(
         f"How transferable are the layers of {config.network.network}: {tasks}",
-        sections,
-        subtitle=f"Yosinski, Clune, Bengio and Lipson 2014, on your data; {duration(result['seconds'])}",
-        series=SERIES,
+        f"Yosinski, Clune, Bengio and Lipson 2014, on your data; {duration(result['seconds'])}",
+        [
+            answer(result),
+            treatment_boxes(part),
+            *accuracy_figure(part),
+            *difference_figure({"": part}),
+            *drops_figure(part),
+            *random_figure(part),
+            treatment_table(part),
+            *boost_table(part),
+            *transition_words(part),
+            *filter_sections(first_filters(plan), part.get("filters", {})),
+            layer_table(part["layers"]),
+            *effect_table(part),
+            Details("Splits", [task_table(part["tasks"])]),
+        ],
+        SERIES,
+        again=f"instar transfer --config {plan.path / 'config.toml'} --run-dir runs/again",
     )

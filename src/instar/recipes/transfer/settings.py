@@ -8,64 +8,75 @@ from pydantic import Field, model_validator
 
 from instar.errors import UsageError
 from instar.recipes.settings import DataSettings, FitSettings, Settings, checked, merge, read_config_file
-from instar.recipes.transfer.jobs import CopySettings
 from instar.transfer import KINDS, treatments_of
 
 _Count = Annotated[int, Field(ge=1)]
 
 
 class HalvesSettings(Settings):
-    """How two tasks are made of one."""
+    """How the classes of a data set are divided into two tasks."""
 
     how: Literal["random", "semantic", "parents", "lists"] = "random"
     """random halves; man-made against natural (CIFAR-100, ImageNet); whole parent classes; two lists"""
     a: tuple[str, ...] = ()
     """classes of A (lists), or parent classes of A (parents)"""
     b: tuple[str, ...] = ()
-    """of B"""
+    """classes of B (lists), or parent classes of B (parents)"""
     parents: str | None = None
     """a file with a class, a tab and its parent on each line (parents)"""
     classes_per_half: _Count | None = None
-    """of random halves; half of all without it"""
+    """the size of random halves; by default half of all classes"""
+
+
+class CopySettings(Settings):
+    """What happens to copied layers."""
+
+    frozen_dropout: bool = True
+    """whether dropout in frozen layers stays on in training, as in the paper"""
+    frozen_norm: Literal["source", "target"] = "source"
+    """statistics of frozen normalisation layers: copied, or first measured on the target's training data"""
+    learning_rate_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """factor on the learning rate of fine-tuned copied layers; 1 in the paper"""
 
 
 class TransferConfig(Settings):
     """The configuration of `instar transfer`."""
 
     data: DataSettings = DataSettings()
-    """cut into halves A and B; with `source`, all of it is B"""
+    """the data set whose classes are divided into halves A and B; with `source`, all of it is B"""
     source: DataSettings | None = None
-    """another data set: all of it is A"""
+    """another data set, all of which is A"""
     halves: HalvesSettings = HalvesSettings()
     network: FitSettings = FitSettings(network="mlp:64x3", epochs=40)
     """every network of the study"""
     treatments: list[str] = list(KINDS)
+    """kinds of treatment: BnB, BnB+, AnB, AnB+, RnB"""
     cuts: list[int] | None = None
-    """how many layers are copied; without it every number after which a layer with weights comes"""
+    """numbers of copied layers; by default every number before a layer with weights"""
     layers: list[str] | None = None
-    """names of modules that are the layers, where the network's own stages are not meant"""
+    """names of the modules that count as layers; by default the outermost stages of the network"""
     targets: list[Literal["A", "B"]] = ["A", "B"]
-    """both directions, or one"""
+    """the tasks to transfer to: both directions, or one"""
     copied: CopySettings = CopySettings()
     longer: bool = True
-    """also a base that is trained as long as a base and its transfer network together"""
+    """whether to add a base trained as long as a base and its transfer network together"""
     splits: _Count = 5
-    """independent replicates: each has halves and seeds of its own"""
+    """independent replicates, each with its own halves and seeds"""
     seed: Annotated[int, Field(ge=0)] = 0
-    """the first of them"""
+    """the seed of the first split"""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
         if self.network.pretrained:
-            raise UsageError("network.pretrained is for teachers: every network of a study is trained")
+            raise UsageError("network.pretrained is for teachers: every network of a transfer study is trained")
         treatments_of(self.treatments, [1])
         for name in ("treatments", "cuts", "targets"):
             values = getattr(self, name)
             if values is not None and (not values or len(set(values)) < len(values)):
-                raise UsageError(f"{name} should be one or more, none of them twice; found {values}")
+                raise UsageError(f"{name} should be one or more values, none of them twice; found {values}")
         halves = self.halves
         if self.source is not None and halves != HalvesSettings():
-            raise UsageError("source and halves: give one of them; with a source, all of its classes are A")
+            raise UsageError("source and halves: give one of them; with a source, all its classes are A")
         if halves.how == "lists" and not (halves.a and halves.b):
             raise UsageError("halves of lists need the classes of both: halves.a and halves.b")
         if halves.how not in ("lists", "parents") and (halves.a or halves.b):
@@ -81,13 +92,13 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "digits": {"halves": {"how": "lists", "a": list("01234"), "b": list("56789")}},
     "cifar100": {"network": {"network": "convnet:8", "epochs": 20, "learning_rate": 0.05, "weight_decay": 5e-4}},
 }
-"""Where a study of some data starts from."""
+"""Defaults that depend on the data."""
 
 
 def _caffenet(epochs: int) -> dict[str, Any]:
-    """The paper's network as the paper trained it: 450,000 steps of 256, of a half with 645,000 pictures.
+    """The paper's hyperparameters: 450,000 steps of 256, on a half with 645,000 pictures.
 
-    Its pictures of 256 pixels were cut at random to 227 and mirrored: here those of 227 move by up to 14.
+    The paper cut pictures of 256 pixels at random to 227 and mirrored them: here pictures of 227 move by up to 14.
     """
     every = epochs * 100_000 / 450_000  # the learning rate falls to a tenth
     return {
@@ -105,7 +116,7 @@ def _caffenet(epochs: int) -> dict[str, Any]:
 
 
 def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> TransferConfig:
-    """Defaults that fit the data, then a TOML file, then what was typed.
+    """The configuration: defaults for the data, overridden by a TOML file, then by `typed`.
 
     Raises:
         UsageError: names the first key that is unknown or whose value is wrong.

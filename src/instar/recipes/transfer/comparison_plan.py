@@ -1,4 +1,8 @@
-"""What distilling is compared with transferring on, and the jobs that it takes."""
+"""One student on few examples: from scratch, transferred, distilled and both. The jobs that the comparison takes.
+
+Every seed has its own base, teacher and four students. The students of a seed start alike and see the data in the
+same order, so each difference is paired.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,58 +15,79 @@ from instar.jobs import Job
 from instar.networks import layers_of
 from instar.recipes.advise.plan import few_examples
 from instar.recipes.fitting import LOGITS_OF, build_for, fit_job, load_splits, logits_job
-from instar.recipes.settings import DataSettings, FitSettings, Settings, SoftSettings, Temperature
-from instar.recipes.transfer.jobs import CopySettings, treatment_job
+from instar.recipes.scales import choose_scale
+from instar.recipes.settings import DataSettings, FitSettings, Settings, SoftSettings, Temperature, checked
+from instar.recipes.study import DEFAULT, Execution
+from instar.recipes.transfer.jobs import treatment_job
 from instar.recipes.transfer.plan import TREATMENT_SEED
+from instar.recipes.transfer.settings import CopySettings
 from instar.transfer import Treatment
 
 TEACHER, SCRATCH, TRANSFERRED, DISTILLED, BOTH = "teacher", "from scratch", "transferred", "distilled", "both"
 STUDENTS = (SCRATCH, TRANSFERRED, DISTILLED, BOTH)
-PAIRS = ((TRANSFERRED, DISTILLED), (BOTH, TRANSFERRED), (BOTH, DISTILLED))
+PAIRS = (
+    (TRANSFERRED, SCRATCH),
+    (DISTILLED, SCRATCH),
+    (BOTH, SCRATCH),
+    (TRANSFERRED, DISTILLED),
+    (BOTH, TRANSFERRED),
+    (BOTH, DISTILLED),
+)
 
 
-class CompareConfig(Settings):
+class ComparisonConfig(Settings):
     """The configuration of `instar reproduce transfer-or-distil`."""
 
     scale: str
     source: DataSettings
+    """the data that the base is trained on"""
     data: DataSettings
+    """the target"""
     examples_per_class: int
-    """of the target, training and validation together"""
+    """training and validation examples of the target together"""
     student: FitSettings
     base_epochs: int
-    """of the student's architecture on the source"""
+    """epochs of the base: the student's architecture, on the source"""
     teacher: FitSettings
-    """a bigger network on the same few examples of the target"""
+    """a larger network, on the same few examples of the target"""
     temperature: Temperature = 4.0
     soft_weight: float = 1.0
     hard_weight: float = 0.1
     seeds: Annotated[int, Field(ge=2)] = 5
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A configuration and where it is run."""
+def config_for(scale: str) -> ComparisonConfig:
+    """The configuration of a scale: `tiny`, `small` or `full`.
 
-    config: CompareConfig
+    Raises:
+        UsageError: there is no such scale.
+    """
+    return checked(ComparisonConfig, choose_scale("transfer-or-distil", "", scale))
+
+
+@dataclass(frozen=True)
+class ComparisonPlan:
+    """A configuration, its run directory, and how it is run."""
+
+    config: ComparisonConfig
     path: Path
-    device: str = "cpu"
+    execution: Execution = DEFAULT
 
     @cached_property
     def target(self) -> DataSettings:
-        """Few examples of the target."""
+        """The few examples of the target."""
         return few_examples(self.config.data, self.config.examples_per_class)
 
     @cached_property
     def treatment(self) -> Treatment:
-        """All layers but the last, learning on."""
+        """All layers but the last, fine-tuned."""
         splits = load_splits(self.target)
         network = build_for(self.config.student, splits, seed=0)
         num_layers = len(layers_of(network, splits.train.gather(splits.train.ids[:2], 0)))
         return Treatment("A", "B", num_layers - 1, fine_tune=True)
 
     def jobs(self) -> list[Job]:
-        """Of every seed: base, teacher, what it says, and four students."""
+        """For every seed the base, the teacher and its logits, and four students."""
         return [job for seed in range(self.config.seeds) for job in self._jobs_of(seed)]
 
     def _jobs_of(self, seed: int) -> list[Job]:
@@ -74,21 +99,21 @@ class Plan:
             soft_weight=config.soft_weight,
             hard_weight=config.hard_weight,
         )
-        asked = (teacher, teacher + LOGITS_OF)
-        own = TREATMENT_SEED + seed  # of the students: their new layers start elsewhere than the base's
+        teachers = (teacher, teacher + LOGITS_OF)
+        own = TREATMENT_SEED + seed  # the new layers of students start from other weights than the base's
         on_source = config.student.model_copy(update={"epochs": config.base_epochs})
         return [
             self._fit(base, on_source, config.source, seed),
             self._fit(teacher, config.teacher, self.target, seed),
-            logits_job(teacher, self.target, device=self.device),
+            logits_job(teacher, self.target, device=self.execution.device),
             self._fit(job_name(SCRATCH, seed), config.student, self.target, own),
-            self._fit(job_name(DISTILLED, seed), config.student, self.target, own, soft=soft, needs=asked),
+            self._fit(job_name(DISTILLED, seed), config.student, self.target, own, soft=soft, needs=teachers),
             self._transfer(job_name(TRANSFERRED, seed), base, own),
-            self._transfer(job_name(BOTH, seed), base, own, soft=soft, teachers=asked),
+            self._transfer(job_name(BOTH, seed), base, own, soft=soft, teachers=teachers),
         ]
 
     def _fit(self, name: str, settings: FitSettings, data: DataSettings, seed: int, **options: Any) -> Job:
-        return fit_job(self.path, name, settings, data, seed=seed, device=self.device, **options)
+        return fit_job(self.path, name, settings, data, seed=seed, device=self.execution.device, **options)
 
     def _transfer(self, name: str, base: str, seed: int, **options: Any) -> Job:
         return treatment_job(
@@ -100,13 +125,13 @@ class Plan:
             base=base,
             seed=seed,
             copied=CopySettings(),
-            device=self.device,
+            device=self.execution.device,
             **options,
         )
 
 
 def job_name(kind: str, seed: int) -> str:
-    """The job of a network of one seed.
+    """The job of one network of a seed.
 
     Example:
         >>> job_name("from scratch", 2)

@@ -1,0 +1,116 @@
+"""Rewrite results/*.json of schema 1 to schema 2, with the same numbers: `python docs/upgrade_results.py`.
+
+Schema 2 is described in `instar.recipes.rows`. What schema 1 did not keep stays absent: the values of the single
+replicates of some studies, and the classes of each half.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from instar.recipes.rows import ACCURACY, SCHEMA
+from instar.recipes.settings import Settings
+from instar.runs import without_none
+
+ROOT = Path(__file__).parents[1]
+Result = Mapping[str, Any]
+
+
+def main() -> None:
+    """Rewrite the files."""
+    for path in sorted((ROOT / "results").glob("*.json")):
+        result = json.loads(path.read_text())
+        if "rows" in result and "schema" not in result:
+            path.write_text(json.dumps(upgrade(result), indent=2, allow_nan=False) + "\n")
+
+
+def upgrade(result: Result) -> dict[str, Any]:
+    """The same result in schema 2; as it is where no rule for it is written yet."""
+    if "findings" in result:
+        return reproduce_transfer(result)
+    if result["recipe"] == "transfer-or-distil":
+        return transfer_or_distil(result)
+    return dict(result)
+
+
+def framed(result: Result, recipe: str, config: Settings, **content: Any) -> dict[str, Any]:
+    """A result with the keys that all have, in their order."""
+    head = {"name": result["name"], "schema": SCHEMA, "recipe": recipe}
+    kept = {key: result[key] for key in ("num_test", "seconds", "fit_seconds", "environment") if key in result}
+    return {**head, "config": without_none(config.model_dump()), "metrics": result["metrics"], **content, **kept}
+
+
+def reproduce_transfer(result: Result) -> dict[str, Any]:
+    """Rows and differences follow from the accuracies of the networks, which the file has."""
+    from instar.recipes.transfer.filters import verdict
+    from instar.recipes.transfer.reproduction_plan import config_for
+    from instar.recipes.transfer.results import rows_of, study_of, transitions
+    from instar.transfer import boost_rows, difference_rows
+
+    rows, differences, parts = [], [], {}
+    for name, part in result["parts"].items():
+        networks = [{key: value for key, value in one.items() if value is not None} for one in part["networks"]]
+        study = study_of(networks)
+        halves = next(row["split"] for row in result["rows"] if row["part"] == name)
+        about = {"network": part["network"], "halves": halves}
+        rows += [{"part": name, "name": row["name"], **about, **row} for row in rows_of(networks)]
+        differences += [{"part": name, **row} for row in difference_rows(study)]
+        parts[name] = {
+            **about,
+            "seeds": part["splits"],
+            "num_test": part["num_test"],
+            "layers": part["layers"],
+            "boosts": [
+                {**row, "pooled": stored["as_in_paper"]}  # another Python summed in another order
+                for row, stored in zip(boost_rows(study), part["boosts"], strict=True)
+            ],
+            "transition": transitions(study),
+            "networks": networks,
+        }
+    filters = {"scores": result["filters"], "verdict": verdict(result["filters"])}
+    details = {"findings": result["findings"], "curve": result["curve"], "parts": parts, "filters": filters}
+    config = config_for(result["config"]["scale"], result["config"]["data"]["name"])
+    content = {"measure": ACCURACY._asdict(), "rows": rows, "differences": differences, "details": details}
+    return framed(result, "reproduce-transfer", config, **content)
+
+
+def transfer_or_distil(result: Result) -> dict[str, Any]:
+    """The difference of a row becomes one of `differences`."""
+    from instar.recipes.transfer.comparison_plan import SCRATCH, config_for
+
+    statistics = ("name", "mean", "sd", "n", "low", "high")
+    over_scratch = [
+        {
+            "name": row["name"],
+            "minus": SCRATCH,
+            "mean": row["difference"],
+            "n": row["n"],
+            "low": row["difference_low"],
+            "high": row["difference_high"],
+        }
+        for row in result["rows"]
+        if "difference" in row
+    ]
+    pairs = [
+        {**dict(zip(("name", "minus"), row["name"].split(" - "), strict=True)), **_without(row, "name")}
+        for row in result["differences"]
+    ]
+    return framed(
+        result,
+        "reproduce-transfer-or-distil",
+        config_for(result["config"]["scale"]),
+        measure=ACCURACY._asdict(),
+        rows=[{key: row[key] for key in statistics} for row in result["rows"]],
+        differences=[*over_scratch, *pairs],
+        seeds=list(range(result["config"]["seeds"])),
+        details={key: result[key] for key in ("treatment", "num_train")},
+    )
+
+
+def _without(row: Result, *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in keys}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""From the trained networks of a plan to rows and differences. Only `measured_networks` reads the test data."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from instar.data.progress import tracked
+from instar.evaluation import evaluate
+from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.transfer.plan import Network, Plan
+from instar.recipes.transfer.tasks import halves_name, split_seeds, task_data, task_rows
+from instar.runs import Run
+from instar.transfer import Measured, Study, boost_rows, difference_rows, transition, treatment_rows
+
+MANY_EPOCHS = 100  # the ten best of fewer are not a small share
+
+Rows = list[dict[str, Any]]
+
+
+class Part(NamedTuple):
+    """What the networks of one plan show."""
+
+    rows: Rows
+    """`name` (A3B+), `treatment` (its kind, AnB+), `cut`, `network`, `halves`, and test accuracy in percent over
+    the splits; `ten_best_validation`, the paper's measure, where every network has at least 100 epochs"""
+    differences: Rows
+    """paired on the same target; `effect` is the paper's name of the difference, `treatment` the kind of `name`"""
+    details: dict[str, Any]
+    """`networks`: `job`, `split`, `target`, `kind`, `n` and `accuracy` of each; `layers`; `tasks`: the classes of
+    each half; `boosts`, the paper's Table 1; `transition` by kind; `seeds` of the splits; `num_test`"""
+
+
+def part_of(plan: Plan) -> Part:
+    """The rows, differences and details of a plan whose networks are trained."""
+    networks, config = measured_networks(plan), plan.config
+    study = study_of(networks)
+    about = {"network": config.network.network, "halves": halves_name(config)}
+    rows = [{"name": row["name"], **about, **row} for row in rows_of(networks)]
+    num_test = sum(len(load_splits(task_data(config, config.seed, letter)).test) for letter in config.targets)
+    details = {
+        **about,
+        "seeds": list(split_seeds(config)),
+        "num_test": num_test,
+        "layers": plan.layers,
+        "tasks": task_rows(config),
+        "boosts": boost_rows(study),
+        "transition": transitions(study),
+        "networks": networks,
+    }
+    return Part(rows, difference_rows(study), details)
+
+
+def measured_networks(plan: Plan) -> Rows:
+    """Every network with its test accuracy in percent, and the paper's mean of the ten best on validation."""
+    networks = plan.networks()
+    show = not plan.execution.quiet
+    shown = tracked(networks, total=len(networks), description="reading test", show=show)
+    measured = [{**network._asdict(), **_measure(plan, network)} for network in shown]
+    if not all(
+        "ten_best_validation" in network for network in measured
+    ):  # the others have nothing to compare with
+        for network in measured:
+            network.pop("ten_best_validation", None)
+    return measured
+
+
+def _measure(plan: Plan, network: Network) -> dict[str, float]:
+    splits = load_splits(task_data(plan.config, network.split, network.target))
+    path = plan.path / "jobs" / network.job
+    accuracy = evaluate(load_run_network(path), splits.test, device=plan.execution.device)["accuracy"]
+    epochs = Run.read(path).result()["rows"]
+    if len(epochs) < MANY_EPOCHS:
+        return {"accuracy": 100 * accuracy}
+    best = sorted(row["validation_errors"] for row in epochs)[:10]
+    ten_best = 100 * (1 - sum(best) / len(best) / len(splits.validation))
+    return {"accuracy": 100 * accuracy, "ten_best_validation": ten_best}
+
+
+def study_of(networks: Iterable[Mapping[str, Any]], accuracy: str = "accuracy") -> Study:
+    """The study whose networks a result describes in its `networks`."""
+    keys = ("split", "target", "kind", "n", accuracy)
+    return Study(Measured(*(network[key] for key in keys)) for network in networks)
+
+
+def rows_of(networks: Sequence[Mapping[str, Any]]) -> Rows:
+    """One row for each treatment at each cut."""
+    rows = treatment_rows(study_of(networks))
+    if all("ten_best_validation" in network for network in networks):
+        for row, same in zip(rows, treatment_rows(study_of(networks, "ten_best_validation")), strict=True):
+            row["ten_best_validation"] = same["mean"]
+    return rows
+
+
+def transitions(study: Study) -> dict[str, Any]:
+    """Where AnB and BnB lose accuracy; one split alone cannot say."""
+    kinds = [kind for kind in ("AnB", "BnB") if kind in study.kinds and len(study.splits) > 1]
+    return {kind: transition(study, kind) for kind in kinds}

@@ -1,1 +1,0 @@
-"""`instar reproduce transfer-or-distil`: one student on few examples."""

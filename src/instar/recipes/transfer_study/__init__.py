@@ -1,1 +1,0 @@
-"""`instar reproduce transfer`: the first paper's study."""
