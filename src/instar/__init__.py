@@ -3,187 +3,87 @@
 The public names; each is imported when it is first used, since torch takes a second.
 """
 
+import re
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from instar.data import Dataset, InMemoryDataset, Splits, half_special, load_data, parse_views, transfer_set
-    from instar.distillation import (
-        SoftTargetStore,
-        StoredLogits,
-        Teacher,
-        add_class_bias_,
-        distill,
-        fit_class_bias,
-    )
-    from instar.distillation import train_network as train
-    from instar.errors import DataError, InstarError, RunError, TrainingError, UsageError
-    from instar.evaluation import evaluate, predict_logits
-    from instar.jobs import Job, run_jobs
-    from instar.losses import (
-        DistillationLoss,
-        LogitTargets,
-        SoftTargets,
-        distillation_loss,
-        ensemble_soft_targets,
-        logit_matching_loss,
-        mix_in_labels,
-        soft_targets,
-    )
-    from instar.networks import Cut, Layer, assert_frozen, build_network, cut, freeze_, layers_of, state_hashes
-    from instar.recipes.from_python import advise, transfer_study
-    from instar.recipes.run_tables import write_report
-    from instar.runs import Run
-    from instar.specialists import (
-        ClassSet,
-        SpecialistEnsemble,
-        combine_specialists,
-        confusable_class_sets,
-        specialist_labels,
-    )
-    from instar.training import FitResult, fit
-    from instar.transfer import (
-        Treatment,
-        apply_treatment_,
-        h_score,
-        linear_probe,
-        logme,
-        random_halves,
-        semantic_halves,
-    )
+if TYPE_CHECKING:  # type checkers read these lines, and so does `_HOMES`: a public name is written once, here
+    from instar.data import Dataset as Dataset
+    from instar.data import InMemoryDataset as InMemoryDataset
+    from instar.data import Splits as Splits
+    from instar.data import half_special as half_special
+    from instar.data import load_data as load_data
+    from instar.data import parse_views as parse_views
+    from instar.data import transfer_set as transfer_set
+    from instar.distillation import SoftTargetStore as SoftTargetStore
+    from instar.distillation import StoredLogits as StoredLogits
+    from instar.distillation import Teacher as Teacher
+    from instar.distillation import add_class_bias_ as add_class_bias_
+    from instar.distillation import distill as distill
+    from instar.distillation import fit_class_bias as fit_class_bias
+    from instar.distillation import train as train
+    from instar.errors import DataError as DataError
+    from instar.errors import InstarError as InstarError
+    from instar.errors import RunError as RunError
+    from instar.errors import TrainingError as TrainingError
+    from instar.errors import UsageError as UsageError
+    from instar.evaluation import evaluate as evaluate
+    from instar.evaluation import predict_logits as predict_logits
+    from instar.fit_options import FitOptions as FitOptions
+    from instar.jobs import Job as Job
+    from instar.jobs import run_jobs as run_jobs
+    from instar.losses import DistillationLoss as DistillationLoss
+    from instar.losses import LogitTargets as LogitTargets
+    from instar.losses import SoftTargets as SoftTargets
+    from instar.losses import distillation_loss as distillation_loss
+    from instar.losses import ensemble_soft_targets as ensemble_soft_targets
+    from instar.losses import logit_matching_loss as logit_matching_loss
+    from instar.losses import mix_in_labels as mix_in_labels
+    from instar.losses import soft_targets as soft_targets
+    from instar.networks import Cut as Cut
+    from instar.networks import Layer as Layer
+    from instar.networks import assert_frozen as assert_frozen
+    from instar.networks import build_network as build_network
+    from instar.networks import cut as cut
+    from instar.networks import freeze_ as freeze_
+    from instar.networks import layers_of as layers_of
+    from instar.networks import state_hashes as state_hashes
+    from instar.recipes.from_python import advise as advise
+    from instar.recipes.from_python import transfer_study as transfer_study
+    from instar.recipes.run_tables import write_report as write_report
+    from instar.runs import Run as Run
+    from instar.specialists import ClassSet as ClassSet
+    from instar.specialists import SpecialistEnsemble as SpecialistEnsemble
+    from instar.specialists import combine_specialists as combine_specialists
+    from instar.specialists import confusable_class_sets as confusable_class_sets
+    from instar.specialists import specialist_labels as specialist_labels
+    from instar.training import FitResult as FitResult
+    from instar.training import fit as fit
+    from instar.transfer import Treatment as Treatment
+    from instar.transfer import apply_treatment_ as apply_treatment_
+    from instar.transfer import h_score as h_score
+    from instar.transfer import linear_probe as linear_probe
+    from instar.transfer import logme as logme
+    from instar.transfer import random_halves as random_halves
+    from instar.transfer import semantic_halves as semantic_halves
 
-_HOMES = {
-    "instar.data": (
-        "Dataset",
-        "InMemoryDataset",
-        "Splits",
-        "half_special",
-        "load_data",
-        "parse_views",
-        "transfer_set",
-    ),
-    "instar.distillation": (
-        "SoftTargetStore",
-        "StoredLogits",
-        "Teacher",
-        "add_class_bias_",
-        "distill",
-        "fit_class_bias",
-    ),
-    "instar.errors": ("DataError", "InstarError", "RunError", "TrainingError", "UsageError"),
-    "instar.evaluation": ("evaluate", "predict_logits"),
-    "instar.jobs": ("Job", "run_jobs"),
-    "instar.losses": (
-        "DistillationLoss",
-        "LogitTargets",
-        "SoftTargets",
-        "distillation_loss",
-        "ensemble_soft_targets",
-        "logit_matching_loss",
-        "mix_in_labels",
-        "soft_targets",
-    ),
-    "instar.networks": (
-        "Cut",
-        "Layer",
-        "assert_frozen",
-        "build_network",
-        "cut",
-        "freeze_",
-        "layers_of",
-        "state_hashes",
-    ),
-    "instar.recipes.from_python": ("advise", "transfer_study"),
-    "instar.recipes.run_tables": ("write_report",),
-    "instar.runs": ("Run",),
-    "instar.specialists": (
-        "ClassSet",
-        "SpecialistEnsemble",
-        "combine_specialists",
-        "confusable_class_sets",
-        "specialist_labels",
-    ),
-    "instar.training": ("FitResult", "fit"),
-    "instar.transfer": (
-        "Treatment",
-        "apply_treatment_",
-        "h_score",
-        "linear_probe",
-        "logme",
-        "random_halves",
-        "semantic_halves",
-    ),
-}
-_HOME_OF = {name: (home, name) for home, names in _HOMES.items() for name in names}
-_HOME_OF["train"] = ("instar.distillation", "train_network")
+    __version__: str
 
-__all__ = [
-    "ClassSet",
-    "Cut",
-    "DataError",
-    "Dataset",
-    "DistillationLoss",
-    "FitResult",
-    "InMemoryDataset",
-    "InstarError",
-    "Job",
-    "Layer",
-    "LogitTargets",
-    "Run",
-    "RunError",
-    "SoftTargetStore",
-    "SoftTargets",
-    "SpecialistEnsemble",
-    "Splits",
-    "StoredLogits",
-    "Teacher",
-    "TrainingError",
-    "Treatment",
-    "UsageError",
-    "add_class_bias_",
-    "advise",
-    "apply_treatment_",
-    "assert_frozen",
-    "build_network",
-    "combine_specialists",
-    "confusable_class_sets",
-    "cut",
-    "distill",
-    "distillation_loss",
-    "ensemble_soft_targets",
-    "evaluate",
-    "fit",
-    "fit_class_bias",
-    "freeze_",
-    "h_score",
-    "half_special",
-    "layers_of",
-    "linear_probe",
-    "load_data",
-    "logit_matching_loss",
-    "logme",
-    "mix_in_labels",
-    "parse_views",
-    "predict_logits",
-    "random_halves",
-    "run_jobs",
-    "semantic_halves",
-    "soft_targets",
-    "specialist_labels",
-    "state_hashes",
-    "train",
-    "transfer_set",
-    "transfer_study",
-    "write_report",
-]
+_SOURCE = Path(__file__).read_text(encoding="utf-8")
+_HOMES = {name: module for module, name in re.findall(r"^    from (\S+) import (\S+) as", _SOURCE, re.MULTILINE)}
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("instar")
+    if name not in _HOMES:
         raise AttributeError(f"module 'instar' has no attribute {name!r}")
-    home, attribute = _HOME_OF[name]
-    return getattr(import_module(home), attribute)
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "__version__"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from instar import distillation
 from instar.data import parse_views
-from instar.distillation import StoredLogits, Teacher, distill, train_network
+from instar.distillation import StoredLogits, Teacher, distill, train
 from instar.errors import RunError, TrainingError, UsageError
 from instar.evaluation import predict_logits
 from instar.losses import soft_targets
@@ -173,13 +173,13 @@ def test_a_call_that_was_cut_off_goes_on(tmp_path: Path) -> None:
     pause_seconds = 0.3
     options: dict[str, Any] = {"epochs": 2, "batch_size": 50, "checkpoint_seconds": 0.0, "run_dir": tmp_path}
     with pytest.raises(CutOffError):
-        train_network(Slow(*perceptron()), TRAIN, progress=told, **options)
+        train(Slow(*perceptron()), TRAIN, progress=told, **options)
     assert (tmp_path / LAST).exists()
     pause_seconds = 0.0
-    resumed = train_network(Slow(*perceptron()), TRAIN, **options)
+    resumed = train(Slow(*perceptron()), TRAIN, **options)
     assert (tmp_path / DONE).exists()
     assert "goes on from epoch 0, step" in (tmp_path / "log.txt").read_text()
-    alone = train_network(perceptron(), TRAIN, epochs=2, batch_size=50)
+    alone = train(perceptron(), TRAIN, epochs=2, batch_size=50)
     assert same_bits(resumed.network.state_dict(), alone.network.state_dict())
     assert resumed.metrics == alone.metrics
 
@@ -205,6 +205,6 @@ def test_a_call_with_anything_else_is_refused_by_name(teacher: nn.Module, tmp_pa
 
 def test_precision_is_decided_once(tmp_path: Path) -> None:
     options: dict[str, Any] = {"epochs": 1, "run_dir": tmp_path}
-    train_network(perceptron(), TRAIN, precision="bfloat16", **options)
+    train(perceptron(), TRAIN, precision="bfloat16", **options)
     assert Run.read(tmp_path).config["precision"] == "bfloat16"
-    assert train_network(perceptron(), TRAIN, precision="auto", **options).num_steps == 2
+    assert train(perceptron(), TRAIN, precision="auto", **options).num_steps == 2

@@ -3,7 +3,7 @@
 from instar.distillation.class_bias import add_class_bias_, fit_class_bias
 from instar.distillation.store import SoftTargetStore, StoreReport, TargetError
 from instar.distillation.store_targets import StoreTargets
-from instar.distillation.students import distill, train_network
+from instar.distillation.students import distill, train
 from instar.distillation.teachers import LabelsInTargets, StoredLogits, Teacher, member_logits
 
 __all__ = [
@@ -18,5 +18,5 @@ __all__ = [
     "distill",
     "fit_class_bias",
     "member_logits",
-    "train_network",
+    "train",
 ]

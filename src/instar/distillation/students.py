@@ -120,7 +120,7 @@ def _as_json(value: float | str) -> float | str:
     return "inf" if value == math.inf else value
 
 
-def train_network(
+def train(
     network: nn.Module,
     data: Dataset | tuple[Tensor, Tensor],
     *,
@@ -134,7 +134,7 @@ def train_network(
 
     Example:
         >>> inputs = torch.randn(64, 4); labels = (inputs[:, 0] > 0).long()
-        >>> result = train_network(nn.Linear(4, 2), (inputs, labels), epochs=30, learning_rate=1.0)
+        >>> result = train(nn.Linear(4, 2), (inputs, labels), epochs=30, learning_rate=1.0)
         >>> result.metrics[-1]["train_errors"] < 10
         True
     """
