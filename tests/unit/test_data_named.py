@@ -302,6 +302,7 @@ def crash(): return 1 / 0
 """
 
 
+@pytest.mark.filterwarnings("ignore:.*byte-identical")
 def test_a_users_function_gives_splits_data_sets_or_tensors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +332,7 @@ def in_training(): return data(mean=[1, 2, 3])[0], data()[0]
 """
 
 
+@pytest.mark.filterwarnings("ignore:.*byte-identical")
 def test_the_fingerprint_of_a_users_function_knows_its_normalisation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

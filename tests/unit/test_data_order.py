@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from instar.data import id_batches, shuffled, stratified_split
+from instar.data.identity import content_ids
 from instar.errors import DataError, UsageError
 
 IDS = torch.randint(-(2**62), 2**62, (500,), generator=torch.Generator().manual_seed(0))
@@ -55,6 +56,26 @@ def test_every_class_keeps_one_on_each_side(fraction: float, expected: int) -> N
         torch.arange(6), torch.tensor([0, 0, 0, 1, 1, 1]), fraction=fraction, split_seed=0
     )
     assert len(chosen) == 2 * expected
+
+
+def test_copies_of_an_example_stay_on_one_side() -> None:
+    contents = [f"picture {number // 4}".encode() for number in range(200)]  # each of 50 pictures four times
+    labels = torch.arange(200) // 100
+    ids = content_ids(contents, labels)
+    picture = dict(zip(ids.tolist(), contents, strict=True))
+    for seed in range(3):
+        rest, chosen = stratified_split(ids, labels, fraction=0.2, split_seed=seed)
+        sides = [{picture[key] for key in part.tolist()} for part in (rest, chosen)]
+        assert not sides[0] & sides[1]
+        assert len(chosen) == 40
+        assert torch.bincount(labels[torch.isin(ids, chosen)]).tolist() == [20, 20]
+
+
+def test_a_class_of_copies_of_one_example_is_named() -> None:
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    ids = content_ids([b"a", b"a", b"a", b"b", b"c", b"d"], labels)
+    with pytest.raises(DataError, match="class 0 has 3 examples, but not two different ones"):
+        stratified_split(ids, labels, fraction=0.5, split_seed=0)
 
 
 def test_a_class_of_one_example_is_named() -> None:

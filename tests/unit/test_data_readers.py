@@ -239,8 +239,8 @@ def test_a_folder_with_parts_of_its_own_keeps_them(tmp_path: Path, validation: s
 
 
 def test_parts_without_train_or_test_are_no_classes(tmp_path: Path) -> None:
-    for part in ("train", "val"):
-        write_image_folder(tmp_path / part)
+    for seed, part in enumerate(("train", "val")):
+        write_image_folder(tmp_path / part, seed=seed)
     assert "expected train/ and test/ and perhaps validation/, found train/ and val/" in folder_error(tmp_path)
     (tmp_path / "train").rename(tmp_path / "test")
     assert "found val/ and test/" in folder_error(tmp_path)
@@ -306,6 +306,15 @@ def test_a_truncated_picture_is_found_before_training_where_pictures_stream(tmp_
     cut.write_bytes(cut.read_bytes()[:-30])
     for budget in (2**30, 10):
         assert f"{cut}: not a whole image" in folder_error(tmp_path, memory_budget_bytes=budget)
+
+
+def test_copies_in_two_parts_are_counted(tmp_path: Path) -> None:
+    for seed, part in enumerate(("train", "val", "test")):
+        write_image_folder(tmp_path / part, seed=seed)
+    load_data(f"folder:{tmp_path}")
+    (tmp_path / "test" / "dog" / "again.png").write_bytes((tmp_path / "train" / "dog" / "0.png").read_bytes())
+    with pytest.warns(DataWarning, match="1 of 11 test examples are byte-identical to training examples"):
+        load_data(f"folder:{tmp_path}")
 
 
 def test_folders_without_two_classes_of_images_are_refused(tmp_path: Path) -> None:

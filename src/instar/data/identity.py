@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from instar.data.hashing import key_of, keyed_hash
 from instar.errors import UsageError
 
 _ID_BYTES = 8
@@ -61,7 +62,7 @@ class IdIndex:
 def content_ids(contents: Iterable[Any], labels: Tensor) -> Tensor:
     """One id for each example, from its bytes, so that it survives subsets and another order of the files.
 
-    id = blake2b(content); the k-th copy of the same content (k > 0) gets blake2b(content's id, k). Copies are
+    id = blake2b(content); the k-th copy of the same content (k > 0) gets a hash of k and that id. Copies are
     counted in the order of their labels, so that copies that differ in label keep their ids in any order too.
 
     Args:
@@ -75,17 +76,47 @@ def content_ids(contents: Iterable[Any], labels: Tensor) -> Tensor:
         3
     """
     digests = [hashlib.blake2b(content, digest_size=_ID_BYTES).digest() for content in contents]
-    rows_of: dict[bytes, list[int]] = {}
-    for row, digest in enumerate(digests):
-        rows_of.setdefault(digest, []).append(row)
-    if len(rows_of) < len(digests):
-        label_of = labels.tolist()
-        for digest, rows in rows_of.items():
-            for copy, row in enumerate(sorted(rows, key=label_of.__getitem__)):
-                if copy > 0:
-                    content = digest + copy.to_bytes(8, "little")
-                    digests[row] = hashlib.blake2b(content, digest_size=_ID_BYTES).digest()
-    return torch.from_numpy(np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64))
+    ids = torch.from_numpy(np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64))
+    if len(set(digests)) < len(digests):
+        copies: dict[bytes, int] = {}
+        for row in labels.argsort(stable=True).tolist():
+            copy = copies[digests[row]] = copies.get(digests[row], -1) + 1
+            if copy > 0:
+                ids[row] = _copy_ids(ids[row], copy)
+    return ids
+
+
+def original_rows(ids: Tensor) -> Tensor:
+    """The row of each example's original: of the first of byte-identical examples, and of itself for all others.
+
+    Only `content_ids` say that two examples are copies; other ids have none.
+
+    Args:
+        ids: (n,) int64, all different.
+
+    Returns: (n,) int64.
+
+    Example:
+        >>> ids = content_ids([b"one", b"two", b"one"], torch.tensor([0, 1, 0]))
+        >>> original_rows(ids).tolist()
+        [0, 1, 0]
+    """
+    index = IdIndex(ids, "the data", "")
+    originals = torch.arange(len(ids), device=ids.device)
+    rows = originals.clone()
+    copy = 1
+    while len(rows):
+        copies = _copy_ids(ids[rows], copy)
+        is_there = torch.isin(copies, ids)
+        rows = rows[is_there]
+        originals[index.order[index.find(copies[is_there])]] = rows
+        copy += 1
+    return originals
+
+
+def _copy_ids(ids: Tensor, copy: int) -> Tensor:
+    """The ids of the k-th copies of examples."""
+    return keyed_hash(key_of("copy", copy), ids)
 
 
 def tensor_ids(inputs: Tensor, labels: Tensor) -> Tensor:

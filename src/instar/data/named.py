@@ -2,8 +2,11 @@
 
 import dataclasses
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 from instar.data.dataset import Dataset, as_dataset
 from instar.data.official import load_digits, load_official, load_omniglot
@@ -11,7 +14,7 @@ from instar.data.readers.folder import ImageFolder, common_form, find_parts, fol
 from instar.data.readers.images import ImageForm
 from instar.data.sources import FSDD, SOURCES, Source, find
 from instar.data.splits import stratified_split
-from instar.errors import DataError, InstarError, UsageError
+from instar.errors import DataError, DataWarning, InstarError, UsageError
 from instar.naming import import_function, unknown_name
 
 MEMORY_BUDGET_BYTES = 2 * 2**30
@@ -123,7 +126,24 @@ def load_data(
         raise unknown_name("data set", name, ["digits", *SOURCES, _FOLDER, _PYTHON])
     if validation is None:
         train, validation = _cut(train, validation_fraction, split_seed)
-    return Splits(train, validation, test, name)
+    splits = Splits(train, validation, test, name)
+    if name.startswith(("folder:", "python:")):
+        _warn_of_copies(splits)
+    return splits
+
+
+def _warn_of_copies(splits: Splits) -> None:
+    """Warn of examples that judge and were learned from: the same bytes in two parts that the user gave."""
+    for part in ("validation", "test"):
+        data: Dataset = getattr(splits, part)
+        copies = torch.isin(data.ids, splits.train.ids)
+        if bool(copies.any()):
+            warnings.warn(
+                f"{splits.name}: {int(copies.sum())} of {len(data)} {part} examples are byte-identical to "
+                "training examples, so their scores flatter; remove them from one of the two",
+                DataWarning,
+                stacklevel=3,
+            )
 
 
 class KnownData(NamedTuple):

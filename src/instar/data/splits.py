@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from instar.data.hashing import key_of, keyed_hash
+from instar.data.identity import original_rows
 from instar.errors import DataError, UsageError
 from instar.losses import NO_LABEL
 
@@ -21,7 +22,8 @@ def stratified_split(
     """A part of every class, chosen by the ids' hashes and so the same in any order of the examples.
 
     Of a class of n examples, those with the round(fraction · n) smallest hashes are chosen: at least one, and
-    at least one stays. Examples without a label stay.
+    at least one stays. Examples without a label stay. Byte-identical copies count once and go where the first of
+    them goes, whatever their labels.
 
     Args:
         data_ids: (n,) int64, all different.
@@ -33,7 +35,7 @@ def stratified_split(
     Returns: the ids that stay and the chosen ones, each in the order of `data_ids`.
 
     Raises:
-        DataError: a class with a single example, or no labels at all.
+        DataError: a class with a single distinct example, or no labels at all.
         UsageError: the fraction is out of range.
 
     Example:
@@ -49,11 +51,16 @@ def stratified_split(
         raise DataError("no example has a label, so no part of each class can be chosen; give a split of your own")
     hashes = keyed_hash(key_of("split", split_seed), data_ids)
     chosen = torch.zeros(len(data_ids), dtype=torch.bool, device=data_ids.device)
+    originals = original_rows(data_ids)
+    is_original = originals == torch.arange(len(data_ids), device=data_ids.device)
     for label in present:
-        rows = (labels == label).nonzero().squeeze(1)
+        rows = ((labels == label) & is_original).nonzero().squeeze(1)
         if len(rows) < 2:
             name = class_names[label] if class_names else label
-            raise DataError(f"class {name!r} has a single example; a split needs at least two of each class")
+            count = int((labels == label).sum())
+            found = "a single example" if count == 1 else f"{count} examples, but not two different ones"
+            raise DataError(f"class {name!r} has {found}; a split needs at least two of each class")
         num_chosen = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
         chosen[rows[hashes[rows].argsort()[:num_chosen]]] = True
+    chosen = chosen[originals]
     return data_ids[~chosen], data_ids[chosen]
