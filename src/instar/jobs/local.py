@@ -3,13 +3,14 @@
 import bisect
 import multiprocessing
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from instar.errors import InstarError
+from instar.errors import DataWarning, InstarError
 from instar.jobs.execution import ProcessDiedError, attempt
 from instar.jobs.graph import Job, threads_of
 from instar.jobs.processes import Written, pack, start_process, start_server, unpack
@@ -127,6 +128,7 @@ class LocalEngine(Engine):
 def _work(connection: Connection) -> None:
     """What a worker process does: take a job, do it, say how it went."""
     signal.signal(signal.SIGTERM, _interrupt)
+    warnings.simplefilter("ignore", DataWarning)  # the main process has read the same data and warned
     while True:
         try:
             message = connection.recv()
