@@ -1,11 +1,11 @@
-"""What can go wrong, by whose doing.
+"""The errors that instar raises, by their cause.
 
-Every message is one line that names the object, says what was expected and what was found, and what to do.
+Every message is one line: the object, what was expected, what was found, and what to do.
 """
 
 
 class InstarError(Exception):
-    """The work failed; nothing that was there before is lost. The command line exits with 1."""
+    """The work failed; earlier results are not lost. The command line exits with 1."""
 
     exit_status = 1
 
@@ -21,12 +21,12 @@ class UsageError(InstarError, ValueError):
 
 
 class DataError(InstarError):
-    """A data set or a file of it is not what it should be: truncated, empty, of another shape."""
+    """A data set or one of its files is invalid: truncated, empty, of another shape."""
 
 
 class RunError(InstarError):
-    """A run directory cannot be used: taken by another process, of another configuration, not writable."""
+    """A run directory cannot be used: locked by another process, of another configuration, not writable."""
 
 
 class TrainingError(InstarError):
-    """A fit cannot go on: the loss is not finite, the teacher is the student, a network never learns."""
+    """A fit cannot continue: the loss is not finite, teacher and student share weights, there is no gradient."""

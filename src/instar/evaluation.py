@@ -1,4 +1,4 @@
-"""What a trained network does on data: its logits, its errors, its likelihood, its calibration."""
+"""A trained network on data: its logits, errors, likelihood and calibration."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from instar.networks import channels_last_, evaluation_mode
 
 
 def batch_size_on(device: str | torch.device) -> int:
-    """How many examples a network is asked at once: on a CPU so few that its cache holds what a layer gives."""
+    """The batch size for predictions: on a CPU small enough that the outputs of a layer stay in its cache."""
     return 128 if torch.device(device).type == "cpu" else 1000
 
 
@@ -24,11 +24,11 @@ def predict_logits(
     """Logits of a network in evaluation mode, without gradient, in float32, in the order of `data.ids`.
 
     Args:
-        network: whatever gives logits; a convolutional one is laid out for the CPU first.
+        network: returns logits; the weights of a convolutional network are laid out channels-last first.
         data: the examples.
-        view: of each.
-        batch_size: by default what `batch_size_on` says.
-        device: of the network.
+        view: number of the view of every example.
+        batch_size: `batch_size_on(device)` by default.
+        device: where the network is.
 
     Returns:
         (len(data), classes).
@@ -44,7 +44,7 @@ def predict_logits(
 
 
 def errors_and_nll(network: nn.Module, data: Dataset, *, device: str | torch.device = "cpu") -> tuple[int, float]:
-    """What a fit looks at after each epoch: errors and negative log-likelihood (nats); data on the device."""
+    """Errors and negative log-likelihood (nats), as measured after each epoch; the data is on the device."""
     logits, labels = predict_logits(network, data, device=device), data.labels(data.ids)
     return int(metrics.errors(logits, labels)), metrics.negative_log_likelihood(logits, labels)
 
@@ -56,7 +56,7 @@ def evaluate(network: nn.Module, data: Dataset, *, device: str | torch.device = 
 
 
 def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """The same from logits (examples, classes) and labels (examples,)."""
+    """`evaluate` from logits (examples, classes) and labels (examples,)."""
     return {
         "errors": int(metrics.errors(logits, labels)),
         "accuracy": float(metrics.accuracy(logits, labels)),

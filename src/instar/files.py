@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and damaged ones that say so."""
+"""Atomic writes, and readers that report a damaged file."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ from instar.errors import RunError, UsageError
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the file system says into one clear error."""
+    """Turn an error of the file system into one clear `RunError`."""
     try:
         yield
     except OSError as error:
@@ -29,10 +29,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside, flushed to the disk, renamed.
+    """Write a file atomically: to a temporary file beside it, flushed to the disk, then renamed.
 
     Raises:
-        RunError: the disk is full or not writable; what was there before is still there.
+        RunError: the disk is full or not writable; an earlier version of the file is still there.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
@@ -49,10 +49,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and the state written with them from a safetensors file.
+    """The tensors of a safetensors file, and the state that was saved with them.
 
     Raises:
-        RunError: the file is not there, truncated or damaged.
+        RunError: the file is missing, truncated or damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -67,7 +67,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file.
 
     Raises:
-        UsageError: it is not there or is not TOML.
+        UsageError: the file is missing or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text())

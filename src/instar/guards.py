@@ -1,4 +1,4 @@
-"""What a fit refuses before it begins or on its first step: mistakes that a loss curve does not show."""
+"""Checks before a fit and on its first step, for mistakes that a loss curve does not show."""
 
 import math
 from collections.abc import Sequence
@@ -9,34 +9,34 @@ from torch import Tensor, nn
 from instar.data import Dataset
 from instar.errors import TrainingError, UsageError
 
-_NO_GRADIENT = "the network gets no gradient: its logits do not depend on what is trained"
+_NO_GRADIENT = "the network gets no gradient: its logits do not depend on a parameter that is trained"
 
 
 def count_labelled(data: Dataset, validation: Dataset | None, soft_weight: float) -> int:
-    """How many examples of the training data have a label.
+    """The number of training examples with a label.
 
     Raises:
-        UsageError: none has, where they are all that there is to learn from, or to judge by.
+        UsageError: no training example has a label and there are no soft targets, or no validation example has.
     """
     num_labelled = int((data.labels(data.ids) >= 0).sum())
     if not soft_weight and not num_labelled:
         raise UsageError("no example has a label, and there are no soft targets: nothing to learn from")
     if validation is not None and not bool((validation.labels(validation.ids) >= 0).any()):
-        raise UsageError("no example of the validation data has a label: nothing to judge by")
+        raise UsageError("no example of the validation data has a label: nothing to validate on")
     return num_labelled
 
 
 def check_targets(network: nn.Module, data: Dataset, targets: Any) -> None:
-    """Refuse soft targets that are the student's own, of other classes, or of other views than the student sees.
+    """Refuse a teacher that shares weights with the student, has other classes, or sees other views.
 
     Args:
         network: the student.
-        data: what it learns on.
-        targets: where its soft targets come from; what it has of `networks`, `class_names` and `views` (None or
-            what `views_of` gives) is compared.
+        data: its training data.
+        targets: its soft targets; their attributes `networks`, `class_names` and `views` (as `views_of` returns
+            it) are compared where they exist.
 
     Raises:
-        TrainingError: names what is shared or differs.
+        TrainingError: teacher and student share a tensor, or differ in classes or views.
     """
     own = {parameter.data_ptr() for parameter in network.parameters() if parameter.numel()}
     for teacher in getattr(targets, "networks", ()):
@@ -61,21 +61,18 @@ def check_targets(network: nn.Module, data: Dataset, targets: Any) -> None:
 
 
 def views_of(data: Dataset) -> tuple[Any, ...] | None:
-    """What decides how the examples of a data set are shown: None where each view shows the same.
-
-    The views, their seed, and after how many they begin again where they do.
-    """
+    """The views of a data set, their seed and, where they repeat, their number; None without views."""
     if data.views is None:
         return None
     return (data.views, data.view_seed) + (() if data.num_views is None else (data.num_views,))
 
 
 def check_logits(logits: Any, num_examples: int, data: Dataset) -> None:
-    """Refuse logits that are not one row for each example with one number for each class, or that teach nothing.
+    """Refuse logits of a shape other than (examples, classes), or without a gradient.
 
     Raises:
-        UsageError: they are of another shape.
-        TrainingError: they do not depend on any parameter that is trained.
+        UsageError: the logits have another shape.
+        TrainingError: the logits do not depend on any parameter that is trained.
     """
     found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if found != (num_examples, data.num_classes):
@@ -88,19 +85,21 @@ def check_logits(logits: Any, num_examples: int, data: Dataset) -> None:
 
 
 def check_first_step(network: nn.Module, loss: float) -> None:
-    """Refuse to go on from a first step that teaches nothing.
+    """Refuse a first step without a loss or without a gradient.
 
     Args:
-        network: after the backward pass.
-        loss: of the first step.
+        network: the network after the backward pass.
+        loss: the loss of the first step.
 
     Raises:
-        TrainingError: the loss is 0 or not finite, or no parameter gets a gradient.
+        TrainingError: the loss is 0 or not finite, or every gradient is 0.
     """
     if not math.isfinite(loss):
-        raise TrainingError(f"the loss of the first step is {loss}: look at the data and the soft targets")
+        raise TrainingError(f"the loss of the first step is {loss}: check the data and the soft targets")
     if loss == 0:
-        raise TrainingError("the loss of the first step is exactly 0: nothing to learn from; look at the targets")
+        raise TrainingError(
+            "the loss of the first step is exactly 0: there is nothing to learn; check the targets"
+        )
     gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
     if not any(bool(gradient.any()) for gradient in gradients):
         raise TrainingError(_NO_GRADIENT)

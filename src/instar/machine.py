@@ -1,4 +1,4 @@
-"""The machine and the software that a number came from."""
+"""A description of the machine and the software that a result was computed with."""
 
 import contextlib
 import functools
@@ -13,7 +13,7 @@ import torch
 
 
 def environment() -> dict[str, Any]:
-    """The machine and the software that a number came from."""
+    """Versions, processor, threads, command and commit, as `environment.json` holds them."""
     from importlib.metadata import version
 
     about: dict[str, Any] = {
@@ -36,7 +36,7 @@ def environment() -> dict[str, Any]:
 
 @functools.cache
 def _commit() -> str | None:
-    """The commit of the code, asked for once: a worker writes it for each of its jobs; None outside a checkout."""
+    """The commit of the code, None outside a checkout; cached, since a worker writes it for each of its jobs."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Names that a user types: the nearest known one when it is wrong, and `python:module:function`."""
+"""Names that a user types: suggestions for an unknown name, and the function of `python:module:function`."""
 
 import difflib
 import importlib
@@ -30,10 +30,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
 
 
 def import_function(spec: str) -> Callable[..., Any]:
-    """The function that `python:module:function` names; the current folder is searched too.
+    """The function that `python:module:function` names; the current folder is searched first.
 
     Raises:
-        UsageError: the spec has another form, or the module or function is not there.
+        UsageError: the spec has another form, or the module or function does not exist.
     """
     parts = spec.split(":")
     if len(parts) != 3 or parts[0] != "python" or not all(parts):

@@ -1,4 +1,4 @@
-"""How weights move: the optimiser, the learning rate over time, the limit on norms, the precision of a step."""
+"""The optimiser, the learning rate schedule, the limit on weight norms and the precision of a step."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,17 +8,17 @@ from torch import Tensor, nn
 
 from instar.errors import UsageError
 
-BFLOAT16_WEIGHTS = 200_000  # below it the casts cost more than the faster products save (benchmarks/)
-_PLACES = 64  # of a small picture that use a convolution's weight, on a CPU; on a GPU casts are kernels to start
+BFLOAT16_WEIGHTS = 200_000  # with fewer, the casts cost more than the faster products save (benchmarks/)
+_PLACES = 64  # positions of a small image at which a CPU uses a weight of a convolution; on a GPU 1 is assumed
 
 
 def decide_precision(precision: str, network: nn.Module, device: torch.device | str) -> str:
-    """`float32` or `bfloat16`: `auto` takes bfloat16 where the hardware has it and the network is large enough.
+    """Choose `float32` or `bfloat16`: `auto` is bfloat16 where the hardware supports it and the network is large.
 
     Without hardware support bfloat16 is an order of magnitude slower than float32.
 
     Raises:
-        UsageError: another precision.
+        UsageError: an unknown precision.
     """
     if precision in ("float32", "bfloat16"):
         return precision
@@ -44,18 +44,18 @@ def make_optimiser(
     weight_decay: float,
     factors: Mapping[nn.Parameter, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """The optimiser of some parameters, weight decay on all but vectors.
+    """An optimiser of the parameters, with weight decay on all but vectors.
 
     Args:
-        factors: on the learning rate of some of them; each group of the optimiser keeps its own as `factor`.
+        factors: multiply the learning rate of some parameters; each group of the optimiser keeps its `factor`.
 
     Raises:
-        UsageError: no such optimiser.
+        UsageError: an unknown optimiser.
     """
     factors = factors or {}
     of_kind: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in parameters:
-        # Biases and normalisation's scales get no weight decay, as in the first paper's networks.
+        # Biases and the scales of normalisation get no weight decay, as in the first paper's networks.
         kind = (weight_decay if parameter.ndim > 1 else 0.0, factors.get(parameter, 1.0))
         of_kind.setdefault(kind, []).append(parameter)
     groups = [
@@ -71,7 +71,7 @@ def make_optimiser(
 
 
 def parameter_factors(network: nn.Module, factors: Mapping[str, float] | None) -> dict[nn.Parameter, float]:
-    """Factors on the learning rate by parameter, from those by name.
+    """The factors on the learning rate, keyed by parameter instead of by name.
 
     Raises:
         UsageError: an unknown name, or a factor that is not positive.
@@ -81,20 +81,20 @@ def parameter_factors(network: nn.Module, factors: Mapping[str, float] | None) -
         if name not in named:
             raise UsageError(f"learning_rate_factors: {type(network).__name__} has no parameter {name!r}")
         if not 0 < factor < math.inf:
-            raise UsageError(f"learning_rate_factors: that of {name} is {factor}, expected positive")
+            raise UsageError(f"learning_rate_factors: the factor of {name} is {factor}, expected positive")
     return {named[name]: factor for name, factor in (factors or {}).items()}
 
 
 def learning_rate_factor(name: str, epochs: int, warmup_epochs: float) -> Callable[[float], float]:
-    """The factor on the learning rate at a time in epochs (with fractions).
+    """The learning rate schedule: a function from the time in epochs, with fractions, to a factor.
 
     Args:
-        name: `cosine` to 0, `constant`, or `step:E1,E2,...` (a tenth from each of those epochs on).
-        epochs: of the whole fit.
+        name: `cosine` to 0, `constant`, or `step:E1,E2,...` (divided by 10 at each of these epochs).
+        epochs: length of the whole fit.
         warmup_epochs: linear rise from 0 at the start.
 
     Raises:
-        UsageError: no such schedule, or a warm-up that does not end before the fit.
+        UsageError: an unknown schedule, or a warm-up that does not end before the fit.
 
     Example:
         >>> factor = learning_rate_factor("cosine", 10, 2)
@@ -137,7 +137,7 @@ def stretched_schedule(schedule: str, factor: float) -> str:
 
 
 def limited_weights(network: nn.Module) -> list[Tensor]:
-    """The trained weights that a limit on norms applies to: all linear and convolutional ones but the last."""
+    """The trained weights whose norms are limited: those of all linear and convolutional layers but the last."""
     weights = [
         module.weight for module in network.modules() if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
     ]

@@ -1,7 +1,7 @@
-"""Run directory: everything that one piece of work leaves, written so that it can be cut off at any moment.
+"""Run directories: the configuration, metrics, checkpoints and result of one run, safe against interruption.
 
-A file appears whole or not at all (written beside, flushed, renamed). `metrics.jsonl` alone grows in place; a
-checkpoint remembers how long it was, and a resumed run cuts off what came after. `DONE` is written last.
+Files are written atomically. Only `metrics.jsonl` grows in place: a checkpoint records its length, and a resumed
+run truncates it to that length. `DONE` is written last.
 """
 
 import fcntl
@@ -37,7 +37,7 @@ LAST, FINAL = "checkpoints/last.safetensors", "checkpoints/final.safetensors"
 
 
 class Run:
-    """One run directory, held by one process at a time.
+    """One run directory, locked by one process at a time.
 
     Example:
         >>> import tempfile
@@ -53,19 +53,19 @@ class Run:
     ) -> None:
         self.path = Path(path)
         self.recipe = recipe
-        self.config: dict[str, Any] = without_none(config)  # as one that is read will have it
+        self.config: dict[str, Any] = without_none(config)  # as it will be read back
         self._wait_seconds = wait_seconds
-        self.about_weights: dict[str, Any] = {}  # written with the weights and into each checkpoint
-        self.tensorboard = False  # whether metrics go to TensorBoard's event files too
+        self.about_weights: dict[str, Any] = {}  # saved with the weights and with each checkpoint
+        self.tensorboard = False  # whether metrics are also written to TensorBoard's event files
         self._lock: int | None = None
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """A run directory that is there, to be read: no lock, nothing written.
+        """Open an existing run directory for reading: no lock is taken and nothing is written.
 
         Raises:
             UsageError: there is no run directory at `path`.
-            RunError: its configuration is damaged, or of a newer instar.
+            RunError: its configuration is damaged, or was written by a newer instar.
         """
         content = _read_config(Path(path))
         return cls(path, recipe=content["recipe"], config=content["config"])
@@ -81,7 +81,7 @@ class Run:
                 raise RunError(f"{self.path} is in use by another process: wait for it or stop it")
             time.sleep(0.05)
         self._lock = lock
-        _held.add(lock)
+        _open_locks.add(lock)
         try:
             self._claim()
         except BaseException:
@@ -90,17 +90,17 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._lock in _held:  # not so in a process that was forked inside the with block
-            _held.remove(self._lock)
+        if self._lock in _open_locks:  # false in a process that was forked inside the with block
+            _open_locks.remove(self._lock)
             os.close(self._lock)
         self._lock = None
 
     def _claim(self) -> None:
-        """Write the configuration, or check that the one that is here is the same."""
+        """Write the configuration, or check that it equals the existing one."""
         content = {"recipe": self.recipe, "format_version": FORMAT_VERSION, "config": self.config}
         for folder in (self.path, (self.path / LAST).parent):
-            for left_over in folder.glob(".*.tmp"):  # of a process that was killed as it wrote
-                left_over.unlink(missing_ok=True)
+            for temporary in folder.glob(".*.tmp"):  # from a process that was killed while writing
+                temporary.unlink(missing_ok=True)
         if (self.path / CONFIG).exists():
             there = _read_config(self.path)
             if there["format_version"] < FORMAT_VERSION:
@@ -120,19 +120,19 @@ class Run:
 
     @property
     def is_done(self) -> bool:
-        """Whether the work was finished."""
+        """Whether the run is finished."""
         return (self.path / DONE).exists()
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a file whole or not at all."""
+        """Write a text file atomically."""
         write_bytes(self.path / name, text.encode())
 
     def write_json(self, name: str, content: object) -> None:
-        """Write JSON whole or not at all."""
+        """Write a JSON file atomically."""
         self.write_text(name, _json(self.path / name, content, indent=2) + "\n")
 
     def read_json(self, name: str) -> Any:
-        """Read a JSON file of the run; None when it is not there."""
+        """The content of a JSON file of the run; None where it does not exist."""
         try:
             return json.loads((self.path / name).read_text())
         except FileNotFoundError:
@@ -145,7 +145,7 @@ class Run:
         self._append(LOG, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 
     def log_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Append a line to `metrics.jsonl`, and to TensorBoard's event files where that is asked for."""
+        """Append a line to `metrics.jsonl`, and to TensorBoard's event files where `tensorboard` is set."""
         self._append(METRICS, _json(self.path / METRICS, dict(metrics)) + "\n")
         if self.tensorboard:
             self._log_to_tensorboard(metrics)
@@ -156,7 +156,7 @@ class Run:
         except ImportError:
             raise UsageError("TensorBoard is not installed: pip install 'instar[tensorboard]'") from None
         epoch = int(metrics["epoch"])
-        # A writer for each line: its purge_step hides what a run that was cut off had written after this epoch.
+        # A writer for each line: its purge_step hides what an interrupted run had written after this epoch.
         with SummaryWriter(str(self.path / "tensorboard"), purge_step=epoch) as writer:
             for name, value in metrics.items():
                 if isinstance(value, (int, float)) and name != "epoch":
@@ -167,14 +167,14 @@ class Run:
             stream.write(line)
 
     def report_progress(self, fraction: float, latest: Mapping[str, Any]) -> None:
-        """Say how far the work is, for whoever shows it; the file goes when the work is done."""
+        """Write the progress to `progress.json`, for the display; `finish` removes the file."""
         path = self.path / f".{PROGRESS}.tmp"
         with writing(path):
             path.write_text(json.dumps({"fraction": fraction, "time": time.time(), **latest}))
             path.replace(self.path / PROGRESS)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`; a last line that was cut off is left out."""
+        """The lines of `metrics.jsonl`, without a truncated last line."""
         try:
             lines = (self.path / METRICS).read_text().splitlines(keepends=True)
             return [dict(json.loads(line)) for line in lines if line.endswith("\n")]
@@ -184,14 +184,14 @@ class Run:
             raise RunError(f"{self.path / METRICS} is damaged: {error}; remove the run and run again") from error
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Replace the checkpoint by this one; the length of `metrics.jsonl` goes with it."""
+        """Replace the checkpoint; the length of `metrics.jsonl` is saved with it."""
         self._save(LAST, tensors, {**state, "metrics_bytes": self._metrics_bytes(flush=True)})
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The checkpoint to go on from, or None; metrics logged after it are cut off.
+        """The checkpoint to resume from, or None; metrics that were logged after it are removed.
 
         Raises:
-            RunError: the checkpoint, or the metrics that belong to it, are damaged.
+            RunError: the checkpoint or its metrics are damaged.
         """
         path = self.path / LAST
         loaded = load_tensors(path) if path.exists() else None
@@ -213,17 +213,17 @@ class Run:
             return os.fstat(stream.fileno()).st_size
 
     def save_weights(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-        """Write the weights that the work ends with."""
+        """Write the final weights."""
         self._save(FINAL, tensors, about)
 
     def load_weights(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The weights that the work ended with and what is written about them.
+        """The final weights and what was saved with them.
 
         Raises:
-            RunError: the work is not finished, or the file is damaged.
+            RunError: the run has no final weights yet, or the file is damaged.
         """
         if not (self.path / FINAL).exists():
-            raise RunError(f"{self.path} has no {FINAL}: its fit has not ended; run the same command again")
+            raise RunError(f"{self.path} has no {FINAL}: its fit is not finished; run the same command again")
         return load_tensors(self.path / FINAL)
 
     def _save(self, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -234,7 +234,7 @@ class Run:
         )
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write `result.json`, then `DONE`; the checkpoint to go on from is no longer needed."""
+        """Write `result.json`, then `DONE`, and remove the checkpoint."""
         content = {"recipe": self.recipe, "config": self.config, "metrics": {}, "rows": [], **result}
         content["environment"] = self.read_json(ENVIRONMENT)
         self.write_json(RESULT, content)
@@ -246,22 +246,22 @@ class Run:
         """The content of `result.json`.
 
         Raises:
-            RunError: the work is not finished.
+            RunError: the run is not finished.
         """
         content = self.read_json(RESULT)
         if not self.is_done or content is None:
-            raise RunError(f"{self.path} is not finished: run the same command again to go on")
+            raise RunError(f"{self.path} is not finished: run the same command again to resume it")
         if not isinstance(content, dict):
             raise RunError(f"{self.path / RESULT} is damaged: remove the run and run again")
         return content
 
     def job(self, name: str) -> Path:
-        """The run directory of one of this run's fits: what `RUN:name` means."""
+        """The run directory of a job of this run, which is also called `RUN:name`."""
         return self.path / "jobs" / name
 
 
 def run_hash(recipe: str, config: Mapping[str, Any], *, data_fingerprint: str = "") -> str:
-    """Eight hexadecimal digits that change with anything that changes the numbers.
+    """Eight hexadecimal digits that change with everything that changes the result.
 
     Example:
         >>> run_hash("fit", {"epochs": 3}) == run_hash("fit", {"epochs": 3})
@@ -274,7 +274,7 @@ def run_hash(recipe: str, config: Mapping[str, Any], *, data_fingerprint: str = 
 
 
 def find_run(spec: str | Path) -> Path:
-    """The run directory that `RUN` or `RUN:job` names; not checked for being there.
+    """The path of the run directory that `RUN` or `RUN:job` names; it need not exist.
 
     Example:
         >>> str(find_run("runs/distill/digits-1234:student-alone/seed-3"))
@@ -290,14 +290,14 @@ def list_runs(root: str | Path = "runs") -> list[Path]:
     return sorted(paths, key=lambda path: (path / CONFIG).stat().st_mtime)
 
 
-_held: set[int] = set()  # the open locks of this process
+_open_locks: set[int] = set()  # file descriptors of this process
 
 
 def _leave_locks_to_parent() -> None:
-    """A forked process (a loader of data) would hold the run directory when this one is killed."""
-    for lock in _held:
+    """Close the locks in a forked process: a data loader would keep the run locked after its parent is killed."""
+    for lock in _open_locks:
         os.close(lock)
-    _held.clear()
+    _open_locks.clear()
 
 
 os.register_at_fork(after_in_child=_leave_locks_to_parent)
@@ -313,7 +313,7 @@ def _try_lock(path: Path, lock: int) -> bool:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """The content of a run directory's configuration: `recipe`, `format_version` and `config`."""
+    """The content of `config.toml`: `recipe`, `format_version` and `config`."""
     if not (path / CONFIG).is_file():
         raise UsageError(f"{path} is no run directory: it has no {CONFIG}")
     try:
@@ -339,7 +339,7 @@ def _json(path: Path, content: object, *, indent: int | None = None) -> str:
 
 
 def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same, with a copy of each tensor that shares its memory with another (tied weights)."""
+    """The tensors, with a copy of each one that shares its memory with another (tied weights)."""
     known: set[int] = set()
     for name, value in tensors.items():
         memory = value.untyped_storage().data_ptr()
@@ -350,7 +350,7 @@ def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def without_none(content: Any) -> Any:
-    """The same without keys whose value is None: TOML has no word for it."""
+    """The content without keys whose value is None, which TOML cannot express."""
     if isinstance(content, Mapping):
         return {key: without_none(value) for key, value in content.items() if value is not None}
     if isinstance(content, (list, tuple)):
@@ -359,7 +359,7 @@ def without_none(content: Any) -> Any:
 
 
 def first_difference(there: Any, here: Any, key: str = "") -> str | None:
-    """Where two nested configurations first differ, in words; None when they are equal."""
+    """The first difference between two nested configurations, in words; None where they are equal."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for name in [*here, *(name for name in there if name not in here)]:
             inner = f"{key}.{name}" if key else str(name)
@@ -371,11 +371,11 @@ def first_difference(there: Any, here: Any, key: str = "") -> str | None:
 
 
 def remove_run(path: Path) -> None:
-    """Delete a run directory, and nothing that is not one.
+    """Delete a run directory, and no other folder.
 
     Raises:
         UsageError: there is no run directory at `path`.
-        RunError: a process works in it, or its configuration is damaged.
+        RunError: a process is using it, or its configuration is damaged.
     """
     _read_config(path)
     with writing(path):

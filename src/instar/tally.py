@@ -1,4 +1,4 @@
-"""The sums behind an epoch's mean losses and its errors."""
+"""Sums over the steps of an epoch, for its mean losses and its errors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +15,11 @@ _STEPS_TOGETHER = 32
 class Tally:
     """Sums over the steps of an epoch: total, soft and hard loss, and errors.
 
-    A step only leaves its tensors here. They are read together, some steps later, for that makes the device wait,
-    and added up one by one, so that the sums are the same bits whenever they are read.
+    A step only stores its tensors. Reading their values makes the device wait, so it is done for 32 steps at a
+    time; they are added one by one, so that the sums have the same bits whenever they are read.
 
     Args:
-        sums: to begin with.
+        sums: the initial sums, from a checkpoint.
     """
 
     def __init__(self, sums: Sequence[float] = (0.0, 0.0, 0.0, 0.0)) -> None:
@@ -30,14 +30,14 @@ class Tally:
         self._labels: list[Tensor] = []
 
     def add(self, loss: DistillationLoss, logits: Tensor, labels: Tensor, num_soft: int, num_hard: int) -> None:
-        """Take in a step.
+        """Add a step.
 
         Args:
             loss: means over `num_soft` and `num_hard` examples.
             logits: (batch, classes).
-            labels: (batch,); -1 means none.
-            num_soft: examples that the total and the soft term are means over.
-            num_hard: the same for the hard term.
+            labels: (batch,); -1 means no label.
+            num_soft: number of examples in the means of the total and of the soft term.
+            num_hard: number of examples in the mean of the hard term.
         """
         self._terms += (term.detach() for term in loss)
         self._counts.append((num_soft, num_hard))
@@ -48,7 +48,7 @@ class Tally:
 
     @torch.no_grad()
     def sums(self) -> list[float]:
-        """Total, soft and hard loss times their examples, and errors, of all steps so far."""
+        """Sums over all steps so far: total, soft and hard loss times their examples, and errors."""
         if self._counts:
             terms = torch.stack(self._terms).view(-1, 3).tolist()
             for (total, soft, hard), (num_soft, num_hard) in zip(terms, self._counts, strict=True):
@@ -56,15 +56,15 @@ class Tally:
                 self._sums[1] += soft * num_soft
                 self._sums[2] += hard * num_hard
             self._sums[3] += int(metrics.errors(torch.cat(self._logits), torch.cat(self._labels)))
-            for waiting in (self._terms, self._counts, self._logits, self._labels):
-                waiting.clear()
+            for unread in (self._terms, self._counts, self._logits, self._labels):
+                unread.clear()
         return list(self._sums)
 
 
 def epoch_means(
     sums: Sequence[float], num_examples: int, num_labelled: int, *, has_targets: bool
 ) -> dict[str, Any]:
-    """What a line of metrics says of an epoch's training, from what `Tally.sums` gives at its end.
+    """The training metrics of an epoch, from `Tally.sums` at its end.
 
     Example:
         >>> epoch_means([8.0, 0.0, 8.0, 1.0], 4, 4, has_targets=False)

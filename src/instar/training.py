@@ -1,8 +1,8 @@
-"""The training loop, and the only one: a teacher, a student, a transfer net or a specialist is fitted here.
+"""The one training loop: it fits teachers, students, transfer networks and specialists.
 
-What a step computes depends on nothing but its place: the order of the data on (seed, epoch), dropout on
-(seed, step), views on (view_seed, example, view). So a fit that was killed goes on from its checkpoint and ends
-with the same bits as one that was not.
+A step is a pure function of its position: the order of the data depends on (seed, epoch), dropout on (seed, step),
+views on (view_seed, example, view). So a fit that was killed resumes from its checkpoint and ends with the same
+bits as an uninterrupted one.
 """
 
 import math
@@ -38,7 +38,7 @@ from instar.tally import Tally, epoch_means
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a fit leaves: the trained network and what was measured after each epoch."""
+    """The trained network, the metrics of each epoch and the number of steps."""
 
     network: nn.Module
     metrics: list[dict[str, Any]]
@@ -47,12 +47,12 @@ class FitResult:
 
     @property
     def kept(self) -> dict[str, Any]:
-        """What was measured after the epoch whose weights were kept: the best with `patience`, else the last."""
+        """The metrics of the epoch whose weights were kept: the best one with `patience`, else the last."""
         return self.metrics[(self.best_epoch or len(self.metrics)) - 1]
 
     @property
     def about(self) -> dict[str, Any]:
-        """What stands beside the weights in their file."""
+        """What is saved with the weights: number of epochs and steps, and the best epoch."""
         return {"epochs": len(self.metrics), "steps": self.num_steps, "best_epoch": self.best_epoch}
 
 
@@ -60,9 +60,9 @@ class FitResult:
 def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
     """Fit a network, in place: total = soft_weight T^2 H(p_T, q_T) + hard_weight H(label, q_1).
 
-    Inside an initialised `torch.distributed` group each process takes its share of every batch. Ctrl-C ends a
-    fit after the step that is under way, with a checkpoint; so does SIGTERM where a Python handler takes it, and
-    without one it ends the process at once.
+    Inside an initialised `torch.distributed` group each process takes its share of every batch. Ctrl-C ends a fit
+    after the current step, with a checkpoint. So does SIGTERM where a Python handler is installed; without one it
+    ends the process at once.
 
     Args:
         network: its parameters that require a gradient are trained; the others get neither weight decay nor
@@ -122,12 +122,12 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
         return loop.run_to_the_end()
 
 
-_PLACE = ("epoch", "step", "batch", "best_epoch", "best_errors", "sums", "seconds")  # where a fit is
+_POSITION = ("epoch", "step", "batch", "best_epoch", "best_errors", "sums", "seconds")  # saved in a checkpoint
 
 
 @dataclass
 class _Loop:
-    """The state of one fit: where it is, and what a checkpoint must hold to go on from there."""
+    """The state of one fit: its position, and all that a checkpoint needs to resume from there."""
 
     network: nn.Module
     data: Dataset
@@ -139,12 +139,12 @@ class _Loop:
     device: torch.device
 
     epoch: int = 0
-    step: int = 0  # of the whole fit
-    batch: int = 0  # of this epoch
+    step: int = 0  # counted over the whole fit
+    batch: int = 0  # within this epoch
     best_epoch: int | None = None
     best_errors: int | None = None
     seconds: float = 0.0
-    sums: list[float] = field(default_factory=list)  # of this epoch, when it was saved
+    sums: list[float] = field(default_factory=list)  # of this epoch, at the last checkpoint
     tally: Tally = field(default_factory=Tally)
     history: list[dict[str, Any]] = field(default_factory=list)
     average: dict[str, Tensor] = field(default_factory=dict)
@@ -162,7 +162,7 @@ class _Loop:
         self.is_new, self.is_checked = True, False
         self.generators = _generators(self.device)
         self.parameters = [value for group in self.optimiser.param_groups for value in group["params"]]
-        self._forget_gradients()  # of somebody's own backward pass
+        self._clear_gradients()  # the caller may have run a backward pass
         state = self.network.state_dict()
         self.live = {name: value for name, value in state.items() if value.is_floating_point()}
         if self.options.ema_decay is not None:
@@ -170,7 +170,7 @@ class _Loop:
 
     def run_to_the_end(self) -> FitResult:
         self._restore()
-        self._saved = self._told = time.monotonic()
+        self._saved = self._reported = time.monotonic()
         self._began = self._saved - self.seconds
         with Interruption() as interruption:
             while self.epoch < self.options.epochs and not self._is_out_of_patience():
@@ -178,7 +178,7 @@ class _Loop:
             return self._end()
 
     def _elapsed(self) -> float:
-        """Seconds of this fit, those before it was cut off included."""
+        """Seconds spent on this fit, those before it was interrupted included."""
         return time.monotonic() - self._began
 
     def _run_epoch(self, interruption: Interruption) -> None:
@@ -194,16 +194,16 @@ class _Loop:
             self.step += 1
             self.batch += 1
             now = time.monotonic()
-            if now - self._told >= 0.5:
-                self._told = now
-                self._tell((self.epoch + self.batch / num_batches) / self.options.epochs)
+            if now - self._reported >= 0.5:
+                self._reported = now
+                self._report((self.epoch + self.batch / num_batches) / self.options.epochs)
             if interruption.is_waiting or now - self._saved >= self.options.checkpoint_seconds:
                 self._save()
                 interruption.deliver()
         self._end_epoch(order)
 
     def _step(self, ids: Tensor, inputs: Tensor, labels: Tensor, whole: Tensor, time_epochs: float) -> None:
-        """One step on this process's share of a whole batch; not a line more than it needs, for it counts."""
+        """One step on this process's share of a batch. `whole` holds the ids of the batch of all processes."""
         for group in self.optimiser.param_groups:
             group["lr"] = group["factor"] * self.options.learning_rate * self.factor(time_epochs)
         targets = None if self.targets is None else self.targets(ids, self.epoch)
@@ -218,26 +218,26 @@ class _Loop:
         (loss.total if self.world == 1 else self.world * loss.total).backward()  # type: ignore[no-untyped-call]
         if not self.is_checked and (self.soft_weight or bool((labels >= 0).any())):
             self.is_checked = True
-            if self.is_new:  # later on, a loss of 0 may be what it has learned
+            if self.is_new:  # after resuming, a loss of 0 may be the result of training
                 check_first_step(self.network, loss.total.item())
         if self.options.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.options.gradient_clip)
         self.optimiser.step()
-        self._forget_gradients()
+        self._clear_gradients()
         if self.options.max_norm is not None:
             limit_norms_(self.limited, self.options.max_norm)
         if self.options.ema_decay is not None:
             torch._foreach_lerp_(list(self.average.values()), list(self.live.values()), 1 - self.options.ema_decay)
         self.tally.add(loss, logits, labels, len(whole), num_hard)
 
-    def _forget_gradients(self) -> None:
+    def _clear_gradients(self) -> None:
         for parameter in self.parameters:
             parameter.grad = None
 
     def _seed_dropout(self) -> None:
         seed = (
             key_of("dropout", self.options.seed, self.step, self.rank) & 2**63 - 1
-        )  # torch is slow with a negative one
+        )  # torch is slow with negative seeds
         for generator in self.generators:
             generator.manual_seed(seed)
 
@@ -245,7 +245,7 @@ class _Loop:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
 
     def _num_hard(self, labels: Tensor, whole: Tensor) -> int:
-        """How many examples of the whole batch have a label."""
+        """The number of examples with a label in the batch of all processes."""
         if self.all_labelled:
             return len(whole)
         return int(((labels if self.world == 1 else self.data.labels(whole)) >= 0).sum())
@@ -258,7 +258,7 @@ class _Loop:
         num_soft: int,
         num_hard: int,
     ) -> DistillationLoss:
-        """The terms are means over the whole batch, of which this process may have a part."""
+        """The loss, whose terms are means over the batch of all processes."""
         return distillation_loss(
             logits,
             targets,
@@ -273,9 +273,9 @@ class _Loop:
         self.epoch, self.batch = self.epoch + 1, 0
         sums = self._finite_sums()
         if self.world > 1:
-            together = torch.tensor(sums, dtype=torch.float64, device=self.device)
-            torch.distributed.all_reduce(together)
-            sums = together.tolist()
+            total = torch.tensor(sums, dtype=torch.float64, device=self.device)
+            torch.distributed.all_reduce(total)
+            sums = total.tolist()
         self.tally = Tally()
         line: dict[str, Any] = {"epoch": self.epoch, "step": self.step}
         num_labelled = len(order) if self.all_labelled else int((self.data.labels(order) >= 0).sum())
@@ -289,7 +289,7 @@ class _Loop:
     def _validate(self, validation: Dataset) -> dict[str, Any]:
         kept = self._swap_in(self.average)
         errors, loss = errors_and_nll(self.network, validation, device=self.device) if self.rank == 0 else (0, 0.0)
-        if self.world > 1:  # normalisation's statistics differ among processes: one of them decides for all
+        if self.world > 1:  # the statistics of normalisation differ among processes: the first decides for all
             both = torch.tensor([errors, loss], dtype=torch.float64, device=self.device)
             torch.distributed.broadcast(both, 0)
             errors, loss = int(both[0]), float(both[1])
@@ -309,14 +309,14 @@ class _Loop:
         )
 
     def _swap_in(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Put values into the network, and give back what they replaced."""
+        """Load values into the network, and return those that they replaced."""
         state = self.network.state_dict()
         kept = {name: state[name].clone() for name in values}
         for name, value in values.items():
             state[name].copy_(value)
         return kept
 
-    def _tell(self, fraction: float) -> None:
+    def _report(self, fraction: float) -> None:
         self._finite_sums()
         if self.progress is not None and self.rank == 0:
             self.progress(fraction, self.history[-1] if self.history else {})
@@ -324,31 +324,31 @@ class _Loop:
     def _finite_sums(self) -> list[float]:
         sums = self.tally.sums()
         if not math.isfinite(sums[0]):
-            raise TrainingError(f"the loss is no longer finite by step {self.step}: lower the learning rate")
+            raise TrainingError(f"the loss is no longer finite at step {self.step}: lower the learning rate")
         return sums
 
     def _save(self) -> None:
         if self.run is None or self.rank > 0:
             return
-        self.sums = self._finite_sums()  # what is lost is not worth going on from
+        self.sums = self._finite_sums()  # no checkpoint of a fit that has diverged
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         for index, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{key}": v for key, v in state.items() if v is not None}
         self.seconds = self._elapsed()
-        self.run.save_checkpoint(tensors, {key: getattr(self, key) for key in _PLACE})
+        self.run.save_checkpoint(tensors, {key: getattr(self, key) for key in _POSITION})
         self._saved = time.monotonic()
 
     def _restore(self) -> None:
         if self.run is not None:
             loaded = self.run.load_checkpoint()
             if loaded is not None:
-                self._go_on_from(self.run, *loaded)
+                self._resume(self.run, *loaded)
         if self.world > 1:
-            torch.distributed.barrier()  # nobody writes before all have read
+            torch.distributed.barrier()  # no process writes before all have read
 
-    def _go_on_from(self, run: Run, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    def _resume(self, run: Run, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}, "optimiser": {}}
         for name, value in tensors.items():
             part, _, rest = name.partition(".")
@@ -364,16 +364,16 @@ class _Loop:
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": optimiser, "param_groups": groups})
         for parameter, state_of in self.optimiser.state.items():
-            for key, value in state_of.items():  # a fused step walks memory: it must lie as the weights do
+            for key, value in state_of.items():  # a fused step needs the memory layout of the weights
                 if value.shape == parameter.shape:
                     state_of[key] = torch.empty_like(parameter).copy_(value).detach()
-        for key in _PLACE:
+        for key in _POSITION:
             setattr(self, key, state[key])
         self.tally = Tally(self.sums)
         self.is_new = False
         self.history = [{key: line[key] for key in line if key != "seconds"} for line in run.metrics()]
         if self.rank == 0:
-            run.log(f"goes on from epoch {self.epoch}, step {self.step}")
+            run.log(f"resumed from epoch {self.epoch}, step {self.step}")
 
     def _end(self) -> FitResult:
         self._swap_in(self.best or self.average)
@@ -386,15 +386,15 @@ class _Loop:
 
 
 def _ranks() -> tuple[int, int]:
-    """This process's number and how many share the fit."""
-    distributed: Any = torch.distributed  # some builds of torch have nothing in it
+    """Rank of this process, and number of processes that share the fit."""
+    distributed: Any = torch.distributed  # empty in some builds of torch
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
 
 
 def _own_device(device: torch.device) -> torch.device:
-    """With several processes on a machine with GPUs, each has its own."""
+    """The device of this process: with several processes on a machine with GPUs, each has its own."""
     rank, world = _ranks()
     if device == torch.device("cuda") and world > 1:  # no index given
         return torch.device("cuda", rank % torch.cuda.device_count())
@@ -402,7 +402,7 @@ def _own_device(device: torch.device) -> torch.device:
 
 
 def _generators(device: torch.device) -> list[torch.Generator]:
-    """What dropout draws from: `torch.manual_seed`, of all devices, would cost a fifth of a millisecond."""
+    """The generators that dropout uses; `torch.manual_seed`, which seeds all devices, takes 0.2 ms."""
     generators = [torch.default_generator]
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index

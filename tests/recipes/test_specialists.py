@@ -253,7 +253,7 @@ def test_an_interrupted_specialist_among_finished_ones_is_named(finished: Path, 
     (tmp_path / "specialist/1/checkpoints/final.safetensors").unlink()
     paths = [tmp_path / "specialist" / number for number in ("0", "1")]
     with pytest.raises(
-        RunError, match=r"specialist/1 has no .* its fit has not ended; run the same command again"
+        RunError, match=r"specialist/1 has no .* its fit is not finished; run the same command again"
     ):
         assemble(finished / "jobs/generalist/seed-0", paths)
 
@@ -261,7 +261,7 @@ def test_an_interrupted_specialist_among_finished_ones_is_named(finished: Path, 
 def test_a_specialist_that_was_stopped_before_its_correction_is_refused(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "jobs/specialist/seed-0/0", tmp_path / "stopped")
     (tmp_path / "stopped/DONE").unlink()
-    with pytest.raises(RunError, match=r"stopped is not finished: run the same command again to go on"):
+    with pytest.raises(RunError, match=r"stopped is not finished: run the same command again to resume it"):
         assemble(finished / "jobs/generalist/seed-0", [tmp_path / "stopped"])
 
 

@@ -55,7 +55,7 @@ def test_a_fit_that_is_killed_again_and_again_ends_with_the_same_bits(name: str,
     files = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
     assert files == {"config.toml", "environment.json", "metrics.jsonl", "result.json", "log.txt", "DONE", FINAL}
     log = (path / "log.txt").read_text()
-    steps = [int(step) for step in re.findall(r"goes on from epoch \d+, step (\d+)", log)]
+    steps = [int(step) for step in re.findall(r"resumed from epoch \d+, step (\d+)", log)]
     assert steps == sorted(steps)
     assert kills >= 5
     assert any(step % 10 for step in steps)  # in the middle of an epoch

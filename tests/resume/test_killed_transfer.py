@@ -44,7 +44,7 @@ def test_a_study_that_is_killed_again_and_again_ends_with_the_same_bits(tmp_path
         assert one.result()["rows"] == other.result()["rows"]
         assert one.result()["metrics"] == other.result()["metrics"]
         logs += (other.path / "log.txt").read_text()
-    assert any(int(step) > 0 for step in re.findall(r"goes on from epoch \d+, step (\d+)", logs))
+    assert any(int(step) > 0 for step in re.findall(r"resumed from epoch \d+, step (\d+)", logs))
     results = [json.loads((run / "result.json").read_text()) for run in (undisturbed, path)]
     for result in results:
         del result["seconds"], result["environment"]

@@ -62,7 +62,7 @@ def test_a_graph_with_processes_that_die_ends_as_on_the_local_engine(
     once = ["started", "died, tried again", "started", "done"]
     for name in ("dies once", "one of two dies once"):
         assert [state for other, state in events if other == name] == once
-        assert "goes on from epoch 0, step 4" in (root / "jobs" / name / "log.txt").read_text()
+        assert "resumed from epoch 0, step 4" in (root / "jobs" / name / "log.txt").read_text()
     rows = {name: Run.read(root / "jobs" / name).result()["rows"][0] for name in ("teacher", "student")}
     assert rows["student"]["there"] == ["teacher"]
     assert {name: row["threads"] for name, row in rows.items()} == {

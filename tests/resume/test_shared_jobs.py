@@ -54,7 +54,7 @@ def test_a_job_one_of_whose_processes_was_killed_goes_on(shared: tuple[Path, Job
     assert "dies once" in report.done, report.failed
     run = Run.read(root / "jobs" / "dies once")
     assert (run.path / "died.txt").exists()
-    assert "goes on from epoch" in (run.path / "log.txt").read_text()
+    assert "resumed from epoch" in (run.path / "log.txt").read_text()
     network = job_functions.Fragile(perceptron())
     load_state_(network, run.load_weights()[0], "fragile", "here")
     assert [line["step"] for line in run.metrics()] == [4, 8, 12]

@@ -178,7 +178,7 @@ def test_a_call_that_was_cut_off_goes_on(tmp_path: Path) -> None:
     pause_seconds = 0.0
     resumed = train(Slow(*perceptron()), TRAIN, **options)
     assert (tmp_path / DONE).exists()
-    assert "goes on from epoch 0, step" in (tmp_path / "log.txt").read_text()
+    assert "resumed from epoch 0, step" in (tmp_path / "log.txt").read_text()
     alone = train(perceptron(), TRAIN, epochs=2, batch_size=50)
     assert same_bits(resumed.network.state_dict(), alone.network.state_dict())
     assert resumed.metrics == alone.metrics

@@ -185,7 +185,7 @@ def test_a_fit_whose_process_was_killed_goes_on_from_its_checkpoint(graph: Graph
     assert ("dies once", "died, tried again") in events
     path = root / "jobs" / "dies once"
     assert (path / "died.txt").exists()
-    assert "goes on from epoch 0, step 4" in (path / "log.txt").read_text()
+    assert "resumed from epoch 0, step 4" in (path / "log.txt").read_text()
     alone = fit(job_functions.Fragile(perceptron(dropout=0.2)), job_functions.TRAIN, epochs=3, batch_size=50)
     assert same_bits(Run.read(path).load_weights()[0], alone.network.state_dict())
     assert Run.read(path).result()["rows"] == alone.metrics
