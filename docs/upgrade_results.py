@@ -43,10 +43,9 @@ def framed(result: Result, recipe: str, config: Settings, **content: Any) -> dic
 
 def reproduce_transfer(result: Result) -> dict[str, Any]:
     """Rows and differences follow from the accuracies of the networks, which the file has."""
-    from instar.recipes.transfer.filters import verdict
-    from instar.recipes.transfer.reproduction_plan import config_for
+    from instar.recipes.transfer.reproduction import config_for
     from instar.recipes.transfer.results import rows_of, study_of, transitions
-    from instar.transfer import boost_rows, difference_rows
+    from instar.transfer import boost_rows, difference_rows, filter_verdict
 
     rows, differences, parts = [], [], {}
     for name, part in result["parts"].items():
@@ -68,7 +67,7 @@ def reproduce_transfer(result: Result) -> dict[str, Any]:
             "transition": transitions(study),
             "networks": networks,
         }
-    filters = {"scores": result["filters"], "verdict": verdict(result["filters"])}
+    filters = {"scores": result["filters"], "verdict": filter_verdict(result["filters"])}
     details = {"findings": result["findings"], "curve": result["curve"], "parts": parts, "filters": filters}
     config = config_for(result["config"]["scale"], result["config"]["data"]["name"])
     content = {"measure": ACCURACY._asdict(), "rows": rows, "differences": differences, "details": details}
@@ -77,7 +76,7 @@ def reproduce_transfer(result: Result) -> dict[str, Any]:
 
 def transfer_or_distil(result: Result) -> dict[str, Any]:
     """The difference of a row becomes one of `differences`."""
-    from instar.recipes.transfer.comparison_plan import SCRATCH, config_for
+    from instar.recipes.transfer.comparison import SCRATCH, config_for
 
     statistics = ("name", "mean", "sd", "n", "low", "high")
     over_scratch = [

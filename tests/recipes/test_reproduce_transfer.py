@@ -13,14 +13,8 @@ import torch
 from command_line import Command
 from instar.evaluation import predict_logits
 from instar.recipes.fitting import load_run_network, load_splits
-from instar.recipes.transfer.reproduction_plan import (
-    CONVNET,
-    DISSIMILAR,
-    RESNET,
-    SIMILAR,
-    ReproductionPlan,
-    config_for,
-)
+from instar.recipes.transfer.reproduction import config_for
+from instar.recipes.transfer.reproduction_plan import CONVNET, DISSIMILAR, RESNET, SIMILAR, ReproductionPlan
 from instar.recipes.transfer.results import study_of, transitions
 from instar.recipes.transfer.tasks import task_data
 from instar.runs import Run

@@ -15,8 +15,7 @@ from instar.evaluation import predict_logits
 from instar.networks import build_network
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.study import Execution, run_study
-from instar.recipes.transfer.comparison import STUDY
-from instar.recipes.transfer.comparison_plan import BOTH, STUDENTS, ComparisonPlan, config_for, job_name
+from instar.recipes.transfer.comparison import BOTH, STUDENTS, STUDY, ComparisonPlan, config_for, job_name
 from instar.runs import Run
 from instar.training import fit
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from instar.errors import UsageError
-from instar.recipes.transfer.filters import filter_scores, sheet, verdict
-from instar.transfer import best_matches, fit_gabor
+from instar.recipes.transfer.filters import sheet
+from instar.transfer import best_matches, filter_scores, filter_verdict, fit_gabor
 
 
 def gabor(size: int, x0: float, y0: float, angle: float, frequency: float, sds: tuple[float, float]) -> np.ndarray:
@@ -92,13 +92,13 @@ def test_answer_is_alike_different_or_cannot_be_told() -> None:
     random = np.random.default_rng(9).normal(size=(6, 1, 9, 9))
 
     def said(a: np.ndarray, b: np.ndarray) -> str:
-        return verdict(filter_scores({"base A": a, "base B": b, "random": random}))
+        return filter_verdict(filter_scores({"base A": a, "base B": b, "random": random}))
 
     assert "of the same kind, unlike random ones" in said(waves(1, 0.05), waves(2, 0.05))
     assert "the two tasks differ" in said(waves(1, 0.02), waves(2, 0.3))
     assert "Trained filters score no higher than random ones" in said(random[::-1], random)
     small = np.random.default_rng(1).normal(size=(6, 1, 3, 3))
-    assert "too small" in verdict(filter_scores({"base A": small, "base B": small[::-1], "random": small}))
+    assert "too small" in filter_verdict(filter_scores({"base A": small, "base B": small[::-1], "random": small}))
 
 
 @pytest.mark.parametrize(("shape", "drawn"), [((4, 1, 3, 3), 2 * 13 + 1), ((16, 3, 8, 8), 4 * 9 + 1)])

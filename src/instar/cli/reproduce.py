@@ -109,8 +109,8 @@ def _reproduce(
     quiet: bool,
 ) -> None:
     if "." in study.folder:
-        scales = import_module(f"instar.recipes.{study.folder}_plan")
-        recipe = page = import_module(f"instar.recipes.{study.folder}").STUDY
+        scales = import_module(f"instar.recipes.{study.folder}")
+        recipe = page = scales.STUDY
         table = recipe.table
     else:
         scales, recipe, page = (

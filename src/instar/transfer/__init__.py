@@ -9,7 +9,7 @@ from instar.transfer.advising import (
     survivors,
     wilson_interval,
 )
-from instar.transfer.cuts import check_cut, check_forward, copied_weights, possible_cuts
+from instar.transfer.cuts import check_cut, check_cuts, check_forward, copied_weights, possible_cuts
 from instar.transfer.features import (
     MOST_FEATURES,
     PrefixFeatures,
@@ -18,7 +18,7 @@ from instar.transfer.features import (
     pooled,
     prefix_features,
 )
-from instar.transfer.filters import SMALLEST_SIDE, GaborFit, best_matches, fit_gabor
+from instar.transfer.filters import Filters, GaborFit, best_matches, filter_scores, filter_verdict, fit_gabor
 from instar.transfer.findings import findings_of
 from instar.transfer.halves import (
     Halves,
@@ -53,7 +53,7 @@ __all__ = [
     "KINDS",
     "MOST_FEATURES",
     "SCRATCH",
-    "SMALLEST_SIDE",
+    "Filters",
     "GaborFit",
     "Halves",
     "Interval",
@@ -69,10 +69,13 @@ __all__ = [
     "calibrate_statistics_",
     "candidates",
     "check_cut",
+    "check_cuts",
     "check_forward",
     "copied_weights",
     "difference_rows",
     "features_at",
+    "filter_scores",
+    "filter_verdict",
     "findings_of",
     "fit_gabor",
     "fit_multiplications",

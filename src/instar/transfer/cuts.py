@@ -70,3 +70,31 @@ def possible_cuts(copied: Sequence[int]) -> list[int]:
         [3]
     """
     return [n for n in range(1, len(copied)) if 0 < copied[n - 1] < copied[n]]
+
+
+def check_cuts(network: str, cuts: Sequence[int], layers: Sequence[str], copied: Sequence[int]) -> None:
+    """Refuse cuts that leave no weights to copy or to train.
+
+    Args:
+        network: its name.
+        cuts: numbers of copied layers.
+        layers: the names of the layers, first to last.
+        copied: as `copied_weights` returns it.
+
+    Raises:
+        UsageError: there is no cut, or one leaves no weights before or after it.
+    """
+    if len(layers) < 2:
+        raise UsageError(f"{network} has one stage, {layers[0]}: name layers inside it with --layers NAME,NAME")
+    if not cuts:
+        raise UsageError(f"{network} cannot be cut: of its layers {', '.join(layers)} two need to have weights")
+    for n in cuts:
+        check_cut("cuts", n, layers)
+        if not 0 < copied[n - 1] < copied[-1]:
+            lacks = "train after it" if copied[n - 1] else "copy before it"
+            before = (0, *copied)
+            weighted = [name for name, less, more in zip(layers, before, copied, strict=False) if more > less]
+            raise UsageError(
+                f"cuts: n is {n}, with no weights to {lacks}: of the layers {', '.join(layers)} only "
+                f"{', '.join(weighted)} have weights"
+            )

@@ -1,14 +1,19 @@
 """First-layer filters: the best Gabor fit of each, and how similar two sets of filters are. All in float64."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instar.errors import UsageError
+from instar.metrics import over_seeds
+from instar.transfer.statistics import unpaired_difference
 
 Array = NDArray[np.float64]
+Filters = dict[str, Array]
 
+SAME = 0.1  # two sets of filters whose mean scores differ by less are called the same
 SMALLEST_SIDE = 5  # in a smaller window a Gabor filter has about as many parameters as the window has weights
 
 
@@ -139,3 +144,52 @@ def best_matches(filters: Array, others: Array) -> Array:
         rows.append(centred / np.linalg.norm(centred, axis=1, keepdims=True).clip(1e-30))
     matches: Array = np.abs(rows[0] @ rows[1].T).max(1)
     return matches
+
+
+def filter_scores(filters: Filters) -> list[dict[str, Any]]:
+    """Gabor scores of the filters of two bases and of a random network.
+
+    Args:
+        filters: (filters, channels, height, width) of `base A`, `base B` and `random`.
+
+    Returns:
+        One row for each network: `network`; its mean Gabor `score` (the share of variance that the fit explains)
+        with `sd`, `low`, `high`, `n` and `values` by filter; `match`, the mean largest |cosine| with a filter of
+        the other base; `window`, the shape of a filter.
+    """
+    rows = []
+    for name, group in filters.items():
+        scores = [fit_gabor(weights).score for weights in group if np.ptp(weights) > 0]
+        other = filters["base B" if name == "base A" else "base A"]
+        over = over_seeds(scores)
+        about = {"score": over.mean, "sd": over.sd, "low": over.low, "high": over.high, "n": over.n}
+        match = float(best_matches(group, other).mean())
+        rows.append({"network": name, **about, "values": scores, "match": match, "window": list(group.shape[1:])})
+    return rows
+
+
+def filter_verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Whether two data sets and two objectives give similar filters: from `filter_scores`, in words."""
+    a, b, random = rows
+    height, width = a["window"][1:]
+    if min(height, width) < SMALLEST_SIDE:
+        return (
+            f"Filters of {height} x {width} are too small for the Gabor score to say much: a Gabor filter has "
+            f"about as many parameters as they have weights. It explains {random['score']:.0%} of random ones too "
+            f"(A {a['score']:.0%}, B {b['score']:.0%}). The largest cosine with a filter of the other base is "
+            f"{a['match']:.2f} for filters of A and {random['match']:.2f} for random ones."
+        )
+    above = [unpaired_difference(row["values"], random["values"]).low for row in (a, b)]
+    between = unpaired_difference(a["values"], b["values"])
+    about = (
+        f"A Gabor filter explains {a['score']:.0%} of the variance of A's filters, {b['score']:.0%} of B's and "
+        f"{random['score']:.0%} of random ones."
+    )
+    if not all(low is not None and low > 0 for low in above):
+        return f"{about} Trained filters score no higher than random ones: the score cannot tell."
+    if between.low is not None and between.high is not None:
+        if between.low > -SAME and between.high < SAME:
+            return f"{about} Both tasks give filters of the same kind, unlike random ones."
+        if between.low > 0 or between.high < 0:
+            return f"{about} Both score higher than random filters, but the two tasks differ."
+    return f"{about} Both score higher than random filters; {a['n']} filters each do not show whether they differ."

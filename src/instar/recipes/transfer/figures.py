@@ -7,7 +7,7 @@ Each function draws a part of a result: its `rows` and `differences`, and the ke
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from instar.recipes.rows import ACCURACY, row_table
+from instar.recipes.rows import ACCURACY, difference_table, row_table
 from instar.reports import Bars, Box, Boxes, BoxRow, Column, Details, Lines, Section, Table, Text
 from instar.transfer import KINDS
 
@@ -27,6 +27,18 @@ _WORDS = {
 }
 
 PartOfResult = Mapping[str, Any]
+
+
+def part_figures(part: PartOfResult) -> list[Section]:
+    """The figures and short tables of one plan."""
+    return [
+        *accuracy_figure(part),
+        *difference_figure({"": part}),
+        *drops_figure(part),
+        *random_figure(part),
+        *boost_table(part),
+        *transition_words(part),
+    ]
 
 
 def treatment_boxes(part: PartOfResult) -> Boxes:
@@ -154,19 +166,11 @@ def drops_figure(part: PartOfResult) -> list[Section]:
     ]
 
 
-def effect_table(part: PartOfResult, title: str = "Every drop and boost") -> list[Section]:
-    """Every difference that has a name, at every cut, folded away."""
-    rows = [row for row in part["differences"] if "effect" in row]
-    if not rows:
+def every_difference(part: PartOfResult, title: str = "Every difference") -> list[Section]:
+    """Every difference at every cut, folded away."""
+    if not part["differences"]:
         return []
-    columns = [
-        Column("effect", "difference"),
-        Column("cut", "layers copied"),
-        Column("mean", "points", "{:+.2f}"),
-        Column("low", "95 % interval", INTERVAL.format(2)),
-        Column("n", "n", note="splits"),
-    ]
-    return [Details(title, [Table("", rows, columns=columns)])]
+    return [Details(title, [difference_table("", part["differences"], "points", digits=2)])]
 
 
 def boost_table(part: PartOfResult) -> list[Section]:

@@ -8,18 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from instar.metrics import over_seeds
 from instar.recipes.fitting import build_for, load_run_network, load_splits
 from instar.recipes.transfer.plan import TREATMENT_SEED, Plan
 from instar.recipes.transfer.tasks import task_data
 from instar.reports import Column, Images, Picture, Section, Table, Text
-from instar.transfer import SMALLEST_SIDE, best_matches, fit_gabor, unpaired_difference
+from instar.transfer import Filters, filter_scores, filter_verdict
 
 MOST_FILTERS = 16  # of each network: a fit takes some hundredths of a second
-SAME = 0.1  # two sets of filters whose mean scores differ by less are called the same
 _LINE = (160, 184, 214)  # between filters; not grey, so it cannot be a weight
-
-Filters = dict[str, NDArray[np.float64]]
 
 
 def first_filters(plan: Plan) -> Filters:
@@ -57,54 +53,12 @@ def filter_details(filters: Filters) -> dict[str, Any]:
     """Scores of the filters, and whether two data sets and two objectives give similar filters.
 
     Returns:
-        `scores`: for each network its mean Gabor `score` (the share of variance that the fit explains) with `sd`,
-        `low`, `high`, `n` and `values` by filter; `match`, the mean largest |cosine| with a filter of the other
-        base; `window`. `verdict`: the answer in words. Empty without filters.
+        `scores` as `filter_scores` returns them, and `verdict`, the answer in words; empty without filters.
     """
     if not filters:
         return {}
     scores = filter_scores(filters)
-    return {"scores": scores, "verdict": verdict(scores)}
-
-
-def filter_scores(filters: Filters) -> list[dict[str, Any]]:
-    """The `scores` of `filter_details`."""
-    rows = []
-    for name, group in filters.items():
-        scores = [fit_gabor(weights).score for weights in group if np.ptp(weights) > 0]
-        other = filters["base B" if name == "base A" else "base A"]
-        over = over_seeds(scores)
-        about = {"score": over.mean, "sd": over.sd, "low": over.low, "high": over.high, "n": over.n}
-        match = float(best_matches(group, other).mean())
-        rows.append({"network": name, **about, "values": scores, "match": match, "window": list(group.shape[1:])})
-    return rows
-
-
-def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Whether two data sets and two objectives give similar filters, in a sentence or two."""
-    a, b, random = rows
-    height, width = a["window"][1:]
-    if min(height, width) < SMALLEST_SIDE:
-        return (
-            f"Filters of {height} x {width} are too small for the Gabor score to say much: a Gabor filter has "
-            f"about as many parameters as they have weights. It explains {random['score']:.0%} of random ones too "
-            f"(A {a['score']:.0%}, B {b['score']:.0%}). The largest cosine with a filter of the other base is "
-            f"{a['match']:.2f} for filters of A and {random['match']:.2f} for random ones."
-        )
-    above = [unpaired_difference(row["values"], random["values"]).low for row in (a, b)]
-    between = unpaired_difference(a["values"], b["values"])
-    about = (
-        f"A Gabor filter explains {a['score']:.0%} of the variance of A's filters, {b['score']:.0%} of B's and "
-        f"{random['score']:.0%} of random ones."
-    )
-    if not all(low is not None and low > 0 for low in above):
-        return f"{about} Trained filters score no higher than random ones: the score cannot tell."
-    if between.low is not None and between.high is not None:
-        if between.low > -SAME and between.high < SAME:
-            return f"{about} Both tasks give filters of the same kind, unlike random ones."
-        if between.low > 0 or between.high < 0:
-            return f"{about} Both score higher than random filters, but the two tasks differ."
-    return f"{about} Both score higher than random filters; {a['n']} filters each do not show whether they differ."
+    return {"scores": scores, "verdict": filter_verdict(scores)}
 
 
 def filter_sections(filters: Filters, details: Mapping[str, Any]) -> list[Section]:

@@ -1,30 +1,20 @@
 """The page of `instar transfer`: one sentence of advice, the treatments, the paper's figures, the tables."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from instar.jobs import duration
 from instar.recipes.rows import excludes_zero
-from instar.recipes.study import Page
+from instar.recipes.study import Page, Result
 from instar.recipes.transfer.figures import (
     SERIES,
-    accuracy_figure,
-    boost_table,
-    difference_figure,
-    drops_figure,
-    effect_table,
+    every_difference,
     layer_table,
-    random_figure,
+    part_figures,
     task_table,
-    transition_words,
     treatment_boxes,
     treatment_table,
 )
 from instar.recipes.transfer.filters import filter_sections, first_filters
 from instar.recipes.transfer.plan import Plan
 from instar.reports import Details, Headline
-
-Result = Mapping[str, Any]
 
 
 def answer(result: Result) -> Headline:
@@ -88,16 +78,11 @@ def transfer_page(plan: Plan, result: Result) -> Page:
         [
             answer(result),
             treatment_boxes(part),
-            *accuracy_figure(part),
-            *difference_figure({"": part}),
-            *drops_figure(part),
-            *random_figure(part),
+            *part_figures(part),
             treatment_table(part),
-            *boost_table(part),
-            *transition_words(part),
             *filter_sections(first_filters(plan), part.get("filters", {})),
             layer_table(part["layers"]),
-            *effect_table(part),
+            *every_difference(part),
             Details("Splits", [task_table(part["tasks"])]),
         ],
         SERIES,

@@ -20,7 +20,7 @@ from instar.recipes.transfer.settings import TransferConfig
 from instar.recipes.transfer.tasks import check_tasks, split_manifest, split_seeds, task_data
 from instar.transfer import (
     Treatment,
-    check_cut,
+    check_cuts,
     check_forward,
     copied_weights,
     possible_cuts,
@@ -92,24 +92,9 @@ class Plan:
                     f"split {split}: its treatments would start from the same weights as a base that they copy, "
                     f"with seed {TREATMENT_SEED + split}; choose another --seed"
                 )
-        self._check_cuts()
-        check_tasks(self.config)
-
-    def _check_cuts(self) -> None:
         name, names = self.config.network.network, [layer["name"] for layer in self.layers]
-        if len(names) < 2:
-            raise UsageError(f"{name} has one stage, {names[0]}: name layers inside it with --layers NAME,NAME")
-        if not self.cuts:
-            raise UsageError(f"{name} cannot be cut: of its layers {', '.join(names)} two need to have weights")
-        for n in self.cuts:
-            check_cut("cuts", n, names)
-            if not 0 < self._copied[n - 1] < self._copied[-1]:
-                lacks = "train after it" if self._copied[n - 1] else "copy before it"
-                weighted = ", ".join(layer["name"] for layer in self.layers if layer["parameters"])
-                raise UsageError(
-                    f"cuts: n is {n}, with no weights to {lacks}: of the layers {', '.join(names)} only "
-                    f"{weighted} have weights"
-                )
+        check_cuts(name, self.cuts, names, self._copied)
+        check_tasks(self.config)
 
     @property
     def treatments(self) -> list[Treatment]:
@@ -124,22 +109,14 @@ class Plan:
 
     def networks(self) -> list[Network]:
         """Every network whose accuracy the study reports."""
-        base_kinds = ("base", "base-long") if self.config.longer else ("base",)
-        return [
-            network
-            for split in split_seeds(self.config)
-            for network in (
-                *(
-                    Network(self._base_name(split, letter, kind), split, letter, kind, 0)
-                    for letter in self.config.targets
-                    for kind in base_kinds
-                ),
-                *(
-                    Network(self._name(split, one.name), split, one.target, one.kind, one.n)
-                    for one in self.treatments
-                ),
-            )
-        ]
+        made = []
+        for split in split_seeds(self.config):
+            for letter in self.config.targets:
+                for kind in ("base", "base-long") if self.config.longer else ("base",):
+                    made.append(Network(self._base_name(split, letter, kind), split, letter, kind, 0))
+            for one in self.treatments:
+                made.append(Network(self._name(split, one.name), split, one.target, one.kind, one.n))
+        return made
 
     def jobs(self) -> list[Job]:
         """The jobs of all splits: bases, and the treatments that copy their layers."""

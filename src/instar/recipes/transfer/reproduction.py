@@ -10,6 +10,8 @@ from instar import metrics
 from instar.evaluation import evaluate
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.rows import ACCURACY
+from instar.recipes.scales import choose_scale
+from instar.recipes.settings import checked, merge
 from instar.recipes.study import Place, Round, Rounds, Study
 from instar.recipes.transfer.filters import filter_details, first_filters
 from instar.recipes.transfer.recipe import write_manifest
@@ -26,6 +28,20 @@ from instar.recipes.transfer.reproduction_plan import (
 from instar.recipes.transfer.results import part_of, study_of
 from instar.recipes.transfer.tasks import manifest
 from instar.transfer import findings_of
+
+
+def config_for(scale: str, data: str = "cifar100") -> ReproductionConfig:
+    """The configuration of a scale, `tiny`, `small` or `full`, on some data.
+
+    Raises:
+        UsageError: there is no such scale.
+
+    Example:
+        >>> config_for("full").parts["resnet"].cuts
+        [2, 3, 4]
+    """
+    content = choose_scale("transfer", data, scale)
+    return checked(ReproductionConfig, merge(content, {"data": {"name": data}}))
 
 
 def _place(config: ReproductionConfig) -> Place:

@@ -4,27 +4,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instar.jobs import duration
-from instar.recipes.study import Page
+from instar.recipes.study import Page, Result
 from instar.recipes.transfer.figures import (
     INTERVAL,
     SERIES,
-    accuracy_figure,
-    boost_table,
     difference_figure,
-    drops_figure,
-    effect_table,
+    every_difference,
     layer_table,
-    random_figure,
+    part_figures,
     task_table,
-    transition_words,
     treatment_boxes,
     treatment_table,
 )
 from instar.recipes.transfer.filters import filter_sections, first_filters
 from instar.recipes.transfer.reproduction_plan import CONVNET, DISSIMILAR, RESNET, SIMILAR, ReproductionPlan
 from instar.reports import Column, Details, Headline, Lines, Section, Table, Text
-
-Result = Mapping[str, Any]
 
 
 def answer(result: Result) -> Headline:
@@ -122,15 +116,7 @@ def _claims(result: Result) -> Section:
 
 def _network_sections(part: Result) -> list[Section]:
     layers = ", ".join(layer["name"] for layer in part["layers"])
-    return [
-        Text(f"{part['halves']}: {layers}.", title=part["network"]),
-        *accuracy_figure(part),
-        *difference_figure({"": part}),
-        *drops_figure(part),
-        *random_figure(part),
-        *boost_table(part),
-        *transition_words(part),
-    ]
+    return [Text(f"{part['halves']}: {layers}.", title=part["network"]), *part_figures(part)]
 
 
 def _curve(rows: Sequence[Result]) -> Section:
@@ -151,11 +137,16 @@ def _curve(rows: Sequence[Result]) -> Section:
 
 
 def _numbers(parts: Mapping[str, Result]) -> list[Section]:
-    sections: list[Section] = [
-        Details(f"Every number: {part['network']}, {part['halves']}", [treatment_table(part)])
-        for part in parts.values()
-    ]
-    for part in parts.values():
-        sections += effect_table(part, f"Every drop and boost: {part['network']}")
     layers = {part["network"]: part["layers"] for part in parts.values()}
-    return sections + [Details(f"Layers: {name}", [layer_table(several)]) for name, several in layers.items()]
+    return [
+        *(
+            Details(f"Every number: {part['network']}, {part['halves']}", [treatment_table(part)])
+            for part in parts.values()
+        ),
+        *(
+            section
+            for part in parts.values()
+            for section in every_difference(part, f"Every difference: {part['network']}, {part['halves']}")
+        ),
+        *(Details(f"Layers: {name}", [layer_table(several)]) for name, several in layers.items()),
+    ]

@@ -9,8 +9,7 @@ from pydantic import Field, model_validator
 
 from instar.jobs import Job
 from instar.recipes.fitting import fit_job
-from instar.recipes.scales import choose_scale
-from instar.recipes.settings import DataSettings, FitSettings, Settings, checked, merge
+from instar.recipes.settings import DataSettings, FitSettings, Settings, checked
 from instar.recipes.study import DEFAULT, Execution
 from instar.recipes.transfer.plan import Plan
 from instar.recipes.transfer.settings import HalvesSettings, TransferConfig
@@ -76,20 +75,6 @@ class ReproductionConfig(Settings):
             RESNET: {**shared, "network": self.resnet, "cuts": self.resnet_cuts, "targets": ["B"]},
         }
         return {name: checked(TransferConfig, content) for name, content in parts.items()}
-
-
-def config_for(scale: str, data: str = "cifar100") -> ReproductionConfig:
-    """The configuration of a scale, `tiny`, `small` or `full`, on some data.
-
-    Raises:
-        UsageError: there is no such scale.
-
-    Example:
-        >>> config_for("full").parts["resnet"].cuts
-        [2, 3, 4]
-    """
-    content = choose_scale("transfer", data, scale)
-    return checked(ReproductionConfig, merge(content, {"data": {"name": data}}))
 
 
 @dataclass(frozen=True)
