@@ -1,7 +1,7 @@
 """Specialists: the combination against the paper's descent on each image, routing, clustering of many classes.
 
 Routing is measured on CIFAR-100 with the networks of a study that was run:
-`INSTAR_UNIT=RUN/jobs/together/seed-0/unit python -m benchmarks specialists`; without it with untrained ones.
+`INSTAR_ENSEMBLE=RUN/jobs/ensemble/seed-0 python -m benchmarks specialists`; without it with untrained ones.
 """
 
 import json
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.timing import Seconds, figure, in_turns, ratio, write_result
 from instar.data import load_data
 from instar.networks import build_network
-from instar.recipes.specialists.scales import config_for
+from instar.recipes.specialists.settings import config_for
 from instar.specialists import (
     ClassSet,
     SpecialistEnsemble,
@@ -230,21 +230,21 @@ def _predictions() -> Iterator[Tensor]:
 
 def _routing() -> tuple[Seconds, float, str]:
     """Seconds each way, how many specialists an image asks, and what was measured."""
-    unit = os.environ.get("INSTAR_UNIT")
+    path = os.environ.get("INSTAR_ENSEMBLE")
     test = load_data("cifar100", progress=False).test
     inputs = test.gather(test.ids[:1000], 0)
-    together = SpecialistEnsemble.load(unit) if unit else _untrained(inputs)
-    about = "those of the run that INSTAR_UNIT names" if unit else "untrained, with sets at random"
-    class_sets = together.class_sets
-    used = float(together.predict_probs(inputs).num_specialists.double().mean())
+    ensemble = SpecialistEnsemble.load(path) if path else _untrained(inputs)
+    about = "those of the run that INSTAR_ENSEMBLE names" if path else "untrained, with sets at random"
+    class_sets = ensemble.class_sets
+    used = float(ensemble.predict_probs(inputs).num_specialists.double().mean())
 
     def run_all() -> None:
         with torch.no_grad():
-            generalist, *specialists = (torch.softmax(one(inputs), 1) for one in together.networks)
-        combine_on_demand(generalist, lambda m, rows: specialists[m][rows], class_sets, top_n=together.top_n)
+            generalist, *specialists = (torch.softmax(one(inputs), 1) for one in ensemble.networks)
+        combine_on_demand(generalist, lambda m, rows: specialists[m][rows], class_sets, top_n=ensemble.top_n)
 
-    ways = {"all": run_all, "routed": lambda: together.predict_probs(inputs)}
-    return in_turns(ways, rounds=7), used, f"{len(class_sets)} specialists, top-{together.top_n}, {about}"
+    ways = {"all": run_all, "routed": lambda: ensemble.predict_probs(inputs)}
+    return in_turns(ways, rounds=7), used, f"{len(class_sets)} specialists, top-{ensemble.top_n}, {about}"
 
 
 def _untrained(inputs: Tensor) -> SpecialistEnsemble:

@@ -1,4 +1,4 @@
-"""`instar specialists` and its study: every number comes from the saved weights, every control costs the same."""
+"""`instar specialists`: every number comes from the saved weights, every control costs the same."""
 
 import dataclasses
 import json
@@ -17,23 +17,25 @@ from instar.errors import RunError, UsageError
 from instar.evaluation import predict_logits
 from instar.metrics import errors
 from instar.recipes.fitting import load_run_network, load_splits
-from instar.recipes.specialists.jobs import assemble, num_special
+from instar.recipes.specialists.costs import Costs
+from instar.recipes.specialists.jobs import assemble
 from instar.recipes.specialists.page import again, answer
-from instar.recipes.specialists.plan import Choice, Plan
-from instar.recipes.specialists.recipe import main
-from instar.recipes.specialists.scales import config_for
-from instar.recipes.specialists.scoring import ROWS, _kept
-from instar.recipes.specialists.settings import read_config
+from instar.recipes.specialists.plan import FULL_LABELS, FULL_SOFT, ROWS, WITH, Replicate, make_plan
+from instar.recipes.specialists.scoring import kept
+from instar.recipes.specialists.settings import SpecialistsConfig, config_for, read_config
+from instar.recipes.specialists.study import STUDY
+from instar.recipes.study import Execution, run_study
 from instar.runs import Run
 from instar.specialists import ClassSet, specialist_labels
 
 CONFIG = config_for("tiny", "digits")
+QUIET = Execution(quiet=True)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("specialists") / "run"
-    main(CONFIG, path, quiet=True)
+    run_study(STUDY, CONFIG, path, QUIET)
     return path
 
 
@@ -46,6 +48,15 @@ def row_of(result: dict, name: str) -> dict:
     return next(row for row in result["rows"] if row["name"] == name)
 
 
+def gain_of(result: dict, name: str) -> dict:
+    return next(one for one in result["differences"] if (one["name"], one["minus"]) == (name, "generalist"))
+
+
+def replicate(path: Path, config: SpecialistsConfig = CONFIG, seed: int = 0) -> Replicate:
+    """What is planned for a generalist whose class sets were found."""
+    return make_plan(config, path, QUIET).replicate(seed, config.sets[0])
+
+
 def accuracy(probs: torch.Tensor, labels: torch.Tensor) -> float:
     return 100 * float((probs.argmax(1) == labels).double().mean())
 
@@ -54,7 +65,7 @@ def test_every_row_is_there_with_its_costs(result: dict) -> None:
     assert [row["name"] for row in result["rows"]] == list(ROWS)
     for row in result["rows"]:
         assert row["n"] == 2
-        for key in ("test_accuracy", "conditional_accuracy", "sd", "inference_cost", "training_cost"):
+        for key in ("mean", "conditional_accuracy", "test_nll", "sd", "inference_cost", "training_cost"):
             assert row[key] is not None
     base = row_of(result, "generalist")
     assert row_of(result, "distilled-back")["inference_cost"] == base["inference_cost"]
@@ -73,67 +84,65 @@ def test_controls_cost_what_the_specialists_cost(result: dict) -> None:
 
 
 @pytest.mark.parametrize("views", ["none", "jitter:1"])
-def test_full_softmax_specialists_cost_the_generalists_answers(finished: Path, views: str) -> None:
-    """One to each example where it stays the same, else one to every example shown: a fourth pass of a step."""
+def test_full_softmax_specialists_cost_the_generalists_predictions(finished: Path, views: str) -> None:
+    """One per example without views, else one per example shown: a fourth pass in each step."""
     generalist = {"generalist": CONFIG.generalist.model_copy(update={"views": views})}
-    plan = Plan(CONFIG.model_copy(update=generalist), finished)
-    choice = Choice(CONFIG.sets[0], 1)
-    soft, hard = (plan.specialist_costs(0, choice, f"full-softmax-{kind}") for kind in ("specialists", "hard"))
-    once = plan.per_layer[-1] * len(load_splits(CONFIG.data).train)
+    own = replicate(finished, CONFIG.model_copy(update=generalist))
+    soft, hard = own.specialist_costs(FULL_SOFT), own.specialist_costs(FULL_LABELS)
+    once = own.plan.costs.network * len(own.plan.splits.train)
     assert soft == [cost + once if views == "none" else cost * 4 // 3 for cost in hard]
 
 
-@pytest.mark.parametrize(("dropout", "first"), [(0.0, 1.0), (0.2, None)])
-def test_frozen_layers_are_counted_once_only_where_their_features_are_kept(
-    finished: Path, dropout: float, first: float | None
+@pytest.mark.parametrize(("dropout", "is_cached"), [(0.0, True), (0.2, False)])
+def test_frozen_layers_are_counted_once_only_where_their_features_are_cached(
+    finished: Path, dropout: float, is_cached: bool
 ) -> None:
     content = {"specialist": {"trainable_layers": 1}, "generalist": {"input_dropout": dropout}}
-    plan = Plan(read_config(content), finished)
-    cost = plan.specialist_costs(0, Choice(CONFIG.sets[0], 1))[0]
-    splits = load_splits(CONFIG.data)
-    shown = 2 * num_special(splits.train, plan.class_sets(0, CONFIG.sets[0])[0]) * plan.config.specialist.epochs
-    below, whole = plan.per_layer
-    assert cost == 3 * (whole - below) * shown + below * (len(splits.train) if first else shown)
+    own = replicate(finished, read_config(content))
+    costs: Costs = own.plan.costs
+    shown = 2 * costs.num_special(own.class_sets[0]) * own.plan.config.specialist.epochs
+    below, whole = costs.per_layer
+    first = below * (len(own.plan.splits.train) if is_cached else shown)
+    assert own.specialist_costs(WITH)[0] == 3 * (whole - below) * shown + first
 
 
 def test_a_share_of_the_gain_is_told_only_where_the_gain_is_no_chance() -> None:
     rows = {"generalist": [50.0, 50.0], "distilled-back": [51.0, 51.0]}
-    assert _kept({**rows, "with-specialists": [52.0, 52.1]})["percent"] == pytest.approx(100 / 2.05)
-    assert _kept({**rows, "with-specialists": [50.1, 54.0]})["percent"] is None
-    assert _kept({**rows, "with-specialists": [52.0, 52.0]})["percent"] is None
-    assert _kept({"generalist": [50.0], "with-specialists": [52.0], "distilled-back": [51.0]})["percent"] is None
+    assert kept({**rows, "with-specialists": [52.0, 52.1]})["percent"] == pytest.approx(100 / 2.05)
+    assert kept({**rows, "with-specialists": [50.1, 54.0]})["percent"] is None
+    assert kept({**rows, "with-specialists": [52.0, 52.0]})["percent"] is None
+    assert kept({"generalist": [50.0], "with-specialists": [52.0], "distilled-back": [51.0]})["percent"] is None
 
 
 def test_the_same_gain_of_two_generalists_is_no_proof(result: dict) -> None:
-    first, *rest = result["differences"]
-    same = {**result, "differences": [{**first, "mean": 0.5, "sd": 0.0, "low": 0.5, "high": 0.5}, *rest]}
-    said = answer(same)
-    assert "2 generalists that gain the same say nothing of chance" in said.sentence
-    assert "95 %" not in said.detail
+    gain = gain_of(result, WITH)
+    rest = [one for one in result["differences"] if one is not gain]
+    same = {**result, "differences": [{**gain, "mean": 0.5, "sd": 0.0, "low": 0.5, "high": 0.5}, *rest]}
+    headline = answer(same)
+    assert "2 generalists with the same gain, so the spread is not known" in headline.sentence
+    assert "95 %" not in headline.detail
 
 
 def test_accuracies_are_those_of_the_saved_networks(finished: Path, result: dict) -> None:
     test = load_splits(CONFIG.data).test
     labels = test.labels(test.ids)
-    alone, together, distilled = [], [], []
+    alone, combined, distilled = [], [], []
     for seed in (0, 1):
-        unit = SpecialistEnsemble.load(finished / "jobs" / f"together/seed-{seed}" / "unit")
-        together.append(accuracy(unit.predict(test).probs, labels))
+        ensemble = SpecialistEnsemble.load(finished / f"jobs/ensemble/seed-{seed}")
+        combined.append(accuracy(ensemble.predict(test).probs, labels))
         for values, name in ((alone, "generalist"), (distilled, "distilled-back")):
             network = load_run_network(finished / "jobs" / f"{name}/seed-{seed}")
             values.append(accuracy(predict_logits(network, test), labels))
     assert row_of(result, "generalist")["mean"] == pytest.approx(sum(alone) / 2)
-    assert row_of(result, "with-specialists")["mean"] == pytest.approx(sum(together) / 2)
+    assert row_of(result, "with-specialists")["mean"] == pytest.approx(sum(combined) / 2)
     assert row_of(result, "distilled-back")["mean"] == pytest.approx(sum(distilled) / 2)
-    gain = result["differences"][0]
-    assert gain["name"] == "with-specialists - generalist"
-    assert gain["mean"] == pytest.approx(sum(together) / 2 - sum(alone) / 2)
-    relative = [100 * (one / other - 1) for one, other in zip(together, alone, strict=True)]
-    assert result["relative_gain"]["mean"] == pytest.approx(sum(relative) / 2)
+    assert gain_of(result, WITH)["mean"] == pytest.approx(sum(combined) / 2 - sum(alone) / 2)
+    relative = [100 * (one / other - 1) for one, other in zip(combined, alone, strict=True)]
+    assert result["details"]["relative_gain"]["mean"] == pytest.approx(sum(relative) / 2)
 
 
 def test_the_papers_table_4_counts_every_example_once_and_adds_up_to_the_gain(result: dict) -> None:
-    rows = result["by_coverage"]
+    rows = result["details"]["by_coverage"]
     assert sum(row["examples"] for row in rows) == result["num_test"]
     change = sum(row["change"] for row in rows)
     gain = row_of(result, "with-specialists")["mean"] - row_of(result, "generalist")["mean"]
@@ -143,7 +152,7 @@ def test_the_papers_table_4_counts_every_example_once_and_adds_up_to_the_gain(re
 
 
 def test_a_specialist_has_learned_half_of_its_set_with_the_dustbin_last_and_corrected(finished: Path) -> None:
-    run = Run.read(finished / "jobs/specialist/seed-0/0")
+    run = Run.read(finished / "jobs/specialists/seed-0/0")
     numbers = run.config["specialist"]["classes"]
     data = load_splits(CONFIG.data).train
     labels = specialist_labels(data.labels(data.ids), ClassSet(numbers, 10))
@@ -158,14 +167,14 @@ def test_a_specialist_has_learned_half_of_its_set_with_the_dustbin_last_and_corr
 
 
 def test_random_sets_have_the_sizes_of_the_confusable_ones(finished: Path) -> None:
-    plan = Plan(CONFIG, finished)
-    found, other = (plan.class_sets(0, CONFIG.sets[0], random=random) for random in (False, True))
+    own = replicate(finished)
+    found, other = own.class_sets, own.random_sets
     assert [len(one) for one in found] == [len(one) for one in other]
     assert found != other
 
 
 def test_full_softmax_specialists_learn_the_rest_from_the_generalist(finished: Path) -> None:
-    soft, hard = (Run.read(finished / "jobs" / name / "seed-0/0") for name in ("full-softmax", "full-hard"))
+    soft, hard = (Run.read(finished / "jobs" / name / "seed-0/0") for name in (FULL_SOFT, FULL_LABELS))
     assert "train_soft_loss" in soft.metrics()[0]
     assert "train_soft_loss" not in hard.metrics()[0]
     assert soft.config["class_names"] == [str(number) for number in range(10)]
@@ -174,82 +183,74 @@ def test_full_softmax_specialists_learn_the_rest_from_the_generalist(finished: P
     for run in (soft, hard):  # its best epoch is that of the network which is used
         found = errors(predict_logits(load_run_network(run.path), validation), validation.labels(validation.ids))
         assert found.sum() == run.result()["metrics"]["validation_errors"]
-    forgetting = Run.read(finished).result()["forgetting"]
+    forgetting = Run.read(finished).result()["details"]["forgetting"]
     assert [row["n"] for row in forgetting] == [2, 2, 2]
     assert all(0 <= row["rest"] <= 100 and 0 <= row["special"] <= 100 for row in forgetting)
 
 
-def test_the_student_learns_from_what_they_say_together(finished: Path) -> None:
+def test_the_student_learns_from_the_combined_soft_targets(finished: Path) -> None:
     train = load_splits(CONFIG.data).train
-    store = SoftTargetStore.open(finished / "jobs/together/seed-1/targets")
-    unit = SpecialistEnsemble.load(finished / "jobs/together/seed-1/unit")
-    expected = unit.predict(train).probs
+    store = SoftTargetStore.open(finished / "jobs/ensemble/seed-1/targets")
+    expected = SpecialistEnsemble.load(finished / "jobs/ensemble/seed-1").predict(train).probs
     torch.testing.assert_close(store.soft_targets(train.ids, 0, 1.0).probs, expected, atol=2e-3, rtol=0)
-    assert Run.read(finished / "jobs/distilled-back/seed-1").config["soft"]["store"] == "together/seed-1"
+    assert Run.read(finished / "jobs/distilled-back/seed-1").config["soft"]["store"] == "ensemble/seed-1"
 
 
 def test_lower_layers_stay_the_generalists_where_they_are_frozen(tmp_path: Path) -> None:
     content = {"specialist": {"trainable_layers": 1, "epochs": 2}, "controls": [], "seeds": 1, "top_n": [1]}
     config = read_config({**content, "generalist": {"epochs": 2}})
-    main(config, tmp_path / "run", quiet=True)
-    unit = SpecialistEnsemble.load(tmp_path / "run/jobs/together/seed-0/unit")
-    assert unit.num_shared == 1
-    result = Run.read(tmp_path / "run").result()
+    result = run_study(STUDY, config, tmp_path / "run", QUIET)
+    assert SpecialistEnsemble.load(tmp_path / "run/jobs/ensemble/seed-0").num_shared == 1
     base, used = (row_of(result, name) for name in ("generalist", "with-specialists"))
     assert used["inference_cost"] < (1 + 0.3 * used["specialists_used"]) * base["inference_cost"]
     assert used["sd"] is None
-    assert "one generalist says nothing of chance" in (tmp_path / "run/report.html").read_text()
+    assert "one generalist, so the spread is not known" in (tmp_path / "run/report.html").read_text()
 
 
 def test_nothing_is_chosen_by_test_and_the_tuning_generalist_is_not_reported(finished: Path, result: dict) -> None:
-    plan = Plan(CONFIG, finished)
     tried = result["tuning"]
-    assert [row["sets"] for row in tried] == [
-        "generalist alone",
-        *2 * [CONFIG.sets[0].slug],
-        *2 * ["distilled-back"],
-    ]
+    assert [row["name"] for row in tried] == ["generalist", *2 * [WITH], *2 * ["distilled-back"]]
+    assert all(row["sets"] == CONFIG.sets[0].slug for row in tried[1:])
     best, student = (
         min(rows, key=lambda row: (row["validation_errors"], row["validation_nll"]))
         for rows in (tried[1:3], tried[3:])
     )
     assert [row["temperature"] for row in tried[3:]] == [1.0, 2.0]
-    assert result["student"] == {"temperature": student["temperature"], "hard_weight": 0.1}
+    details = result["details"]
+    assert details["student"] == {"temperature": student["temperature"], "hard_weight": 0.1}
     for name, expected in (("tuning/distilled-back/temperature-1-hard-0.1", 1.0), ("distilled-back/seed-0", None)):
         soft = Run.read(finished / "jobs" / name).config["soft"]
         assert soft["temperature"] == (expected or student["temperature"])
-        assert soft["store"] == ("tuning/together" if expected else "together/seed-0")
+        assert soft["store"] == ("tuning/ensemble" if expected else "ensemble/seed-0")
     assert "T of the student" in (finished / "report.html").read_text()
-    assert result["top_n"] == best["top_n"]
-    validation = load_splits(CONFIG.data).validation
-    together = assemble(
-        finished / "jobs/tuning/generalist",
-        [finished / "jobs" / name for name in plan.specialists(10_000, CONFIG.sets[0], "with-specialists")],
-        top_n=result["top_n"],
-    )
-    errors = together.predict(validation).probs.argmax(1) != validation.labels(validation.ids)
+    assert details["top_n"] == best["top_n"]
+    tuning = replicate(finished, seed=10_000)
+    validation = tuning.plan.splits.validation
+    probs = tuning.assemble(WITH, top_n=details["top_n"]).predict(validation).probs
+    errors = probs.argmax(1) != validation.labels(validation.ids)
     assert int(errors.sum()) == best["validation_errors"]
-    assert plan.members(0, Choice(CONFIG.sets[0], 1)) == ["ensemble/seed-0/member-0", "ensemble/seed-0/member-1"]
+    members = replicate(finished).controls()["ensemble-same-cost"]
+    assert [fit.name for fit in members] == [f"ensemble-same-cost/seed-0/member-{number}" for number in (0, 1)]
 
 
 def test_page_and_table_and_the_command_again(typed: Command, finished: Path, result: dict) -> None:
     page = (finished / "report.html").read_text()
     for title in (
         "Class sets",
-        "Who is taken for whom",
+        "Which class is predicted as which",
         "Gain by how many specialists",
         "What a full softmax forgets",
     ):
         assert title in page
     arguments = ("reproduce", "specialists", "--data", "digits", "--scale", "tiny", "--run-dir", finished)
     assert json.loads(typed(*arguments, "--json").stdout) == result
-    said = " ".join(typed(*arguments).stdout.split())
-    assert "n = 2 generalists, paired" in said
-    assert "with-random-specialists" in said
+    shown = " ".join(typed(*arguments).stdout.split())
+    assert "n = 2 generalists, paired" in shown
+    assert "with-random-specialists" in shown
 
 
 def test_an_interrupted_specialist_among_finished_ones_is_named(finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished / "jobs/specialist/seed-0", tmp_path / "specialist")
+    shutil.copytree(finished / "jobs/specialists/seed-0", tmp_path / "specialist")
     (tmp_path / "specialist/1/checkpoints/final.safetensors").unlink()
     paths = [tmp_path / "specialist" / number for number in ("0", "1")]
     with pytest.raises(
@@ -259,7 +260,7 @@ def test_an_interrupted_specialist_among_finished_ones_is_named(finished: Path, 
 
 
 def test_a_specialist_that_was_stopped_before_its_correction_is_refused(finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished / "jobs/specialist/seed-0/0", tmp_path / "stopped")
+    shutil.copytree(finished / "jobs/specialists/seed-0/0", tmp_path / "stopped")
     (tmp_path / "stopped/DONE").unlink()
     with pytest.raises(RunError, match=r"stopped is not finished: run the same command again to resume it"):
         assemble(finished / "jobs/generalist/seed-0", [tmp_path / "stopped"])
@@ -269,9 +270,11 @@ def test_a_specialist_of_other_data_or_of_another_kind_is_refused(finished: Path
     jobs = finished / "jobs"
     with pytest.raises(UsageError, match="is no specialist: it has no class set"):
         assemble(jobs / "generalist/seed-0", [jobs / "generalist/seed-1"])
-    with pytest.raises(UsageError, match="take those of one kind"):
-        assemble(jobs / "generalist/seed-0", [jobs / "specialist/seed-0/0", jobs / "full-softmax/seed-0/1"])
-    shutil.copytree(jobs / "specialist/seed-0/0", tmp_path / "other")
+    with pytest.raises(UsageError, match="combine those of one kind"):
+        assemble(
+            jobs / "generalist/seed-0", [jobs / "specialists/seed-0/0", jobs / "full-softmax-specialists/seed-0/1"]
+        )
+    shutil.copytree(jobs / "specialists/seed-0/0", tmp_path / "other")
     text = (tmp_path / "other/config.toml").read_text().replace('name = "digits"', 'name = "mnist"')
     (tmp_path / "other/config.toml").write_text(text)
     with pytest.raises(
@@ -327,7 +330,7 @@ def test_a_class_without_examples(typed: Command, tmp_path: Path, monkeypatch: p
         "specialists", "--data", "python:test_specialists:no_test_example", *few, "--json", "--quiet", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert all(math.isfinite(row["special"]) for row in json.loads(done.stdout)["forgetting"])
+    assert all(math.isfinite(row["special"]) for row in json.loads(done.stdout)["details"]["forgetting"])
 
 
 def test_data_that_are_no_pictures_have_a_page_too(
@@ -362,20 +365,20 @@ def test_data_that_are_no_pictures_have_a_page_too(
 
 
 WRONG_USE = {
-    "--sets 11": "sets: 11 sets, but digits has 10 classes",
-    "--classes-per-set 10": "sets: 10 classes in a set, expected fewer than the 10 of digits",
+    "--sets 11": "num_sets is 11, expected 1 to 10, the number of classes",
+    "--classes-per-set 10": "classes_per_set is 10, expected 2 to 9",
     "--classes-per-set 1": "classes_per_set should be greater than or equal to 2",
-    "--method balanced": "3 balanced sets of 4 share no class, but digits has 10 classes",
+    "--method balanced": "balanced sets share no class: 3 sets of 4 need 12 classes, there are 10",
     "--method k-means": "sets.0.method should be",
-    "--top-n 0": "top_n is 0, expected at least 1",
-    "--top-n 11": "top_n is 11, but digits has 10 classes",
+    "--top-n 0": "top_n is 0, expected 1 to 10",
+    "--top-n 11": "top_n is 11, expected 1 to 10",
     "--top-n 1,1": "top_n names a candidate twice: 1, 1",
     "--controls longer,shorter": "controls.1 should be",
     "--mixture mixture:2/mlp:8x1": "should be mixture:EXPERTS/EXPERT/GATE",
     "--mixture mlp:8x1": "mixture is 'mlp:8x1', expected mixture:EXPERTS/EXPERT/GATE",
-    "--mixture mixture:2/python:own:net/mlp:8x1": "expected mixture:EXPERTS/EXPERT/GATE of networks that are",
+    "--mixture mixture:2/python:own:net/mlp:8x1": "expected mixture:EXPERTS/EXPERT/GATE of built-in networks",
     "--temperature 1,1": "distill.temperature names a candidate twice: 1.0, 1.0",
-    "--seed 9998": "seeds 9998 to 10001 hold 10000, that of the generalist for tuning",
+    "--seed 9998": "seeds 9998 to 10001 include 10000, the seed of the tuning generalist",
     "--trainable-layers 3": "specialist.trainable_layers is 3; the network has 2 layers",
     "--seeds 0": "seeds should be greater than or equal to 1",
     "--set generalist.learning_rate=[0.1,0.2]": "generalist.learning_rate should be a valid number",

@@ -20,12 +20,12 @@ def test_specialists_that_are_killed_end_with_the_same_bits(tmp_path: Path) -> N
         ["specialists", *STUDY],
         tmp_path,
         signals=(signal.SIGINT, signal.SIGKILL),
-        news="jobs/*specialist/*/*",
+        news="jobs/*specialists/*/*",
         at_most_seconds=0.2,
     )
     assert num_kills >= 1
 
-    jobs = [done.parent for done in sorted(undisturbed.glob("jobs/*specialist/*/*/DONE"))]
+    jobs = [done.parent for done in sorted(undisturbed.glob("jobs/*specialists/*/*/DONE"))]
     assert len(jobs) == 4
     for job in jobs:
         one, other = Run.read(job), Run.read(path / job.relative_to(undisturbed))

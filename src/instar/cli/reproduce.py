@@ -49,7 +49,7 @@ STUDIES = {
     ),
     "specialists": Study(
         "Section 5 of the paper: specialists for what a generalist confuses, all controls, and back into one net.",
-        "specialists",
+        "specialists.study",
         "specialists-{data}-{scale}",
         ("cifar100", "cifar100 (100 classes), omniglot (1,623) or digits."),
     ),

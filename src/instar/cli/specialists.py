@@ -62,9 +62,8 @@ def specialists(
 
     With no option: the digits, in under a minute.
     """
-    from instar.recipes.specialists import recipe
-    from instar.recipes.specialists.page import answer, result_table
     from instar.recipes.specialists.settings import read_config
+    from instar.recipes.specialists.study import STUDY
 
     one_set = {"method": method, "num_sets": sets, "classes_per_set": classes_per_set}
     chosen = numbers("--top-n", top_n)
@@ -87,14 +86,14 @@ def specialists(
     }
     settings = read_config(set_values(typed, set_), config, distill=distill or temperature is not None)
     carry_out(
-        recipe,
+        STUDY,
         settings,
-        result_table,
-        answer,
+        STUDY.table,
+        STUDY.answer,
         run_dir=run_dir,
         device=device,
         engine=engine,
         as_json=as_json,
         quiet=quiet,
-        publish_as=f"specialists-{settings.data.name}" if publish else None,
+        publish_as=STUDY.published(settings) if publish else None,
     )

@@ -68,17 +68,22 @@ def judge(
         path: the run directory of the study.
         score: of the network in a job's run directory.
     """
-    lost = report.kept_back | report.failed
     tried = []
     for candidate in candidates:
         names = jobs_of(candidate)
-        if reasons := [lost[name] for name in names if name in lost]:
-            tried.append(Tried(candidate, failed=reasons[0]))
+        if reason := failure(report, names):
+            tried.append(Tried(candidate, failed=reason))
             continue
         scores = [score(candidate, path / "jobs" / name) for name in names]
         errors = metrics.over_seeds([one.errors for one in scores])
         tried.append(Tried(candidate, errors, sum(one.nll for one in scores) / len(scores)))
     return tried
+
+
+def failure(report: JobReport, names: Iterable[str]) -> str:
+    """Why the first of some jobs failed or was not started; empty where all were done."""
+    lost = report.kept_back | report.failed
+    return next((lost[name] for name in names if name in lost), "")
 
 
 def best(tried: Sequence[Tried[CandidateT]], report: JobReport) -> CandidateT:

@@ -72,7 +72,9 @@ def confusable_class_sets(
     generator = torch.Generator().manual_seed(seed)
     batches = [probs] if isinstance(probs, Tensor) else probs
     columns = covariance_columns(batches, sketch=sketch, generator=generator)
-    _check_sizes(len(columns), num_sets, classes_per_set, method, class_names)
+    check_set_sizes(len(columns), num_sets=num_sets, classes_per_set=classes_per_set, method=method)
+    if class_names is not None and len(class_names) != len(columns):
+        raise UsageError(f"{len(class_names)} class names for predictions of {len(columns)} classes")
     columns = columns / columns.norm(dim=1, keepdim=True).clamp_min(torch.finfo(columns.dtype).tiny)
     centres = online_kmeans(columns, num_sets, generator=generator)
     distances = torch.cdist(columns, centres).cpu()
@@ -134,9 +136,12 @@ def _directions(num_classes: int, sketch: int, generator: torch.Generator) -> Te
     return torch.randn(num_classes, sketch, generator=generator) / math.sqrt(sketch)
 
 
-def _check_sizes(
-    num_classes: int, num_sets: int, classes_per_set: int, method: str, class_names: Sequence[str] | None
-) -> None:
+def check_set_sizes(num_classes: int, *, num_sets: int, classes_per_set: int, method: str) -> None:
+    """Check that some classes can be divided into class sets of a size.
+
+    Raises:
+        UsageError: they cannot.
+    """
     if not 1 <= num_sets <= num_classes:
         raise UsageError(f"num_sets is {num_sets}, expected 1 to {num_classes}, the number of classes")
     if not 2 <= classes_per_set < num_classes:
@@ -150,8 +155,6 @@ def _check_sizes(
             f"{num_sets * classes_per_set} classes, there are {num_classes}; use fewer or smaller sets, or "
             "method='overlapping'"
         )
-    if class_names is not None and len(class_names) != num_classes:
-        raise UsageError(f"{len(class_names)} class names for predictions of {num_classes} classes")
 
 
 def online_kmeans(points: Tensor, num_centres: int, *, generator: torch.Generator) -> Tensor:

@@ -1,58 +1,57 @@
-"""From the configuration of `instar specialists` come its jobs, in three rounds.
+"""The jobs of `instar specialists`: generalists, class sets, specialists, ensembles, students and controls."""
 
-Generalists and their class sets; specialists of the candidates, of which validation chooses; everything else,
-whose cost is that of the chosen specialists.
-"""
-
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from instar.deploy import multiplications_at
-from instar.errors import UsageError
-from instar.jobs import Job
-from instar.networks import build_network, freeze_, layers_of
-from instar.recipes.fitting import build_for, fit_job, load_splits, outline
-from instar.recipes.settings import FitSettings, SoftSettings
+from instar.data import Splits
+from instar.jobs import Job, num_gpus
+from instar.recipes.choosing import TUNING_SEED
+from instar.recipes.fitting import fit_config, fit_cost, fit_job, load_splits, outline
+from instar.recipes.settings import FitSettings, LossSettings, SoftSettings
+from instar.recipes.specialists.costs import Costs, measure_costs
 from instar.recipes.specialists.jobs import (
     DUSTBIN_KIND,
     FULL,
     FULL_HARD,
-    class_sets_job,
-    class_sets_of,
-    num_special,
-    specialist_job,
-    unit_job,
+    assemble,
+    find_class_sets,
+    fit_specialist,
+    save_ensemble,
+    specialist_splits,
 )
-from instar.recipes.specialists.settings import DistillBackSettings, SetSettings, SpecialistsConfig, Teaching
-from instar.specialists import ClassSet
-from instar.transfer import cacheable_cut
+from instar.recipes.specialists.settings import SetSettings, SpecialistsConfig, Student
+from instar.recipes.study import Execution
+from instar.runs import Run
+from instar.specialists import ClassSet, SpecialistEnsemble, random_class_sets
 
-TUNING_SEED = 10_000  # never reported
-_MEMBER_SEED = 100_000  # members of the ordinary ensemble begin elsewhere than the generalists
+_MEMBER_SEED = 100_000  # members of the ordinary ensemble have other seeds than the generalists
 
 GENERALIST, WITH, WITH_RANDOM = "generalist", "with-specialists", "with-random-specialists"
-LONGER, ENSEMBLE, MIXTURE = "generalist-longer", "ensemble-same-cost", "mixture-of-experts"
-FULL_ROW, HARD_ROW, DISTILLED = "full-softmax-specialists", "full-softmax-hard", "distilled-back"
-
-_SPECIALISTS = {
-    WITH: "specialist",
-    WITH_RANDOM: "random-specialist",
-    FULL_ROW: "full-softmax",
-    HARD_ROW: "full-hard",
-}
-_KINDS = {WITH: DUSTBIN_KIND, WITH_RANDOM: DUSTBIN_KIND, FULL_ROW: FULL, HARD_ROW: FULL_HARD}
+LONGER, ORDINARY, MIXTURE = "generalist-longer", "ensemble-same-cost", "mixture-of-experts"
+FULL_SOFT, FULL_LABELS, DISTILLED = "full-softmax-specialists", "full-softmax-hard", "distilled-back"
+ROWS = (GENERALIST, LONGER, WITH, WITH_RANDOM, ORDINARY, MIXTURE, FULL_SOFT, FULL_LABELS, DISTILLED)
+_KINDS = {WITH: DUSTBIN_KIND, WITH_RANDOM: DUSTBIN_KIND, FULL_SOFT: FULL, FULL_LABELS: FULL_HARD}
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What validation chose: class sets, how many classes choose the specialists, how the student is taught."""
+class Choice(NamedTuple):
+    """What is chosen on validation."""
 
     sets: SetSettings
     top_n: int
-    student: Teaching | None = None
+    student: Student | None = None
+
+
+class Fit(NamedTuple):
+    """A fit of a network for all classes."""
+
+    name: str
+    settings: FitSettings
+    seed: int
+    network_cost: int
+    """multiplications for one example"""
 
 
 @dataclass(frozen=True)
@@ -61,269 +60,193 @@ class Plan:
 
     config: SpecialistsConfig
     path: Path
-    device: str = "cpu"
+    device: str
+    splits: Splits
+    costs: Costs
 
     @property
     def seeds(self) -> range:
-        """Of the generalists that are reported."""
+        """Seeds of the generalists that are reported."""
         return range(self.config.seed, self.config.seed + self.config.seeds)
 
     @property
     def specialist_rows(self) -> list[str]:
         """The rows that are a generalist with specialists."""
-        controls = self.config.controls
-        random = [WITH_RANDOM] if "random" in controls else []
-        return [WITH, *random, *([FULL_ROW, HARD_ROW] if "full-softmax" in controls else [])]
+        needed = {WITH_RANDOM: "random", FULL_SOFT: "full-softmax", FULL_LABELS: "full-softmax"}
+        return [name for name in _KINDS if name not in needed or needed[name] in self.config.controls]
 
     def job_path(self, name: str) -> Path:
         """The run directory of a job."""
         return self.path / "jobs" / name
 
-    def part(self, number: int) -> str:
-        """What progress is of: the first part is 0, the last -1."""
-        parts = 2 + 2 * self.config.is_tuned + self.config.is_student_tuned
-        return f"part {number % parts + 1} of {parts}"
+    def generalist(self, seed: int) -> Fit:
+        """The fit of a generalist."""
+        return Fit(job_name(GENERALIST, seed), self.config.generalist, seed, self.costs.network)
 
-    # The first round: generalists and class sets.
-
-    def first_jobs(self, sets: SetSettings | None) -> list[Job]:
-        """All generalists; with the class sets that were chosen, or of all candidates for the tuning seed.
-
-        They learn at once, that of the tuning seed too: alone it would have all cores, which a small network does
-        not use well.
-        """
-        tuning = [TUNING_SEED] if self.config.is_tuned else []
-        jobs = [self._fit(self.generalist(seed), self.config.generalist, seed) for seed in [*tuning, *self.seeds]]
-        if sets is None:
-            candidates = [(TUNING_SEED, one) for one in self.config.sets]
-        else:
-            candidates = [(seed, sets) for seed in self.seeds]
-        for seed, one in candidates:
-            name, generalist = self.sets_name(seed, one), self.generalist(seed)
-            jobs.append(class_sets_job(name, generalist, self.config.data, one, seed=seed, device=self.device))
-        return jobs
-
-    def generalist(self, seed: int) -> str:
-        """The job of a generalist."""
-        return "tuning/generalist" if seed == TUNING_SEED else f"{GENERALIST}/seed-{seed}"
-
-    def sets_name(self, seed: int, sets: SetSettings) -> str:
-        """The job that finds the class sets of a generalist."""
-        return f"tuning/class-sets/{sets.slug}" if seed == TUNING_SEED else f"class-sets/seed-{seed}"
-
-    def class_sets(self, seed: int, sets: SetSettings, *, random: bool = False) -> list[ClassSet]:
-        """The class sets of a generalist, once they are found."""
-        names = load_splits(self.config.data).class_names
-        return class_sets_of(self.job_path(self.sets_name(seed, sets)), names, random=random)
-
-    # The second round: specialists.
-
-    def tuning_jobs(self) -> list[Job]:
-        """The specialists of every candidate for the tuning generalist."""
-        return [job for one in self.config.sets for job in self.specialist_jobs(TUNING_SEED, one, WITH)]
-
-    def specialist_jobs(self, seed: int, sets: SetSettings, row: str) -> list[Job]:
-        """The specialists of a generalist."""
-        names = self.specialists(seed, sets, row)
-        class_sets = self.class_sets(seed, sets, random=row == WITH_RANDOM)
-        return [
-            specialist_job(
-                self.path,
-                name,
-                self.generalist(seed),
-                self.config.generalist,
-                self.config.specialist,
-                self.config.data,
-                class_set,
-                kind=_KINDS[row],
-                seed=seed,
-                device=self.device,
-            )
-            for name, class_set in zip(names, class_sets, strict=True)
-        ]
-
-    def specialists(self, seed: int, sets: SetSettings, row: str) -> list[str]:
-        """The jobs of the specialists of a generalist."""
-        if seed == TUNING_SEED:
-            folder = f"tuning/{_SPECIALISTS[row]}/{sets.slug}"
-        else:
-            folder = f"{_SPECIALISTS[row]}/seed-{seed}"
-        return [f"{folder}/{number}" for number in range(len(self.class_sets(seed, sets)))]
-
-    # The third round, where the student has candidates.
-
-    def student_tuning_jobs(self, choice: Choice) -> list[Job]:
-        """The unit of the tuning generalist, and a student of each candidate."""
-        distill = self.config.distill
-        if distill is None:
-            return []
-        students = [
-            self._student_job(self.candidate(one), TUNING_SEED, distill, one) for one in distill.candidates
-        ]
-        return [self._unit_job(TUNING_SEED, choice), *students]
-
-    def student(self, seed: int) -> str:
-        """The job of a student that is reported."""
-        return f"{DISTILLED}/seed-{seed}"
-
-    def candidate(self, teaching: Teaching) -> str:
-        """The job of a student of the tuning generalist."""
-        return f"tuning/{DISTILLED}/temperature-{teaching.temperature:g}-hard-{teaching.hard_weight:g}"
-
-    # The last round: all that is reported.
-
-    def final_jobs(self, choice: Choice) -> list[Job]:
-        """Specialists of all kinds, the unit, the student, the controls."""
-        return [job for seed in self.seeds for job in self._jobs_of(seed, choice)]
-
-    def _jobs_of(self, seed: int, choice: Choice) -> Iterator[Job]:
-        config, controls = self.config, self.config.controls
-        for row in self.specialist_rows:
-            yield from self.specialist_jobs(seed, choice.sets, row)
-        yield self._unit_job(seed, choice)
-        if config.distill is not None and choice.student is not None:
-            yield self._student_job(self.student(seed), seed, config.distill, choice.student)
-        if "longer" in controls:
-            epochs = round(self.total(seed, choice) / self.epoch_cost)
-            yield self._fit(f"{LONGER}/seed-{seed}", self._with_epochs(epochs), seed)
-        if "ensemble" in controls:
-            epochs = self.member_epochs(seed, choice)
-            for number, name in enumerate(self.members(seed, choice)):
-                member_seed = _MEMBER_SEED + 1000 * seed + number
-                yield self._fit(name, self._with_epochs(epochs), member_seed)
-        if "mixture" in controls:
-            yield self._fit(f"{MIXTURE}/seed-{seed}", self._mixture(seed, choice), seed)
-
-    def unit(self, seed: int) -> str:
-        """The job that puts generalist and specialists together."""
-        return "tuning/together" if seed == TUNING_SEED else f"together/seed-{seed}"
-
-    def _unit_job(self, seed: int, choice: Choice) -> Job:
-        config = self.config
-        return unit_job(
-            self.unit(seed),
-            self.generalist(seed),
-            self.specialists(seed, choice.sets, WITH),
-            config.generalist,
-            config.data,
-            top_n=choice.top_n,
-            views=config.generalist.views,
-            num_views=config.num_views,
-            device=self.device,
-        )
-
-    def _student_job(self, name: str, seed: int, distill: DistillBackSettings, teaching: Teaching) -> Job:
-        update = {"learning_rate": distill.learning_rate, "patience": None}
-        soft = SoftSettings(
-            store=self.unit(seed),
-            soft_weight=distill.soft_weight,
-            **teaching._asdict(),
-        )
-        return self._fit(
-            name,
-            self._with_epochs(distill.epochs).model_copy(update=update),
-            seed,
-            soft=soft,
-            needs=(self.unit(seed),),
-        )
-
-    def _with_epochs(self, epochs: int) -> FitSettings:
-        """The generalist's settings for other epochs; a warm-up that is as long as they are is shortened."""
-        epochs = max(1, epochs)
-        warmup = min(self.config.generalist.warmup_epochs, epochs / 2)
-        return self.config.generalist.model_copy(update={"epochs": epochs, "warmup_epochs": warmup})
-
-    def _fit(self, name: str, settings: FitSettings, seed: int, **options: Any) -> Job:
+    def fit_job(self, fit: Fit, soft: SoftSettings | None = None) -> Job:
+        """The job of a fit, on soft targets that another job stores if they are given."""
+        needs = (soft.store,) if soft and soft.store else ()
         return fit_job(
             self.path,
-            name,
-            settings,
+            fit.name,
+            fit.settings,
             self.config.data,
-            seed=seed,
+            seed=fit.seed,
+            soft=soft,
+            needs=needs,
             device=self.device,
-            **options,
         )
 
-    # What it costs, in multiplications; a backward pass counts as two forward ones.
+    def job(
+        self, function: Callable[..., Any], name: str, config: dict[str, Any], *needs: str, cost: float = 1
+    ) -> Job:
+        """Any other job."""
+        config = {"data": self.config.data.model_dump(), "data_fingerprint": self.splits.fingerprint, **config}
+        function = functools.partial(function, device=self.device)
+        return Job(name, function, config, needs, cost, gpus=num_gpus(self.device))
 
-    @cached_property
-    def per_layer(self) -> list[int]:
-        """Of one example, until the end of each layer of the generalist."""
-        splits = load_splits(self.config.data)
-        network = outline(self.config.generalist, splits)
-        shape = splits.train.example_shape
-        layers = layers_of(network, splits.train.gather(splits.train.ids[:2], 0))
-        return multiplications_at(network, [layer.module for layer in layers], shape)
+    def class_sets_job(self, seed: int, sets: SetSettings) -> Job:
+        """The class sets of a generalist."""
+        generalist = self.generalist(seed).name
+        config = {"generalist": generalist, "sets": sets.model_dump(), "seed": seed}
+        return self.job(find_class_sets, job_name("class-sets", seed, sets.slug), config, generalist)
+
+    def replicate(self, seed: int, sets: SetSettings) -> "Replicate":
+        """A generalist with its class sets, once these are found."""
+        rows = Run.read(self.job_path(job_name("class-sets", seed, sets.slug))).result()["rows"]
+        found = [ClassSet.of_numbers(row["classes"], self.splits.class_names) for row in rows]
+        return Replicate(self, seed, sets, found, random_class_sets(found, seed=seed))
+
+
+def make_plan(config: SpecialistsConfig, path: Path, execution: Execution) -> Plan:
+    """The plan of a configuration; its costs are measured once, here."""
+    splits = load_splits(config.data)
+    return Plan(config, path, execution.device, splits, measure_costs(config, splits))
+
+
+def job_name(what: str, seed: int, candidate: str = "") -> str:
+    """`WHAT/seed-3`; for the tuning seed `tuning/WHAT` or `tuning/WHAT/CANDIDATE`."""
+    if seed != TUNING_SEED:
+        return f"{what}/seed-{seed}"
+    return f"tuning/{what}/{candidate}" if candidate else f"tuning/{what}"
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """A generalist with its class sets, and the jobs of everything that is compared with it."""
+
+    plan: Plan
+    seed: int
+    sets: SetSettings
+    class_sets: list[ClassSet]
+    random_sets: list[ClassSet]
+    """the same sets with all classes permuted"""
 
     @property
-    def epoch_cost(self) -> int:
-        """Of one epoch of the generalist."""
-        return 3 * self.per_layer[-1] * len(load_splits(self.config.data).train)
+    def ensemble(self) -> str:
+        """The job that saves generalist and specialists as one network."""
+        return job_name("ensemble", self.seed)
 
-    @property
-    def num_frozen(self) -> int:
-        """First layers of a specialist that do not learn."""
-        trainable, num_layers = self.config.specialist.trainable_layers, len(self.per_layer)
-        if trainable is None:
-            return 0
-        if trainable > num_layers:
-            raise UsageError(f"specialist.trainable_layers is {trainable}; the network has {num_layers} layers")
-        return num_layers - trainable
+    def specialists(self, row: str) -> list[str]:
+        """The jobs of the specialists of a row."""
+        folder = job_name(row.removeprefix("with-"), self.seed, self.sets.slug)
+        return [f"{folder}/{number}" for number in range(len(self.class_sets))]
 
-    @cached_property
-    def _keeps_features(self) -> bool:
-        """Whether a specialist's frozen layers see each example once."""
-        if not self.num_frozen or self.config.generalist.views != "none":
-            return False
-        splits = load_splits(self.config.data)
-        network = build_for(self.config.generalist, splits, seed=0)
-        freeze_(network, self.num_frozen, example_input=splits.train.gather(splits.train.ids[:2], 0))
-        return cacheable_cut(network, self.num_frozen, splits) is not None
+    def specialist_costs(self, row: str) -> list[int]:
+        """Multiplications of the fit of each specialist of a row."""
+        return self.plan.costs.specialists(self._sets(row), from_soft_targets=row == FULL_SOFT)
 
-    def specialist_costs(self, seed: int, choice: Choice, row: str = WITH) -> list[int]:
-        """Of the fit of each specialist: its frozen layers once for each example where their features can be kept.
+    def _sets(self, row: str) -> list[ClassSet]:
+        return self.random_sets if row == WITH_RANDOM else self.class_sets
 
-        Those that learn the generalist's soft targets ask it once for each example where there are no views, else
-        for every one shown.
-        """
-        config, splits = self.config, load_splits(self.config.data)
-        whole = self.per_layer[-1]
-        frozen = self.per_layer[self.num_frozen - 1] if self.num_frozen else 0
-        num_train, has_no_views = len(splits.train), config.generalist.views == "none"
-        costs = []
-        for one in self.class_sets(seed, choice.sets, random=row == WITH_RANDOM):
-            shown = 2 * num_special(splits.train, one) * config.specialist.epochs
-            first = frozen * (num_train if self._keeps_features else shown)
-            asked = whole * (num_train if has_no_views else shown) if row == FULL_ROW else 0
-            costs.append(3 * (whole - frozen) * shown + first + asked)
-        return costs
+    def specialist_jobs(self, row: str) -> Iterator[Job]:
+        """The fits of the specialists of a row."""
+        plan, kind, generalist = self.plan, _KINDS[row], self.plan.generalist(self.seed)
+        specialist = plan.config.specialist
+        update = {"epochs": specialist.epochs, "learning_rate": specialist.learning_rate, "warmup_epochs": 0.0}
+        if kind == FULL_HARD:
+            update["patience"] = specialist.epochs  # labels alone overfit: the best epoch on validation is kept
+        settings = generalist.settings.model_copy(update=update)
+        for name, class_set in zip(self.specialists(row), self._sets(row), strict=True):
+            own = specialist_splits(plan.splits, class_set) if kind == DUSTBIN_KIND else plan.splits
+            network = outline(generalist.settings, own)
+            about = {
+                "kind": kind,
+                "generalist": generalist.name,
+                "classes": list(class_set.classes),
+                "trainable_layers": specialist.trainable_layers,
+            }
+            config = fit_config(
+                plan.job_path(name), settings, plan.config.data, own, network, seed=self.seed, device=plan.device
+            )
+            share = 2 * plan.costs.num_special(class_set) / plan.costs.num_train
+            cost = share * fit_cost(settings, plan.splits, network)
+            yield plan.job(fit_specialist, name, {**config, "specialist": about}, generalist.name, cost=cost)
 
-    def total(self, seed: int, choice: Choice) -> int:
-        """Of a generalist and its specialists: what every control may cost."""
-        return self.config.generalist.epochs * self.epoch_cost + sum(self.specialist_costs(seed, choice))
+    def assemble(self, row: str, *, top_n: int = 1) -> SpecialistEnsemble:
+        """The generalist and the specialists of a row as one network, on the plan's device."""
+        names = [self.plan.generalist(self.seed).name, *self.specialists(row)]
+        generalist, *specialists = map(self.plan.job_path, names)
+        return assemble(generalist, specialists, top_n=top_n).to(self.plan.device)
 
-    def member_epochs(self, seed: int, choice: Choice) -> int:
-        """Of each member of the ordinary ensemble."""
-        return round(self.total(seed, choice) / self.epoch_cost / len(self.members(seed, choice)))
+    def ensemble_job(self, top_n: int) -> Job:
+        """Generalist and specialists as one network, with its soft targets for the student."""
+        plan, generalist, specialists = self.plan, self.plan.generalist(self.seed), self.specialists(WITH)
+        config = {
+            "generalist": generalist.name,
+            "specialists": specialists,
+            "top_n": top_n,
+            "views": generalist.settings.views,
+            "num_views": plan.config.num_views,
+        }
+        # On CIFAR-100 a view takes as long as four or five epochs: several networks predict, then are combined.
+        epochs = 4 * plan.config.num_views / generalist.settings.epochs
+        cost = 1 + epochs * fit_cost(generalist.settings, plan.splits, outline(generalist.settings, plan.splits))
+        return plan.job(save_ensemble, self.ensemble, config, generalist.name, *specialists, cost=cost)
 
-    def members(self, seed: int, choice: Choice) -> list[str]:
-        """The ordinary ensemble: as many generalists as the cost allows, at least two."""
-        number = max(2, round(self.total(seed, choice) / (self.config.generalist.epochs * self.epoch_cost)))
-        return [f"ensemble/seed-{seed}/member-{member}" for member in range(number)]
+    def student(self, student: Student) -> Fit:
+        """The fit of the network that is distilled from the ensemble."""
+        candidate = f"temperature-{student.temperature:g}-hard-{student.hard_weight:g}"
+        settings = self._with_epochs(student.epochs).model_copy(update={"learning_rate": student.learning_rate})
+        return Fit(job_name(DISTILLED, self.seed, candidate), settings, self.seed, self.plan.costs.network)
 
-    @cached_property
-    def mixture_cost(self) -> int:
-        """Of one example through the mixture of experts."""
-        splits = load_splits(self.config.data)
-        network = build_network(
-            self.config.mixture,
-            input_shape=splits.train.example_shape,
-            num_classes=len(splits.class_names),
-            seed=0,
-        )
-        return multiplications_at(network, [network], splits.train.example_shape)[0]
+    def student_job(self, student: Student) -> Job:
+        """The job of this fit."""
+        loss = student.model_dump(include=set(LossSettings.model_fields))
+        return self.plan.fit_job(self.student(student), SoftSettings(store=self.ensemble, **loss))
 
-    def _mixture(self, seed: int, choice: Choice) -> FitSettings:
-        num_train = len(load_splits(self.config.data).train)
-        settings = self._with_epochs(round(self.total(seed, choice) / (3 * self.mixture_cost * num_train)))
-        return settings.model_copy(update={"network": self.config.mixture})
+    def controls(self) -> dict[str, list[Fit]]:
+        """The fits of the controls, each row at about the cost of generalist and specialists."""
+        config, costs, seed = self.plan.config, self.plan.costs, self.seed
+        budget, first_seed = costs.budget(self.class_sets), _MEMBER_SEED + 1000 * seed
+        found: dict[str, list[Fit]] = {}
+        if "longer" in config.controls:
+            longer = self._with_epochs(round(budget / costs.epoch))
+            found[LONGER] = [Fit(job_name(LONGER, seed), longer, seed, costs.network)]
+        if "ensemble" in config.controls:
+            size = max(2, round(budget / costs.generalist))
+            member = self._with_epochs(round(budget / costs.epoch / size))
+            found[ORDINARY] = [
+                Fit(f"{job_name(ORDINARY, seed)}/member-{number}", member, first_seed + number, costs.network)
+                for number in range(size)
+            ]
+        if "mixture" in config.controls:
+            mixture = self._with_epochs(round(budget / (3 * costs.mixture * costs.num_train)))
+            mixture = mixture.model_copy(update={"network": config.mixture})
+            found[MIXTURE] = [Fit(job_name(MIXTURE, seed), mixture, seed, costs.mixture)]
+        return found
+
+    def _with_epochs(self, epochs: int) -> FitSettings:
+        """The generalist's settings for other epochs; the warm-up takes at most half of them."""
+        generalist, epochs = self.plan.config.generalist, max(1, epochs)
+        update = {"epochs": epochs, "warmup_epochs": min(generalist.warmup_epochs, epochs / 2)}
+        return generalist.model_copy(update=update)
+
+    def jobs(self, choice: Choice) -> Iterator[Job]:
+        """Everything that is compared with the generalist."""
+        for row in self.plan.specialist_rows:
+            yield from self.specialist_jobs(row)
+        yield self.ensemble_job(choice.top_n)
+        if choice.student is not None:
+            yield self.student_job(choice.student)
+        yield from (self.plan.fit_job(fit) for fits in self.controls().values() for fit in fits)

@@ -1,334 +1,304 @@
-"""What specialists gain on test: rows with their costs, the paper's table 4, what a full softmax forgets."""
+"""The generalists, specialists and controls on test: rows with their costs, and the tables of the paper.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+`details` of a result has
+
+- `sets`, `top_n`, `student`: what was used; `num_sets`: the number of class sets of each generalist. -
+`relative_gain`: what specialists gain, in percent of their generalist's accuracy; `paper`, the paper's. - `kept`:
+the gain of the specialists, that of the network distilled from them, and the share in percent. - `by_coverage`,
+the paper's table 4: by the number of specialists that cover the true class, test `examples` of one
+  generalist, how many were `right_before`, the `change` and the `relative_change` in percent.
+- `covered`: percent of the `classes` in any set, and of the generalists' `errors` with both classes in one set. -
+`forgetting`: accuracy of full-softmax specialists alone on the classes of their set (`special`) and on the `rest`.
+- `first`: what the page shows of the first generalist; see `examples.py`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from instar import metrics
 from instar.data import Dataset
 from instar.evaluation import predict_logits
 from instar.losses import ensemble_soft_targets
-from instar.recipes.fitting import load_run_network, load_splits
-from instar.recipes.settings import as_text
-from instar.recipes.specialists.jobs import UNIT, assemble
+from instar.metrics import negative_log_likelihood, over_seeds, paired_difference
+from instar.recipes.fitting import load_run_network
+from instar.recipes.rows import ACCURACY, difference, row
+from instar.recipes.specialists.examples import first_generalist
 from instar.recipes.specialists.plan import (
     DISTILLED,
-    ENSEMBLE,
-    FULL_ROW,
+    FULL_LABELS,
+    FULL_SOFT,
     GENERALIST,
-    HARD_ROW,
     LONGER,
     MIXTURE,
+    ORDINARY,
+    ROWS,
     WITH,
     WITH_RANDOM,
     Choice,
+    Fit,
     Plan,
+    Replicate,
 )
 from instar.runs import Run
 from instar.specialists import ClassSet, SpecialistEnsemble, membership
 
-ROWS = (GENERALIST, LONGER, WITH, WITH_RANDOM, ENSEMBLE, MIXTURE, FULL_ROW, HARD_ROW, DISTILLED)
 PAPER_GAIN = 4.4  # percent, relative: 25.0 % to 26.1 % on JFT
 _COMPARED = (
-    (WITH, GENERALIST),
-    (WITH, LONGER),
-    (WITH, WITH_RANDOM),
-    (WITH, ENSEMBLE),
-    (WITH, MIXTURE),
-    (DISTILLED, GENERALIST),
+    *((name, GENERALIST) for name in ROWS[1:]),
+    *((WITH, control) for control in (LONGER, WITH_RANDOM, ORDINARY, MIXTURE)),
     (DISTILLED, LONGER),
-    (FULL_ROW, HARD_ROW),
+    (FULL_SOFT, FULL_LABELS),
 )
+_DIGITS = {"inference_cost": None, "training_cost": None, "training_seconds": 1, "parallel_seconds": 1}
 
 
-@dataclass
-class Trial:
-    """What the networks say of test: for each row and seed probabilities, specialists used, and costs."""
+class Found(NamedTuple):
+    """The result of all rounds of jobs."""
 
-    labels: Tensor
-    class_sets: list[list[ClassSet]]
-    """of each seed"""
-    probs: dict[str, list[Tensor]] = field(default_factory=dict)
-    used: dict[str, list[float]] = field(default_factory=dict)
-    """specialists for an example, mean"""
-    inference: dict[str, list[float]] = field(default_factory=dict)
-    """multiplications for an example"""
-    training: dict[str, list[int]] = field(default_factory=dict)
-    """multiplications"""
-    seconds: dict[str, list[float]] = field(default_factory=dict)
+    choice: Choice
+    replicates: list[Replicate]
+    tuning: list[dict[str, Any]]
+
+
+class Tested(NamedTuple):
+    """The predictions of a row on test, for one generalist, and what they cost."""
+
+    probs: Tensor
+    specialists_used: float
+    """per example, mean"""
+    inference_cost: float
+    """multiplications per example"""
+    training_cost: int
+    """multiplications of all fits"""
+    training_seconds: float
     """of all fits, one after the other"""
-    parallel: dict[str, list[float]] = field(default_factory=dict)
-    """the same with a machine for each fit"""
-    forgetting: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, row: str, probs: Tensor, *, used: float = 0.0, inference: float, training: int) -> None:
-        """Take in one seed of a row."""
-        self.probs.setdefault(row, []).append(probs)
-        self.used.setdefault(row, []).append(used)
-        self.inference.setdefault(row, []).append(inference)
-        self.training.setdefault(row, []).append(training)
-
-    def add_seconds(self, row: str, own: Sequence[float], before: float = 0.0) -> None:
-        """Take in the times of a row's fits that could run at once, after those that they need."""
-        self.seconds.setdefault(row, []).append(before + sum(own))
-        self.parallel.setdefault(row, []).append(before + max(own, default=0.0))
+    parallel_seconds: float
+    """with a machine for each fit"""
+    retained: tuple[float, ...] = ()
+    """see `_retained`"""
 
 
-def read_test(plan: Plan, choice: Choice) -> Trial:
-    """All that is measured on test. (The page shows a few of its examples.)"""
-    test = load_splits(plan.config.data).test
-    sets = [plan.class_sets(seed, choice.sets) for seed in plan.seeds]
-    trial = Trial(test.labels(test.ids), sets)
-    for seed in plan.seeds:
-        _read_generalist(plan, trial, seed)
-        _read_specialists(plan, choice, trial, seed)
-        _read_controls(plan, choice, trial, seed)
-    return trial
+def measure(plan: Plan, found: Found) -> dict[str, Any]:
+    """Read the test data: the content of `result.json`."""
+    test = plan.splits.test.to(plan.device)
+    labels = test.labels(test.ids).cpu()
+    figures: dict[str, list[dict[str, float]]] = {}
+    retained: dict[str, list[tuple[float, ...]]] = {FULL_SOFT: [], FULL_LABELS: []}
+    predicted: list[list[Tensor]] = []
+    first: dict[str, Any] = {}
+    for replicate in found.replicates:
+        tested = dict(_test(replicate, found.choice, test))
+        for name, one in tested.items():
+            figures.setdefault(name, []).append(_figures(one, labels, replicate.class_sets))
+            if one.retained:
+                retained[name].append(one.retained)
+        probs = [tested[name].probs for name in (GENERALIST, WITH)]
+        predicted.append([one.argmax(1) for one in probs])
+        first = first or first_generalist(replicate, found.choice.top_n, *probs)
+    accuracy = {name: [one["accuracy"] for one in seeds] for name, seeds in figures.items()}
+    class_sets = [replicate.class_sets for replicate in found.replicates]
+    details = {
+        "sets": found.choice.sets.slug,
+        "top_n": found.choice.top_n,
+        "num_sets": [len(sets) for sets in class_sets],
+        "by_coverage": by_coverage(labels, class_sets, predicted),
+        "covered": _covered(labels, class_sets, [alone for alone, _ in predicted]),
+        "first": first,
+    }
+    if retained[FULL_SOFT]:
+        details["forgetting"] = _forgetting(retained[FULL_SOFT], retained[FULL_LABELS])
+    metrics = {"gain": paired_difference(accuracy[WITH], accuracy[GENERALIST]).mean}
+    if found.choice.student is not None:
+        details |= {"student": found.choice.student.chosen, "kept": kept(accuracy)}
+    if all(accuracy[GENERALIST]):  # a generalist without a right answer has no relative gain
+        pairs = zip(accuracy[WITH], accuracy[GENERALIST], strict=True)
+        gain = over_seeds([100 * (value / alone - 1) for value, alone in pairs])
+        details["relative_gain"] = {**gain._asdict(), "paper": PAPER_GAIN}
+        metrics["relative_gain"] = gain.mean
+    networks = {MIXTURE: plan.config.mixture}
+    rows = [
+        _row(name, figures[name], networks.get(name, plan.config.generalist.network))
+        for name in ROWS
+        if name in figures
+    ]
+    differences = [
+        difference(name, minus, accuracy[name], accuracy[minus])
+        for name, minus in _COMPARED
+        if name in accuracy and minus in accuracy
+    ]
+    return {
+        "measure": ACCURACY._asdict(),
+        "metrics": metrics,
+        "rows": rows,
+        "differences": differences,
+        "tuning": found.tuning,
+        "details": details,
+        "num_test": len(labels),
+        "seeds": list(plan.seeds),
+    }
 
 
-def _test(plan: Plan) -> Dataset:
-    return load_splits(plan.config.data).test.to(plan.device)
+def _test(replicate: Replicate, choice: Choice, test: Dataset) -> Iterator[tuple[str, Tested]]:
+    """Every row on test."""
+    plan = replicate.plan
+    alone = _test_fits(plan, [plan.generalist(replicate.seed)], test)
+    yield GENERALIST, alone
+    for name in plan.specialist_rows:
+        tested = _test_specialists(replicate, name, choice.top_n, test, alone)
+        if name == WITH:
+            teacher = tested
+        yield name, tested
+    for name, fits in replicate.controls().items():
+        yield name, _test_fits(plan, fits, test)
+    if choice.student is not None:
+        student = _test_fits(plan, [replicate.student(choice.student)], test)
+        targets = round(teacher.inference_cost * plan.costs.num_train * plan.config.num_views)
+        yield (
+            DISTILLED,
+            student._replace(
+                training_cost=teacher.training_cost + targets + student.training_cost,
+                training_seconds=teacher.training_seconds + student.training_seconds,
+                parallel_seconds=teacher.parallel_seconds + student.training_seconds,
+            ),
+        )
 
 
-def _logits(plan: Plan, name: str) -> Tensor:
-    network = load_run_network(plan.job_path(name)).to(plan.device)
-    return predict_logits(network, _test(plan), device=plan.device).cpu()
+def _test_fits(plan: Plan, fits: Sequence[Fit], test: Dataset) -> Tested:
+    """One network, or the mean prediction of several."""
+    networks = (load_run_network(plan.job_path(fit.name)).to(plan.device) for fit in fits)
+    logits = [predict_logits(network, test, device=plan.device).cpu() for network in networks]
+    mean = ensemble_soft_targets(torch.stack(logits), 1.0).probs if len(fits) > 1 else torch.softmax(logits[0], 1)
+    seconds = [_seconds(plan, fit.name) for fit in fits]
+    inference = sum(fit.network_cost for fit in fits)
+    training = sum(3 * fit.network_cost * plan.costs.num_train * fit.settings.epochs for fit in fits)
+    return Tested(mean, 0.0, inference, training, sum(seconds), max(seconds))
 
 
 def _seconds(plan: Plan, name: str) -> float:
-    lines = Run.read(plan.job_path(name)).metrics()
-    return float(lines[-1]["seconds"])
+    return float(Run.read(plan.job_path(name)).metrics()[-1]["seconds"])
 
 
-def _read_generalist(plan: Plan, trial: Trial, seed: int) -> None:
-    name = plan.generalist(seed)
-    cost = plan.config.generalist.epochs * plan.epoch_cost
-    trial.add(GENERALIST, torch.softmax(_logits(plan, name), 1), inference=plan.per_layer[-1], training=cost)
-    trial.add_seconds(GENERALIST, [_seconds(plan, name)])
-
-
-def _read_specialists(plan: Plan, choice: Choice, trial: Trial, seed: int) -> None:
-    own = plan.config.generalist.epochs * plan.epoch_cost
-    generalist = plan.job_path(plan.generalist(seed))
-    for row in plan.specialist_rows:
-        names = plan.specialists(seed, choice.sets, row)
-        together = (
-            SpecialistEnsemble.load(plan.job_path(plan.unit(seed)) / UNIT)
-            if row == WITH
-            else assemble(generalist, [plan.job_path(name) for name in names], top_n=choice.top_n)
-        )
-        combined = together.to(plan.device).predict(_test(plan))
-        used = float(combined.num_specialists.double().mean())
-        shared = plan.per_layer[together.num_shared - 1] if together.num_shared else 0
-        inference = plan.per_layer[-1] + used * (plan.per_layer[-1] - shared)
-        training = own + sum(plan.specialist_costs(seed, choice, row))
-        trial.add(row, combined.probs.cpu(), used=used, inference=inference, training=training)
-        trial.add_seconds(row, [_seconds(plan, name) for name in names], trial.seconds[GENERALIST][-1])
-        if row in (FULL_ROW, HARD_ROW):
-            _read_forgetting(plan, trial, row, seed, together)
-
-
-def _read_forgetting(plan: Plan, trial: Trial, row: str, seed: int, together: SpecialistEnsemble) -> None:
-    """How specialists with a full softmax, and the generalist, do on the classes inside and outside their sets."""
-    test = _test(plan)
-    logits = [predict_logits(network, test, device=plan.device).cpu() for network in together.networks]
-    right = [one.argmax(1) == trial.labels for one in logits]
-    inside = membership(together.class_sets)[:, trial.labels]
-    for number, own in enumerate(inside):
-        if own.all() or not own.any():  # no test example to say it of
-            continue
-        for name, correct in ((GENERALIST, right[0]), (row, right[number + 1])):
-            trial.forgetting.append(
-                {
-                    "name": name,
-                    "of": row,
-                    "seed": seed,
-                    "special": 100 * float(correct[own].double().mean()),
-                    "rest": 100 * float(correct[~own].double().mean()),
-                }
-            )
-
-
-def _read_controls(plan: Plan, choice: Choice, trial: Trial, seed: int) -> None:
-    config, whole, total = plan.config, plan.per_layer[-1], plan.total(seed, choice)
-    num_train = len(load_splits(config.data).train)
-
-    def epochs_of(name: str) -> int:
-        return int(Run.read(plan.job_path(name)).config["fit"]["epochs"])
-
-    if "longer" in config.controls:
-        name = f"{LONGER}/seed-{seed}"
-        probs = torch.softmax(_logits(plan, name), 1)
-        trial.add(LONGER, probs, inference=whole, training=epochs_of(name) * plan.epoch_cost)
-        trial.add_seconds(LONGER, [_seconds(plan, name)])
-    if "ensemble" in config.controls:
-        names = plan.members(seed, choice)
-        members = torch.stack([_logits(plan, name) for name in names])
-        training = sum(epochs_of(name) for name in names) * plan.epoch_cost
-        probs = ensemble_soft_targets(members, 1.0).probs
-        trial.add(ENSEMBLE, probs, inference=len(names) * whole, training=training)
-        trial.add_seconds(ENSEMBLE, [_seconds(plan, name) for name in names])
-    if "mixture" in config.controls:
-        name = f"{MIXTURE}/seed-{seed}"
-        cost = plan.mixture_cost
-        probs = torch.softmax(_logits(plan, name), 1)
-        trial.add(MIXTURE, probs, inference=cost, training=3 * cost * num_train * epochs_of(name))
-        trial.add_seconds(MIXTURE, [_seconds(plan, name)])
-    if config.distill is not None:
-        name = plan.student(seed)
-        asked = trial.inference[WITH][-1] * num_train * config.num_views
-        training = total + round(asked) + epochs_of(name) * plan.epoch_cost
-        trial.add(DISTILLED, torch.softmax(_logits(plan, name), 1), inference=whole, training=training)
-        trial.add_seconds(DISTILLED, [_seconds(plan, name)], trial.seconds[WITH][-1])
-        trial.parallel[DISTILLED][-1] = trial.parallel[WITH][-1] + _seconds(plan, name)
-
-
-def specialists_result(plan: Plan, choice: Choice, trial: Trial) -> dict[str, Any]:
-    """The content of `result.json`."""
-    accuracy = {row: [_accuracy(probs, trial.labels) for probs in found] for row, found in trial.probs.items()}
-    rows = [_row(plan, trial, name, accuracy) for name in ROWS if name in trial.probs]
-    differences = [
-        {"name": f"{one} - {other}", **metrics.paired_difference(accuracy[one], accuracy[other])._asdict()}
-        for one, other in _COMPARED
-        if one in accuracy and other in accuracy
-    ]
-    gain = metrics.over_seeds(
-        [100 * (one / other - 1) for one, other in zip(accuracy[WITH], accuracy[GENERALIST], strict=True)]
+def _test_specialists(replicate: Replicate, name: str, top_n: int, test: Dataset, alone: Tested) -> Tested:
+    """A generalist with the specialists of a row."""
+    plan, costs = replicate.plan, replicate.plan.costs
+    ensemble = replicate.assemble(name, top_n=top_n)
+    combined = ensemble.predict(test)
+    used = float(combined.num_specialists.double().mean())
+    shared = costs.per_layer[ensemble.num_shared - 1] if ensemble.num_shared else 0
+    seconds = [_seconds(plan, job) for job in replicate.specialists(name)]
+    return Tested(
+        combined.probs.cpu(),
+        used,
+        costs.network + used * (costs.network - shared),
+        alone.training_cost + sum(replicate.specialist_costs(name)),
+        alone.training_seconds + sum(seconds),
+        alone.training_seconds + max(seconds),
+        _retained(ensemble, test) if ensemble.full_softmax else (),
     )
-    result: dict[str, Any] = {
-        "metrics": {"gain": differences[0]["mean"], "relative_gain": gain.mean},
-        "rows": rows,
-        "differences": differences,
-        "relative_gain": {**gain._asdict(), "paper": PAPER_GAIN},
-        "by_coverage": by_coverage(trial),
-        "covered": _covered(trial),
-        "sets": choice.sets.slug,
-        "num_sets": [len(one) for one in trial.class_sets],
-        "top_n": choice.top_n,
-        "num_test": len(trial.labels),
-        "seeds": list(plan.seeds),
-    }
-    if trial.forgetting:
-        result["forgetting"] = _forgetting(trial)
-    if DISTILLED in accuracy:
-        result["kept"] = _kept(accuracy)
-    if choice.student is not None:
-        result["student"] = as_text(choice.student._asdict())
-    return result
 
 
-def _accuracy(probs: Tensor, labels: Tensor) -> float:
-    return 100 * float((probs.argmax(1) == labels).double().mean())
+def _retained(ensemble: SpecialistEnsemble, test: Dataset) -> tuple[float, ...]:
+    """Accuracy on the classes of a set and on the rest, of full-softmax specialists alone and of their generalist.
+
+    Means over specialists; nothing if no class set has test examples inside and outside.
+    """
+    labels = test.labels(test.ids)
+    right = [predict_logits(one, test, device=labels.device).argmax(1) == labels for one in ensemble.networks]
+    found = []
+    for class_set, own in zip(ensemble.class_sets, right[1:], strict=True):
+        inside = torch.isin(labels, torch.tensor(class_set.classes, device=labels.device))
+        if bool(inside.any()) and not bool(inside.all()):
+            found.append([_percent(one[part]) for one in (own, right[0]) for part in (inside, ~inside)])
+    return tuple(sum(values) / len(found) for values in zip(*found, strict=True))
 
 
-def _conditional(probs: Tensor, labels: Tensor, class_sets: Sequence[ClassSet]) -> float:
-    """Examples of the specialists' classes alone, and predictions among these: the paper's table 3."""
+def _forgetting(soft: Sequence[tuple[float, ...]], labels: Sequence[tuple[float, ...]]) -> list[dict[str, Any]]:
+    """What full-softmax specialists retain, over generalists."""
+    kinds = (
+        (GENERALIST, [one[2:] for one in soft]),
+        ("labels alone, stopped early", [one[:2] for one in labels]),
+        ("labels and the generalist's soft targets", [one[:2] for one in soft]),
+    )
+    rows = []
+    for name, values in kinds:
+        special, rest = map(over_seeds, zip(*values, strict=True))
+        means = {"special": special.mean, "special_sd": special.sd, "rest": rest.mean, "rest_sd": rest.sd}
+        rows.append({"name": name, **means, "n": special.n})
+    return rows
+
+
+def _percent(correct: Tensor) -> float:
+    return 100 * float(correct.double().mean())
+
+
+def _figures(tested: Tested, labels: Tensor, class_sets: Sequence[ClassSet]) -> dict[str, float]:
     special = membership(class_sets).any(0)
     chosen = special[labels]
-    return _accuracy(probs[chosen].masked_fill(~special, -1.0), labels[chosen])
-
-
-def _row(plan: Plan, trial: Trial, name: str, accuracy: dict[str, list[float]]) -> dict[str, Any]:
-    def mean(values: dict[str, list[float]] | dict[str, list[int]]) -> float:
-        return sum(values[name]) / len(values[name])
-
-    over = metrics.over_seeds(accuracy[name])
-    conditional = [
-        _conditional(probs, trial.labels, sets)
-        for probs, sets in zip(trial.probs[name], trial.class_sets, strict=True)
-    ]
-    log_probs = [probs.clamp_min(1e-30).log() for probs in trial.probs[name]]
-    row = {
-        "name": name,
-        "network": plan.config.mixture if name == MIXTURE else plan.config.generalist.network,
-        "test_accuracy": over.mean,
-        "conditional_accuracy": sum(conditional) / len(conditional),
-        "test_nll": sum(metrics.negative_log_likelihood(one, trial.labels) for one in log_probs) / len(log_probs),
-        **over._asdict(),
-        "unit": "percent",
-        "specialists_used": mean(trial.used),
-        "inference_cost": round(mean(trial.inference)),
-        "training_cost": round(mean(trial.training)),
-        "training_seconds": round(mean(trial.seconds), 1),
-        "parallel_seconds": round(mean(trial.parallel), 1),
+    among_special = tested.probs[chosen].masked_fill(~special, -1.0).argmax(1)  # the paper's table 3
+    return {
+        "accuracy": _percent(tested.probs.argmax(1) == labels),
+        "conditional_accuracy": _percent(among_special == labels[chosen]),
+        "test_nll": negative_log_likelihood(tested.probs.clamp_min(1e-30).log(), labels),
+        **{key: value for key, value in tested._asdict().items() if key not in ("probs", "retained")},
     }
-    if name != GENERALIST:
-        minus = metrics.paired_difference(accuracy[name], accuracy[GENERALIST])
-        row |= {"difference": minus.mean, "difference_low": minus.low, "difference_high": minus.high}
-    return row
 
 
-def by_coverage(trial: Trial) -> list[dict[str, Any]]:
-    """The paper's table 4: by how many specialists cover the true class, over all seeds.
+def _row(name: str, figures: Sequence[Mapping[str, float]], network: str) -> dict[str, Any]:
+    means = {key: sum(one[key] for one in figures) / len(figures) for key in figures[0] if key != "accuracy"}
+    means |= {key: round(means[key], digits) for key, digits in _DIGITS.items()}
+    return row(name, [one["accuracy"] for one in figures], network=network, **means)
+
+
+def by_coverage(
+    labels: Tensor, class_sets: Sequence[Sequence[ClassSet]], predicted: Sequence[Sequence[Tensor]]
+) -> list[dict[str, Any]]:
+    """The paper's table 4: right answers by the number of specialists that cover the true class.
+
+    Args:
+        labels: labels of the test examples.
+        class_sets: class sets of each generalist.
+        predicted: of each generalist the classes predicted alone and with specialists.
 
     Returns:
-        For each number of specialists the test examples (of one network), and how many more of them are right.
+        A row for each number of specialists; its counts are means over generalists.
     """
-    counts: dict[int, list[int]] = {}
-    for sets, before, after in zip(trial.class_sets, trial.probs[GENERALIST], trial.probs[WITH], strict=True):
-        covering = membership(sets).sum(0)[trial.labels]
-        right = [probs.argmax(1) == trial.labels for probs in (before, after)]
-        for number in sorted(set(covering.tolist())):
-            here = covering == number
-            found = counts.setdefault(number, [0, 0, 0])
-            for place, values in enumerate((here, right[0] & here, right[1] & here)):
-                found[place] += int(values.sum())
-    n = len(trial.class_sets)
-    return [
-        {
-            "num_specialists": number,
-            "examples": total / n,
-            "right_before": before / n,
-            "change": (after - before) / n,
-            "relative_change": 100 * (after / before - 1) if before else None,
-        }
-        for number, (total, before, after) in sorted(counts.items())
-    ]
+    covering = torch.cat([membership(sets).sum(0)[labels] for sets in class_sets])
+    right = torch.cat([torch.stack([one == labels for one in answers]) for answers in predicted], 1)
+    n, rows = len(class_sets), []
+    for number in sorted(set(covering.tolist())):
+        here = covering == number
+        before, after = right[:, here].sum(1).tolist()
+        rows.append(
+            {
+                "num_specialists": number,
+                "examples": int(here.sum()) / n,
+                "right_before": before / n,
+                "change": (after - before) / n,
+                "relative_change": 100 * (after / before - 1) if before else None,
+            }
+        )
+    return rows
 
 
-def _covered(trial: Trial) -> dict[str, float]:
-    """How much the class sets hold: of the classes, and of the generalist's errors true and predicted class."""
+def _covered(
+    labels: Tensor, class_sets: Sequence[Sequence[ClassSet]], predictions: Sequence[Tensor]
+) -> dict[str, float]:
+    """Percent of the classes in any set, and of the generalists' errors with both classes in one set."""
     classes, errors = [], []
-    for sets, probs in zip(trial.class_sets, trial.probs[GENERALIST], strict=True):
-        inside = membership(sets)
-        predicted = probs.argmax(1)
-        wrong = predicted != trial.labels
-        both = (inside[:, predicted] & inside[:, trial.labels]).any(0)
-        classes.append(100 * float(inside.any(0).double().mean()))
-        errors.append(100 * float(both[wrong].double().mean()) if bool(wrong.any()) else 0.0)
+    for sets, predicted in zip(class_sets, predictions, strict=True):
+        inside, wrong = membership(sets), predicted != labels
+        both = (inside[:, predicted] & inside[:, labels]).any(0)
+        classes.append(_percent(inside.any(0)))
+        errors.append(_percent(both[wrong]) if bool(wrong.any()) else 0.0)
     return {"classes": sum(classes) / len(classes), "errors": sum(errors) / len(errors)}
 
 
-def _forgetting(trial: Trial) -> list[dict[str, Any]]:
-    """Accuracy on the special and on the other classes, mean over a seed's specialists, then over seeds."""
-
-    def over(choose: Callable[[dict[str, Any]], bool], key: str) -> dict[str, float]:
-        seeds = sorted({one["seed"] for one in trial.forgetting})
-        values = []
-        for seed in seeds:
-            own = [one[key] for one in trial.forgetting if one["seed"] == seed and choose(one)]
-            values.append(sum(own) / len(own))
-        found = metrics.over_seeds(values)
-        return {key: found.mean, f"{key}_sd": found.sd, "n": found.n}  # type: ignore[dict-item]
-
-    kinds: list[tuple[str, Callable[[dict[str, Any]], bool]]] = [
-        (GENERALIST, lambda one: one["name"] == GENERALIST and one["of"] == FULL_ROW),
-        ("hard labels, early-stopped", lambda one: one["name"] == HARD_ROW),
-        ("hard labels and the generalist's soft targets", lambda one: one["name"] == FULL_ROW),
-    ]
-    return [{"name": name, **over(choose, "special"), **over(choose, "rest")} for name, choose in kinds]
-
-
-def _kept(accuracy: dict[str, list[float]]) -> dict[str, Any]:
-    """How much of the specialists' gain the one distilled network keeps: no share of what may be chance."""
-    gain = metrics.paired_difference(accuracy[WITH], accuracy[GENERALIST])
-    own = metrics.paired_difference(accuracy[DISTILLED], accuracy[GENERALIST])
-    return {
-        "gain": gain.mean,
-        "gain_distilled": own.mean,
-        "percent": 100 * own.mean / gain.mean if gain.sd and gain.low is not None and gain.low > 0 else None,
-        "n": gain.n,
-    }
+def kept(accuracy: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """What the distilled network keeps of the specialists' gain; no percentage if the gain may be chance."""
+    gain = paired_difference(accuracy[WITH], accuracy[GENERALIST])
+    own = paired_difference(accuracy[DISTILLED], accuracy[GENERALIST])
+    is_gain = gain.sd and gain.low is not None and gain.low > 0
+    percent = 100 * own.mean / gain.mean if is_gain else None
+    return {"gain": gain.mean, "gain_distilled": own.mean, "percent": percent, "n": gain.n}

@@ -1,0 +1,157 @@
+"""A generalist, specialists for what it confuses, and one network distilled from all of them; with controls.
+
+Each seed has its own generalist, class sets, specialists and controls, so all differences are paired. Class sets,
+top-n and the student's settings are chosen on validation, with a generalist that is never reported.
+"""
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+from instar import metrics
+from instar.errors import UsageError
+from instar.jobs import Job, JobReport
+from instar.recipes.choosing import TUNING_SEED, Tried, best, failure, fit_score, judge
+from instar.recipes.fitting import load_splits
+from instar.recipes.specialists.page import answer, page, result_table
+from instar.recipes.specialists.plan import DISTILLED, GENERALIST, WITH, Choice, Plan, Replicate, make_plan
+from instar.recipes.specialists.scoring import Found, measure
+from instar.recipes.specialists.settings import SpecialistsConfig, config_for
+from instar.recipes.study import Place, Round, Rounds, Study
+from instar.specialists.clustering import check_set_sizes
+from instar.specialists.combining import check_top_n
+
+__all__ = ["STUDY", "config_for", "rounds"]
+
+Row = dict[str, Any]
+
+
+def place(config: SpecialistsConfig) -> Place:
+    """`runs/specialists/DATA-NETWORK-HASH`, with the scale of a reproduction."""
+    splits = load_splits(config.data)
+    names = [splits.name, config.generalist.network, *([config.scale] if config.scale else [])]
+    slug = "-".join(Path(name.replace(":", "-")).name for name in names)
+    return Place("specialists", slug, splits.fingerprint)
+
+
+def published(config: SpecialistsConfig) -> str:
+    """`specialists-DATA-SCALE`."""
+    return "-".join(["specialists", config.data.name, *([config.scale] if config.scale else [])])
+
+
+def check(plan: Plan) -> None:
+    """Refuse a plan that cannot be finished.
+
+    Raises:
+        UsageError: a class has no training example; the class sets cannot be made of these classes; top_n is
+        beyond
+            them; the tuning seed is among the seeds that are reported.
+    """
+    config, class_names = plan.config, plan.splits.class_names
+    num_classes = len(class_names)
+    unseen = [name for name, count in zip(class_names, plan.costs.class_counts, strict=True) if not count]
+    if unseen:
+        raise UsageError(
+            f"{len(unseen)} of {num_classes} classes have no training example, the first {unseen[0]!r}: leave "
+            "them out of the data"
+        )
+    for sets in config.sets:
+        check_set_sizes(num_classes, **sets.model_dump())
+    for top_n in config.top_n:
+        check_top_n(top_n, num_classes)
+    if config.is_tuned and TUNING_SEED in plan.seeds:
+        raise UsageError(
+            f"seeds {plan.seeds[0]} to {plan.seeds[-1]} include {TUNING_SEED}, the seed of the tuning generalist, "
+            "which is never reported; choose another seed"
+        )
+
+
+def num_rounds(plan: Plan) -> int:
+    """Class sets and all fits that are reported; before these, if there is a choice, the same for tuning."""
+    return 2 + 2 * plan.config.is_tuned + plan.config.is_student_tuned
+
+
+def rounds(plan: Plan) -> Rounds[Found]:
+    """Choose on validation, then find the class sets of all generalists, then train all that is reported."""
+    config = plan.config
+    generalists = [plan.fit_job(plan.generalist(seed)) for seed in plan.seeds]
+    student = None if config.distill is None else config.distill.candidates[0]
+    choice, tuning = Choice(config.sets[0], config.top_n[0], student), list[Row]()
+    if config.is_tuned:
+        # All generalists are trained here: a small one alone would not use all cores.
+        first = [plan.fit_job(plan.generalist(TUNING_SEED)), *generalists]
+        first += [plan.class_sets_job(TUNING_SEED, sets) for sets in config.sets]
+        yield Round(first)
+        choice, tuning = yield from _choose(plan, first)
+    first = [*generalists, *(plan.class_sets_job(seed, choice.sets) for seed in plan.seeds)]
+    yield Round(first)
+    replicates = [plan.replicate(seed, choice.sets) for seed in plan.seeds]
+    yield Round([*first, *(job for replicate in replicates for job in replicate.jobs(choice))])
+    return Found(choice, replicates, tuning)
+
+
+def _choose(plan: Plan, done: list[Job]) -> Generator[Round, JobReport, tuple[Choice, list[Row]]]:
+    """Class sets and top-n with the fewest validation errors, then the student's settings; and what was tried."""
+    replicates = [plan.replicate(TUNING_SEED, sets) for sets in plan.config.sets]
+    specialists = [job for replicate in replicates for job in replicate.specialist_jobs(WITH)]
+    report = yield Round([*done, *specialists], may_fail=True)
+    tried = [found for replicate in replicates for found in _try_sets(replicate, report)]
+    choice = best([candidate for candidate, _ in tried], report)
+    rows = [_alone(plan), *(candidate.row(WITH, about) for candidate, about in tried)]
+    if plan.config.distill is None:
+        return choice, rows
+    students = plan.config.distill.candidates
+    choice = choice._replace(student=students[0])
+    if len(students) > 1:
+        replicate = next(found for found in replicates if found.sets == choice.sets)
+        jobs = [*done, *replicate.specialist_jobs(WITH), replicate.ensemble_job(choice.top_n)]
+        jobs += map(replicate.student_job, students)
+        report = yield Round(jobs, may_fail=True)
+        judged = judge(students, lambda student: [replicate.student(student).name], report, plan.path)
+        choice = choice._replace(student=best(judged, report))
+        about = {"sets": choice.sets.slug, "top_n": choice.top_n}
+        rows += [one.row(DISTILLED, {**about, **one.candidate.chosen}) for one in judged]
+    return choice, rows
+
+
+def _try_sets(replicate: Replicate, report: JobReport) -> Iterator[tuple[Tried[Choice], Row]]:
+    """The validation scores of one candidate's specialists at every top-n."""
+    plan, names = replicate.plan, replicate.specialists(WITH)
+    reason = failure(report, names)
+    for top_n in plan.config.top_n if reason else ():
+        yield Tried(Choice(replicate.sets, top_n), failed=reason), {"sets": replicate.sets.slug, "top_n": top_n}
+    if reason:
+        return
+    ensemble = replicate.assemble(WITH)
+    validation = plan.splits.validation.to(plan.device)
+    labels = validation.labels(validation.ids).cpu()
+    for top_n in plan.config.top_n:
+        ensemble.top_n = top_n
+        combined = ensemble.predict(validation)
+        log_probs = combined.probs.cpu().clamp_min(1e-30).log()
+        errors = metrics.over_seeds([float(metrics.errors(log_probs, labels))])
+        nll = metrics.negative_log_likelihood(log_probs, labels)
+        used = float(combined.num_specialists.double().mean())
+        about = {"sets": replicate.sets.slug, "top_n": top_n, "specialists_used": used}
+        yield Tried(Choice(replicate.sets, top_n), errors, nll), about
+
+
+def _alone(plan: Plan) -> Row:
+    """The row of the tuning generalist without specialists."""
+    score = fit_score(plan.job_path(plan.generalist(TUNING_SEED).name))
+    return Tried(None, metrics.over_seeds([score.errors]), score.nll).row(GENERALIST, {})
+
+
+STUDY = Study(
+    recipe="specialists",
+    place=place,
+    plan=make_plan,
+    check=check,
+    rounds=rounds,
+    num_rounds=num_rounds,
+    measure=measure,
+    page=page,
+    answer=answer,
+    table=result_table,
+    published=published,
+)
