@@ -10,16 +10,20 @@ from command_line import Command
 from instar import UsageError
 from instar.evaluation import predict_logits
 from instar.recipes.advise.plan import Plan
-from instar.recipes.advise_study.recipe import main
-from instar.recipes.advise_study.scales import config_for
+from instar.recipes.advise.reproduction import STUDY
+from instar.recipes.advise.reproduction_plan import JudgeConfig, config_for
 from instar.recipes.fitting import load_run_network
+from instar.recipes.settings import checked
+from instar.recipes.study import Execution, run_study
 from instar.runs import Run
+from instar.transfer import random_halves, semantic_halves
+from instar.transfer.groups import CIFAR100_PARENTS
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("judge") / "run"
-    main(config_for("tiny"), path, quiet=True)
+    run_study(STUDY, config_for("tiny"), path, Execution(quiet=True))
     return path
 
 
@@ -27,7 +31,7 @@ def test_a_row_for_each_pair(judged: Path) -> None:
     result = Run.read(judged).result()
     assert [row["name"] for row in result["rows"]] == list(config_for("tiny").pairs)
     assert all(row["n"] == 2 for row in result["rows"])
-    assert len(result["study"]) == 3 * 5
+    assert len(result["details"]["study"]) == 3 * 5
 
 
 def test_the_difference_is_that_of_the_studys_networks(judged: Path) -> None:
@@ -38,7 +42,7 @@ def test_the_difference_is_that_of_the_studys_networks(judged: Path) -> None:
     test = plan.splits.test
 
     def accuracy(name: str, seed: int) -> float:
-        network = load_run_network(judged / "jobs" / plan.place(name, seed))
+        network = load_run_network(judged / "jobs" / plan.full_name(name, seed))
         right = predict_logits(network, test).argmax(1) == test.labels(test.ids)
         return 100 * float(right.double().mean())
 
@@ -46,16 +50,16 @@ def test_the_difference_is_that_of_the_studys_networks(judged: Path) -> None:
     assert row["mean"] == pytest.approx(expected)
     errors = {
         name: sum(
-            Run.read(judged / "jobs" / plan.place(name, seed)).result()["metrics"]["validation_errors"]
+            Run.read(judged / "jobs" / plan.full_name(name, seed)).result()["metrics"]["validation_errors"]
             for seed in (0, 1)
         )
-        for name in plan.candidates(plan.cuts)
+        for name in plan.treatments
     }
     assert errors[row["best"]] == min(errors.values())
 
 
 def test_scores_are_ranked_against_the_study(judged: Path) -> None:
-    result = Run.read(judged).result()
+    result = Run.read(judged).result()["details"]
     mine = [one for one in result["correlations"] if one["score"] == "logme" and one["with"] == "frozen"]
     expected = []
     for pair in config_for("tiny").pairs:
@@ -98,3 +102,22 @@ def test_ten_pairs_or_more_are_written_down(scale: str) -> None:
 def test_unknown_scale() -> None:
     with pytest.raises(UsageError, match="unknown scale 'huge'"):
         config_for("huge")
+
+
+def test_pairs_of_cifar100_are_the_drawn_halves() -> None:
+    names = sorted(CIFAR100_PARENTS)
+    semantic = semantic_halves(names, seed=0)
+    for scale, size in (("small", 10), ("full", 20)):
+        pairs = config_for(scale).families["cifar100"].pairs
+        for seed in (0, 1):
+            halves = random_halves(names, seed=seed, classes_per_half=size)
+            assert (pairs[f"random {seed}"].source, pairs[f"random {seed}"].target) == (halves.a, halves.b)
+        assert (pairs["man-made to living"].source, pairs["man-made to living"].target) == (semantic.a, semantic.b)
+        assert (pairs["living to man-made"].source, pairs["living to man-made"].target) == (semantic.b, semantic.a)
+
+
+def test_a_pair_twice_is_refused() -> None:
+    config = config_for("tiny").model_dump()
+    config["families"]["digits"]["pairs"]["5-9 to 0-4"]["examples"] = [10, 10]
+    with pytest.raises(UsageError, match="two pairs of tasks are the same"):
+        checked(JudgeConfig, config)

@@ -53,8 +53,7 @@ def advise(
 
     With no option: a network trained on the digits 0-4, and twenty examples each of 5-9.
     """
-    from instar.recipes.advise import recipe
-    from instar.recipes.advise.page import answer, result_table
+    from instar.recipes.advise.recipe import STUDY
     from instar.recipes.advise.settings import read_config
 
     of_source = {"name": source, "classes": names("--source-classes", source_classes)}
@@ -71,10 +70,10 @@ def advise(
     }
     settings = read_config(set_values(typed, set_), config)
     carry_out(
-        recipe,
+        STUDY,
         settings,
-        result_table,
-        answer,
+        STUDY.table,
+        STUDY.answer,
         run_dir=run_dir,
         device=device,
         engine=engine,

@@ -39,7 +39,7 @@ STUDIES = {
     ),
     "advise": Study(
         "The advisor judged: its advice against every treatment fitted to the end, on pairs of tasks.",
-        "advise_study",
+        "advise.reproduction",
         "advise-{scale}",
     ),
     "transfer-or-distil": Study(

@@ -4,8 +4,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from instar.recipes.advise import recipe as advise_recipe
 from instar.recipes.advise import settings as advise_settings
+from instar.recipes.advise.recipe import STUDY as ADVISE
 from instar.recipes.fitting import load_pictures, load_splits
 from instar.recipes.study import Execution, Study, run_study
 from instar.recipes.transfer import settings as transfer_settings
@@ -73,8 +73,9 @@ def advise(
             `data={"name": "folder:PATH"}`, `examples_per_class=20`, `seeds=3`.
 
     Returns:
-        The content of `result.json`: `rows` of the treatments tried, the one to take with `chosen` true and its
-        expected accuracy `mean` within `low` to `high`; `scores` at every cut; `cost`.
+        The content of `result.json`: `rows` of the treatments with full fits, the advice with `chosen` true and
+        its expected accuracy `mean` within `low` to `high`; `tuning`, all that were tried; `details` with the
+        `scores` at every cut and the `cost`.
 
     Raises:
         UsageError: an unknown setting, or a value out of its range.
@@ -84,10 +85,10 @@ def advise(
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     result = advise(run_dir=folder, base={"epochs": 2}, fit={"epochs": 3}, rounds=[0.3])
-        >>> sum(row["chosen"] for row in result["rows"]), [row["cut"] for row in result["scores"]]
+        >>> sum(row["chosen"] for row in result["rows"]), [row["cut"] for row in result["details"]["scores"]]
         (1, [1, 2, 3])
     """
-    return _run(advise_settings, advise_recipe, settings, run_dir, device, engine, quiet)
+    return _run(advise_settings, ADVISE, settings, run_dir, device, engine, quiet)
 
 
 def _run(

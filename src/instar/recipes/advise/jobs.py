@@ -1,4 +1,4 @@
-"""The jobs that look at a pretrained network: take its weights, score its features at every cut."""
+"""The jobs on a pretrained network: take its weights, and score its features at every cut."""
 
 import functools
 import time
@@ -13,16 +13,17 @@ from instar.errors import UsageError
 from instar.jobs import Job
 from instar.networks import layers_of, load_state_, network_fingerprint
 from instar.networks.weights import read_weights, without_prefix
-from instar.recipes.fitting import about_network, build_for, is_run, load_run_network, load_splits
+from instar.recipes.fitting import about_network, build_for, is_run, load_run_network, load_splits, settings_of
 from instar.recipes.settings import DataSettings, FitSettings
 from instar.runs import Run, find_run
 from instar.transfer import MOST_FEATURES, features_at, h_score, linear_probe, logme
 
-MOST_EXAMPLES = 5000  # a share of each class, where there are more
+MOST_EXAMPLES = 5000
+"""Scores are computed on at most so many training and validation examples each."""
 
 
 def pretrained_job(name: str, network: str, settings: FitSettings, data: DataSettings) -> Job:
-    """A job that takes a network with the weights that it comes with, whatever classes it was trained for.
+    """A job that takes a network with its weights, whatever classes it was trained for.
 
     Args:
         name: of the job.
@@ -31,31 +32,29 @@ def pretrained_job(name: str, network: str, settings: FitSettings, data: DataSet
         data: of the target.
     """
     splits = load_splits(data)
+    about = about_network(settings, data, splits)
     if is_run(network):
         theirs = config_of_fit(network)
-        about = {key: theirs[key] for key in ("input_shape", "class_names", "data", "data_fingerprint", "fit")}
-        about["network"] = settings.network
-    else:
-        about = about_network(settings, data, splits)
+        about |= {key: theirs[key] for key in ("input_shape", "class_names", "data", "data_fingerprint", "fit")}
     weights = network_fingerprint(load_pretrained(network, settings, splits))
     return Job(name, _take, {**about, "taken_from": network, "weights": weights})
 
 
 def config_of_fit(network: str) -> dict[str, Any]:
-    """What a run's fit was done with.
+    """The configuration of a run's fit.
 
     Raises:
-        UsageError: it is no fit of a network, but a command's run with several, for instance.
+        UsageError: the run is not a fit of one network but, for instance, a command's run with several.
     """
     path = find_run(network)
     config = Run.read(path).config
     if _is_fit(config):
         return config
-    fits = [one.parent for one in path.glob("jobs/**/config.toml") if _is_fit(Run.read(one.parent).config)]
+    fits = [file.parent for file in path.glob("jobs/**/config.toml") if _is_fit(Run.read(file.parent).config)]
     if not fits:
         raise UsageError(f"{network} holds no network")
-    one = min(fits, key=lambda fit: ("base" not in fit.name, fit)).relative_to(path / "jobs")
-    raise UsageError(f"{network} holds no single network; name one of its fits, for instance {network}:{one}")
+    fit = min(fits, key=lambda fit: ("base" not in fit.name, fit)).relative_to(path / "jobs")
+    raise UsageError(f"{network} holds several networks; name one of its fits, for instance {network}:{fit}")
 
 
 def _is_fit(config: Mapping[str, Any]) -> bool:
@@ -63,18 +62,18 @@ def _is_fit(config: Mapping[str, Any]) -> bool:
 
 
 def load_pretrained(network: str, settings: FitSettings, splits: Splits) -> nn.Module:
-    """A network with its weights. Only a run's keeps its last layer: the others get one for the target's classes.
+    """A network with its weights; other than a run's, it gets a new last layer for the classes of the target.
 
     Raises:
-        UsageError: a run's network is for other examples, or is none.
+        UsageError: a run's network takes other examples, or the run holds no single network.
         DataError: the weights cannot be read, or are of another architecture.
     """
     if is_run(network):
         expected, found = config_of_fit(network)["input_shape"], list(splits.train.example_shape)
         if expected != found:
             raise UsageError(
-                f"{network} was trained on examples of {tuple(expected)}, those of {splits.name} are "
-                f"{tuple(found)}: layers can move between tasks of the same form alone"
+                f"{network} was trained on examples of shape {tuple(expected)}, those of {splits.name} are "
+                f"{tuple(found)}: layers transfer only between examples of the same shape"
             )
         return load_run_network(find_run(network))
     made = build_for(settings.model_copy(update={"new_weights": None}), splits, seed=0)
@@ -89,13 +88,14 @@ def load_pretrained(network: str, settings: FitSettings, splits: Splits) -> nn.M
 
 
 def _take(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
-    config = run.config
-    data, network = DataSettings(**config["data"]), config["taken_from"]
-    settings = FitSettings(network=config["network"], **config["fit"])
-    taken = load_run_network(find_run(network)) if is_run(network) else None
-    taken = taken or load_pretrained(network, settings, load_splits(data))
-    if network_fingerprint(taken) != config["weights"]:
-        raise UsageError(f"{network} gives other weights now than when this run began")
+    network = run.config["taken_from"]
+    if is_run(network):
+        taken = load_run_network(find_run(network))
+    else:
+        data, settings = settings_of(run.config)
+        taken = load_pretrained(network, settings, load_splits(data))
+    if network_fingerprint(taken) != run.config["weights"]:
+        raise UsageError(f"{network} has other weights now than when this run started")
     run.save_weights(taken.state_dict(), {"taken_from": network})
     return {}
 
@@ -115,17 +115,17 @@ def scores_job(name: str, base: str, cuts: Sequence[int], data: DataSettings) ->
 
 def _score(run: Run, needs: Mapping[str, Path], *, base: str) -> dict[str, Any]:
     started = time.monotonic()
-    splits = load_splits(DataSettings(**run.config["data"]))
+    splits, cuts = load_splits(DataSettings(**run.config["data"])), run.config["cuts"]
     network = load_run_network(needs[base])
-    train, validation = (at_most(part) for part in (splits.train, splits.validation))
-    labels, held_out = train.labels(train.ids), validation.labels(validation.ids)
-    cuts = run.config["cuts"]
-    features, others = (features_at(network, cuts, part) for part in (train, validation))
+    train, validation = (_at_most(part) for part in (splits.train, splits.validation))
+    labels, validation_labels = (part.labels(part.ids) for part in (train, validation))
+    features, validation_features = (features_at(network, cuts, part) for part in (train, validation))
     rows = [
         {
             "cut": n,
             "num_features": features[n].shape[1],
-            "probe_accuracy": 100 * linear_probe(features[n], labels, others[n], held_out).accuracy,
+            "probe_accuracy": 100
+            * linear_probe(features[n], labels, validation_features[n], validation_labels).accuracy,
             "h_score": h_score(features[n], labels),
             "logme": logme(features[n], labels),
         }
@@ -135,7 +135,7 @@ def _score(run: Run, needs: Mapping[str, Path], *, base: str) -> dict[str, Any]:
     return {"metrics": about, "rows": rows}
 
 
-def at_most(data: Dataset) -> Dataset:
-    """All of the examples, or a share of each class where they are many."""
+def _at_most(data: Dataset) -> Dataset:
+    """All examples, or of more than `MOST_EXAMPLES` the same share of each class."""
     share = MOST_EXAMPLES / len(data)
     return data if share >= 1 else transfer_set(data, fraction=share)

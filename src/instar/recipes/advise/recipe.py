@@ -1,12 +1,19 @@
-"""Which layers to keep, and whether to freeze them: cheap scores, a few short fits, one fit to the end.
+"""`instar advise`: which layers of a trained network to keep, and whether to freeze them.
 
-Validation chooses everything; test is read once, after that, for all that was fitted to the end: the finalists,
-and the three usual ways where they are asked for.
+Validation chooses everything. Test is read once, after that, for all treatments with full fits. The result:
+
+- `rows`: the treatments with full fits; the mean is test accuracy in percent over seeds. `chosen` is true for
+  the advice. `interval`: what the interval is over; with one seed it is Wilson's, over test examples. `cut`:
+  how many layers are copied; `layer`: the last of them; `copied`: their weights; `usual`: a name in use for it.
+- `differences`: the advice minus each other row in points; with one seed, bootstrapped over test examples.
+- `tuning`: the treatments of the first round, with the settings of a row. `validation_by_round`: accuracy in
+  percent after each short fit; `validation_errors`: of the longest fits, of `epochs` each; `multiplications` and
+  `seconds` of all its fits.
+- `details`: `scores` of the features at each cut; `cost` of the advice and, about, of the full study; `layers`;
+  `num_train` and `num_validation` examples of `num_classes` classes.
 """
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,275 +22,148 @@ from torch import Tensor
 
 from instar import metrics
 from instar.evaluation import predict_logits
-from instar.jobs import Engine, open_engine, run_jobs
-from instar.recipes.advise.plan import SCORES, Plan
+from instar.recipes.advise.checks import check
+from instar.recipes.advise.costs import cost_of_advice
+from instar.recipes.advise.page import advise_page, answer, result_table
+from instar.recipes.advise.plan import Plan
+from instar.recipes.advise.search import Fitted, Search, advice_rounds, fewest_errors, num_rounds
 from instar.recipes.advise.settings import AdviseConfig
 from instar.recipes.fitting import load_run_network
-from instar.runs import Run, run_hash
-from instar.transfer import Treatment, promising_cuts, survivors, wilson_interval
+from instar.recipes.rows import ACCURACY
+from instar.recipes.rows import row as row_of
+from instar.recipes.study import Place, Study
+from instar.transfer import wilson_interval
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """One fit of a treatment: its job, and what validation says of it."""
-
-    name: str
-    job: str
-    epochs: int
-    errors: int
-    nll: float
-    seconds: float
-    cached: bool
-
-
-@dataclass(frozen=True)
-class Search:
-    """What the cheap part found: scores at each cut, the short fits of each round, the finalists."""
-
-    scores: list[dict[str, Any]]
-    rounds: list[list[Fitted]]
-    treatments: dict[str, Treatment | None]
-    finalists: list[str]
-    seconds: float
-    """of the scores alone"""
-    num_scored: int
-    failed: dict[str, str] = field(default_factory=dict)
-    """treatments whose short fit ended in an error, and that"""
-
-    def rounds_of(self, name: str) -> list[Fitted]:
-        """The short fits of one treatment."""
-        return [fitted for one in self.rounds for fitted in one if fitted.name == name]
-
-
-def run_path(config: AdviseConfig, root: Path = Path("runs")) -> Path:
-    """Where a run of this configuration lives: `runs/advise/DATA-NETWORK-HASH`; other weights are another run."""
-    plan = Plan(config, root)
+def place(config: AdviseConfig) -> Place:
+    """`runs/advise/DATA-NETWORK-HASH`; other weights are another run."""
+    plan = Plan(config, Path())
     slug = "-".join(Path(name.replace(":", "-")).name for name in (plan.target.name, plan.architecture))
-    fingerprint = f"{plan.splits.fingerprint} {plan.base_fingerprint}"
-    hashed = run_hash("advise", config.model_dump(), data_fingerprint=fingerprint)
-    return root / "advise" / f"{slug}-{hashed}"
+    return Place("advise", slug, f"{plan.splits.fingerprint} {plan.base_fingerprint}")
 
 
-def main(
-    config: AdviseConfig, path: Path, *, device: str = "cpu", engine: str = "local", quiet: bool = False
-) -> dict[str, Any]:
-    """Ask for advice, or go on asking, or read what was answered.
-
-    Args:
-        config: what to do.
-        path: the run directory.
-        device: where to compute; does not belong to the configuration.
-        engine: of the jobs.
-        quiet: show no progress.
-
-    Returns:
-        The content of `result.json`.
-    """
-    from instar.recipes.advise.page import write_advise_page
-
-    plan = Plan(config, path, device)
-    plan.check()
-    with Run(path, recipe="advise", config=config.model_dump()) as run:
-        if run.is_done:
-            return run.result()
-        started = time.monotonic()
-        seeds = range(config.seed, config.seed + config.seeds)
-        with open_engine(engine) as workers:
-            found = search(plan, workers, quiet)
-            names = list(dict.fromkeys([*found.finalists, *(plan.usual if config.controls else ())]))
-            last = plan.final_jobs({name: _treatment(plan, found, name) for name in names}, seeds)
-            run_jobs(last, path, engine=workers, title=plan.part(-1), quiet=quiet).raise_if_failed()
-        right = {name: [right_on_test(plan, plan.place(name, seed)) for seed in seeds] for name in names}
-        result = advice_result(plan, found, right, seeds)
-        result["seconds"] = round(time.monotonic() - started, 1)
-        write_advise_page(run, plan, result)
-        run.finish(result)
-        return run.result()
-
-
-def search(plan: Plan, workers: Engine, quiet: bool) -> Search:
-    """Scores at every cut, then short fits at the promising ones: each round is longer and has fewer of them."""
-    jobs = [plan.base_job, plan.scores_job()]
-    run_jobs(jobs, plan.path, engine=workers, title=plan.part(0), quiet=quiet).raise_if_failed()
-    scored = Run.read(plan.path / "jobs" / (plan.folder + SCORES)).result()
-    cuts = promising_cuts({row["cut"]: row["probe_accuracy"] for row in scored["rows"]}, plan.config.num_cuts)
-    treatments = plan.candidates(cuts)
-    left, rounds = list(treatments), []
-    failed: dict[str, str] = {}
-    for number, epochs in enumerate(plan.round_epochs(), 1):
-        places = {name: f"{plan.folder}round-{number}/{name}" for name in left}
-        jobs = [
-            plan.fit(place, treatments[name], epochs=epochs, seed=plan.config.seed)
-            for name, place in places.items()
-        ]
-        jobs = [plan.base_job, *jobs]
-        report = run_jobs(jobs, plan.path, engine=workers, title=plan.part(number), quiet=quiet)
-        done = [name for name in left if places[name] not in {*report.failed, *report.kept_back}]
-        if not done:
-            report.raise_if_failed()
-        failed |= {name: report.failed[places[name]] for name in left if places[name] in report.failed}
-        rounds.append([read_fit(plan, name, places[name]) for name in done])
-        ranking = [one.name for one in ranked(rounds[-1])]
-        left = survivors(ranking, plan.config.keep)
-    about = scored["metrics"]
-    finalists = ranking[: plan.config.finalists]
-    return Search(scored["rows"], rounds, treatments, finalists, about["seconds"], about["num_examples"], failed)
-
-
-def ranked(fits: Sequence[Fitted]) -> list[Fitted]:
-    """Best first: the fewest validation errors, and of equals the highest likelihood."""
-    return sorted(fits, key=lambda one: (one.errors, one.nll))
-
-
-def read_fit(plan: Plan, name: str, job: str) -> Fitted:
-    """What validation says of a finished fit, and what it took: epochs that were run, and their seconds."""
-    run = Run.read(plan.path / "jobs" / job)
-    result, seconds = run.result(), float(run.metrics()[-1]["seconds"])
-    found = result["metrics"]
-    cached = bool(found.get("prefix_cached", False))
-    errors, nll = found["validation_errors"], found["validation_nll"]
-    return Fitted(name, job, len(result["rows"]), errors, nll, seconds, cached)
-
-
-def _treatment(plan: Plan, found: Search, name: str) -> Treatment | None:
-    return {**found.treatments, **plan.candidates([max(plan.cuts)])}[name]
+def measure(plan: Plan, search: Search) -> dict[str, Any]:
+    """The result of the search, with the test accuracy of all that was fitted in full."""
+    chosen = fewest_errors(search.full)
+    names = [name for name in search.tried if name in search.full]
+    right = {name: [right_on_test(plan, plan.full_name(name, seed)) for seed in plan.seeds] for name in names}
+    rows = [accuracy_row(plan, name, right[name]) for name in names]
+    for row in rows:
+        row["chosen"] = row["name"] == chosen
+        row["validation_accuracy"] = validation_accuracy(plan, search.full[row["name"]])
+    best = next(row for row in rows if row["chosen"])
+    needed = search.finalists if chosen in search.finalists else names  # a control was chosen from all of them
+    cost = cost_of_advice(plan, search, {name: search.full[name] for name in needed})
+    about = {"accuracy": "mean", "accuracy_low": "low", "accuracy_high": "high"}
+    return {
+        "measure": ACCURACY._asdict(),
+        "metrics": {
+            **{key: best[column] for key, column in about.items()},
+            "validation_accuracy": best["validation_accuracy"],
+            "multiplications": cost["advice"]["multiplications"],
+            "study_multiplications": cost["study"]["multiplications"],
+        },
+        "rows": rows,
+        "differences": [
+            {"name": chosen, "minus": name, **_difference(right[chosen], right[name])}
+            for name in names
+            if name != chosen
+        ],
+        "tuning": [_tried(plan, search, name) for name in search.tried],
+        "num_test": len(plan.splits.test),
+        "seeds": list(plan.seeds),
+        "details": {
+            "scores": [{**score, "layer": plan.layers[score["cut"] - 1].name} for score in search.scored["rows"]],
+            "cost": cost,
+            "layers": [layer._asdict() for layer in plan.layers],
+            "num_classes": len(plan.splits.class_names),
+            "num_train": len(plan.splits.train),
+            "num_validation": len(plan.splits.validation),
+        },
+    }
 
 
 def right_on_test(plan: Plan, job: str) -> Tensor:
-    """The only place that reads test: which of its examples a network has right."""
+    """Which test examples a network classifies correctly; nothing else reads the test data."""
     test = plan.splits.test
     logits = predict_logits(load_run_network(plan.path / "jobs" / job), test)
     return ~metrics.example_errors(logits, test.labels(test.ids))
 
 
-def advice_result(plan: Plan, found: Search, right: Mapping[str, list[Tensor]], seeds: range) -> dict[str, Any]:
-    """The content of `result.json`: a row for each treatment tried, the advice, its interval and its cost."""
-    finals = {name: [read_final(plan, name, seed) for seed in seeds] for name in right}
-    best = min(finals, key=lambda name: judged(finals[name]))
-    rows = [_row(plan, found, name, finals.get(name, [])) for name in {**found.treatments, **right}]
-    for row in rows:
-        row["chosen"] = row["name"] == best
-        if row["name"] in right:
-            row |= expected_accuracy(right[row["name"]])
-            if row["name"] != best:
-                row |= _behind(right[best], right[row["name"]])
-    chosen = next(row for row in rows if row["chosen"])
-    chosen_from = found.finalists if best in found.finalists else list(finals)  # a usual way needed all of them
-    cost = cost_of_advice(plan, found, [one for name in chosen_from for one in finals[name]])
-    return {
-        "metrics": {
-            **{key: chosen[key] for key in ("mean", "low", "high", "n", "validation_accuracy")},
-            "multiplications": cost["advice"]["multiplications"],
-            "study_multiplications": cost["study"]["multiplications"],
-        },
-        "rows": rows,
-        "advice": {key: chosen[key] for key in ("name", "cut", "layer", "fine_tune", "usual", "interval")},
-        "scores": [{**row, "layer": plan.layers[row["cut"] - 1]["name"]} for row in found.scores],
-        "cost": cost,
-        "layers": plan.layers,
-        "network": plan.config.network,
-        "num_train": len(plan.splits.train),
-        "num_validation": len(plan.splits.validation),
-        "num_test": len(plan.splits.test),
-    }
+def percent(right: Tensor) -> float:
+    """The accuracy in percent."""
+    return 100 * float(right.double().mean())
 
 
-def read_final(plan: Plan, name: str, seed: int) -> Fitted:
-    """What a fit to the end left."""
-    return read_fit(plan, name, plan.place(name, seed))
-
-
-def judged(fits: Sequence[Fitted]) -> tuple[float, float]:
-    """Of one treatment's fits: mean validation errors, and their likelihood to break ties."""
-    return sum(one.errors for one in fits) / len(fits), sum(one.nll for one in fits) / len(fits)
-
-
-def _row(plan: Plan, found: Search, name: str, finals: Sequence[Fitted]) -> dict[str, Any]:
-    treatment, tried = _treatment(plan, found, name), found.rounds_of(name)
-    last = finals or tried[-1:]
-    num_validation = len(plan.splits.validation)
-    by_round = [100 * (1 - one.errors / num_validation) for one in tried]
-    errors = sum(one.errors for one in last) / len(last) if last else None
-    return {
-        "name": name,
-        "cut": treatment.n if treatment else 0,
-        "layer": plan.layers[treatment.n - 1]["name"] if treatment else None,
-        "fine_tune": treatment is None or treatment.fine_tune,
-        "usual": plan.usual.get(name),
-        "failed": found.failed.get(name),
-        "copied": plan.layers[treatment.n - 1]["copied"] if treatment else 0,
-        "epochs": last[0].epochs if last else 0,
-        "validation_by_round": by_round,
-        "validation_accuracy": None if errors is None else 100 * (1 - errors / num_validation),
-        "multiplications": sum(
-            plan.fit_cost(treatment, one.epochs, cached=one.cached) for one in [*tried, *finals]
-        ),
-        "seconds": round(sum(one.seconds for one in [*tried, *finals]), 2),
-        "mean": None,
-        "sd": None,
-        "n": max(1, len(finals)),
-        "low": None,
-        "high": None,
-    }
-
-
-def expected_accuracy(right: Sequence[Tensor]) -> dict[str, Any]:
-    """Accuracy on test in percent with its interval: over seeds where there are several, else over examples."""
-    over = metrics.over_seeds([100 * float(one.double().mean()) for one in right])
-    if over.low is not None and over.high is not None:
-        bounds = {"low": max(over.low, 0.0), "high": min(over.high, 100.0)}
-        return {**over._asdict(), **bounds, "interval": f"95 % t interval over {over.n} seeds"}
+def accuracy_row(plan: Plan, name: str, right: Sequence[Tensor]) -> dict[str, Any]:
+    """A row of test accuracy, with an interval over seeds where there are several, else over the test examples."""
+    found = row_of(name, [percent(one) for one in right], **describe(plan, name))
+    if len(right) > 1:
+        bounds = {"low": max(found["low"], 0.0), "high": min(found["high"], 100.0)}
+        return {**found, **bounds, "interval": f"95 % t interval over {len(right)} seeds"}
     share, low, high, n = wilson_interval(int(right[0].sum()), len(right[0]))
-    about = f"95 % Wilson interval over {n:,} test examples"
-    return {"mean": 100 * share, "sd": None, "n": 1, "low": 100 * low, "high": 100 * high, "interval": about}
+    bounds = {"mean": 100 * share, "low": 100 * low, "high": 100 * high}
+    return {**found, **bounds, "interval": f"95 % Wilson interval over {n:,} test examples"}
 
 
-def _behind(best: Sequence[Tensor], other: Sequence[Tensor]) -> dict[str, Any]:
-    """By how many points the advice is above another treatment: paired over seeds, or over test examples."""
+def describe(plan: Plan, name: str) -> dict[str, Any]:
+    """The settings of a treatment."""
+    treatment = plan.treatments[name]
+    usual = {"usual": plan.usual[name]} if name in plan.usual else {}
+    if treatment is None:
+        return {"cut": 0, "fine_tune": True, "copied": 0, **usual}
+    layer = plan.layers[treatment.n - 1]
+    fine_tune, copied = treatment.fine_tune, layer.copied
+    return {"cut": treatment.n, "layer": layer.name, "fine_tune": fine_tune, "copied": copied, **usual}
+
+
+def _difference(best: Sequence[Tensor], other: Sequence[Tensor]) -> dict[str, Any]:
+    """Points of accuracy between two treatments, paired by seed, or with one seed by test example."""
     if len(best) > 1:
         pairs = zip(best, other, strict=True)
-        over = metrics.over_seeds([100 * float(a.double().mean() - b.double().mean()) for a, b in pairs])
-        found = (over.mean, over.low, over.high)
-    else:
-        wrong = [~torch.stack(list(one)) for one in (other, best)]
-        shift = metrics.bootstrap_difference(*wrong, seed=0)
-        found = (100 * shift.mean, 100 * shift.low, 100 * shift.high)
-    return dict(zip(("advice_minus", "advice_minus_low", "advice_minus_high"), found, strict=True))
+        return metrics.over_seeds([100 * float(a.double().mean() - b.double().mean()) for a, b in pairs])._asdict()
+    wrong = [~torch.stack(list(right)) for right in (other, best)]
+    shift = metrics.bootstrap_difference(*wrong, seed=0)
+    bounds = {"mean": 100 * shift.mean, "sd": None, "n": 1, "low": 100 * shift.low, "high": 100 * shift.high}
+    return {**bounds, "interval": f"95 % bootstrap interval over {shift.n:,} test examples"}
 
 
-def cost_of_advice(plan: Plan, found: Search, finals: Sequence[Fitted]) -> dict[str, Any]:
-    """Multiplications and seconds of the advice, and about what the full study would take: every cut, both ways.
-
-    The study's seconds are those of its multiplications at the rate of the advice's own fits, frozen ones and
-    others apart where both are there.
-    """
-    fits = [*(one for of_round in found.rounds for one in of_round), *finals]
-    cached = all(one.cached for one in fits if is_frozen(found.treatments[one.name]))
-    spent, study = {True: 0, False: 0}, {True: 0, False: 0}
-    took = {True: 0.0, False: 0.0}
-    for one in fits:
-        treatment = found.treatments[one.name]
-        spent[is_frozen(treatment)] += plan.fit_cost(treatment, one.epochs, cached=one.cached)
-        took[is_frozen(treatment)] += one.seconds
-    for treatment in plan.candidates(plan.cuts).values():
-        study[is_frozen(treatment)] += plan.fit_cost(treatment, plan.config.fit.epochs, cached=cached)
-    whole = sum(took.values()) / sum(spent.values())
-    rate = {kind: took[kind] / spent[kind] if spent[kind] else whole for kind in study}
-    features = plan.layers[max(plan.cuts) - 1]["multiplications"] * found.num_scored
-    return {
-        "advice": {
-            "fits": len(fits),
-            "multiplications": sum(spent.values()) + features,
-            "seconds": round(sum(took.values()) + found.seconds, 2),
-        },
-        "study": {
-            "fits": 2 * len(plan.cuts) + 1,
-            "multiplications": sum(study.values()),
-            "seconds": round(sum(rate[kind] * study[kind] for kind in study), 2),
-        },
+def _tried(plan: Plan, search: Search, name: str) -> dict[str, Any]:
+    """The row of a treatment in `tuning`."""
+    short = [fits[name] for fits in search.rounds if name in fits]
+    fits = [*short, *search.full.get(name, [])]
+    found = {
+        "name": name,
+        **describe(plan, name),
+        "validation_by_round": [validation_accuracy(plan, [fit]) for fit in short],
+        "multiplications": sum(plan.fit_cost(name, fit.epochs, cached=fit.cached) for fit in fits),
+        "seconds": round(sum(fit.seconds for fit in fits), 2),
     }
+    if name in search.failed:
+        return {**found, "failed": search.failed[name]}
+    last = search.full.get(name, short[-1:])
+    errors = metrics.over_seeds([fit.errors for fit in last])
+    nll = sum(fit.nll for fit in last) / len(last)
+    about = {"validation_errors": errors.mean, "sd": errors.sd, "n": errors.n, "validation_nll": nll}
+    return {**found, "epochs": last[0].epochs, **about}
 
 
-def is_frozen(treatment: Treatment | None) -> bool:
-    """Whether layers are copied and stay as they are."""
-    return treatment is not None and not treatment.fine_tune
+def validation_accuracy(plan: Plan, fits: Sequence[Fitted]) -> float:
+    """The accuracy on validation in percent, mean over the fits."""
+    errors = sum(fit.errors for fit in fits) / len(fits)
+    return 100 * (1 - errors / len(plan.splits.validation))
+
+
+STUDY = Study(
+    recipe="advise",
+    place=place,
+    plan=Plan,
+    check=check,
+    rounds=advice_rounds,
+    num_rounds=num_rounds,
+    measure=measure,
+    page=advise_page,
+    answer=answer,
+    table=result_table,
+    published=lambda config: config.published_as,
+)

@@ -14,7 +14,11 @@ from instar.recipes.transfer.settings import CopySettings
 _Count = Annotated[int, Field(ge=1)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
-ARCHITECTURE = "as in network"
+
+class TrainingSettings(FitSettings):
+    """How a network is trained whose architecture `network` of the advisor's configuration decides."""
+
+    network: str = "as in network"
 
 
 class AdviseConfig(Settings):
@@ -23,51 +27,55 @@ class AdviseConfig(Settings):
     network: str = "mlp:64x3"
     """with weights: RUN:job, NAME@WEIGHTS, python:MODULE:FUNCTION; without: trained on the source first"""
     source: DataSettings | None = None
-    """what a network without weights is trained on first; a user's own module is drawn anew for it"""
+    """what a network without weights is trained on first; a user's own module is re-initialised for it"""
     data: DataSettings = DataSettings(validation_fraction=0.3)
     """the target"""
     examples_per_class: Annotated[int, Field(ge=2)] | None = None
-    """of the target on average, training and validation together; all without it"""
-    base: FitSettings = FitSettings(network=ARCHITECTURE, epochs=30)
+    """examples of each class of the target, on average, for training and validation together; by default all"""
+    base: TrainingSettings = TrainingSettings(epochs=30)
     """how a network without weights is trained on the source"""
-    fit: FitSettings = FitSettings(network=ARCHITECTURE, epochs=60, batch_size=16, learning_rate=0.03)
-    """how a network is fitted to the target, to the end"""
+    fit: TrainingSettings = TrainingSettings(epochs=60, batch_size=16, learning_rate=0.03)
+    """how a network is trained on the target: `epochs` of a full fit"""
     copied: CopySettings = CopySettings()
     num_cuts: _Count = 3
-    """how many cuts are tried by short fits; the deepest is always one of them"""
+    """how many cuts enter the first round; the deepest is always one of them"""
     rounds: Annotated[list[_Share], Field(min_length=1)] = [0.1, 0.3]
-    """of the short fits: their epochs as a share of those of a fit to the end"""
+    """budgets of the rounds of successive halving: epochs as a share of those of a full fit"""
     keep: _Share = 1 / 3
-    """share of the treatments that go on to the next round"""
+    """share of the treatments that each round keeps"""
     finalists: _Count = 2
-    """how many of the last round are fitted to the end, for validation to choose from"""
+    """how many treatments of the last round are fitted in full, for validation to choose from"""
     seeds: _Count = 1
-    """fits to the end of each finalist"""
+    """full fits of each finalist"""
     seed: int = 0
     controls: bool = False
-    """fit the three usual ways to the end too, and compare"""
+    """fit the three usual ways in full too, and compare"""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
         for name in ("base", "fit"):
             if getattr(self, name).pretrained:
-                raise UsageError(f"{name}.pretrained is for teachers; name a network that has weights instead")
+                raise UsageError(f"{name}.pretrained is for teachers; give a network that has weights instead")
         if self.rounds != sorted(self.rounds):
-            raise UsageError(f"rounds should be longer from one to the next, found {self.rounds}")
+            raise UsageError(f"rounds must increase from one to the next, found {self.rounds}")
         if self.examples_per_class is not None and self.data.fraction < 1:
             raise UsageError("examples_per_class and data.fraction: give one of them")
-        own_module = self.network.startswith("python:") and "@" not in self.network
-        if self.source is not None and has_weights(self.network) and not own_module:
+        if self.source is not None and has_weights(self.network) and not self.is_module:
             raise UsageError(
-                f"network {self.network} comes with weights, and source {self.source.name} is what one without is "
-                "trained on: give one of them"
+                f"network {self.network} comes with weights, so it cannot be trained on source {self.source.name} "
+                "first: give one of them"
             )
         if self.source is None and not has_weights(self.network):
             raise UsageError(
-                f"network {self.network} has no weights: name one that has (RUN:job, NAME@WEIGHTS, "
-                "python:MODULE:FUNCTION), or the source to train it on first"
+                f"network {self.network} has no weights: give one that has (RUN:job, NAME@WEIGHTS, "
+                "python:MODULE:FUNCTION), or a source to train it on first"
             )
         return self
+
+    @property
+    def is_module(self) -> bool:
+        """Whether the network is a user's module that brings its own weights."""
+        return self.network.startswith("python:") and "@" not in self.network
 
     @property
     def published_as(self) -> str:
@@ -78,17 +86,16 @@ class AdviseConfig(Settings):
 
 
 def has_weights(network: str) -> bool:
-    """Whether a name says a trained network, and not an architecture alone."""
+    """Whether a name stands for a trained network and not for an architecture alone."""
     return "@" in network or network.startswith("python:") or is_run(network)
 
 
 _NONE_TO_FOUR = DataSettings(name="digits", classes=tuple("01234")).model_dump()
 _FIVE_TO_NINE = {"name": "digits", "classes": tuple("56789")}
-"""What is done where no data is named."""
 
 
 def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> AdviseConfig:
-    """Defaults, then a TOML file, then what was typed.
+    """Defaults, overridden by a TOML file, then by `typed`; without any data, from the digits 0-4 to 5-9.
 
     Raises:
         UsageError: names the first key that is unknown or whose value is wrong.

@@ -1,0 +1,146 @@
+"""The page of `instar reproduce advise`: how good the advice is, and what it costs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from instar.jobs import duration
+from instar.recipes.advise.page import SCORES
+from instar.recipes.rows import interval
+from instar.recipes.study import Page, Result
+from instar.reports import Bars, Column, Details, Headline, Lines, Table, Text
+
+
+def answer(result: Result) -> Headline:
+    """How often the advice is good, and what it costs beside the full study."""
+    found, (advice, *usual) = result["metrics"], result["differences"]
+    others = ", ".join(f"{row['name']} {row['mean']:+.1f}" for row in usual)
+    bounds = interval(advice, sign=True)
+    return Headline(
+        f"The advice is within 1 point of the choice of the full study on {found['within_one_point']} of "
+        f"{found['pairs']} pairs of tasks, at {found['cost_ratio']:.3f} of its multiplications.",
+        f"Mean difference {advice['mean']:+.1f} points{f' {bounds}' if bounds else ''}, n = {found['pairs']} "
+        f"pairs; within 1 point at a tenth of the cost on {found['within_goal']}. One treatment for all pairs "
+        f"instead: {others} points. The advice costs {found['cost_ratio_one_seed']:.2f} of a study with one seed.",
+    )
+
+
+def result_table(result: Result) -> Table:
+    """A row for each pair of tasks."""
+    rows = [
+        {**row, "difference": f"{row['mean']:+.1f} {interval(row, sign=True) or ''}".strip()}
+        for row in result["rows"]
+    ]
+    return Table(
+        "The advice beside the full study",
+        rows,
+        columns=[
+            Column("name", "pair", note="source to target, examples of each class of the target"),
+            Column("advice", "advice"),
+            Column("best", "best", note="by validation, mean over seeds, of full fits of all treatments"),
+            Column("difference", "minus best", note="points on test, paired by seed, and their 95 % interval"),
+            Column("cost_ratio", "cost", "{:.3f}", note="multiplications of the advice over those of the study"),
+        ],
+    )
+
+
+def correlation_table(result: Result) -> Table:
+    """How well each cheap score ranks the cuts."""
+    rows = [{**row, "title": SCORES[row["score"]][0]} for row in result["details"]["correlations"]]
+    return Table(
+        "How the cheap scores rank the cuts",
+        rows,
+        columns=[
+            Column("title", "score"),
+            Column("with", "copied layers"),
+            Column("mean", "rank correlation", "{:.2f}", note="Spearman's, over the cuts, with accuracy on test"),
+            Column("low", "95 % interval", "[{low:.2f}, {high:.2f}]"),
+            Column("lowest", "worst pair", "{:.2f}"),
+            Column("n", "n", note="pairs where neither was constant"),
+        ],
+    )
+
+
+def size_table(result: Result) -> Table:
+    """Every treatment of every pair."""
+    return Table(
+        "How the answer depends on the size of the target",
+        [{**row, "kind": _kind(row)} for row in result["details"]["study"]],
+        columns=[
+            Column("pair"),
+            Column("examples_per_class", "examples a class"),
+            Column("cut", "n"),
+            Column("copied", "weights copied", "{:,}"),
+            Column("kind"),
+            Column("mean", "accuracy", "{:.1f}", note="on test, percent, mean over seeds"),
+            Column("minus_scratch", "minus scratch", "{:+.1f}", note="points"),
+            Column("n", "seeds"),
+        ],
+    )
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    return "scratch" if row["cut"] == 0 else "fine-tuned" if row["fine_tune"] else "frozen"
+
+
+def reproduction_page(_: Any, result: Result) -> Page:
+    """The report of a run."""
+    config = result["config"]
+    differences = Bars(
+        "Advice minus the choice of the full study",
+        [_with_bounds(row) for row in result["rows"]],
+        category="name",
+        value="mean",
+        low="low",
+        high="high",
+        value_title="points on test",
+        caption="0 where both are the same treatment. 95 % intervals over seeds.",
+    )
+    how = Text(
+        "The pairs were written down before the first of them was run. The full study fits every cut, frozen and "
+        f"fine-tuned, and one network from scratch, with {config['seeds']} seeds each; its choice has the fewest "
+        "validation errors. The advice is compared with it on the same networks. Training the networks whose "
+        "layers are copied counts for neither.",
+        title="How it was judged",
+    )
+    return Page(
+        "Is the advice any good?",
+        f"{len(result['rows'])} pairs of tasks; {duration(result['fit_seconds'])} of fits",
+        [
+            answer(result),
+            result_table(result),
+            differences,
+            correlation_table(result),
+            *_curves(result),
+            how,
+            Details("All treatments of all pairs", [size_table(result)]),
+        ],
+        again=f"instar reproduce advise --scale {config['scale']} --run-dir runs/again",
+    )
+
+
+def _with_bounds(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with an interval of no width where it has none."""
+    return {**row, **{key: row["mean"] for key in ("low", "high") if row[key] is None}}
+
+
+def _curves(result: Result) -> list[Lines]:
+    """Accuracy minus scratch against n, for tasks at several sizes: a line for each size, frozen or fine-tuned."""
+    tasks: dict[str, list[dict[str, Any]]] = {}
+    for row in result["details"]["study"]:
+        if row["cut"]:
+            line = f"{row['examples_per_class']} a class, {_kind(row)}"
+            tasks.setdefault(row["pair"].rpartition(",")[0], []).append({**row, "line": line})
+    return [
+        Lines(
+            f"{task}: size, n, frozen or fine-tuned",
+            rows,
+            x="cut",
+            y="minus_scratch",
+            series="line",
+            points=True,
+            x_title="layers copied, n",
+            y_title="points over a network from scratch",
+        )
+        for task, rows in tasks.items()
+        if len({row["examples_per_class"] for row in rows}) > 1
+    ]

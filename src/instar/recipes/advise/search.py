@@ -1,0 +1,102 @@
+"""The search: cheap scores of every cut, successive halving over short fits, and full fits of the finalists.
+
+Successive halving fits all treatments for few epochs, keeps the best on validation, and repeats with more epochs
+(Jamieson and Talwalkar 2016, arXiv 1502.07943). Nothing here reads the test data.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from instar.recipes.advise.plan import Plan, treatments_at
+from instar.recipes.choosing import judge, ranked
+from instar.recipes.study import Round, Rounds
+from instar.runs import Run
+from instar.transfer import promising_cuts, survivors
+
+
+class Fitted(NamedTuple):
+    """One fit of a treatment: validation errors and negative log-likelihood, and what it took."""
+
+    errors: int
+    nll: float
+    epochs: int
+    """that were run"""
+    seconds: float
+    cached: bool
+    """whether the features of the frozen layers were computed once"""
+
+
+class Search(NamedTuple):
+    """What the search found."""
+
+    scored: Mapping[str, Any]
+    """the result of the job that scores the features at every cut"""
+    tried: Sequence[str]
+    """the treatments of the first round"""
+    rounds: Sequence[Mapping[str, Fitted]]
+    """the short fits of each round, by treatment"""
+    failed: Mapping[str, str]
+    """treatments with a failed short fit, and the reason"""
+    finalists: Sequence[str]
+    """the best treatments of the last round"""
+    full: Mapping[str, Sequence[Fitted]] = {}
+    """full fits by treatment, one for each seed"""
+
+
+def successive_halving(plan: Plan) -> Rounds[Search]:
+    """Score every cut, then fit the treatments of promising cuts in rounds, each longer and with fewer of them."""
+    yield Round([plan.base_job, plan.scores_job])
+    scored = Run.read(plan.path / "jobs" / plan.scores_job.name).result()
+    accuracies = {row["cut"]: row["probe_accuracy"] for row in scored["rows"]}
+    tried = list(treatments_at(promising_cuts(accuracies, plan.config.num_cuts)))
+    left, finalists = tried, tried
+    rounds: list[dict[str, Fitted]] = []
+    failed: dict[str, str] = {}
+    for number, epochs in enumerate(plan.round_epochs, 1):
+        fits = {
+            name: plan.fit(f"{plan.folder}round-{number}/{name}", name, epochs, plan.config.seed) for name in left
+        }
+        report = yield Round([plan.base_job, *fits.values()], may_fail=True)
+        judged = judge(left, lambda name, fits=fits: [fits[name].name], report, plan.path)  # type: ignore[misc]
+        failed |= {candidate.candidate: candidate.failed for candidate in judged if candidate.failed}
+        ranking = ranked(judged, report)
+        rounds.append({name: read_fit(plan, fits[name].name) for name in ranking})
+        left, finalists = survivors(ranking, plan.config.keep), ranking[: plan.config.finalists]
+    return Search(scored, tried, rounds, failed, finalists)
+
+
+def advice_rounds(plan: Plan) -> Rounds[Search]:
+    """The search with full fits of the finalists, and of the usual ways where they are controls."""
+    search = yield from successive_halving(plan)
+    names = [*search.finalists, *(plan.usual if plan.config.controls else ())]
+    return (yield from full_fits(plan, search, names))
+
+
+def full_fits(plan: Plan, search: Search, names: Iterable[str]) -> Rounds[Search]:
+    """Fit treatments in full, with every seed."""
+    epochs = plan.config.fit.epochs
+    jobs = {
+        name: [plan.fit(plan.full_name(name, seed), name, epochs, seed) for seed in plan.seeds] for name in names
+    }
+    yield Round([plan.base_job, *(job for fits in jobs.values() for job in fits)])
+    return search._replace(full={name: [read_fit(plan, job.name) for job in fits] for name, fits in jobs.items()})
+
+
+def num_rounds(plan: Plan) -> int:
+    """The rounds of `advice_rounds`: scores, short fits, full fits."""
+    return len(plan.config.rounds) + 2
+
+
+def fewest_errors(fits: Mapping[str, Sequence[Fitted]]) -> str:
+    """The treatment with the fewest validation errors, mean over its fits; the likelihood breaks ties."""
+    totals = {name: (sum(fit.errors for fit in one), sum(fit.nll for fit in one)) for name, one in fits.items()}
+    return min(totals, key=lambda name: totals[name])
+
+
+def read_fit(plan: Plan, job: str) -> Fitted:
+    """A finished fit, from its run directory."""
+    run = Run.read(plan.path / "jobs" / job)
+    result, seconds = run.result(), float(run.metrics()[-1]["seconds"])
+    found = result["metrics"]
+    cached = bool(found.get("prefix_cached", False))
+    return Fitted(found["validation_errors"], found["validation_nll"], len(result["rows"]), seconds, cached)

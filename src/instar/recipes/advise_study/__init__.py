@@ -1,1 +1,0 @@
-"""`instar reproduce advise`: the advice beside every treatment fitted to the end."""
