@@ -182,13 +182,13 @@ def test_the_same_command_again_reads_what_is_there(typed: Command, finished: Pa
     [
         (-2.0, None, "Do not copy layers here"),
         (0.0, None, "Copying layers makes no difference that these splits can show"),
-        (7.5, None, "Copy the first layer (fc1) and fine-tune it: A1B+ is +7.5 points over a base"),
-        (7.5, 4.0, "fine-tune it: A1B+ is +7.5 points over a base of 60.0 %, and +3.5 points over a base trained"),
+        (7.5, None, "Copy the first layer (fc1) and fine-tune it: A1B+ is 7.5 points above a base"),
+        (7.5, 4.0, "fine-tune it: A1B+ is 7.5 points above a base of 60.0 %, and 3.5 points above a base trained"),
         (7.5, 7.5, "fine-tune it or train longer (these splits show no difference)"),
         (
             7.5,
             11.4,
-            "Train longer, do not copy: the best treatment that copies, A1B+ is +7.5 points over a base of 60.0",
+            "Train longer, do not copy: the best treatment that copies, A1B+, is 7.5 points above a base of 60.0",
         ),
     ],
 )

@@ -28,34 +28,37 @@ def answer(result: Result) -> Headline:
             f"A base reaches {base['mean']:.1f} %.", "No treatment with layers of the other task was run."
         )
     best = max(over_base, key=lambda row: row["mean"])
-    gain = f"{best['name']} is {best['mean']:+.1f} points over a base of {base['mean']:.1f} %"
+    name, gain = best["name"], _beside(best, f"a base of {base['mean']:.1f} %")
     n = f"n = {best['n']} split{'s' if best['n'] > 1 else ''}"
     chosen = f"It is the best of {len(over_base)} treatments, chosen on test: expect a little less."
     if best["low"] is None:
-        words = f"{gain}; one split gives no interval."
+        words = f"{name} is {gain}; one split gives no interval."
         return Headline(words, f"Use --splits 3 or more ({n}). {chosen}")
     interval = f"95 % interval {best['low']:+.1f} to {best['high']:+.1f}, {n}."
     if best["high"] < 0:
-        return Headline(f"Do not copy layers here: the best treatment that does, {gain}.", interval)
+        return Headline(f"Do not copy layers here: the best treatment that does, {name}, is {gain}.", interval)
     or_longer = ""
-    over_longer = _over_longer(result, best["name"])
+    over_longer = _over_longer(result, name)
     if over_longer is not None:  # a copy has the training of two networks: the base may have as much
-        beside = f"{over_longer['mean']:+.1f} points over a base trained as long"
+        beside = _beside(over_longer, "a base trained as long")
         interval += f" Over the base trained as long: {over_longer['low']:+.1f} to {over_longer['high']:+.1f}."
         if over_longer["high"] < 0:
-            words = f"Train longer, do not copy: the best treatment that copies, {gain}, but {beside}."
+            words = f"Train longer, do not copy: the best treatment that copies, {name}, is {gain}, but {beside}."
             return Headline(words, interval)
         gain = f"{gain}, and {beside}"
         or_longer = "" if over_longer["low"] > 0 else " or train longer (these splits show no difference)"
     if not excludes_zero(best):
-        return Headline(
-            f"Copying layers makes no difference that these splits can show: the best, {gain}.", interval
-        )
+        words = f"Copying layers makes no difference that these splits can show: the best, {name}, is {gain}."
+        return Headline(words, interval)
     how = "fine-tune" if best["treatment"] == "AnB+" else "freeze"
-    it = "it" if best["cut"] == 1 else "them"
-    return Headline(
-        f"Copy {_first_layers(result, best['cut'])} and {how} {it}{or_longer}: {gain}.", f"{interval} {chosen}"
-    )
+    layers, them = _first_layers(result, best["cut"]), "it" if best["cut"] == 1 else "them"
+    words = f"Copy {layers} and {how} {them}{or_longer}: {name} is {gain}."
+    return Headline(words, f"{interval} {chosen}")
+
+
+def _beside(difference: Result, other: str) -> str:
+    where = "above" if difference["mean"] >= 0 else "below"
+    return f"{abs(difference['mean']):.1f} points {where} {other}"
 
 
 def _over_longer(result: Result, name: str) -> Result | None:
