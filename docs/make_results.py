@@ -38,8 +38,6 @@ def study(result: dict[str, Any]) -> str:
         return advice(result)
     if "shares" in result:
         return speech_study(result)
-    if "by_coverage" in result:
-        return specialists_study(result)
     has_paper = any(row.get("paper") is not None for row in rows)
     head = ["row", *(["paper"] if has_paper else []), "ours (mean ± sd)", "95 % interval", "n"]
     body = [
@@ -101,7 +99,7 @@ def schema_2(result: dict[str, Any]) -> str:
     ]
     head = [*label_names(result["rows"]), *(["paper"] if has_paper else []), "mean ± sd", "95 % interval", "n"]
     parts = [
-        *DETAILS.get(result["recipe"], lambda details: [])(result["details"]),
+        *DETAILS.get(result["recipe"], lambda details: [])({**result["details"], "rows": result["rows"]}),
         (head, rows),
         ([*label_names(result["rows"], "difference"), "mean", "95 % interval", "n"], differences),
     ]
@@ -165,8 +163,55 @@ def transfer_details(details: dict[str, Any]) -> Tables:
     ]
 
 
-DETAILS: dict[str, Callable[[dict[str, Any]], Tables]] = {"reproduce-transfer": transfer_details}
-"""The tables of the details of a recipe."""
+def specialists_details(details: dict[str, Any]) -> Tables:
+    """Costs, the relative gain, the paper's table 4, what a full softmax forgets, what one network keeps."""
+    base = details["rows"][0]
+    costs = [
+        [
+            row["name"],
+            figure_of(row),
+            f"{row['conditional_accuracy']:.2f}",
+            f"{row['inference_cost'] / base['inference_cost']:.2f}x",
+            f"{row['training_cost'] / base['training_cost']:.2f}x",
+            f"{row['training_seconds']:,.0f}",
+            f"{row['parallel_seconds']:,.0f}",
+        ]
+        for row in details["rows"]
+    ]
+    gain = details["relative_gain"]
+    relative = [[f"{gain['paper']:+.1f} %", f"{gain['mean']:+.2f} %", difference(gain), str(gain["n"])]]
+    coverage = [
+        [
+            str(row["num_specialists"]),
+            f"{row['examples']:,.0f}",
+            f"{row['change']:+.1f}",
+            "" if row["relative_change"] is None else f"{row['relative_change']:+.1f} %",
+        ]
+        for row in details["by_coverage"]
+    ]
+    forgetting = [
+        [row["name"], f"{row['special']:.2f}", f"{row['rest']:.2f}", str(row["n"])]
+        for row in details.get("forgetting", [])
+    ]
+    kept = [
+        [f"{one['gain']:+.2f}", f"{one['gain_distilled']:+.2f}", f"{one['percent']:.0f} %"]
+        for one in [details.get("kept", {})]
+        if one.get("percent") is not None
+    ]
+    return [
+        (["costs", "accuracy", "conditional", "in use", "training", "seconds", "in parallel"], costs),
+        (["relative gain, paper", "ours", "95 % interval", "n"], relative),
+        (["specialists that cover the class", "examples", "more right", "relative"], coverage),
+        (["full softmax", "special classes", "other classes", "n"], forgetting),
+        (["gain of specialists", "of the network distilled from them", "share"], kept),
+    ]
+
+
+DETAILS: dict[str, Callable[[dict[str, Any]], Tables]] = {
+    "reproduce-transfer": transfer_details,
+    "specialists": specialists_details,
+}
+"""The tables of the details of a recipe; they are given its rows too."""
 
 
 def advice_study(result: dict[str, Any]) -> str:
@@ -282,55 +327,6 @@ def speech_study(result: dict[str, Any]) -> str:
             + ("none of those tried.\n" if smallest is None else f"{smallest:g} %.\n"),
         ]
     )
-
-
-def specialists_study(result: dict[str, Any]) -> str:
-    """A published study of specialists: every row with its costs, differences, the paper's table 4."""
-    base = result["rows"][0]
-    rows = [
-        [
-            row["name"],
-            figure_of(row),
-            f"{row['conditional_accuracy']:.2f}",
-            f"{row['inference_cost'] / base['inference_cost']:.2f}x",
-            f"{row['training_cost'] / base['training_cost']:.2f}x",
-            f"{row['training_seconds']:,.0f}",
-            f"{row['parallel_seconds']:,.0f}",
-            str(row["n"]),
-        ]
-        for row in result["rows"]
-    ]
-    relative = {"name": "relative gain, % (the paper: +4.4)", **result["relative_gain"]}
-    differences = [
-        [one["name"], f"{one['mean']:+.2f}", difference(one), str(one["n"])]
-        for one in [*result["differences"], relative]
-    ]
-    coverage = [
-        [
-            str(row["num_specialists"]),
-            f"{row['examples']:,.0f}",
-            f"{row['change']:+.1f}",
-            "" if row["relative_change"] is None else f"{row['relative_change']:+.1f} %",
-        ]
-        for row in result["by_coverage"]
-    ]
-    forgetting = [
-        [row["name"], f"{row['special']:.2f}", f"{row['rest']:.2f}", str(row["n"])]
-        for row in result.get("forgetting", [])
-    ]
-    parts = [
-        (
-            ["row", "accuracy (mean ± sd)", "conditional", "in use", "training", "seconds", "in parallel", "n"],
-            rows,
-        ),
-        (["difference", "points", "95 % interval", "n"], differences),
-        (["specialists that cover the class", "examples", "more right", "relative"], coverage),
-        (["full softmax", "special classes", "other classes", "n"], forgetting),
-    ]
-    tables = [line for head, body in parts if body for line in (*table(head, body), "")]
-    kept = result.get("kept", {}).get("percent")
-    words = [] if kept is None else [f"One network taught by them keeps {max(kept, 0):.0f} % of their gain.\n"]
-    return "\n".join([*heading(result, "Accuracy in percent"), *tables, *words])
 
 
 def figure_of(row: dict[str, Any]) -> str:

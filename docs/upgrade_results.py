@@ -31,6 +31,8 @@ def upgrade(result: Result) -> dict[str, Any]:
         return reproduce_transfer(result)
     if result["recipe"] == "transfer-or-distil":
         return transfer_or_distil(result)
+    if result["recipe"] == "specialists":
+        return specialists(result)
     return dict(result)
 
 
@@ -104,6 +106,66 @@ def transfer_or_distil(result: Result) -> dict[str, Any]:
         differences=[*over_scratch, *pairs],
         seeds=list(range(result["config"]["seeds"])),
         details={key: result[key] for key in ("treatment", "num_train")},
+    )
+
+
+def specialists(result: Result) -> dict[str, Any]:
+    """What only specialists have goes into `details`; `tuning` gets names and n."""
+    from instar.recipes.settings import checked
+    from instar.recipes.specialists.plan import DISTILLED, GENERALIST, WITH
+    from instar.recipes.specialists.settings import SpecialistsConfig
+
+    config = dict(result["config"])
+    config["generalist"] = config["generalist"] | {"learning_rate": config["generalist"]["learning_rate"][0]}
+    compared = [
+        dict(zip(("name", "minus"), row["name"].split(" - "), strict=True)) for row in result["differences"]
+    ]
+    pairs = [
+        {**names, **_without(row, "name")} for names, row in zip(compared, result["differences"], strict=True)
+    ]
+    over_generalist = [
+        {
+            "name": row["name"],
+            "minus": GENERALIST,
+            "mean": row["difference"],
+            "n": row["n"],
+            "low": row["difference_low"],
+            "high": row["difference_high"],
+        }
+        for row in result["rows"]
+        if "difference" in row and {"name": row["name"], "minus": GENERALIST} not in compared
+    ]
+    redundant = ("test_accuracy", "unit", "difference", "difference_low", "difference_high")
+    names = {"generalist alone": GENERALIST, DISTILLED: DISTILLED}
+    tuning = [
+        {
+            "name": names.get(row["sets"], WITH),
+            "n": 1,
+            **{key: value for key, value in row.items() if value is not None},
+        }
+        for row in result["tuning"]
+    ]
+    details = (
+        "sets",
+        "top_n",
+        "student",
+        "num_sets",
+        "relative_gain",
+        "kept",
+        "by_coverage",
+        "covered",
+        "forgetting",
+    )
+    return framed(
+        result,
+        "specialists",
+        checked(SpecialistsConfig, config),
+        measure=ACCURACY._asdict(),
+        rows=[_without(row, *redundant) for row in result["rows"]],
+        differences=[*over_generalist, *pairs],
+        tuning=[_without(row, "sets") if row["sets"] in names else row for row in tuning],
+        details={key: result[key] for key in details if key in result},
+        seeds=result["seeds"],
     )
 
 
