@@ -70,8 +70,8 @@ WRONG_USE = {
     "write --teacher {run}:teacher --dtype int8": "expected one of float16, float32",
     "write --teacher {run}:teacher --device cuda:99": "device 'cuda:99' is not available",
     "write": "Missing option",
-    "check nowhere": "nowhere is no soft-target store",
-    "show nowhere": "nowhere is no soft-target store",
+    "check nowhere": "nowhere is not a soft-target store",
+    "show nowhere": "nowhere is not a soft-target store",
 }
 
 

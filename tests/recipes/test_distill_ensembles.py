@@ -140,7 +140,7 @@ def test_both_students_see_the_views_of_the_store(instar: Command, store: Path, 
     ("arguments", "words"),
     [
         (("--teacher", "mlp:8x1"), "give one of them"),
-        (("--views", "jitter:2"), "is of views jitter:1"),
+        (("--views", "jitter:2"), "holds views jitter:1"),
         (("--split-seed", "3", "--set", "data.view_seed=9"), "view_seed 9"),
         (("--split-seed", "3"), "is of another split of digits (split_seed 0, validation_fraction 0.1)"),
         (("--set", "data.validation_fraction=0.2"), "use the same split"),

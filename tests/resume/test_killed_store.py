@@ -52,7 +52,7 @@ def test_a_store_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_pat
                 kills += 1
                 found.append(shards_of(path) if path.exists() else 0)
                 if found[-1] < SHARDS:
-                    with pytest.raises((RunError, UsageError), match=r"not finished|no soft-target store"):
+                    with pytest.raises((RunError, UsageError), match=r"not finished|not a soft-target store"):
                         SoftTargetStore.open(path)
         assert exitcode == 0
         assert contents(path) == expected

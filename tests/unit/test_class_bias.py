@@ -95,9 +95,9 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     logits, labels = torch.randn(6, 3), torch.tensor([0, 0, 2, 2, 0, 2])
     with pytest.raises(UsageError, match="no example of class 'dog'"):
         fit_class_bias(logits, labels, classes=["dog"], class_names=["cat", "dog", "owl"])
-    with pytest.raises(UsageError, match="name some of them, not all"):
+    with pytest.raises(UsageError, match="name some of them, but not all"):
         fit_class_bias(logits, labels, classes=[0, 1, 2])
-    with pytest.raises(UsageError, match="0 classes of 3: name some"):
+    with pytest.raises(UsageError, match="0 of 3 classes are named; name some"):
         fit_class_bias(logits, labels, classes=[])
     with pytest.raises(UsageError, match="found the text '02'"):
         fit_class_bias(logits, labels, classes="02")
@@ -111,7 +111,7 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     [
         ({"labels": torch.tensor([0, 1])}, r"expected logits \(n, 2\).*found \(3, 2\) and \(2,\)"),
         ({"labels": torch.tensor([[0], [1], [0]])}, r"found \(3, 2\) and \(3, 1\)"),
-        ({"labels": torch.tensor([0, 1, 2])}, "label 2 is none of the 2 classes"),
+        ({"labels": torch.tensor([0, 1, 2])}, "label 2 is not one of the 2 classes"),
         ({"labels": torch.tensor([-1, -1, -1])}, "no example of class '1'"),
         ({"class_names": ["cat", "dog", "owl"]}, r"expected logits \(n, 3\) for 3 class names"),
         ({"logits": torch.tensor([[0.0, 1.0], [1.0, torch.nan], [0.0, 0.0]])}, "NaN or infinity"),
@@ -219,7 +219,7 @@ def test_a_wrong_ensemble_is_refused_before_the_first_step(data: InMemoryDataset
 
 @pytest.mark.parametrize("data", [TRAIN, SHAKEN], ids=["asked once", "asked at each step"])
 def test_members_of_other_classes_are_refused(data: InMemoryDataset) -> None:
-    with pytest.raises(UsageError, match=r"members of an ensemble are for \[10, 9\] classes"):
+    with pytest.raises(UsageError, match=r"members of an ensemble have \[10, 9\] classes"):
         Teacher([perceptron(), perceptron(classes=9)], data, temperature=3.0)(data.ids, 1)
 
 

@@ -231,9 +231,9 @@ def test_a_student_of_other_data_is_refused_by_name(store: SoftTargetStore) -> N
     views = SHAKEN.views
     other_content = InMemoryDataset(PLAIN.gather(ALL, 0) + 1, None, class_names=PLAIN.class_names, ids=ALL)
     for data, says in (
-        (PLAIN, "is of views jitter:1 (view_seed 3), the data has none"),
+        (PLAIN, "holds views jitter:1 (view_seed 3), the data has none"),
         (PLAIN.with_views(views, view_seed=4), "the data has jitter:1 (view_seed 4)"),
-        (SHAKEN, "has 3 views, the data shows a new one in each epoch: give data.with_views num_views=3"),
+        (SHAKEN, "has 3 views, the data shows a new one in each epoch: pass num_views=3 to data.with_views"),
         (PLAIN.with_views(views, view_seed=3, num_views=2), "has 3 views, the data shows 2"),
         (blots(70).with_views(views, **repeated), "70 of the 70 examples are not in it"),
         (renamed("1023456789").with_views(views, **repeated), "the same in another order"),
@@ -251,7 +251,7 @@ def test_other_teachers_are_refused_by_name(store: SoftTargetStore) -> None:
     with pytest.raises(UsageError, match="teacher 'two' has other weights"):
         store.check_teachers({**TEACHERS, "two": perceptron(4)})
     for others in ({"one": TEACHERS["one"]}, {**TEACHERS, "three": perceptron(3)}):
-        with pytest.raises(UsageError, match="of the teachers one, two, not one"):
+        with pytest.raises(UsageError, match="holds the teachers one, two, not one"):
             store.check_teachers(others)
 
 
@@ -276,7 +276,7 @@ def test_a_top_k_store_is_refused_at_temperatures_that_it_does_not_name(tmp_path
     [
         ({"top_k": 11, "temperatures": (2,)}, "top_k is 11, expected from 1 to the 10 classes"),
         ({"top_k": 0, "temperatures": (2,)}, "top_k is 0"),
-        ({"top_k": 3}, "name one or more"),
+        ({"top_k": 3}, "give one or more"),
         ({"temperatures": (0,)}, "finite numbers above 0"),
         ({"temperatures": (math.inf,)}, "finite numbers above 0"),
         ({"dtype": "int8"}, "dtype is 'int8', expected one of float16, float32"),
@@ -294,8 +294,8 @@ def test_arguments_out_of_range_leave_nothing(tmp_path: Path, options: dict[str,
     ("teachers", "says"),
     [
         ({}, "no teacher"),
-        ({"id": perceptron()}, "columns of their own"),
-        ({"small": perceptron(classes=9)}, r"'small' gives \(1, 9\) .*, expected logits \(1, 10\)"),
+        ({"id": perceptron()}, "do not give distinct columns"),
+        ({"small": perceptron(classes=9)}, r"'small' returns \(1, 9\) .*, expected logits \(1, 10\)"),
     ],
 )
 def test_wrong_teachers_leave_nothing(tmp_path: Path, teachers: dict[str, nn.Module], says: str) -> None:
@@ -314,7 +314,7 @@ def test_logits_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
             teacher[-1].weight.mul_(factor)
         with pytest.raises(kind, match=says):
             SoftTargetStore.write(tmp_path / str(factor), {"teacher": teacher}, PLAIN)
-    with pytest.raises(UsageError, match="3 views to store, but the data has none"):
+    with pytest.raises(UsageError, match="views is 3, but the data has no views"):
         SoftTargetStore.write(tmp_path / "views", TEACHERS, PLAIN, views=3)
 
 
@@ -345,7 +345,7 @@ def test_damage_is_found_when_a_shard_is_first_read(tmp_path: Path) -> None:
         file.write_bytes(content)
         store = SoftTargetStore.open(store.path)
         store.logits(ALL, 1)
-        with pytest.raises(DataError, match=r"shard-00003.arrow is damaged.*makes this shard anew"):
+        with pytest.raises(DataError, match=r"shard-00003.arrow is damaged.*replace this shard"):
             store.logits(ALL, 2)
     file.unlink()
     with pytest.raises(DataError, match=r"shard-00003.arrow cannot be read: No such file"):
@@ -372,7 +372,7 @@ def test_an_unfinished_a_newer_and_no_store_are_refused(store: SoftTargetStore, 
     manifest = Manifest.read(unfinished)
     del manifest.shards["shard-00002.arrow"]
     manifest.write()
-    with pytest.raises(RunError, match=r"not finished \(3 of 4 shards\).*to go on"):
+    with pytest.raises(RunError, match=r"not finished \(3 of 4 shards\).*to resume"):
         SoftTargetStore.open(unfinished)
     assert write(unfinished).check().rows == 180
 
@@ -383,11 +383,11 @@ def test_an_unfinished_a_newer_and_no_store_are_refused(store: SoftTargetStore, 
         SoftTargetStore.open(newer)
 
     for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(UsageError, match="is no soft-target store"):
+        with pytest.raises(UsageError, match="is not a soft-target store"):
             SoftTargetStore.open(path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear")
-    with pytest.raises(UsageError, match="is not empty and no soft-target store"):
+    with pytest.raises(UsageError, match="is neither empty nor a soft-target store"):
         write(tmp_path / "full")
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["letter.txt"]
     with pytest.raises(RunError, match="cannot be written"):

@@ -1,4 +1,4 @@
-"""The bias that mends a student whose transfer set lacked classes."""
+"""Corrects the logit biases of a student whose transfer set lacked some classes."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ from instar.data.transfer_sets import class_numbers
 from instar.errors import UsageError
 from instar.networks import shift_logits_
 
-_SWEEPS = 10  # over the classes; the errors fall with each change, so it ends sooner
-_ROUNDING = 4 * torch.finfo(torch.float32).eps  # of the largest logit: what a float32 sum may be wrong by
+_SWEEPS = 10  # at most, over the classes; every change lowers the errors, so it ends sooner
+_ROUNDING = 4 * torch.finfo(torch.float32).eps  # rounding error of a float32 sum, relative to the largest logit
 
 
 def fit_class_bias(
@@ -21,28 +21,28 @@ def fit_class_bias(
     class_names: Sequence[str] | None = None,
     shared: bool = True,
 ) -> Tensor:
-    """What to add to the logits of some classes so that a student makes the fewest errors.
+    """The bias to add to the logits of some classes so that a student makes the fewest errors.
 
     b* = argmin_b sum_examples [argmax_i (z_i + b_i) != label],  b_i = 0 outside the classes
 
-    A student that never saw a class gives it too low a logit: raise the missing classes, or lower the present
-    ones. The count of errors is a step function of one shift, so its best value is found exactly: the middle of
-    the widest interval with the fewest errors, of those that float32 can tell from their neighbours. With one
-    shift for each class, they are found in turns. Where nothing makes fewer errors than no bias, it may be 0.
+    A student that never saw a class gives it too low a logit: raise the logits of the missing classes, or lower
+    those of the present classes. The number of errors is a step function of one shift, so the best shift is found
+    exactly: the middle of the widest interval with the fewest errors, among those wide enough for float32. With
+    one shift for each class, the classes take turns. Where no bias reduces the errors, it may be 0.
 
     Args:
-        logits: (n, classes), of validation examples: never of test.
-        labels: (n,); those without a label (-1) are left out.
-        classes: names or numbers of the classes whose bias moves.
+        logits: (n, classes), of validation examples, never of test examples.
+        labels: (n,); examples without a label (-1) are left out.
+        classes: names or numbers of the classes whose bias changes.
         class_names: all names, in the order of the logits; by default their numbers.
-        shared: one shift for all of `classes`, or one for each.
+        shared: whether all of `classes` share one shift, or each has its own.
 
     Returns:
         (classes,), 0 outside `classes`; to be added to the logits, or to the student by `add_class_bias_`.
 
     Raises:
-        UsageError: no class or all of them, an unknown one, or one without a labelled example; logits that are
-            not finite; logits, labels and names that do not fit together.
+        UsageError: `classes` is empty, holds all classes, an unknown class or one without a labelled example;
+            logits that are not finite; shapes of logits, labels and names that do not match.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
@@ -60,12 +60,14 @@ def fit_class_bias(
     given, labels = logits[known], labels[known]
     logits = given.double()
     if not 0 < len(numbers) < len(names):
-        raise UsageError(f"fit_class_bias: {len(numbers)} classes of {len(names)}: name some of them, not all")
+        raise UsageError(
+            f"fit_class_bias: {len(numbers)} of {len(names)} classes are named; name some of them, but not all"
+        )
     for number in numbers:
         if not bool((labels == number).any()):
             raise UsageError(
                 f"fit_class_bias: the validation data has no example of class {names[number]!r}, whose bias is to "
-                "be found; use validation data with all classes"
+                "be fitted; use validation data with all classes"
             )
     none = torch.zeros(len(names), dtype=torch.float64, device=logits.device)
     found = [none, none.clone()]
@@ -73,7 +75,7 @@ def fit_class_bias(
     if not shared:
         found.append(found[1].clone())
         _improve_one_by_one_(found[2], logits, labels, numbers)
-    # Count once more as it will be added: no shift leaves equal logits equal, and float32 rounds.
+    # Count again in float32, in which the bias will be added: rounding may change which bias is best.
     return min((bias.float() for bias in reversed(found)), key=lambda bias: _errors(given + bias, labels))
 
 
@@ -84,9 +86,9 @@ def _check(logits: Tensor, labels: Tensor, names: Sequence[str]) -> None:
             f"found {tuple(logits.shape)} and {tuple(labels.shape)}"
         )
     if not bool(logits.isfinite().all()):
-        raise UsageError("fit_class_bias: there is NaN or infinity among the logits; look at the network")
+        raise UsageError("fit_class_bias: the logits contain NaN or infinity; check the network")
     if len(labels) and int(labels.max()) >= len(names):
-        raise UsageError(f"fit_class_bias: label {int(labels.max())} is none of the {len(names)} classes")
+        raise UsageError(f"fit_class_bias: label {int(labels.max())} is not one of the {len(names)} classes")
 
 
 def _improve_one_by_one_(bias: Tensor, logits: Tensor, labels: Tensor, numbers: Sequence[int]) -> None:
@@ -108,8 +110,9 @@ def _errors(logits: Tensor, labels: Tensor) -> int:
 def _best_shift(logits: Tensor, labels: Tensor, numbers: Sequence[int]) -> float:
     """The shift s of some classes with the fewest errors.
 
-    One of them wins an example where s is above its margin m = (best other logit) - (best of them). Sorted by m,
-    the errors for s between two margins are those of the examples below (won) plus those above (not won).
+    One of these classes is predicted for an example where s is above its margin m = (highest logit of the other
+    classes) - (highest logit of these). With the examples sorted by m, the errors for s between two margins are
+    those of the examples below s, predicted as these classes, plus those of the examples above s.
     """
     inside = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
     inside[numbers] = True
@@ -123,24 +126,23 @@ def _best_shift(logits: Tensor, labels: Tensor, numbers: Sequence[int]) -> float
     ends = torch.cat((margins[:1] - 1, margins, margins[-1:] + 1))
     width = ends[1:] - ends[:-1]
     wide_enough = width > _ROUNDING * max(float(logits.abs().max()), float(margins.abs().max()))
-    wide_enough[0] = wide_enough[-1] = True  # there is no end to these
+    wide_enough[0] = wide_enough[-1] = True  # these two are unbounded
     candidates = wide_enough & (errors == errors[wide_enough].min())
     best = int(torch.where(candidates, width, -1.0).argmax())
     return float((ends[best] + ends[best + 1]) / 2)
 
 
 def add_class_bias_(network: nn.Module, bias: Tensor, example_inputs: Tensor) -> None:
-    """Fold a class bias into the last linear layer, in place: in use it costs nothing.
+    """Add a class bias to the last linear layer, in place: it costs nothing at inference.
 
     Args:
-        network: its logits come from a linear layer.
+        network: a network whose logits come from a linear layer.
         bias: (classes,).
-        example_inputs: (n, ...), one or more, to see that the logits of the network have moved by exactly the
-            bias.
+        example_inputs: (n, ...), at least one, to check that the logits of the network change by exactly the bias.
 
     Raises:
-        UsageError: the logits do not come straight from a linear layer, or there is no example to see it by; the
-            network is as it was.
+        UsageError: the logits do not come straight from a linear layer, or there is no example to check it with;
+            the network is unchanged.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 2))

@@ -1,4 +1,4 @@
-"""Soft-target store: the teachers are paid once, and every student after that reads what they said."""
+"""Soft-target store: teachers are evaluated once, and every student reads the logits from disk."""
 
 import dataclasses
 import functools
@@ -26,12 +26,12 @@ from instar.networks import network_fingerprint
 
 @dataclass(frozen=True)
 class TargetError:
-    """What float16 or the cut to the top k does to soft targets at a temperature: their L1 distance to the exact.
+    """L1 distance of stored soft targets from exact ones at a temperature, due to float16 or to the top k.
 
     Args:
         temperature: of the soft targets.
-        max_l1: largest over members and rows; where it was not measured, no row can be above it.
-        mean_l1: over members and rows; None where it was not measured.
+        max_l1: maximum over members and rows; an upper bound where it was not measured.
+        mean_l1: mean over members and rows; None where it was not measured.
     """
 
     temperature: float
@@ -41,7 +41,7 @@ class TargetError:
 
 @dataclass(frozen=True)
 class StoreReport:
-    """Sizes, and the errors of soft targets that were measured when the store was written."""
+    """Sizes, and the errors of soft targets as measured when the store was written."""
 
     rows: int
     shards: int
@@ -52,17 +52,18 @@ class StoreReport:
 class SoftTargetStore:
     """Logits of one or more teachers for each (example, view), in memory-mapped Arrow files.
 
-    A full store gives soft targets at any temperature; one of the top k at those that it names. `write` makes
-    one, `open` reads it. View v means the stored view v mod `num_views`.
+    A full store has soft targets at any temperature, a top-k store only at the temperatures it was written for.
+    `write` creates a store, `open` reads one. View v is the stored view v mod `num_views`.
 
     Attributes:
-        class_names: of the logits, in their order.
+        class_names: classes in the order of the logits.
         members: names of the teachers.
-        num_views: how many views are stored.
+        num_views: number of stored views.
         views: the text of the views, or "none"; with `view_seed`.
         top_k: None where all classes are stored.
         dtype: "float16" or "float32".
-        temperatures: of a top-k store those that it can be used at; of a full one those that were measured.
+        temperatures: for a top-k store those it can be used at, for a full store those at which its error was
+            measured.
 
     Example:
         >>> import tempfile
@@ -102,33 +103,33 @@ class SoftTargetStore:
         device: str | torch.device = "cpu",
         progress: Callable[[float], None] | None = None,
     ) -> Self:
-        """Ask the teachers for their logits on views 0 to views - 1 of every example, and keep them.
+        """Compute the teachers' logits on views 0 to views - 1 of every example, and store them.
 
-        The same call after a kill goes on; after damage it makes the damaged shards anew. Shards that are whole
-        are kept.
+        Repeat the call to resume a write that was killed, or to replace damaged shards; intact shards are kept.
 
         Args:
-            path: a folder, new or of the same store.
-            teachers: trained networks by the name that each gets in the store.
+            path: a folder, new or with the same store.
+            teachers: trained networks by their name in the store.
             data: the examples, with the views that students will see (`data.with_views`).
-            views: how many views of each example.
-            top_k: keep the largest k logits and the rest's mass; None keeps all.
-            dtype: of the logits, "float16" or "float32".
-            temperatures: that a top-k store can be used at; by default 1, 2, 4, 8 and 20 are measured.
-            rows_per_shard: how much work a kill may cost.
-            split: what says which of the examples are validation; kept in `settings`, for students to compare.
-            batch_size: examples that a teacher sees at once; by default 128 on a CPU, 1000 elsewhere.
-            device: where the teachers compute.
+            views: number of views of each example.
+            top_k: store the k largest logits and the mass of the others; None stores all.
+            dtype: "float16" or "float32", for the logits.
+            temperatures: those that a top-k store can be used at; by default the error is measured at 1, 2, 4, 8
+                and 20.
+            rows_per_shard: rows of a shard, which a kill may cost.
+            split: which of the examples are validation; kept in `settings`, so that students can compare it.
+            batch_size: examples in a forward pass; by default 128 on a CPU, 1000 elsewhere.
+            device: where the teachers run.
             progress: called with the fraction done after each shard.
 
         Returns:
             The finished store.
 
         Raises:
-            UsageError: an argument out of its range, teachers of other classes, a folder of something else or
-                of a store of other settings: the error names what differs.
-            RunError: another process writes there, the disk is full.
-            TrainingError: a teacher gives NaN or infinity.
+            UsageError: an argument is out of its range, a teacher has other classes, the folder holds something
+                else or a store with other settings (the error names the difference).
+            RunError: another process is writing the store, or the disk is full.
+            TrainingError: a teacher returns NaN or infinity.
         """
         from instar.distillation.store_writing import store_settings, write_shards  # reading needs none of it
 
@@ -147,51 +148,51 @@ class SoftTargetStore:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """A finished store. Its shards are read, and their checksums compared, when they are first needed.
+        """Open a finished store. Shards are read, and their checksums compared, when they are first needed.
 
         Raises:
-            UsageError: there is no store.
-            RunError: it is not finished, or of a newer instar.
-            DataError: its manifest is damaged.
+            UsageError: there is no store at `path`.
+            RunError: the store is not finished, or was written by a newer instar.
+            DataError: the manifest is damaged.
         """
         manifest = Manifest.read(Path(path))
         missing = [file for file in manifest.settings.files() if file not in manifest.shards]
         if missing:
             raise RunError(
                 f"{path} is not finished ({len(manifest.shards)} of {len(manifest.settings.files())} shards): "
-                "write it again with the same settings to go on"
+                "write it again with the same settings to resume"
             )
         return cls(manifest)
 
     @property
     def ids(self) -> Tensor:
-        """(examples,) int64, ascending: those that are stored."""
+        """(examples,) int64, ascending: the ids of the stored examples."""
         return self._rows.ids
 
     def logits(self, ids: Tensor, views: Tensor | int) -> Tensor:
         """Stored logits, (members, batch, classes) float32.
 
         Raises:
-            UsageError: the store is of the top k, or has not all of the examples.
+            UsageError: this is a top-k store, or an example is not stored.
             DataError: a shard is damaged.
         """
         if self.top_k is not None:
-            raise UsageError(f"{self.path} keeps the top {self.top_k} logits, not all: ask for its soft targets")
+            raise UsageError(f"{self.path} keeps the top {self.top_k} logits, not all: use its soft_targets")
         return self._logits(self._rows.find(ids, views), 1.0)
 
     def soft_targets(
         self, ids: Tensor, views: Tensor | int, temperature: float, *, mean: str = "arithmetic"
     ) -> SoftTargets | LogitTargets:
-        """Soft targets of the members together, (batch, classes), in main memory.
+        """Soft targets of the ensemble of all members, (batch, classes), in main memory.
 
         Args:
             ids: (batch,) int64.
-            views: view number, one for all or (batch,); v means the stored view v mod `num_views`.
+            views: view number, one for all or (batch,); v is the stored view v mod `num_views`.
             temperature: of the soft targets; `math.inf` gives the logits to match.
             mean: of the members' probabilities, "arithmetic" or "geometric".
 
         Raises:
-            UsageError: a temperature that a top-k store does not name, an example that is not stored.
+            UsageError: a temperature that this top-k store was not written for, an example that is not stored.
             DataError: a shard is damaged.
         """
         self._check_temperature(temperature)
@@ -207,25 +208,25 @@ class SoftTargetStore:
         device: str | torch.device = "cpu",
         remembered_bytes: int = REMEMBERED_BYTES,
     ) -> StoreTargets:
-        """Soft targets for `training.fit` on `data`: all of the stored examples, or some.
+        """Soft targets for `training.fit` on `data`, which holds all of the stored examples or some of them.
 
         Args:
-            data: what the student learns on, with the stored views: `data.with_views(..., num_views=...)`.
+            data: the student's training data, with the stored views: `data.with_views(..., num_views=...)`.
             temperature: of the soft targets; `math.inf` gives the logits to match.
             mean: of the members' probabilities.
-            device: where the student learns.
-            remembered_bytes: what may be prepared in memory; beyond that, each step reads the files.
+            device: where the student is trained.
+            remembered_bytes: the most memory for prepared targets; above it, each step reads the files.
 
         Raises:
             UsageError: other classes, another order of them, other views, examples that are not stored or have
-                other content, a temperature that a top-k store does not name.
+                other content, a temperature that this top-k store was not written for.
             DataError: a shard is damaged.
         """
         self.check_data(data)
         self._check_temperature(temperature)
-        ask = functools.partial(self.soft_targets, temperature=temperature, mean=mean)
+        read = functools.partial(self.soft_targets, temperature=temperature, mean=mean)
         return StoreTargets(
-            ask,
+            read,
             data,
             class_names=self.class_names,
             num_views=self.num_views,
@@ -237,27 +238,27 @@ class SoftTargetStore:
         )
 
     def check_data(self, data: Dataset) -> None:
-        """Refuse data whose soft targets these are not.
+        """Refuse data that this store was not written for.
 
         Raises:
-            UsageError: names what differs.
+            UsageError: names the difference.
         """
         check_class_names(self.path, self.class_names, tuple(data.class_names))
         here = "none" if data.views is None else f"{data.views.name} (view_seed {data.view_seed})"
         there = "none" if self.views == "none" else f"{self.views} (view_seed {self.view_seed})"
         if here != there:
-            raise UsageError(f"{self.path} is of views {there}, the data has {here}; use the same")
+            raise UsageError(f"{self.path} holds views {there}, the data has {here}; use the same")
         if data.views is not None and data.num_views != self.num_views:
             shown = "a new one in each epoch" if data.num_views is None else data.num_views
             raise UsageError(
                 f"{self.path} has {self.num_views} views, the data shows {shown}: "
-                f"give data.with_views num_views={self.num_views}"
+                f"pass num_views={self.num_views} to data.with_views"
             )
         missing = int((~torch.isin(data.ids.cpu(), self.ids)).sum())
         if missing:
             raise UsageError(
                 f"{self.path} was written for other data: {missing} of the {len(data)} examples are not in it; "
-                "use that data, or write a store for this"
+                "use that data, or write a store for this data"
             )
         sampled = torch.tensor([int(example) for example in self.settings.content], device=data.ids.device)
         sampled = sampled[torch.isin(sampled, data.ids)]
@@ -266,40 +267,42 @@ class SoftTargetStore:
                 raise UsageError(f"{self.path}: example {example} has other content in this data; use the same")
 
     def check_teachers(self, teachers: Mapping[str, nn.Module]) -> None:
-        """Refuse teachers that are not those of the store.
+        """Refuse teachers other than those of the store.
 
         Raises:
-            UsageError: names the first that is missing, not in the store, or has other weights.
+            UsageError: names the first teacher that is missing, not in the store, or has other weights.
         """
         for name in [*self.members, *teachers]:
             if name not in teachers or name not in self.members:
                 raise UsageError(
-                    f"{self.path} is of the teachers {', '.join(self.members)}, not {', '.join(teachers)}"
+                    f"{self.path} holds the teachers {', '.join(self.members)}, not {', '.join(teachers)}"
                 )
             if network_fingerprint(teachers[name]) != self.settings.teachers[name]:
                 raise UsageError(f"{self.path}: teacher {name!r} has other weights now than when it was written")
 
     def check(self, *, temperature: float | None = None) -> StoreReport:
-        """Read every shard, and say what its precision does to soft targets.
+        """Read and check every shard, and report the errors of soft targets that its precision causes.
 
         Args:
-            temperature: in use, if it is another than those that were measured when the store was written. A
-                float16 store then gives a bound: with every |error of a logit| <= h, L1 <= 2 tanh(h / 2T).
+            temperature: add the error at this temperature. Where it was not measured when a float16 store was
+                written, a bound is given: with every |error of a logit| <= h, L1 <= 2 tanh(h / 2T).
 
         Raises:
             DataError: names the first shard that is missing or damaged, or that holds NaN or infinity.
-            UsageError: the temperature is not finite and above 0, or not one that a top-k store names.
+            UsageError: the temperature is not finite and above 0, or this top-k store was not written for it.
         """
         if temperature is not None:
             if not 0 < temperature < math.inf:
                 raise UsageError(f"temperature is {temperature}, expected finite and above 0")
             self._check_temperature(temperature)
         largest = 0.0
-        for file, columns in StoredRows(self._manifest).shards():  # what was right when first read may not be now
+        for file, columns in StoredRows(
+            self._manifest
+        ).shards():  # a shard that was intact when first read may be damaged by now
             for name in self.members:
                 values = columns[name]
                 if not np.isfinite(values).all():
-                    raise DataError(f"{self.path / file}: {name} holds NaN or infinity; write the store anew")
+                    raise DataError(f"{self.path / file}: {name} holds NaN or infinity; write the store again")
                 largest = max(largest, float(np.abs(values).max()))
         report = self.summary()
         if temperature is None or temperature in self.temperatures:
@@ -309,7 +312,7 @@ class SoftTargetStore:
         return dataclasses.replace(report, errors=(*report.errors, bound))
 
     def summary(self) -> StoreReport:
-        """What the manifest says; `check` reads the shards."""
+        """Sizes and measured errors from the manifest; `check` also reads the shards."""
         shards = self._manifest.shards.values()
         errors = tuple(self._measured(place, T) for place, T in enumerate(self.temperatures))
         return StoreReport(self.settings.num_rows, len(shards), sum(shard.bytes for shard in shards), errors)
@@ -321,14 +324,14 @@ class SoftTargetStore:
 
     def _check_temperature(self, temperature: float) -> None:
         if self.top_k is not None and temperature not in self.temperatures:
-            named = ", ".join(f"{T:g}" for T in self.temperatures)
+            written_for = ", ".join(f"{T:g}" for T in self.temperatures)
             raise UsageError(
                 f"{self.path} keeps the top {self.top_k} of {len(self.class_names)} classes for the temperatures "
-                f"{named}, not for {temperature:g}; use one of these or write a store that names it"
+                f"{written_for}, not for {temperature:g}; use one of these or write a store for it"
             )
 
     def _logits(self, rows: NDArray[np.int64], temperature: float) -> Tensor:
-        """(members, rows, classes) float32; of a top-k store, those with the soft targets at the temperature."""
+        """(members, rows, classes) float32; for a top-k store, logits that are right at this temperature only."""
         members = []
         for name in self.members:
             kept = {ending: torch.from_numpy(self._rows.take(name + ending, rows)) for ending in self._endings}

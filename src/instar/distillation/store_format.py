@@ -1,7 +1,7 @@
-"""The files of a soft-target store: Arrow IPC shards and one manifest, each whole or not there, with a checksum.
+"""The files of a soft-target store: Arrow IPC shards and a manifest, written atomically, with checksums.
 
-Rows are ordered by (view, id), so a row is found by arithmetic. Each shard is one record batch, not compressed: a
-memory map of it is the table.
+Rows are ordered by (view, id), so that the position of a row is computed. Each shard is one uncompressed record
+batch, so that it can be memory-mapped.
 """
 
 import fcntl
@@ -29,12 +29,12 @@ Columns = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class StoreSettings:
-    """All that decides what a store holds, in the order in which a difference is named."""
+    """Everything that determines the content of a store; differences are reported in the order of the fields."""
 
     class_names: tuple[str, ...]
     data_fingerprint: str
     content: Mapping[str, str]
-    """hashes of some raw examples by id: ids that a user has given say nothing of the content"""
+    """hashes of some raw examples by id: ids that a user has chosen do not depend on the content"""
     views: str
     view_seed: int
     num_views: int
@@ -43,19 +43,19 @@ class StoreSettings:
     top_k: int | None
     dtype: str
     temperatures: tuple[float, ...]
-    """of a top-k store those that it can be used at, of a full one those at which its error was measured"""
+    """for a top-k store those it can be used at, for a full store those at which its error was measured"""
     rows_per_shard: int
     num_examples: int
     split: Mapping[str, Any] | None = None
-    """which examples are validation, where the writer knows; stores that were written before do not say"""
+    """which examples are validation, where it is known; None in stores from older versions"""
 
     @property
     def num_rows(self) -> int:
-        """One for each (view, example)."""
+        """Number of rows: one for each (view, example)."""
         return self.num_views * self.num_examples
 
     def rows_of(self, number: int) -> range:
-        """The rows of a shard."""
+        """The rows of shard `number`."""
         return range(self.num_rows)[number * self.rows_per_shard : (number + 1) * self.rows_per_shard]
 
     def files(self) -> list[str]:
@@ -63,14 +63,14 @@ class StoreSettings:
         return [f"shard-{number:05d}.arrow" for number in range(-(-self.num_rows // self.rows_per_shard))]
 
     def column_names(self) -> list[str]:
-        """Of each shard; `NAME.classes` and `NAME.rest` are there in a top-k store."""
+        """The columns of each shard; a top-k store also has `NAME.classes` and `NAME.rest`."""
         endings = ("",) if self.top_k is None else ("", CLASSES, REST)
         return ["id", "view", *(f"{name}{ending}" for name in self.teachers for ending in endings)]
 
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """What the manifest knows of a finished shard; the errors are those of soft targets, at each temperature."""
+    """A finished shard in the manifest, with the errors of its soft targets at each temperature."""
 
     rows: int
     bytes: int
@@ -89,17 +89,17 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """That of the store at `path`.
+        """Read the manifest of the store at `path`.
 
         Raises:
             UsageError: there is no store.
-            RunError: it was written by a newer instar.
-            DataError: a byte of the manifest is not what was written.
+            RunError: the store was written by a newer instar.
+            DataError: the manifest is damaged.
         """
         try:
             raw = (path / MANIFEST).read_bytes()
         except OSError as error:
-            raise UsageError(f"{path} is no soft-target store: {MANIFEST}: {error.strerror}") from error
+            raise UsageError(f"{path} is not a soft-target store: {MANIFEST}: {error.strerror}") from error
         damaged = DataError(f"{path / MANIFEST} is damaged; remove {path} and write the store again")
         try:
             content = json.loads(raw)
@@ -114,28 +114,28 @@ class Manifest:
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise damaged from error
-        # What is read and written again gives the same bytes, checksum included, only if no byte has changed.
+        # Writing it again gives the same bytes, checksum included, only if no byte has changed.
         if manifest._bytes() != raw:
             raise damaged
         return manifest
 
     @classmethod
     def begin(cls, path: Path, settings: StoreSettings) -> Self:
-        """That of a store to write: a new one, or the one that is there, if it is of the same settings.
+        """The manifest of a store to write: a new one, or the existing one where it has the same settings.
 
         Raises:
-            UsageError: it is of other settings.
+            UsageError: the existing store has other settings.
             RunError, DataError: as `read`.
         """
-        for left_over in path.glob(".*.tmp"):  # of a process that was killed as it wrote
-            left_over.unlink(missing_ok=True)
+        for temporary in path.glob(".*.tmp"):  # from a process that was killed while writing
+            temporary.unlink(missing_ok=True)
         if (path / MANIFEST).exists():
             manifest = cls.read(path)
             check_class_names(path, manifest.settings.class_names, settings.class_names)
             difference = first_difference(asdict(manifest.settings), asdict(settings))
             if difference:
                 raise UsageError(
-                    f"{path} is a store of other settings: {difference}; write to another folder or remove it"
+                    f"{path} is a store with other settings: {difference}; write to another folder or remove it"
                 )
             return manifest
         manifest = cls(path, settings)
@@ -149,7 +149,7 @@ class Manifest:
     def _bytes(self) -> bytes:
         shards = {name: asdict(about) for name, about in sorted(self.shards.items())}
         settings = asdict(self.settings)
-        if settings["split"] is None:  # as stores have it that were written before there was one
+        if settings["split"] is None:  # stores from older versions do not have this key
             del settings["split"]
         content = {"format_version": FORMAT_VERSION, "settings": settings, "shards": shards}
         content["sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -162,21 +162,21 @@ def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def lock_store(path: Path) -> Iterator[None]:
-    """A store's folder, made where it is not there, in which no other process writes meanwhile.
+    """Create a store's folder where it does not exist, and lock it against other writers inside the block.
 
     Raises:
-        UsageError: it holds something else.
-        RunError: another process has it, or it cannot be made.
+        UsageError: the folder holds something else.
+        RunError: another process has locked it, or it cannot be created.
     """
     with writing(path):
         others = [file for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else []
         if others and not (path / MANIFEST).exists():
-            raise UsageError(f"{path} is not empty and no soft-target store; choose another folder")
+            raise UsageError(f"{path} is neither empty nor a soft-target store; choose another folder")
         path.mkdir(parents=True, exist_ok=True)
         lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
-            # Of this process alone: the workers that it forks to decode would keep a `flock` when it is killed.
+            # `lockf` locks for this process alone; its forked workers would keep a `flock` after it is killed.
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunError(f"{path} is being written by another process: wait for it or stop it") from None
@@ -186,7 +186,7 @@ def lock_store(path: Path) -> Iterator[None]:
 
 
 def shard_bytes(columns: Columns, about: Mapping[str, Any]) -> bytes:
-    """A shard's file: `about` goes into the schema, so that a shard alone can be understood."""
+    """The content of a shard's file; `about` is written into its schema, so that each shard describes itself."""
     import pyarrow as pa
 
     arrays = [
@@ -204,14 +204,14 @@ def shard_bytes(columns: Columns, about: Mapping[str, Any]) -> bytes:
 
 
 def map_shard(path: Path, expected: ShardEntry) -> Columns:
-    """The columns of a shard, mapped into memory and not copied, once its checksum is found right.
+    """Check a shard's checksum and map its columns into memory, without a copy.
 
     Raises:
         DataError: the shard is missing or damaged.
     """
     import pyarrow as pa
 
-    mend = "the same `write` makes this shard anew and keeps the others"
+    mend = "repeat the same `write` to replace this shard; the others are kept"
     try:
         found = path.stat().st_size
         if found != expected.bytes:
@@ -227,20 +227,22 @@ def map_shard(path: Path, expected: ShardEntry) -> Columns:
 
 
 def _as_numpy(column: Any) -> NDArray[Any]:
-    """A column as (rows,), or (rows, width) where it holds lists."""
+    """A column as an array (rows,), or (rows, width) where its cells are lists."""
     flat = column.flatten() if hasattr(column.type, "list_size") else column
     values: NDArray[Any] = np.asarray(flat.to_numpy(zero_copy_only=True))
     return values.reshape(len(column), -1) if flat is not column else values
 
 
 def check_class_names(path: Path, stored: tuple[str, ...], found: tuple[str, ...]) -> None:
-    """Refuse other classes, or the same in another order.
+    """Refuse other classes, or the same classes in another order.
 
     Raises:
         UsageError: names the first difference.
     """
     if len(stored) != len(found):
-        raise UsageError(f"{path} is of {len(stored)} classes, the data has {len(found)}; use data of the same")
+        raise UsageError(
+            f"{path} has {len(stored)} classes, the data has {len(found)}; use data of the same classes"
+        )
     for index, (there, here) in enumerate(zip(stored, found, strict=True)):
         if there != here:
             same = sorted(stored) == sorted(found)

@@ -1,4 +1,4 @@
-"""The rows of a soft-target store, from memory maps; each shard's checksum is compared when it is first read."""
+"""Reads rows of a soft-target store from memory-mapped shards; checksums are compared at the first read."""
 
 import functools
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class StoredRows:
         return IdIndex(ids, str(self._manifest.path), "use the data that it was written for")
 
     def find(self, ids: Tensor, views: Tensor | int) -> NDArray[np.int64]:
-        """The row of each (id, view mod the views stored).
+        """The row of each (id, view mod number of stored views).
 
         Raises:
             UsageError: an example is not stored.
@@ -42,7 +42,7 @@ class StoredRows:
         return rows
 
     def take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Some rows of a column, copied from the shards that have them.
+        """Some rows of a column, copied from their shards.
 
         Raises:
             DataError: a shard is missing or damaged.

@@ -1,4 +1,4 @@
-"""What a soft-target store keeps of logits, how they come back, and the hashes of the examples they belong to."""
+"""Logits as a store keeps them, logits restored from it, and hashes that identify its examples."""
 
 import hashlib
 import math
@@ -14,7 +14,7 @@ DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 def content_hashes(data: Dataset, ids: Tensor) -> dict[str, str]:
-    """A hash of the raw content of some examples, by id."""
+    """Hashes of the raw content of some examples, by id."""
     raw = data.raw(data.rows(ids)).cpu().contiguous()
     contents = (row.reshape(-1).view(torch.uint8).numpy().tobytes() for row in raw)
     digests = (hashlib.blake2b(content, digest_size=8).hexdigest() for content in contents)
@@ -22,9 +22,10 @@ def content_hashes(data: Dataset, ids: Tensor) -> dict[str, str]:
 
 
 def cut_logits(logits: Tensor, settings: StoreSettings) -> dict[str, Tensor]:
-    """What a store keeps of one member's logits (rows, classes), by the ending of its column's name.
+    """The stored form of one member's logits (rows, classes), keyed by the suffix of the column's name.
 
-    Full: the logits. Top-k: the k largest, their classes, and at each temperature the mass of all others.
+    A full store keeps the logits. A top-k store keeps the k largest, their classes, and at each temperature the
+    mass of all other classes.
     """
     dtype = DTYPES[settings.dtype]
     if settings.top_k is None:
@@ -35,10 +36,10 @@ def cut_logits(logits: Tensor, settings: StoreSettings) -> dict[str, Tensor]:
 
 
 def restore_logits(kept: Mapping[str, Tensor], settings: StoreSettings, T: float) -> Tensor:
-    """Logits (rows, classes) whose softmax at T is the stored soft target; of a top-k store those at T alone.
+    """Logits (rows, classes) whose softmax at T is the stored soft target; for a top-k store, at this T only.
 
-    With rest's mass r at T and N classes, each that is not among the top k gets
-    z = T (log sum_top exp(z_j / T) + log(r / (1 - r)) - log(N - k)):  together they have the mass r.
+    The classes outside the top k share their mass r at T equally: with N classes, each of them gets
+    z = T (log sum_top exp(z_j / T) + log(r / (1 - r)) - log(N - k)).
     """
     logits = kept[""].float()
     if settings.top_k is None:

@@ -1,4 +1,4 @@
-"""What a student's fit asks a soft-target store through."""
+"""Soft targets from a store, for a fit."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,29 +10,29 @@ from instar.data import Dataset, IdIndex
 from instar.guards import views_of
 from instar.losses import LogitTargets, SoftTargets
 
-_ROWS_AT_ONCE = 65_536  # while targets are prepared: no more memory than that beside the result
+_ROWS_AT_ONCE = 65_536  # limits the memory that is needed beside the result while targets are prepared
 
 
 class StoreTargets:
     """Soft targets of a store as a function of (ids, views), for `training.fit`; see `SoftTargetStore.targets`.
 
-    What fits into memory is prepared once, at the temperature: a step then only gathers its rows.
+    Targets that fit into memory are computed once, at the temperature: a step then only gathers its rows.
 
     Args:
-        ask: gives the soft targets of (ids, views) from the files.
-        data: what the student learns on.
-        class_names: of the targets; `fit` compares them with the data's.
-        num_views: view v means v mod num_views.
-        temperature: that `ask` gives them at.
-        mean: of the members' probabilities in what `ask` gives.
+        read: returns the soft targets for (ids, views) from the files.
+        data: the student's training data.
+        class_names: the classes of the targets; `fit` compares them with those of the data.
+        num_views: view v is the stored view v mod num_views.
+        temperature: the temperature of the targets that `read` returns.
+        mean: how `read` averages the members' probabilities.
         teachers: the members' fingerprints, by name.
-        device: where they go.
-        remembered_bytes: what may be prepared.
+        device: where the targets are kept.
+        remembered_bytes: the most memory that prepared targets may take; above it, each step reads the files.
     """
 
     def __init__(
         self,
-        ask: Callable[[Tensor, Tensor | int], SoftTargets | LogitTargets],
+        read: Callable[[Tensor, Tensor | int], SoftTargets | LogitTargets],
         data: Dataset,
         *,
         class_names: tuple[str, ...],
@@ -45,7 +45,7 @@ class StoreTargets:
     ) -> None:
         self.class_names, self.views, self.num_views = class_names, views_of(data), num_views
         self.temperature, self.mean, self.teachers = temperature, mean, teachers
-        self._ask, self._device = ask, device
+        self._read, self._device = read, device
         self._index = IdIndex(
             data.ids.to(device), "the data of these soft targets", "make them for the data that the student sees"
         )
@@ -57,15 +57,15 @@ class StoreTargets:
         """Soft targets for a batch, (batch, classes), on the device.
 
         Raises:
-            UsageError: an example is not in the data that these were made for.
+            UsageError: an example is not in `data`.
         """
         if self._prepared is None:
-            return self._moved(self._ask(ids, views))
+            return self._moved(self._read(ids, views))
         return self._prepared[self._index.find(ids) + views % self.num_views * len(self._index.ids)]
 
     def _prepare(self) -> SoftTargets | LogitTargets:
         batches = torch.split(self._index.ids, _ROWS_AT_ONCE)
-        parts = [self._ask(ids, view) for view in range(self.num_views) for ids in batches]
+        parts = [self._read(ids, view) for view in range(self.num_views) for ids in batches]
         values = torch.cat([part.logits if isinstance(part, LogitTargets) else part.probs for part in parts])
         if self.temperature == math.inf:
             return self._moved(LogitTargets(values))

@@ -1,4 +1,4 @@
-"""Writing a soft-target store shard by shard, each computed alone: a killed write goes on to the same bytes."""
+"""Writes a soft-target store, shard by shard; a write that was killed resumes and ends with the same bytes."""
 
 import hashlib
 import math
@@ -28,7 +28,7 @@ from instar.losses import soft_targets
 from instar.networks import evaluation_mode, network_fingerprint
 
 MEASURED_TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 20.0)
-SAMPLED_EXAMPLES = 16  # up to twice as many
+SAMPLED_EXAMPLES = 16  # at least, up to twice as many, where the data has so many
 
 
 def store_settings(
@@ -42,24 +42,24 @@ def store_settings(
     rows_per_shard: int,
     split: Mapping[str, Any] | None,
 ) -> StoreSettings:
-    """The settings of a store of these teachers on this data.
+    """The settings of a store with these teachers' logits on this data.
 
     Raises:
-        UsageError: what `SoftTargetStore.write` refuses.
+        UsageError: an argument of `SoftTargetStore.write` is out of its range.
     """
     for wrong, message in (
         (not teachers, "no teacher to store; give one or more"),
         (dtype not in DTYPES, f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}"),
         (rows_per_shard < 1, f"rows_per_shard is {rows_per_shard}, expected at least 1"),
         (views < 1, f"views is {views}, expected at least 1"),
-        (views > 1 and data.views is None, f"{views} views to store, but the data has none: see data.with_views"),
+        (views > 1 and data.views is None, f"views is {views}, but the data has no views: see data.with_views"),
         (
             top_k is not None and not 1 <= top_k <= data.num_classes,
             f"top_k is {top_k}, expected from 1 to the {data.num_classes} classes",
         ),
         (
             top_k is not None and not temperatures,
-            "a top-k store keeps the rest's mass for the temperatures that it names: name one or more",
+            "a top-k store keeps the mass of the other classes at given temperatures: give one or more",
         ),
         (
             not all(0 < temperature < math.inf for temperature in temperatures),
@@ -86,7 +86,7 @@ def store_settings(
     )
     names = settings.column_names()
     if len(set(names)) < len(names):
-        raise UsageError(f"the teachers' names {', '.join(teachers)} do not give columns of their own: rename one")
+        raise UsageError(f"the teachers' names {', '.join(teachers)} do not give distinct columns: rename one")
     return settings
 
 
@@ -128,8 +128,8 @@ def _check_width(name: str, network: nn.Module, data: Dataset, device: str | tor
     found = tuple(predict_logits(network, data.subset(data.ids[:1]), device=device).shape)
     if found != (1, data.num_classes):
         raise UsageError(
-            f"teacher {name!r} gives {found} for one example, expected logits (1, {data.num_classes}): "
-            "it is for other classes"
+            f"teacher {name!r} returns {found} for one example, expected logits (1, {data.num_classes}): "
+            "it was trained on other classes"
         )
 
 
@@ -141,7 +141,7 @@ def _is_whole(manifest: Manifest, file: str) -> bool:
 
 
 def _logits(networks: Sequence[nn.Module], data: Dataset, ids: Tensor, rows: range, batch_size: int) -> Tensor:
-    """(members, rows, classes) float32. Batches begin with the shard: another batch may give other last bits."""
+    """(members, rows, classes) float32. Batches start with the shard: the last bits depend on the batch."""
     parts = []
     with torch.no_grad():
         for view in range(rows[0] // len(ids), rows[-1] // len(ids) + 1):
@@ -155,7 +155,7 @@ def _logits(networks: Sequence[nn.Module], data: Dataset, ids: Tensor, rows: ran
 def _shard(
     settings: StoreSettings, ids: Tensor, rows: range, logits: Tensor
 ) -> tuple[Columns, Callable[[bytes], ShardEntry]]:
-    """The columns of a shard, and what turns its bytes into its entry in the manifest."""
+    """The columns of a shard, and a function from its bytes to its entry in the manifest."""
     places = torch.arange(rows.start, rows.stop)
     views = torch.div(places, len(ids), rounding_mode="floor").int()
     columns: Columns = {"id": ids[places % len(ids)].numpy(), "view": views.numpy()}
@@ -181,13 +181,15 @@ def _shard(
 
 def _check_finite(name: str, logits: Tensor, kept: Tensor) -> None:
     if not bool(logits.isfinite().all()):
-        raise TrainingError(f"teacher {name!r} gives logits that are not finite: NaN or infinity; train it anew")
+        raise TrainingError(
+            f"teacher {name!r} returns logits that are not finite: NaN or infinity; train it again"
+        )
     if not bool(kept.isfinite().all()):
-        raise UsageError(f"teacher {name!r} gives logits up to {logits.abs().max():.3g}: too large for float16")
+        raise UsageError(f"teacher {name!r} returns logits up to {logits.abs().max():.3g}: too large for float16")
 
 
 def _distance(full: Tensor, kept: Mapping[str, Tensor], settings: StoreSettings, T: float) -> tuple[float, float]:
-    """Largest and mean L1 distance of the soft targets from the teacher's own logits and from the kept ones."""
+    """Largest and mean L1 distance between the soft targets of the teacher's logits and of the stored ones."""
     restored = restore_logits(kept, settings, T)
     distances = (soft_targets(full, T).probs - soft_targets(restored, T).probs).abs().sum(-1)
     return float(distances.max()), float(distances.mean())

@@ -1,4 +1,4 @@
-"""One call from a user's own networks and data."""
+"""`distill` and `train`: one call with a user's own networks and data."""
 
 import hashlib
 import math
@@ -43,27 +43,27 @@ def distill(
     """Teach a student with the soft targets of a teacher: soft_weight T^2 H(p_T, q_T) + hard_weight H(label, q_1).
 
     Args:
-        teacher: a trained network, several as an ensemble, or soft targets as a function of (ids, views) (then
-            at its temperature).
+        teacher: a trained network, several networks as an ensemble, or a function from (ids, views) to soft
+            targets, which determines the temperature.
         student: trained in place.
-        train: transfer set, a `Dataset` or (inputs, labels); label -1 means none.
-        validation: looked at after each epoch.
+        train: transfer set, a `Dataset` or (inputs, labels); label -1 means no label.
+        validation: errors and NLL are measured on it after each epoch.
         temperature: of the soft targets; `math.inf` matches logits.
-        soft_weight, hard_weight: of the two terms.
-        label_weight: of the labels in the soft targets that they modify, the other way to use them.
+        soft_weight, hard_weight: weights of the two terms.
+        label_weight: weight of the labels that are mixed into the soft targets, the other way to use labels.
         ensemble_mean: of the members' probabilities, "arithmetic" or "geometric".
         epochs: passes over the transfer set.
-        seed: order of the data and dropout.
-        run_dir: where to keep metrics and checkpoints; the same call goes on with what was cut.
-        device: where to compute.
-        options: any other argument of `instar.training.fit`.
+        seed: of the order of the data and of dropout.
+        run_dir: folder for metrics and checkpoints; the same call resumes an interrupted fit.
+        device: where to train.
+        options: any other option of `instar.fit`, see `FitOptions`.
 
     Returns:
         The student, the metrics of each epoch and the number of steps.
 
     Raises:
         UsageError, TrainingError: as `fit`.
-        RunError: `run_dir` holds a fit of another configuration.
+        RunError: `run_dir` holds a fit with another configuration.
 
     Example:
         >>> inputs = torch.randn(64, 4); labels = (inputs[:, 0] > 0).long()
@@ -77,10 +77,10 @@ def distill(
     data = as_dataset(train)
     about: dict[str, Any] = {}
     if isinstance(teacher, nn.Module | Sequence):
-        about = {} if run_dir is None else _teacher_in_words(teacher, temperature, ensemble_mean)
+        about = {} if run_dir is None else _describe_teacher(teacher, temperature, ensemble_mean)
         teacher = Teacher(teacher, data, temperature=temperature, mean=ensemble_mean, device=device)
     elif run_dir is not None:
-        about = {"targets": _targets_in_words(teacher)}
+        about = {"targets": _describe_targets(teacher)}
     if label_weight:
         about["label_weight"] = label_weight
         teacher = LabelsInTargets(teacher, data.to(torch.device(device)), label_weight)
@@ -89,10 +89,10 @@ def distill(
     return fit(student, data, **options) if run_dir is None else _fit_in(run_dir, student, data, options, about)
 
 
-def _teacher_in_words(
+def _describe_teacher(
     teacher: nn.Module | Sequence[nn.Module], temperature: float, ensemble_mean: str
 ) -> dict[str, Any]:
-    """What decides its soft targets."""
+    """A JSON description of everything that determines the soft targets of networks."""
     about: dict[str, Any] = {"temperature": _as_json(temperature)}
     if isinstance(teacher, nn.Module):
         return {"teacher": network_fingerprint(teacher), **about}
@@ -100,11 +100,11 @@ def _teacher_in_words(
     return {"teachers": members, "ensemble_mean": ensemble_mean, **about}
 
 
-def _targets_in_words(targets: Targets) -> dict[str, Any]:
-    """What soft targets that are a function know of themselves; of a user's own it may be no more than a name."""
+def _describe_targets(targets: Targets) -> dict[str, Any]:
+    """A JSON description of a targets callable; for a user's own function it may be no more than its name."""
     about: dict[str, Any] = {"kind": getattr(targets, "__name__", type(targets).__name__)}
     if isinstance(targets, LabelsInTargets):
-        return {**about, "label_weight": targets.label_weight, "targets": _targets_in_words(targets.targets)}
+        return {**about, "label_weight": targets.label_weight, "targets": _describe_targets(targets.targets)}
     for key in ("temperature", "mean", "fingerprint"):
         if isinstance(value := getattr(targets, key, None), (int, float, str)):
             about[key] = _as_json(value)
@@ -116,7 +116,7 @@ def _targets_in_words(targets: Targets) -> dict[str, Any]:
 
 
 def _as_json(value: float | str) -> float | str:
-    """JSON has no number for an infinite temperature."""
+    """An infinite temperature as text, since JSON has no number for it."""
     return "inf" if value == math.inf else value
 
 
@@ -130,7 +130,7 @@ def train(
     run_dir: str | Path | None = None,
     **options: Any,
 ) -> FitResult:
-    """Fit a network to labels; `instar.train`. See `instar.training.fit` for `options`, `distill` for the others.
+    """Train a network on labels. The arguments are those of `distill`; `options` are those of `instar.fit`.
 
     Example:
         >>> inputs = torch.randn(64, 4); labels = (inputs[:, 0] > 0).long()
@@ -146,21 +146,23 @@ def train(
 def _fit_in(
     path: str | Path, network: nn.Module, data: Dataset, options: dict[str, Any], about: Mapping[str, Any]
 ) -> FitResult:
-    """Fit in a run directory: begin, go on, or read what is done."""
+    """Fit in a run directory: start, resume, or load the finished network."""
     wanted = options.get("precision", "auto")
     options["precision"] = _decided_precision(Path(path), wanted, network, options.get("device", "cpu"))
     with Run(path, recipe="fit", config={**_configuration(network, data, options), **about}) as run:
         if run.is_done:
-            weights, ending = run.load_weights()
+            weights, about_weights = run.load_weights()
             load_state_(network, weights, type(network).__name__, str(path))
-            return FitResult(network.eval(), run.result()["rows"], ending["steps"], ending["best_epoch"])
+            return FitResult(
+                network.eval(), run.result()["rows"], about_weights["steps"], about_weights["best_epoch"]
+            )
         result = fit(network, data, run=run, **options)
         run.finish({"metrics": result.metrics[-1], "rows": result.metrics})
     return result
 
 
 def _configuration(network: nn.Module, data: Dataset, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decides the numbers, as far as it can be written down."""
+    """The configuration of a fit: everything that determines its result, as far as it can be written down."""
     plain = plain_options(FitOptions(**options))
     tensors = chain(network.named_parameters(), network.named_buffers())
     shapes = [(name, tuple(value.shape), value.requires_grad) for name, value in tensors]
@@ -175,7 +177,7 @@ def _configuration(network: nn.Module, data: Dataset, options: Mapping[str, Any]
 
 
 def _decided_precision(path: Path, precision: str, network: nn.Module, device: str | torch.device) -> str:
-    """What a run directory was begun with, it goes on with, on whatever machine."""
+    """The precision that a run directory was started with, on whatever machine it is resumed."""
     if precision == "auto" and (path / CONFIG).exists():
         return str(Run.read(path).config.get("precision", "float32"))
     return decide_precision(precision, network, device)

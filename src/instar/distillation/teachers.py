@@ -1,4 +1,4 @@
-"""Where soft targets come from: networks, asked once where every epoch sees the same examples."""
+"""Soft targets from networks, which are evaluated once where every epoch sees the same examples."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,24 +12,26 @@ from instar.evaluation import predict_logits
 from instar.guards import views_of
 from instar.losses import LogitTargets, SoftTargets, Targets, mix_in_labels, targets_of_members
 
-REMEMBERED_BYTES = 2**30  # more logits than this are computed anew at each step
+REMEMBERED_BYTES = 2**30  # of logits; where they take more, they are computed at each step
 
 
 class Teacher:
     """Soft targets of one network or an ensemble at a temperature, for `training.fit`.
 
     Without views each example is the same in every epoch: the teacher then runs over the data once, and a step
-    only gathers its row. With views it runs at each step, on the view that the student sees.
+    only gathers its rows. With views the teacher runs at each step, on the view that the student sees.
 
     Args:
-        teacher: the trained network, or several: the members of an ensemble; put into evaluation mode.
+        teacher: the trained network, or the members of an ensemble; put into evaluation mode.
         data: the transfer set.
         temperature: of the soft targets; `math.inf` gives the logits to match.
         mean: of the members' probabilities, "arithmetic" or "geometric".
-        class_names: what the teacher's logits mean; `fit` compares them with the data's.
+        class_names: classes of the teacher's logits; `fit` compares them with those of the data.
+        device: where the teacher runs.
 
     Raises:
-        UsageError: temperature is not positive, no network, networks of different classes, an unknown mean.
+        UsageError: the temperature is not positive, there is no network, the networks have different numbers of
+            classes, or the mean is unknown.
 
     Example:
         >>> from instar.data import as_dataset
@@ -51,7 +53,7 @@ class Teacher:
     ) -> None:
         members = [teacher] if isinstance(teacher, nn.Module) else list(teacher)
         _check_not_empty(members)
-        # With views the first batch would be the first to see a wrong temperature or mean.
+        # Check temperature and mean now: with views the first batch would be the first to use them.
         targets_of_members(torch.zeros(len(members), 1), temperature, mean=mean)
         self.networks = tuple(network.to(device).eval() for network in members)
         self.class_names = class_names
@@ -69,7 +71,7 @@ class Teacher:
 
         Raises:
             TrainingError: a network was switched to training mode.
-            UsageError: the networks give logits of different classes.
+            UsageError: the networks have different numbers of classes.
         """
         if self._stored is not None:
             return self._stored(ids, views)
@@ -87,36 +89,36 @@ def member_logits(
     """Logits of several networks on a data set, (members, len(data), classes).
 
     Raises:
-        UsageError: no network, or networks of different classes.
+        UsageError: there is no network, or the networks have different numbers of classes.
     """
     _check_not_empty(networks)
     return _stacked([predict_logits(network, data, view=view, device=device) for network in networks])
 
 
 def _stacked(logits: Sequence[Tensor]) -> Tensor:
-    num_classes = [one.shape[-1] for one in logits]
+    num_classes = [member.shape[-1] for member in logits]
     if len(set(num_classes)) > 1:
-        raise UsageError(f"the members of an ensemble are for {num_classes} classes; they should be for the same")
+        raise UsageError(f"the members of an ensemble have {num_classes} classes; they should have the same")
     return torch.stack(list(logits))
 
 
 def _check_not_empty(members: Sequence[nn.Module]) -> None:
     if not members:
-        raise UsageError("an ensemble has no member; give one network or more")
+        raise UsageError("an ensemble has no member; pass one network or more")
 
 
 class StoredLogits:
     """Soft targets from logits that were computed before, for data without views.
 
     Args:
-        ids: (n,) of the examples.
-        logits: (n, classes), in the order of `ids`, or (members, n, classes) of an ensemble.
+        ids: (n,) ids of the examples.
+        logits: (n, classes), in the order of `ids`, or (members, n, classes) for an ensemble.
         temperature: of the soft targets; `math.inf` gives the logits to match.
         mean: of the members' probabilities.
         class_names: as for `Teacher`.
 
     Raises:
-        UsageError: ids and logits are of different lengths, or the temperature is not positive.
+        UsageError: ids and logits have different lengths, or the temperature is not positive.
     """
 
     views = None  # each example is the same in every epoch
@@ -140,7 +142,7 @@ class StoredLogits:
 
     @property
     def fingerprint(self) -> str:
-        """64 hex digits of the ids and their soft targets."""
+        """64 hex digits that identify the ids and their soft targets."""
         values = self._targets.logits if isinstance(self._targets, LogitTargets) else self._targets.probs
         digest = hashlib.sha256(self._index.ids.cpu().numpy().tobytes())
         digest.update(values.float().cpu().numpy().tobytes())
@@ -156,15 +158,15 @@ class StoredLogits:
 
 
 class LabelsInTargets:
-    """Soft targets that the labels have modified: p' = (1 - w) p + w [label].
+    """Soft targets with the labels mixed in: p' = (1 - w) p + w [label].
 
     Args:
-        targets: the teacher's, at a finite temperature.
+        targets: the teacher's soft targets, at a finite temperature.
         data: the transfer set, whose labels are mixed in.
         label_weight: w, in [0, 1].
 
     Raises:
-        UsageError: at the first batch, the targets are logits to match, or the weight is out of range.
+        UsageError: at the first batch, where the targets are logits to match or the weight is out of range.
 
     References:
         Hinton, Vinyals, Dean 2015, section 2: the first of the two ways to use labels.
@@ -181,6 +183,6 @@ class LabelsInTargets:
         """Soft targets for a batch, (batch, classes)."""
         targets = self.targets(ids, views)
         if isinstance(targets, LogitTargets):
-            raise UsageError("labels cannot be mixed into logits: give a finite temperature")
+            raise UsageError("labels cannot be mixed into logits: use a finite temperature")
         labels = self._data.labels(ids).to(targets.probs.device)
         return mix_in_labels(targets, labels, self.label_weight)
