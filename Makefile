@@ -6,7 +6,9 @@ STAMP := .venv/installed-$(shell cat pyproject.toml constraints.txt | cksum | cu
 TEST_ENV := OMP_NUM_THREADS=1
 PROCESSES ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: demo test check install format lint types layers bench results clean
+PYTEST := $(TEST_ENV) $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
+
+.PHONY: demo test slow check install format lint types layers bench results clean
 
 demo: install
 	$(BIN)/instar distill
@@ -20,9 +22,12 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 test: install
-	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses $(PROCESSES)
+	$(PYTEST) -m "not slow"
 
-check: install lint types layers test
+slow: install
+	$(PYTEST) -m slow
+
+check: lint types layers test slow
 
 format: install
 	$(BIN)/ruff format .

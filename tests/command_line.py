@@ -1,7 +1,13 @@
-"""The command line in tests: its type, and a small experiment."""
+"""The command line in tests: called in this process or in one of its own, and a small experiment."""
 
+import contextlib
+import io
+import os
 import subprocess
-from collections.abc import Callable
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -10,3 +16,72 @@ TINY = [
     *("--temperature", "2,8", "--learning-rate", "0.1,0.3", "--set", "tuning_seeds=1"),
 ]
 """A whole experiment on the digits in a few seconds."""
+
+_ROOT = Path(__file__).parent.parent
+
+
+def run_here(
+    *arguments: str | Path, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Call the command line in this process, which has imported torch already; its workers are processes."""
+    from instar.cli.app import main
+
+    command = ["instar", *map(str, arguments)]
+    stdout, stderr = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    with (
+        _as_a_process_of_its_own(command, cwd or Path.cwd(), {"COLUMNS": "100", **environment}),
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        try:
+            main()
+            status: int | str | None = 0
+        except SystemExit as ended:
+            status = ended.code
+        except Exception:  # what `--debug` lets through
+            traceback.print_exc()
+            status = 1
+    said, told = (stream.buffer.getvalue().decode() for stream in (stdout, stderr))  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(command, int(status or 0), said, told)
+
+
+def run_process(
+    *arguments: str | Path, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Call the command line as a user does, in a process of its own, which takes seconds to import torch."""
+    command = [sys.executable, "-m", "instar", *map(str, arguments)]
+    settings = {**os.environ, "COLUMNS": "100", **environment}
+    return subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, timeout=1200)
+
+
+@contextlib.contextmanager
+def _as_a_process_of_its_own(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    """Put back whatever the end of a process would: the next command finds nothing of this one."""
+    before = sys.argv, list(sys.path), dict(os.environ), Path.cwd()
+    sys.argv = command
+    os.environ.update(environment)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        for name in [name for name, module in sys.modules.items() if _is_below(module, folder)]:
+            del sys.modules[name]
+        _clear_caches()
+        sys.argv, sys.path[:] = before[0], before[1]
+        os.environ.clear()
+        os.environ.update(before[2])
+        os.chdir(before[3])
+
+
+def _is_below(module: object, folder: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and folder in Path(file).parents and folder != _ROOT
+
+
+def _clear_caches() -> None:
+    """What a process keeps by its settings, and not by content, is another one in the next test."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("instar."):
+            for value in list(vars(module).values()):
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()

@@ -1,16 +1,11 @@
-"""What several test folders share: the command line as a process, and one small finished run."""
+"""What several test folders share: the command line, and small finished runs."""
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from command_line import TINY, Command
-
-_ROOT = Path(__file__).parent.parent
+from command_line import TINY, Command, run_here, run_process
 
 
 def pytest_configure() -> None:
@@ -20,45 +15,20 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def instar() -> Command:
-    """Call the command line as a user does, in a process of its own."""
-
-    def call(
-        *arguments: str | Path, cwd: Path | None = None, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "instar", *map(str, arguments)]
-        settings = {**os.environ, "COLUMNS": "100", **environment}
-        return subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, timeout=1200)
-
-    return call
+    """Call the command line in this process."""
+    return run_here
 
 
-@pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """The same in this process: for the many calls that end before any work is begun."""
-    from instar.cli.app import main
-    from instar.recipes.fitting import load_splits
-
-    def call(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        command = ["instar", *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", command)
-        monkeypatch.setenv("COLUMNS", "100")
-        monkeypatch.chdir(cwd or Path.cwd())
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capfd.readouterr()
-        # A process of its own would forget them: the next test's module of this name is another one.
-        for name in [name for name, module in sys.modules.items() if _is_below(module, Path.cwd())]:
-            del sys.modules[name]
-        load_splits.cache_clear()
-        return subprocess.CompletedProcess(command, int(ended.value.code or 0), said.out, said.err)
-
-    return call
+@pytest.fixture(scope="session")
+def typed() -> Command:
+    """The same, where a command is to end before any work begins."""
+    return run_here
 
 
-def _is_below(module: object, folder: Path) -> bool:
-    file = getattr(module, "__file__", None)
-    return file is not None and folder in Path(file).parents and folder != _ROOT
+@pytest.fixture(scope="session")
+def instar_process() -> Command:
+    """Call the command line in a process of its own, where that makes a difference: it takes seconds to start."""
+    return run_process
 
 
 @pytest.fixture(scope="session")
