@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 from command_line import Command
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
+from instar.recipes import fitting
 from instar.recipes.fitting import load_run_network
-from instar.recipes.speech import jobs as speech_jobs
-from instar.recipes.speech.data import FeatureChoice, RecogniserData, load_recordings
-from instar.recipes.speech.jobs import aligned_frames
+from instar.recipes.speech import fit_jobs
+from instar.recipes.speech.data import load_frames, load_recordings
 from instar.recipes.speech.plan import QUICK, read_config
+from instar.recipes.speech.settings import InputSettings, RecogniserData, Source
 from instar.runs import Run
 from instar.speech.audio import Samples, wav_bytes
 from instar.speech.hmm import HMM
@@ -58,7 +59,7 @@ def trained(instar: Command, folder: Path, tmp_path_factory: pytest.TempPathFact
     done = instar("speech", "train", folder, *SMALL, "--run-dir", path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "of ann, whom training never heard" in " ".join(done.stdout.split())
+    assert "of ann, not in the training data" in " ".join(done.stdout.split())
     return path
 
 
@@ -76,13 +77,14 @@ def word(tmp_path: Path) -> Callable[..., Path]:
 def test_a_held_out_speaker_is_understood(trained: Path, folder: Path) -> None:
     result = Run.read(trained).result()
     (row,) = result["rows"]
-    assert result["speakers"] == {"train": ["cy", "di"], "validation": ["bob"], "test": ["ann"]}
+    details = result["details"]
+    assert details["speakers"] == {"train": ["cy", "di"], "validation": ["bob"], "test": ["ann"]}
     assert (row["name"], row["num_words"], row["num_recordings"]) == ("network", 15, 15)
-    assert row["wer"] < 20
-    assert row["low"] <= row["wer"] <= row["high"]
-    assert result["num_words"] == 3 + 1  # `lowly` has phones that were trained, `unused` has none
-    assert result["skipped"] == [{"utterance": "low_cy_0", "reason": "2 frames, its words need 4"}]
-    assert result["num_states"] == len(HMM.load(trained / "recogniser" / "hmm.json").state_names) == 2 * 6 + 3
+    assert row["mean"] < 20
+    assert row["bootstrap_low"] <= row["mean"] <= row["bootstrap_high"]
+    assert details["num_words"] == 3 + 1  # `lowly` has phones that were trained, `unused` has none
+    assert details["skipped"] == [{"utterance": "low_cy_0", "reason": "2 frames, its words need 4"}]
+    assert details["num_states"] == len(HMM.load(trained / "recogniser" / "hmm.json").state_names) == 2 * 6 + 3
     page = (trained / "report.html").read_text()
     for words in ("low_cy_0", "2 frames, its words need 4", "Use it", "recording.wav", "cy, di"):
         assert words in page
@@ -90,10 +92,10 @@ def test_a_held_out_speaker_is_understood(trained: Path, folder: Path) -> None:
 
 def test_frame_accuracy_is_that_of_the_kept_network_on_the_test_alignment(trained: Path) -> None:
     config = Run.read(trained).config
-    data, choice = RecogniserData(**config["data"]), FeatureChoice(**config["features"])
-    assert load_recordings(data).train.speakers == ("cy", "di")
+    source = Source(data=RecogniserData(**config["data"]), features=InputSettings(**config["features"]))
+    assert load_recordings(source)["train"].speakers == ("cy", "di")
     recogniser = Recogniser.load(trained / "recogniser")
-    frames = aligned_frames(data, choice, "test", trained / "jobs/alignment/network", recogniser.hmm)
+    frames = load_frames(source, "test", trained / "jobs/alignment/network")
     labels = frames.labels(frames.ids)
     logits = predict_logits(recogniser.network, frames)
     assert torch.equal(logits, predict_logits(load_run_network(trained / "jobs/network"), frames))
@@ -263,7 +265,7 @@ def test_a_recogniser_is_distilled_into_a_smaller_network(
     assert typed("speech", "decode", path, folder / "up_ann_0.wav").returncode == 0
     other = typed("speech", "train", folder, *small, "--context", "3,2", "--run-dir", tmp_path / "other")
     assert other.returncode == 2
-    assert "hears 7 frames of 40 filters (speaker) at 8000 Hz, this would hear 6 frames" in other.stderr
+    assert "takes 7 frames of 40 filters (speaker) at 8000 Hz, the student would take 6 frames" in other.stderr
 
 
 def test_the_network_of_a_recogniser_is_made_as_its_settings_say(
@@ -275,12 +277,12 @@ def test_the_network_of_a_recogniser_is_made_as_its_settings_say(
         made.append((network, options))
         return FitResult(network, [{}], 0)
 
-    monkeypatch.setattr(speech_jobs, "fit", noted)
-    config, needs = Run.read(trained / "jobs/network").config, {"alignment": trained / "jobs/alignment/network"}
+    monkeypatch.setattr(fitting, "fit", noted)
+    config, needs = Run.read(trained / "jobs/network").config, {"alignment/network": trained / "jobs/alignment/network"}
     changes = {"initialiser": "gaussian:0.01", "bias_rate_factor": 2.0}
     for name, fit in (("as-it-was", {}), ("changed", changes)):
         with Run(tmp_path / name, recipe="job", config={**config, "fit": {**config["fit"], **fit}}) as run:
-            speech_jobs._fit(run, needs, device="cpu")
+            fit_jobs._fit(run, needs, device="cpu")
     (was, options), (changed, changed_options) = made
     assert options["learning_rate_factors"] == {}
     assert set(changed_options["learning_rate_factors"].values()) == {2.0}
@@ -296,7 +298,7 @@ def test_a_teacher_that_knows_who_is_held_out_is_refused(
     for part in ("test", "validation"):
         done = typed("speech", "train", folder, *student, f"--{part}-speakers", "cy,bob")
         assert done.returncode == 2
-        assert f"{trained} learned from cy, held out here for validation or test" in done.stderr
+        assert f"{trained} was trained on cy, held out here for validation or test" in done.stderr
     assert not (tmp_path / "student").exists()
 
 
@@ -307,12 +309,12 @@ def test_no_recording_is_in_two_parts_though_speakers_may_be(tmp_path: Path) -> 
         for name, there in (("train", "012"), ("test", "3"))
     )
     data = RecogniserData(name=f"kaldi:{train}", test=f"kaldi:{test}")
-    recordings = load_recordings(data)
-    assert recordings.train.speakers == recordings.test.speakers == ("ann", "bob")
+    recordings = load_recordings(Source(data=data))
+    assert recordings["train"].speakers == recordings["test"].speakers == ("ann", "bob")
     for heard in train.glob("low_ann_*.wav"):  # all of them: one may be validation
         shutil.copy(heard, test / "low_ann_3.wav")
         with pytest.raises(UsageError, match=f"'low_ann_3' is in (train|validation) too, as '{heard.stem}'"):
-            load_recordings(data.model_copy(update={"seed": int(heard.stem[-1]) + 1}))
+            load_recordings(Source(data=data.model_copy(update={"seed": int(heard.stem[-1]) + 1})))
 
 
 def test_the_defaults_hold_for_a_single_epoch() -> None:
@@ -410,7 +412,7 @@ def test_without_options_a_small_recogniser_of_digits(instar: Command, tmp_path:
     places = {"INSTAR_DATA": str(tmp_path / "data"), "INSTAR_CACHE": str(tmp_path / "cache")}
     done = instar("speech", cwd=tmp_path, **places)
     assert done.returncode == 0, done.stderr
-    assert "% of the words are wrong" in done.stdout
+    assert "Word error rate " in done.stdout
     (path,) = (tmp_path / "runs/speech").iterdir()
     assert f"Use it: instar speech decode runs/speech/{path.name} recording.wav" in done.stdout
-    assert Run.read(path).result()["speakers"]["test"] == ["george"]
+    assert Run.read(path).result()["details"]["speakers"]["test"] == ["george"]

@@ -13,23 +13,20 @@ from command_line import Command
 from instar import UsageError
 from instar.evaluation import predict_logits
 from instar.recipes.fitting import load_run_network
-from instar.recipes.speech_study import data as speech_study_data
-from instar.recipes.speech_study.data import load_fold, load_recordings, part_features
-from instar.recipes.speech_study.jobs import alignment_job
-from instar.recipes.speech_study.plan import STUDENT_SEED, Study
-from instar.recipes.speech_study.recipe import Findings, main, read_findings
-from instar.recipes.speech_study.scales import config_for
-from instar.recipes.speech_study.sounds import state_spans
+from instar.recipes.speech.align_jobs import flat_alignment_job
+from instar.recipes.speech.data import forget_recordings, load_frames, load_recordings
+from instar.recipes.speech.examples import unit_spans
+from instar.recipes.speech.findings import Findings
+from instar.recipes.speech.reproduction import STUDY, read_findings
+from instar.recipes.speech.reproduction_plan import STUDENT_SEED, Plan, config_for
+from instar.recipes.speech.settings import Source
+from instar.recipes.study import Execution, run_study
 from instar.runs import Run
 from instar.speech.connected import quiet_id
+from instar.speech.fsdd import load_fsdd, speaker_folds
 from speech_files import fsdd_archive, made_corpus, write_kaldi_dir
 
 pytest.importorskip("kaldi_native_fbank")
-
-
-def forget() -> None:
-    for remembered in (load_recordings, part_features, load_fold):
-        remembered.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +39,25 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INSTAR_DATA", str(folder / "data"))
         patch.setenv("INSTAR_CACHE", str(folder / "cache"))
-        forget()
+        forget_recordings()
         yield folder
-    forget()
+    forget_recordings()
 
 
 @pytest.fixture(scope="module")
 def studied(home: Path) -> Path:
     path = home / "run"
-    main(config_for("tiny"), path, quiet=True)
+    run_study(STUDY, config_for("tiny"), path, Execution(quiet=True))
     return path
 
 
 @pytest.fixture(scope="module")
 def result(studied: Path) -> dict[str, Any]:
     return Run.read(studied).result()
+
+
+def source(fold: int, data: str = "fsdd") -> Source:
+    return Source(data=config_for("tiny", data).data, fold=fold)
 
 
 def test_every_system_has_a_row_with_its_n(result: dict[str, Any]) -> None:
@@ -75,8 +76,8 @@ def test_every_system_has_a_row_with_its_n(result: dict[str, Any]) -> None:
         "soft-30-percent",
     ]
     assert all(row["n"] == 2 for row in rows.values())
-    assert rows["baseline"]["num_nets"] == 4
-    assert rows["ensemble-2"]["num_nets"] == 2
+    assert rows["baseline"]["num_networks"] == 4
+    assert rows["ensemble-2"]["num_networks"] == 2
     assert rows["distilled-unlabelled"]["train_frame_accuracy"] is None
     assert rows["baseline"]["paper"] == 58.9
 
@@ -84,37 +85,39 @@ def test_every_system_has_a_row_with_its_n(result: dict[str, Any]) -> None:
 def test_numbers_are_those_of_the_networks(studied: Path) -> None:
     """Frame accuracy of the baseline of the second fold, computed anew from its networks."""
     path = studied / "jobs" / "fold-1"
-    data = load_fold(config_for("tiny").data, 1, path / "alignment")
+    test = load_frames(source(1), "test", path / "alignment/network")
     found = [row for row in Run.read(path / "test").result()["rows"] if row["name"] == "baseline"]
-    labels = data.test.labels(data.test.ids)
+    labels = test.labels(test.ids)
     for place, row in enumerate(found):
-        right = predict_logits(load_run_network(path / f"baseline/{place}"), data.test).argmax(1) == labels
+        right = predict_logits(load_run_network(path / f"baseline/{place}"), test).argmax(1) == labels
         assert row["frame_accuracy"] == pytest.approx(100 * float(right.double().mean()))
         assert sum(row["right"]) == int(right.sum())
     members = [load_run_network(path / f"baseline/{place}") for place in (0, 1)]
-    mean = torch.stack([predict_logits(one, data.test).softmax(-1) for one in members]).mean(0)
+    mean = torch.stack([predict_logits(one, test).softmax(-1) for one in members]).mean(0)
     ensemble = next(row for row in Run.read(path / "test").result()["rows"] if row["name"] == "ensemble-2")
     assert sum(ensemble["right"]) == int((mean.argmax(1) == labels).sum())
 
 
 def test_speakers_are_apart_and_the_noise_keeps_the_states(studied: Path) -> None:
-    settings = config_for("tiny").data
     for fold in (0, 1):
-        data = load_fold(settings, fold, studied / "jobs" / f"fold-{fold}" / "alignment")
-        heard = {
-            part: {one.speaker for one in getattr(data, part).utterances}
+        alignment = studied / "jobs" / f"fold-{fold}" / "alignment/network"
+        frames = {
+            part: load_frames(source(fold), part, alignment)
             for part in ("train", "untranscribed", "validation", "test")
         }
-        assert heard["train"] == heard["untranscribed"] == set(data.fold.train)
-        assert heard["validation"] == {data.fold.validation}
-        assert heard["test"] == {data.fold.test}
+        heard = {part: {one.speaker for one in data.utterances} for part, data in frames.items()}
+        held_out = speaker_folds(load_fsdd())[fold]
+        assert heard["train"] == heard["untranscribed"] == set(held_out.train)
+        assert heard["validation"] == {held_out.validation}
+        assert heard["test"] == {held_out.test}
         assert len(set().union(*heard.values())) == 3
-        assert set(data.untranscribed.labels(data.untranscribed.ids).tolist()) == {-1}
-        said = {quiet_id(one) for one in data.test.utterances}
-        assert len(data.test.utterances) == 3 * len(said)
+        untranscribed, test = frames["untranscribed"], frames["test"]
+        assert set(untranscribed.labels(untranscribed.ids).tolist()) == {-1}
+        said = {quiet_id(one) for one in test.utterances}
+        assert len(test.utterances) == 3 * len(said)
         for one in sorted(said):
-            noisy = [other.id for other in data.test.utterances if quiet_id(other) == one]
-            states = [data.test.of_utterances([name]) for name in noisy]
+            noisy = [other.id for other in test.utterances if quiet_id(other) == one]
+            states = [test.of_utterances([name]) for name in noisy]
             told = [part.labels(part.ids).tolist() for part in states]
             assert told[0] == told[1] == told[2]
 
@@ -132,7 +135,8 @@ def test_what_each_system_learns_from(studied: Path) -> None:
     assert unlabelled["learning"]["part"] == "untranscribed"
     assert unlabelled["soft"]["hard_weight"] == 0
     few, soft = config("hard-30-percent/1"), config("soft-30-percent/1")
-    assert few["learning"] == soft["learning"] == {"part": "train", "share": 0.3, "seed": 1}
+    assert few["learning"] == soft["learning"]
+    assert [few["learning"][key] for key in ("part", "share", "seed")] == ["train", 0.3, 1]
     assert few["fit"]["patience"] == few["fit"]["epochs"]
     assert "patience" not in soft["fit"]
     assert soft["soft"]["teachers"] == ["fold-0/baseline/1"]
@@ -155,7 +159,7 @@ def test_the_temperature_is_chosen_on_validation(studied: Path, result: dict[str
             for temperature in (1.0, 2.0)
         }
         chosen = min(errors, key=errors.__getitem__)
-        assert result["temperatures"][fold] == chosen
+        assert result["details"]["temperatures"][fold] == chosen
         rows = Run.read(studied / "jobs" / f"fold-{fold}" / "test").result()["rows"]
         told = {
             name: [row["right"] for row in rows if row["name"] == name]
@@ -217,8 +221,8 @@ def test_a_share_is_the_ratio_of_two_gains() -> None:
     assert share["gain"] == pytest.approx(20)
     assert share["verdict"] == "decided"
     difference = findings.difference("whole", "base")
-    assert difference["frame_accuracy"] == pytest.approx(20)
-    assert difference["frame_accuracy_bootstrap_low"] == pytest.approx(20)
+    assert difference["mean"] == pytest.approx(20)
+    assert difference["bootstrap_low"] == pytest.approx(20)
     assert difference["wer"] == 0
 
 
@@ -249,61 +253,62 @@ def test_strings_in_several_noises_are_drawn_together() -> None:
     widths = []
     for findings in (once, Findings(tests)):
         found = findings.difference("a", "b")
-        widths.append(found["frame_accuracy_bootstrap_high"] - found["frame_accuracy_bootstrap_low"])
+        widths.append(found["bootstrap_high"] - found["bootstrap_low"])
     assert widths[1] == pytest.approx(widths[0], rel=0.05)
 
 
 def test_findings_know_every_recording(studied: Path, result: dict[str, Any]) -> None:
-    findings = read_findings(Study(config_for("tiny"), studied))
-    assert len(findings.recordings) == result["num_recordings"] == 2 * 3 * 2
-    assert int(findings.words.sum()) == result["num_words"]
-    assert {row["noise"] for row in result["by_speaker_and_noise"]} == {"clean", "10 dB", "5 dB"}
+    findings = read_findings(Plan(config_for("tiny"), studied))
+    assert len(findings.recordings) == result["details"]["num_recordings"] == 2 * 3 * 2
+    assert int(findings.words.sum()) == result["details"]["num_words"]
+    assert {row["noise"] for row in result["details"]["by_speaker_and_noise"]} == {"clean", "10 dB", "5 dB"}
 
 
 def test_states_become_spans_without_the_silence() -> None:
     names = ("sil-0", "one-0", "one-1", "two-0")
-    spans = state_spans(torch.tensor([0, 1, 1, 2, 0, 3, 3, 3]), names)
-    assert [(one.words, one.begin, one.end) for one in spans] == [("one", 1 / 8, 4 / 8), ("two", 5 / 8, 1)]
+    spans = unit_spans(torch.tensor([0, 1, 1, 2, 0, 3, 3, 3]), names)
+    assert spans == [("one", 1 / 8, 4 / 8), ("two", 5 / 8, 1)]
 
 
 @pytest.mark.slow
 def test_a_kaldi_directory_can_be_studied(home: Path, tmp_path: Path) -> None:
     folder = write_kaldi_dir(tmp_path / "train", made_corpus(each=3))
     config = config_for("tiny", f"kaldi:{folder}")
-    recordings = load_recordings(config.data)
-    assert [fold.test for fold in recordings.folds] == ["ann", "bob", "cy"]
-    apart = {one.id for one in recordings.untranscribed.quiet.utterances}
-    assert not apart & {one.id for one in recordings.train.quiet.utterances}
-    assert len(recordings.test.noisy) == 3 * 27
+    folds = [load_recordings(Source(data=config.data, fold=number)) for number in range(3)]
+    assert [fold["test"].speakers for fold in folds] == [("ann",), ("bob",), ("cy",)]
+    apart = {one.id for one in folds[0]["untranscribed"].quiet.utterances}
+    assert not apart & {one.id for one in folds[0]["train"].quiet.utterances}
+    assert len(folds[0]["test"].corpus) == 3 * 27
     fold = config.model_copy(update={"folds": 1, "temperatures": [2.0]})
-    made = main(fold, tmp_path / "run", quiet=True)
+    made = run_study(STUDY, fold, tmp_path / "run", Execution(quiet=True))
     assert made["rows"][0]["n"] == 1
 
 
 def test_a_word_that_only_the_test_says_leaves_its_utterance_out(home: Path, tmp_path: Path) -> None:
     folder = write_kaldi_dir(tmp_path / "train", made_corpus(each=3))
     config = config_for("tiny", f"kaldi:{folder}")
-    recordings = load_recordings(config.data)
-    said = recordings.untranscribed.quiet.utterances[0]  # training has the words of the others alone
+    said = load_recordings(Source(data=config.data, fold=0))["untranscribed"].quiet.utterances[
+        0
+    ]  # training has the words of the others alone
     text = folder / "text"
     text.write_text(text.read_text().replace(f"{said.id} {said.words[0]}\n", f"{said.id} never\n"))
-    forget()
-    (fold,) = (number for number, one in enumerate(recordings.folds) if one.test == said.speaker)
-    job = alignment_job("alignment", config.data, fold, config.aligner)
+    forget_recordings()
+    fold = Source(data=config.data, fold=("ann", "bob", "cy").index(said.speaker))
+    job = flat_alignment_job("alignment", fold, config.models)
     with Run(tmp_path / "job", recipe="job", config=job.config) as run:
         found = job.function(run, {})
-        assert found["metrics"]["skipped"] == 1
+        assert found["metrics"]["num_skipped"] == 1
         assert f"skipped {said.id}: a word that the lexicon lacks" in (run.path / "log.txt").read_text()
-        assert len(load_fold(config.data, fold, run.path).test.utterances) == 8 * 3
-    forget()
+        assert len(load_frames(fold, "test", run.path).utterances) == 8 * 3
+    forget_recordings()
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: config_for("huge"), "unknown scale 'huge'"),
-        (lambda: load_recordings(config_for("tiny", "fsd").data), "unknown corpus 'fsd'; did you mean fsdd"),
-        (lambda: speech_study_data.fold_of(config_for("tiny").data, 3), "fold 3: fsdd has 3 speakers"),
+        (lambda: load_recordings(source(0, "fsd")), "unknown corpus 'fsd'; did you mean fsdd"),
+        (lambda: load_recordings(source(3)), "fold 3: fsdd has 3 speakers"),
     ],
 )
 def test_wrong_use_says_what_there_is(home: Path, call: Any, message: str) -> None:

@@ -55,7 +55,7 @@ STUDIES = {
     ),
     "speech": Study(
         "Sections 4 and 6 of the paper on speech: an ensemble distilled, and 3 % of the data.",
-        "speech_study",
+        "speech.reproduction",
         "speech-{data}-{scale}",
         ("fsdd", "fsdd, or kaldi:FOLDER, a data directory of at least three speakers."),
     ),

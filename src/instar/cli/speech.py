@@ -113,15 +113,14 @@ def _train(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from instar.recipes.speech import recipe
-    from instar.recipes.speech.page import answer, result_table
     from instar.recipes.speech.plan import read_config
+    from instar.recipes.speech.recogniser import STUDY
 
     path = carry_out(
-        recipe,
+        STUDY,
         read_config(typed, config),
-        result_table,
-        answer,
+        STUDY.table,
+        STUDY.answer,
         run_dir=run_dir,
         device=device,
         engine=engine,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from instar.speech import wfst
 from instar.speech.grammar import Grammar
 from instar.speech.graph import compile_graph
 from instar.speech.hmm import HMM
+from instar.speech.scoring import word_errors
 from instar.speech.viterbi import Path, viterbi
 
 SEARCHES = ("auto", "kaldi", "viterbi")
@@ -150,6 +152,31 @@ def tune_decoder(
 ) -> Decoder:
     """The decoder whose scale and penalty give the fewest word errors on validation recordings.
 
+    Takes the arguments of `try_decoders`.
+    """
+    candidates = {"acoustic_scales": acoustic_scales, "word_penalties": word_penalties}
+    return try_decoders(hmm, grammar, scores, transcripts, search=search, **candidates)[0].decoder
+
+
+class TriedDecoder(NamedTuple):
+    """A decoder and its number of word errors on validation recordings."""
+
+    decoder: Decoder
+    errors: int
+
+
+def try_decoders(
+    hmm: HMM,
+    grammar: Grammar,
+    scores: Mapping[str, Tensor],
+    transcripts: Mapping[str, Sequence[str]],
+    *,
+    acoustic_scales: Sequence[float] = (0.1, 0.3, 1.0),
+    word_penalties: Sequence[float] = (0.0, 5.0, 10.0, 20.0),
+    search: str = "auto",
+) -> list[TriedDecoder]:
+    """Decoders with all combinations of scale and penalty, the one with the fewest word errors first.
+
     Ties go to the scale closest to 1, then to the penalty closest to 0.
 
     Args:
@@ -161,12 +188,14 @@ def tune_decoder(
         word_penalties: candidates.
         search: see `Decoder`.
     """
-    from instar.speech.scoring import word_errors
-
-    tried: list[tuple[float, float, float, Decoder]] = []
+    reference = {name: transcripts[name] for name in scores}
+    tried = []
     for scale in acoustic_scales:
         for penalty in word_penalties:
             decoder = Decoder(hmm, grammar, acoustic_scale=scale, word_penalty=penalty, search=search)
-            errors = word_errors({name: transcripts[name] for name in scores}, decode(decoder, scores)).errors
-            tried.append((errors, abs(math.log(scale)), abs(penalty), decoder))
-    return min(tried, key=lambda one: one[:3])[3]
+            tried.append(TriedDecoder(decoder, word_errors(reference, decode(decoder, scores)).errors))
+    return sorted(tried, key=_preference)
+
+
+def _preference(tried: TriedDecoder) -> tuple[int, float, float]:
+    return tried.errors, abs(math.log(tried.decoder.acoustic_scale)), abs(tried.decoder.word_penalty)

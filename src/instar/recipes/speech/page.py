@@ -1,41 +1,33 @@
 """A trained recogniser in a sentence, a table and a page."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-import tomli_w
+from typing import Any
 
 from instar.jobs import duration
-from instar.reports import Code, Column, Details, Headline, Lines, Section, Table, Text, write_page
-from instar.runs import REPORT, Run, without_none
+from instar.recipes.speech.plan import Plan
+from instar.recipes.study import Page
+from instar.reports import Code, Column, Details, Headline, Lines, Section, Table, Text
 
-if TYPE_CHECKING:
-    from instar.recipes.speech.plan import Plan
+_MOST_CONFUSIONS, _MOST_SKIPPED = 20, 50
 
 
 def answer(result: Mapping[str, Any]) -> Headline:
-    """How many words are wrong, of whom, and how fast it hears them."""
-    row = result["rows"][0]
-    rate = f"{row['wer']:.1f} % of the words are wrong [{row['low']:.1f}, {row['high']:.1f}]"
-    who = ", ".join(result["speakers"]["test"][:3])
-    factor = result["metrics"]["real_time_factor"]
+    """The word error rate, on which speakers, and the speed."""
+    row, details = result["rows"][0], result["details"]
+    rate = f"Word error rate {row['mean']:.1f} % [{row['bootstrap_low']:.1f}, {row['bootstrap_high']:.1f}]"
+    speakers = details["speakers"]
+    seen = "also in" if {*speakers["train"]} & {*speakers["test"]} else "not in"
     detail = (
-        f"{row['num_words']} words in {row['num_recordings']} recordings of {who}, whom training "
-        f"{'heard too' if _are_shared(result) else 'never heard'}; 95 % interval over recordings. Frame accuracy "
-        f"{row['frame_accuracy']:.1f} % of {result['num_states']} states. Real-time factor {factor:.3f}."
+        f"{row['num_words']} words in {row['num_recordings']} recordings of {', '.join(speakers['test'][:3])}, "
+        f"{seen} the training data; 95 % interval over recordings. Frame accuracy {row['frame_accuracy']:.1f} % "
+        f"of {details['num_states']} states. Real-time factor {result['metrics']['real_time_factor']:.3f}."
     )
-    others = {other["name"]: other for other in result["rows"][1:]}
-    if others:
-        detail += " " + ", ".join(f"{name}: {other['wer']:.1f} %" for name, other in others.items()) + "."
-    return Headline(f"{rate}.", detail)
-
-
-def _are_shared(result: Mapping[str, Any]) -> bool:
-    return bool(set(result["speakers"]["train"]) & set(result["speakers"]["test"]))
+    others = ", ".join(f"{other['name']}: {other['mean']:.1f} %" for other in result["rows"][1:])
+    return Headline(f"{rate}.", f"{detail} {others[:1].upper()}{others[1:]}." if others else detail)
 
 
 def result_table(result: Mapping[str, Any]) -> Table:
-    """Every network that was tested."""
+    """All tested networks."""
     return Table(
         "Recognisers",
         result["rows"],
@@ -43,58 +35,54 @@ def result_table(result: Mapping[str, Any]) -> Table:
             Column("name", "recogniser"),
             Column("network"),
             Column("num_parameters", "weights", "{:si}"),
-            Column("wer", "WER", "{:.1f} [{low:.1f}, {high:.1f}]", note="word error rate on test, percent"),
-            Column("substitutions", "wrong"),
-            Column("insertions", "inserted"),
-            Column("deletions", "missing"),
+            Column("mean", "WER", "{:.1f} [{bootstrap_low:.1f}, {bootstrap_high:.1f}]", note="on test, percent"),
+            Column("substitutions"),
+            Column("insertions"),
+            Column("deletions"),
             Column("frame_accuracy", "frames", "{:.1f}", note="frame accuracy on test, percent"),
         ],
         highlight=0,
     )
 
 
-def write_recogniser_page(run: Run, plan: "Plan", result: Mapping[str, Any]) -> None:
-    """Write `report.html` into a run directory."""
-    config = plan.config
-    confusions = result["confusions"][:20]
-    for row in confusions:
-        row["said"], row["heard"] = row["said"] or "(nothing)", row["heard"] or "(nothing)"
+def page(plan: Plan, result: Mapping[str, Any]) -> Page:
+    """The page of a recogniser."""
+    details = result["details"]
+    confusions = [
+        {**row, "said": row["said"] or "(nothing)", "heard": row["heard"] or "(nothing)"}
+        for row in details["confusions"][:_MOST_CONFUSIONS]
+    ]
     sections: list[Section] = [
         answer(result),
         result_table(result),
         Lines(
-            "Validation while it learns",
-            result["curves"],
+            "Validation during training",
+            details["curves"],
             x="epoch",
             y="validation_nll",
             series="network",
-            y_title="negative log-likelihood, nats a frame",
+            y_title="negative log-likelihood, nats per frame",
         ),
         Table(
             "By speaker",
-            result["by_speaker"],
+            details["by_speaker"],
             columns=[Column("speaker"), Column("recordings"), Column("words"), Column("wer", "WER, %", "{:.1f}")],
         ),
     ]
     if confusions:
-        sections.append(Table("What was heard as what", confusions, caption="The most frequent twenty."))
-    if result["skipped"]:
-        skipped = Table("Skipped", result["skipped"][:50])
-        sections.append(Details(f"{len(result['skipped'])} utterances were not aligned", [skipped]))
+        sections.append(Table("Confused words", confusions, caption=f"The {len(confusions)} most frequent."))
+    if details["skipped"]:
+        skipped = Table("Skipped", details["skipped"][:_MOST_SKIPPED])
+        sections.append(Details(f"{len(details['skipped'])} utterances were not aligned", [skipped]))
+    speakers = [f"{part}: {', '.join(names)}" for part, names in details["speakers"].items()]
     sections += [
-        Text(
-            [f"{part}: {', '.join(speakers)}" for part, speakers in result["speakers"].items()], title="Who speaks"
-        ),
-        Code("Use it", f"instar speech decode {run.path} recording.wav"),
-        Code("Get it again", f"instar speech train --config {run.path / 'config.toml'} --run-dir runs/again"),
-        Details(
-            "Configuration", [Code("config.toml", tomli_w.dumps(without_none(config.model_dump(mode="json"))))]
-        ),
+        Text(speakers, title="Speakers"),
+        Code("Use it", f"instar speech decode {plan.path} recording.wav"),
     ]
-    write_page(
-        run.path / REPORT,
-        f"A recogniser of {result['num_words']} words: {config.data.name}",
+    return Page(
+        f"A recogniser of {details['num_words']} words: {plan.config.data.name}",
+        f"Hinton, Vinyals and Dean 2015, section 4, on your recordings; {duration(result['seconds'])}",
         sections,
-        subtitle=f"Hinton, Vinyals and Dean 2015, section 4, on your recordings; {duration(result['seconds'])}",
         series=plan.kinds,
+        again=f"instar speech train --config {plan.path / 'config.toml'} --run-dir runs/again",
     )

@@ -1,6 +1,5 @@
 """The configuration of a recogniser, and the jobs that it takes."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,28 +20,25 @@ from instar.recipes.settings import (
     merge,
     read_config_file,
 )
-from instar.recipes.speech.data import (
-    FeatureChoice,
-    RecogniserData,
-    Recordings,
-    load_recordings,
-    load_statistics,
-)
-from instar.recipes.speech.jobs import (
-    ModelSettings,
+from instar.recipes.speech.align_jobs import (
     alignment_job,
     flat_alignment_job,
-    network_job,
+    network_digest,
     new_models,
+    recogniser_job,
 )
+from instar.recipes.speech.data import Recordings, load_recordings, load_statistics
+from instar.recipes.speech.fit_jobs import network_job
+from instar.recipes.speech.settings import InputSettings, ModelSettings, RecogniserData, Source
 from instar.runs import DONE, Run
 from instar.speech.hmm import HMM
-from instar.speech.recogniser import NETWORK, Recogniser
+from instar.speech.recogniser import Recogniser
 
-RECIPE, FOLDER = "speech", "recogniser"
+FOLDER = "recogniser"
+"""The folder of the trained recogniser in its run directory."""
 NETWORK_NAME, DISTILLED, ALONE, TEACHER = "network", "distilled", "alone", "teacher"
 
-_NotNegative = Annotated[float, Field(ge=0)]
+_Weight = Annotated[float, Field(ge=0)]
 
 
 def _check_grammar(name: Any) -> Any:
@@ -54,7 +50,7 @@ class RecogniserConfig(Settings):
     """The configuration of `instar speech train`."""
 
     data: RecogniserData = RecogniserData()
-    features: FeatureChoice = FeatureChoice()
+    features: InputSettings = InputSettings()
     models: ModelSettings = ModelSettings()
     network: FitSettings = FitSettings(
         network="mlp:256x2",
@@ -63,34 +59,36 @@ class RecogniserConfig(Settings):
         batch_size=256,
         dropout=0.3,
         weight_decay=1e-3,
-        warmup_epochs=0.5,  # the gradient of soft targets at T = 2 is some times that of labels
+        warmup_epochs=0.5,  # at T = 2 the gradient of the soft targets is several times that of the labels
         gradient_clip=1.0,
     )
-    """of the acoustic network; size, dropout and decay were chosen on digits of two speakers who are not tested"""
+    """the acoustic network; size, dropout and decay were chosen on digits of two speakers who are not tested"""
     realign: bool = True
-    """align anew with a first network, and train the one that is kept on that"""
+    """align again with a first network, and train the final network on that alignment"""
     grammar: Annotated[str, BeforeValidator(_check_grammar)] = "loop"
     """loop (any words), one (exactly one word) or ngram:N from the training transcripts"""
     acoustic_scales: list[Annotated[float, Field(gt=0)]] = [0.1, 0.3]
-    """of several, validation chooses"""
+    """the best on validation is used"""
     word_penalties: list[float] = [0.0, 10.0, 20.0]
+    """the best on validation is used"""
     teacher: str | None = None
-    """run directory of a recogniser that teaches this one"""
+    """run directory of a recogniser to distil"""
     temperature: Temperature = 2.0
-    """of its soft targets; the paper's best"""
-    soft_weight: _NotNegative = 1.0
-    hard_weight: _NotNegative = 0.5
-    """of the labels; the paper's"""
+    """of the teacher's soft targets; the best in the paper"""
+    soft_weight: _Weight = 1.0
+    """weight of the teacher's soft targets"""
+    hard_weight: _Weight = 0.5
+    """weight of the labels; the paper's"""
     seed: int = 0
+    """determines initialisation and order"""
 
     @model_validator(mode="after")
-    def _all_settings_mean_something(self) -> Self:
-        """Those of a fit that nothing here would follow are refused."""
+    def _refuse_unused_settings(self) -> Self:
         network = self.network
         for name, value, is_right, expected in (
-            ("views", network.views, network.views == "none", "none: a recogniser's frames have no views"),
-            ("input_dropout", network.input_dropout, not network.input_dropout, "0: what is kept has none"),
-            ("pretrained", True, not network.pretrained, "false: a recogniser's network is always trained"),
+            ("views", network.views, network.views == "none", "none: the frames of a recogniser have no views"),
+            ("input_dropout", network.input_dropout, not network.input_dropout, "0: it is not supported here"),
+            ("pretrained", True, not network.pretrained, "false: the network of a recogniser is always trained"),
         ):
             if not is_right:
                 raise UsageError(f"network.{name} is {value}, expected {expected}")
@@ -102,16 +100,16 @@ QUICK: dict[str, Any] = {
     "network": {"network": "mlp:128x2", "dropout": 0.1},
     "realign": False,
 }
-"""What `instar speech` does without options, in about a minute."""
+"""The settings of `instar speech` without options, which takes about a minute."""
 
 
 def read_config(typed: Mapping[str, Any], path: Path | None = None) -> RecogniserConfig:
-    """The configuration from a file and from what was typed, which wins."""
+    """The configuration from a file and from typed options, which override the file."""
     return checked(RecogniserConfig, merge(merge(RecogniserConfig().model_dump(), read_config_file(path)), typed))
 
 
 def grammar_order(name: str) -> int | None:
-    """The N of `ngram:N`; None for the others.
+    """The N of `ngram:N`; None for `loop` and `one`.
 
     Raises:
         UsageError: another name.
@@ -132,111 +130,127 @@ class Plan:
     path: Path
     device: str = "cpu"
 
+    @property
+    def source(self) -> Source:
+        """Where the frames come from."""
+        return Source(data=self.config.data, features=self.config.features)
+
     @cached_property
     def teacher(self) -> Recogniser | None:
-        """Who teaches.
+        """The recogniser to distil.
 
         Raises:
             RunError: the run directory holds no recogniser.
-            UsageError: it hears other features, or its training heard speakers who are held out here.
+            UsageError: it has other features, or was trained on speakers who are held out here.
         """
         if self.config.teacher is None:
             return None
-        teacher = Recogniser.load(Path(self.config.teacher) / FOLDER)
-        choice, recordings = self.config.features, load_recordings(self.config.data)
-        ours = (choice.settings, (choice.left, choice.right), recordings.train.sample_rate)
+        teacher = Recogniser.load(self.teacher_folder)
+        choice, recordings = self.config.features, load_recordings(self.source)
+        ours = (choice.features, (choice.left, choice.right), recordings.sample_rate)
         theirs = (teacher.features, (teacher.left, teacher.right), teacher.sample_rate)
         if ours != theirs:
             raise UsageError(
-                f"{self.config.teacher} hears {_in_words(*theirs)}, this would hear {_in_words(*ours)}: a student "
-                "hears what its teacher does; set features and data like the teacher's"
+                f"{self.config.teacher} takes {_in_words(*theirs)}, the student would take {_in_words(*ours)}: "
+                "a student needs the input of its teacher; set features and data as for the teacher"
             )
         self._check_speakers(recordings)
-        statistics = load_statistics(self.config.data.model_dump_json(), choice.settings)
-        if choice.normalisation == "global" and not torch.allclose(statistics.mean, teacher.statistics.mean):
+        means = load_statistics(self.source).mean, teacher.statistics.mean
+        if choice.normalisation == "global" and not torch.allclose(*means):
             raise UsageError(
-                f"{self.config.teacher} was trained on other recordings and normalises by them: train "
-                "teacher and student with features.normalisation=speaker"
+                f"{self.config.teacher} was trained on other recordings and is normalised with their statistics: "
+                "train teacher and student with features.normalisation=speaker"
             )
         return teacher
 
-    def _check_speakers(self, recordings: Recordings) -> None:
-        """Whether those who are held out here were held out from the teacher; a recogniser alone does not know.
+    @property
+    def teacher_folder(self) -> Path:
+        """The folder of the recogniser to distil."""
+        return Path(str(self.config.teacher)) / FOLDER
 
-        Who is in this training too may be: then the parts share speakers, and only recordings are held out.
+    def _check_speakers(self, recordings: Recordings) -> None:
+        """Check that the teacher was not trained on speakers who are held out here.
+
+        A speaker of our own training recordings may be: then the parts share speakers, not recordings. A
+        recogniser's folder alone does not name its speakers; nothing is checked then.
         """
         path = Path(str(self.config.teacher))
         if not (path / DONE).is_file():
             return
-        held_out = {*recordings.validation.speakers, *recordings.test.speakers} - {*recordings.train.speakers}
-        known = sorted(held_out & set(Run.read(path).result()["speakers"]["train"]))
+        held_out = {*recordings["validation"].speakers, *recordings["test"].speakers}
+        trained = Run.read(path).result()["details"]["speakers"]["train"]
+        known = sorted((held_out - {*recordings["train"].speakers}) & set(trained))
         if known:
             raise UsageError(
-                f"{path} learned from {', '.join(known[:3])}{', ...' * (len(known) > 3)}, held out here for "
-                "validation or test: hold out the speakers that its training did"
+                f"{path} was trained on {', '.join(known[:3])}{', ...' * (len(known) > 3)}, held out here for "
+                "validation or test: hold out the same speakers as its training did"
             )
 
     @cached_property
     def models(self) -> HMM:
-        """Models whose states the networks tell: new ones, or the teacher's."""
-        if self.teacher is not None:
-            unknown = set(load_recordings(self.config.data).words) - set(self.teacher.hmm.lexicon.words)
-            if unknown:
-                self.teacher.hmm.lexicon.pronunciations(sorted(unknown)[0])  # says what is wrong
-            return self.teacher.hmm
-        return new_models(self.config.models, self.config.data)
+        """The models whose states the networks predict: untrained ones, or the teacher's."""
+        if self.teacher is None:
+            return new_models(self.config.models, self.source)
+        for word in load_recordings(self.source).words:
+            self.teacher.hmm.lexicon.pronunciations(word)  # raises an error that names the word
+        return self.teacher.hmm
 
     @property
     def kinds(self) -> list[str]:
-        """The networks that are tested."""
+        """The trained networks that are tested."""
         return [NETWORK_NAME] if self.config.teacher is None else [DISTILLED, ALONE]
 
     @property
     def alignment(self) -> str:
-        """The job whose states the tested networks learn."""
+        """The job whose alignment the tested networks are trained on."""
         return f"alignment/{'teacher' if self.config.teacher else 'network' if self.config.realign else 'flat'}"
+
+    def check(self) -> None:
+        """Refuse a plan that cannot be carried out: building its jobs reads all recordings."""
+        self.jobs()
 
     def jobs(self) -> list[Job]:
         """Everything that is trained."""
-        config = self.config
-        about = (config.data, config.features)
         if self.teacher is not None:
+            soft = SoftSettings(
+                teachers=[TEACHER],
+                temperature=self.config.temperature,
+                soft_weight=self.config.soft_weight,
+                hard_weight=self.config.hard_weight,
+            )
             return [
-                alignment_job(self.alignment, *about, teacher=self.about_teacher),
-                self._network(DISTILLED, self.alignment, is_taught=True),
+                recogniser_job(TEACHER, self.teacher_folder),
+                alignment_job(self.alignment, self.source, network=TEACHER, models=TEACHER, estimate=False),
+                self._network(DISTILLED, self.alignment, soft),
                 self._network(ALONE, self.alignment),
             ]
-        jobs = [flat_alignment_job("alignment/flat", config.models, *about)]
-        if config.realign:
-            jobs.append(self._network("first-network", "alignment/flat"))
-            jobs.append(alignment_job(self.alignment, *about, needs=("first-network", "alignment/flat")))
+        flat, first = "alignment/flat", "first-network"
+        jobs = [flat_alignment_job(flat, self.source, self.config.models)]
+        if self.config.realign:
+            jobs += [
+                self._network(first, flat),
+                alignment_job(self.alignment, self.source, network=first, models=flat),
+            ]
         return [*jobs, self._network(NETWORK_NAME, self.alignment)]
 
-    def _network(self, name: str, alignment: str, *, is_taught: bool = False) -> Job:
-        config = self.config
-        soft = SoftSettings(
-            temperature=config.temperature, soft_weight=config.soft_weight, hard_weight=config.hard_weight
-        )
+    def _network(self, name: str, alignment: str, soft: SoftSettings | None = None) -> Job:
         return network_job(
             self.path,
             name,
-            alignment,
-            config.network,
-            self.models,
-            config.data,
-            config.features,
-            seed=config.seed,
-            teacher=self.about_teacher if is_taught else None,
-            soft=soft if is_taught else None,
+            self.config.network,
+            self.source,
+            alignment=alignment,
+            models=self.models,
+            seed=self.config.seed,
+            soft=soft,
             device=self.device,
         )
 
-    @cached_property
-    def about_teacher(self) -> dict[str, str]:
-        """Where the teacher is, and which one it is."""
-        folder = (Path(str(self.config.teacher)) / FOLDER).absolute()
-        digest = hashlib.sha256((folder / NETWORK).read_bytes()).hexdigest()
-        return {"path": str(folder), "network_digest": digest}
+    @property
+    def fingerprint(self) -> str:
+        """A hash of recordings, lexicon and teacher."""
+        parts = [load_recordings(self.source).fingerprint, str(self.models.lexicon.to_json())]
+        return " ".join(parts if self.teacher is None else [*parts, network_digest(self.teacher_folder)])
 
 
 def _in_words(features: Any, context: tuple[int, int], sample_rate: int) -> str:

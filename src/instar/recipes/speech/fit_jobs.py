@@ -1,0 +1,112 @@
+"""The jobs that train networks on frames, and write the soft targets of an ensemble."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from instar.distillation import SoftTargetStore
+from instar.jobs import Job, num_gpus
+from instar.recipes.fitting import STORE, decided_precision, load_run_network, new_network, run_fit, soft_options
+from instar.recipes.settings import FitSettings, SoftSettings
+from instar.recipes.speech.align_jobs import about
+from instar.recipes.speech.data import load_frames, num_frames
+from instar.recipes.speech.settings import LearningSettings, Source
+from instar.runs import Run
+from instar.speech.corpus import chosen_share
+from instar.speech.frames import FrameDataset
+from instar.speech.hmm import HMM
+
+# Core-seconds for the time left: of training for each frame and weight, of a teacher for each frame.
+_FIT_SECONDS, _TEACHING_SECONDS = 7e-11, 9e-6
+
+
+def network_job(
+    root: Path,
+    name: str,
+    settings: FitSettings,
+    source: Source,
+    *,
+    alignment: str,
+    models: HMM,
+    seed: int,
+    learning: LearningSettings | None = None,
+    soft: SoftSettings | None = None,
+    device: str = "cpu",
+) -> Job:
+    """A job that trains a network to predict the states of an alignment.
+
+    Args:
+        root: run directory of the study.
+        name: of the job.
+        settings: of the network and its training.
+        source: of the frames.
+        alignment: job that aligned them.
+        models: their states are the classes.
+        seed: of initialisation and order.
+        learning: which frames it learns from.
+        soft: its soft targets, by the jobs of the teachers or of their store.
+        device: where to compute.
+    """
+    learning = learning or LearningSettings()
+    network = new_network(settings, source.features.input_shape, len(models.state_names), seed=0)
+    precision = decided_precision(root / "jobs" / name, settings.precision, network, device)
+    config = {
+        **about(source),
+        "network": settings.network,
+        "input_shape": list(source.features.input_shape),
+        "class_names": list(models.state_names),
+        "fit": settings.model_copy(update={"precision": precision}).model_dump(exclude={"network"}),
+        "seed": seed,
+        "learning": learning.model_dump(),
+        "soft": soft.model_dump() if soft else None,
+        "alignment": alignment,
+    }
+    needs = [alignment]
+    if soft:
+        needs += [soft.store] if soft.store else soft.teachers
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    frames = learning.share * num_frames(source, learning.part)
+    cost = _FIT_SECONDS * settings.epochs * frames * weights
+    return Job(name, functools.partial(_fit, device=device), config, tuple(needs), cost, gpus=num_gpus(device))
+
+
+def training_frames(source: Source, alignment: Path, learning: LearningSettings) -> FrameDataset:
+    """The frames that a network learns from."""
+    frames = load_frames(source, learning.part, alignment, quiet=learning.quiet)
+    if learning.share == 1:
+        return frames
+    chosen = chosen_share(frames.utterances, learning.share, seed=learning.seed)
+    return frames.of_utterances([one.id for one in chosen])
+
+
+def _fit(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:
+    config = run.config
+    source, learning = Source(**config["source"]), LearningSettings(**config["learning"])
+    alignment = needs[config["alignment"]]
+    train = training_frames(source, alignment, learning)
+    validation = load_frames(source, "validation", alignment, quiet=learning.quiet)
+    validation = validation.subset(validation.ids[:: learning.validation_every])
+    settings = FitSettings(network=config["network"], **config["fit"])
+    network = new_network(settings, config["input_shape"], len(config["class_names"]), seed=config["seed"])
+    soft = SoftSettings(**config["soft"]) if config.get("soft") else None
+    store = SoftTargetStore.open(needs[soft.store] / STORE) if soft and soft.store else None
+    targets = soft_options(soft, needs, train, device, store)
+    result = run_fit(run, network, train, validation=validation, device=device, **targets)
+    sizes = {"num_train": len(train), "num_validation": len(validation)}
+    return {"metrics": {**result.kept, **sizes}, "rows": result.metrics}
+
+
+def store_job(name: str, teachers: Sequence[str], source: Source, *, alignment: str, part: str) -> Job:
+    """A job that stores the logits of an ensemble for the frames of a part."""
+    config = {**about(source), "teachers": list(teachers), "alignment": alignment, "part": part}
+    cost = _TEACHING_SECONDS * len(teachers) * num_frames(source, part)
+    return Job(name, _write_store, config, (alignment, *teachers), cost=cost)
+
+
+def _write_store(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
+    config = run.config
+    frames = load_frames(Source(**config["source"]), config["part"], needs[config["alignment"]])
+    teachers = {name: load_run_network(needs[name]) for name in config["teachers"]}
+    SoftTargetStore.write(run.path / STORE, teachers, frames)
+    return {"metrics": {"num_frames": len(frames)}}

@@ -1,0 +1,290 @@
+"""The page of the speech study: the paper's figures and ours, where the errors are, and sounds."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from instar.jobs import duration
+from instar.recipes.rows import interval, mean_sd
+from instar.recipes.speech.data import load_recordings
+from instar.recipes.speech.reproduction_plan import BASELINE, DISTILLED, Plan
+from instar.recipes.study import Page
+from instar.reports import Audio, Bars, Column, Details, Headline, Lines, Section, Sound, Span, Table, Text, Track
+from instar.speech.audio import wav_bytes
+from instar.speech.features import log_mel
+
+_NOTHING = "—"
+_MOST_WORDS = 12  # in a table of confusions
+Result = Mapping[str, Any]
+
+
+def answer(result: Result) -> Headline:
+    """How much of the ensemble's gain one distilled network keeps."""
+    share = result["details"]["shares"][0]
+    row = next(row for row in result["rows"] if row["name"] == DISTILLED)
+    gain = f"ensemble's gain is {share['gain']:.1f} points of frame accuracy"
+    if share["share"] is None:
+        sentence = f"Undecided: the {gain}, and its interval includes zero."
+    else:
+        kept = f"{share['share']:.0%} of it ({share['low']:.0%} to {share['high']:.0%})"
+        sentence = f"The {gain}; one distilled network keeps {kept}."
+    return Headline(
+        sentence,
+        f"The paper: 2.2 points, of which 86 % was kept. Here {row['n']} speakers were held out in turn, with "
+        f"{row['num_networks']} distilled networks.",
+    )
+
+
+def result_table(result: Result) -> Table:
+    """Every row beside the paper's figures."""
+    details = result["details"]
+    rows = [{**row, "frames": mean_sd(row), "theirs": _paper(row)} for row in result["rows"]]
+    return Table(
+        "The paper and ours",
+        rows,
+        columns=[
+            Column("name", "system"),
+            Column("theirs", "paper", note="frame accuracy / WER, %, with 14,000 states and a large vocabulary"),
+            Column("frames", note="frame accuracy on test, %, mean ± sd over the held-out speakers"),
+            Column("train_frame_accuracy", "train", "{:.1f}", note="frame accuracy on the training data, %"),
+            Column(
+                "wer",
+                "WER",
+                "{:.1f} [{wer_bootstrap_low:.1f}, {wer_bootstrap_high:.1f}]",
+                note="of connected words, %, with its bootstrap interval over recordings",
+            ),
+            Column("n", note="held-out speakers; the networks of a fold are averaged first"),
+        ],
+        caption=f"Test: {details['test']}; {details['num_words']:,} words, {details['num_frames']:,} frames.",
+    )
+
+
+def _paper(row: Mapping[str, Any]) -> str | None:
+    if row["paper"] is None:
+        return None
+    return f"{row['paper']:g}" + ("" if row["paper_wer"] is None else f" / {row['paper_wer']:g}")
+
+
+def page(plan: Plan, result: Result) -> Page:
+    """The page of the study."""
+    name, scale = plan.config.data.name, plan.config.scale
+    sections: list[Section] = [
+        answer(result),
+        result_table(result),
+        _shares_table(result),
+        _differences_table(result),
+        _sounds(plan, result),
+        _temperature_lines(result),
+        *_fraction_lines(result),
+        *_noise_bars(result),
+        _confusions(result),
+        Table(
+            "Temperature chosen on validation",
+            result["tuning"],
+            caption="Errors on the validation speaker of each fold, who is not its test speaker.",
+        ),
+    ]
+    return Page(
+        f"Speech: an ensemble distilled, on {name} ({scale})",
+        "Hinton, Vinyals and Dean 2015, sections 4 and 6, repeated; training took "
+        f"{duration(result['fit_seconds'])} of one core",
+        sections,
+        again=f"instar reproduce speech --scale {scale} --data {name}",
+    )
+
+
+def _shares_table(result: Result) -> Table:
+    rows = [
+        {**share, "kept": "undecided", "interval": None}
+        if share["share"] is None
+        else {
+            **share,
+            "kept": f"{share['share']:.0%}",
+            "interval": f"[{share['low']:.0%}, {share['high']:.0%}]",
+        }
+        for share in result["details"]["shares"]
+    ]
+    return Table(
+        "How much of a gain is kept",
+        rows,
+        columns=[
+            Column("name", "system"),
+            Column("of", "of the gain"),
+            Column("gain", "gain, points", "{:.2f}"),
+            Column("kept", note="share of the gain in correct frames; undecided if the gain may be zero"),
+            Column("interval", "95 % interval", note="bootstrap over recordings"),
+            Column("paper", "paper", "{:.0%}"),
+        ],
+    )
+
+
+def _differences_table(result: Result) -> Table:
+    over_recordings, wer_over_recordings = (
+        f"[{{{key}bootstrap_low:+.2f}}, {{{key}bootstrap_high:+.2f}}]" for key in ("", "wer_")
+    )
+    rows = [
+        {
+            **one,
+            "over_speakers": interval(one, 2, sign=True),
+            "wer_over_speakers": interval({"low": one["wer_low"], "high": one["wer_high"]}, 2, sign=True),
+        }
+        for one in result["differences"]
+    ]
+    return Table(
+        "Differences",
+        rows,
+        columns=[
+            Column("name", "difference", "{name} - {minus}"),
+            Column("mean", "frames, points", "{:+.2f}"),
+            Column("over_speakers", "over speakers", note="paired t interval over the held-out speakers"),
+            Column("bootstrap_low", "over recordings", over_recordings, note="bootstrap over test recordings"),
+            Column("wer", "WER, points", "{:+.2f}"),
+            Column("wer_over_speakers", "over speakers"),
+            Column("wer_bootstrap_low", "over recordings", wer_over_recordings),
+            Column("n", "n"),
+        ],
+        caption="baseline-longer is trained for as many steps as the distilled network: the equal budget.",
+    )
+
+
+def _sounds(plan: Plan, result: Result) -> Section:
+    """The examples with their sound and spectrogram."""
+    corpus = load_recordings(plan.source(0))["test"].corpus
+    items = []
+    for one in result["details"]["examples"]:
+        samples = corpus.audio(one["id"])
+        heard = " ".join(word for word, *_ in one["heard"])
+        caption = f"{one['speaker']}, {one['condition']}: “{' '.join(one['said'])}”, heard as “{heard}”"
+        tracks = [Track("states", _spans(one["units"])), Track("heard", _spans(one["heard"]))]
+        picture = spectrogram(log_mel(samples, corpus.sample_rate))
+        items.append(Sound(wav_bytes(samples, corpus.sample_rate), caption, picture, tracks))
+    return Audio(
+        "Examples to see and hear",
+        items,
+        caption="40 mel filters over time, low frequencies at the bottom. Below: the units of the alignment, and "
+        "the words recognised by a distilled network that was not trained on this speaker.",
+    )
+
+
+def _spans(spans: Iterable[tuple[str, float, float]]) -> list[Span]:
+    return [Span(*span) for span in spans]
+
+
+def spectrogram(features: Tensor) -> NDArray[np.uint8]:
+    """Features as a picture: time from left to right, low filters at the bottom, high energy dark.
+
+    Args:
+        features: (frames, filters).
+
+    Returns: (filters, frames) uint8.
+
+    Example:
+        >>> import torch
+        >>> spectrogram(torch.tensor([[0.0, 1.0], [2.0, 4.0]])).tolist()
+        [[191, 0], [255, 127]]
+    """
+    values = features.numpy().T[::-1]
+    low, high = np.percentile(values, [1, 99.8]) if values.size > 100 else (values.min(), values.max())
+    scaled = np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+    pixels: NDArray[np.uint8] = (255 - 255 * scaled).astype(np.uint8)
+    return pixels
+
+
+def _temperature_lines(result: Result) -> Section:
+    students = [row for row in result["rows"] if "temperature" in row]
+    ensemble = next(row for row in result["rows"] if row["name"].startswith("ensemble-"))
+    baseline = next(row for row in result["rows"] if row["name"] == BASELINE)
+    drawn = [
+        {"temperature": student["temperature"], "accuracy": row["mean"], "system": system}
+        for student in students
+        for system, row in ((DISTILLED, student), (BASELINE, baseline), (ensemble["name"], ensemble))
+    ]
+    return Lines(
+        "Temperature",
+        drawn,
+        x="temperature",
+        y="accuracy",
+        series="system",
+        log_x=True,
+        points=True,
+        y_title="frame accuracy on test, %",
+        caption="Mean over the held-out speakers.",
+    )
+
+
+def _fraction_lines(result: Result) -> list[Section]:
+    baseline = next(row["mean"] for row in result["rows"] if row["name"] == BASELINE)
+    drawn = [
+        {"percent": row["percent"], "accuracy": row["mean"], "targets": f"{row['targets']} targets"}
+        for row in result["rows"]
+        if "percent" in row
+    ]
+    drawn += [{"percent": 100, "accuracy": baseline, "targets": f"{one} targets"} for one in ("hard", "soft")]
+    curves = result["details"]["curves"]
+    return [
+        Lines(
+            "A fraction of the utterances",
+            drawn,
+            x="percent",
+            y="accuracy",
+            series="targets",
+            log_x=True,
+            points=True,
+            x_title="percent of the utterances",
+            y_title="frame accuracy on test, %",
+            caption="Labels keep the best epoch on validation, soft targets the last one; 100 % is the baseline.",
+        ),
+        Lines(
+            f"Peak and fall at {curves[0]['percent']:g} %",
+            curves,
+            x="epoch",
+            y="validation_errors",
+            series="targets",
+            y_title="wrong validation frames",
+            caption="The first network of the first fold after each epoch.",
+        ),
+    ]
+
+
+def _noise_bars(result: Result) -> list[Section]:
+    rows = result["details"]["by_speaker_and_noise"]
+    columns = [
+        Column("speaker"),
+        Column("noise"),
+        Column("name", "system"),
+        Column("wer", "WER, %", "{:.1f}"),
+        Column("frame_accuracy", "frame accuracy, %", "{:.1f}"),
+        Column("words"),
+    ]
+    return [
+        Bars(
+            "Word errors by speaker and noise",
+            [row for row in rows if row["name"] == DISTILLED],
+            category="speaker",
+            value="wer",
+            series="noise",
+            value_title="WER of the distilled network, %",
+            caption="Each speaker by networks that were not trained on this speaker.",
+        ),
+        Details("By speaker and noise, three systems", [Table("", rows, columns=columns)]),
+    ]
+
+
+def _confusions(result: Result) -> Section:
+    found = result["details"]["confusions"]
+    counts = {(one["said"] or _NOTHING, one["heard"] or _NOTHING): one["times"] for one in found}
+    words = sorted({word for pair in counts for word in pair} - {_NOTHING})
+    if len(words) > _MOST_WORDS:
+        wrong = sorted(((times, *pair) for pair, times in counts.items() if pair[0] != pair[1]), reverse=True)
+        worst = [{"said": said, "heard": heard, "times": times} for times, said, heard in wrong[:20]]
+        return Table("Most confused words", worst) if worst else Text("No word was confused.")
+    order = [*words, _NOTHING]
+    table = [{"said": said, **{heard: counts.get((said, heard), 0) for heard in order}} for said in order]
+    caption = (
+        "Rows: the words said. Columns: the words recognised by the distilled networks of all folds; "
+        f"{_NOTHING} stands for no word (a deletion or an insertion)."
+    )
+    return Table("Confusion of words", table, caption=caption)
