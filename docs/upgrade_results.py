@@ -31,6 +31,10 @@ def upgrade(result: Result) -> dict[str, Any]:
         return reproduce_transfer(result)
     if result["recipe"] == "transfer-or-distil":
         return transfer_or_distil(result)
+    if result["recipe"] == "advise":
+        return advise(result)
+    if result["recipe"] == "reproduce-advise":
+        return reproduce_advise(result)
     if result["recipe"] == "specialists":
         return specialists(result)
     return dict(result)
@@ -167,6 +171,100 @@ def specialists(result: Result) -> dict[str, Any]:
         details={key: result[key] for key in details if key in result},
         seeds=result["seeds"],
     )
+
+
+def advise(result: Result) -> dict[str, Any]:
+    """Rows are the treatments with full fits; all that were tried are the tuning."""
+    from instar.recipes.advise.settings import AdviseConfig
+    from instar.recipes.settings import checked
+
+    config = checked(AdviseConfig, with_single_rates(result["config"]))
+    best = next(row for row in result["rows"] if row["chosen"])
+    full = [row for row in result["rows"] if row["mean"] is not None]
+    settings = ("name", "cut", "layer", "fine_tune", "copied", "usual")
+    statistics = ("chosen", "validation_accuracy", "mean", "sd", "n", "low", "high", "interval")
+    about = {"accuracy": "mean", "accuracy_low": "low", "accuracy_high": "high"}
+    metrics = ("validation_accuracy", "multiplications", "study_multiplications")
+    return framed(
+        result,
+        "advise",
+        config,
+        metrics={key: best[column] for key, column in about.items()} | _only(result["metrics"], *metrics),
+        measure=ACCURACY._asdict(),
+        rows=[without_none(_only(row, *settings)) | _only(row, *statistics) for row in full],
+        differences=[
+            {
+                "name": best["name"],
+                "minus": row["name"],
+                "mean": row["advice_minus"],
+                "n": row["n"],
+                "low": row["advice_minus_low"],
+                "high": row["advice_minus_high"],
+            }
+            for row in full
+            if row is not best
+        ],
+        tuning=[
+            without_none(_only(row, *settings)) | _tried(row, result["num_validation"]) for row in result["rows"]
+        ],
+        seeds=list(range(config.seed, config.seed + config.seeds)),
+        details=_only(result, "scores", "cost", "layers", "num_train", "num_validation"),
+    )
+
+
+def _tried(row: Result, num_validation: int) -> dict[str, Any]:
+    """What `tuning` says of a treatment; its errors follow from its accuracy."""
+    found = _only(row, "validation_by_round", "multiplications", "seconds")
+    if row.get("failed"):
+        return {**found, "failed": row["failed"]}
+    errors = num_validation * (1 - row["validation_accuracy"] / 100)
+    return {
+        **found,
+        "epochs": row["epochs"],
+        "n": row["n"],
+        "validation_errors": round(errors * row["n"]) / row["n"],
+    }
+
+
+def reproduce_advise(result: Result) -> dict[str, Any]:
+    """The usual ways are differences over the pairs, as the advice is."""
+    from instar.metrics import over_seeds
+    from instar.recipes.advise.reproduction import MEASURE, THE_CHOICE, config_for
+
+    def cost(row: Result) -> dict[str, Any]:
+        return {"advice": row["advice"], "study": {"fits": row["fits"], **row["study"]}}
+
+    over_pairs = {"advice": over_seeds([row["mean"] for row in result["rows"]])._asdict(), **result["usual"]}
+    words = {"tuned": "fine-tuned"}
+    return framed(
+        result,
+        "reproduce-advise",
+        config_for(result["config"]["scale"]),
+        measure=MEASURE._asdict(),
+        rows=[{**row, "cost": cost(row["cost"])} for row in result["rows"]],
+        differences=[{"name": name, "minus": THE_CHOICE, **over} for name, over in over_pairs.items()],
+        details={
+            "correlations": [
+                {**row, "with": words.get(row["with"], row["with"])} for row in result["correlations"]
+            ],
+            "study": [{"name": row["treatment"], **_without(row, "treatment")} for row in result["study"]],
+            "scores": result["scores"],
+        },
+    )
+
+
+def with_single_rates(config: Any) -> Any:
+    """A configuration whose learning rates are numbers, where schema 1 had lists of one."""
+    if not isinstance(config, Mapping):
+        return config
+    rates = {"learning_rate": config["learning_rate"]} if "learning_rate" in config else {}
+    if isinstance(rates.get("learning_rate"), list):
+        (rates["learning_rate"],) = rates["learning_rate"]
+    return {**{key: with_single_rates(value) for key, value in config.items()}, **rates}
+
+
+def _only(row: Result, *keys: str) -> dict[str, Any]:
+    return {key: row[key] for key in keys if key in row}
 
 
 def _without(row: Result, *keys: str) -> dict[str, Any]:

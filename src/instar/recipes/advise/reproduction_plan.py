@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from instar.errors import UsageError
 from instar.recipes.advise.plan import Plan
-from instar.recipes.advise.settings import AdviseConfig, TrainingSettings
+from instar.recipes.advise.settings import AdviseConfig, SearchSettings, TrainingSettings
 from instar.recipes.scales import choose_scale
 from instar.recipes.settings import DataSettings, Settings, checked
 from instar.recipes.study import Execution
@@ -26,25 +26,13 @@ class Pair(Settings):
 class Family(Settings):
     """Pairs of tasks on the same data, with the same network."""
 
-    data: str
-    fraction: float = 1.0
-    """of the examples of the source"""
+    source: DataSettings
+    data: DataSettings
+    """of the target"""
     network: str
     base: TrainingSettings
     fit: TrainingSettings
     pairs: dict[str, Pair]
-
-    def config(self, pair: Pair, examples: int, seeds: int) -> AdviseConfig:
-        """What the advisor is asked."""
-        return AdviseConfig(
-            network=self.network,
-            source=DataSettings(name=self.data, classes=pair.source, fraction=self.fraction),
-            data=DataSettings(name=self.data, classes=pair.target, validation_fraction=0.3),
-            examples_per_class=examples,
-            base=self.base,
-            fit=self.fit,
-            seeds=seeds,
-        )
 
 
 class JudgeConfig(Settings):
@@ -52,14 +40,24 @@ class JudgeConfig(Settings):
 
     scale: str
     families: dict[str, Family]
+    search: SearchSettings = SearchSettings()
     seeds: Annotated[int, Field(ge=2)]
     """of each treatment in the full study"""
 
     @property
     def pairs(self) -> dict[str, AdviseConfig]:
-        """By name: data, source to target, examples of each class of the target."""
+        """What the advisor is asked, by name: data, source to target, examples of each class of the target."""
         return {
-            f"{family.data} {name}, {examples}": family.config(pair, examples, self.seeds)
+            f"{family.data.name} {name}, {examples}": AdviseConfig(
+                **dict(self.search),
+                network=family.network,
+                source=family.source.model_copy(update={"classes": pair.source}),
+                data=family.data.model_copy(update={"classes": pair.target}),
+                examples_per_class=examples,
+                base=family.base,
+                fit=family.fit,
+                seeds=self.seeds,
+            )
             for family in self.families.values()
             for name, pair in family.pairs.items()
             for examples in pair.examples

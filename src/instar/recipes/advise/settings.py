@@ -21,7 +21,27 @@ class TrainingSettings(FitSettings):
     network: str = "as in network"
 
 
-class AdviseConfig(Settings):
+class SearchSettings(Settings):
+    """How the advisor searches."""
+
+    copied: CopySettings = CopySettings()
+    num_cuts: _Count = 3
+    """how many cuts enter the first round; the deepest is always one of them"""
+    rounds: Annotated[list[_Share], Field(min_length=1)] = [0.1, 0.3]
+    """budgets of the rounds of successive halving: epochs as a share of those of a full fit"""
+    keep: _Share = 1 / 3
+    """share of the treatments that each round keeps"""
+    finalists: _Count = 2
+    """how many treatments of the last round are fitted in full, for validation to choose from"""
+
+    @model_validator(mode="after")
+    def _rounds_increase(self) -> Self:
+        if self.rounds != sorted(self.rounds):
+            raise UsageError(f"rounds must increase from one to the next, found {self.rounds}")
+        return self
+
+
+class AdviseConfig(SearchSettings):
     """The configuration of `instar advise`."""
 
     network: str = "mlp:64x3"
@@ -36,15 +56,6 @@ class AdviseConfig(Settings):
     """how a network without weights is trained on the source"""
     fit: TrainingSettings = TrainingSettings(epochs=60, batch_size=16, learning_rate=0.03)
     """how a network is trained on the target: `epochs` of a full fit"""
-    copied: CopySettings = CopySettings()
-    num_cuts: _Count = 3
-    """how many cuts enter the first round; the deepest is always one of them"""
-    rounds: Annotated[list[_Share], Field(min_length=1)] = [0.1, 0.3]
-    """budgets of the rounds of successive halving: epochs as a share of those of a full fit"""
-    keep: _Share = 1 / 3
-    """share of the treatments that each round keeps"""
-    finalists: _Count = 2
-    """how many treatments of the last round are fitted in full, for validation to choose from"""
     seeds: _Count = 1
     """full fits of each finalist"""
     seed: int = 0
@@ -56,8 +67,6 @@ class AdviseConfig(Settings):
         for name in ("base", "fit"):
             if getattr(self, name).pretrained:
                 raise UsageError(f"{name}.pretrained is for teachers; give a network that has weights instead")
-        if self.rounds != sorted(self.rounds):
-            raise UsageError(f"rounds must increase from one to the next, found {self.rounds}")
         if self.examples_per_class is not None and self.data.fraction < 1:
             raise UsageError("examples_per_class and data.fraction: give one of them")
         if self.source is not None and has_weights(self.network) and not self.is_module:
