@@ -273,7 +273,10 @@ def test_views_that_the_data_cannot_have_are_refused_at_once(typed: Command, tmp
     ("network", "words"),
     [
         ("torch.nn.Linear(4, 3, bias=False)", "has no bias"),
-        ("torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh())", "does not give the logits"),
+        (
+            "torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh())",
+            "do not come straight from the last linear layer",
+        ),
     ],
 )
 def test_a_student_that_no_bias_can_correct_is_refused_at_once(

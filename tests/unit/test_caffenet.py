@@ -101,7 +101,7 @@ def test_it_begins_as_in_the_paper(small: nn.Module) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "words"),
-    [((3, 66, 227), "at least 67 pixels; these are 66 x 227"), ((64,), "caffenet needs pictures")],
+    [((3, 66, 227), "at least 67 pixels; these are 66 x 227"), ((64,), "caffenet needs images")],
 )
 def test_pictures_that_are_too_small_are_refused(shape: tuple[int, ...], words: str) -> None:
     with pytest.raises(UsageError, match=words):

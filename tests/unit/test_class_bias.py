@@ -50,11 +50,11 @@ def test_frozen_layers_stay_frozen_and_others_learn_on() -> None:
 def test_bias_is_refused_where_the_last_linear_layer_is_not_the_end() -> None:
     network = nn.Sequential(nn.Linear(5, 4), nn.Tanh())
     before = network[0].bias.detach().clone()
-    with pytest.raises(UsageError, match="does not give the logits"):
+    with pytest.raises(UsageError, match="do not come straight from the last linear layer"):
         add_class_bias_(network, BIAS, torch.randn(3, 5))
     assert torch.equal(network[0].bias, before)
     without = nn.Sequential(nn.Linear(5, 4, bias=False), nn.Tanh())
-    with pytest.raises(UsageError, match="does not give the logits"):
+    with pytest.raises(UsageError, match="do not come straight from the last linear layer"):
         add_class_bias_(without, BIAS, torch.randn(3, 5))
     assert without[0].bias is None
     for wrong in (nn.Sequential(nn.Flatten()), nn.Linear(5, 3)):
@@ -86,7 +86,7 @@ class WithAuxiliaryHead(nn.Module):
 def test_bias_is_refused_where_another_linear_layer_is_the_last_by_name() -> None:
     network = WithAuxiliaryHead()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with pytest.raises(UsageError, match="does not give the logits"):
+    with pytest.raises(UsageError, match="do not come straight from the last linear layer"):
         add_class_bias_(network, BIAS, torch.randn(3, 5))
     assert same_bits(network.state_dict(), before)
 

@@ -152,7 +152,7 @@ def test_a_name_may_say_the_channels_of_the_first_convolution(kind: str, first: 
         ("convnet:²", {}, "convnet:DEPTH"),
         ("convnet:3", {}, "at least 4 layers"),
         ("resnet:9", {}, "6k \\+ 2"),
-        ("resnet:8", {"input_shape": (64,)}, "needs pictures"),
+        ("resnet:8", {"input_shape": (64,)}, "needs images"),
         ("resnet:8", {"input_dropout": 0.1}, "no input dropout"),
         ("mlp:9x1", {"dropout": 1.0}, "should be in \\[0, 1\\)"),
         ("mlp:9x1", {"initialiser": "he-nromal"}, "did you mean he-normal"),

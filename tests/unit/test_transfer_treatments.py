@@ -351,15 +351,15 @@ def test_a_named_layer_that_is_never_called_and_a_network_that_calls_nothing_are
     name_layers_(network, ["bright", "head"])
     with pytest.raises(UsageError, match="layer 'bright' of Branching was not called"):
         layers_of(network, torch.zeros(2, 1, 8, 8))
-    with pytest.raises(
-        UsageError, match="Functional has no stages: it was run once, and called none of its 1 modules"
-    ):
+    with pytest.raises(UsageError, match="Functional has no stages: its forward pass calls none of its 1 modules"):
         layers_of(network_of("functional", seed=0), EXAMPLE)
 
 
 def test_a_path_that_depends_on_the_data_is_refused() -> None:
     pictures = torch.tensor([0.1, 0.2, 0.9]).view(3, 1, 1, 1).expand(3, 1, 8, 8)
-    words = "path through Branching depends on the data: example 0 meets dark, head, example 2 meets bright, head"
+    words = (
+        "path through Branching depends on the data: example 0 passes dark, head, example 2 passes bright, head"
+    )
     with pytest.raises(UsageError, match=words):
         check_same_path(network_of("branching", seed=0), pictures)
     check_same_path(network_of("branching", seed=0), pictures[:2])

@@ -1,6 +1,6 @@
-"""The networks that have a name: perceptrons, CaffeNet and a small net in its form, a residual net.
+"""Networks that can be named: perceptrons, CaffeNet, a small network of the same form, residual networks.
 
-Each is an `nn.Sequential` of named layers, so that "the first n layers" is a slice. The last layer gives logits.
+Each is an `nn.Sequential` of named layers, so that "the first n layers" is a slice. The last layer returns logits.
 """
 
 import math
@@ -24,9 +24,10 @@ def perceptron(
 
     Args:
         input_shape: shape of an example; flattened by the first layer.
-        hidden: units of each hidden layer.
-        dropout: of each hidden layer's output.
-        input_dropout: of the inputs.
+        hidden: number of units of each hidden layer.
+        num_classes: number of logits.
+        dropout: probability of dropping an output of a hidden layer.
+        input_dropout: probability of dropping an input.
 
     References:
         Hinton et al. 2015, section 3 (2 x 1200 and 2 x 800 units); Hinton et al. 2012 for dropout .5 and .2.
@@ -56,17 +57,19 @@ def perceptron(
 def convnet(
     input_shape: Sequence[int], depth: int, num_classes: int, *, dropout: float = 0.0, width: int = 32
 ) -> nn.Sequential:
-    """A small convolutional net in CaffeNet's form: depth - 3 convolutions, then three full layers.
+    """A small convolutional network of CaffeNet's form: depth - 3 convolutions, then three fully connected layers.
 
-    3x3 convolutions of width, 2 width, 2 width, ... channels; pooling after the first, the second and the
-    last while the picture is at least 4 wide. With depth 8: conv1-5, fc6, fc7, fc8, as in Yosinski et al. 2014.
+    3x3 convolutions with width, 2 width, 2 width, ... channels; pooling after the first, the second and the last,
+    while the image is at least 4 pixels wide. Depth 8 has conv1-5, fc6, fc7, fc8, as in Yosinski et al. 2014.
 
     Example:
         >>> [name for name, _ in convnet((3, 32, 32), 8, 10).named_children()]
         ['conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7', 'fc8']
     """
     if depth < 4:
-        raise UsageError(f"convnet:{depth}: at least 4 layers (one convolution and three full ones)")
+        raise UsageError(
+            f"convnet:{depth}: expected at least 4 layers (one convolution and three fully connected layers)"
+        )
     channels, height, length = _image_shape(input_shape, f"convnet:{depth}")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     num_conv = depth - 3
@@ -74,7 +77,7 @@ def convnet(
         out = width if number == 1 else 2 * width
         steps: list[nn.Module] = [nn.Conv2d(channels, out, 3, padding=1)]
         if number in (1, 2, num_conv) and min(height, length) >= 4:
-            steps.append(nn.MaxPool2d(2))  # before the ReLU: the same values and gradients, from a quarter as many
+            steps.append(nn.MaxPool2d(2))  # before the ReLU: the same result from a quarter of the values
             height, length = height // 2, length // 2
         layers[f"conv{number}"] = nn.Sequential(*steps, nn.ReLU())
         channels = out
@@ -91,27 +94,27 @@ def convnet(
 
 
 class Pixels(nn.Module):
-    """255 (x - 0.45): values from 0 to 1 as pixel values around 0; 0.45 is about the mean of photographs."""
+    """255 (x - 0.45): maps values from 0 to 1 to pixel values around 0; the mean of photographs is about 0.45."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Of any shape."""
+        """Values of any shape."""
         return 255 * (inputs - 0.45)
 
 
 def caffenet(input_shape: Sequence[int], num_classes: int, *, dropout: float = 0.5) -> nn.Sequential:
-    """The first paper's network, the reference model of Caffe: five convolutions, three full layers.
+    """The network of the first paper, Caffe's reference model: five convolutions, three fully connected layers.
 
-    Its own initialiser is `caffenet`; `instar transfer --network caffenet` has its schedule. Both are for pixel
-    values around 0, which conv1 makes of those from 0 to 1. Local response normalisation divides by
-    (1 + 1e-4 / 5 sum of the squares of 5 channels)^0.75.
+    It has an initialiser of its own, `caffenet`, and `instar transfer --network caffenet` uses its schedule. Both
+    expect pixel values around 0, to which conv1 first maps values from 0 to 1. Local response normalisation
+    divides by (1 + 1e-4 / 5 sum of the squares of 5 channels)^0.75.
 
     Args:
-        input_shape: of a picture, 3 x 227 x 227 in the paper; at least 67 wide and high.
-        num_classes: width of the logits; 1000 has 60,965,224 weights at 227 pixels.
-        dropout: after fc6 and fc7.
+        input_shape: shape of an image, 3 x 227 x 227 in the paper; at least 67 pixels wide and high.
+        num_classes: number of logits; with 1000 classes and 227 pixels there are 60,965,224 weights.
+        dropout: probability after fc6 and fc7.
 
     Raises:
-        UsageError: no picture, or one that is too small.
+        UsageError: the shape is not that of an image, or the image is too small.
 
     Example:
         >>> [name for name, _ in caffenet((3, 67, 67), 5).named_children()]
@@ -123,7 +126,7 @@ def caffenet(input_shape: Sequence[int], num_classes: int, *, dropout: float = 0
     channels, height, width = _image_shape(input_shape, "caffenet")
     if min(height, width) < 67:
         raise UsageError(
-            f"caffenet needs pictures of at least 67 pixels; these are {height} x {width} (227 in the paper)"
+            f"caffenet needs images of at least 67 pixels; these are {height} x {width} (227 in the paper)"
         )
 
     def pooled() -> nn.MaxPool2d:
@@ -142,7 +145,7 @@ def caffenet(input_shape: Sequence[int], num_classes: int, *, dropout: float = 0
     area = math.prod(_pooled_thrice((side - 11) // 4 + 1) for side in (height, width))
     dropped = [nn.Dropout(dropout)] if dropout else []
     layers["fc6"] = nn.Sequential(nn.Flatten(), nn.Linear(256 * area, 4096), nn.ReLU(), *dropped)
-    layers["fc7"] = nn.Sequential(nn.Linear(4096, 4096), nn.ReLU(), *(nn.Dropout(one.p) for one in dropped))
+    layers["fc7"] = nn.Sequential(nn.Linear(4096, 4096), nn.ReLU(), *(nn.Dropout(layer.p) for layer in dropped))
     layers["fc8"] = nn.Linear(4096, num_classes)
     return nn.Sequential(layers)
 
@@ -154,7 +157,7 @@ def _pooled_thrice(side: int) -> int:
 
 
 class ResidualBlock(nn.Module):
-    """y = relu(x + f(x)), f two normalised 3x3 convolutions; x is projected where the shape changes."""
+    """y = relu(x + f(x)), where f is two 3x3 convolutions with batch norm; x is projected if the shape changes."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
@@ -168,7 +171,7 @@ class ResidualBlock(nn.Module):
         self.stride = stride
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels_out:
-            # Of every second pixel: a strided 1x1 convolution of few channels may crash, see `channels_last_`.
+            # For every second pixel: a strided 1x1 convolution of few channels may crash, see `channels_last_`.
             self.shortcut = nn.Sequential(
                 nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out)
             )
@@ -182,7 +185,7 @@ class ResidualBlock(nn.Module):
 def residual(
     input_shape: Sequence[int], depth: int, num_classes: int, *, dropout: float = 0.0, width: int = 16
 ) -> nn.Sequential:
-    """The residual net for small pictures: 6k + 2 layers, three stages of k blocks, 16, 32, 64 channels.
+    """The residual network for small images: 6k + 2 layers, three stages of k blocks with 16, 32, 64 channels.
 
     References:
         He et al. 2016, "Deep residual learning for image recognition", section 4.2.
@@ -192,7 +195,7 @@ def residual(
         ['stem', 'block1', 'block2', 'block3', 'head']
     """
     if depth < 8 or (depth - 2) % 6:
-        raise UsageError(f"resnet:{depth}: the depth is 6k + 2: 8, 14, 20, 32, 44, 56")
+        raise UsageError(f"resnet:{depth}: the depth should be 6k + 2: 8, 14, 20, 32, 44, 56")
     channels, *_ = _image_shape(input_shape, f"resnet:{depth}")
     stem = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
     layers: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
@@ -210,5 +213,7 @@ def residual(
 
 def _image_shape(input_shape: Sequence[int], name: str) -> tuple[int, int, int]:
     if len(input_shape) != 3:
-        raise UsageError(f"{name} needs pictures (channels, height, width); the examples are {tuple(input_shape)}")
+        raise UsageError(
+            f"{name} needs images (channels, height, width); the examples have shape {tuple(input_shape)}"
+        )
     return int(input_shape[0]), int(input_shape[1]), int(input_shape[2])

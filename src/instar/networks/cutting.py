@@ -1,4 +1,4 @@
-"""A network in two parts: the features after its first n layers, and the rest."""
+"""Cuts a network in two: its first n layers, which compute features, and the rest."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from instar.errors import UsageError
-from instar.networks.layers import Layer, checked_layers, evaluation_mode, is_chain, needed, trace
+from instar.networks.layers import Layer, checked_layers, evaluation_mode, is_chain, require_example_input, trace
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A network in two parts: where `cacheable`, `rest(prefix(inputs))` is `network(inputs)`.
+    """A network in two parts: where `cacheable`, `rest(prefix(inputs))` equals `network(inputs)`.
 
-    `cacheable` says whether the rest needs nothing but the prefix's features, so that these may be computed once.
-    Where it needs more (a skip connection over the cut), calling it raises a `UsageError`.
+    `cacheable` tells whether the features of the prefix are all that the rest needs, so that they can be computed
+    once. Where the rest needs more (a skip connection across the cut), calling it raises a `UsageError`.
     """
 
     prefix: nn.Module
@@ -32,11 +32,12 @@ def cut(network: nn.Module, n: int, example_input: Tensor | None = None) -> Cut:
 
     Args:
         network: as for `layers_of`.
-        n: 0 <= n <= number of layers.
-        example_input: needed when the network is no `nn.Sequential`; tells whether the cut is `cacheable`.
+        n: from 0 to the number of layers.
+        example_input: required where the network is not an `nn.Sequential`: the network is run on it to find out
+            whether the cut is `cacheable`.
 
     Raises:
-        UsageError: n is out of range, or there is no example input where one is needed.
+        UsageError: n is out of range, or a required example input is missing.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -51,29 +52,29 @@ def cut(network: nn.Module, n: int, example_input: Tensor | None = None) -> Cut:
         return Cut(nn.Sequential(OrderedDict(named[:n])), nn.Sequential(OrderedDict(named[n:])), cacheable=True)
     if n == 0:
         return Cut(nn.Identity(), network, cacheable=True)
-    example_input = needed(network, example_input)
+    example_input = require_example_input(network, example_input)
     prefix, rest = Prefix(network, layers[:n]), _Rest(network, layers, n, example_input)
     with evaluation_mode(prefix), evaluation_mode(rest), evaluation_mode(network), torch.no_grad():
         rest.is_possible = _is_parity(prefix, rest, network, example_input)
     return Cut(prefix, rest, cacheable=rest.is_possible)
 
 
-class _Stop(Exception):  # noqa: N818 - it is a signal, not an error
+class _Stop(Exception):  # noqa: N818 - a signal, not an error
     """Ends a forward pass at the cut."""
 
 
 class _Part(nn.Module):
-    """One side of a cut: it owns its layers; the whole network, which it runs, it only knows."""
+    """One side of a cut. It owns its layers and runs the whole network, which is not a submodule of it."""
 
     def __init__(self, network: nn.Module, layers: list[Layer]) -> None:
         super().__init__()
         self.training = network.training
-        self._whole = [network]  # in a list, so that it is no part of this module
+        self._whole = [network]  # in a list, so that it is not registered as a submodule
         self.layers = nn.ModuleList([layer.module for layer in layers])
 
     @contextmanager
     def _network(self) -> Iterator[nn.Module]:
-        """The whole network, itself in the mode of this part: its forward may ask for it."""
+        """The whole network, with `training` as in this part, since its forward may read it."""
         network = self._whole[0]
         training, network.training = network.training, self.training
         try:
@@ -83,7 +84,7 @@ class _Part(nn.Module):
 
 
 class Prefix(_Part):
-    """The features after one stage of a network that is no chain: it runs up to there and no further."""
+    """The features after one stage of a network that is not a chain; the forward pass stops there."""
 
     def __init__(self, network: nn.Module, layers: list[Layer]) -> None:
         super().__init__(network, layers)
@@ -108,10 +109,10 @@ class Prefix(_Part):
 
 
 class _Rest(_Part):
-    """A network that is no chain from one stage on.
+    """The part after one stage of a network that is not a chain.
 
-    Its forward runs from the start, but the stages before the cut give NaN of the right shape and the one at the
-    cut gives the features: what a later stage reads from before the cut is then seen in the logits.
+    Its forward pass runs from the start, but the stages before the cut return NaN of the right shape and the stage
+    at the cut returns the features. So the logits show whether a later stage reads anything from before the cut.
     """
 
     is_possible = True
@@ -130,14 +131,14 @@ class _Rest(_Part):
             raise UsageError(
                 f"the layers after {self._name!r} need more than its features: run the whole network instead"
             )
-        with self._network() as network, _replaced_forwards(network, self._skipped) as give_back:
-            waiting = iter(self._before)
+        with self._network() as network, _replaced_forwards(network, self._skipped) as restore:
+            outputs = iter(self._before)
             like = next(leaf for leaf in tree_leaves(features) if isinstance(leaf, Tensor))
 
             def stand_in(*_: Any, **__: Any) -> Any:
-                for output in waiting:
+                for output in outputs:
                     return tree_map_only(Tensor, lambda value: _nothing(value, like), output)
-                give_back()
+                restore()
                 return features
 
             for name in self._skipped:
@@ -148,24 +149,24 @@ class _Rest(_Part):
 
 @contextmanager
 def _replaced_forwards(network: nn.Module, names: list[str]) -> Iterator[Any]:
-    """Let the forward of some stages be replaced; the function that it yields puts them back."""
+    """Allow the forwards of some stages to be replaced; the yielded function restores them."""
     modules = [network.get_submodule(name) for name in names]
     own = [module.__dict__.get("forward") for module in modules]
 
-    def give_back() -> None:
+    def restore() -> None:
         for module, forward in zip(modules, own, strict=True):
             module.__dict__.pop("forward", None)
             if forward is not None:
                 module.forward = forward
 
     try:
-        yield give_back
+        yield restore
     finally:
-        give_back()
+        restore()
 
 
 def _nothing(value: Tensor, like: Tensor) -> Tensor:
-    """NaN in the shape of a value, for as many examples as there are."""
+    """NaN in the shape of a value, for the current number of examples."""
     nothing = float("nan") if value.is_floating_point() else 0
     return torch.full((len(like), *value.shape[1:]), nothing, dtype=value.dtype, device=like.device)
 
@@ -175,5 +176,5 @@ def _is_parity(prefix: nn.Module, rest: nn.Module, network: nn.Module, example_i
     features = prefix(example_input)
     try:
         return torch.equal(rest(features), expected)
-    except Exception:  # somebody's forward, given NaN, may fail in any way: the features alone are not enough
+    except Exception:  # a forward that is given NaN may fail in any way: it needs more than the features
         return False

@@ -1,4 +1,4 @@
-"""Layers that stay as they are in training, and the proof that they did."""
+"""Freezes layers, and proves by hashes that training did not change them."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,20 +11,21 @@ from torch.utils._pytree import tree_leaves
 
 from instar.errors import TrainingError
 from instar.networks.cutting import Prefix
-from instar.networks.layers import Layer, checked_layers, evaluation_mode, is_chain, needed
+from instar.networks.layers import Layer, checked_layers, evaluation_mode, is_chain, require_example_input
 
 
 def freeze_(network: nn.Module, n: int, *, example_input: Tensor | None = None, dropout: bool = True) -> None:
-    """Freeze the first n layers, in place: no gradient, and buffers that no longer change.
+    """Freeze the first n layers, in place: no gradient, and constant buffers.
 
-    Modules with buffers (normalisation above all) keep to evaluation mode from now on, whatever `network.train()`
-    says. The optimiser must be made afterwards, from the parameters that still require a gradient: then there is
-    neither weight decay nor optimiser state for the frozen ones (`training.fit` does so).
+    Modules with buffers (above all normalisation) stay in evaluation mode, even after `network.train()`. Create
+    the optimiser afterwards, from the parameters that still require a gradient, so that frozen parameters have
+    neither weight decay nor optimiser state (`training.fit` does so).
 
     Args:
-        network: as for `layers_of`. A parameter of no layer (an embedding of positions) is frozen too where the
+        network: as for `layers_of`. A parameter outside the layers (a position embedding) is frozen too where the
             features after layer n depend on it.
-        n: how many layers.
+        n: number of layers.
+        example_input: as for `layers_of`.
         dropout: whether dropout in frozen layers stays on in training, as in the paper.
 
     Raises:
@@ -48,17 +49,17 @@ def freeze_(network: nn.Module, n: int, *, example_input: Tensor | None = None, 
         parameter.grad = None
     for module in modules:
         if not dropout or any(True for _ in module.buffers(recurse=False)):
-            # A hook, since anybody's `network.train()` would switch the statistics back on.
+            # A hook, since `network.train()` would switch the statistics back on.
             module.register_forward_pre_hook(_stay_in_evaluation_mode)
             module.training = False
 
 
 def prefix_state(network: nn.Module, n: int, *, example_input: Tensor | None = None) -> dict[str, Tensor]:
-    """The weights and buffers of the first n layers by name: what `freeze_` freezes, and what a copy has to copy.
+    """The weights and buffers of the first n layers by name: those that `freeze_` freezes and a transfer copies.
 
     Args:
         network: as for `freeze_`, and not frozen yet.
-        n: how many layers.
+        n: number of layers.
         example_input: as for `layers_of`.
 
     Raises:
@@ -77,7 +78,7 @@ def prefix_state(network: nn.Module, n: int, *, example_input: Tensor | None = N
 
 
 def _tensors(module: nn.Module, *, recurse: bool = True) -> dict[str, Tensor]:
-    """Weights and buffers by name; one that has two names twice."""
+    """Weights and buffers by name; a shared tensor appears under each of its names."""
     named = (module.named_parameters, module.named_buffers)
     return {name: value for of in named for name, value in of(recurse=recurse, remove_duplicate=False)}
 
@@ -85,7 +86,7 @@ def _tensors(module: nn.Module, *, recurse: bool = True) -> dict[str, Tensor]:
 def _prefix_modules(
     network: nn.Module, layers: list[Layer], n: int, example_input: Tensor | None
 ) -> list[nn.Module]:
-    """The modules of the first n layers, and those of no layer that run before the cut."""
+    """The modules of the first n layers, and the modules outside the layers that run before the cut."""
     modules = dict.fromkeys(module for layer in layers[:n] for module in layer.module.modules())
     if n == 0 or is_chain(network):
         return list(modules)
@@ -93,13 +94,13 @@ def _prefix_modules(
     around = {network.get_submodule(".".join(path[:depth])) for path in paths for depth in range(len(path))}
 
     def note(module: nn.Module, _: object) -> None:
-        if module not in around:  # what holds a later layer as well is no part of the prefix
+        if module not in around:  # a module that also holds a later layer is not part of the prefix
             modules[module] = None
 
     handles = [module.register_forward_pre_hook(note) for module in network.modules()]
     try:
         with evaluation_mode(network), torch.no_grad():
-            Prefix(network, layers[:n])(needed(network, example_input))
+            Prefix(network, layers[:n])(require_example_input(network, example_input))
     finally:
         for handle in handles:
             handle.remove()
@@ -109,13 +110,13 @@ def _prefix_modules(
 def _loose_parameters(
     network: nn.Module, layers: list[Layer], n: int, example_input: Tensor | None
 ) -> list[nn.Parameter]:
-    """The parameters of no layer that the features after the first n depend on."""
+    """The parameters outside the layers that the features after layer n depend on."""
     owned = {parameter for layer in layers for parameter in layer.module.parameters()}
     loose = [value for value in network.parameters() if value not in owned and value.requires_grad]
     if not loose or n == 0 or is_chain(network):
         return []
-    with evaluation_mode(network), torch.enable_grad():  # a part made here is in evaluation mode too
-        features = tree_leaves(Prefix(network, layers[:n])(needed(network, example_input)))
+    with evaluation_mode(network), torch.enable_grad():  # the prefix takes over the mode
+        features = tree_leaves(Prefix(network, layers[:n])(require_example_input(network, example_input)))
     total = sum(leaf.sum() for leaf in features if isinstance(leaf, Tensor) and leaf.requires_grad)
     if not isinstance(total, Tensor):
         return []
@@ -128,19 +129,19 @@ def _stay_in_evaluation_mode(module: nn.Module, _: Any) -> None:
 
 
 def state_hashes(network: nn.Module) -> dict[str, str]:
-    """A hash of every weight and buffer by name: the proof that something did or did not change."""
+    """A hash of every weight and buffer by name, to prove that they did or did not change."""
     return {name: _tensor_hash(value) for name, value in _tensors(network).items()}
 
 
 def _tensor_hash(value: Tensor) -> str:
-    """32 hex digits of the values, type and shape of a tensor."""
+    """32 hex digits that identify the values, type and shape of a tensor."""
     raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     about = f"{value.dtype}{tuple(value.shape)}".encode()
     return hashlib.blake2b(raw.tobytes() + about, digest_size=16).hexdigest()
 
 
 def network_fingerprint(network: nn.Module) -> str:
-    """One hash of all weights and buffers, with their names."""
+    """A hash of all weights and buffers and of their names."""
     content = "".join(f"{name}={value}\n" for name, value in sorted(state_hashes(network).items()))
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
@@ -150,10 +151,10 @@ def assert_frozen(before: Mapping[str, str], after: Mapping[str, str]) -> None:
 
     Args:
         before: `state_hashes` of the frozen layers before training.
-        after: the same after it; may hold more names.
+        after: `state_hashes` after training; may hold more names.
 
     Raises:
-        TrainingError: names the first ones that changed.
+        TrainingError: names the first tensors that changed.
     """
     changed = [name for name, value in before.items() if after.get(name) != value]
     if changed:

@@ -1,4 +1,4 @@
-"""Named initialisers: a pure function of the network's shapes and a seed."""
+"""Named initialisers: pure functions of the network's shapes and a seed."""
 
 import math
 from collections.abc import Callable
@@ -41,7 +41,7 @@ Draw = Callable[[Tensor, torch.Generator], None]
 
 
 class Start(NamedTuple):
-    """How a layer begins: what draws its weights, in place, and the value of its biases."""
+    """The initialisation of a layer: a function that draws its weights in place, and the value of its biases."""
 
     draw: Draw
     bias: float = 0.0
@@ -60,19 +60,19 @@ _NAMES = (*_INITIALISERS, "gaussian:SD", "caffenet")
 
 
 def initialise_(network: nn.Module, name: str, *, seed: int) -> nn.Module:
-    """Draw the weights of every linear and convolutional layer anew, in place.
+    """Initialise the weights of every linear and convolutional layer, in place.
 
-    Biases become 0, normalisations as new: scale 1, shift 0, no statistics.
+    Biases become 0; normalisation is reset: scale 1, shift 0, no statistics.
 
     Args:
-        network: the network.
+        network: any module.
         name: `he-normal` (sd sqrt(2 / fan_in), for ReLU), `glorot-uniform`, `lecun-uniform`, `gaussian:SD` with a
-            fixed standard deviation (0.01 in the 2012 recipe), or `caffenet`: that network's own, sd 0.01 (0.005
-            in fc6 and fc7), biases 1 but in conv1, conv3 and fc8.
+            fixed standard deviation (0.01 in the 2012 recipe), or `caffenet`, for that network only: sd 0.01
+            (0.005 in fc6 and fc7), biases 1 except in conv1, conv3 and fc8.
         seed: the same seed gives the same weights, whatever was drawn before.
 
     Raises:
-        UsageError: no such initialiser, or one for another network.
+        UsageError: an unknown initialiser, or one for another network.
 
     Example:
         >>> one, two = (initialise_(nn.Linear(3, 2), "he-normal", seed=4) for _ in range(2))
@@ -80,10 +80,10 @@ def initialise_(network: nn.Module, name: str, *, seed: int) -> nn.Module:
         True
     """
     generator = torch.Generator().manual_seed(seed)
-    weighted = [one for one in network.modules() if isinstance(one, (nn.Linear, nn.modules.conv._ConvNd))]
+    weighted = [layer for layer in network.modules() if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))]
     with torch.no_grad():
         for layer, start in zip(weighted, find_initialiser(name)(len(weighted)), strict=True):
-            weight = torch.empty(layer.weight.shape)  # drawn in main memory: the same bits on every device
+            weight = torch.empty(layer.weight.shape)  # drawn in main memory, for the same bits on every device
             start.draw(weight, generator)
             layer.weight.copy_(weight)
             if layer.bias is not None:
@@ -95,10 +95,10 @@ def initialise_(network: nn.Module, name: str, *, seed: int) -> nn.Module:
 
 
 def find_initialiser(name: str) -> Callable[[int], list[Start]]:
-    """From the number of a network's layers with weights to how each begins, first to last.
+    """A function from the number of layers with weights to their initialisations, first to last.
 
     Raises:
-        UsageError: no such initialiser; of what it gives, a number of layers that it is not for.
+        UsageError: an unknown initialiser; the returned function, for a number of layers that does not fit.
     """
     kind, _, argument = name.partition(":")
     if name == "caffenet":

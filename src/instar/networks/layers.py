@@ -1,7 +1,7 @@
 """A network as ordered named layers.
 
-The layers of an `nn.Sequential` are its children. The layers of any other module are its top-level stages in
-the order in which the data meets them, found by running it once; or those that `name_layers_` named.
+The layers of an `nn.Sequential` are its children. The layers of any other module are its top-level stages in the
+order in which they are called, found by running it once, or those that `name_layers_` named.
 """
 
 import difflib
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map_only
 from instar.errors import UsageError
 from instar.naming import unknown_name
 
-_NAMES = "layer_names"  # the attribute of a network whose layers were named
+_NAMES = "layer_names"  # the attribute that `name_layers_` sets
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Layer:
 
     @property
     def num_parameters(self) -> int:
-        """How many weights the layer has."""
+        """Number of weights of the layer."""
         return sum(parameter.numel() for parameter in self.module.parameters())
 
 
 @dataclass(frozen=True)
 class Call:
-    """That a stage was called, and what its output looks like (a tensor without its values)."""
+    """A call of a stage, with the shape and type of its output (a tensor on the meta device)."""
 
     name: str
     output: Any
@@ -46,12 +46,13 @@ def layers_of(network: nn.Module, example_input: Tensor | None = None) -> list[L
 
     Args:
         network: an `nn.Sequential`, or any module together with an example input. Its stages are the outermost
-            modules that it calls: children, or one by one those of a list of modules (`blocks.0`, `blocks.1`).
-        example_input: (batch, ...); run once, without gradient and in evaluation mode, to find the order.
+            modules that it calls: its children, or the members of a list of modules (`blocks.0`, `blocks.1`).
+        example_input: (batch, ...); the network is run on it once, without gradient and in evaluation mode,
+            to find the order.
 
     Raises:
-        UsageError: the module is no `nn.Sequential` and there is no example input, or it has no stages or does not
-            call one that was named.
+        UsageError: the module is not an `nn.Sequential` and there is no example input, it calls no module, or it
+            does not call a named layer.
 
     Example:
         >>> net = nn.Sequential()
@@ -63,32 +64,32 @@ def layers_of(network: nn.Module, example_input: Tensor | None = None) -> list[L
         Yosinski et al. 2014, section 2.
     """
     if is_chain(network):
-        # Not named_children(), which leaves out a module that stands in two places.
+        # Not named_children(), which skips the second occurrence of a module.
         return [Layer(name, module) for name, module in network._modules.items() if module is not None]
-    names = dict.fromkeys(call.name for call in trace(network, needed(network, example_input)))
+    names = dict.fromkeys(call.name for call in trace(network, require_example_input(network, example_input)))
     kind = type(network).__name__
     if not names:
         raise UsageError(
-            f"{kind} has no stages: it was run once, and called none of its {len(list(network.modules())) - 1} "
-            "modules; build it of modules that its forward calls"
+            f"{kind} has no stages: its forward pass calls none of its {len(list(network.modules())) - 1} "
+            "modules; build it from modules that it calls"
         )
     never = [name for name in named_layers(network) if name not in names]
     if never:
-        raise UsageError(f"layer {never[0]!r} of {kind} was not called when it was run once; name another module")
+        raise UsageError(f"layer {never[0]!r} of {kind} was not called in a forward pass; name another module")
     return [Layer(name, network.get_submodule(name)) for name in names]
 
 
 def name_layers_(network: nn.Module, names: Sequence[str]) -> None:
-    """Say which modules of a network are its layers, where its outermost stages are not what is wanted.
+    """Choose which modules of a network are its layers, in place of its outermost stages.
 
-    What runs between two of them belongs to the later one: it is copied and frozen with it.
+    A module that runs between two layers belongs to the later layer: it is copied and frozen with it.
 
     Args:
-        network: any module; its layers are these from now on, also those of a copy.
-        names: at least two modules of it, none inside another; in any order.
+        network: any module; copies of it have the same layers.
+        names: at least two of its modules, none inside another, in any order.
 
     Raises:
-        UsageError: an unknown module, fewer than two, or one inside another.
+        UsageError: an unknown module, fewer than two modules, or a module inside another.
 
     Example:
         >>> net = nn.Sequential(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
@@ -110,30 +111,30 @@ def name_layers_(network: nn.Module, names: Sequence[str]) -> None:
 
 
 def named_layers(network: nn.Module) -> tuple[str, ...]:
-    """What `name_layers_` named; nothing where it did not."""
+    """The layers that `name_layers_` named; empty by default."""
     return tuple(getattr(network, _NAMES, ()))
 
 
 def is_chain(network: nn.Module) -> bool:
-    """Whether its children in their order are its layers and all that its forward pass does."""
+    """Whether the forward pass of a network is that of its children, one after another."""
     is_plain = isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward
     return is_plain and not named_layers(network)
 
 
-def needed(network: nn.Module, example_input: Tensor | None) -> Tensor:
-    """The example input, or the error that it is not there."""
+def require_example_input(network: nn.Module, example_input: Tensor | None) -> Tensor:
+    """The example input, or the error that it is missing."""
     if example_input is None:
         raise UsageError(
-            f"{type(network).__name__} is no plain nn.Sequential: pass an example_input, to run it once"
+            f"{type(network).__name__} is not a plain nn.Sequential: pass an example_input, to run it once"
         )
     return example_input
 
 
 def trace(network: nn.Module, example_input: Tensor) -> list[Call]:
-    """Run a network once and note the calls of its stages, in order: of the named ones, or of the outermost."""
+    """Run a network once and return the calls of its named layers, or else of its outermost modules, in order."""
     names = named_layers(network) or [name for name, _ in network.named_modules() if name]
     calls: list[Call] = []
-    inside: list[str] = []  # which of them are being computed
+    inside: list[str] = []  # those being computed
 
     def note(name: str, output: Any) -> None:
         inside.pop()
@@ -155,30 +156,30 @@ def trace(network: nn.Module, example_input: Tensor) -> list[Call]:
 
 
 def check_same_path(network: nn.Module, inputs: Tensor) -> None:
-    """Refuse a network that calls its stages in an order that depends on the values that it is given.
+    """Refuse a network that calls its stages in an order that depends on its input.
 
     Args:
         network: any module.
-        inputs: several examples, tried one after the other.
+        inputs: several examples, each of which is tried.
 
     Raises:
-        UsageError: two of the examples took different paths.
+        UsageError: two of the examples take different paths.
     """
     if is_chain(network):
         return
-    paths = [tuple(call.name for call in trace(network, one)) for one in torch.split(inputs, 1)]
+    paths = [tuple(call.name for call in trace(network, example)) for example in torch.split(inputs, 1)]
     for number, path in enumerate(paths):
         if path != paths[0]:
             raise UsageError(
-                f"the path through {type(network).__name__} depends on the data: example 0 meets "
-                f"{', '.join(paths[0])}, example {number} meets {', '.join(path)}; name layers that every example "
-                "meets"
+                f"the path through {type(network).__name__} depends on the data: example 0 passes "
+                f"{', '.join(paths[0])}, example {number} passes {', '.join(path)}; name layers that "
+                "every example passes"
             )
 
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode and every module of it back as it was."""
+    """Put a network into evaluation mode, and restore the mode of each of its modules at the end."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -189,10 +190,10 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
 
 
 def channels_last_(network: nn.Module) -> None:
-    """Lay a convolutional network's weights out so that the CPU computes 1.5 to 2.5 times as fast; others stay.
+    """Convert a convolutional network to channels-last, in which a CPU is 1.5 to 2.5 times as fast.
 
-    A network with a strided 1x1 convolution of fewer than 16 channels stays too: in this layout oneDNN writes past
-    its workspace in the backward pass, which crashes, hangs or makes wrong gradients
+    Other networks stay as they are. So does one with a strided 1x1 convolution of fewer than 16 channels: in this
+    layout oneDNN writes past its workspace in the backward pass, which crashes, hangs or makes wrong gradients
     (https://github.com/uxlfoundation/oneDNN/issues/6035).
     """
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
@@ -205,7 +206,7 @@ def _is_dangerous_in_channels_last(conv: nn.Conv2d) -> bool:
 
 
 def checked_layers(network: nn.Module, n: int, example_input: Tensor | None, verb: str) -> list[Layer]:
-    """All layers of a network that has at least n."""
+    """All layers of a network, which has to have at least n."""
     layers = layers_of(network, example_input)
     if not 0 <= n <= len(layers):
         raise UsageError(f"{verb} {n} layers: {type(network).__name__} has {len(layers)}")

@@ -1,4 +1,4 @@
-"""The linear layer that gives a network's logits: found, and its bias moved."""
+"""Finds the linear layer that computes a network's logits, and changes its bias."""
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,11 @@ def last_linear(network: nn.Module, num_classes: int, *, caller: str) -> nn.Line
 
     Args:
         network: any module.
-        num_classes: that it has to give.
-        caller: who asks, for the error.
+        num_classes: number of outputs that the layer has to have.
+        caller: name of the calling function, for the error.
 
     Raises:
-        UsageError: there is none, or it is of another width.
+        UsageError: there is no linear layer, or the last one has another width.
 
     Example:
         >>> last_linear(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), 2, caller="example")
@@ -29,20 +29,20 @@ def last_linear(network: nn.Module, num_classes: int, *, caller: str) -> nn.Line
 
 
 def shift_logits_(network: nn.Module, bias: Tensor, example_inputs: Tensor, *, caller: str) -> None:
-    """Fold numbers that are added to the logits into the last linear layer, in place.
+    """Add a bias to the logits, in place, by changing the bias of the last linear layer.
 
     Args:
-        network: its logits come from a linear layer.
+        network: a network whose logits come from a linear layer.
         bias: (classes,).
-        example_inputs: (n, ...), one or more, to see that the logits have moved by exactly the bias.
-        caller: who asks, for the errors.
+        example_inputs: (n, ...), at least one, to check that the logits change by exactly the bias.
+        caller: name of the calling function, for the errors.
 
     Raises:
-        UsageError: the logits do not come straight from a linear layer, or there is no example to see it by; the
-            network is as it was.
+        UsageError: the logits do not come straight from a linear layer, or there is no example to check it with;
+            the network is unchanged.
     """
     if len(example_inputs) == 0:
-        raise UsageError(f"{caller}: no example input, so nothing says that the logits moved by the bias")
+        raise UsageError(f"{caller}: there is no example input to check that the logits change by the bias")
     layer = last_linear(network, bias.numel(), caller=caller)
     if bias.shape != layer.weight.shape[:1]:
         raise UsageError(f"{caller}: expected a bias {tuple(layer.weight.shape[:1])}, found {tuple(bias.shape)}")
@@ -53,4 +53,6 @@ def shift_logits_(network: nn.Module, bias: Tensor, example_inputs: Tensor, *, c
         layer.bias = nn.Parameter(moved, requires_grad=(layer.weight if before is None else before).requires_grad)
         if not torch.allclose(network(example_inputs), logits + bias.to(logits), atol=1e-4, rtol=1e-4):
             layer.bias = before
-            raise UsageError(f"{caller}: the last linear layer does not give the logits; add the bias to them")
+            raise UsageError(
+                f"{caller}: the logits do not come straight from the last linear layer; add the bias to the logits"
+            )

@@ -1,4 +1,4 @@
-"""A mixture of experts: networks for all classes, and a gate that says for each example whom to believe."""
+"""A mixture of experts: networks for all classes, and a gate that weights them for each example."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class MixtureOfExperts(nn.Module):
-    """Logits log p, with p = sum_k g_k p_k: experts p_k and gate g see the same example, and learn together.
+    """Logits log p, with p = sum_k g_k p_k: experts p_k and gate g see the same example and are trained together.
 
     Args:
-        experts: give logits of all classes.
-        gate: gives one logit for each expert.
+        experts: networks that return logits of all classes.
+        gate: a network that returns one logit for each expert.
 
     Example:
         >>> mixture = MixtureOfExperts([nn.Linear(4, 3), nn.Linear(4, 3)], nn.Linear(4, 2))

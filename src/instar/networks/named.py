@@ -1,4 +1,4 @@
-"""From a name that a user types to a network."""
+"""Builds the network that a name describes, and loads weights."""
 
 import difflib
 import inspect
@@ -30,19 +30,23 @@ def build_network(
     input_dropout: float = 0.0,
     initialiser: str = "he-normal",
 ) -> nn.Module:
-    """The network that a name says, freshly initialised from `seed`.
+    """The network that a name describes, freshly initialised from `seed`.
 
     Args:
-        name: `mlp:UNITSxLAYERS`, `mlp:U1-U2-...`, `convnet:DEPTH`, `resnet:DEPTH` (or `convnet:DEPTHxCHANNELS`, of
-            the first convolution), `caffenet`,
-            `mixture:EXPERTS/EXPERT/GATE` with the names of two networks, or `python:MODULE:FUNCTION`, whose
-            function gets those of `input_shape`, `num_classes`, `seed` that it takes and returns a module.
-            `NAME@FILE` then loads weights (safetensors, or a state dict of tensors).
+        name: `mlp:UNITSxLAYERS`, `mlp:U1-U2-...`, `convnet:DEPTH`, `resnet:DEPTH`, or `convnet:DEPTHxCHANNELS`
+            with the channels of the first convolution; `caffenet`; `mixture:EXPERTS/EXPERT/GATE`, where EXPERT and
+            GATE are names of networks; or `python:MODULE:FUNCTION`, a function that returns a module and takes
+            any of `input_shape`, `num_classes` and `seed`. `NAME@FILE` then loads weights (safetensors, or a state
+            dict of tensors).
         input_shape: shape of one example.
-        num_classes: width of the logits.
+        num_classes: number of logits.
+        seed: of the initialisation.
+        dropout: probability of dropping an output of a hidden layer.
+        input_dropout: probability of dropping an input, for perceptrons.
+        initialiser: as for `initialise_`; the module of a user's function keeps its own weights.
 
     Raises:
-        UsageError: no such network, or the options do not fit it.
+        UsageError: an unknown network, or options that do not fit it.
         DataError: the weights are damaged or of another architecture.
 
     Example:
@@ -55,7 +59,7 @@ def build_network(
         raise UsageError(f"dropout {dropout} and input_dropout {input_dropout} should be in [0, 1)")
     if name.startswith("python:"):
         if dropout or input_dropout:
-            raise UsageError(f"network {name!r} has the dropout that its function gives it; set dropout to 0 here")
+            raise UsageError(f"the function of network {name!r} decides its dropout; set dropout to 0 here")
         network = _users_network(name, input_shape, num_classes, seed)
     else:
         network = _named(name, input_shape, num_classes, dropout, input_dropout)
@@ -82,7 +86,7 @@ def _named(
             return caffenet(input_shape, num_classes, dropout=dropout)
     if kind not in ("convnet", "resnet"):
         forms = {form.partition(":")[0]: form for form in reversed(FORMS)}
-        near = difflib.get_close_matches(kind, forms, n=1)  # the size would hide how near the kind is
+        near = difflib.get_close_matches(kind, forms, n=1)  # without the size, which would make it less similar
         if near:
             raise UsageError(f"unknown network {name!r}; did you mean {forms[near[0]]}? Known: {', '.join(FORMS)}")
         raise unknown_name("network", name, FORMS)

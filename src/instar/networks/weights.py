@@ -1,4 +1,4 @@
-"""Weights from files: what people save, and what is refused."""
+"""Loads weights from the files that trainers save."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -20,26 +20,26 @@ _NESTED = ("state_dict", "model_state_dict", "model")
 def load_weights_(network: nn.Module, path: Path, name: str) -> None:
     """Load a weights file into a network, in place.
 
-    A prefix that all names of the file have and none of the network's (`module.` of DistributedDataParallel,
-    `_orig_mod.` of torch.compile, `model.` of Lightning) is taken off.
+    A prefix that all names in the file share and the network's names lack (`module.` of DistributedDataParallel,
+    `_orig_mod.` of torch.compile, `model.` of Lightning) is removed.
 
     Raises:
-        UsageError: the file is not there.
-        DataError: it cannot be read, holds the weights of another architecture, or values that the network cannot
-            hold.
+        UsageError: the file does not exist.
+        DataError: the file cannot be read, is of another architecture, or holds values that the network's types
+            cannot represent.
     """
     load_state_(network, without_prefix(read_weights(path), network.state_dict()), name, str(path))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name.
+    """The tensors of a file, by name.
 
     Args:
         path: safetensors, the index of sharded safetensors (`model.safetensors.index.json`), or a state dict that
             torch saved, alone or within a checkpoint; it is read without running its pickle.
 
     Raises:
-        UsageError: the file, or a shard, is not there.
+        UsageError: the file or one of its shards does not exist.
         DataError: it cannot be read, or holds NaN or infinity.
     """
     if not path.is_file():
@@ -56,7 +56,7 @@ def _read_shards(path: Path) -> dict[str, Tensor]:
     try:
         shard_of: dict[str, str] = dict(json.loads(path.read_text())["weight_map"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is no index of sharded safetensors: it has no weight_map") from error
+        raise DataError(f"{path} is not an index of sharded safetensors: it has no weight_map") from error
     state: dict[str, Tensor] = {}
     for shard in sorted(set(shard_of.values())):
         state |= read_weights(path.parent / Path(shard).name)
@@ -84,7 +84,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 def without_prefix(state: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
-    """The state with its names as the network has them: prefixes that all names share, and the network's lack, go.
+    """The state without prefixes that all its names share and no name of the network has.
 
     Example:
         >>> list(without_prefix({"module.fc.weight": torch.ones(1)}, ["fc.weight"]))
@@ -100,10 +100,11 @@ def without_prefix(state: Mapping[str, Tensor], own: Iterable[str]) -> dict[str,
 
 
 def load_state_(network: nn.Module, state: Mapping[str, Tensor], name: str, source: str) -> None:
-    """Load tensors by name into a network, in place, and say what does not fit.
+    """Load tensors by name into a network, in place.
 
     Raises:
-        DataError: names or shapes are those of another architecture, or a value would change with its type.
+        DataError: names or shapes of another architecture, or a value that would change when converted to the
+            network's type.
     """
     own = network.state_dict()
     missing = [key for key in own if key not in state]
@@ -118,7 +119,7 @@ def load_state_(network: nn.Module, state: Mapping[str, Tensor], name: str, sour
 
 
 def _check_value(given: Any, own: Any, key: str, name: str, source: str) -> None:
-    """A value that the network takes: of the same shape, and the same number in the network's type."""
+    """Check that a tensor has the network's shape, and the same values in the network's type."""
     if not isinstance(own, Tensor):  # extra state, which its module checks
         return
     if given.shape != own.shape:
