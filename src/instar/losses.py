@@ -1,7 +1,7 @@
 """Soft targets, cross-entropies and the distillation loss: pure functions that look like the papers' equations.
 
-Everywhere: any leading shape with the classes last, any device, losses in nats. Half precision is computed in
-float32, float64 stays. The teacher's side is a constant: no gradient flows into targets.
+All functions take any leading shape, with the classes last, on any device, and return losses in nats. Half
+precision is computed in float32; float64 is kept. Targets are constants: no gradient flows to the teacher.
 """
 
 import math
@@ -20,14 +20,14 @@ NO_LABEL = -1
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SoftTargets:
-    """A teacher's class probabilities and the temperature that they were made at.
+    """A teacher's class probabilities, and the temperature at which they were computed.
 
     Args:
-        probs: (..., classes), each row a distribution; not scanned, for this is built on every training step.
-        temperature: finite, above 0, no unit.
+        probs: (..., classes), each row a distribution; this is not checked, since targets are made in every step.
+        temperature: finite, above 0, without unit.
 
     Raises:
-        UsageError: `probs` is no floating-point tensor with classes last, or the temperature is out of range.
+        UsageError: `probs` is not a floating-point tensor (..., classes), or the temperature is out of range.
 
     Example:
         >>> targets = SoftTargets(torch.tensor([[0.5, 0.5], [0.9, 0.1]]), temperature=4.0)
@@ -43,20 +43,20 @@ class SoftTargets:
         _check_temperature("SoftTargets", self.temperature)
 
     def __getitem__(self, index: slice | Tensor | int) -> "SoftTargets":
-        """Those of some examples, indexed along the first dimension."""
+        """The targets of some examples, indexed along the first dimension."""
         return SoftTargets(self.probs[index], self.temperature)
 
     def to(self, device_or_dtype: torch.device | torch.dtype | str) -> "SoftTargets":
-        """The same pair on another device or in another precision."""
+        """The targets on another device or in another precision."""
         return SoftTargets(self.probs.to(device_or_dtype), self.temperature)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LogitTargets:
-    """A teacher's logits as targets: what soft targets tend to as the temperature goes to infinity.
+    """A teacher's logits as targets: the limit of soft targets at an infinite temperature.
 
     Args:
-        logits: (..., classes); a constant on each row changes nothing.
+        logits: (..., classes); adding a constant to a row changes nothing.
 
     Example:
         >>> LogitTargets(torch.zeros(4, 10))[1:].logits.shape
@@ -72,16 +72,16 @@ class LogitTargets:
         _check_classes_last("LogitTargets: logits", self.logits)
 
     def __getitem__(self, index: slice | Tensor | int) -> "LogitTargets":
-        """Those of some examples, indexed along the first dimension."""
+        """The targets of some examples, indexed along the first dimension."""
         return LogitTargets(self.logits[index])
 
 
 Targets = Callable[[Tensor, Tensor | int], SoftTargets | LogitTargets]
-"""Soft targets for (ids, views): a live teacher, an ensemble or a store."""
+"""A function from (ids, views) to soft targets: a teacher, an ensemble or a store."""
 
 
 class DistillationLoss(NamedTuple):
-    """What `distillation_loss` returns: `total = soft_weight * soft + hard_weight * hard`, scalars, in nats."""
+    """The loss and its terms, `total = soft_weight * soft + hard_weight * hard`: scalars, in nats."""
 
     total: Tensor
     soft: Tensor
@@ -89,7 +89,7 @@ class DistillationLoss(NamedTuple):
 
 
 def soft_targets(logits: Tensor, temperature: float) -> SoftTargets:
-    """The class probabilities that logits give at a temperature.
+    """The class probabilities of logits at a temperature.
 
     q_i = exp(z_i / T) / sum_j exp(z_j / T)
 
@@ -98,10 +98,10 @@ def soft_targets(logits: Tensor, temperature: float) -> SoftTargets:
         temperature: T, finite, above 0; 1 is the ordinary softmax, higher is softer.
 
     Returns:
-        The probabilities, (..., classes), with their temperature; float32, or float64 where the logits are.
+        The probabilities, (..., classes), with their temperature; float32, or float64 for float64 logits.
 
     Raises:
-        UsageError: the temperature is out of range, or the logits have no floating-point class dimension.
+        UsageError: the temperature is out of range, or the logits are not a floating-point tensor (..., classes).
 
     Example:
         >>> soft_targets(torch.tensor([4.0, 2.0, 0.0]), temperature=2.0).probs
@@ -124,13 +124,14 @@ def ensemble_soft_targets(member_logits: Tensor, temperature: float, *, mean: st
     Args:
         member_logits: (members, ..., classes).
         temperature: T, finite, above 0.
-        mean: "arithmetic" (a class that one member believes in keeps its mass) or "geometric" (each has a veto).
+        mean: "arithmetic" (one member is enough to give a class mass) or "geometric" (each member has a veto).
 
     Returns:
         The probabilities, (..., classes), with their temperature.
 
     Raises:
-        UsageError: no member dimension or no member, an unknown mean, a temperature out of range.
+        UsageError: there is no member dimension or no member, the mean is unknown, or the temperature is out of
+            range.
 
     Example:
         >>> two_members = torch.tensor([[2.0, 0.0], [-2.0, 0.0]])
@@ -150,7 +151,7 @@ def ensemble_soft_targets(member_logits: Tensor, temperature: float, *, mean: st
 def targets_of_members(
     member_logits: Tensor, temperature: float, *, mean: str = "arithmetic"
 ) -> SoftTargets | LogitTargets:
-    """`ensemble_soft_targets` at any temperature: at infinity the mean logits, which both means tend to.
+    """`ensemble_soft_targets`, or the mean logits at an infinite temperature, which is the limit of both means.
 
     Args:
         member_logits: (members, ..., classes).
@@ -171,21 +172,21 @@ def targets_of_members(
 
 
 def mix_in_labels(targets: SoftTargets, labels: Tensor, label_weight: float) -> SoftTargets:
-    """Soft targets that the labels have modified, the paper's other way to use labels.
+    """Mix the labels into soft targets, the paper's other way to use labels.
 
     p'_i = (1 - w) p_i + w [i = label];  without a label p' = p
 
     Args:
         targets: (..., classes).
-        labels: (...), integers; -1 means none.
+        labels: (...), integers; -1 means no label.
         label_weight: w, in [0, 1].
 
     Returns:
-        The modified probabilities, (..., classes), with the same temperature.
+        The mixed probabilities, (..., classes), with the same temperature.
 
     Raises:
-        UsageError: a weight out of range, labels of another shape or type. (A label beyond the classes is torch's
-            error, as in `distillation_loss`.)
+        UsageError: a weight out of range, or labels of another shape or type. (For a label beyond the classes
+            torch raises, as in `distillation_loss`.)
 
     Example:
         >>> mix_in_labels(SoftTargets(torch.tensor([[0.5, 0.5]]), 2.0), torch.tensor([0]), 0.2).probs
@@ -201,22 +202,22 @@ def mix_in_labels(targets: SoftTargets, labels: Tensor, label_weight: float) -> 
     rows = labels.long().unsqueeze(-1)
     probs = _at_least_float32(targets.probs)
     weight = (rows != NO_LABEL).to(probs.dtype) * label_weight
-    places = rows.masked_fill(rows == NO_LABEL, 0)  # their weight is 0
+    places = rows.masked_fill(rows == NO_LABEL, 0)  # any class, since the weight is 0
     return SoftTargets((probs * (1 - weight)).scatter_add(-1, places, weight), targets.temperature)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, where: Tensor | None = None) -> Tensor:
-    """The cross-entropy with the labels: the mean over the examples that have one.
+    """The cross-entropy with the labels: the mean over the examples that have a label.
 
     L = -1/n sum_examples log q_label,  q at temperature 1, n = examples with a label
 
     Args:
         logits: (..., classes).
         labels: (...), integers; -1 means no label.
-        where: (...), bool; False leaves an example out.
+        where: (...), bool; False masks an example.
 
     Returns:
-        A scalar in nats; 0 with a zero gradient where no example is left.
+        A scalar in nats; 0 with a zero gradient where there is no example left.
 
     Raises:
         UsageError: labels or mask of another shape or type.
@@ -248,30 +249,30 @@ def distillation_loss(
     hard  = mean over labelled examples of H(label, q_1)
     total = soft_weight * soft + hard_weight * hard
 
-    The student's temperature is the targets'. T^2 is always there: it keeps the soft term's gradient at one size
-    when the temperature changes. A term of weight 0 is not computed and reads 0.
+    The student uses the temperature of the targets. The factor T^2 is always present: it keeps the size of the
+    soft term's gradient the same when the temperature changes. A term with weight 0 is not computed and is 0.
 
     Args:
         student_logits: (..., classes).
-        targets: (..., classes) with their temperature, or logits, the limit of a high one; None where
+        targets: (..., classes) with their temperature, or logits, the limit of a high temperature; None where
             `soft_weight` is 0.
-        labels: (...), integers; -1 means no label: that example counts in the soft term alone.
+        labels: (...), integers; -1 means no label: the example counts in the soft term only.
         soft_weight: weight of the soft term, finite, 0 or more.
         hard_weight: weight of the hard term, finite, 0 or more; with soft targets, best well below 1.
-        where: (...), bool; False leaves an example (a padded frame or token) out of both terms, whatever its
-            logits and probabilities hold.
-        num_soft: what the soft term's sum is divided by; this batch's examples by default. Where several
-            processes share one batch, pass the whole batch's count: their losses and gradients then add up to
-            the whole batch's (an averaging all-reduce wants them times the number of processes).
-        num_hard: the same for the hard term: the whole batch's examples with a label.
+        where: (...), bool; False masks an example (a padded frame or token) in both terms, even if its logits or
+            probabilities are NaN.
+        num_soft: divisor of the soft term; by default the number of examples. Where several processes share a
+            batch, pass the number of examples in the whole batch: their losses and gradients then add up to those
+            of the whole batch (before an averaging all-reduce, multiply them by the number of processes).
+        num_hard: divisor of the hard term; by default the number of examples with a label.
 
     Returns:
-        total, soft and hard: scalars in nats, at least float32. soft and hard are without their weights.
+        total, soft and hard: scalars in nats, at least float32; soft and hard without their weights.
 
     Raises:
-        UsageError: a weight that is negative, infinite or NaN, or both 0; a weighted term without its targets or
-            labels; shapes that do not fit. (A label beyond the classes is torch's IndexError: finding it costs
-            a pass over the data on each step.)
+        UsageError: a weight that is negative, infinite or NaN, or two weights of 0; a term without its targets or
+            labels; shapes that do not match. (For a label beyond the classes torch raises an IndexError: checking
+            here would take a pass over the data in each step.)
 
     Example:
         >>> teacher_logits = torch.tensor([[6.0, 2.0, -2.0], [0.0, 4.0, 0.0]])
@@ -303,20 +304,20 @@ def distillation_loss(
 def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """The distillation loss in the limit of a high temperature: squared distance of the centred logits.
 
-    L = mean over examples of 1/(2N) sum_i (z_i - v_i)^2,  z and v each moved to zero mean over the N classes
+    L = mean over examples of 1/(2N) sum_i (z_i - v_i)^2,  z and v each shifted to zero mean over the N classes
 
-    Its gradient for one example is (z_i - v_i) / N: what T^2 times the soft cross-entropy's gradient tends to.
-    Moving all logits of an example by a constant changes nothing, as it changes no probability.
+    Its gradient for one example is (z_i - v_i) / N, the limit of the gradient of T^2 times the soft cross-entropy.
+    Adding a constant to all logits of an example changes nothing, as it changes no probability.
 
     Args:
         student_logits: z, (..., classes).
         teacher_logits: v, (..., classes).
 
     Returns:
-        A scalar, at least float32; 0 for a batch of no example.
+        A scalar, at least float32; 0 for an empty batch.
 
     Raises:
-        UsageError: the two shapes differ.
+        UsageError: the shapes differ.
 
     Example:
         >>> logit_matching_loss(torch.tensor([[1.0, -1.0]]), torch.tensor([[5.0, 5.0]]))
@@ -334,13 +335,13 @@ def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
 def _soft_term(
     logits: Tensor, targets: SoftTargets | LogitTargets, where: Tensor | None, num: int | None
 ) -> Tensor:
-    """T^2 * H(p_T, q_T), or its limit, summed over the examples that count, over their number."""
+    """T^2 * H(p_T, q_T), or its limit, summed over the examples, divided by their number."""
     if isinstance(targets, LogitTargets):
         summed = _squared_distance(logits, _rows(targets.logits.detach(), where).to(logits.dtype))
     else:
         probs = _rows(targets.probs.detach(), where).to(logits.dtype)
         T = targets.temperature
-        # Written out: torch's cross-entropy with probabilities takes a tenth longer on a batch of 128.
+        # Written out: torch's cross-entropy with probabilities takes 10 % longer on a batch of 128.
         summed = (torch.log_softmax(logits / T, -1) * probs).sum() * (-T * T)
     if num is None and where is not None:
         return summed / where.sum().clamp(min=1)
@@ -355,9 +356,9 @@ def _squared_distance(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
 
 def _hard_term(logits: Tensor, labels: Tensor, num: int | None) -> Tensor:
-    """H(label, q_1), summed over the examples with a label, over their number."""
+    """H(label, q_1), summed over the examples with a label, divided by their number."""
     log_probs = torch.log_softmax(logits, -1)
-    # The kernel below torch's cross-entropy: it counts the labels while it sums, and counting again costs a third.
+    # The kernel that torch's cross-entropy calls also counts the labels; counting them again costs a third.
     reduction_sum = 2
     summed, counted = torch.ops.aten.nll_loss_forward(log_probs, labels, None, reduction_sum, NO_LABEL)
     hard: Tensor = summed / (counted.clamp(min=1) if num is None else max(num, 1))
@@ -365,7 +366,7 @@ def _hard_term(logits: Tensor, labels: Tensor, num: int | None) -> Tensor:
 
 
 def _rows(values: Tensor, where: Tensor | None) -> Tensor:
-    """(..., classes) as (examples, classes); what is masked reads 0, so that no NaN or gradient comes from it."""
+    """(..., classes) as (examples, classes); masked examples become 0, so that they add no NaN and no gradient."""
     rows = _at_least_float32(values).flatten(0, -2) if values.dim() > 1 else _at_least_float32(values)[None]
     return rows if where is None else rows.masked_fill(~where.reshape(-1, 1), 0.0)
 

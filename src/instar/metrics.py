@@ -1,7 +1,7 @@
-"""What a network does on labelled examples, how far it follows its teacher, and how sure the numbers are.
+"""Errors, likelihood and calibration, agreement with a teacher, and confidence intervals.
 
-Everywhere: any leading shape with the classes last, any device; an example whose label is -1 is left out. Counts
-are int64 tensors that add up over batches; means are Python floats. Nothing here carries a gradient.
+All functions take any leading shape, with the classes last, on any device, and skip examples whose label is -1.
+Counts are int64 tensors, which can be added over batches; means are Python floats. No result has a gradient.
 """
 
 import math
@@ -16,13 +16,13 @@ from torch import Tensor
 from instar.errors import UsageError
 
 NO_LABEL = -1
-_NO_PREDICTION = -2  # logits with NaN choose no class, so they are an error whatever the label
+_NO_PREDICTION = -2  # the class of logits with NaN, which are an error for every label
 
 
 class CalibrationBins(NamedTuple):
-    """Examples binned by the confidence of their prediction; empty bins are left out.
+    """Examples binned by the confidence of their prediction, without empty bins.
 
-    Each field is (bins,), float64: the means over a bin, between 0 and 1, and how many examples it has.
+    Each field is (bins,), float64: the means over a bin, between 0 and 1, and its number of examples.
     """
 
     confidence: Tensor
@@ -31,7 +31,7 @@ class CalibrationBins(NamedTuple):
 
 
 class SeedStatistics(NamedTuple):
-    """One number over n independent seeds; `sd`, `low` and `high` are None where n is 1."""
+    """Statistics of a number over n independent seeds; `sd`, `low` and `high` are None where n is 1."""
 
     mean: float
     sd: float | None
@@ -41,7 +41,7 @@ class SeedStatistics(NamedTuple):
 
 
 class BootstrapInterval(NamedTuple):
-    """A mean paired difference over n test examples with its percentile interval."""
+    """A mean paired difference over n test examples, with its percentile interval."""
 
     mean: float
     low: float
@@ -50,18 +50,18 @@ class BootstrapInterval(NamedTuple):
 
 
 def example_errors(logits: Tensor, labels: Tensor) -> Tensor:
-    """Which labelled examples are wrong: what `bootstrap_difference` takes.
+    """Which labelled examples are classified wrongly, for `bootstrap_difference`.
 
     Args:
         logits: (..., classes).
         labels: (...), integers; -1 means no label.
 
     Returns:
-        (labelled examples,), bool, in the order of the labels. Of equal logits the first class is chosen; an
+        (labelled examples,), bool, in the order of the labels. Among equal logits the first class is predicted; an
         example whose logits hold a NaN is wrong.
 
     Raises:
-        UsageError: labels that do not fit the logits.
+        UsageError: labels that do not match the logits.
 
     Example:
         >>> example_errors(torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]), torch.tensor([1, -1, 0]))
@@ -72,14 +72,14 @@ def example_errors(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def errors(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many labelled examples are wrong; cheap enough for each training step, with no wait for the device.
+    """The number of labelled examples that are classified wrongly; cheap, and without waiting for the device.
 
     Args:
         logits: (..., classes).
         labels: (...), integers; -1 means no label.
 
     Returns:
-        A scalar count, int64. Of equal logits the first class is chosen; logits that hold a NaN are wrong.
+        A scalar, int64. Among equal logits the first class is predicted; logits that hold a NaN are wrong.
 
     Raises:
         UsageError: labels of another shape or type.
@@ -96,7 +96,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
     """The share of labelled examples whose label has the highest logit, between 0 and 1.
 
     Raises:
-        UsageError: labels that do not fit the logits, or no labelled example.
+        UsageError: labels that do not match the logits, or no labelled example.
 
     Example:
         >>> accuracy(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([1, 0]))
@@ -109,7 +109,7 @@ def top_k_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
     """The share of labelled examples whose label is among the k highest logits, between 0 and 1.
 
     Raises:
-        UsageError: k below 1 or above the number of classes, labels that do not fit, or no labelled example.
+        UsageError: k below 1 or above the number of classes, labels that do not match, or no labelled example.
 
     Example:
         >>> top_k_accuracy(torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]]), torch.tensor([1, 2]), k=2)
@@ -130,7 +130,7 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
     """The mean of -log q_label over the labelled examples, in nats, at temperature 1.
 
     Raises:
-        UsageError: labels that do not fit the logits, or no labelled example.
+        UsageError: labels that do not match the logits, or no labelled example.
 
     Example:
         >>> round(negative_log_likelihood(torch.zeros(4, 10), torch.tensor([0, 1, 2, -1])), 4)
@@ -150,12 +150,12 @@ def calibration_bins(
         logits: (..., classes).
         labels: (...), integers; -1 means no label.
         num_bins: 1 or more.
-        bins: "adaptive": as many examples in each bin as in the next, in order of confidence; examples of equal
-            confidence count with their mean accuracy, so that their order does not matter. Or "equal-width":
-            bin m holds the confidences in ((m-1)/M, m/M].
+        bins: "adaptive": bins of equally many examples, in order of confidence; examples of equal confidence get
+            their mean accuracy, so that their order does not matter. Or "equal-width": bin m holds the confidences
+            in ((m-1)/M, m/M].
 
     Raises:
-        UsageError: num_bins below 1, other bins, labels that do not fit, or no labelled example.
+        UsageError: num_bins below 1, other bins, labels that do not match, or no labelled example.
 
     Example:
         >>> calibration_bins(torch.zeros(4, 2), torch.tensor([0, 0, 0, 1]), num_bins=1).accuracy
@@ -184,18 +184,18 @@ def calibration_bins(
 
 
 def calibration_error(logits: Tensor, labels: Tensor, *, num_bins: int = 15, bins: str = "adaptive") -> float:
-    """The expected calibration error: how far confidence is from accuracy, between 0 and 1.
+    """The expected calibration error: mean distance of confidence from accuracy, between 0 and 1.
 
     ECE = sum_b n_b/n |accuracy_b - confidence_b|,  bins b over the confidence max_i q_i
 
     Args:
         logits: (..., classes).
         labels: (...), integers; -1 means no label.
-        num_bins: 1 or more. More bins find more error, of which more is noise: compare at one number.
+        num_bins: 1 or more. More bins give a larger error, more of which is noise: compare at the same number.
         bins: "adaptive" or "equal-width", as in `calibration_bins`.
 
     Raises:
-        UsageError: num_bins below 1, other bins, labels that do not fit, or no labelled example.
+        UsageError: num_bins below 1, other bins, labels that do not match, or no labelled example.
 
     Example:
         >>> calibration_error(torch.zeros(4, 2), torch.tensor([0, 0, 0, 1]), num_bins=1)
@@ -210,7 +210,7 @@ def calibration_error(logits: Tensor, labels: Tensor, *, num_bins: int = 15, bin
 
 
 def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
-    """The share of examples for which student and teacher choose the same class, between 0 and 1.
+    """The share of examples for which student and teacher predict the same class, between 0 and 1.
 
     Raises:
         UsageError: the shapes differ, or there is no example.
@@ -228,7 +228,7 @@ def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
 
 
 def kl_from_teacher(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> float:
-    """How far the student's distribution is from the teacher's, in nats; without the loss's factor T^2.
+    """KL divergence of the student's distribution from the teacher's, in nats, without the factor T^2 of the loss.
 
     KL(p || q) = mean over examples of sum_i p_i (log p_i - log q_i),  p the teacher's, q the student's, both at T
 
@@ -248,17 +248,17 @@ def kl_from_teacher(student_logits: Tensor, teacher_logits: Tensor, *, temperatu
     log_q = torch.log_softmax(_at_least_float32(student_logits) / temperature, -1)
     log_p = torch.log_softmax(_at_least_float32(teacher_logits) / temperature, -1)
     divergence = (log_p.exp() * (log_p - log_q)).sum(-1)
-    return _mean("kl_from_teacher", divergence.clamp(min=0))  # below 0 only by rounding
+    return _mean("kl_from_teacher", divergence.clamp(min=0))  # negative values are rounding errors
 
 
 def errors_by_class(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """How many labelled examples of each class are wrong.
+    """The number of errors on the labelled examples of each class.
 
     Returns:
         (num_classes,), int64, indexed by label.
 
     Raises:
-        UsageError: labels that do not fit, or num_classes below the logits' classes.
+        UsageError: labels that do not match, or num_classes below the number of logits.
 
     Example:
         >>> errors_by_class(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([1, 0]), 2)
@@ -270,14 +270,14 @@ def errors_by_class(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 
 
 def confusion(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """How many examples of each class were given to each class.
+    """The confusion matrix: numbers of examples by label and prediction.
 
     Returns:
-        (num_classes, num_classes), int64: rows are labels, columns predictions. An example whose logits hold a
-        NaN has no prediction and is in no column.
+        (num_classes, num_classes), int64: rows are labels, columns predictions. Examples whose logits hold a
+        NaN have no prediction and are not counted.
 
     Raises:
-        UsageError: labels that do not fit, or num_classes below the logits' classes.
+        UsageError: labels that do not match, or num_classes below the number of logits.
 
     Example:
         >>> confusion(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([1, 0]), 2)
@@ -298,7 +298,7 @@ def over_seeds(values: Sequence[float], *, level: float = 0.95) -> SeedStatistic
 
     Args:
         values: one for each seed.
-        level: of the interval, between 0 and 1.
+        level: confidence level of the interval, between 0 and 1.
 
     Raises:
         UsageError: no value, a value that is not finite, or a level out of range.
@@ -324,15 +324,15 @@ def over_seeds(values: Sequence[float], *, level: float = 0.95) -> SeedStatistic
 def paired_difference(
     values: Sequence[float], controls: Sequence[float], *, level: float = 0.95
 ) -> SeedStatistics:
-    """Statistics over seeds of value - control, each value with the control of its own seed.
+    """Statistics over seeds of value - control, each value paired with the control of its seed.
 
     Args:
         values: one for each seed.
-        controls: of the same seeds, in the same order.
-        level: of the interval, between 0 and 1.
+        controls: the controls of the same seeds, in the same order.
+        level: confidence level of the interval, between 0 and 1.
 
     Raises:
-        UsageError: another number of controls than of values, or what `over_seeds` refuses.
+        UsageError: the numbers of controls and values differ, or as `over_seeds`.
 
     Example:
         >>> paired_difference([71.0, 74.0, 80.0], [140.0, 145.0, 150.0]).mean
@@ -352,18 +352,19 @@ def bootstrap_difference(
     """The difference of two error rates with its bootstrap interval over test examples.
 
     d_i = mean over seeds of errors_a - mean over seeds of errors_b on example i; the interval is between the
-    (1-level)/2 and (1+level)/2 quantiles of the mean of n of the d_i drawn with replacement. It says how far
-    another test set would move the difference, with these networks; `paired_difference` says it of other seeds.
+    (1-level)/2 and (1+level)/2 quantiles of the mean of n of the d_i, drawn with replacement. It covers the
+    variation over test sets, for these networks; `paired_difference` covers the variation over seeds.
 
     Args:
         errors_a: (n,) or (seeds, n), bool or 0 and 1: `example_errors` on the same n examples.
-        errors_b: the same; its number of seeds may be another.
-        num_resamples: draws of n examples.
-        level: of the interval, between 0 and 1.
+        errors_b: as `errors_a`; its number of seeds may differ.
+        num_resamples: number of draws of n examples.
+        level: confidence level of the interval, between 0 and 1.
         seed: of the draws.
 
     Raises:
-        UsageError: other numbers of examples, values besides 0 and 1, no example, or an option out of range.
+        UsageError: the numbers of examples differ, values other than 0 and 1, no example, or an option out of
+            range.
 
     Example:
         >>> a, b = torch.arange(100) < 10, torch.arange(100) < 20
@@ -379,8 +380,8 @@ def bootstrap_difference(
     n = a.shape[1]
     if b.shape[1] != n:
         raise UsageError(f"bootstrap_difference: expected the same examples, found {n} and {b.shape[1]}")
-    # d_i takes few values, so a resample is a multinomial draw of how often each occurs: the same distribution
-    # as drawing n examples, without num_resamples x n numbers. Kept as integers, equal values are equal.
+    # d_i takes few values, so a resample is a multinomial draw of their frequencies: the same distribution as
+    # drawing n examples, without num_resamples x n numbers. As integers, equal values compare equal.
     scaled = (a.sum(0) * len(b) - b.sum(0) * len(a)).numpy()
     unit = len(a) * len(b) * n
     values, counts = np.unique(scaled, return_counts=True)
@@ -432,7 +433,7 @@ def _rows(caller: str, logits: Tensor) -> Tensor:
 
 
 def _predicted(logits: Tensor) -> Tensor:
-    highest, predicted = logits.max(-1)  # a NaN counts as the highest
+    highest, predicted = logits.max(-1)  # max returns NaN where there is one
     return predicted.masked_fill(highest.isnan(), _NO_PREDICTION)
 
 
@@ -458,7 +459,7 @@ def _error_indicators(values: Tensor) -> Tensor:
 
 def _check_some(caller: str, values: Tensor) -> None:
     if len(values) == 0:
-        raise UsageError(f"{caller}: there is no example to take a mean over, or none has a label")
+        raise UsageError(f"{caller}: there is no example with a label to take a mean over")
 
 
 def _check_num_classes(caller: str, logits: Tensor, num_classes: int) -> None:

@@ -1,4 +1,4 @@
-"""What a network costs in use, and later how to ship it."""
+"""The cost of a network in use."""
 
 from instar.deploy.cost import Cost, cost_of, multiplications_at
 

@@ -1,4 +1,4 @@
-"""What a network costs in use: weights, bytes, multiplications, time."""
+"""The cost of a network in use: weights, bytes, multiplications, time."""
 
 import copy
 import re
@@ -31,16 +31,16 @@ class Cost:
 
 
 def cost_of(network: nn.Module, input_shape: Sequence[int], *, repeats: int = 200) -> Cost:
-    """Measure a network on one example, on the CPU with one thread.
+    """Measure the cost of a network for one example, on the CPU with one thread.
 
     Args:
-        network: any module, also a compiled or quantised one; it stays as and where it is. Multiplications are
-            those of matrix products, convolutions and attention.
+        network: any module, compiled and quantised ones included; a copy is measured. Multiplications are those of
+            matrix products, convolutions and attention.
         input_shape: shape of one example.
         repeats: timed forward passes; the latency is their median.
 
     Raises:
-        UsageError: no repeats.
+        UsageError: `repeats` is below 1.
 
     Example:
         >>> cost = cost_of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), (4,), repeats=3)
@@ -66,10 +66,10 @@ def cost_of(network: nn.Module, input_shape: Sequence[int], *, repeats: int = 20
 
 
 def multiplications_at(network: nn.Module, stages: Sequence[nn.Module], input_shape: Sequence[int]) -> list[int]:
-    """Multiplications of one example until each of some modules of a network has been called, from one pass.
+    """Multiplications for one example up to the end of each of some modules of a network, from one forward pass.
 
     Args:
-        network: any module; run in evaluation mode, and left as it is.
+        network: any module; run in evaluation mode, and not changed.
         stages: modules of the network. A module that is not called gets the count of the whole network.
         input_shape: shape of one example.
 
@@ -106,13 +106,13 @@ def _multiplications(network: nn.Module, example: Tensor) -> int | None:
     try:
         with _counting() as counted:
             network(example)
-    except Exception:  # it can be timed but not watched, as `flex_attention`
+    except Exception:  # some operations, such as `flex_attention`, fail while they are counted
         return None
     return None if counted.unknown else counted.multiplications
 
 
 def _packed(network: nn.Module) -> list[Tensor]:
-    """The weights that a quantised layer keeps, which are neither parameters nor buffers."""
+    """The weights of quantised layers, which are neither parameters nor buffers."""
     packed = [value for value in network.state_dict().values() if not isinstance(value, Tensor)]
     return [leaf for leaf in tree_leaves(packed) if isinstance(leaf, Tensor)]
 
@@ -135,7 +135,7 @@ _PRODUCT = re.compile(  # a word in the name of an operation that multiplies, wi
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation, and adds up the multiplications of those that torch has a formula for.
+    """Adds up the multiplications of all operations, by torch's formulas.
 
     torch's `FlopCounterMode` also puts hooks on all modules, which a compiled network warns of.
     """
@@ -169,7 +169,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def _counting() -> Iterator[_Counter]:
-    """Count what is computed inside, attention as the matrix products that it consists of."""
+    """Count the multiplications inside the block, with attention computed as matrix products."""
     has_fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
