@@ -36,8 +36,6 @@ def study(result: dict[str, Any]) -> str:
         return advice_study(result)
     if "advice" in result:
         return advice(result)
-    if "shares" in result:
-        return speech_study(result)
     has_paper = any(row.get("paper") is not None for row in rows)
     head = ["row", *(["paper"] if has_paper else []), "ours (mean ± sd)", "95 % interval", "n"]
     body = [
@@ -99,7 +97,9 @@ def schema_2(result: dict[str, Any]) -> str:
     ]
     head = [*label_names(result["rows"]), *(["paper"] if has_paper else []), "mean ± sd", "95 % interval", "n"]
     parts = [
-        *DETAILS.get(result["recipe"], lambda details: [])({**result["details"], "rows": result["rows"]}),
+        *DETAILS.get(result["recipe"], lambda details: [])(
+            {**result["details"], "rows": result["rows"], "differences": result["differences"]}
+        ),
         (head, rows),
         ([*label_names(result["rows"], "difference"), "mean", "95 % interval", "n"], differences),
     ]
@@ -207,8 +207,60 @@ def specialists_details(details: dict[str, Any]) -> Tables:
     ]
 
 
+def speech_details(details: dict[str, Any]) -> Tables:
+    """Word errors, how much of each gain is kept, differences over recordings, and the test data."""
+
+    def bootstrapped(row: dict[str, Any], key: str, sign: str = "") -> str:
+        mean, low, high = (
+            row[key or "mean"],
+            *(row[f"{key}_bootstrap_{end}".lstrip("_")] for end in ("low", "high")),
+        )
+        return f"{mean:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
+
+    words = [
+        [
+            row["name"],
+            number(row["paper_wer"]),
+            bootstrapped(row, "wer"),
+            number(row["train_frame_accuracy"]),
+            f"{row['num_networks']}",
+        ]
+        for row in details["rows"]
+    ]
+    shares = [
+        [
+            one["name"],
+            one["of"],
+            f"{one['gain']:.2f} [{one['gain_low']:.2f}, {one['gain_high']:.2f}]",
+            "undecided" if one["share"] is None else f"{one['share']:.0%} [{one['low']:.0%}, {one['high']:.0%}]",
+            "" if one["paper"] is None else f"{one['paper']:.0%}",
+        ]
+        for one in details["shares"]
+    ]
+    differences = [
+        [f"{one['name']} - {one['minus']}", bootstrapped(one, "", "+"), bootstrapped(one, "wer", "+")]
+        for one in details["differences"]
+    ]
+    smallest = details["smallest_fraction"]
+    test = [
+        [
+            details["test"],
+            f"{details['num_recordings']:,}",
+            f"{details['num_words']:,}",
+            "none of those tried" if smallest is None else f"{smallest:g} %",
+        ]
+    ]
+    return [
+        (["test", "recordings", "words", "smallest share whose soft targets win back 87 %"], test),
+        (["system", "paper's WER", "WER [95 % over recordings]", "frames in training", "networks"], words),
+        (["system", "of the gain", "points [95 % over recordings]", "kept [95 %]", "paper"], shares),
+        (["difference over recordings", "frames, points [95 %]", "WER, points [95 %]"], differences),
+    ]
+
+
 DETAILS: dict[str, Callable[[dict[str, Any]], Tables]] = {
     "reproduce-transfer": transfer_details,
+    "reproduce-speech": speech_details,
     "specialists": specialists_details,
 }
 """The tables of the details of a recipe; they are given its rows too."""
@@ -272,61 +324,6 @@ def advice_minus(row: dict[str, Any]) -> list[str]:
     """What the advice gains on a treatment."""
     low, high = row["advice_minus_low"], row["advice_minus_high"]
     return [f"{row['advice_minus']:+.1f}", "" if low is None else f"[{low:+.1f}, {high:+.1f}]"]
-
-
-def speech_study(result: dict[str, Any]) -> str:
-    """A published study of speech: its systems, how much of each gain is kept, and the differences."""
-    about = result["environment"]
-    rows = [
-        [
-            row["name"],
-            number(row["paper"]) + (f" / {number(row['paper_wer'])}" if row["paper_wer"] is not None else ""),
-            mean_sd(row, "frame_accuracy"),
-            number(row["train_frame_accuracy"]),
-            f"{row['wer']:.2f} [{row['wer_low']:.2f}, {row['wer_high']:.2f}]",
-            f"{row['n']} ({row['num_nets']} nets)",
-        ]
-        for row in result["rows"]
-    ]
-    shares = [
-        [
-            one["name"],
-            one["of"],
-            f"{one['gain']:.2f} [{one['gain_low']:.2f}, {one['gain_high']:.2f}]",
-            "undecided" if one["share"] is None else f"{one['share']:.0%} [{one['low']:.0%}, {one['high']:.0%}]",
-            "" if one["paper"] is None else f"{one['paper']:.0%}",
-        ]
-        for one in result["shares"]
-    ]
-    differences = [
-        [
-            one["name"],
-            *(
-                f"{one[key]:+.2f} [{one[f'{key}_bootstrap_low']:+.2f}, {one[f'{key}_bootstrap_high']:+.2f}]"
-                for key in ("frame_accuracy", "wer")
-            ),
-            str(one["n"]),
-        ]
-        for one in result["differences"]
-    ]
-    smallest = result["smallest_fraction"]
-    parts = [
-        (["system", "paper: frames / WER", "frames (mean ± sd)", "train", "WER [95 %]", "n"], rows),
-        (["system", "of the gain", "points [95 %]", "kept [95 %]", "paper"], shares),
-        (["difference", "frames, points [95 %]", "WER, points [95 %]", "n"], differences),
-    ]
-    return "\n".join(
-        [
-            f"## {result['name']}\n",
-            f"`{command(about['command'])}`, {cost(result)} on {machine(about)}, commit "
-            f"{about.get('commit', 'unknown')}. Test: {result['test']}; {result['num_recordings']} recordings, "
-            f"{result['num_words']:,} words, {result['num_frames']:,} frames. Intervals are bootstrapped over "
-            "recordings; sd is over the speakers held out.\n",
-            *(line for head, body in parts for line in (*table(head, body), "")),
-            "Smallest share of the utterances whose soft targets win back 87 %: "
-            + ("none of those tried.\n" if smallest is None else f"{smallest:g} %.\n"),
-        ]
-    )
 
 
 def figure_of(row: dict[str, Any]) -> str:

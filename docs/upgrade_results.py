@@ -37,6 +37,8 @@ def upgrade(result: Result) -> dict[str, Any]:
         return reproduce_advise(result)
     if result["recipe"] == "specialists":
         return specialists(result)
+    if result["recipe"] == "speech-study":
+        return speech(result)
     return dict(result)
 
 
@@ -265,6 +267,48 @@ def with_single_rates(config: Any) -> Any:
 
 def _only(row: Result, *keys: str) -> dict[str, Any]:
     return {key: row[key] for key in keys if key in row}
+
+
+def speech(result: Result) -> dict[str, Any]:
+    """Frame accuracy becomes the mean of rows and differences; its interval over folds follows from sd and n."""
+    from scipy.stats import t
+
+    from instar.recipes.speech.reproduction import FRAMES, config_for
+
+    config = config_for(result["config"]["scale"], result["config"]["data"]["name"])
+    rows = []
+    for row in result["rows"]:
+        half = float(t.ppf(0.975, row["n"] - 1)) * row["sd"] / row["n"] ** 0.5
+        mean = row["frame_accuracy"]
+        named = {
+            "wer_bootstrap_low": row["wer_low"],
+            "wer_bootstrap_high": row["wer_high"],
+            "num_networks": row["num_nets"],
+            "mean": mean,
+            "low": mean - half,
+            "high": mean + half,
+        }
+        rows.append({**_without(row, "frame_accuracy", "test", "wer_low", "wer_high", "num_nets"), **named})
+    differences = [
+        {
+            **{key.removeprefix("frame_accuracy_"): value for key, value in row.items()},
+            "mean": row["frame_accuracy"],
+            **dict(zip(("name", "minus"), row["name"].split(" - "), strict=True)),
+        }
+        for row in result["differences"]
+    ]
+    tuning = [{"name": "distilled", **row, "n": config.seeds} for row in result["tuning"]]
+    details = ("shares", "smallest_fraction", "temperatures", "test", "num_recordings", "num_words")
+    return framed(
+        {**result, "num_test": result["num_frames"]},
+        "reproduce-speech",
+        config,
+        measure=FRAMES._asdict(),
+        rows=rows,
+        differences=[_without(row, "frame_accuracy") for row in differences],
+        tuning=tuning,
+        details={key: result[key] for key in (*details, "by_speaker_and_noise")},
+    )
 
 
 def _without(row: Result, *keys: str) -> dict[str, Any]:

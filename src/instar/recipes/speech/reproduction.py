@@ -8,7 +8,7 @@ bootstrap intervals over the test strings, `..._bootstrap_low` and `..._bootstra
 - `smallest_fraction`: the smallest percentage of the utterances whose soft targets win back as large a share as
   the paper's 3 %.
 - `temperatures`: chosen on validation, by fold.
-- `test`: what the test data are, in words. `num_recordings`, `num_words`, `num_frames`: their size.
+- `test`: what the test data are, in words. `num_recordings`, `num_words`: their size; `num_test` counts frames.
 - `by_speaker_and_noise`: of the baseline, the ensemble and the distilled network.
 - `confusions`: how many `times` the distilled networks recognised (`heard`) a word that was `said` as which word;
   an empty word is none.
@@ -125,12 +125,12 @@ def _measure(plan: Plan, chosen: Sequence[Chosen]) -> dict[str, Any]:
             "test": _test_in_words(config),
             "num_recordings": len(findings.recordings),
             "num_words": int(findings.words.sum()),
-            "num_frames": int(findings.frames.sum()),
             "by_speaker_and_noise": findings.by_speaker_and_noise([BASELINE, ensemble, DISTILLED]),
             "confusions": findings.confusions(DISTILLED),
             "curves": _curves(plan),
             "examples": examples(plan),
         },
+        "num_test": int(findings.frames.sum()),
     }
 
 
@@ -194,7 +194,7 @@ def _curves(plan: Plan) -> list[dict[str, Any]]:
 
 
 STUDY = Study(
-    recipe="speech-study",
+    recipe="reproduce-speech",
     place=_place,
     plan=lambda config, path, execution: Plan(config, path, execution.device),
     check=lambda plan: plan.check(),

@@ -58,7 +58,7 @@ def result_table(result: Result) -> Table:
             ),
             Column("n", note="held-out speakers; the networks of a fold are averaged first"),
         ],
-        caption=f"Test: {details['test']}; {details['num_words']:,} words, {details['num_frames']:,} frames.",
+        caption=f"Test: {details['test']}; {details['num_words']:,} words, {result['num_test']:,} frames.",
     )
 
 
