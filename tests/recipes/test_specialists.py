@@ -222,7 +222,7 @@ def test_nothing_is_chosen_by_test_and_the_tuning_generalist_is_not_reported(fin
         soft = Run.read(finished / "jobs" / name).config["soft"]
         assert soft["temperature"] == (expected or student["temperature"])
         assert soft["store"] == ("tuning/ensemble" if expected else "ensemble/seed-0")
-    assert "T of the student" in (finished / "report.html").read_text()
+    assert "What was tried" in (finished / "report.html").read_text()
     assert details["top_n"] == best["top_n"]
     tuning = replicate(finished, seed=10_000)
     validation = tuning.plan.splits.validation

@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from instar import metrics
 from instar.jobs import JobReport
 from instar.metrics import SeedStatistics
+from instar.reports import Column, Table
 from instar.runs import Run
 
 CandidateT = TypeVar("CandidateT")
@@ -105,6 +106,15 @@ def ranked(tried: Sequence[Tried[CandidateT]], report: JobReport) -> list[Candid
     if not left:
         report.raise_if_failed()
     return [one.candidate for one in sorted(left, key=_order)]
+
+
+def tuning_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """What was tried, from the `tuning` of a result."""
+    formats = {"validation_errors": "{:.4g}", "validation_nll": "{:.3f}", "specialists_used": "{:.2f}"}
+    keys = dict.fromkeys(key for row in rows for key in row if key not in ("sd", "n"))
+    columns = [Column(key, format=formats.get(key, "{}")) for key in keys]
+    caption = "The candidate with the fewest validation errors is used. None of these networks is reported."
+    return Table("Chosen on validation", rows, columns=columns, caption=caption)
 
 
 def _order(tried: Tried[Any]) -> tuple[float, float]:

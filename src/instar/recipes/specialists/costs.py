@@ -82,31 +82,17 @@ def measure_costs(config: SpecialistsConfig, splits: Splits) -> Costs:
     example_inputs = splits.train.gather(splits.train.ids[:2], 0)
     layers = [layer.module for layer in layers_of(network, example_inputs)]
     per_layer = multiplications_at(network, layers, splits.train.example_shape)
-    num_frozen = _num_frozen(config, len(layers))
-    caches_features = False
+    trainable = config.specialist.trainable_layers or len(layers)
+    if trainable > len(layers):
+        raise UsageError(f"specialist.trainable_layers is {trainable}; the network has {len(layers)} layers")
+    num_frozen, caches_features = len(layers) - trainable, False
     if num_frozen and config.generalist.views == "none":
         freeze_(network, num_frozen, example_input=example_inputs)
         caches_features = cacheable_cut(network, num_frozen, splits) is not None
     labels = splits.train.labels(splits.train.ids)
     counts = labels[labels >= 0].bincount(minlength=len(splits.class_names)).tolist()
-    return Costs(
-        config,
-        tuple(per_layer),
-        _mixture_cost(config, splits),
-        len(splits.train),
-        tuple(counts),
-        num_frozen,
-        caches_features,
-    )
-
-
-def _num_frozen(config: SpecialistsConfig, num_layers: int) -> int:
-    trainable = config.specialist.trainable_layers
-    if trainable is None:
-        return 0
-    if trainable > num_layers:
-        raise UsageError(f"specialist.trainable_layers is {trainable}; the network has {num_layers} layers")
-    return num_layers - trainable
+    mixture, num_train = _mixture_cost(config, splits), len(splits.train)
+    return Costs(config, tuple(per_layer), mixture, num_train, tuple(counts), num_frozen, caches_features)
 
 
 def _mixture_cost(config: SpecialistsConfig, splits: Splits) -> int:

@@ -1,13 +1,13 @@
 """What the page shows of the first generalist: its class sets, errors by class, and some test examples.
 
-All of it goes into the result (`details.first`), so that the page computes nothing:
-- `class_sets`: `size` of a set, `names` of its first classes, and `pictures`, the id of a training example of
-each. - `errors`: the number of test `errors` alone (`before`) and with specialists (`after`), and the `counts` of
-the
-  `cells` of the matrix of true and predicted classes that are not 0, row by row, in the order of `classes`.
-- `answers`: how many test examples the specialists `corrected` and `broke`; `examples` of these, with their `id`,
-  true `class`, the number of `active` specialists, and the most probable classes of the `generalist`, of the first
-  active `specialist` and of all `combined`.
+All of it is in the result (`details.first`), so that the page computes nothing:
+
+- `class_sets`: `size` of a set, `names` of its first classes, and `pictures`, ids of a training example of each.
+- `errors`: the number of test `errors` alone (`before`) and with specialists (`after`). Of the matrix of true and
+  predicted classes, in the order of `classes`: the `cells` that are not 0, numbered row by row, and their `counts`.
+- `answers`: how many test answers the specialists `corrected` and `broke`; and `examples`: `id`, true `class`, the
+  number of `active` specialists, and the most probable classes of the `generalist`, of the first active
+  `specialist` and of the `combined` prediction.
 """
 
 from collections.abc import Sequence

@@ -5,15 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from instar.data import Dataset
+from instar.recipes.pictures import Pixels, example_pictures, pixels_of
 from instar.recipes.specialists.plan import GENERALIST
 from instar.reports import Bars, Images, Lines, Picture, Section, Share, Table, Text
 
 Result = Mapping[str, Any]
-Pixels = NDArray[np.uint8]
 
 _CELL, _MIN_SIDE = 6, 240  # pixels of a class in the matrix of errors, and of its side
 _FRAME, _EMPTY = 200, 255  # grey around the matrix, and between pictures
@@ -145,37 +144,20 @@ def answer_pictures(result: Result, test: Dataset) -> Section:
     examples = answers["examples"]
     if not examples:
         return Text("The specialists change no answer of the first generalist on test.", title=title)
-    caption = (
-        f"Specialists corrected {answers['corrected']} and broke {answers['broke']} test answers of the first "
-        "generalist. The true class is marked. Of several active specialists the first is shown."
-    )
-    rows = [
-        {"example": example["class"], "network": who, "class": name, "probability": value}
+    words = [
+        f"{example['class']} ({example['outcome']}); active specialists: {example['active']}"
         for example in examples
-        for who in ("generalist", "specialist", "combined")
-        for name, value in example[who].items()
     ]
-    pictures = pixels_of(test, [example["id"] for example in examples])
-    if pictures is None:
-        return Table(title, rows, caption=caption)
-    items = []
-    for example, picture in zip(examples, pictures, strict=True):
-        shares = [
+    shares = [
+        [
             Share(f"{who}: {name}", min(1.0, value), highlight=name == example["class"])
             for who in ("generalist", "specialist", "combined")
             for name, value in example[who].items()
         ]
-        active = f"{example['active']} active specialist{'s' if example['active'] > 1 else ''}"
-        items.append(Picture(picture, f"{example['class']} ({example['outcome']}); {active}", shares))
-    return Images(title, items, caption=caption, wide=True)
-
-
-def pixels_of(data: Dataset, ids: Sequence[int]) -> list[Pixels] | None:
-    """Examples as pictures; None if they are not pictures."""
-    inputs = data.gather(torch.tensor(ids), 0)
-    if inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
-        return None
-    low = inputs.amin(dim=(0, 2, 3), keepdim=True)
-    high = inputs.amax(dim=(0, 2, 3), keepdim=True)
-    found: Any = ((inputs - low) / (high - low).clamp(min=1e-6) * 255).byte().permute(0, 2, 3, 1).numpy()
-    return [np.ascontiguousarray(one.squeeze(-1) if one.shape[-1] == 1 else one) for one in found]
+        for example in examples
+    ]
+    caption = (
+        f"Specialists corrected {answers['corrected']} and broke {answers['broke']} test answers of the first "
+        "generalist. The true class is marked. Of several active specialists the first is shown."
+    )
+    return example_pictures(title, test, [one["id"] for one in examples], words, shares, caption, wide=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.jobs import duration
+from instar.recipes.choosing import tuning_table
 from instar.recipes.rows import difference_table, interval, mean_sd
 from instar.recipes.specialists.figures import (
     answer_pictures,
@@ -112,7 +113,7 @@ def page(plan: Plan, result: Result) -> Page:
         _cost_table(result),
         _difference_table(result),
         *_forgetting_table(result),
-        *_tuning_table(result),
+        *([Details("What was tried", [tuning_table(result["tuning"])])] if result["tuning"] else []),
         Code("Use it", _usage(plan)),
     ]
     return Page(
@@ -192,26 +193,3 @@ def _forgetting_table(result: Result) -> list[Section]:
         "the generalist's soft targets, so as not to forget them. Each network is tested alone, not combined.",
     )
     return [table]
-
-
-def _tuning_table(result: Result) -> list[Section]:
-    rows = result["tuning"]
-    columns = [
-        Column("name", "network"),
-        Column("sets", "class sets"),
-        Column("top_n", "top-n"),
-        Column("temperature", "T of the student"),
-        Column("hard_weight", "label weight"),
-        Column("validation_errors", "errors", "{:.0f}"),
-        Column("validation_nll", "nll", "{:.3f}"),
-        Column("specialists_used", "specialists used", "{:.2f}"),
-        Column("failed", "failed"),
-    ]
-    used = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
-    shown = [{column.key: row.get(column.key) for column in used} for row in rows]
-    caption = "With a generalist of its own, which is not reported. A candidate that diverges is skipped."
-    return (
-        [Details("What was tried", [Table("Chosen on validation", shown, columns=used, caption=caption)])]
-        if rows
-        else []
-    )

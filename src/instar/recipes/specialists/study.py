@@ -4,13 +4,14 @@ Each seed has its own generalist, class sets, specialists and controls, so all d
 top-n and the student's settings are chosen on validation, with a generalist that is never reported.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 from instar import metrics
 from instar.errors import UsageError
 from instar.jobs import Job, JobReport
+from instar.metrics import over_seeds
 from instar.recipes.choosing import TUNING_SEED, Tried, best, failure, fit_score, judge
 from instar.recipes.fitting import load_splits
 from instar.recipes.specialists.page import answer, page, result_table
@@ -43,9 +44,8 @@ def check(plan: Plan) -> None:
     """Refuse a plan that cannot be finished.
 
     Raises:
-        UsageError: a class has no training example; the class sets cannot be made of these classes; top_n is
-        beyond
-            them; the tuning seed is among the seeds that are reported.
+        UsageError: a class has no training example, there are too few classes for the class sets or top_n, or the
+            tuning seed is among the seeds that are reported.
     """
     config, class_names = plan.config, plan.splits.class_names
     num_classes = len(class_names)
@@ -95,9 +95,11 @@ def _choose(plan: Plan, done: list[Job]) -> Generator[Round, JobReport, tuple[Ch
     replicates = [plan.replicate(TUNING_SEED, sets) for sets in plan.config.sets]
     specialists = [job for replicate in replicates for job in replicate.specialist_jobs(WITH)]
     report = yield Round([*done, *specialists], may_fail=True)
-    tried = [found for replicate in replicates for found in _try_sets(replicate, report)]
+    tried = [_try(replicate, top_n, report) for replicate in replicates for top_n in plan.config.top_n]
     choice = best([candidate for candidate, _ in tried], report)
-    rows = [_alone(plan), *(candidate.row(WITH, about) for candidate, about in tried)]
+    alone = fit_score(plan.job_path(plan.generalist(TUNING_SEED).name))
+    rows = [Tried(None, over_seeds([alone.errors]), alone.nll).row(GENERALIST, {})]
+    rows += [candidate.row(WITH, about) for candidate, about in tried]
     if plan.config.distill is None:
         return choice, rows
     students = plan.config.distill.candidates
@@ -114,32 +116,20 @@ def _choose(plan: Plan, done: list[Job]) -> Generator[Round, JobReport, tuple[Ch
     return choice, rows
 
 
-def _try_sets(replicate: Replicate, report: JobReport) -> Iterator[tuple[Tried[Choice], Row]]:
-    """The validation scores of one candidate's specialists at every top-n."""
-    plan, names = replicate.plan, replicate.specialists(WITH)
-    reason = failure(report, names)
-    for top_n in plan.config.top_n if reason else ():
-        yield Tried(Choice(replicate.sets, top_n), failed=reason), {"sets": replicate.sets.slug, "top_n": top_n}
-    if reason:
-        return
-    ensemble = replicate.assemble(WITH)
+def _try(replicate: Replicate, top_n: int, report: JobReport) -> tuple[Tried[Choice], Row]:
+    """The validation scores of class sets at a top-n, and the settings for their row."""
+    plan, choice = replicate.plan, Choice(replicate.sets, top_n)
+    about: Row = {"sets": choice.sets.slug, "top_n": top_n}
+    if reason := failure(report, replicate.specialists(WITH)):
+        return Tried(choice, failed=reason), about
     validation = plan.splits.validation.to(plan.device)
     labels = validation.labels(validation.ids).cpu()
-    for top_n in plan.config.top_n:
-        ensemble.top_n = top_n
-        combined = ensemble.predict(validation)
-        log_probs = combined.probs.cpu().clamp_min(1e-30).log()
-        errors = metrics.over_seeds([float(metrics.errors(log_probs, labels))])
-        nll = metrics.negative_log_likelihood(log_probs, labels)
-        used = float(combined.num_specialists.double().mean())
-        about = {"sets": replicate.sets.slug, "top_n": top_n, "specialists_used": used}
-        yield Tried(Choice(replicate.sets, top_n), errors, nll), about
-
-
-def _alone(plan: Plan) -> Row:
-    """The row of the tuning generalist without specialists."""
-    score = fit_score(plan.job_path(plan.generalist(TUNING_SEED).name))
-    return Tried(None, metrics.over_seeds([score.errors]), score.nll).row(GENERALIST, {})
+    combined = replicate.assemble(WITH, top_n=top_n).predict(validation)
+    log_probs = combined.probs.cpu().clamp_min(1e-30).log()
+    errors = over_seeds([float(metrics.errors(log_probs, labels))])
+    nll = metrics.negative_log_likelihood(log_probs, labels)
+    used = float(combined.num_specialists.double().mean())
+    return Tried(choice, errors, nll), {**about, "specialists_used": used}
 
 
 STUDY = Study(
