@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from instar.runs import Run, find_run
 from instar.transfer import features_at, pooled
 
 TINY = {"fit": {"epochs": 10}, "base": {"epochs": 3}, "network": "mlp:16x2", "seeds": 2, "controls": True}
+ROOT = Path(__file__).parents[2]
 QUIET = Execution(quiet=True)
 FAST = ("--epochs", "3", "--set", "base.epochs=1")
 
@@ -466,3 +468,7 @@ def test_it_is_published_by_its_short_name(typed: Command, advised: Path, tmp_pa
     published = json.loads((tmp_path / "results" / "advise-mlp-16x2-digits-20.json").read_text())
     assert published["schema"] == 2
     assert published["rows"] == Run.read(advised).result()["rows"]
+    page = runpy.run_path(str(ROOT / "docs" / "make_results.py"))["study"](published)
+    rows = page.partition("**Differences**")[0]
+    assert rows.count(" ± ") == len(published["rows"]) + 1  # the head has one too
+    assert rows.count("| yes |") == 1  # the advice

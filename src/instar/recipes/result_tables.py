@@ -1,0 +1,153 @@
+"""The tables of any result: what docs/results.md, `instar report` and `instar runs show` have in common."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from instar.recipes.detail_tables import DETAILS, DIFFERENCE, FINDINGS, INTERVAL, Detail
+from instar.recipes.rows import Row, mean_sd
+from instar.reports import Column, Table
+from instar.reports.formats import MINUS
+
+_LABELS = (
+    Column("part"),
+    Column("name"),
+    Column("network"),
+    Column("usual", "also called"),
+    Column("advice"),
+    Column("best"),
+    Column("effect"),
+)
+"""What rows and differences are of."""
+
+_ABOUT_ROWS = (
+    Column("chosen"),
+    Column("advice_accuracy", "advice, %", "{:.2f}"),
+    Column("best_accuracy", "best, %", "{:.2f}"),
+    Column("cost_ratio", "cost", "{:.3f}"),
+    Column("within_goal"),
+    Column("train_frame_accuracy", "on training frames, %", "{:.1f}"),
+    Column("paper_wer", "WER of the paper, %", "{:g}"),
+    Column("wer", "WER, %", "{wer:.2f}"),
+    Column("wer_bootstrap_low", "95 % of WER", "[{wer_bootstrap_low:.2f}, {wer_bootstrap_high:.2f}]"),
+    Column("num_networks", "networks"),
+    Column("conditional_accuracy", "among special classes, %", "{:.2f}"),
+    Column("inference_times", "cost in use", "{:.2f}x"),
+    Column("training_times", "cost of training", "{:.2f}x"),
+    Column("training_seconds", "seconds", "{:,.0f}"),
+    Column("parallel_seconds", "seconds in parallel", "{:,.0f}"),
+    Column("multiplications", "multiplications", "{:si}"),
+    Column("parameters", "parameters", "{:si}"),
+    Column("num_train", "training examples"),
+)
+_ABOUT_DIFFERENCES = (
+    Column("low_examples", "95 % over test examples", "[{low_examples:+.1f}, {high_examples:+.1f}]"),
+    Column("bootstrap_low", "95 % over recordings", "[{bootstrap_low:+.2f}, {bootstrap_high:+.2f}]"),
+    Column("wer", "WER, points", "{:+.2f}"),
+    Column("wer_bootstrap_low", "95 % over recordings", "[{wer_bootstrap_low:+.2f}, {wer_bootstrap_high:+.2f}]"),
+)
+"""What else a row or a difference may have; a table has the columns that its result has."""
+
+
+def result_tables(result: Row) -> list[Table]:
+    """The tables of a result of schema 2: findings, rows, differences, details, what validation compared.
+
+    Example:
+        >>> row = {"name": "student", "mean": 72.0, "sd": 2.8, "n": 2, "low": 46.6, "high": 97.4}
+        >>> measure = {"title": "test errors", "unit": "errors"}
+        >>> [table.title for table in result_tables({"measure": measure, "rows": [row]})]
+        ['Test errors']
+    """
+    details = result.get("details", {})
+    found = [
+        _detail_table(FINDINGS, details),
+        rows_table(result),
+        differences_table(result),
+        *(_detail_table(detail, details) for detail in DETAILS),
+        _numbers_table(details),
+        _tuning_table(result),
+    ]
+    return [table for table in found if table is not None]
+
+
+def rows_table(result: Row) -> Table | None:
+    """The rows: what they are of, the paper's figure, mean ± sd, the interval, n, and what else they have."""
+    measure, rows = result["measure"], [dict(row) for row in result["rows"]]
+    digits = _digits(measure["unit"])
+    for row in rows:
+        row["mean_sd"] = mean_sd(row, digits).replace("-", MINUS) + (f" {row['unit']}" if "unit" in row else "")
+        for cost in ("inference", "training"):
+            if f"{cost}_cost" in row:
+                row[f"{cost}_times"] = row[f"{cost}_cost"] / rows[0][f"{cost}_cost"]
+    number = f".{digits}f"
+    columns = [
+        *_telling(rows, _LABELS),
+        Column("paper", "paper", "{:g}"),
+        Column("mean_sd", "mean ± sd"),
+        Column("low", INTERVAL, f"[{{low:{number}}}, {{high:{number}}}]"),
+        Column("n"),
+        *_ABOUT_ROWS,
+    ]
+    unit = "" if measure["title"].endswith(measure["unit"]) else f", {measure['unit']}"
+    title = measure["title"][0].upper() + measure["title"][1:]
+    return _table(f"{title}{unit}", rows, columns)
+
+
+def differences_table(result: Row) -> Table | None:
+    """The differences: what is compared, the mean, the interval, n, and what else they have."""
+    unit, rows = result["measure"]["unit"], result.get("differences", [])
+    number = f"+.{_digits(unit)}f"
+    labels = [DIFFERENCE if label.key == "name" else label for label in _telling(rows, _LABELS)]
+    columns = [
+        *labels,
+        Column("mean", "points" if unit == "%" else unit, f"{{:{number}}}"),
+        Column("low", INTERVAL, f"[{{low:{number}}}, {{high:{number}}}]"),
+        Column("n"),
+        *_ABOUT_DIFFERENCES,
+    ]
+    return _table("Differences", rows, columns)
+
+
+def _tuning_table(result: Row) -> Table | None:
+    """What validation compared."""
+    rows = [{key: _in_words(value) for key, value in row.items()} for row in result.get("tuning", [])]
+    first, last = ("part", "name"), ("validation_errors", "sd", "n", "validation_nll", "failed")
+    keys = dict.fromkeys(key for row in rows for key in row if key not in (*first, *last))
+    return _table("Compared on validation", rows, [Column(key) for key in (*first, *keys, *last)])
+
+
+def _numbers_table(details: Row) -> Table | None:
+    """The single numbers and words of the details."""
+    single = {key: "none" if value is None else value for key, value in details.items() if _is_single(value)}
+    rows = [{"what": key.replace("_", " "), "value": value} for key, value in single.items()]
+    return _table("Details", rows, [Column("what"), Column("value")])
+
+
+def _detail_table(detail: Detail, details: Row) -> Table | None:
+    rows = detail.rows(details[detail.key]) if detail.key in details else []
+    return _table(detail.title, rows, detail.columns)
+
+
+def _is_single(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def _in_words(value: Any) -> Any:
+    """A list of numbers as it can stand in a cell."""
+    return ", ".join(f"{number:.4g}" for number in value) if isinstance(value, list) else value
+
+
+def _digits(unit: str) -> int:
+    return 1 if unit == "errors" else 2
+
+
+def _telling(rows: Sequence[Row], labels: Sequence[Column]) -> list[Column]:
+    """The labels without a network that all rows share."""
+    networks = {row.get("network") for row in rows}
+    return [label for label in labels if label.key != "network" or len(networks) > 1]
+
+
+def _table(title: str, rows: Iterable[Row], columns: Sequence[Column]) -> Table | None:
+    """A table of the columns that have a value in some row; None without rows."""
+    rows = list(rows)
+    shown = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
+    return Table(title, rows, columns=shown) if shown else None
