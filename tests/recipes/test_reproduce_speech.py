@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from command_line import Command
-from instar import UsageError
+from instar.errors import InstarError, UsageError
 from instar.evaluation import predict_logits
+from instar.jobs import JobReport
 from instar.recipes.fitting import load_run_network
 from instar.recipes.speech.align_jobs import flat_alignment_job
 from instar.recipes.speech.data import forget_recordings, load_frames, load_recordings
@@ -166,6 +167,44 @@ def test_the_temperature_is_chosen_on_validation(studied: Path, result: dict[str
             for name in ("distilled", f"distilled-T{chosen:g}")
         }
         assert told["distilled"] == told[f"distilled-T{chosen:g}"]
+
+
+def test_a_temperature_that_diverges_is_skipped_and_reported(studied: Path, result: dict[str, Any]) -> None:
+    plan = Plan(config_for("tiny"), studied)
+    rounds = STUDY.rounds(plan)
+    assert not next(rounds).may_fail
+    assert rounds.send(JobReport()).may_fail
+    last = rounds.send(JobReport(failed={"fold-0/distilled-T2/1": "the loss is nan"}))
+    names = [job.name for job in last.jobs]
+    assert "fold-0/distilled-T2/1" not in names
+    assert "fold-1/distilled-T2/1" in names
+    tests = [job for job in last.jobs if job.name.endswith("/test")]
+    assert tests[0].config["same"] == {"distilled": "distilled-T1"}
+    assert [("distilled-T2" in job.config["singles"]) for job in tests] == [False, True]
+    with pytest.raises(StopIteration) as end:
+        rounds.send(JobReport())
+    lost, found = end.value.value[0].tried[::-1]
+    assert lost.row("distilled", {"fold": 0}) == {"name": "distilled", "fold": 0, "failed": "the loss is nan"}
+    assert found.errors is not None
+    in_result = next(row for row in result["tuning"] if (row["fold"], row["temperature"]) == (0, 1.0))
+    assert found.errors.mean == in_result["validation_errors"]
+
+
+def test_a_system_that_failed_in_one_fold_has_no_row(studied: Path) -> None:
+    tests = read_findings(Plan(config_for("tiny"), studied)).tests
+    rows = [row for row in tests[1]["rows"] if row["name"] != "distilled-T2"]
+    findings = Findings([tests[0], {**tests[1], "rows": rows}])
+    assert "distilled-T2" not in findings.names
+    assert findings.row("distilled")["n"] == 2
+
+
+def test_all_temperatures_failing_ends_the_study(studied: Path) -> None:
+    rounds = STUDY.rounds(Plan(config_for("tiny"), studied))
+    next(rounds)
+    rounds.send(JobReport())
+    failed = {f"fold-1/distilled-T{temperature}/0": "the loss is nan" for temperature in (1, 2)}
+    with pytest.raises(InstarError, match="fold-1/distilled-T1/0 failed: the loss is nan"):
+        rounds.send(JobReport(failed=failed))
 
 
 def test_it_is_run_once_and_published(studied: Path, typed: Command, tmp_path: Path) -> None:
