@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.jobs import duration
-from instar.recipes.rows import interval, mean_sd
+from instar.recipes.rows import mean_sd
 from instar.recipes.speech.data import load_recordings
 from instar.recipes.speech.reproduction_plan import BASELINE, DISTILLED, Plan
 from instar.recipes.study import Page
@@ -97,53 +97,38 @@ def page(plan: Plan, result: Result) -> Page:
 
 
 def _shares_table(result: Result) -> Table:
-    rows = [
-        {**share, "kept": "undecided", "interval": None}
-        if share["share"] is None
-        else {
-            **share,
-            "kept": f"{share['share']:.0%}",
-            "interval": f"[{share['low']:.0%}, {share['high']:.0%}]",
-        }
-        for share in result["details"]["shares"]
-    ]
+    shares = result["details"]["shares"]
     return Table(
         "How much of a gain is kept",
-        rows,
+        [{**one, "kept": "undecided" if one["share"] is None else f"{one['share']:.0%}"} for one in shares],
         columns=[
             Column("name", "system"),
             Column("of", "of the gain"),
             Column("gain", "gain, points", "{:.2f}"),
             Column("kept", note="share of the gain in correct frames; undecided if the gain may be zero"),
-            Column("interval", "95 % interval", note="bootstrap over recordings"),
+            Column("low", "95 % interval", "[{low:.0%}, {high:.0%}]", note="bootstrap over recordings"),
             Column("paper", "paper", "{:.0%}"),
         ],
     )
 
 
 def _differences_table(result: Result) -> Table:
-    over_recordings, wer_over_recordings = (
-        f"[{{{key}bootstrap_low:+.2f}}, {{{key}bootstrap_high:+.2f}}]" for key in ("", "wer_")
-    )
-    rows = [
-        {
-            **one,
-            "over_speakers": interval(one, 2, sign=True),
-            "wer_over_speakers": interval({"low": one["wer_low"], "high": one["wer_high"]}, 2, sign=True),
-        }
-        for one in result["differences"]
-    ]
+    bounds = {
+        key: f"[{{{key}low:+.2f}}, {{{key}high:+.2f}}]" for key in ("", "wer_", "bootstrap_", "wer_bootstrap_")
+    }
     return Table(
         "Differences",
-        rows,
+        result["differences"],
         columns=[
             Column("name", "difference", "{name} - {minus}"),
             Column("mean", "frames, points", "{:+.2f}"),
-            Column("over_speakers", "over speakers", note="paired t interval over the held-out speakers"),
-            Column("bootstrap_low", "over recordings", over_recordings, note="bootstrap over test recordings"),
+            Column("low", "over speakers", bounds[""], note="paired t interval over the held-out speakers"),
+            Column(
+                "bootstrap_low", "over recordings", bounds["bootstrap_"], note="bootstrap over test recordings"
+            ),
             Column("wer", "WER, points", "{:+.2f}"),
-            Column("wer_over_speakers", "over speakers"),
-            Column("wer_bootstrap_low", "over recordings", wer_over_recordings),
+            Column("wer_low", "over speakers", bounds["wer_"]),
+            Column("wer_bootstrap_low", "over recordings", bounds["wer_bootstrap_"]),
             Column("n", "n"),
         ],
         caption="baseline-longer is trained for as many steps as the distilled network: the equal budget.",
@@ -193,14 +178,18 @@ def spectrogram(features: Tensor) -> NDArray[np.uint8]:
     return pixels
 
 
+def _mean_of(result: Result, start: str) -> float:
+    """The mean of the first row whose name begins like this."""
+    return next(float(row["mean"]) for row in result["rows"] if row["name"].startswith(start))
+
+
 def _temperature_lines(result: Result) -> Section:
-    students = [row for row in result["rows"] if "temperature" in row]
-    ensemble = next(row for row in result["rows"] if row["name"].startswith("ensemble-"))
-    baseline = next(row for row in result["rows"] if row["name"] == BASELINE)
+    students = {row["temperature"]: row["mean"] for row in result["rows"] if "temperature" in row}
+    constant = {BASELINE: _mean_of(result, BASELINE), "ensemble": _mean_of(result, "ensemble")}
     drawn = [
-        {"temperature": student["temperature"], "accuracy": row["mean"], "system": system}
-        for student in students
-        for system, row in ((DISTILLED, student), (BASELINE, baseline), (ensemble["name"], ensemble))
+        {"temperature": temperature, "accuracy": accuracy, "system": system}
+        for temperature, mean in students.items()
+        for system, accuracy in ({DISTILLED: mean} | constant).items()
     ]
     return Lines(
         "Temperature",
@@ -216,14 +205,13 @@ def _temperature_lines(result: Result) -> Section:
 
 
 def _fraction_lines(result: Result) -> list[Section]:
-    baseline = next(row["mean"] for row in result["rows"] if row["name"] == BASELINE)
+    baseline, curves = _mean_of(result, BASELINE), result["details"]["curves"]
+    taught = [(row["percent"], row["mean"], row["targets"]) for row in result["rows"] if "percent" in row]
+    taught += [(100, baseline, targets) for targets in ("hard", "soft")]
     drawn = [
-        {"percent": row["percent"], "accuracy": row["mean"], "targets": f"{row['targets']} targets"}
-        for row in result["rows"]
-        if "percent" in row
+        {"percent": percent, "accuracy": mean, "targets": f"{targets} targets"}
+        for percent, mean, targets in taught
     ]
-    drawn += [{"percent": 100, "accuracy": baseline, "targets": f"{one} targets"} for one in ("hard", "soft")]
-    curves = result["details"]["curves"]
     return [
         Lines(
             "A fraction of the utterances",
@@ -251,26 +239,18 @@ def _fraction_lines(result: Result) -> list[Section]:
 
 def _noise_bars(result: Result) -> list[Section]:
     rows = result["details"]["by_speaker_and_noise"]
-    columns = [
-        Column("speaker"),
-        Column("noise"),
-        Column("name", "system"),
-        Column("wer", "WER, %", "{:.1f}"),
-        Column("frame_accuracy", "frame accuracy, %", "{:.1f}"),
-        Column("words"),
-    ]
-    return [
-        Bars(
-            "Word errors by speaker and noise",
-            [row for row in rows if row["name"] == DISTILLED],
-            category="speaker",
-            value="wer",
-            series="noise",
-            value_title="WER of the distilled network, %",
-            caption="Each speaker by networks that were not trained on this speaker.",
-        ),
-        Details("By speaker and noise, three systems", [Table("", rows, columns=columns)]),
-    ]
+    columns = [*map(Column, ("speaker", "noise", "name", "words"))]
+    columns += [Column("wer", "WER, %", "{:.1f}"), Column("frame_accuracy", "frame accuracy, %", "{:.1f}")]
+    bars = Bars(
+        "Word errors by speaker and noise",
+        [row for row in rows if row["name"] == DISTILLED],
+        category="speaker",
+        value="wer",
+        series="noise",
+        value_title="WER of the distilled network, %",
+        caption="Each speaker by networks that were not trained on this speaker.",
+    )
+    return [bars, Details("By speaker and noise, three systems", [Table("", rows, columns=columns)])]
 
 
 def _confusions(result: Result) -> Section:
