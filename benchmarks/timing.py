@@ -50,7 +50,7 @@ def ratio(above: Sequence[float], below: Sequence[float], *, goal: str | None = 
 def figure(values: Sequence[float], *, unit: str, goal: str | None = None) -> dict[str, Any]:
     """Median and quartiles of a figure, and whether the median meets a goal such as `<= 1.05`."""
     median = statistics.median(values)
-    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * [median]
     about = {"median": _short(median), "spread": [_short(low), _short(high)], "n": len(values), "unit": unit}
     return about if goal is None else {**about, "goal": goal, "met": _meets(median, goal)}
 

@@ -379,8 +379,7 @@ class _Loop:
         self._swap_in(self.best or self.average)
         result = FitResult(self.network, self.history, self.step, self.best_epoch)
         if self.run is not None and self.rank == 0:
-            about = {**result.about, "seconds": round(self._elapsed(), 3)}
-            self.run.save_weights(self.network.state_dict(), about)
+            self.run.save_weights(self.network.state_dict(), result.about)
         self.network.eval()
         return result
 
