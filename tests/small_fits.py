@@ -6,17 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from instar.data import InMemoryDataset
+from instar.data.official import load_digits
 
 
 @functools.cache
 def digits(num_examples: int = 200, *, start: int = 0) -> InMemoryDataset:
     """Some of the handwritten digits that come with scikit-learn, 1x8x8."""
-    from sklearn.datasets import load_digits  # a second, which processes that need no digits save
-
-    bunch = load_digits()
-    rows = slice(start, start + num_examples)
-    images = torch.tensor(bunch.images[rows], dtype=torch.float32).unsqueeze(1) / 16
-    return InMemoryDataset(images, torch.tensor(bunch.target[rows]), class_names=[str(n) for n in range(10)])
+    whole = load_digits()
+    ids = whole.ids[start : start + num_examples]
+    return InMemoryDataset(whole.gather(ids, 0), whole.labels(ids), class_names=whole.class_names)
 
 
 def blots(num_examples: int = 200, *, seed: int = 0) -> InMemoryDataset:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn import datasets
 
 import data_files
 from data_files import CIFAR10_NAMES, CIFAR100_NAMES, cifar_archive, random_images, write_mnist, write_table
 from instar.data import InMemoryDataset, Splits, known_data, load_data
-from instar.data.official import channel_statistics
+from instar.data.official import channel_statistics, load_digits
 from instar.data.sources import SOURCES, Source, cache_folder, find, obtain
 from instar.errors import DataError, UsageError
 
@@ -44,6 +45,13 @@ def mirror(tmp_path: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+def test_digits_are_those_that_scikit_learn_loads() -> None:
+    values, labels = datasets.load_digits(return_X_y=True)
+    ours = load_digits()
+    assert ours.gather(ours.ids, 0).flatten(1).numpy().tolist() == (values / 16).tolist()
+    assert ours.labels(ours.ids).tolist() == labels.tolist()
 
 
 def test_digits_need_no_file_and_their_test_is_fixed() -> None:

@@ -1,8 +1,11 @@
 """The named data sets as their publishers cut them: training and test."""
 
+import importlib.util
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.data.dataset import Dataset, InMemoryDataset
@@ -40,11 +43,21 @@ _LABEL_COLUMNS = {"cifar10": "label", "cifar100": "fine_label"}
 
 def load_digits() -> Dataset:
     """The 1,797 digits that come with scikit-learn, 8x8, grey values 0 to 16; they have no test set."""
-    from sklearn import datasets
+    table = torch.from_numpy(_digits_table())
+    images = table[:, :-1].to(torch.uint8).view(-1, 1, 8, 8)
+    return InMemoryDataset(images, table[:, -1].long(), class_names=_DIGITS, scale=1 / 16)
 
-    values, labels = datasets.load_digits(return_X_y=True)
-    images = torch.from_numpy(values).to(torch.uint8).view(-1, 1, 8, 8)
-    return InMemoryDataset(images, torch.from_numpy(labels), class_names=_DIGITS, scale=1 / 16)
+
+def _digits_table() -> NDArray[np.float64]:
+    """(1797, 65): the pixels and the label of each digit, without importing scikit-learn, which takes a second."""
+    package = importlib.util.find_spec("sklearn")
+    if package is not None and package.origin is not None:
+        file = Path(package.origin).with_name("datasets") / "data" / "digits.csv.gz"
+        if file.exists():
+            return np.loadtxt(file, delimiter=",")
+    from sklearn import datasets  # which knows where it keeps the file
+
+    return np.column_stack(datasets.load_digits(return_X_y=True))
 
 
 def load_official(name: str, *, base_url: str | None, progress: bool) -> tuple[Dataset, Dataset]:
