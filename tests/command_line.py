@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def run_process(
 @contextlib.contextmanager
 def _as_a_process_of_its_own(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[None]:
     """Put back whatever the end of a process would: the next command finds nothing of this one."""
-    before = sys.argv, list(sys.path), dict(os.environ), Path.cwd()
+    before = sys.argv, list(sys.path), dict(os.environ), Path.cwd(), warnings.formatwarning
     sys.argv = command
     os.environ.update(environment)
     os.chdir(folder)
@@ -71,6 +72,7 @@ def _as_a_process_of_its_own(command: list[str], folder: Path, environment: dict
         os.environ.clear()
         os.environ.update(before[2])
         os.chdir(before[3])
+        warnings.formatwarning = before[4]
 
 
 def _is_below(module: object, folder: Path) -> bool:

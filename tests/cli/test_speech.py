@@ -278,7 +278,10 @@ def test_the_network_of_a_recogniser_is_made_as_its_settings_say(
         return FitResult(network, [{}], 0)
 
     monkeypatch.setattr(fitting, "fit", noted)
-    config, needs = Run.read(trained / "jobs/network").config, {"alignment/network": trained / "jobs/alignment/network"}
+    config, needs = (
+        Run.read(trained / "jobs/network").config,
+        {"alignment/network": trained / "jobs/alignment/network"},
+    )
     changes = {"initialiser": "gaussian:0.01", "bias_rate_factor": 2.0}
     for name, fit in (("as-it-was", {}), ("changed", changes)):
         with Run(tmp_path / name, recipe="job", config={**config, "fit": {**config["fit"], **fit}}) as run:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from interrupted_fits import CASES, fit_case, fit_in_a_process
 
-from instar.jobs.processes import start_process
+from instar.processes import start_process
 from instar.runs import FINAL, LAST, Run
 from small_fits import same_bits
 

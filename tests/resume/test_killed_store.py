@@ -10,7 +10,7 @@ from interrupted_stores import SHARDS, write_store
 
 from instar.distillation import SoftTargetStore
 from instar.errors import RunError, UsageError
-from instar.jobs.processes import start_process
+from instar.processes import start_process
 
 KILLS = 20
 

@@ -13,6 +13,7 @@ from instar.cli import advise, data, distill, report, reproduce, runs, specialis
 from instar.errors import DataWarning, InstarError
 
 INTERRUPTED = 130
+RUN_JOBS = ("distill", "transfer", "advise", "specialists", "reproduce", "speech")
 _FORMAT = warnings.formatwarning
 STOPPED = "stopped; the same command goes on from here"
 
@@ -27,10 +28,15 @@ app = typer.Typer(
 
 @app.callback()
 def options(
+    context: typer.Context,
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
     version: bool = typer.Option(False, "--version", help="Show the version and stop."),
 ) -> None:
     """Options of all commands; `main` looks at --debug itself, before anything can fail."""
+    if context.invoked_subcommand in RUN_JOBS and "--help" not in sys.argv:
+        from instar.processes import start_server
+
+        start_server("instar.recipes.fitting")  # while this process imports torch itself
 
 
 app.command("distill")(distill.distill)

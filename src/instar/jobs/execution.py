@@ -15,7 +15,7 @@ import torch
 
 from instar.errors import InstarError, RunError
 from instar.jobs.graph import Job
-from instar.jobs.processes import pack, start_process, unpack
+from instar.processes import pack, start_process, unpack
 from instar.runs import LOG, Run
 
 

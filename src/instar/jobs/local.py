@@ -13,8 +13,8 @@ from typing import Any
 from instar.errors import DataWarning, InstarError
 from instar.jobs.execution import ProcessDiedError, attempt
 from instar.jobs.graph import Job, threads_of
-from instar.jobs.processes import Written, pack, start_process, start_server, unpack
 from instar.jobs.walk import DIED, DONE, FAILED, MAX_TRIES, STARTED, Engine, News, Task
+from instar.processes import Written, pack, start_process, start_server, unpack
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """An experiment is a record of functions; `run_study` carries it out in its run directory."""
 
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import tomli_w
 from instar.jobs import Engine, Job, JobReport, open_engine, run_jobs
 from instar.recipes.rows import SCHEMA
 from instar.recipes.settings import Settings
-from instar.reports import Code, Details, Headline, Section, Table, write_page
+from instar.reports import Code, Details, Headline, Section, Table, prepare_drawing, write_page
 from instar.runs import ENVIRONMENT, REPORT, Run, run_hash
 
 Result = Mapping[str, Any]
@@ -129,6 +130,7 @@ def run_study(
             return run.result()
         started = time.monotonic()
         with open_engine(execution.engine) as engine:
+            threading.Thread(target=prepare_drawing).start()
             found = _run_rounds(study.rounds(plan), engine, path, study.num_rounds(plan), execution.quiet)
         result = {"schema": SCHEMA, **study.measure(plan, found), **_time_spent(path, started)}
         described = {"recipe": study.recipe, "config": run.config, **result}

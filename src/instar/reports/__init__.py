@@ -1,5 +1,6 @@
 """Sections of numbers and words -> one HTML page, and tables in the terminal. Knows no subject, never trains."""
 
+from instar.reports.charts import prepare_drawing
 from instar.reports.page import MOST_BYTES, render_page, write_page
 from instar.reports.sections import (
     Bars,
@@ -42,6 +43,7 @@ __all__ = [
     "Table",
     "Text",
     "Track",
+    "prepare_drawing",
     "print_table",
     "render_page",
     "write_page",

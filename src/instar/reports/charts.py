@@ -4,7 +4,7 @@ import re
 from html import escape
 
 from instar.reports.drawings import bars_drawing, lines_drawing
-from instar.reports.looks import Looks
+from instar.reports.looks import Looks, looks_of
 from instar.reports.records import printable
 from instar.reports.sections import Bars, Lines
 
@@ -18,6 +18,14 @@ def chart_svg(chart: Lines | Bars, looks: Looks) -> str:
     opening, drawn = svg.split(">", 1)
     view_box = re.search(r'viewBox="[^"]*"', opening)
     return f'<svg {view_box[0] if view_box else ""} role="img" aria-label="{escape(describe(chart))}">{drawn}'
+
+
+def prepare_drawing() -> None:
+    """Import and start what draws charts, so that the first chart is drawn at once.
+
+    This takes a second. A study does it while its workers compute.
+    """
+    chart_svg(Bars("", [{"name": "", "value": 1.0}], category="name", value="value"), looks_of(()))
 
 
 def describe(chart: Lines | Bars) -> str:

@@ -29,15 +29,18 @@ LAST_LINES, LAST_CHARACTERS = 3, 300
 _imports_script = False
 
 
-def start_server() -> None:
-    """Start the server, unless it runs: it imports torch, and all of instar that is imported here, meanwhile.
+def start_server(*modules: str) -> None:
+    """Start the server, unless it runs: it imports torch meanwhile.
 
     It lives as long as this process or a worker does.
+
+    Args:
+        modules: what else it imports, beside all of instar that is imported here.
     """
     if not FORKS:
         return
     ours = [name for name in sys.modules if name.startswith("instar.") and not name.startswith("instar.cli")]
-    multiprocessing.set_forkserver_preload([*ours, "instar.jobs.fork_server"])
+    multiprocessing.set_forkserver_preload(["instar.fork_server", *modules, *ours])
     resource_tracker.ensure_running()  # before the signals are blocked: it unblocks them
     with _blocked(signal.SIGINT, signal.SIGTERM), _import_path_in_environment():
         forkserver.ensure_running()
