@@ -7,12 +7,14 @@ import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from instar.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -48,7 +50,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             raise
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: Path) -> tuple["dict[str, Tensor]", dict[str, Any]]:
     """The tensors of a safetensors file, and the state that was saved with them.
 
     Raises:

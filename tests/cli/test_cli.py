@@ -2,9 +2,12 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -14,12 +17,28 @@ from instar.cli.app import app
 from instar.runs import Run
 
 
-def test_help_does_not_import_torch() -> None:
-    """Importing torch takes a second; `instar --help` must answer at once."""
+def commands() -> dict[str, Any]:
+    """Every command with all its options, by what is typed."""
+    return dict(_below("", typer.main.get_command(app), typer.Context(typer.main.get_command(app))))
+
+
+def _below(path: str, command: Any, context: Any) -> Iterator[tuple[str, Any]]:
+    yield path, command
+    for name in getattr(command, "commands", {}):
+        _, complete, _ = command.resolve_command(context, [name])
+        yield from _below(f"{path} {name}".strip(), complete, context)
+
+
+COMMANDS = commands()
+
+
+@pytest.mark.parametrize("arguments", [[], ["specialists"]], ids=" ".join)
+def test_help_does_not_import_torch(arguments: list[str]) -> None:
+    """Importing torch takes a second; help must answer at once."""
     code = (
         "import sys\n"
         "from instar.cli.app import main\n"
-        "sys.argv = ['instar', '--help']\n"
+        f"sys.argv = ['instar', *{arguments}, '--help']\n"
         "try: main()\n"
         "except SystemExit: print('torch' in sys.modules)"
     )
@@ -27,14 +46,17 @@ def test_help_does_not_import_torch() -> None:
     assert done.stdout.splitlines()[-1] == "False"
 
 
-def test_help_shows_what_is_written() -> None:
-    """Square brackets in a help text are markup: `[default: digits]` would not be shown."""
-    commands = [typer.main.get_command(app)]
-    for command in commands:
-        commands.extend(getattr(command, "commands", {}).values())
-        hidden = [one.name for one in command.params if "[" in (getattr(one, "help", None) or "")]
-        assert not hidden, f"{command.name}: {hidden}"
-    assert len(commands) > 20
+def test_help_describes_every_option_and_its_default(typed: Command) -> None:
+    """Square brackets in a help text are markup unless they are escaped, and would not be shown."""
+    assert len(COMMANDS) > 20
+    for path, command in COMMANDS.items():
+        shown = " ".join(re.sub("[│╭╮╰╯─]", " ", typed(*path.split(), "--help").stdout).split())
+        for option in command.params:
+            text = re.sub(r"(?<!\\)\[/?dim\]", "", option.help or "").replace("\\[", "[")
+            assert " ".join(text.split()) in shown, f"{path}: {option.name}"
+    distill = {option.name: option.help for option in COMMANDS["distill"].params}
+    for name, default in (("epochs", "60"), ("seeds", "5"), ("learning_rate", "0.03,0.1; 0.01,0.03 for mnist")):
+        assert f"[default: {default}]" in distill[name]
 
 
 def test_version(instar: Command) -> None:

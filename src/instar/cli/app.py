@@ -10,6 +10,7 @@ from typing import NoReturn
 import typer
 
 from instar.cli import advise, data, distill, report, reproduce, runs, specialists, speech, targets, transfer
+from instar.cli.commands import LazyGroup
 from instar.errors import DataWarning, InstarError
 
 INTERRUPTED = 130
@@ -19,6 +20,7 @@ STOPPED = "stopped; the same command goes on from here"
 
 app = typer.Typer(
     name="instar",
+    cls=LazyGroup,
     help="Move what one network has learned into another: knowledge distillation and feature transfer.",
     no_args_is_help=True,
     add_completion=False,

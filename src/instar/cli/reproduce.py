@@ -1,65 +1,22 @@
 """`instar reproduce`."""
 
-from collections.abc import Callable
-from importlib import import_module
-from pathlib import Path
-from typing import Annotated, NamedTuple
+import sys
+from typing import Annotated
 
 import typer
 
-from instar.cli.options import Device, Engine, Json, Publish, Quiet, RunDir, carry_out
+from instar.cli.commands import with_run_options
+from instar.cli.options import RunOptions, set_values
+from instar.cli.running import run_and_show
+from instar.recipes.reproductions import REPRODUCTIONS, as_toml, reproduction, reproduction_config
 
 app = typer.Typer(help="Repeat a study of the papers, and set our figures beside theirs.", no_args_is_help=True)
 
-
-class Study(NamedTuple):
-    """Where a study is, and what is said of it."""
-
-    what: str
-    folder: str
-    """of `instar.recipes`: its `scales` have `config_for(scale)` or `config_for(scale, data)`"""
-    published: str
-    """the name of its file in `results/`"""
-    data: tuple[str, str] | None = None
-    """by default, and which others there are; None where the study says what it is run on"""
-
-
-STUDIES = {
-    "mnist": Study(
-        "Section 3 of the paper: teacher, students, transfer sets, temperatures, fractions of the data.",
-        "mnist",
-        "{data}-{scale}",
-        ("mnist", "mnist, or another data set with the classes 3, 7 and 8: digits."),
-    ),
-    "transfer": Study(
-        "How transferable features are: a convnet and a residual net at every cut, unlike halves, few images.",
-        "transfer.reproduction",
-        "transfer-{data}-{scale}",
-        ("cifar100", "cifar100, or digits for a try at the scale tiny."),
-    ),
-    "advise": Study(
-        "The advisor judged: its advice against every treatment fitted to the end, on pairs of tasks.",
-        "advise.reproduction",
-        "advise-{scale}",
-    ),
-    "transfer-or-distil": Study(
-        "One student on few examples: from scratch, transferred, distilled, both.",
-        "transfer.comparison",
-        "transfer-or-distil-{scale}",
-    ),
-    "specialists": Study(
-        "Section 5 of the paper: specialists for what a generalist confuses, all controls, and back into one net.",
-        "specialists.study",
-        "specialists-{data}-{scale}",
-        ("cifar100", "cifar100 (100 classes), omniglot (1,623) or digits."),
-    ),
-    "speech": Study(
-        "Sections 4 and 6 of the paper on speech: an ensemble distilled, and 3 % of the data.",
-        "speech.reproduction",
-        "speech-{data}-{scale}",
-        ("fsdd", "fsdd, or kaldi:FOLDER, a data directory of at least three speakers."),
-    ),
-}
+Scale = Annotated[
+    str | None,
+    typer.Option(help=r"tiny (for tests), small (minutes) or full (hours). [dim]\[default: small][/dim]"),
+]
+Show = Annotated[bool, typer.Option("--show", help="Print the settings as TOML, which --config reads, and stop.")]
 
 
 @app.callback()
@@ -67,71 +24,30 @@ def studies() -> None:
     """Repeat a study of the papers, and set our figures beside theirs."""
 
 
-def _command(study: Study) -> Callable[..., None]:
-    Scale = Annotated[str, typer.Option(help="tiny (for tests), small (minutes) or full (hours).")]
-    default, others = study.data or ("", "")
+def _add_command(name: str, what: str, data: str, more_data: str) -> None:
+    data_help = rf"{more_data}. [dim]\[default: {data}][/dim]"
 
-    def run(
-        scale: Scale = "small",
-        data: Annotated[str, typer.Option(help=others)] = default,
-        device: Device = "cpu",
-        engine: Engine = "local",
-        run_dir: RunDir = None,
-        publish: Publish = False,
-        as_json: Json = False,
-        quiet: Quiet = False,
+    def with_data(
+        run: RunOptions,
+        scale: Scale = None,
+        data: Annotated[str | None, typer.Option(help=data_help)] = None,
+        show: Show = False,
     ) -> None:
-        _reproduce(study, scale, data, device, engine, run_dir, publish, as_json, quiet)
+        _reproduce(name, scale, data, show, run)
 
-    def run_as_it_is(
-        scale: Scale = "small",
-        device: Device = "cpu",
-        engine: Engine = "local",
-        run_dir: RunDir = None,
-        publish: Publish = False,
-        as_json: Json = False,
-        quiet: Quiet = False,
-    ) -> None:
-        _reproduce(study, scale, None, device, engine, run_dir, publish, as_json, quiet)
+    def as_it_is(run: RunOptions, scale: Scale = None, show: Show = False) -> None:
+        _reproduce(name, scale, None, show, run)
 
-    return run if study.data else run_as_it_is
+    app.command(name, help=what)(with_run_options(with_data if data else as_it_is))
 
 
-def _reproduce(
-    study: Study,
-    scale: str,
-    data: str | None,
-    device: str,
-    engine: str,
-    run_dir: Path | None,
-    publish: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    if "." in study.folder:
-        scales = import_module(f"instar.recipes.{study.folder}")
-        recipe = page = scales.STUDY
-        table = recipe.table
+def _reproduce(name: str, scale: str | None, data: str | None, show: bool, run: RunOptions) -> None:
+    config = reproduction_config(name, scale, data, run.config, set_values({}, run.set_ or ()))
+    if show:
+        sys.stdout.write(as_toml(config))
     else:
-        scales, recipe, page = (
-            import_module(f"instar.recipes.{study.folder}.{part}") for part in ("scales", "recipe", "page")
-        )
-        table = page.result_table
-    config = scales.config_for(scale) if data is None else scales.config_for(scale, data)
-    name = Path((data or "").replace(":", "-")).name
-    carry_out(
-        recipe,
-        config,
-        table,
-        page.answer,
-        run_dir=run_dir,
-        device=device,
-        engine=engine,
-        as_json=as_json,
-        quiet=quiet,
-        publish_as=study.published.format(data=name, scale=scale) if publish else None,
-    )
+        run_and_show(reproduction(name).study, config, run)
 
 
-for name, study in STUDIES.items():
-    app.command(name, help=study.what)(_command(study))
+for name, study in REPRODUCTIONS.items():
+    _add_command(name, study.what, study.data, study.more_data)

@@ -7,25 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from instar.cli.options import (
-    ConfigFile,
-    Device,
-    Engine,
-    Json,
-    Quiet,
-    RunDir,
-    carry_out,
-    names,
-    numbers,
-    set_values,
-)
+from instar.cli.commands import LazyGroup, with_options
+from instar.cli.options import Quiet, RunOptions, numbers
+from instar.cli.running import run_and_show
 from instar.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from instar.speech.audio import Recording
     from instar.speech.recogniser import Recogniser, Recognition
 
-app = typer.Typer(help="Train a speech recogniser, distil it, decode and align recordings.", no_args_is_help=False)
+app = typer.Typer(
+    cls=LazyGroup, help="Train a speech recogniser, distil it, decode and align recordings.", no_args_is_help=False
+)
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory of a trained recogniser.")]
 Search = Annotated[str, typer.Option(help="auto, kaldi (its decoder) or viterbi (the built-in one).")]
@@ -40,100 +33,62 @@ def speech(context: typer.Context, quiet: Quiet = False) -> None:
     if context.invoked_subcommand is None:
         from instar.recipes.speech.plan import QUICK
 
-        _train(QUICK, None, "cpu", "local", None, False, quiet)
+        _train(QUICK, RunOptions(quiet=quiet))
     elif quiet:
         raise UsageError("--quiet is for training and goes after the command: instar speech train ... --quiet")
 
 
 @app.command()
+@with_options("SPEECH")
 def train(
-    data: str = typer.Argument(None, help="fsdd (spoken digits) or a Kaldi data directory. Default: fsdd."),
-    test: str = typer.Option(None, help="Data directory to test on. Default: a tenth of the speakers."),
-    validation: str = typer.Option(None, help="Data directory that settings are chosen on. Default: the same."),
-    test_speakers: str = typer.Option(None, help="Speakers to test on: ann,bob."),
-    validation_speakers: str = typer.Option(None, help="Speakers that settings are chosen on."),
-    lexicon: str = typer.Option(
-        None,
-        help="digits, words (a model for each) or a Kaldi lexicon.txt. Default: digits for fsdd, else the "
-        "directory's lexicon.txt, or words.",
-    ),
-    grammar: str = typer.Option(None, help="loop (any words), one (a single word) or ngram:N. Default: loop."),
-    network: str = typer.Option(None, help="mlp:512x4, python:MODULE:FUNCTION. Default: mlp:256x2."),
-    epochs: int = typer.Option(None, help="Of each network."),
-    learning_rate: float = typer.Option(None, help="Of each network."),
-    normalisation: str = typer.Option(None, help="Of features: speaker, global or none. Default: speaker."),
-    context: str = typer.Option(None, help="Frames before and after the one that is told. Default: 20,5."),
-    teacher: Path = typer.Option(None, metavar="RUN", help="Distil this recogniser into the network."),
-    temperature: float = typer.Option(None, help="Of the teacher's soft targets. Default: 2."),
-    fraction: float = typer.Option(None, help="Of the recordings that are used."),
-    seed: int = typer.Option(None, help="Initialisation and order."),
-    config: ConfigFile = None,
-    set_: list[str] = typer.Option([], "--set", help="Any other setting: --set network.dropout=0.3"),
-    device: Device = "cpu",
-    engine: Engine = "local",
-    run_dir: RunDir = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train a recogniser from recordings and their words; with --teacher distil one that is there."""
-    frames = [int(one) for one in numbers("--context", context) or []]
-    if context is not None and len(frames) != 2:
-        raise UsageError(f"--context {context!r} should be two numbers of frames: 20,5")
-    left, right = frames or (None, None)
-    typed: dict[str, Any] = {
-        "data": {
-            "name": _corpus(data),
-            "test": _corpus(test),
-            "validation": _corpus(validation),
-            "test_speakers": names("--test-speakers", test_speakers),
-            "validation_speakers": names("--validation-speakers", validation_speakers),
-            "fraction": fraction,
-        },
-        "models": {"lexicon": lexicon or _lexicon_of(data, config)},
-        "grammar": grammar,
-        "network": {
-            "network": network,
-            "epochs": epochs,
-            "learning_rate": learning_rate,
-        },
-        "features": {"normalisation": normalisation, "left": left, "right": right},
-        "teacher": None if teacher is None else str(teacher),
-        "temperature": temperature,
-        "seed": seed,
-    }
-    _train(set_values(typed, set_), config, device, engine, run_dir, as_json, quiet)
-
-
-def _train(
     typed: dict[str, Any],
-    config: Path | None,
-    device: str,
-    engine: str,
-    run_dir: Path | None,
-    as_json: bool,
-    quiet: bool,
+    run: RunOptions,
+    data: Annotated[
+        str | None,
+        typer.Argument(help=r"fsdd (spoken digits) or a Kaldi data directory. [dim]\[default: fsdd][/dim]"),
+    ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            metavar="<int,int>",
+            help=r"Frames before and after each frame. [dim]\[default: 20,5][/dim]",
+            rich_help_panel="Features",
+        ),
+    ] = None,
 ) -> None:
-    from instar.recipes.speech.plan import read_config
-    from instar.recipes.speech.recogniser import STUDY
+    """Train a recogniser from recordings and their words; with --teacher distil one that is trained."""
+    from instar.recipes.commands import has, put
 
-    path = carry_out(
-        STUDY,
-        read_config(typed, config),
-        STUDY.table,
-        STUDY.answer,
-        run_dir=run_dir,
-        device=device,
-        engine=engine,
-        as_json=as_json,
-        quiet=quiet,
-    )
-    if not as_json:
+    corpora = {"name": data, **typed.get("data", {})}
+    for part in ("name", "test", "validation"):
+        if corpora.get(part) is not None:
+            put(typed, f"data.{part}", _corpus(corpora[part]))
+    if context is not None:
+        for side, frames in zip(("left", "right"), _context(context), strict=True):
+            put(typed, f"features.{side}", frames)
+    if data not in (None, "fsdd") and run.config is None and not has(typed, "models.lexicon"):
+        put(typed, "models.lexicon", _lexicon_beside(Path(data.removeprefix("kaldi:"))))
+    _train(typed, run)
+
+
+def _context(text: str) -> list[int]:
+    frames = [int(number) for number in numbers("--context", text) or []]
+    if len(frames) != 2:
+        raise UsageError(f"--context {text!r} should be two numbers of frames: 20,5")
+    return frames
+
+
+def _train(typed: dict[str, Any], run: RunOptions) -> None:
+    from instar.recipes.commands import SPEECH
+
+    path = run_and_show(SPEECH.study, SPEECH.read_config(typed, run.config), run)
+    if not run.as_json:
         sys.stdout.write(f"Use it: instar speech decode {path} recording.wav\n")
 
 
-def _corpus(name: str | None) -> str | None:
+def _corpus(name: str) -> str:
     """A folder is a Kaldi data directory."""
-    if name is None or name == "fsdd" or name.startswith("kaldi:"):
+    if name == "fsdd" or name.startswith("kaldi:"):
         return name
     if not Path(name).is_dir():
         raise UsageError(
@@ -142,10 +97,9 @@ def _corpus(name: str | None) -> str | None:
     return f"kaldi:{name}"
 
 
-def _lexicon_of(data: str | None, config: Path | None) -> str | None:
-    if data is None or data == "fsdd" or config is not None:
-        return None
-    path = Path(data.removeprefix("kaldi:")) / "lexicon.txt"
+def _lexicon_beside(folder: Path) -> str:
+    """The lexicon of a data directory; without one each word is a model of its own."""
+    path = folder / "lexicon.txt"
     return str(path) if path.is_file() else "words"
 
 

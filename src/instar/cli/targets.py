@@ -1,56 +1,64 @@
 """`instar targets`: write, check and show stores of soft targets."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from instar.cli.options import Device, Quiet, check_device, numbers
+from instar.cli.commands import LazyGroup, with_options
+from instar.cli.options import Device, Quiet, numbers
+from instar.cli.running import check_device
+
+if TYPE_CHECKING:
+    from instar.reports import Table
 
 app = typer.Typer(
-    help="Write, check and show stores of soft targets: the teacher is paid once.", no_args_is_help=True
+    cls=LazyGroup,
+    help="Write, check and show stores of soft targets: the teacher runs only once.",
+    no_args_is_help=True,
 )
 
-Store = Annotated[Path, typer.Argument(metavar="DIR", help="The store's folder.")]
-Teachers = Annotated[
-    list[str],
-    typer.Option(
-        "--teacher", help="RUN:teacher, NAME@FILE.safetensors, python:MODULE:FUNCTION; several are an ensemble."
-    ),
-]
-Data = Annotated[str | None, typer.Option(help="Data set. Default: the first teacher's.")]
-SplitSeed = Annotated[int | None, typer.Option(help="Decides which examples are validation.")]
-ImageSize = Annotated[int | None, typer.Option(help="Resize a folder's pictures to this many pixels.")]
+Store = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the store.")]
+Teachers = typer.Option(
+    "--teacher", help="RUN:teacher, NAME@FILE.safetensors, python:MODULE:FUNCTION; several are an ensemble."
+)
 
 
 @app.command()
+@with_options("STORE")
 def write(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The store's folder.")],
-    teacher: Teachers,
-    data: Data = None,
-    split_seed: SplitSeed = None,
-    image_size: ImageSize = None,
-    views: str = typer.Option("none", help="Augmentation that students will see: none, jitter:2, crop:4+flip."),
-    num_views: int = typer.Option(1, help="Views of each example."),
-    view_seed: int = typer.Option(None, help="Decides the views."),
-    top_k: int = typer.Option(None, help="Keep so many logits and the mass of the rest. Default: all."),
-    temperature: str = typer.Option(None, help="That a top-k store can be used at: 2,4,8."),
-    dtype: str = typer.Option("float16", help="Of the logits: float16 or float32."),
-    rows_per_shard: int = typer.Option(65_536, help="How much work a kill may cost."),
+    typed: dict[str, Any],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of the store.")],
+    teacher: Annotated[list[str], Teachers],
+    views: Annotated[
+        str, typer.Option(help="Augmentation that students will see: none, jitter:2, crop:4+flip.")
+    ] = "none",
+    num_views: Annotated[int, typer.Option(help="Views of each example.")] = 1,
+    top_k: Annotated[
+        int | None, typer.Option(help="Logits to keep, with the mass of the others. By default all.")
+    ] = None,
+    temperature: Annotated[
+        str | None,
+        typer.Option(metavar="<float,...>", help="Temperatures that a top-k store can be used at: 2,4,8."),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Number format of the logits: float16 or float32.")] = "float16",
+    rows_per_shard: Annotated[
+        int, typer.Option(help="Rows of a file of the store. A killed write loses at most one file.")
+    ] = 65_536,
     device: Device = "cpu",
     quiet: Quiet = False,
 ) -> None:
-    """Ask teachers once for their logits on the training and validation examples. A killed write goes on."""
-    from rich.console import Console
+    """Store the logits of teachers for the training and validation examples. A killed write can be resumed.
 
+    Without data options the data are those of the first teacher's run.
+    """
     from instar.recipes.targets import store_tables, write_store
-    from instar.reports import print_table
 
-    about = {"name": data, "split_seed": split_seed, "image_size": image_size, "view_seed": view_seed}
     write_store(
         out,
         teacher,
-        data=about,
+        data=typed.get("data", {}),
         views=views,
         num_views=num_views,
         quiet=quiet,
@@ -60,37 +68,40 @@ def write(
         rows_per_shard=rows_per_shard,
         device=check_device(device),
     )
-    for table in store_tables(out):
-        print_table(table, Console(highlight=False))
+    _print(store_tables(out))
 
 
 @app.command()
+@with_options("STORE")
 def check(
+    typed: dict[str, Any],
     store: Store,
-    teacher: Teachers = [],  # noqa: B006 - typer copies it
-    data: Data = None,
-    split_seed: SplitSeed = None,
-    image_size: ImageSize = None,
-    temperature: float = typer.Option(None, help="In use: what the store's precision does at it."),
+    teacher: Annotated[list[str] | None, Teachers] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Also report the error of the stored precision at this temperature.")
+    ] = None,
 ) -> None:
-    """Read every byte of a store, compare it with teachers and data, say what its precision costs."""
-    from rich.console import Console
+    """Read every byte of a store, compare it with teachers and data, and report what its precision costs.
 
+    Without data options the data are those of the first teacher's run.
+    """
     from instar.recipes.targets import check_store
-    from instar.reports import print_table
 
-    about = {"name": data, "split_seed": split_seed, "image_size": image_size}
-    for table in check_store(store, teacher, data=about, temperature=temperature):
-        print_table(table, Console(highlight=False))
+    _print(check_store(store, teacher or [], data=typed.get("data", {}), temperature=temperature))
 
 
 @app.command()
 def show(store: Store) -> None:
     """Show what a store holds."""
+    from instar.recipes.targets import store_tables
+
+    _print(store_tables(store))
+
+
+def _print(tables: "Iterable[Table]") -> None:
     from rich.console import Console
 
-    from instar.recipes.targets import store_tables
     from instar.reports import print_table
 
-    for table in store_tables(store):
+    for table in tables:
         print_table(table, Console(highlight=False))

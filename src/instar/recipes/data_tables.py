@@ -1,5 +1,8 @@
 """What `instar data` shows."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from instar.data import known_data
@@ -9,7 +12,7 @@ from instar.reports import Column, Table
 
 
 def known_table() -> Table:
-    """The data sets that have a name, and where they are on this machine."""
+    """The data sets that are known by name, and where they are on this machine."""
     rows = [
         {"name": name, "what": what, "found": str(found) if found else "", "publisher": publisher}
         for name, what, found, publisher in known_data()
@@ -17,10 +20,13 @@ def known_table() -> Table:
     return Table("Data sets", rows, columns=[Column("name"), Column("what"), Column("found", "on this machine")])
 
 
-def data_table(name: str, *, split_seed: int, image_size: int | None) -> Table:
-    """The parts of one data set; fetched when it is not here."""
-    content = {"name": name, "split_seed": split_seed, "image_size": image_size}
-    splits = load_splits(checked(DataSettings, content))
+def data_table(settings: Mapping[str, Any]) -> Table:
+    """The parts of a data set, which is fetched if it is not on this machine.
+
+    Args:
+        settings: those of `DataSettings`.
+    """
+    splits = load_splits(checked(DataSettings, settings))
     rows = []
     for part in ("train", "validation", "test"):
         data = getattr(splits, part)

@@ -1,4 +1,8 @@
-"""What a recipe's configuration is made of, and how it is read: here configuration stops."""
+"""The parts that a configuration is made of, and how one is read and checked.
+
+The docstring below a field is its description, which `instar COMMAND --help` shows. Nothing here imports torch, so
+that help is fast.
+"""
 
 import math
 from collections.abc import Mapping
@@ -15,11 +19,9 @@ from pydantic import (
     model_validator,
 )
 
-from instar.data import parse_views
 from instar.errors import UsageError
 from instar.files import read_toml
-from instar.networks import find_initialiser
-from instar.optimisation import learning_rate_factor
+from instar.recipes.keys import unknown_setting
 
 _PositiveInt = Annotated[int, Field(ge=1)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -59,59 +61,83 @@ CandidateWeights = Annotated[list[_NotNegative], BeforeValidator(_as_list), Fiel
 class Settings(BaseModel):
     """A part of a configuration: unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
 
 
 class NetworkSettings(Settings):
-    """How one network is made and fitted, without its learning rate."""
+    """How one network is built and trained, without its learning rate."""
 
     network: str
-    """mlp:800x2, convnet:8, resnet:20, python:MODULE:FUNCTION, NAME@WEIGHTS; for a teacher also a run directory"""
+    """mlp:1200x2, convnet:8, resnet:20, python:MODULE:FUNCTION, NAME@WEIGHTS"""
     epochs: _PositiveInt = 60
     """passes over the training data"""
     bias_rate_factor: _Positive | None = None
-    """of the learning rate, for biases; 2 in the first paper's networks"""
+    """factor on the learning rate of biases; 2 in Yosinski et al. 2014"""
     batch_size: _PositiveInt = 128
+    """examples in one step"""
     optimiser: Literal["sgd", "adamw"] = "sgd"
+    """the optimiser"""
     momentum: _Share = 0.9
+    """momentum of SGD"""
     weight_decay: _NotNegative = 0.0
+    """weight decay"""
     schedule: str = "cosine"
+    """learning rate schedule: cosine, constant, or step:E1,E2,..., which divides it by 10 after those epochs"""
     warmup_epochs: _NotNegative = 0.0
+    """epochs in which the learning rate rises from 0"""
     gradient_clip: _Positive | None = None
+    """largest norm of the gradient"""
     max_norm: _Positive | None = None
+    """largest norm of the incoming weights of a unit"""
     ema_decay: _Share | None = None
+    """decay of a moving average of the weights, which is then the trained network"""
     patience: _PositiveInt | None = None
+    """early stopping: epochs without improvement on validation"""
     dropout: _Share = 0.0
+    """dropout of hidden units"""
     input_dropout: _Share = 0.0
+    """dropout of the input"""
     initialiser: str = "he-normal"
+    """initialiser of the weights"""
     views: str = "none"
     """augmentation: none, jitter:2, crop:4+flip, affine:12,0.15,0.15,2"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """number format of training; auto is bfloat16 where the processor has it"""
     pretrained: bool = False
-    """use the weights as they come, train nothing (teachers that are a user's own module)"""
+    """use a network of your own with the weights that it comes with, and do not train it"""
     new_weights: Literal[True] | None = None
-    """draw a user's own module anew by `initialiser`: it comes with weights that are not wanted"""
+    """initialise a network of your own anew, in place of the weights that it comes with"""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
-        """What would fail in every job fails here, before anything is begun."""
-        parse_views(self.views)
-        learning_rate_factor(self.schedule, self.epochs, self.warmup_epochs)
-        find_initialiser(self.initialiser)
+        """Fail here, and not in the first of many jobs. Plain defaults need no check: it would import torch."""
+        if self.views != "none":
+            from instar.data import parse_views
+
+            parse_views(self.views)
+        if self.schedule != "cosine" or self.warmup_epochs:
+            from instar.optimisation import learning_rate_factor
+
+            learning_rate_factor(self.schedule, self.epochs, self.warmup_epochs)
+        if self.initialiser != "he-normal":
+            from instar.networks import find_initialiser
+
+            find_initialiser(self.initialiser)
         return self
 
 
 class FitSettings(NetworkSettings):
-    """How one network is made and fitted."""
+    """How one network is built and trained."""
 
     learning_rate: _Positive = 0.1
+    """the learning rate"""
 
 
 class StudentSettings(NetworkSettings):
     """A network whose learning rate may be chosen on validation."""
 
     learning_rate: CandidateRates = [0.1]
-    """of several values the best on validation is used"""
+    """the learning rate; of several values the best on validation is used"""
 
     def at(self, learning_rate: float) -> FitSettings:
         """The settings of one fit."""
@@ -119,26 +145,26 @@ class StudentSettings(NetworkSettings):
 
 
 class TransferSettings(Settings):
-    """Which of the training examples a network learns from; see `instar.transfer_set`."""
+    """The training examples that a network learns from; see `instar.transfer_set`."""
 
     drop_classes: list[str] = []
-    """left out, by name"""
+    """classes left out of the transfer set"""
     keep_classes: list[str] | None = None
-    """the only ones, by name"""
+    """the only classes in the transfer set"""
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """of each class"""
+    """share of the training examples of each class in the transfer set"""
     rest: bool = False
-    """what the fraction leaves, and not the fraction"""
+    """use the examples that `fraction` leaves out"""
     labelled: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """share of the examples that keep their labels"""
+    """share of the transfer set that keeps its labels"""
     seed: int = 0
-    """chooses which"""
+    """selects the examples of `fraction` and `labelled`"""
     validation_too: bool = False
-    """learn from the validation examples as well, and be judged by none"""
+    """train on the validation examples as well, and do not validate"""
     folder: str | None = None
-    """unlabelled pictures in place of the training examples: all below this folder"""
+    """a transfer set without labels: all pictures below this folder"""
     num_views: _PositiveInt | None = None
-    """of each example, shown in turns; without it each epoch shows a new one"""
+    """views of each example, shown in turn; by default each epoch shows a new one"""
 
 
 class LossSettings(Settings):
@@ -166,28 +192,32 @@ class SoftSettings(LossSettings):
 
 
 class DataSettings(Settings):
-    """Which data, and how it is split; shared by the teacher and all students."""
+    """The data and its split; teacher and students share them."""
 
     name: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, cifar100, omniglot, folder:PATH, python:MODULE:FUNCTION"""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """share of the training examples held out for validation"""
     split_seed: int = 0
+    """selects the validation examples"""
     view_seed: int = 0
+    """seed of the augmentation"""
     image_size: _PositiveInt | None = None
+    """resize the pictures of a folder to this many pixels"""
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """of the training and validation examples of each class that are used at all; test stays whole"""
+    """share of the training and validation examples of each class that is used; the test set stays whole"""
     classes: tuple[str, ...] | None = None
-    """the only ones, relabelled in this order: a task of its own"""
+    """the only classes, relabelled in this order"""
 
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
 def read_config_file(path: Path | None) -> dict[str, Any]:
-    """The settings in a TOML file; the `config.toml` of a run directory will do too.
+    """The settings in a TOML file, or in the `config.toml` of a run directory.
 
     Raises:
-        UsageError: it is not there or is not TOML.
+        UsageError: the file is not there or is not TOML.
     """
     if path is None:
         return {}
@@ -204,11 +234,11 @@ def checked(kind: type[SettingsType], content: Mapping[str, Any]) -> SettingsTyp
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        problem = error.errors()[0]
+        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        problem = problems[0]  # an unknown key first: it may be why another one is missing
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            known = _known_keys(kind, problem["loc"])
-            raise UsageError(f"unknown setting {key!r}; known here: {known}") from None
+            raise unknown_setting(kind, key) from None
         if problem["type"] == "value_error":  # one of our own errors: it says all
             raise UsageError(f"{key}: {problem['ctx']['error']}".removeprefix(": ")) from None
         raise UsageError(f"{key} {problem['msg'].removeprefix('Input ')}, found {problem['input']!r}") from None
@@ -229,12 +259,3 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         elif value is not None and not isinstance(value, Mapping):
             merged[key] = value  # a number where a table should be stays, for `checked` to refuse
     return merged
-
-
-def _known_keys(kind: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    for part in location[:-1]:
-        field = kind.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type):
-            break
-        kind = field.annotation
-    return ", ".join(kind.model_fields)

@@ -184,8 +184,9 @@ def read_config(
     content = _with_sets(merge(file, {**typed, "sets": None}), typed.get("sets"), defaults["sets"])
     if typed.get("mixture") is None and _network_of(file) not in (None, _network_of(content)):
         content.pop("mixture", None)  # it was sized for the file's network
-    if not distill and not content.get("distill"):
-        content.pop("distill", None)
+    if distill:
+        content.setdefault("distill", {})
+    if "distill" not in content:
         defaults.pop("distill")
     config = checked(SpecialistsConfig, merge(defaults, content))
     network = config.generalist.network

@@ -1,0 +1,124 @@
+"""Commands whose options are those of settings: type, help and default come from the field that an option sets.
+
+`instar --help` imports no settings: a command gets its options when it is called, or when its own help is shown.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from instar.cli.options import RunOptions, names, numbers, set_values
+
+if TYPE_CHECKING:
+    from instar.recipes.commands import Command, Option
+
+Function = Callable[..., None]
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands get their options when they are called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is called, with all its options."""
+        name, command, rest = super().resolve_command(ctx, args)
+        complete = getattr(getattr(command, "callback", None), "complete", None)
+        return name, command if complete is None else complete(name), rest
+
+
+def with_options(table: str) -> Callable[[Function], Function]:
+    """Give a function the options of a table, in place of its parameter `typed`.
+
+    Args:
+        table: the name of a `Command` in `instar.recipes.commands`. The function gets the settings that were
+            typed, nested (`typed`), the `RunOptions` if it has a parameter `run`, and its own options.
+    """
+
+    def decorate(function: Function) -> Function:
+        def stub() -> None: ...
+
+        stub.__name__, stub.__doc__ = function.__name__, function.__doc__
+        stub.complete = lambda name: _complete(function, table, name)  # type: ignore[attr-defined]
+        return stub
+
+    return decorate
+
+
+def with_run_options(function: Function) -> Function:
+    """Give a function the options of `RunOptions`, in place of its parameter `run`."""
+    shared = _parameters_of(RunOptions)
+
+    def call(**values: Any) -> None:
+        run = RunOptions(**{parameter.name: values.pop(parameter.name) for parameter in shared})
+        function(run=run, **values)
+
+    own = [parameter for parameter in _parameters_of(function) if parameter.name != "run"]
+    return _signed(call, [*own, *shared], function.__doc__)
+
+
+def _complete(function: Function, table: str, name: str) -> Any:
+    """The command of a function, with the options of a table."""
+    from instar.recipes import commands
+
+    command: Command = getattr(commands, table)
+    takes_run = any(parameter.name == "run" for parameter in _parameters_of(function))
+    inner = with_run_options(function) if takes_run else function
+    own = [parameter for parameter in _parameters_of(inner) if parameter.name != "typed"]
+
+    def call(**values: Any) -> None:
+        others = {parameter.name: values.pop(parameter.name) for parameter in own}
+        settings = {name: _parse(command.options[name], value) for name, value in values.items()}
+        inner(typed=set_values(commands.nested(command.options, settings), others.get("set_") or ()), **others)
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(name)(_signed(call, [*_option_parameters(command), *own], function.__doc__))
+    return typer.main.get_command(app)
+
+
+def _parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+
+
+def _signed(function: Function, parameters: Sequence[inspect.Parameter], description: str | None) -> Function:
+    """The function as typer sees it."""
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {}
+    function.__doc__ = description
+    return function
+
+
+def _parse(option: "Option", value: Any) -> Any:
+    if option.kind.is_list:
+        return numbers(option.flag, value) if option.kind.type is float else names(option.flag, value)
+    return value
+
+
+def _option_parameters(command: "Command") -> Iterator[inspect.Parameter]:
+    defaults = command.defaults()
+    for name, option in command.options.items():
+        kind = bool if option.kind.type is dict else option.kind.type
+        is_switch = kind is bool and option.field.default is not True
+        typed = str if option.kind.is_list else kind
+        about = typer.Option(
+            option.flag
+            if is_switch or kind is not bool
+            else f"{option.flag}/--no-{option.flag.removeprefix('--')}",
+            help=_help(option, defaults.get(name, "")),
+            rich_help_panel=option.panel,
+            metavar=f"<{kind.__name__},...>" if option.kind.is_list else None,
+        )
+        annotation = Annotated[typed | None, about]  # type: ignore[valid-type]
+        yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _help(option: "Option", default: str) -> str:
+    """The description of a setting, its choices and its default."""
+    text = option.description
+    if not all(choice in text for choice in option.kind.choices):
+        text = f"{text}: {', '.join(option.kind.choices)}"
+    text = text or "(not described)"
+    text = f"{text[0].upper()}{text[1:]}.".replace("[", r"\[").replace("..", ".")
+    return rf"{text} [dim]\[default: {default}][/dim]" if default else text

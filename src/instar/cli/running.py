@@ -1,0 +1,67 @@
+"""Running a study from the command line, and showing its result."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from instar.cli.options import RunOptions
+from instar.errors import UsageError
+
+
+def check_device(device: str) -> str:
+    """The device, if this machine has it.
+
+    Raises:
+        UsageError: it has not.
+    """
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    kind = device.partition(":")[0]
+    if not available.get(kind, False):
+        names = [name for name, is_there in available.items() if is_there]
+        raise UsageError(f"device {device!r} is not available here; there is {', '.join(names)}")
+    return device
+
+
+def run_and_show(name: str, config: Any, run: RunOptions, **execution: Any) -> str:
+    """Run a study, publish its result where that was asked for, and show it.
+
+    Args:
+        name: of the study, `MODULE:STUDY`.
+        config: its configuration.
+        run: how it is run, and what is shown.
+        execution: more of how it is run.
+
+    Returns:
+        The run directory.
+    """
+    from instar.recipes.experiments import run_experiment
+    from instar.recipes.publishing import publish
+    from instar.recipes.study import Execution
+
+    check_device(run.device)
+    how = Execution(device=run.device, engine=run.engine, quiet=run.quiet or run.as_json, **execution)
+    study, path, result = run_experiment(name, config, run.run_dir, how)
+    if run.publish:
+        publish(result, study.published(config))
+    if run.as_json:
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    else:
+        _print(study, result, str(path))
+    return str(path)
+
+
+def _print(study: Any, result: Mapping[str, Any], path: str) -> None:
+    """The table and the headline of a result, and the path of its page."""
+    from rich.console import Console
+
+    from instar.reports import print_table
+    from instar.runs import REPORT
+
+    console = Console(highlight=False)
+    print_table(study.table(result), console)
+    headline = study.answer(result)
+    console.print(f"\n[bold]{headline.sentence}[/bold]\n{headline.detail}")
+    console.print(f"\nPage: {path}/{REPORT}", soft_wrap=True)

@@ -1,0 +1,135 @@
+"""The studies of `instar reproduce`: where each is, and its configuration at a scale or from a file.
+
+What takes long to import is imported in the functions: `instar --help` reads the names here.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+from instar.errors import UsageError
+from instar.naming import import_object, unknown_name
+
+CUSTOM = "custom"
+"""The scale of a configuration that was changed."""
+
+
+class Reproduction(NamedTuple):
+    """A study of the papers."""
+
+    what: str
+    study: str
+    """`MODULE:STUDY`"""
+    config_for: str
+    """`MODULE:FUNCTION`, of a scale, or of a scale and a data set"""
+    data: str = ""
+    """the data set that it is run on by default"""
+    more_data: str = ""
+    """which data sets there are"""
+
+    def at(self, scale: str, data: str) -> Any:
+        """The configuration at a scale.
+
+        Raises:
+            UsageError: there is no such scale, or none for this data.
+        """
+        config_for = import_object(self.config_for)
+        return config_for(scale, data) if self.data else config_for(scale)
+
+
+REPRODUCTIONS = {
+    "mnist": Reproduction(
+        "Hinton et al. 2015, section 3: teacher, students, transfer sets, temperatures, fractions of the data.",
+        "instar.recipes.mnist",
+        "instar.recipes.mnist.scales:config_for",
+        "mnist",
+        "mnist, or another data set with the classes 3, 7 and 8: digits",
+    ),
+    "transfer": Reproduction(
+        "Yosinski et al. 2014: a convnet and a residual net at every cut, unlike halves, few images.",
+        "instar.recipes.transfer.reproduction:STUDY",
+        "instar.recipes.transfer.reproduction:config_for",
+        "cifar100",
+        "cifar100, or digits for a try at the scale tiny",
+    ),
+    "advise": Reproduction(
+        "The advisor judged: its advice against every treatment fitted to the end, on pairs of tasks.",
+        "instar.recipes.advise.reproduction:STUDY",
+        "instar.recipes.advise.reproduction_plan:config_for",
+    ),
+    "transfer-or-distil": Reproduction(
+        "One student on few examples: from scratch, transferred, distilled, both.",
+        "instar.recipes.transfer.comparison:STUDY",
+        "instar.recipes.transfer.comparison:config_for",
+    ),
+    "specialists": Reproduction(
+        "Hinton et al. 2015, section 5: specialists for confused classes, all controls, one network distilled.",
+        "instar.recipes.specialists.study:STUDY",
+        "instar.recipes.specialists.settings:config_for",
+        "cifar100",
+        "cifar100 (100 classes), omniglot (1,623) or digits",
+    ),
+    "speech": Reproduction(
+        "Hinton et al. 2015, sections 4 and 6: an ensemble for speech distilled, and 3 % of the data.",
+        "instar.recipes.speech.reproduction:STUDY",
+        "instar.recipes.speech.reproduction_plan:config_for",
+        "fsdd",
+        "fsdd, or kaldi:FOLDER, a data directory of at least three speakers",
+    ),
+}
+
+
+def reproduction(name: str) -> Reproduction:
+    """A study by its name.
+
+    Raises:
+        UsageError: there is no such study.
+    """
+    if name not in REPRODUCTIONS:
+        raise unknown_name("study", name, REPRODUCTIONS)
+    return REPRODUCTIONS[name]
+
+
+def reproduction_config(
+    name: str, scale: str | None, data: str | None, file: Path | None, typed: Mapping[str, Any]
+) -> Any:
+    """The configuration of a study.
+
+    Args:
+        name: of the study.
+        scale: `tiny`, `small` or `full`; `small` by default.
+        data: the data set; by default the study's.
+        file: a TOML file in place of scale and data.
+        typed: nested settings over those of the scale or the file.
+
+    Raises:
+        UsageError: no such study, scale, data set or setting; or a file beside a scale or data.
+    """
+    from instar.recipes.settings import checked, merge, read_config_file
+
+    study = reproduction(name)
+    if file is None:
+        content = study.at(scale or "small", data or study.data).model_dump()
+    elif scale or data:
+        raise UsageError(f"--config {file} has all settings of the study: leave out --scale and --data")
+    else:
+        content = read_config_file(file)
+    config = checked(get_type_hints(import_object(study.config_for))["return"], merge(content, typed))
+    return config if _is_at_its_scale(study, config) else config.model_copy(update={"scale": CUSTOM})
+
+
+def _is_at_its_scale(study: Reproduction, config: Any) -> bool:
+    """Whether a configuration is that of the scale that it names, or names a scale of the user's own."""
+    try:
+        return bool(config == study.at(config.scale, config.data.name if study.data else ""))
+    except UsageError:
+        return True
+
+
+def as_toml(config: Any) -> str:
+    """A configuration as TOML, without the settings that have their default."""
+    import tomli_w
+
+    from instar.runs import without_none
+
+    return tomli_w.dumps(without_none(config.model_dump(exclude_defaults=True)))
