@@ -14,6 +14,7 @@ import typer
 
 from command_line import TINY, Command
 from instar.cli.app import app
+from instar.recipes.rows import ACCURACY, ERRORS
 from instar.runs import Run
 
 
@@ -218,15 +219,16 @@ def test_a_job_that_measured_nothing_shows_its_settings(typed: Command, tmp_path
 
 
 def test_a_report_says_what_its_bars_are_of(typed: Command, tmp_path: Path) -> None:
-    for recipe in ("advise", "distill"):
-        with Run(tmp_path / recipe, recipe=recipe, config={"seed": 1}) as run:
-            run.finish({"rows": [{"name": "one", "mean": 80.0, "sd": 1.0}]})
+    for measure in (ACCURACY, ERRORS):
+        with Run(tmp_path / measure.key, recipe="made-up", config={"seed": 1}) as run:
+            row = {"name": "one", "mean": 80.0, "sd": 1.0, "n": 2}
+            run.finish({"schema": 2, "measure": measure._asdict(), "rows": [row]})
     both = tmp_path / "both.html"
-    assert typed("report", tmp_path / "advise", "--out", both).returncode == 0
-    assert "Test accuracy, percent" in both.read_text()
+    assert typed("report", tmp_path / "accuracy", "--out", both).returncode == 0
+    assert "Test accuracy, %" in both.read_text()
     assert "Test errors" not in both.read_text()
-    assert typed("report", tmp_path / "advise", tmp_path / "distill", "--out", both).returncode == 0
-    assert "Test accuracy, percent" in both.read_text()
+    assert typed("report", tmp_path / "accuracy", tmp_path / "errors", "--out", both).returncode == 0
+    assert "Test accuracy, %" in both.read_text()
     assert "Test errors" in both.read_text()
 
 

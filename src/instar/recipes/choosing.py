@@ -111,10 +111,18 @@ def ranked(tried: Sequence[Tried[CandidateT]], report: JobReport) -> list[Candid
 def tuning_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """What was tried, from the `tuning` of a result."""
     formats = {"validation_errors": "{:.4g}", "validation_nll": "{:.3f}", "specialists_used": "{:.2f}"}
-    keys = dict.fromkeys(key for row in rows for key in row if key not in ("sd", "n"))
+    last = ("validation_errors", "validation_nll", "failed")
+    found = dict.fromkeys(key for row in rows for key in row if key not in ("sd", "n"))
+    keys = sorted(found, key=lambda key: last.index(key) if key in last else -1)
+    shown = [{key: _in_words(value) for key, value in row.items()} for row in rows]
     columns = [Column(key, format=formats.get(key, "{}")) for key in keys]
-    caption = "The candidate with the fewest validation errors is used. None of these networks is reported."
-    return Table("Chosen on validation", rows, columns=columns, caption=caption)
+    caption = "The candidate with the fewest validation errors is used."
+    return Table("Chosen on validation", shown, columns=columns, caption=caption)
+
+
+def _in_words(value: Any) -> Any:
+    """A list of numbers as it can stand in a cell."""
+    return ", ".join(f"{number:.4g}" for number in value) if isinstance(value, list) else value
 
 
 def _order(tried: Tried[Any]) -> tuple[float, float]:

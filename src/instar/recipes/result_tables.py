@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from instar.recipes.choosing import tuning_table
 from instar.recipes.detail_tables import DETAILS, DIFFERENCE, FINDINGS, INTERVAL, Detail
-from instar.recipes.rows import Row, mean_sd
+from instar.recipes.rows import SCHEMA, Row, mean_sd
 from instar.reports import Column, Table
 from instar.reports.formats import MINUS
 
@@ -48,6 +49,11 @@ _ABOUT_DIFFERENCES = (
 """What else a row or a difference may have; a table has the columns that its result has."""
 
 
+def is_study(result: Row) -> bool:
+    """Whether a result is that of a study, in the schema that is described in `instar.recipes.rows`."""
+    return result.get("schema") == SCHEMA
+
+
 def result_tables(result: Row) -> list[Table]:
     """The tables of a result of schema 2: findings, rows, differences, details, what validation compared.
 
@@ -64,7 +70,7 @@ def result_tables(result: Row) -> list[Table]:
         differences_table(result),
         *(_detail_table(detail, details) for detail in DETAILS),
         _numbers_table(details),
-        _tuning_table(result),
+        tuning_table(result["tuning"]) if result.get("tuning") else None,
     ]
     return [table for table in found if table is not None]
 
@@ -87,9 +93,19 @@ def rows_table(result: Row) -> Table | None:
         Column("n"),
         *_ABOUT_ROWS,
     ]
-    unit = "" if measure["title"].endswith(measure["unit"]) else f", {measure['unit']}"
-    title = measure["title"][0].upper() + measure["title"][1:]
-    return _table(f"{title}{unit}", rows, columns)
+    return _table(measure_title(measure), rows, columns)
+
+
+def measure_title(measure: Row) -> str:
+    """What the mean of a row is, with its unit.
+
+    Example:
+        >>> from instar.recipes.rows import ACCURACY, ERRORS
+        >>> [measure_title(measure._asdict()) for measure in (ACCURACY, ERRORS)]
+        ['Test accuracy, %', 'Test errors']
+    """
+    title, unit = str(measure["title"]), measure["unit"]
+    return title[0].upper() + title[1:] + ("" if title.endswith(unit) else f", {unit}")
 
 
 def differences_table(result: Row) -> Table | None:
@@ -107,14 +123,6 @@ def differences_table(result: Row) -> Table | None:
     return _table("Differences", rows, columns)
 
 
-def _tuning_table(result: Row) -> Table | None:
-    """What validation compared."""
-    rows = [{key: _in_words(value) for key, value in row.items()} for row in result.get("tuning", [])]
-    first, last = ("part", "name"), ("validation_errors", "sd", "n", "validation_nll", "failed")
-    keys = dict.fromkeys(key for row in rows for key in row if key not in (*first, *last))
-    return _table("Compared on validation", rows, [Column(key) for key in (*first, *keys, *last)])
-
-
 def _numbers_table(details: Row) -> Table | None:
     """The single numbers and words of the details."""
     single = {key: "none" if value is None else value for key, value in details.items() if _is_single(value)}
@@ -129,11 +137,6 @@ def _detail_table(detail: Detail, details: Row) -> Table | None:
 
 def _is_single(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float)
-
-
-def _in_words(value: Any) -> Any:
-    """A list of numbers as it can stand in a cell."""
-    return ", ".join(f"{number:.4g}" for number in value) if isinstance(value, list) else value
 
 
 def _digits(unit: str) -> int:

@@ -8,18 +8,9 @@ from typing import Any
 from instar.errors import UsageError
 from instar.files import write_bytes
 from instar.jobs import duration
+from instar.recipes.result_tables import is_study, measure_title, result_tables
 from instar.reports import Bars, Code, Column, Section, Table, Text, write_page
 from instar.runs import CONFIG, REPORT, Run, find_run, list_runs
-
-_MEANS = {
-    "distill": "Test errors",
-    "reproduce": "Test errors",
-    "advise": "Test accuracy, percent",
-    "specialists": "Test accuracy, percent",
-    "transfer-or-distil": "Test accuracy, percent",
-    "reproduce-advise": "Points of test accuracy: the advice's minus the best treatment's",
-}
-"""What the mean of a recipe's rows is of."""
 
 
 def runs_table(root: Path) -> Table | None:
@@ -47,7 +38,7 @@ def _interval(metrics: Mapping[str, Any]) -> str | None:
 
 
 def run_tables(path: Path) -> list[Table]:
-    """The rows of one run's result and its settings, or these alone; a fit's rows are its epochs."""
+    """The tables of a study, or the last epochs of a fit; and the settings."""
     run = Run.read(path)
     if not run.is_done:
         fits = sorted(str(done.parent.relative_to(path / "jobs")) for done in (path / "jobs").rglob("DONE"))
@@ -55,9 +46,11 @@ def run_tables(path: Path) -> list[Table]:
             f"{path} is not finished ({len(fits)} fits are done): run the same command again to go on"
         )
     result = run.result()
+    settings = [{"setting": key, "value": _short(value)} for key, value in _flat(result["config"]).items()]
+    if is_study(result):
+        return [*result_tables(result), Table("Settings", settings)]
     rows = result["rows"][-12:] or [result["metrics"]]
     caption = f"the last {len(rows)} of {len(result['rows'])}" if len(rows) < len(result["rows"]) else ""
-    settings = [{"setting": key, "value": _short(value)} for key, value in _flat(result["config"]).items()]
     found = [Table(str(path), _upright(rows), caption=caption)] if any(rows) else []  # a store has no metrics
     return [*found, Table("Settings", settings)]
 
@@ -136,13 +129,14 @@ def _bars(paths: Sequence[Path]) -> list[Section]:
     rows: dict[str, list[dict[str, Any]]] = {}
     for number, path in enumerate(paths):
         result = Run.read(path).result()
+        title = measure_title(result["measure"]) if is_study(result) else "Means"
         for row in result["rows"]:
             if row.get("mean") is not None and "name" in row:
                 sd = row.get("sd") or 0.0
                 low, high = max(row["mean"] - sd, 0), row["mean"] + sd
                 label = chr(ord("A") + number)
                 about = {"name": row["name"], "run": label, "mean": row["mean"], "low": low, "high": high}
-                rows.setdefault(_MEANS.get(result["recipe"], "Means"), []).append(about)
+                rows.setdefault(title, []).append(about)
     if not rows:
         return [Text("These runs have no rows with a mean to draw.")]
     return [
