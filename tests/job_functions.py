@@ -1,7 +1,9 @@
 """What jobs do in tests: functions that a worker process can import."""
 
+import importlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +44,37 @@ def die(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
         tries.write("again\n")
     os.kill(os.getpid(), signal.SIGKILL)
     return {}
+
+
+def die_with_words(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
+    """Say why before the end, past Python as a library in C would."""
+    os.write(2, b"out of patience\n\nthe end\n")
+    os._exit(3)
+
+
+def warn(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
+    """Write a line to stderr."""
+    os.write(2, b"take care\n")
+    return {}
+
+
+def look_around(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
+    """What a worker has of the process that started it, and of the one that it was forked from."""
+    tasks = Path(f"/proc/{os.getppid()}/task")
+    try:
+        value = importlib.import_module("made_just_now").VALUE
+    except ModuleNotFoundError:
+        value = None
+    found = {
+        "folder": os.getcwd(),
+        "told": os.environ.get("INSTAR_TOLD"),
+        "safe_path": os.environ.get("PYTHONSAFEPATH"),
+        "path": sys.path,
+        "value": value,
+        "cuda_is_lost": torch.cuda._is_in_bad_fork(),
+        "threads_of_parent": len(list(tasks.iterdir())) if tasks.exists() else None,
+    }
+    return {"rows": [found]}
 
 
 class Fragile(nn.Module):

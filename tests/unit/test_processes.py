@@ -1,0 +1,107 @@
+"""Worker processes: what they inherit, what they leave alone, and scripts that start them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import job_functions
+from instar.jobs import Job, open_engine, run_jobs
+from instar.runs import Run
+
+PLAIN = """
+import sys
+del sys.path[0]  # as it is where `instar` is a command: the folder is no place to import from
+import instar
+
+tiny = {"network": "mlp:8x2", "fit": {"epochs": 2}, "base": {"epochs": 1}, "num_cuts": 1}
+result = instar.advise(run_dir=sys.argv[1], **tiny)
+print(result["recipe"], len(result["rows"]) > 0)
+"""
+
+WITH_JOBS = """
+import os, sys
+import instar
+
+def function(run, needs):
+    return {"metrics": {"here": os.getpid()}}
+
+%s
+    jobs = [instar.Job("alone", function, {}), instar.Job("shared", function, {}, processes=2)]
+    report = instar.run_jobs(jobs, sys.argv[1], quiet=True)
+    print(sorted(report.done), report.failed)
+"""
+
+
+def run_script(folder: Path, content: str) -> "subprocess.CompletedProcess[str]":
+    (folder / "script.py").write_text(content)
+    command = [sys.executable, "script.py", str(folder / "run")]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1200)
+
+
+def test_a_plain_script_calls_what_starts_workers(tmp_path: Path) -> None:
+    """Without `if __name__ == "__main__"`; and a module of the folder is not taken for one that torch imports."""
+    (tmp_path / "queue.py").write_text("raise RuntimeError('not the one that torch imports')\n")
+    done = run_script(tmp_path, PLAIN)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "advise True\n", "")
+
+
+def test_a_script_whose_jobs_have_functions_of_its_own(tmp_path: Path) -> None:
+    guarded = run_script(tmp_path, WITH_JOBS % 'if __name__ == "__main__":')
+    assert (guarded.returncode, guarded.stdout) == (0, "['alone', 'shared'] {}\n"), guarded.stderr
+
+
+def test_such_a_script_without_the_guard_is_told_so(tmp_path: Path) -> None:
+    unguarded = run_script(tmp_path, WITH_JOBS % "if True:")
+    assert unguarded.stdout.startswith("[] {'alone': 'a worker imports this script to find a function of a job")
+    assert unguarded.stderr == ""
+
+
+def test_a_worker_finds_the_environment_the_folder_and_the_modules_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server that it is forked from may have started long before."""
+    with open_engine(cores=1) as engine:
+        run_jobs([Job("before", job_functions.note, {})], tmp_path / "run", engine=engine, quiet=True)
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "made_just_now.py").write_text("VALUE = 7\n")
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INSTAR_TOLD", "now")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    with open_engine(cores=1) as engine:
+        report = run_jobs(
+            [Job("look", job_functions.look_around, {})], tmp_path / "run", engine=engine, quiet=True
+        )
+    assert report.done == ["look"], report.failed
+    found = Run.read(tmp_path / "run" / "jobs" / "look").result()["rows"][0]
+    assert (found["folder"], found["told"], found["value"]) == (str(tmp_path), "now", 7)
+    assert found["safe_path"] is None
+    assert found["path"] == sys.path
+
+
+def test_a_worker_can_use_cuda_and_is_forked_from_a_process_without_threads(tmp_path: Path) -> None:
+    """CUDA that a parent has initialised cannot be used after a fork; nor do a parent's threads live on."""
+    report = run_jobs([Job("look", job_functions.look_around, {})], tmp_path, quiet=True)
+    assert report.done == ["look"], report.failed
+    found = Run.read(tmp_path / "jobs" / "look").result()["rows"][0]
+    assert found["cuda_is_lost"] is False
+    if sys.platform == "linux":
+        assert found["threads_of_parent"] == 1
+
+
+def test_the_last_lines_of_a_worker_that_dies_are_quoted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = run_jobs([Job("dies", job_functions.die_with_words, {})], tmp_path, quiet=True)
+    assert report.failed == {
+        "dies": "its process died 3 times (exit status 3), and the last that it wrote was: "
+        "out of patience | the end"
+    }
+    assert capsys.readouterr().err.count("the end\n") == 3  # shown as it is written, too
+
+
+def test_what_a_worker_writes_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_jobs([Job("warns", job_functions.warn, {})], tmp_path, quiet=True)
+    assert capsys.readouterr().err == "take care\n"
