@@ -197,7 +197,7 @@ def test_another_device_shows_the_same_views(name: str, tmp_path: Path) -> None:
         (IMAGES, LABELS[:29], DataError, "30 inputs and 29 labels"),
         (IMAGES[:0], LABELS[:0], DataError, "empty"),
         (IMAGES.long(), LABELS, UsageError, "uint8 or floating point"),
-        (IMAGES, LABELS.float(), UsageError, "whole numbers"),
+        (IMAGES, LABELS.float(), UsageError, "should be integers"),
         (IMAGES, LABELS[:, None], UsageError, r"shape \(examples,\)"),
         (torch.zeros(30), LABELS, UsageError, "shape"),
     ],

@@ -98,13 +98,13 @@ def test_sha256_is_checked_as_well(serve: Serve, tmp_path: Path) -> None:
     assert fetch(server.url, tmp_path / "a", sha256=right, progress=False).read_bytes() == CONTENT
     with pytest.raises(DataError, match="sha256"):
         fetch(server.url, tmp_path / "b", sha256="0" * 64, progress=False)
-    with pytest.raises(UsageError, match="one checksum"):
+    with pytest.raises(UsageError, match="pass one of md5, sha256 and check"):
         fetch(server.url, tmp_path / "b")
 
 
 def test_a_wrong_checksum_leaves_nothing_and_replaces_nothing(serve: Serve, tmp_path: Path) -> None:
     server = serve(whole)
-    with pytest.raises(DataError, match=rf"{MD5} instead of {'0' * 32} \(300,000 bytes came\)"):
+    with pytest.raises(DataError, match=rf"{MD5} instead of {'0' * 32} \(300,000 bytes\)"):
         get(server, tmp_path, md5="0" * 32)
     assert_nothing_is_left(tmp_path)
     old = tmp_path / "sub" / "data.bin"
@@ -144,7 +144,7 @@ def test_a_server_that_cannot_resume_is_asked_from_the_start(serve: Serve, tmp_p
 
 def test_a_connection_that_is_always_cut_gives_up(serve: Serve, tmp_path: Path) -> None:
     server = serve(lambda handler: send(handler, CONTENT[:1000], promised=len(CONTENT)))
-    with pytest.raises(DataError, match="cut after 1,000 of 300,000 bytes") as caught:
+    with pytest.raises(DataError, match="lost after 1,000 of 300,000 bytes") as caught:
         get(server, tmp_path, retries=1)
     assert_the_way_out_is_named(caught.value, server, tmp_path)
     assert len(server.ranges) == 2
@@ -156,7 +156,7 @@ def test_a_cut_without_a_promised_length_is_found_by_the_checksum(serve: Serve, 
         handler.end_headers()
         handler.wfile.write(CONTENT[:1000])
 
-    with pytest.raises(DataError, match="1,000 bytes came"):
+    with pytest.raises(DataError, match=r"\(1,000 bytes\)"):
         get(serve(no_length), tmp_path)
     assert_nothing_is_left(tmp_path)
 
@@ -167,7 +167,7 @@ def test_a_server_that_falls_silent_hits_the_timeout(serve: Serve, tmp_path: Pat
         time.sleep(3)
 
     server, start = serve(silent), time.monotonic()
-    with pytest.raises(DataError, match=r"nothing came for 0\.3 seconds") as caught:
+    with pytest.raises(DataError, match=r"no data for 0\.3 seconds") as caught:
         get(server, tmp_path, timeout=0.3, retries=0)
     assert time.monotonic() - start < 2.5
     assert_the_way_out_is_named(caught.value, server, tmp_path)
@@ -182,7 +182,7 @@ def test_a_server_that_trickles_hits_the_timeout(serve: Serve, tmp_path: Path) -
             time.sleep(0.05)
 
     start = time.monotonic()
-    with pytest.raises(DataError, match=r"only \d+ bytes came"):
+    with pytest.raises(DataError, match=r"only \d+ bytes in"):
         get(serve(trickle), tmp_path, timeout=0.3, retries=0)
     assert time.monotonic() - start < 2.5
     assert_nothing_is_left(tmp_path)

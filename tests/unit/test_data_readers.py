@@ -63,10 +63,10 @@ PACKED = gzip.compress(IDX, mtime=0)  # a time of its own would give each proces
         (b"", "found nothing"),
         (IDX[:3], "starts with 00000803"),
         (IDX[:10], "starts with 00000803"),
-        (IDX[:-1], "promises 7x5x4 bytes, found 139"),
-        (IDX + b"!", "promises 7x5x4 bytes, found 141"),
+        (IDX[:-1], "expected 7x5x4 bytes by the header, found 139"),
+        (IDX + b"!", "expected 7x5x4 bytes by the header, found 141"),
         (idx_bytes(random_images(9)), "found 00000801"),
-        (struct.pack(">4B3I", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1), "promises 4294967295x"),
+        (struct.pack(">4B3I", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1), "expected 4294967295x"),
         (PACKED[:-1], "truncated gzip"),
         (PACKED[:40], "truncated gzip"),
         (PACKED[:60] + b"\0\0\0\0" + PACKED[64:], "corrupted gzip"),
@@ -125,9 +125,9 @@ META = b"cat\ndog\n"
         ({"data_batch_1.bin": RECORDS, "test_batch.bin": RECORDS}, "no class names"),
         (
             {"batches.meta.txt": META, "data_batch_1.bin": RECORDS[1:], "test_batch.bin": RECORDS},
-            "no whole number",
+            "not a multiple",
         ),
-        ({"batches.meta.txt": META, "data_batch_1.bin": b"", "test_batch.bin": RECORDS}, "no whole number"),
+        ({"batches.meta.txt": META, "data_batch_1.bin": b"", "test_batch.bin": RECORDS}, "not a multiple"),
         (
             {"batches.meta.txt": META, "data_batch_1.bin": b"\7" + RECORDS[1:], "test_batch.bin": RECORDS},
             "label 7",
@@ -372,7 +372,7 @@ def test_sixteen_bit_images_are_refused_with_and_without_an_image_size(tmp_path:
     odd = tmp_path / "cat" / "0.png"
     Image.new("I;16", (5, 6)).save(odd)
     for size in (None, 8):
-        assert f"{odd}: images of mode I;16 are not read" in folder_error(tmp_path, image_size=size)
+        assert f"{odd}: images of mode I;16 are not supported" in folder_error(tmp_path, image_size=size)
 
 
 @pytest.mark.parametrize("budget", [2**30, 10], ids=["in memory", "streaming"])

@@ -163,11 +163,11 @@ def test_union_of_two_parts_is_the_whole_and_of_strangers_is_refused() -> None:
     ids = DIGITS.validation.ids
     assert torch.equal(whole.labels(ids), DIGITS.validation.labels(ids))
     assert torch.equal(whole.gather(ids, 0), DIGITS.validation.gather(ids, 0))
-    with pytest.raises(UsageError, match="not parts of one data set"):
+    with pytest.raises(UsageError, match="not subsets of the same data set"):
         DIGITS.train.union(TRAIN)
     with pytest.raises(UsageError, match="more than once"):
         DIGITS.train.union(DIGITS.train)
-    with pytest.raises(UsageError, match="not parts of one data set"):
+    with pytest.raises(UsageError, match="not subsets of the same data set"):
         DIGITS.train.union(transfer_set(DIGITS.validation, labelled=0))
 
 

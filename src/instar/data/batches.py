@@ -1,4 +1,4 @@
-"""Batches of a data set, from memory or through workers, behind one function."""
+"""Batches of a data set, from memory or decoded by worker processes."""
 
 import math
 import os
@@ -11,22 +11,24 @@ from torch import Tensor
 from instar.data.dataset import Dataset
 from instar.errors import InstarError
 
-_MOST_WORKERS = 8  # more processes than this seldom decode faster than a network learns
+_MOST_WORKERS = 8  # more processes are seldom needed to keep up with training
 _BATCHES_AHEAD = 4  # for each worker
-_BYTES_TOGETHER = 2**26  # of inputs that a device makes at once: for one small batch it would mostly start kernels
+_BYTES_TOGETHER = (
+    2**26
+)  # of inputs that are made at once on a device: for a small batch it would mostly start kernels
 
 
 def batches(
     data: Dataset, id_batches: Iterable[Tensor], view: int, *, num_workers: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The batches of some ids, in order: the same bits from memory as from files.
+    """Iterate over batches in order; from memory and from files they have the same bits.
 
     Args:
-        data: in memory, gathered by index; or streaming, decoded ahead by worker processes.
+        data: in memory, or streaming: then worker processes decode ahead.
         id_batches: (batch,) int64 each.
         view: view number of every example.
-        num_workers: processes that decode; by default as many as there are processors, at most 8. 0 decodes
-            in this process.
+        num_workers: number of worker processes; by default that of the processors, at most 8. With 0 this process
+            decodes.
 
     Yields: ids (batch,), inputs (batch, *example_shape) float32, labels (batch,).
 
@@ -46,11 +48,11 @@ def batches(
 
 def _from_memory(data: Dataset, id_batches: list[Tensor], view: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     sizes = [len(ids) for ids in id_batches]
-    # One search for all ids: one for each batch would cost a small network a fifth of its step.
+    # One search for all ids: a search in each step would take a fifth of the step of a small network.
     all_ids = torch.cat(id_batches)
     all_rows = data.rows(all_ids)
     together = 1
-    if all_rows.device.type != "cpu":  # whose caches prefer one batch at a time
+    if all_rows.device.type != "cpu":  # on a CPU, a batch at a time stays in the cache
         together = max(1, _BYTES_TOGETHER // (4 * sizes[0] * math.prod(data.example_shape)))
     groups = [sizes[first : first + together] for first in range(0, len(sizes), together)]
     lengths = [sum(group) for group in groups]
@@ -65,21 +67,21 @@ def _decoded(
 ) -> Iterator[Tensor | InstarError]:
     workers = min(_default_workers() if num_workers is None else num_workers, len(id_batches))
     loader = torch.utils.data.DataLoader(
-        # Workers hold nothing on a device: they decode, and the rest happens here.
+        # Workers only decode, in main memory; the rest happens in this process.
         _RawBatches(data.to("cpu"), [ids.cpu() for ids in id_batches]),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=_BATCHES_AHEAD if workers else None,
-        generator=torch.Generator(),  # without one it draws from torch's global state
+        generator=torch.Generator(),  # the default would draw from torch's global generator
     )
     with warnings.catch_warnings():
-        # Python 3.12 warns of every fork beside torch's threads, which these workers do not use.
+        # Python 3.12 warns about a fork while torch has threads; the workers do not use these.
         warnings.filterwarnings("ignore", message=".*use of fork", category=DeprecationWarning)
         return iter(loader)
 
 
 class _RawBatches(torch.utils.data.Dataset[Tensor | InstarError]):
-    """What workers do: decode. An error comes back as a value, for a worker would wrap it in its traceback."""
+    """Decodes batches in a worker. Errors are returned: a worker would wrap a raised one in its traceback."""
 
     def __init__(self, data: Dataset, id_batches: Sequence[Tensor]) -> None:
         self._data, self._id_batches = data, id_batches
@@ -95,6 +97,6 @@ class _RawBatches(torch.utils.data.Dataset[Tensor | InstarError]):
 
 
 def _default_workers() -> int:
-    # Linux says how many processors this process may use; elsewhere there is only the machine's count.
+    # On Linux the processors that this process may use, elsewhere all of the machine.
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(available, _MOST_WORKERS)

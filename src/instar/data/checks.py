@@ -1,4 +1,4 @@
-"""What a data set refuses: labels outside the classes, NaN, lengths that differ."""
+"""Checks of class names, labels and inputs."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from instar.losses import NO_LABEL
 
 
 def checked_names(class_names: Sequence[str]) -> tuple[str, ...]:
-    """The class names as a tuple: at least two different texts."""
+    """The class names as a tuple, after checking that they are at least two different texts."""
     names = tuple(class_names)
     if isinstance(class_names, str) or not all(isinstance(name, str) for name in names):
         raise UsageError(f"class_names should be a list of texts, found {class_names!r}")
@@ -20,7 +20,7 @@ def checked_names(class_names: Sequence[str]) -> tuple[str, ...]:
 
 
 def checked_labels(labels: Tensor, ids: Tensor, class_names: Sequence[str]) -> Tensor:
-    """The labels as int64: one for each id, each a class or -1."""
+    """The labels as int64, after checking that each id has a label that is a class or -1."""
     if labels.dim() != 1:
         raise UsageError(f"labels should have shape (examples,), found {tuple(labels.shape)}")
     if ids.dtype != torch.int64 or ids.shape != labels.shape:
@@ -30,7 +30,7 @@ def checked_labels(labels: Tensor, ids: Tensor, class_names: Sequence[str]) -> T
     if len(ids) == 0:
         raise DataError("the data set is empty; it needs at least one example")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise UsageError(f"labels should be whole numbers, found {labels.dtype}")
+        raise UsageError(f"labels should be integers, found {labels.dtype}")
     labels = labels.detach().to(torch.int64)
     outside = (labels < NO_LABEL) | (labels >= len(class_names))
     if bool(outside.any()):
@@ -43,7 +43,7 @@ def checked_labels(labels: Tensor, ids: Tensor, class_names: Sequence[str]) -> T
 
 
 def checked_inputs(inputs: Tensor) -> Tensor:
-    """The inputs as contiguous uint8 or float32, all finite."""
+    """The inputs as contiguous uint8 or float32, after checking that all are finite."""
     if inputs.dim() < 2 or not (inputs.dtype == torch.uint8 or inputs.is_floating_point()):
         raise UsageError(
             f"inputs should be uint8 or floating point of shape (examples, ...), "

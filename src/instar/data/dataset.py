@@ -1,6 +1,6 @@
-"""The data face: examples by id, each as any of its views.
+"""Data sets: examples by id, with labels and views.
 
-The training loop knows `gather`, `labels`, `class_names` and `fingerprint`, and nothing else.
+The training loop uses `gather`, `labels`, `class_names` and `fingerprint`, and nothing else.
 """
 
 import copy
@@ -23,20 +23,20 @@ Numbers = Sequence[float] | Tensor
 
 
 class Dataset(ABC):
-    """Examples with ids, labels and views. A subclass says in `raw` what its rows hold.
+    """Examples with ids, labels and views. A subclass returns the stored examples in `raw`.
 
     Args:
         ids: (n,) int64, all different, made from the examples' content.
-        labels: (n,) int64, -1 where there is none.
+        labels: (n,) int64, -1 for examples without a label.
         class_names: at least two, in the order of the labels.
-        example_shape: of one example, without the batch.
+        example_shape: shape of one example, without the batch dimension.
         scale: raw values are multiplied by this, after the views.
-        mean: of each channel, subtracted after scaling.
-        std: of each channel, divided by after that.
+        mean: mean of each channel, subtracted after scaling.
+        std: standard deviation of each channel, by which values are then divided.
 
     Raises:
-        DataError: nothing in it, lengths that differ, labels outside the classes, an id twice.
-        UsageError: the class names, mean or std are wrong.
+        DataError: no example, different numbers of ids and labels, labels outside the classes.
+        UsageError: an id occurs twice, or invalid class names, mean or std.
     """
 
     in_memory: bool
@@ -71,19 +71,19 @@ class Dataset(ABC):
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Self:
-        """The same data set, gathered on another device."""
+        """The data set on another device."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def num_classes(self) -> int:
-        """How many classes are named."""
+        """Number of classes."""
         return len(self.class_names)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """64 hex digits of the (id, label) pairs in any order, the class names and the example shape."""
+        """64 hex digits that identify the (id, label) pairs, in any order, the class names and the shape."""
         return fingerprint_of(self.ids, self.labels(self.ids), self.class_names, self.example_shape)
 
     @property
@@ -93,11 +93,11 @@ class Dataset(ABC):
         return self._scale, mean, std
 
     def gather(self, ids: Tensor, views: Tensor | int) -> Tensor:
-        """Some examples as their views show them, scaled and normalised.
+        """Views of some examples, scaled and normalised.
 
         Args:
             ids: (batch,) int64.
-            views: view number, one for all or (batch,) int64; 0 is the unchanged example.
+            views: view number, one for all or (batch,) int64; view 0 is the unchanged example.
 
         Returns: (batch, *example_shape) float32.
 
@@ -107,7 +107,7 @@ class Dataset(ABC):
         return self.finish(self.raw(self.rows(ids)), ids, views)
 
     def finish(self, raw: Tensor, ids: Tensor, views: Tensor | int) -> Tensor:
-        """`gather` after `raw`: views, scale, mean and std."""
+        """The second half of `gather`, after `raw`: views, scale, mean and std."""
         if self.num_views is not None:
             views = views % self.num_views
         unchanged = isinstance(views, int) and views == 0
@@ -123,7 +123,7 @@ class Dataset(ABC):
         return values if self._std is None else values / self._std
 
     def labels(self, ids: Tensor) -> Tensor:
-        """(batch,) int64; -1 where an example has none.
+        """The labels of some examples: (batch,) int64; -1 for an example without a label.
 
         Raises:
             UsageError: an id that is not in this data set.
@@ -135,7 +135,7 @@ class Dataset(ABC):
         return self._labels[rows]
 
     def rows(self, ids: Tensor) -> Tensor:
-        """Where examples are stored: (batch,) int64.
+        """The rows in which examples are stored: (batch,) int64.
 
         Raises:
             UsageError: an id that is not in this data set.
@@ -143,33 +143,33 @@ class Dataset(ABC):
         return self._rows[self._id_index.find(ids)]
 
     def subset(self, ids: Tensor) -> Self:
-        """The data set of some of the examples; nothing is copied.
+        """The data set of some of the examples, without a copy.
 
         Raises:
-            UsageError: no id, one twice, or one that is not in this data set.
+            UsageError: there is no id, an id occurs twice or is not in this data set.
         """
         if len(ids) == 0:
-            raise UsageError("subset: no ids; a data set has at least one example")
+            raise UsageError("subset: there are no ids; a data set needs at least one example")
         part = copy.copy(self)
         part.__dict__.pop("fingerprint", None)
         part._index(ids.to(self.ids.device).clone(), self.rows(ids))
         return part
 
     def union(self, other: Self) -> Self:
-        """The examples of two parts of one data set together; nothing is copied.
+        """The union of two subsets of the same data set, without a copy.
 
         Raises:
-            UsageError: they are not parts of one data set, or share an example.
+            UsageError: they are not subsets of the same data set, or share an example.
         """
         if other._labels is not self._labels:
-            raise UsageError("union: the two are not parts of one data set")
+            raise UsageError("union: the two are not subsets of the same data set")
         whole = copy.copy(self)
         whole.__dict__.pop("fingerprint", None)
         whole._index(torch.cat((self.ids, other.ids)), torch.cat((self.rows(self.ids), other.rows(other.ids))))
         return whole
 
     def without_labels(self, ids: Tensor) -> Self:
-        """The same examples, those of `ids` without their label.
+        """The data set without the labels of some examples.
 
         Raises:
             UsageError: an id that is not in this data set.
@@ -181,14 +181,14 @@ class Dataset(ABC):
         return other
 
     def relabelled(self, numbers: Tensor, class_names: Sequence[str]) -> Self:
-        """The same examples as other classes: label k becomes numbers[k].
+        """The data set with other classes: label k becomes numbers[k].
 
         Args:
-            numbers: (classes,) int64; -1 takes the label away.
-            class_names: of the new classes.
+            numbers: (classes,) int64; -1 removes the label.
+            class_names: names of the new classes.
 
         Raises:
-            UsageError: not one number for each class, or one that is not a new class.
+            UsageError: the number of `numbers` is not that of the classes, or one is not a new class.
 
         Example:
             >>> data = as_dataset((torch.rand(3, 2), torch.tensor([0, 1, 2])))
@@ -207,18 +207,18 @@ class Dataset(ABC):
         other.__dict__.pop("fingerprint", None)
         to = torch.cat((numbers, numbers.new_full((1,), NO_LABEL))).to(
             self._labels.device
-        )  # the last for no label
+        )  # the last one maps -1 to -1
         other._labels, other.class_names = to[self._labels], names
         return other
 
     def of_classes(self, classes: Sequence[int]) -> Self:
-        """The examples of some classes alone, relabelled 0, 1, ... in the order given; nothing is copied.
+        """The examples of some classes, relabelled 0, 1, ... in the given order, without a copy.
 
         Args:
-            classes: at least two numbers of classes.
+            classes: numbers of at least two classes.
 
         Raises:
-            UsageError: an unknown class, one twice, or none of them has an example.
+            UsageError: a class is unknown or occurs twice, or none of the classes has an example.
         """
         if len(set(classes)) < len(classes) or not set(classes) <= set(range(self.num_classes)):
             raise UsageError(
@@ -234,35 +234,35 @@ class Dataset(ABC):
         return whole.subset(self.ids[chosen])
 
     def with_views(self, views: Views | None, *, view_seed: int, num_views: int | None = None) -> Self:
-        """The same examples, whose views above 0 these make.
+        """The data set with these views; view 0 stays the unchanged example.
 
         Args:
-            views: what makes them; None shows every example unchanged.
+            views: the augmentation; None for none.
             view_seed: shared by a teacher and all its students.
-            num_views: view v is shown as view v mod num_views, as a store that holds so many of them has it.
+            num_views: view v is view v mod num_views, as in a store that holds so many views.
 
         Raises:
-            UsageError: the views cannot be made from examples of this shape, or num_views is below 1.
+            UsageError: the views do not fit the shape of the examples, or num_views is below 1.
         """
         if num_views is not None and num_views < 1:
             raise UsageError(f"num_views is {num_views}, expected at least 1")
-        if views is not None:  # try them now, not in the first epoch
+        if views is not None:  # try the views now, not in the first epoch
             views.apply(torch.zeros(1, *self.example_shape), torch.zeros(1, dtype=torch.int64), 1, view_seed)
         other = copy.copy(self)
         other.views, other.view_seed, other.num_views = views, view_seed, num_views
         return other
 
     def normalised_like(self, other: "Dataset") -> Self:
-        """The same examples, their channels normalised by the mean and std of other data.
+        """The data set with its channels normalised by the mean and std of other data.
 
         Raises:
-            UsageError: before that the other values are not from 0 to 1, as those of pictures are.
+            UsageError: the values of the other data, before normalisation, are not from 0 to 1 as those of images.
         """
         values = other.raw(other.rows(other.ids[:1000])).float() * other._scale
         low, high = float(values.min()), float(values.max())
         if low < 0 or high > 1:
             raise UsageError(
-                f"pictures have values from 0 to 1, this data from {low:.3g} to {high:.3g}: they do not fit"
+                f"images have values from 0 to 1, this data from {low:.3g} to {high:.3g}: they do not fit"
             )
         same = copy.copy(self)
         same._mean, same._std = other._mean, other._std
@@ -298,16 +298,16 @@ class InMemoryDataset(Dataset):
 
     Args:
         inputs: (n, ...) uint8 or floating point.
-        labels: (n,) whole numbers, -1 where there is none; None where nothing has a label.
+        labels: (n,) integers, -1 for examples without a label; None where no example has a label.
         class_names: at least two, in the order of the labels.
         ids: (n,) int64; by default from the bytes of each example.
         scale: raw values are multiplied by this; by default 1/255 for uint8 and 1 for floating point.
-        mean: of each channel, subtracted after scaling.
-        std: of each channel, divided by after that.
+        mean: mean of each channel, subtracted after scaling.
+        std: standard deviation of each channel, by which values are then divided.
 
     Raises:
-        DataError: nothing in it, lengths that differ, labels outside the classes, NaN or infinity.
-        UsageError: the class names, mean, std or types are wrong.
+        DataError: no example, different numbers of inputs and labels, labels outside the classes, NaN or infinity.
+        UsageError: invalid class names, mean, std or types.
 
     Example:
         >>> images = torch.arange(3 * 4, dtype=torch.uint8).view(3, 1, 2, 2)
@@ -352,8 +352,8 @@ class InMemoryDataset(Dataset):
         return self._inputs.index_select(0, rows)
 
     def to(self, device: torch.device | str) -> Self:
-        """The same data set in another device's memory: only its own examples, where it is a subset."""
-        device = torch.empty(0, device=device).device  # "cuda" is the current one of several
+        """The data set in the memory of another device; of a subset only its own examples are copied."""
+        device = torch.empty(0, device=device).device  # with the index of the current device, for "cuda"
         if device == self._inputs.device:
             return self
         rows = self.rows(self.ids)
@@ -364,23 +364,23 @@ class InMemoryDataset(Dataset):
 
 
 class StreamingDataset(Dataset):
-    """Examples in files, decoded when they are gathered: for what does not fit in memory.
+    """Examples in files, decoded when they are gathered, for data that does not fit in memory.
 
     Args:
         files: one for each example.
-        labels: (n,) whole numbers, -1 where there is none.
-        decode: from a file to its raw example, always of `example_shape` and the same type.
+        labels: (n,) integers, -1 for examples without a label.
+        decode: returns the raw example of a file, always of `example_shape` and of the same type.
         class_names: at least two, in the order of the labels.
-        example_shape: of one example.
+        example_shape: shape of one example.
         ids: (n,) int64; by default from the bytes of each file.
         scale: raw values are multiplied by this.
-        mean: of each channel, subtracted after scaling.
-        std: of each channel, divided by after that.
+        mean: mean of each channel, subtracted after scaling.
+        std: standard deviation of each channel, by which values are then divided.
 
     Raises:
-        DataError: nothing in it, lengths that differ, labels outside the classes; at `gather`, a file that
-            cannot be decoded.
-        UsageError: the class names, mean or std are wrong.
+        DataError: no file, different numbers of files and labels, labels outside the classes; at `gather`, a file
+            that cannot be decoded.
+        UsageError: invalid class names, mean or std.
     """
 
     in_memory = False
@@ -418,11 +418,11 @@ class StreamingDataset(Dataset):
         return torch.stack([self._decode(self._files[row]) for row in rows.tolist()])
 
     def finish(self, raw: Tensor, ids: Tensor, views: Tensor | int) -> Tensor:
-        """`gather` after `raw`: views, scale, mean and std, on the device of the data set."""
+        """The second half of `gather`, after `raw`, on the device of the data set."""
         return super().finish(raw.to(self._device), ids, views)
 
     def labels(self, ids: Tensor) -> Tensor:
-        """(batch,) int64; -1 where an example has none.
+        """The labels of some examples: (batch,) int64; -1 for an example without a label.
 
         Raises:
             UsageError: an id that is not in this data set.
@@ -430,22 +430,22 @@ class StreamingDataset(Dataset):
         return super().labels(ids).to(self._device)
 
     def to(self, device: torch.device | str) -> Self:
-        """The same data set, whose batches arrive on another device; ids stay in main memory."""
+        """The data set with its batches on another device; ids stay in main memory."""
         moved = self._move(torch.device(device), "_mean", "_std")
         moved._device = torch.device(device)
         return moved
 
 
 def as_dataset(data: Dataset | tuple[Tensor, Tensor], *, class_names: Sequence[str] | None = None) -> Dataset:
-    """A data set as it is, or one made of a pair of tensors (inputs, labels).
+    """A data set unchanged, or a pair of tensors (inputs, labels) as a data set.
 
     Args:
         data: a data set, or inputs (n, ...) and labels (n,).
-        class_names: for a pair; by default "0", "1", ... up to the largest label.
+        class_names: class names of a pair; by default "0", "1", ... up to the largest label.
 
     Raises:
-        DataError: the tensors are no data set; see `InMemoryDataset`.
-        UsageError: something else than a data set or a pair of tensors.
+        DataError: the tensors are not valid; see `InMemoryDataset`.
+        UsageError: neither a data set nor a pair of tensors.
 
     Example:
         >>> as_dataset((torch.rand(4, 8), torch.tensor([0, 1, 2, 0]))).class_names

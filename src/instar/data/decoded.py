@@ -1,4 +1,4 @@
-"""A copy of decoded images in the user's cache, for files that take long to decode."""
+"""A cache of decoded images, for files that take long to decode."""
 
 import hashlib
 import json
@@ -12,26 +12,26 @@ from instar.data.readers import LabelledImages
 from instar.data.sources import cache_folder
 from instar.errors import DataError, UsageError
 
-_FORMAT = 1  # of the copy; another number makes every copy anew
+_FORMAT = 1  # of the cached copies; another number invalidates them
 
 
 def decoded_once(path: Path, decode: Callable[[], LabelledImages]) -> LabelledImages:
-    """What `decode` makes of a file, from the cache where a copy of the same content is there.
+    """The decoded images of a file, from the cache where it has a copy.
 
-    The copy is found by the file's checksum. Where the cache cannot be read or written it does without.
+    A copy is found by the checksum of the file. A cache that cannot be read or written is not used.
 
     Args:
         path: the file.
-        decode: reads it.
+        decode: reads the file.
 
     Raises:
-        DataError: `decode` does.
+        DataError: the file cannot be read, or `decode` raises it.
     """
     copy = _copy_of(path)
     if copy is None:
         return decode()
-    if (kept := _kept(copy)) is not None:
-        return kept
+    if (cached := _cached(copy)) is not None:
+        return cached
     images = decode()
     _keep(copy, images)
     return images
@@ -48,7 +48,7 @@ def _copy_of(path: Path) -> Path | None:
         return None
 
 
-def _kept(copy: Path) -> LabelledImages | None:
+def _cached(copy: Path) -> LabelledImages | None:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -67,4 +67,4 @@ def _keep(copy: Path, images: LabelledImages) -> None:
         with written_whole(copy) as part:
             save_file(tensors, part, metadata={"class_names": json.dumps(images.class_names)})
     except OSError:
-        return  # the cache saves time, nothing else depends on it
+        return  # the cache only saves time

@@ -1,4 +1,4 @@
-"""Files from their publishers: whole and with the right checksum, or not at all."""
+"""Downloads: a file arrives complete and with the right checksum, or not at all."""
 
 import hashlib
 import http.client
@@ -14,10 +14,10 @@ from instar.data.progress import download_progress
 from instar.errors import DataError, UsageError
 
 _CHUNK_BYTES = 1 << 18
-_SLOWEST_BYTES_PER_SECOND = 1024  # slower than this for a whole timeout counts as standing still
+_SLOWEST_BYTES_PER_SECOND = 1024  # slower than this over a whole timeout counts as stalled
 _LONGEST_WAIT_SECONDS = 8.0
 
-Tell = Callable[[int, int | None], None]  # bytes that are here, bytes in all
+Report = Callable[[int, int | None], None]  # bytes received, bytes in total
 
 
 def fetch(
@@ -31,29 +31,29 @@ def fetch(
     progress: bool = True,
     retries: int = 3,
 ) -> Path:
-    """Fetch a file into `destination`, in one piece or not at all.
+    """Download a file to `destination`, completely or not at all.
 
-    A connection that is cut is taken up again where it was, if the server can.
+    After a lost connection the download resumes where it stopped, if the server supports it.
 
     Args:
-        url: where it is.
-        destination: the file to write; its folder is made.
+        url: address of the file.
+        destination: the file to write; its folder is created.
         md5: expected checksum, hex digits.
         sha256: expected checksum, hex digits.
-        check: looks into an archive that its publisher packs anew each time, and raises a `DataError` that says
-            what is wrong; one of the three is needed.
-        timeout: seconds in which something has to arrive (on average 1 KiB a second).
+        check: checks the content, for archives without a fixed checksum, and raises a `DataError` that says what
+            is wrong; exactly one of the three is required.
+        timeout: seconds without data (below 1 KiB per second on average) after which the connection is given up.
         progress: draw a bar on stderr where that is a terminal.
-        retries: how many more times to try after a cut or a refused connection.
+        retries: number of further attempts after a lost or refused connection.
 
     Returns: `destination`.
 
     Raises:
         DataError: no network, no such file, a wrong checksum, or a folder that cannot be written.
-        UsageError: no checksum given.
+        UsageError: not exactly one of `md5`, `sha256` and `check` is given.
     """
     if [md5, sha256, check].count(None) != 2:
-        raise UsageError(f"fetch {url}: give one checksum, md5 or sha256, or a check of the content")
+        raise UsageError(f"fetch {url}: pass one of md5, sha256 and check")
     try:
         with written_whole(destination) as part, download_progress(progress) as bars:
             task = bars.add_task(destination.name, total=None)
@@ -63,7 +63,7 @@ def fetch(
                     file,
                     timeout=timeout,
                     retries=retries,
-                    tell=lambda here, total: bars.update(task, completed=here, total=total),
+                    report=lambda received, total: bars.update(task, completed=received, total=total),
                 )
             if check is not None:
                 _check_content(part, url, check)
@@ -71,7 +71,7 @@ def fetch(
                 _check(part, url, "md5" if md5 is not None else "sha256", str(md5 or sha256))
     except _FetchError as error:
         raise DataError(
-            f"cannot fetch {url} ({error}); fetch it by other means and put it at {destination}"
+            f"cannot download {url} ({error}); get it by other means and put it at {destination}"
         ) from error
     except OSError as error:
         raise DataError(f"cannot write {destination}: {error.strerror or error}") from error
@@ -79,17 +79,17 @@ def fetch(
 
 
 class _FetchError(Exception):
-    """The server or the way to it failed; again when trying again may help."""
+    """The server or the connection failed; `again` tells whether another attempt may help."""
 
     def __init__(self, reason: str, *, again: bool = True) -> None:
         super().__init__(reason)
         self.again = again
 
 
-def _download(url: str, file: BinaryIO, *, timeout: float, retries: int, tell: Tell) -> None:
+def _download(url: str, file: BinaryIO, *, timeout: float, retries: int, report: Report) -> None:
     for attempt in range(retries + 1):
         try:
-            return _attempt(url, file, timeout=timeout, tell=tell)
+            return _attempt(url, file, timeout=timeout, report=report)
         except _FetchError as error:
             if attempt == retries or not error.again:
                 raise
@@ -97,8 +97,8 @@ def _download(url: str, file: BinaryIO, *, timeout: float, retries: int, tell: T
     return None
 
 
-def _attempt(url: str, file: BinaryIO, *, timeout: float, tell: Tell) -> None:
-    """Go on where the file ends, or start anew where the server cannot."""
+def _attempt(url: str, file: BinaryIO, *, timeout: float, report: Report) -> None:
+    """Resume at the end of the file, or start again where the server cannot resume."""
     start = file.tell()
     headers = {"User-Agent": "instar", "Accept-Encoding": "identity"}
     if start:
@@ -110,7 +110,7 @@ def _attempt(url: str, file: BinaryIO, *, timeout: float, tell: Tell) -> None:
             file.truncate()
         length = response.headers.get("Content-Length", "")
         total = start + int(length) if length.isdecimal() else None
-        _copy(response, file, total=total, timeout=timeout, tell=tell)
+        _copy(response, file, total=total, timeout=timeout, report=report)
 
 
 def _opened(request: urllib.request.Request, timeout: float) -> http.client.HTTPResponse:
@@ -130,9 +130,9 @@ def _next_chunk(response: http.client.HTTPResponse, timeout: float) -> bytes:
     try:
         return response.read1(_CHUNK_BYTES)
     except TimeoutError as error:
-        raise _FetchError(f"nothing came for {timeout:g} seconds") from error
+        raise _FetchError(f"no data for {timeout:g} seconds") from error
     except (OSError, http.client.HTTPException) as error:
-        raise _FetchError(f"the connection was cut: {error or type(error).__name__}") from error
+        raise _FetchError(f"the connection was lost: {error or type(error).__name__}") from error
 
 
 def _continues(response: http.client.HTTPResponse, start: int) -> bool:
@@ -141,21 +141,21 @@ def _continues(response: http.client.HTTPResponse, start: int) -> bool:
 
 
 def _copy(
-    response: http.client.HTTPResponse, file: BinaryIO, *, total: int | None, timeout: float, tell: Tell
+    response: http.client.HTTPResponse, file: BinaryIO, *, total: int | None, timeout: float, report: Report
 ) -> None:
     window_start, window_bytes = time.monotonic(), 0
     while chunk := _next_chunk(response, timeout):
         file.write(chunk)
-        tell(file.tell(), total)
+        report(file.tell(), total)
         window_bytes += len(chunk)
         elapsed = time.monotonic() - window_start
         if elapsed >= timeout:
-            # A socket's own timeout never fires while single bytes trickle in.
+            # The socket's own timeout never fires while single bytes arrive.
             if window_bytes < _SLOWEST_BYTES_PER_SECOND * elapsed:
-                raise _FetchError(f"only {window_bytes} bytes came in {elapsed:.0f} seconds")
+                raise _FetchError(f"only {window_bytes} bytes in {elapsed:.0f} seconds")
             window_start, window_bytes = time.monotonic(), 0
     if total is not None and file.tell() < total:
-        raise _FetchError(f"the connection was cut after {file.tell():,} of {total:,} bytes")
+        raise _FetchError(f"the connection was lost after {file.tell():,} of {total:,} bytes")
 
 
 def _check(path: Path, url: str, algorithm: str, expected: str) -> None:
@@ -163,8 +163,8 @@ def _check(path: Path, url: str, algorithm: str, expected: str) -> None:
         found = hashlib.file_digest(file, algorithm).hexdigest()
     if found != expected:
         raise DataError(
-            f"{url}: {algorithm} {found} instead of {expected} ({path.stat().st_size:,} bytes came); "
-            "nothing was kept, try again or fetch it by other means"
+            f"{url}: {algorithm} {found} instead of {expected} ({path.stat().st_size:,} bytes); "
+            "nothing was kept, try again or get it by other means"
         )
 
 
@@ -172,4 +172,4 @@ def _check_content(path: Path, url: str, check: Callable[[Path], None]) -> None:
     try:
         check(path)
     except DataError as error:
-        raise DataError(f"{url}: {error}; nothing was kept, try again or fetch it by other means") from error
+        raise DataError(f"{url}: {error}; nothing was kept, try again or get it by other means") from error

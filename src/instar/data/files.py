@@ -15,7 +15,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that becomes `path` at the end of the block, or vanishes if it fails.
+    """A temporary file beside `path`, renamed to `path` at the end of the block, or removed if the block fails.
 
     Raises:
         OSError: the folder is not writable, or the disk is full.
@@ -30,10 +30,10 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def read_bytes(path: Path, *, limit_bytes: int) -> bytes:
-    """The content of a file, unpacked to its end where it is gzip, so that its checksum has been looked at.
+    """The content of a file; gzip is unpacked to its end, so that its checksum is verified.
 
     Raises:
-        DataError: the file is missing, truncated, corrupted, or larger than anything that belongs there.
+        DataError: the file is missing, truncated, corrupted, or larger than `limit_bytes`.
     """
     try:
         with path.open("rb") as file:

@@ -1,7 +1,7 @@
 """A counter-based hash: random bits as a pure function of (key, id, counter), the same on every device.
 
-Integer arithmetic alone (SplitMix64, modulo 2^64), so neither the device, nor the batch that an id stands in, nor
-the number of threads can change a bit.
+It uses integer arithmetic only (SplitMix64, modulo 2^64), so that the bits depend neither on the device, nor on
+the batch that an id is in, nor on the number of threads.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ DRAW_BITS = 31  # so that a draw times a count below 2^32 stays within int64
 
 
 def key_of(purpose: str, *numbers: int) -> int:
-    """An int64 from a purpose and whole numbers of any size, so that equal seeds of two purposes share nothing.
+    """An int64 from a purpose and integers of any size: equal seeds give independent keys for different purposes.
 
     Example:
         >>> key_of("split", 0) == key_of("split", 0), key_of("split", 0) == key_of("views", 0)
@@ -33,7 +33,7 @@ def key_of(purpose: str, *numbers: int) -> int:
 
 
 def keyed_hash(key: int, ids: Tensor, counters: Tensor | int = 0) -> Tensor:
-    """64 well mixed bits for each id: a bijection of the ids where key and counter are the same.
+    """64 well mixed bits for each id; for a fixed key and counter, a bijection of the ids.
 
     Args:
         key: from `key_of`.
@@ -48,13 +48,13 @@ def keyed_hash(key: int, ids: Tensor, counters: Tensor | int = 0) -> Tensor:
 
 
 def draws(key: int, ids: Tensor, counters: Tensor | int, indices: Sequence[int]) -> Tensor:
-    """Independent uniform whole numbers in [0, 2^31), one for each id and each index.
+    """Independent uniform integers in [0, 2^31), one for each id and each index.
 
     Args:
         key: from `key_of`.
         ids: (batch,) int64.
         counters: one for all ids, or (batch,) int64.
-        indices: which draws.
+        indices: numbers of the draws.
 
     Returns: (batch, len(indices)) int64.
     """

@@ -1,4 +1,4 @@
-"""Who an example is: ids made from content, and the fingerprint of a whole data set."""
+"""Ids of examples, made from their content, and the fingerprint of a data set."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -19,8 +19,8 @@ class IdIndex:
 
     Args:
         ids: (n,) int64, all different.
-        owner: what the ids belong to, for the error of one that is missing.
-        remedy: what to do then.
+        owner: what the ids belong to, for the error about a missing id.
+        remedy: what to do about it.
 
     Attributes:
         ids: (n,) int64, ascending.
@@ -60,7 +60,7 @@ class IdIndex:
 
 
 def content_ids(contents: Iterable[Any], labels: Tensor) -> Tensor:
-    """One id for each example, from its bytes, so that it survives subsets and another order of the files.
+    """An id for each example, made from its bytes: it is the same in subsets and in any order of the files.
 
     id = blake2b(content); the k-th copy of the same content (k > 0) gets a hash of k and that id. Copies are
     counted in the order of their labels, so that copies that differ in label keep their ids in any order too.
@@ -87,9 +87,9 @@ def content_ids(contents: Iterable[Any], labels: Tensor) -> Tensor:
 
 
 def original_rows(ids: Tensor) -> Tensor:
-    """The row of each example's original: of the first of byte-identical examples, and of itself for all others.
+    """The row of each example's original: the first of byte-identical examples, the example itself for all others.
 
-    Only `content_ids` say that two examples are copies; other ids have none.
+    Copies are recognised by their `content_ids`; among other ids there are none.
 
     Args:
         ids: (n,) int64, all different.
@@ -126,8 +126,8 @@ def tensor_ids(inputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def fingerprint_of(ids: Tensor, labels: Tensor, class_names: Sequence[str], example_shape: Sequence[int]) -> str:
-    """SHA-256 of the (id, label) pairs in the order of ids, the class names and the shape, as 64 hex digits."""
-    ids, labels = ids.cpu(), labels.cpu()  # of data that streams to a device the ids stay here
+    """SHA-256 of the (id, label) pairs in ascending order, the class names and the shape, as 64 hex digits."""
+    ids, labels = ids.cpu(), labels.cpu()  # the ids of streaming data are in main memory
     order = ids.argsort()
     pairs = torch.stack((ids[order], labels[order]), dim=1).numpy().astype("<i8")
     digest = hashlib.sha256(repr((tuple(class_names), tuple(example_shape))).encode())

@@ -1,4 +1,4 @@
-"""Data sets by name, cut into training, validation and test."""
+"""Data sets by name, split into training, validation and test data."""
 
 import dataclasses
 import hashlib
@@ -18,9 +18,9 @@ from instar.errors import DataError, DataWarning, InstarError, UsageError
 from instar.naming import import_function, unknown_name
 
 MEMORY_BUDGET_BYTES = 2 * 2**30
-_TEST_FRACTION = 0.2  # where there is no test set
+_TEST_FRACTION = 0.2  # for data without a test set
 _DIGITS_TEST_SEED = 0  # fixed: the test digits are the same for everybody, whatever split_seed is
-_AS_STORED = (1.0, None, None)  # scale, mean and std that change nothing
+_AS_STORED = (1.0, None, None)  # the scale, mean and std of data without normalisation
 _FOLDER, _PYTHON = "folder:PATH", "python:MODULE:FUNCTION"
 
 
@@ -29,13 +29,13 @@ class Splits:
     """Training, validation and test data of one task.
 
     Args:
-        train: what networks learn from.
-        validation: what picks between them.
-        test: read once, at the end.
-        name: what the user calls it.
+        train: to train networks on.
+        validation: to choose between them.
+        test: to evaluate the chosen network, once.
+        name: name of the data set.
 
     Raises:
-        DataError: the three differ in class names or example shape.
+        DataError: the parts differ in class names or example shape.
     """
 
     train: Dataset
@@ -53,16 +53,16 @@ class Splits:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """In the order of the labels."""
+        """The class names, in the order of the labels."""
         return self.train.class_names
 
     @property
     def fingerprint(self) -> str:
-        """64 hex digits of the three fingerprints; of a user's function also of scale, mean and std."""
+        """64 hex digits of the three fingerprints; for a user's function also of scale, mean and std."""
         parts = (self.train, self.validation, self.test)
         known = [part.fingerprint for part in parts]
         normalisations = [part.normalisation for part in parts]
-        # Data of ours are normalised in one way alone; a function may do it in another by now.
+        # The named data sets have a fixed normalisation; that of a function may change.
         if self.name.startswith("python:") and any(one != _AS_STORED for one in normalisations):
             known.append(repr(normalisations))
         return hashlib.sha256(" ".join(known).encode()).hexdigest()
@@ -87,16 +87,17 @@ def load_data(
 
     Args:
         name: see above.
-        validation_fraction: of each training class that becomes validation, where the data have none of their own.
-        split_seed: chooses which; the same for a teacher and all its students.
-        image_size: height and width that images of a folder are resized, cropped and converted to, or those of
-            Omniglot resized.
+        validation_fraction: share of each training class that becomes validation data, where the data set has
+            none.
+        split_seed: chooses these examples; use the same for a teacher and all its students.
+        image_size: height and width to which images of a folder are resized and cropped, or those of Omniglot
+            resized; images of a folder are then converted to colour or grey too.
         progress: draw bars on stderr where that is a terminal.
-        base_url: fetch from another address than the publisher's; checksums stay.
-        memory_budget_bytes: a folder whose decoded images take more streams from its files.
+        base_url: base URL of a mirror; the checksums stay the same.
+        memory_budget_bytes: a folder whose decoded images take more memory is streamed from its files.
 
     Raises:
-        DataError: files that are missing, broken or of other forms, or that cannot be fetched.
+        DataError: files that are missing, damaged, of different forms, or cannot be downloaded.
         UsageError: an unknown name, or an argument out of range.
 
     Example:
@@ -147,17 +148,17 @@ def _warn_of_copies(splits: Splits) -> None:
 
 
 class KnownData(NamedTuple):
-    """A line of `instar data`."""
+    """A data set in the table of `instar data`."""
 
     name: str
     what: str
     where: str | None
-    """The folder that holds it; None where it would be fetched or is up to the user."""
+    """the folder that holds it; None where it would be downloaded or is the user's"""
     publisher: str
 
 
 def known_data() -> list[KnownData]:
-    """The data sets that `load_data` knows, and whether they are here.
+    """The data sets that `load_data` knows, and where they are.
 
     Example:
         >>> [data.name for data in known_data()][:2]
@@ -177,13 +178,13 @@ def known_data() -> list[KnownData]:
 def _where(source: Source) -> str | None:
     try:
         found = find(source)
-    except InstarError:  # half a data set is not there
+    except InstarError:  # an incomplete data set
         return None
     return str(found[0]) if found else None
 
 
 def _cut(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """What stays, and a part of every class."""
+    """Split off a part of every class: the rest, and the part."""
     rest, chosen = stratified_split(
         data.ids, data.labels(data.ids), fraction=fraction, split_seed=seed, class_names=data.class_names
     )

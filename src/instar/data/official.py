@@ -1,4 +1,4 @@
-"""The named data sets as their publishers cut them: training and test."""
+"""The named data sets with their publishers' training and test sets."""
 
 import importlib.util
 from pathlib import Path
@@ -42,7 +42,7 @@ _LABEL_COLUMNS = {"cifar10": "label", "cifar100": "fine_label"}
 
 
 def load_digits() -> Dataset:
-    """The 1,797 digits that come with scikit-learn, 8x8, grey values 0 to 16; they have no test set."""
+    """The 1,797 digits of scikit-learn, 8x8 pixels, grey values 0 to 16, without a test set."""
     table = torch.from_numpy(_digits_table())
     images = table[:, :-1].to(torch.uint8).view(-1, 1, 8, 8)
     return InMemoryDataset(images, table[:, -1].long(), class_names=_DIGITS, scale=1 / 16)
@@ -61,11 +61,11 @@ def _digits_table() -> NDArray[np.float64]:
 
 
 def load_official(name: str, *, base_url: str | None, progress: bool) -> tuple[Dataset, Dataset]:
-    """Training and test data of one of `SOURCES`, found or fetched.
+    """Training and test data of one of `SOURCES`, found or downloaded.
 
     Raises:
-        DataError: a file is missing, broken or cannot be fetched.
-        UsageError: `INSTAR_DATA` is no folder.
+        DataError: a file is missing, damaged or cannot be downloaded.
+        UsageError: `INSTAR_DATA` is not a folder.
     """
     folder, files = obtain(SOURCES[name], base_url=base_url, progress=progress)
     paths = [folder / file for file in files]
@@ -89,17 +89,17 @@ _NUM_VALIDATION_DRAWERS = 2
 def load_omniglot(
     *, split_seed: int, image_size: int | None, base_url: str | None, progress: bool
 ) -> tuple[Dataset, Dataset, Dataset]:
-    """Training, validation and test data of Omniglot by drawer: 15, 2 and 3 of the 20 of each character.
+    """Training, validation and test data of Omniglot, split by drawer: 15, 2 and 3 of the 20 of each character.
 
     Args:
-        split_seed: chooses the drawers of validation.
-        image_size: height and width; 105 without it.
+        split_seed: chooses the drawers of the validation data.
+        image_size: height and width; 105 by default.
         base_url: as for `load_data`.
         progress: draw bars on stderr.
 
     Raises:
-        DataError: a file is missing, broken or cannot be fetched.
-        UsageError: `INSTAR_DATA` is no folder.
+        DataError: a file is missing, damaged or cannot be downloaded.
+        UsageError: `INSTAR_DATA` is not a folder.
     """
     folder, files = obtain(SOURCES["omniglot"], base_url=base_url, progress=progress)
     paths = [folder / file for file in files]
@@ -110,7 +110,7 @@ def load_omniglot(
         drawings = read_omniglot_archives(paths, progress=progress, **side)
     whole = _in_memory(drawings)
     drawers = torch.arange(len(whole)) % NUM_DRAWERS + 1
-    others = torch.tensor([one for one in range(1, NUM_DRAWERS + 1) if one not in _TEST_DRAWERS])
+    others = torch.tensor([drawer for drawer in range(1, NUM_DRAWERS + 1) if drawer not in _TEST_DRAWERS])
     hashes = keyed_hash(key_of("drawers", split_seed), others)
     validation = others[hashes.argsort()[:_NUM_VALIDATION_DRAWERS]]
     is_test, is_validation = torch.isin(drawers, torch.tensor(_TEST_DRAWERS)), torch.isin(drawers, validation)
@@ -120,12 +120,12 @@ def load_omniglot(
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel on the scale 0 to 1, exactly: from counts of the 256 values.
+    """The exact mean and standard deviation of each channel on a scale from 0 to 1, from counts of the 256 values.
 
     Args:
         images: (n, channels, height, width) uint8.
 
-    Returns: (channels,) and (channels,) float64; a channel of one value has standard deviation 1.
+    Returns: (channels,) and (channels,) float64; a constant channel gets standard deviation 1.
     """
     counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
     weights = counts.double() / counts.sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""A progress bar with the time left, on stderr, and only where somebody looks."""
+"""Progress bars with the time left, on stderr, where it is a terminal."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 @contextmanager
 def download_progress(show: bool) -> Iterator["Progress"]:
-    """Bars that count bytes; nothing is drawn where stderr is no terminal."""
+    """Progress bars of downloads, in bytes; nothing is drawn where stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -33,7 +33,7 @@ def download_progress(show: bool) -> Iterator["Progress"]:
 
 
 def tracked(items: Iterable[Item], *, total: int, description: str, show: bool) -> Iterator[Item]:
-    """The items as they are, with a bar while they are worked on."""
+    """Iterate over items with a progress bar."""
     from rich.console import Console
     from rich.progress import track
 

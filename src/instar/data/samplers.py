@@ -1,4 +1,4 @@
-"""The order of examples: pure functions of (seed, epoch)."""
+"""Samplers: the order of the examples as a pure function of (seed, epoch)."""
 
 import functools
 from typing import Protocol
@@ -11,22 +11,21 @@ from instar.errors import UsageError
 
 
 class Sampler(Protocol):
-    """From the ids of a data set, a seed and the number of an epoch to the ids that are shown, in their order."""
+    """A function from the ids of a data set, a seed and an epoch to the ids of that epoch, in order."""
 
     def __call__(self, ids: Tensor, *, seed: int, epoch: int) -> Tensor:
-        """(n,) int64 -> (m,) int64 of them; an id may come several times or not at all."""
+        """(n,) int64 -> (m,) int64; an id may occur several times or not at all."""
 
 
 def shuffled(ids: Tensor, *, seed: int, epoch: int) -> Tensor:
     """The ids in the random order of an epoch.
 
-    The order depends on the set of ids, the seed and the epoch: not on the order that the ids come in, nor on
-    any global state.
+    The order depends on the set of ids, the seed and the epoch, but not on the order of `ids` or on global state.
 
     Args:
         ids: (n,) int64.
-        seed: of the run.
-        epoch: number of the pass over the data.
+        seed: seed of the fit.
+        epoch: number of the epoch.
 
     Returns: (n,) int64, on the device of `ids`.
 
@@ -40,14 +39,14 @@ def shuffled(ids: Tensor, *, seed: int, epoch: int) -> Tensor:
 
 
 def id_batches(order: Tensor, batch_size: int) -> list[Tensor]:
-    """Ids cut into batches; the last one holds what is left.
+    """Ids in batches; the last batch may be smaller.
 
     Args:
         order: (n,) int64.
         batch_size: at least 1.
 
     Raises:
-        UsageError: a batch size below 1.
+        UsageError: the batch size is below 1.
 
     Example:
         >>> [len(ids) for ids in id_batches(torch.arange(10), 4)]
@@ -59,19 +58,19 @@ def id_batches(order: Tensor, batch_size: int) -> list[Tensor]:
 
 
 def half_special(special_ids: Tensor) -> Sampler:
-    """A sampler whose batches are half special and half a random sample of the rest.
+    """A sampler whose batches are half special examples and half a random sample of the other examples.
 
-    Special and other examples alternate, so each batch of an even size has as many of both. An epoch shows every
-    special example once, and as many others: another random sample of them in each epoch, in turns where they are
-    fewer.
+    Special and other examples alternate, so a batch of even size has equally many of both. An epoch shows every
+    special example once, and equally many others: a new random sample in each epoch, with repetitions where there
+    are fewer.
 
     Args:
-        special_ids: (n,) int64; those that are not among the sampler's ids are left out.
+        special_ids: (n,) int64; ids that are not among the sampler's ids are ignored.
 
     Returns: a sampler, a pure function of (ids, seed, epoch).
 
     Raises:
-        UsageError: when it is called, no id is special, or all are.
+        UsageError: at the call of the sampler, where no id is special or all are.
 
     Example:
         >>> sampler = half_special(torch.tensor([1, 2]))
@@ -90,8 +89,6 @@ def _half_special(ids: Tensor, *, seed: int, epoch: int, special_ids: Tensor) ->
     special = shuffled(ids[is_special], seed=seed, epoch=epoch)
     rest = shuffled(ids[~is_special], seed=seed, epoch=epoch)
     if not len(special) or not len(rest):
-        raise UsageError(
-            f"half_special: {len(special)} special examples and {len(rest)} others; there must be some of both"
-        )
+        raise UsageError(f"half_special: {len(special)} special examples and {len(rest)} others; both are needed")
     turns = -(-len(special) // len(rest))
     return torch.stack((special, rest.repeat(turns)[: len(special)]), 1).flatten()

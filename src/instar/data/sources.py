@@ -1,4 +1,4 @@
-"""Where the named data sets lie, and who publishes them."""
+"""The named data sets: their files, publishers and checksums, and where they are found."""
 
 import os
 from collections.abc import Mapping
@@ -11,25 +11,25 @@ from instar.errors import DataError, UsageError
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that its publisher gives to everybody."""
+    """A public data set."""
 
     name: str
     what: str
-    """One line for people."""
+    """a description in one line"""
     publisher: str
-    """Address that the files' names are joined to."""
+    """base URL of the files"""
     files: Mapping[str, str]
-    """What is fetched: name and MD5."""
+    """MD5 of each file, by name"""
     other_files: tuple[tuple[str, ...], ...] = field(default=())
-    """Other sets of files that hold the same and are read as well."""
+    """other sets of files with the same content, which are read as well"""
 
     @property
     def forms(self) -> tuple[tuple[str, ...], ...]:
-        """Every set of files that makes the data set whole."""
+        """Every set of files that is a complete data set."""
         return tuple(self.files), *self.other_files
 
     def form_in(self, folder: Path) -> tuple[str, ...] | None:
-        """The set of files that lies whole in a folder."""
+        """The first complete set of files in a folder, or None."""
         return next((form for form in self.forms if all((folder / name).is_file() for name in form)), None)
 
 
@@ -51,7 +51,7 @@ def _idx_source(name: str, what: str, publisher: str, *checksums: str) -> Source
 
 
 def _cifar_source(name: str, what: str, archive: str, checksum: str) -> Source:
-    # The binary archive, not the one for Python: that is pickle, which runs whatever it holds.
+    # The binary archive, not the one for Python, which is pickle and could run any code.
     return Source(name, what, "https://www.cs.toronto.edu/~kriz/", {archive: checksum}, _PARQUET_FILES)
 
 
@@ -101,7 +101,7 @@ SOURCES: dict[str, Source] = {
     )
 }
 
-FSDD = Source(  # a corpus of speech: `load_data` gives no pictures of it
+FSDD = Source(  # a speech corpus, which `load_data` does not read
     "fsdd",
     "3,000 recordings of spoken digits, six speakers, 8 kHz",
     "https://github.com/Jakobovski/free-spoken-digit-dataset/",
@@ -110,7 +110,7 @@ FSDD = Source(  # a corpus of speech: `load_data` gives no pictures of it
 
 
 def cache_folder() -> Path:
-    """The user's cache: `INSTAR_CACHE`, else `instar` in `XDG_CACHE_HOME`, else `~/.cache/instar`.
+    """The cache folder: `INSTAR_CACHE`, else `instar` in `XDG_CACHE_HOME`, else `~/.cache/instar`.
 
     Raises:
         UsageError: there is neither a home directory nor one of the two variables.
@@ -126,11 +126,11 @@ def cache_folder() -> Path:
 
 
 def find(source: Source) -> tuple[Path, tuple[str, ...]] | None:
-    """The folder where a data set lies whole, and which files: `INSTAR_DATA` first, then the user's cache.
+    """The folder that holds a complete data set, and its files: `INSTAR_DATA` first, then the cache.
 
     Raises:
-        DataError: its folder in `INSTAR_DATA` lacks files.
-        UsageError: `INSTAR_DATA` is no folder.
+        DataError: the folder in `INSTAR_DATA` lacks some of the files.
+        UsageError: `INSTAR_DATA` is not a folder.
     """
     if chosen := os.environ.get("INSTAR_DATA"):
         root = Path(chosen).expanduser()
@@ -148,18 +148,18 @@ def find(source: Source) -> tuple[Path, tuple[str, ...]] | None:
 
 
 def obtain(source: Source, *, base_url: str | None = None, progress: bool = True) -> tuple[Path, tuple[str, ...]]:
-    """`find`, or fetch what the cache lacks from the publisher.
+    """`find`, or download the missing files from the publisher into the cache.
 
     Args:
         source: one of `SOURCES`.
-        base_url: another address that has the same files, such as a mirror.
+        base_url: base URL of a mirror.
         progress: draw a bar on stderr.
 
     Returns: the folder and the names of the files in it.
 
     Raises:
-        DataError: half a data set in `INSTAR_DATA`, or it cannot be fetched.
-        UsageError: `INSTAR_DATA` is no folder.
+        DataError: the folder in `INSTAR_DATA` lacks some of the files, or a download fails.
+        UsageError: `INSTAR_DATA` is not a folder.
     """
     if found := find(source):
         return found
@@ -172,13 +172,13 @@ def obtain(source: Source, *, base_url: str | None = None, progress: bool = True
 
 
 def _refuse_half(source: Source, folder: Path) -> None:
-    """Half a data set is somebody's slip, which a download would hide."""
+    """Refuse an incomplete data set: it is probably a mistake, which a download would hide."""
     for form in source.forms:
         missing = [name for name in form if not (folder / name).is_file()]
         if len(missing) < len(form):
             others = " or ".join(name for name in source.files if name not in form)
             instead = f" (or {others})" if others and len(source.files) == 1 else ""
             raise DataError(
-                f"data set {source.name!r}: {folder} lacks {', '.join(missing)}{instead}; add it, or take the "
-                f"folder away to have the data fetched from {source.publisher}"
+                f"data set {source.name!r}: {folder} lacks {', '.join(missing)}{instead}; add it, or remove the "
+                f"folder to download the data from {source.publisher}"
             )

@@ -1,4 +1,4 @@
-"""A stratified split as a pure function of (split_seed, id)."""
+"""Stratified splits as a pure function of (split_seed, id)."""
 
 from collections.abc import Sequence
 
@@ -19,20 +19,20 @@ def stratified_split(
     split_seed: int,
     class_names: Sequence[str] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """A part of every class, chosen by the ids' hashes and so the same in any order of the examples.
+    """Split off a part of every class, chosen by hashes of the ids and so independent of the examples' order.
 
-    Of a class of n examples, those with the round(fraction · n) smallest hashes are chosen: at least one, and
-    at least one stays. Examples without a label stay. Byte-identical copies count once and go where the first of
-    them goes, whatever their labels.
+    Of a class of n examples, the round(fraction · n) with the smallest hashes are chosen, but at least one is
+    chosen and at least one stays. Examples without a label stay. Byte-identical copies count once and stay
+    together, whatever their labels.
 
     Args:
         data_ids: (n,) int64, all different.
-        labels: (n,) int64, -1 where there is none.
-        fraction: of each class, above 0 and below 1.
+        labels: (n,) int64, -1 for examples without a label.
+        fraction: share of each class, above 0 and below 1.
         split_seed: part of the data, shared by a teacher and all its students.
-        class_names: to name a class that is too small.
+        class_names: for the error about a class that is too small.
 
-    Returns: the ids that stay and the chosen ones, each in the order of `data_ids`.
+    Returns: the ids that stay and the chosen ids, each in the order of `data_ids`.
 
     Raises:
         DataError: a class with a single distinct example, or no labels at all.
@@ -48,7 +48,7 @@ def stratified_split(
         raise UsageError(f"fraction {fraction} should be above 0 and below 1")
     present = torch.unique(labels[labels != NO_LABEL]).tolist()
     if not present:
-        raise DataError("no example has a label, so no part of each class can be chosen; give a split of your own")
+        raise DataError("no example has a label, so the data cannot be split by class; pass a split of your own")
     hashes = keyed_hash(key_of("split", split_seed), data_ids)
     chosen = torch.zeros(len(data_ids), dtype=torch.bool, device=data_ids.device)
     originals = original_rows(data_ids)

@@ -1,4 +1,4 @@
-"""Transfer sets: what a student learns on, which need be neither all of the data nor labelled."""
+"""Transfer sets: the data that a student is trained on, which need be neither complete nor labelled."""
 
 import operator
 from collections.abc import Sequence
@@ -26,27 +26,26 @@ def transfer_set(
     labelled: float = 1.0,
     seed: int = 0,
 ) -> Data:
-    """A part of a data set to distil on: without some classes, a fraction of each class, with few labels or none.
+    """A part of a data set for distillation: without some classes, a fraction of each class, few labels or none.
 
-    Classes are left out first, then the fraction is taken, then labels are taken away. Both shares are stratified
-    by class, of at least one example, and chosen by the ids' hashes: a smaller share is a part of a larger one.
-    Examples without a label are a class of their own to the fraction, and go where classes are chosen: nobody
-    knows theirs. The classes keep their places: a student has an output for each, also for those that it never
-    sees.
+    Classes are dropped first, then the fraction is taken, then labels are removed. Both shares are stratified by
+    class, have at least one example, and are chosen by hashes of the ids: a smaller share is a subset of a larger
+    one. Examples without a label form a class of their own for the fraction, and are dropped where classes are
+    chosen. The labels keep their numbers: a student has an output for each class, also for those it never sees.
 
     Args:
-        data: the whole.
-        drop_classes: names or numbers of classes to leave out.
+        data: the whole data set.
+        drop_classes: names or numbers of the classes to drop.
         keep_classes: names or numbers of the only classes to keep; None keeps all.
-        fraction: of the examples, above 0 and at most 1.
-        rest: take what the fraction leaves; a teacher may learn from the one part, its student on the other.
-        labelled: share of the examples that keep their labels, 0 to 1.
-        seed: chooses which.
+        fraction: share of the examples of each class, above 0 and at most 1.
+        rest: take the examples outside the fraction, for instance for a student whose teacher had the fraction.
+        labelled: share of the examples that keep their labels, from 0 to 1.
+        seed: of the choice of examples.
 
-    Returns: the same kind of data set; the inputs are not copied.
+    Returns: a data set of the same type; the inputs are not copied.
 
     Raises:
-        UsageError: nothing or a single class is left, a class is unknown, a share is out of range.
+        UsageError: no example or a single class is left, a class is unknown, or a share is out of range.
 
     Example:
         >>> from instar.data import load_data
@@ -61,7 +60,7 @@ def transfer_set(
     if not 0 < fraction <= 1 or not 0 <= labelled <= 1:
         raise UsageError(
             f"transfer_set: fraction is {fraction} and labelled is {labelled}, expected above 0 and at most 1, "
-            "and 0 to 1"
+            "and from 0 to 1"
         )
     part = _of_classes(data, drop_classes, keep_classes)
     if fraction < 1:
@@ -84,7 +83,7 @@ def _of_classes(data: Data, drop: Sequence[str | int], keep: Sequence[str | int]
     kept = set(range(len(names)) if keep is None else class_numbers(names, keep)) - class_numbers(names, drop)
     labels = data.labels(data.ids)
     if not bool((labels != NO_LABEL).any()):
-        raise UsageError("transfer_set: no example has a label, so no class can be left out or kept")
+        raise UsageError("transfer_set: no example has a label, so no class can be dropped or kept")
     chosen = torch.isin(labels, torch.tensor(sorted(kept), device=labels.device))
     num_left = len(set(labels[chosen].tolist()))
     if num_left < 2:
@@ -93,37 +92,37 @@ def _of_classes(data: Data, drop: Sequence[str | int], keep: Sequence[str | int]
     return data.subset(data.ids[chosen])
 
 
-def class_number(names: Sequence[str], one: str | int) -> int:
-    """The number of a class that is given by its name or its number.
+def class_number(names: Sequence[str], name_or_number: str | int) -> int:
+    """The number of a class, given its name or its number.
 
     Raises:
-        UsageError: there is no such class.
+        UsageError: an unknown class.
 
     Example:
         >>> class_number(("cat", "dog"), "dog"), class_number(("cat", "dog"), 0)
         (1, 0)
     """
-    if isinstance(one, str):
-        if one in names:
-            return names.index(one)
-    elif 0 <= (number := operator.index(one)) < len(names):  # numpy's numbers too
+    if isinstance(name_or_number, str):
+        if name_or_number in names:
+            return names.index(name_or_number)
+    elif 0 <= (number := operator.index(name_or_number)) < len(names):  # NumPy integers too
         return number
-    raise unknown_name("class", str(one), names)
+    raise unknown_name("class", str(name_or_number), names)
 
 
-def class_numbers(names: Sequence[str], several: Sequence[str | int]) -> set[int]:
-    """The numbers of classes that are given by their names or numbers.
+def class_numbers(names: Sequence[str], classes: Sequence[str | int]) -> set[int]:
+    """The numbers of classes, given their names or numbers.
 
     Raises:
-        UsageError: there is no such class, or one text was given and not a list: "12" is not 1 and 2.
+        UsageError: an unknown class, or a text in place of a list: "12" does not mean 1 and 2.
     """
-    if isinstance(several, str):
-        raise UsageError(f"classes should be a list of names or numbers, found the text {several!r}")
-    return {class_number(names, one) for one in several}
+    if isinstance(classes, str):
+        raise UsageError(f"classes should be a list of names or numbers, found the text {classes!r}")
+    return {class_number(names, name_or_number) for name_or_number in classes}
 
 
 def _share(data: Dataset, share: float, seed: int) -> Tensor:
-    """Ids of a share of every class and of what has no label: of each at least one, but not all of several."""
+    """The ids of a share of every class and of the examples without a label, but neither none nor all of them."""
     labels = data.labels(data.ids).to(data.ids.device)
     hashes = keyed_hash(key_of("split", seed), data.ids)
     chosen = torch.zeros_like(labels, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Pictures that nobody has labelled, in the form of data that somebody has: a transfer set from a folder."""
+"""Unlabelled images of a folder, in the form of other data: a transfer set."""
 
 from collections import Counter
 from pathlib import Path
@@ -18,7 +18,7 @@ def unlabelled_pictures(
     memory_budget_bytes: int = MEMORY_BUDGET_BYTES,
     progress: bool = True,
 ) -> Dataset:
-    """All pictures below a folder, resized, cropped and converted to the form of other data; none has a label.
+    """All images below a folder, resized, cropped and converted to the form of other data, without labels.
 
     Args:
         folder: whatever folders lie in it mean nothing here.

@@ -1,7 +1,7 @@
 """Views: augmentation as a pure function of (view_seed, example id, view number).
 
-View 0 is the unchanged example, bit for bit. Teacher and student that ask for the same view see the same pixels,
-whatever batch the example stands in, and a resumed run sees what the uninterrupted one would have.
+View 0 is the unchanged example, bit for bit. A teacher and a student that use the same view see the same pixels,
+whatever batch the example is in, and a resumed run sees the same views as an uninterrupted one.
 """
 
 import functools
@@ -18,22 +18,22 @@ from instar.data.hashing import DRAW_BITS, draws, key_of
 from instar.errors import UsageError
 from instar.naming import unknown_name
 
-_KNOTS = 5  # along each side of the grid that an elastic deformation is drawn on
+_KNOTS = 5  # on each side of the grid of an elastic deformation
 
 
 class Views(Protocol):
-    """What makes view number v of an example."""
+    """An augmentation, which computes view number v of an example."""
 
     @property
     def name(self) -> str:
-        """The text that `parse_views` makes these views from."""
+        """The text that `parse_views` turns into these views."""
         ...
 
     def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
-        """The examples as their views show them.
+        """The views of some examples.
 
         Args:
-            inputs: (batch, channels, height, width), of any type, on the raw scale where 0 is background.
+            inputs: (batch, channels, height, width), of any type, on the raw scale, in which 0 is background.
             ids: (batch,) int64.
             views: view number, one for all or (batch,) int64.
             view_seed: shared by a teacher and all its students.
@@ -41,14 +41,14 @@ class Views(Protocol):
         Returns: (batch, channels, height, width), of the same type or float32.
 
         Raises:
-            UsageError: the inputs are no images, or too small.
+            UsageError: the inputs are not images, or are too small.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Jitter:
-    """A shift by whole pixels, each axis uniform in [-pixels, pixels], with background 0 moving in.
+    """A shift by whole pixels, uniform in [-pixels, pixels] on each axis, filled with background 0.
 
     Example:
         >>> parse_views("jitter:2")
@@ -64,7 +64,7 @@ class Jitter:
 
     @property
     def name(self) -> str:
-        """The text that `parse_views` makes these views from."""
+        """The text that `parse_views` turns into these views."""
         return f"jitter:{self.pixels}"
 
     def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
@@ -74,7 +74,7 @@ class Jitter:
 
 @dataclass(frozen=True)
 class ShiftCrop:
-    """A random crop of the example after padding by reflection: the usual recipe for CIFAR.
+    """A random crop after padding by reflection, the usual recipe for CIFAR.
 
     Example:
         >>> parse_views("crop:4")
@@ -88,7 +88,7 @@ class ShiftCrop:
 
     @property
     def name(self) -> str:
-        """The text that `parse_views` makes these views from."""
+        """The text that `parse_views` turns into these views."""
         return f"crop:{self.pixels}"
 
     def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
@@ -98,7 +98,7 @@ class ShiftCrop:
 
 @dataclass(frozen=True)
 class Flip:
-    """Left and right exchanged in half of the views.
+    """Mirrors left and right in half of the views.
 
     Example:
         >>> parse_views("flip")
@@ -107,7 +107,7 @@ class Flip:
 
     @property
     def name(self) -> str:
-        """The text that `parse_views` makes these views from."""
+        """The text that `parse_views` turns into these views."""
         return "flip"
 
     def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
@@ -144,11 +144,11 @@ class Affine:
             if not 0 <= value <= limit:
                 raise UsageError(f"affine: {field} {value} should be from 0 to {limit:g}")
         if not any(getattr(self, field) for field in limits):
-            raise UsageError("affine: all four numbers are 0, which changes nothing; leave the view away")
+            raise UsageError("affine: all four numbers are 0, which changes nothing; leave the view out")
 
     @property
     def name(self) -> str:
-        """The text that `parse_views` makes these views from."""
+        """The text that `parse_views` turns into these views."""
         numbers = (self.degrees, self.scale, self.shear, self.shift)
         return "affine:" + ",".join(repr(float(number)).removesuffix(".0") for number in numbers)
 
@@ -162,10 +162,10 @@ class Affine:
         return torch.where(chance.changed[:, None, None, None], mapped, images)
 
     def _sources(self, chance: "_Draws", height: int, width: int) -> Tensor:
-        """Where each pixel comes from: (batch, height, width, 2) in grid_sample's coordinates.
+        """The source of each pixel: (batch, height, width, 2) in grid_sample's coordinates.
 
-        By single products and sums, not by `affine_grid`: its batched matrix product may round otherwise in a
-        batch of another size.
+        Computed by elementwise products and sums, not by `affine_grid`, whose batched matrix product may round
+        differently in a batch of another size.
         """
         bits = chance.whole(6, below=2**24).unbind(1)
         cosine, sine = _rotations(self.degrees).to(bits[0].device)[bits[0] >> 12].unbind(1)
@@ -188,7 +188,7 @@ class Elastic:
 
     x_source = x + sum_ij w_i(y) w_j(x) d_ij,  d_ij uniform in ±pixels at the knots of a 5 x 5 grid
 
-    The weights w fall from 1 to 0 as a cosine from a knot to the next, so that they add up to 1 everywhere.
+    The weights w fall from 1 to 0 like a cosine from one knot to the next, so that they add up to 1 everywhere.
 
     Example:
         >>> parse_views("elastic:2")
@@ -205,7 +205,7 @@ class Elastic:
 
     @property
     def name(self) -> str:
-        """The text that `parse_views` makes these views from."""
+        """The text that `parse_views` turns into these views."""
         return f"elastic:{self.pixels:g}"
 
     def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
@@ -215,7 +215,7 @@ class Elastic:
         chance = _Draws(ids, views, view_seed, first=11)
         knots = chance.whole(2 * _KNOTS**2, below=2**24).view(-1, 2, _KNOTS, _KNOTS).float() * 2.0**-23 - 1
         height, width = images.shape[-2:]
-        # Sums one by one, not a matrix product, whose rounding depends on the size of the batch.
+        # Sums of products, not a matrix product, whose rounding depends on the size of the batch.
         rows = _weighted(knots * self.pixels, _knot_weights(height).to(images.device))
         shifts = _weighted(rows.transpose(2, 3), _knot_weights(width).to(images.device)).transpose(2, 3)
         y, x = (torch.arange(n, device=images.device) - (n - 1) / 2 for n in (height, width))
@@ -238,7 +238,7 @@ def _weighted(values: Tensor, weights: Tensor) -> Tensor:
 
 @functools.cache
 def _knot_weights(size: int) -> Tensor:
-    """(size, knots): how much each knot counts at each pixel, the rows adding up to 1."""
+    """(size, knots): the weight of each knot at each pixel; the rows add up to 1."""
     table = []
     for pixel in range(size):
         place = pixel * (_KNOTS - 1) / (size - 1)
@@ -260,12 +260,12 @@ class Chain:
     def __post_init__(self) -> None:
         kinds = [type(part).__name__ for part in self.parts]
         if len(set(kinds)) < len(kinds):
-            # Two of a kind would draw the same numbers.
-            raise UsageError(f"views {self.name!r} have one kind twice; give each at most once")
+            # Two views of one kind would draw the same random numbers.
+            raise UsageError(f"views {self.name!r} have one kind twice; use each kind at most once")
 
     @property
     def name(self) -> str:
-        """The text that `parse_views` makes these views from."""
+        """The text that `parse_views` turns into these views."""
         return "+".join(part.name for part in self.parts)
 
     def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
@@ -276,16 +276,16 @@ class Chain:
 
 
 def parse_views(text: str) -> Views | None:
-    """The views that a text names: `none`, `jitter:2`, `crop:4`, `flip`, `affine:12,0.15,0.15,2`, `elastic:2`,
+    """The views that a text describes: `none`, `jitter:2`, `crop:4`, `flip`, `affine:12,0.15,0.15,2`, `elastic:2`,
     `crop:4+flip`.
 
     Args:
-        text: kinds joined by `+`, each with its numbers after a colon.
+        text: kinds of views joined by `+`, each with its numbers after a colon.
 
     Returns: the views, or None for `none`.
 
     Raises:
-        UsageError: an unknown kind, or numbers that it does not take.
+        UsageError: an unknown kind, or invalid numbers.
 
     Example:
         >>> parse_views("none") is None, parse_views("crop:4+flip").name
@@ -320,7 +320,7 @@ def _parse_part(text: str) -> Views:
 
 
 class _Draws:
-    """The random numbers of one kind of view; each kind has draw indices of its own."""
+    """The random numbers of one kind of view; each kind uses its own indices of draws."""
 
     def __init__(self, ids: Tensor, views: Tensor | int, view_seed: int, *, first: int) -> None:
         self._ids, self._views, self._first = ids, views, first
@@ -328,24 +328,24 @@ class _Draws:
 
     @property
     def changed(self) -> Tensor:
-        """(batch,) bool: all but view 0."""
+        """(batch,) bool: False for view 0."""
         views = torch.as_tensor(self._views, device=self._ids.device)
         return (views != 0).expand(self._ids.shape)
 
     def whole(self, num_draws: int, *, below: int) -> Tensor:
-        """(batch, num_draws) whole numbers, uniform in [0, below)."""
+        """(batch, num_draws) integers, uniform in [0, below)."""
         indices = range(self._first, self._first + num_draws)
         return (draws(self._key, self._ids, self._views, indices) * below) >> DRAW_BITS
 
 
 def _shift(inputs: Tensor, views: Jitter | ShiftCrop, chance: _Draws, *, mode: str) -> Tensor:
-    """Every example as one of the windows that padding makes.
+    """A window of each padded example.
 
-    A row of a window is a run of the padded bytes, so whole rows are copied, not single pixels: three to six
-    times as fast as indexing into all windows.
+    A row of a window is contiguous in the padded examples, so whole rows are copied and not single pixels: three
+    to six times as fast as indexing into all windows.
     """
     _check_images(views.name, inputs, larger_than=views.pixels)
-    if len(inputs) == 0:  # a process's share of the last batch
+    if len(inputs) == 0:  # the share of a process may be empty
         return inputs
     p, (batch, channels, height, width) = views.pixels, inputs.shape
     corners = torch.where(chance.changed[:, None], chance.whole(2, below=2 * p + 1), p)
@@ -362,7 +362,7 @@ def _shift(inputs: Tensor, views: Jitter | ShiftCrop, chance: _Draws, *, mode: s
 def _rotations(degrees: float) -> Tensor:
     """(4096, 2): cosine and sine of evenly spaced angles in ±degrees.
 
-    A table, because a processor's sine may differ in the last bit between places of one batch.
+    A table, since the last bit of a processor's sine may depend on the position in the batch.
     """
     angles = [math.radians(degrees * ((step + 0.5) / 2048 - 1)) for step in range(4096)]
     rotations = [(math.cos(angle), math.sin(angle)) for angle in angles]
@@ -371,7 +371,7 @@ def _rotations(degrees: float) -> Tensor:
 
 def _check_pixels(name: str, pixels: int) -> None:
     if isinstance(pixels, bool) or not isinstance(pixels, int) or not 1 <= pixels <= 1000:
-        raise UsageError(f"{name}: {pixels!r} pixels should be a whole number from 1 to 1000")
+        raise UsageError(f"{name}: {pixels!r} pixels should be an integer from 1 to 1000")
 
 
 def _check_images(name: str, inputs: Tensor, *, larger_than: int = 0) -> None:

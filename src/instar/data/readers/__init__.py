@@ -1,4 +1,4 @@
-"""Readers of file formats: each gives tensors, or a DataError that names the file."""
+"""Readers of file formats: each returns tensors, or raises a DataError that names the file."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class LabelledImages(NamedTuple):
-    """What a file of examples holds."""
+    """The examples of a file."""
 
     images: Tensor
     """(n, channels, height, width) uint8."""

@@ -19,11 +19,11 @@ _NAMES = {"batches.meta.txt", "fine_label_names.txt"}
 def read_cifar_archive(path: Path) -> tuple[LabelledImages, LabelledImages]:
     """Training and test images of `cifar-10-binary.tar.gz` or `cifar-100-binary.tar.gz`.
 
-    Each record is one label (CIFAR-10) or a coarse and a fine one (CIFAR-100; the fine one is used), then 3,072
+    Each record is a label (CIFAR-10) or a coarse and a fine label (CIFAR-100; the fine label is used), then 3,072
     bytes: red, green, blue, each row by row.
 
     Raises:
-        DataError: missing, truncated or corrupted, or another kind of archive.
+        DataError: missing, truncated, corrupted, or another kind of archive.
     """
     members = _members(path)
     names = next((members[name] for name in members if name in _NAMES), None)
@@ -45,13 +45,13 @@ def read_cifar_archive(path: Path) -> tuple[LabelledImages, LabelledImages]:
 
 
 def _members(path: Path) -> dict[str, bytes]:
-    """Content of each regular file by its last name."""
+    """The content of each regular file by its base name."""
     content = read_bytes(path, limit_bytes=_LIMIT_BYTES)
     members = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             for member in archive:
-                # A forged size may be negative, which some versions of tarfile follow for ever.
+                # A forged size may be negative, which makes some versions of tarfile loop forever.
                 if not 0 <= member.size <= len(content):
                     raise DataError(f"{path}: {member.name!r} inside claims {member.size:,} bytes; corrupted")
                 if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse():
@@ -66,7 +66,7 @@ def _images(path: Path, records: bytes, num_labels: int, class_names: tuple[str,
     record_bytes = num_labels + _PIXELS
     if not records or len(records) % record_bytes:
         raise DataError(
-            f"{path}: {len(records):,} bytes of images are no whole number of {record_bytes}-byte records"
+            f"{path}: {len(records):,} bytes of images are not a multiple of {record_bytes}-byte records"
         )
     table = torch.from_numpy(np.frombuffer(records, np.uint8).reshape(-1, record_bytes).copy())
     labels = table[:, num_labels - 1].long()

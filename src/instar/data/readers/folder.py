@@ -1,4 +1,4 @@
-"""A folder of images, one folder a class."""
+"""A folder of images, with one folder for each class."""
 
 import math
 import os
@@ -33,7 +33,7 @@ PARTS = {
     "validation": ("validation", "valid", "val", "dev", "development"),
     "test": ("test", "testing"),
 }
-"""The usual names of the parts of a data set, in any case."""
+"""The usual names of the parts of a data set, in upper or lower case."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ class ImageFolder:
 
 
 def list_image_folder(folder: Path, *, class_names: Sequence[str] | None = None) -> ImageFolder:
-    """Find the images of a folder that has one folder a class.
+    """Find the images of a folder that has one folder for each class.
 
     Args:
-        folder: hidden files and folders, linked folders, and files that are no images by their name, are not read.
-        class_names: where another folder has settled them; this one may lack some, and has no others.
+        folder: hidden files and folders, linked folders, and files without the name of an image are not read.
+        class_names: the classes of the training data; this folder may lack some, but has no others.
 
     Raises:
-        DataError: no class, a single one, one without images, or one that `class_names` lacks.
-        UsageError: no such folder.
+        DataError: fewer than two classes, a class without images, or one that is not in `class_names`.
+        UsageError: the folder does not exist.
     """
     if not folder.is_dir():
         raise UsageError(f"folder:{folder}: no such folder")
@@ -86,22 +86,22 @@ def list_image_folder(folder: Path, *, class_names: Sequence[str] | None = None)
 
 
 def common_form(files: Sequence[Path], *, image_size: int | None = None, progress: bool = True) -> ImageForm:
-    """The form that all images are read in: the first one's, or square of an image size.
+    """The form that all images are read in: that of the first image, or a square of a given size.
 
     Args:
-        files: at least one.
+        files: at least one file.
         image_size: height and width; colour, unless every image is grey.
         progress: draw a bar on stderr.
 
     Raises:
-        DataError: an image that cannot be read, or of a mode that cannot be used.
+        DataError: an image that cannot be read, or has a mode that cannot be used.
     """
     if image_size is None:
         mode, height, width = _header(files[0])
         if mode not in CHANNELS:
             check_convertible(mode, files[0])
             found = describe(mode, height, width)
-            raise DataError(f"{files[0]}: expected grey or colour of eight bits, found {found}; {OFFER_TO_FIT}")
+            raise DataError(f"{files[0]}: expected eight-bit grey or colour, found {found}; {OFFER_TO_FIT}")
         return ImageForm(mode, height, width)
     modes = set()
     for file in tracked(files, total=len(files), description="looking at images", show=progress):
@@ -139,7 +139,7 @@ def folder_dataset(
 
 
 def _decoding(files: Iterable[Path], form: ImageForm, images: Tensor) -> Iterator[bytes]:
-    """The content of each file, while the rows of `images` fill: a file is read once."""
+    """Yield the content of each file, and decode it into `images`, so that each file is read once."""
     for row, file in enumerate(files):
         content = content_of(file)
         images[row] = form.decode(content, file)
@@ -228,8 +228,8 @@ def _refuse_unnamed_parts(folder: Path, inside: Sequence[Path]) -> None:
 
 def _folders_alone(path: Path) -> set[str]:
     """The names of the folders in a folder without files; empty where there are files."""
-    inside = [one for one in path.iterdir() if not _is_hidden(one.name)]
-    return {one.name for one in inside} if all(one.is_dir() for one in inside) else set()
+    entries = [entry for entry in path.iterdir() if not _is_hidden(entry.name)]
+    return {entry.name for entry in entries} if all(entry.is_dir() for entry in entries) else set()
 
 
 def _is_hidden(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The idx format of MNIST: a header with the sizes, then bytes."""
+"""The idx format of MNIST: a header with the shape, then bytes."""
 
 import math
 import struct
@@ -20,12 +20,12 @@ def read_idx(path: Path, *, dims: int) -> Tensor:
 
     Args:
         path: the file.
-        dims: how many dimensions it should have: 3 for images, 1 for labels.
+        dims: number of dimensions: 3 for images, 1 for labels.
 
-    Returns: uint8, of the shape that the header says.
+    Returns: uint8, in the shape of the header.
 
     Raises:
-        DataError: missing, truncated or corrupted, or another kind of file.
+        DataError: missing, truncated, corrupted, or another kind of file.
     """
     content = read_bytes(path, limit_bytes=_LIMIT_BYTES)
     magic = bytes((0, 0, _UINT8, dims))
@@ -39,7 +39,7 @@ def read_idx(path: Path, *, dims: int) -> Tensor:
     found = len(content) - header_bytes
     if found != math.prod(shape):
         raise DataError(
-            f"{path}: the header promises {'x'.join(map(str, shape))} bytes, found {found:,}; "
+            f"{path}: expected {'x'.join(map(str, shape))} bytes by the header, found {found:,}; "
             "the file is truncated or corrupted, get it again"
         )
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header_bytes).reshape(shape).copy())

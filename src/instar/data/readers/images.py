@@ -1,4 +1,4 @@
-"""Single images to tensors, and what they look like before that."""
+"""Decodes images to tensors, and checks their headers."""
 
 import io
 import warnings
@@ -20,13 +20,21 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 )
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # Pillow knows more, some run other programs
+_FORMATS = (
+    "PNG",
+    "JPEG",
+    "WEBP",
+    "BMP",
+    "GIF",
+    "TIFF",
+    "PPM",
+)  # Pillow knows more; some of them run other programs
 _ORIENTATION = 0x0112  # the EXIF tag
 _MOST_PIXELS = 1 << 26  # 8192 x 8192: more is a mistake or an attack
 OFFER_TO_FIT = "give an image size (--image-size N, image_size=N) to resize, crop and convert all"
 CHANNELS = {"L": 1, "RGB": 3}
 _MODE_WORDS = {"L": "grey", "RGB": "colour"}
-# What each of Pillow's modes becomes where conversion is asked for; sixteen-bit ones would clip and are left out.
+# The result of converting each of Pillow's modes; sixteen-bit modes would be clipped and are not converted.
 CONVERTED = {
     "1": "L",
     "L": "L",
@@ -45,10 +53,10 @@ CONVERTED = {
 
 @dataclass(frozen=True)
 class ImageForm:
-    """The one form that all images of a data set are read in."""
+    """The form that all images of a data set are read in."""
 
     mode: str
-    """`L` (grey) or `RGB`."""
+    """`L` (grey) or `RGB`"""
     height: int
     width: int
     fit: bool = False
@@ -68,7 +76,7 @@ class ImageForm:
         return self.decode(content_of(path), path)
 
     def decode(self, content: bytes, where: object) -> Tensor:
-        """`read`, from bytes; `where` names them in errors."""
+        """`read` from bytes; `where` names them in errors."""
         from PIL import Image, ImageOps
 
         with opened(content, where) as image:
@@ -81,7 +89,7 @@ class ImageForm:
         return pixels.view(self.height, self.width, -1).permute(2, 0, 1).contiguous()
 
     def check(self, image: "Image", where: object) -> None:
-        """Whether an image whose header has been read can be brought into this form."""
+        """Refuse an image, by its header, that cannot be read in this form."""
         width, height = upright_size(image)
         found = (image.mode, height, width)
         if self.fit:
@@ -111,16 +119,16 @@ def _opaque(image: "Image") -> "Image":
 
 @contextmanager
 def opened(source: bytes | Path, where: object) -> Iterator["Image"]:
-    """An image whose header has been read; whatever goes wrong inside the block names the image.
+    """Open an image and read its header; every error inside the block names the image.
 
     Raises:
-        DataError: no image, a broken one, or one of too many pixels.
+        DataError: not an image, a damaged image, or too many pixels.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
-            # Pillow warns of odd metadata, and of very large images, which are refused here by their size.
+            # Pillow warns about odd metadata, and about very large images, which are refused below.
             warnings.simplefilter("ignore")
             file = io.BytesIO(source) if isinstance(source, bytes) else source
             with Image.open(file, formats=_FORMATS) as image:
@@ -131,7 +139,7 @@ def opened(source: bytes | Path, where: object) -> Iterator["Image"]:
         raise
     except UnidentifiedImageError as error:
         raise DataError(f"{where}: not an image that can be read (or not a whole one)") from error
-    except Exception as error:  # Pillow's decoders raise whatever they stumble over
+    except Exception as error:  # Pillow's decoders raise many kinds of errors
         raise DataError(f"{where}: not a whole image: {error or type(error).__name__}") from error
 
 
@@ -148,11 +156,11 @@ def content_of(path: Path) -> bytes:
 
 
 def check_convertible(mode: str, where: object) -> None:
-    """Refuse a mode whose values would be cut off where it becomes grey or colour of eight bits."""
+    """Refuse a mode whose values would be clipped by a conversion to eight-bit grey or colour."""
     if mode not in CONVERTED:
-        raise DataError(f"{where}: images of mode {mode} are not read; save it as eight-bit grey or colour")
+        raise DataError(f"{where}: images of mode {mode} are not supported; save it as eight-bit grey or colour")
 
 
 def describe(mode: str, height: int, width: int) -> str:
-    """Size and mode in words."""
+    """A description of size and mode."""
     return f"{width}x{height} {_MODE_WORDS.get(mode, f'of mode {mode}')}"

@@ -1,4 +1,4 @@
-"""Omniglot: the publisher's two archives of drawings, or all drawings packed into one table of NumPy's."""
+"""Omniglot: the publisher's two archives of drawings, or all drawings in one NumPy file."""
 
 import io
 import re
@@ -16,7 +16,7 @@ from instar.data.readers import LabelledImages
 from instar.data.readers.images import ImageForm
 from instar.errors import DataError
 
-NUM_DRAWERS = 20  # of each character; the drawings of a class stand in their order
+NUM_DRAWERS = 20  # of each character; the drawings of a class are in this order
 _SIDE = 105
 _DRAWING = re.compile(r"images_(?:background|evaluation)/([^/]+)/([^/]+)/\d+_(\d\d)\.png")
 _ROWS_AT_ONCE = 1000  # unpacked and resized together, for memory
@@ -29,14 +29,14 @@ def read_omniglot_table(path: Path, *, side: int = _SIDE) -> LabelledImages:
 
     Args:
         path: the file; a row of `ink_packed` is 105 x 105 bits, 1 for ink.
-        side: height and width to resize to, by the mean over areas.
+        side: height and width after resizing, by the mean over areas.
 
     Returns:
-        (n, 1, side, side), ink 255; classes `Alphabet/character` in the order of their names, the 20 drawers of
-        each one after the other.
+        (n, 1, side, side), ink 255; classes `Alphabet/character` in the order of their names, with the drawings
+        of the 20 drawers of a class one after another.
 
     Raises:
-        DataError: missing, damaged, or of another content.
+        DataError: the file is missing, damaged, or not Omniglot.
     """
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
@@ -56,7 +56,7 @@ def read_omniglot_table(path: Path, *, side: int = _SIDE) -> LabelledImages:
 
 
 def read_omniglot_archives(paths: Sequence[Path], *, side: int = _SIDE, progress: bool = True) -> LabelledImages:
-    """The same from the publisher's archives `images_background.zip` and `images_evaluation.zip`.
+    """`read_omniglot_table` for the publisher's archives `images_background.zip` and `images_evaluation.zip`.
 
     Args:
         paths: the archives.
@@ -64,7 +64,7 @@ def read_omniglot_archives(paths: Sequence[Path], *, side: int = _SIDE, progress
         progress: draw a bar on stderr.
 
     Raises:
-        DataError: missing, damaged, or of another content.
+        DataError: the file is missing, damaged, or not Omniglot.
     """
     form = ImageForm("L", _SIDE, _SIDE, fit=True)
     drawings: dict[Key, Tensor] = {}
@@ -87,7 +87,7 @@ def read_omniglot_archives(paths: Sequence[Path], *, side: int = _SIDE, progress
 
 
 def _order(keys: Sequence[Key], *paths: Path) -> list[int]:
-    """By class and drawer."""
+    """The rows in the order of class and drawer, after checking that no drawing is missing."""
     order = sorted(range(len(keys)), key=keys.__getitem__)
     drawers = [keys[row][1] for row in order]
     if not keys or drawers != list(range(1, NUM_DRAWERS + 1)) * (len(keys) // NUM_DRAWERS):

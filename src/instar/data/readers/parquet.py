@@ -1,4 +1,4 @@
-"""Parquet tables of images in the schema of Hugging Face: `img` or `image` {bytes, path} and a label column."""
+"""Parquet tables of images in Hugging Face's schema: `img` or `image` {bytes, path}, and a label column."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from instar.errors import DataError
 
 _IMAGE_COLUMNS = ("img", "image")
 _ROWS_AT_ONCE = 1000
-_LIMITS = {"thrift_string_size_limit": 1 << 26, "thrift_container_size_limit": 1 << 20}  # of what a footer may ask
+_LIMITS = {"thrift_string_size_limit": 1 << 26, "thrift_container_size_limit": 1 << 20}  # of a footer
 
 
 def read_image_table(path: Path, *, label_column: str, form: ImageForm, progress: bool = True) -> LabelledImages:
@@ -23,12 +23,12 @@ def read_image_table(path: Path, *, label_column: str, form: ImageForm, progress
 
     Args:
         path: the file.
-        label_column: of whole numbers; its class names stand in the schema's metadata.
-        form: what every image should look like.
+        label_column: a column of integers, whose class names are in the schema's metadata.
+        form: the form of every image.
         progress: draw a bar on stderr.
 
     Raises:
-        DataError: missing, truncated or corrupted, another schema, or an image of another form.
+        DataError: missing, truncated or corrupted, of another schema, or an image of another form.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -36,7 +36,7 @@ def read_image_table(path: Path, *, label_column: str, form: ImageForm, progress
     try:
         with pq.ParquetFile(path, **_LIMITS) as table:
             num_rows, file_bytes = table.metadata.num_rows, path.stat().st_size
-            if not 0 < num_rows <= file_bytes:  # an image takes a byte at least
+            if not 0 < num_rows <= file_bytes:  # an image takes at least a byte
                 raise DataError(f"{path}: claims {num_rows:,} rows in {file_bytes:,} bytes")
             class_names = _class_names(path, table.schema_arrow.metadata, label_column)
             examples = _examples(path, table, label_column, form)
@@ -67,7 +67,7 @@ def _examples(path: Path, table: Any, label_column: str, form: ImageForm) -> Ite
         for cell, label in cells:
             content = cell.get("bytes") if isinstance(cell, dict) else None
             if not isinstance(content, bytes) or not isinstance(label, int | None):
-                raise DataError(f"{path}: row {row}: expected an image {{bytes, path}} and a whole number")
+                raise DataError(f"{path}: row {row}: expected an image {{bytes, path}} and an integer")
             yield form.decode(content, f"{path}, row {row}"), label
             row += 1
 
@@ -79,5 +79,5 @@ def _class_names(path: Path, metadata: dict[bytes, bytes] | None, label_column: 
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: no class names of {label_column!r} in the schema's metadata") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{path}: the class names of {label_column!r} in the schema's metadata are no texts")
+        raise DataError(f"{path}: the class names of {label_column!r} in the schema's metadata are not texts")
     return tuple(names)
