@@ -74,6 +74,7 @@ def page(plan: Plan, result: Mapping[str, Any]) -> Page:
     if details["skipped"]:
         skipped = Table("Skipped", details["skipped"][:_MOST_SKIPPED])
         sections.append(Details(f"{len(details['skipped'])} utterances were not aligned", [skipped]))
+    sections.append(Details("Decoders compared on validation", [Table("", result["tuning"])]))
     speakers = [f"{part}: {', '.join(names)}" for part, names in details["speakers"].items()]
     sections += [
         Text(speakers, title="Speakers"),

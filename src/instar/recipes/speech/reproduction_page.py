@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.jobs import duration
-from instar.recipes.rows import mean_sd
+from instar.recipes.result_tables import result_tables
 from instar.recipes.speech.data import load_recordings
 from instar.recipes.speech.reproduction_plan import BASELINE, DISTILLED, Plan
 from instar.recipes.study import Page
@@ -18,6 +18,12 @@ from instar.speech.features import log_mel
 
 _NOTHING = "—"
 _MOST_WORDS = 12  # in a table of confusions
+_READING = (
+    "n counts the speakers held out in turn; the networks of a fold are averaged first. Intervals over recordings "
+    "are bootstrapped over test strings. baseline-longer is trained for as many steps as a distilled network: the "
+    "equal budget. A share is undecided if the gain may be zero. The paper had 14,000 states and a large "
+    "vocabulary. Temperatures are compared on the validation speaker of each fold, who is not its test speaker."
+)
 Result = Mapping[str, Any]
 
 
@@ -39,33 +45,8 @@ def answer(result: Result) -> Headline:
 
 
 def result_table(result: Result) -> Table:
-    """Every row beside the paper's figures."""
-    details = result["details"]
-    rows = [{**row, "frames": mean_sd(row), "theirs": _paper(row)} for row in result["rows"]]
-    return Table(
-        "The paper and ours",
-        rows,
-        columns=[
-            Column("name", "system"),
-            Column("theirs", "paper", note="frame accuracy / WER, %, with 14,000 states and a large vocabulary"),
-            Column("frames", note="frame accuracy on test, %, mean ± sd over the held-out speakers"),
-            Column("train_frame_accuracy", "train", "{:.1f}", note="frame accuracy on the training data, %"),
-            Column(
-                "wer",
-                "WER",
-                "{:.1f} [{wer_bootstrap_low:.1f}, {wer_bootstrap_high:.1f}]",
-                note="of connected words, %, with its bootstrap interval over recordings",
-            ),
-            Column("n", note="held-out speakers; the networks of a fold are averaged first"),
-        ],
-        caption=f"Test: {details['test']}; {details['num_words']:,} words, {result['num_test']:,} frames.",
-    )
-
-
-def _paper(row: Mapping[str, Any]) -> str | None:
-    if row["paper"] is None:
-        return None
-    return f"{row['paper']:g}" + ("" if row["paper_wer"] is None else f" / {row['paper_wer']:g}")
+    """The rows of the result."""
+    return result_tables(result)[0]
 
 
 def page(plan: Plan, result: Result) -> Page:
@@ -73,19 +54,13 @@ def page(plan: Plan, result: Result) -> Page:
     name, scale = plan.config.data.name, plan.config.scale
     sections: list[Section] = [
         answer(result),
-        result_table(result),
-        _shares_table(result),
-        _differences_table(result),
+        *result_tables(result),
+        Text(_READING),
         _sounds(plan, result),
         _temperature_lines(result),
         *_fraction_lines(result),
         *_noise_bars(result),
         _confusions(result),
-        Table(
-            "Temperature chosen on validation",
-            result["tuning"],
-            caption="Errors on the validation speaker of each fold, who is not its test speaker.",
-        ),
     ]
     return Page(
         f"Speech: an ensemble distilled, on {name} ({scale})",
@@ -93,45 +68,6 @@ def page(plan: Plan, result: Result) -> Page:
         f"{duration(result['fit_seconds'])} of one core",
         sections,
         again=f"instar reproduce speech --scale {scale} --data {name}",
-    )
-
-
-def _shares_table(result: Result) -> Table:
-    shares = result["details"]["shares"]
-    return Table(
-        "How much of a gain is kept",
-        [{**one, "kept": "undecided" if one["share"] is None else f"{one['share']:.0%}"} for one in shares],
-        columns=[
-            Column("name", "system"),
-            Column("of", "of the gain"),
-            Column("gain", "gain, points", "{:.2f}"),
-            Column("kept", note="share of the gain in correct frames; undecided if the gain may be zero"),
-            Column("low", "95 % interval", "[{low:.0%}, {high:.0%}]", note="bootstrap over recordings"),
-            Column("paper", "paper", "{:.0%}"),
-        ],
-    )
-
-
-def _differences_table(result: Result) -> Table:
-    bounds = {
-        key: f"[{{{key}low:+.2f}}, {{{key}high:+.2f}}]" for key in ("", "wer_", "bootstrap_", "wer_bootstrap_")
-    }
-    return Table(
-        "Differences",
-        result["differences"],
-        columns=[
-            Column("name", "difference", "{name} - {minus}"),
-            Column("mean", "frames, points", "{:+.2f}"),
-            Column("low", "over speakers", bounds[""], note="paired t interval over the held-out speakers"),
-            Column(
-                "bootstrap_low", "over recordings", bounds["bootstrap_"], note="bootstrap over test recordings"
-            ),
-            Column("wer", "WER, points", "{:+.2f}"),
-            Column("wer_low", "over speakers", bounds["wer_"]),
-            Column("wer_bootstrap_low", "over recordings", bounds["wer_bootstrap_"]),
-            Column("n", "n"),
-        ],
-        caption="baseline-longer is trained for as many steps as the distilled network: the equal budget.",
     )
 
 
