@@ -13,8 +13,9 @@ from command_line import Command
 from instar import SpecialistEnsemble
 from instar.data import InMemoryDataset, Splits
 from instar.distillation import SoftTargetStore
-from instar.errors import RunError, UsageError
+from instar.errors import InstarError, RunError, UsageError
 from instar.evaluation import predict_logits
+from instar.jobs import JobReport
 from instar.metrics import errors
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.specialists.costs import Costs
@@ -23,7 +24,7 @@ from instar.recipes.specialists.page import again, answer
 from instar.recipes.specialists.plan import FULL_LABELS, FULL_SOFT, ROWS, WITH, Replicate, make_plan
 from instar.recipes.specialists.scoring import kept
 from instar.recipes.specialists.settings import SpecialistsConfig, config_for, read_config
-from instar.recipes.specialists.study import STUDY
+from instar.recipes.specialists.study import STUDY, rounds
 from instar.recipes.study import Execution, run_study
 from instar.runs import Run
 from instar.specialists import ClassSet, specialist_labels
@@ -196,17 +197,6 @@ def test_the_student_learns_from_the_combined_soft_targets(finished: Path) -> No
     assert Run.read(finished / "jobs/distilled-back/seed-1").config["soft"]["store"] == "ensemble/seed-1"
 
 
-def test_lower_layers_stay_the_generalists_where_they_are_frozen(tmp_path: Path) -> None:
-    content = {"specialist": {"trainable_layers": 1, "epochs": 2}, "controls": [], "seeds": 1, "top_n": [1]}
-    config = read_config({**content, "generalist": {"epochs": 2}})
-    result = run_study(STUDY, config, tmp_path / "run", QUIET)
-    assert SpecialistEnsemble.load(tmp_path / "run/jobs/ensemble/seed-0").num_shared == 1
-    base, used = (row_of(result, name) for name in ("generalist", "with-specialists"))
-    assert used["inference_cost"] < (1 + 0.3 * used["specialists_used"]) * base["inference_cost"]
-    assert used["sd"] is None
-    assert "one generalist, so the spread is not known" in (tmp_path / "run/report.html").read_text()
-
-
 def test_nothing_is_chosen_by_test_and_the_tuning_generalist_is_not_reported(finished: Path, result: dict) -> None:
     tried = result["tuning"]
     assert [row["name"] for row in tried] == ["generalist", *2 * [WITH], *2 * ["distilled-back"]]
@@ -231,6 +221,38 @@ def test_nothing_is_chosen_by_test_and_the_tuning_generalist_is_not_reported(fin
     assert int(errors.sum()) == best["validation_errors"]
     members = replicate(finished).controls()["ensemble-same-cost"]
     assert [fit.name for fit in members] == [f"ensemble-same-cost/seed-0/member-{number}" for number in (0, 1)]
+
+
+def test_a_candidate_that_diverges_is_skipped_and_reported(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "jobs", tmp_path / "jobs")
+    other = CONFIG.sets[0].model_copy(update={"num_sets": 2})
+    folder = tmp_path / "jobs/tuning/class-sets"
+    shutil.copytree(folder / CONFIG.sets[0].slug, folder / other.slug)
+    plan = make_plan(CONFIG.model_copy(update={"sets": [other, CONFIG.sets[0]]}), tmp_path, QUIET)
+    steps = rounds(plan)
+    next(steps)
+    assert steps.send(JobReport()).may_fail  # specialists of both candidates
+    diverged = {f"tuning/specialists/{other.slug}/1": "the loss is not finite"}
+    students = steps.send(JobReport(failed=diverged))
+    assert students.may_fail
+    assert not any(other.slug in job.name for job in students.jobs if "specialists" in job.name)
+    steps.send(JobReport(failed={"tuning/distilled-back/temperature-1-hard-0.1": "the loss is not finite"}))
+    assert not steps.send(JobReport()).may_fail  # everything that is reported
+    with pytest.raises(StopIteration) as ended:
+        steps.send(JobReport())
+    found = ended.value.value
+    assert found.choice.sets == CONFIG.sets[0]
+    assert found.choice.student.temperature == 2
+    failed = [(row.get("sets"), row.get("temperature")) for row in found.tuning if "failed" in row]
+    assert failed == [(other.slug, None), (other.slug, None), (CONFIG.sets[0].slug, 1.0)]
+
+
+def test_the_command_ends_where_all_candidates_diverge(finished: Path) -> None:
+    steps = rounds(make_plan(CONFIG, finished, QUIET))
+    next(steps)
+    steps.send(JobReport())
+    with pytest.raises(InstarError, match="specialists/overlapping-3x4/0 failed: the loss is not finite"):
+        steps.send(JobReport(failed={"tuning/specialists/overlapping-3x4/0": "the loss is not finite"}))
 
 
 def test_page_and_table_and_the_command_again(typed: Command, finished: Path, result: dict) -> None:
@@ -311,17 +333,7 @@ def no_test_example() -> Splits:
 def test_a_class_without_examples(typed: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
     few = ["--epochs", "2", "--specialist-epochs", "1", "--sets", "3", "--classes-per-set", "2", "--seeds", "1"]
-    few += [
-        "--method",
-        "balanced",
-        "--controls",
-        "full-softmax",
-        "--top-n",
-        "1",
-        "--network",
-        "mlp:6x1",
-        "--quiet",
-    ]
+    few += ["--method", "balanced", "--controls", "full-softmax", "--top-n", "1", "--network", "mlp:6x1"]
     done = typed("specialists", "--data", "python:test_specialists:no_training_example", *few, cwd=tmp_path)
     assert done.returncode == 2
     assert "2 of 6 classes have no training example, the first 'e'" in done.stderr
@@ -333,35 +345,44 @@ def test_a_class_without_examples(typed: Command, tmp_path: Path, monkeypatch: p
     assert all(math.isfinite(row["special"]) for row in json.loads(done.stdout)["details"]["forgetting"])
 
 
-def test_data_that_are_no_pictures_have_a_page_too(
-    typed: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    options = [
-        "--epochs",
-        "2",
-        "--specialist-epochs",
-        "3",
-        "--sets",
-        "2",
-        "--classes-per-set",
-        "2",
-        "--seeds",
-        "1",
-    ]
-    few = ["--controls", "longer", "--top-n", "1", "--network", "mlp:6x1", "--quiet"]
-    done = typed(
-        "specialists",
-        "--data",
-        "python:test_specialists:flat_numbers",
-        *options,
-        *few,
-        "--run-dir",
-        tmp_path / "run",
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Class sets" in (tmp_path / "run/report.html").read_text()
+@pytest.fixture(scope="module")
+def flat_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One generalist on data that are no pictures; its specialists train the last layer alone."""
+    content = {
+        "data": {"name": "python:test_specialists:flat_numbers"},
+        "generalist": {"network": "mlp:6x1", "epochs": 2},
+        "specialist": {"epochs": 3, "trainable_layers": 1},
+        "sets": [{"num_sets": 2, "classes_per_set": 2}],
+        "top_n": [1],
+        "controls": ["longer"],
+        "seeds": 1,
+    }
+    path = tmp_path_factory.mktemp("flat") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent)
+        run_study(STUDY, read_config(content), path, QUIET)
+    return path
+
+
+def test_data_that_are_no_pictures_have_a_page_too(flat_run: Path) -> None:
+    page = (flat_run / "report.html").read_text()
+    assert "Class sets" in page
+    assert "one generalist, so the spread is not known" in page
+
+
+def test_lower_layers_stay_the_generalists_where_they_are_frozen(flat_run: Path) -> None:
+    ensemble = SpecialistEnsemble.load(flat_run / "jobs/ensemble/seed-0")
+    assert ensemble.num_shared == 1
+    for specialist in ensemble.networks[1:]:
+        torch.testing.assert_close(
+            specialist[0].state_dict(), ensemble.networks[0][0].state_dict(), atol=0, rtol=0
+        )
+    result = Run.read(flat_run).result()
+    base, used = (row_of(result, name) for name in ("generalist", WITH))
+    first, last = 5 * 6, 6 * 6
+    assert base["inference_cost"] == first + last
+    assert used["inference_cost"] == round(first + last + used["specialists_used"] * last)
+    assert used["sd"] is None
 
 
 WRONG_USE = {

@@ -4,7 +4,7 @@ All of it is in the result (`details.first`), so that the page computes nothing:
 
 - `class_sets`: `size` of a set, `names` of its first classes, and `pictures`, ids of a training example of each.
 - `errors`: the number of test `errors` alone (`before`) and with specialists (`after`). Of the matrix of true and
-  predicted classes, in the order of `classes`: the `cells` that are not 0, numbered row by row, and their `counts`.
+  predicted classes, in the order of `classes`: the `cells` that are not 0, counted by row, and their `counts`.
 - `answers`: how many test answers the specialists `corrected` and `broke`; and `examples`: `id`, true `class`, the
   number of `active` specialists, and the most probable classes of the `generalist`, of the first active
   `specialist` and of the `combined` prediction.

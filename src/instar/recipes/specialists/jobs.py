@@ -83,24 +83,26 @@ def fit_specialist(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[
     num_frozen = _freeze_first_layers(network, about.get("trainable_layers"), example_inputs)
     views = parse_views(settings.views)
     train = own.train.with_views(views, view_seed=data.view_seed)
-    options: dict[str, Any] = {}
-    if about["kind"] == FULL:  # examples of the set learn from their labels, the others from the generalist
-        teacher = Teacher(generalist, train, temperature=1.0, class_names=splits.class_names, device=device)
-        options = {"targets": LabelsInTargets(teacher, train.without_labels(rest), 1.0)}
+    targets = _generalist_for_rest(generalist, train, rest, device) if about["kind"] == FULL else None
     trained, validation = network, own.validation
     if num_frozen and views is None:
         features = prefix_features(network, num_frozen, own, precision=settings.precision, device=device)
         trained, train, validation = features or (network, train, validation)
     if not has_dustbin:
         trained = _Oversampled(trained, class_set, correction)
-    result = run_fit(
-        run, trained, train, validation=validation, device=device, sampler=half_special(special), **options
-    )
+    sampler = half_special(special)
+    result = run_fit(run, trained, train, validation=validation, device=device, sampler=sampler, targets=targets)
     network.cpu().eval()
     if has_dustbin:
         add_dustbin_correction_(network, correction, example_inputs)
     run.save_weights(network.state_dict(), {**result.about, "correction": correction})
     return {"metrics": {**result.kept, "correction": correction, "num_frozen": num_frozen}, "rows": result.metrics}
+
+
+def _generalist_for_rest(generalist: nn.Module, train: Dataset, rest: Tensor, device: str) -> LabelsInTargets:
+    """Soft targets: labels for examples of the set, the generalist's predictions for the rest."""
+    teacher = Teacher(generalist, train, temperature=1.0, class_names=train.class_names, device=device)
+    return LabelsInTargets(teacher, train.without_labels(rest), 1.0)
 
 
 def _special_and_rest(data: Dataset, class_set: ClassSet) -> tuple[Tensor, Tensor]:
