@@ -310,7 +310,7 @@ def test_more_categories_than_the_limit_are_counted_in_the_caption() -> None:
         (lambda: Picture(np.zeros((0, 8), np.uint8)), r"not uint8 of \(0, 8\)"),
         (lambda: Audio("Heard", []), "audio 'Heard' has no recordings"),
         (lambda: Sound(b"ID3", "one"), "sound 'one' should be the bytes of a wav file"),
-        (lambda: Sound(WAV, "one", np.zeros((2, 2))), r"'one': its picture should be uint8 .* not float64"),
+        (lambda: Sound(WAV, "one", np.zeros((2, 2))), r"'one': its image should be uint8 .* not float64"),
         (lambda: Span("one", 0.5, 1.5), "span 'one' should be within 0 to 1, not 0.5 to 1.5"),
         (lambda: Span("one", 0.5, 0.2), "within 0 to 1, not 0.5 to 0.2"),
         (lambda: Share("cat", 1.5), "share 'cat' should be from 0 to 1, not 1.5"),

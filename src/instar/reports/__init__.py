@@ -1,4 +1,4 @@
-"""Sections of numbers and words -> one HTML page, and tables in the terminal. Knows no subject, never trains."""
+"""Reports: sections of numbers and text as one HTML page, and tables in the terminal."""
 
 from instar.reports.charts import prepare_drawing
 from instar.reports.page import MOST_BYTES, render_page, write_page

@@ -1,14 +1,14 @@
-"""Rows of boxes as SVG of our own, in the page's colours; their words are HTML, which wraps on a phone."""
+"""Draws rows of boxes as SVG in the colours of the page; their words are HTML, which wraps on a phone."""
 
 from instar.reports.formats import escaped
 from instar.reports.sections import Boxes, BoxRow, Look
 
-_WIDTH, _HEIGHT = 40, 30  # of a box with the gap behind it
+_WIDTH, _HEIGHT = 40, 30  # of a box with its gap
 _LOCK = "M-5,-1h10v7h-10zM-3,-1v-2a3,3,0,0,1,6,0v2"
 
 
 def boxes_html(section: Boxes) -> str:
-    """The legend, then a line for each row: name, boxes, words."""
+    """HTML of the legend, and of a line for each row: name, boxes, words."""
     colours = {name: f"var(--series-{place})" for place, name in enumerate(section.groups)}
     rows = "".join(_row(row, colours) for row in section.rows)
     return f'{_legend(section, colours)}<div class="boxes">{rows}</div>'
@@ -20,9 +20,11 @@ def _row(row: BoxRow, colours: dict[str, str]) -> str:
         f"{_box(box.look, colours[box.group])}</g>"
         for place, box in enumerate(row.boxes)
     )
-    said = escaped(f"{row.name}: " + "; ".join(box.words for box in row.boxes))
+    label = escaped(f"{row.name}: " + "; ".join(box.words for box in row.boxes))
     size = f'viewBox="0 0 {len(row.boxes) * _WIDTH} {_HEIGHT}"'
-    svg = f'<svg {size} style="max-width:{len(row.boxes) * _WIDTH}px" role="img" aria-label="{said}">{drawn}</svg>'
+    svg = (
+        f'<svg {size} style="max-width:{len(row.boxes) * _WIDTH}px" role="img" aria-label="{label}">{drawn}</svg>'
+    )
     return f"<b>{escaped(row.name)}</b>{svg}<span>{escaped(row.words)}</span>"
 
 

@@ -1,4 +1,4 @@
-"""Charts as static SVG, in the page's own colours, with the words that say what they show."""
+"""Renders charts as static SVG in the colours of the page, with a description in words."""
 
 import re
 from html import escape
@@ -10,7 +10,7 @@ from instar.reports.sections import Bars, Lines
 
 
 def chart_svg(chart: Lines | Bars, looks: Looks) -> str:
-    """The chart as an SVG element: scales with its box, takes its colours from the page, says what it shows."""
+    """The chart as an SVG element that scales with its box, with a description for screen readers."""
     import vl_convert
 
     drawing = lines_drawing(chart, looks) if isinstance(chart, Lines) else bars_drawing(chart, looks)
@@ -29,7 +29,7 @@ def prepare_drawing() -> None:
 
 
 def describe(chart: Lines | Bars) -> str:
-    """The chart in words, for those who hear the page.
+    """A description of the chart, for screen readers.
 
     Example:
         >>> describe(Lines("Loss", [{"epoch": 1, "loss": 2.5}, {"epoch": 9, "loss": 0.25}], x="epoch", y="loss"))
@@ -43,8 +43,8 @@ def describe(chart: Lines | Bars) -> str:
             own.sort(key=lambda record: record["x"])
             parts.append(f"{name} from {own[0]['y']:.3g} to {own[-1]['y']:.3g}")
         else:
-            most = max(own, key=lambda record: record["value"])
-            parts.append(f"{name} highest at {most['category']} with {most['value']:.3g}")
+            highest = max(own, key=lambda record: record["value"])
+            parts.append(f"{name} highest at {highest['category']} with {highest['value']:.3g}")
     if isinstance(chart, Lines):
         subject = f"Line chart, {chart.title}: {chart.y_title} against {chart.x_title}"
     else:

@@ -1,6 +1,7 @@
-"""Charts in Vega-Lite's grammar, written with Altair; nothing is drawn here.
+"""Vega-Lite specifications of charts, made with Altair.
 
-Colours are custom properties of the page's style sheet (`var(--ink)`): one drawing serves light, dark and paper.
+Colours are custom properties of the page's style sheet (`var(--ink)`), so that one drawing serves light and dark
+screens and paper.
 """
 
 import math
@@ -10,8 +11,8 @@ from typing import Any, Literal
 from instar.reports.looks import Looks
 from instar.reports.sections import Bars, Lines
 
-WIDTH, HEIGHT, SQUARE = 400, 250, 380  # a phone shows it nearly so: 12 pixels of text stay legible at 360
-MOST_POINTS = 300  # of one line; more cannot be seen at this width
+WIDTH, HEIGHT, SQUARE = 400, 250, 380  # about the width of a phone, where text of 12 pixels stays legible
+MOST_POINTS = 300  # of a line; more cannot be seen at this width
 
 Records = list[dict[str, Any]]
 
@@ -49,7 +50,7 @@ _CONFIG = {  # no frame, few ticks, quiet lines
 
 
 def lines_drawing(chart: Lines, looks: Looks) -> dict[str, Any]:
-    """Lines, with bands or error bars under them and markers on them."""
+    """The specification of lines, with bands or error bars and markers."""
     import altair as alt
 
     records = _above_zero(chart.records) if chart.log_y else chart.records
@@ -84,7 +85,7 @@ def lines_drawing(chart: Lines, looks: Looks) -> dict[str, Any]:
 
 
 def bars_drawing(chart: Bars, looks: Looks) -> dict[str, Any]:
-    """Horizontal bars in groups, with error bars on them."""
+    """The specification of horizontal bars in groups, with error bars."""
     import altair as alt
 
     records = chart.records
@@ -121,7 +122,7 @@ def bars_drawing(chart: Bars, looks: Looks) -> dict[str, Any]:
 
 
 def thinned(records: Records) -> Records:
-    """A long line by the lowest and the highest point of each stretch, so that no spike is lost.
+    """Thin a long line to the lowest and the highest point of each stretch, so that no spike is lost.
 
     Example:
         >>> line = [{"x": x, "y": 9.0 if x == 777 else 0.0} for x in range(10_000)]
@@ -140,7 +141,7 @@ def thinned(records: Records) -> Records:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10, ... between the ends; powers of ten alone where these are many.
+    """Ticks 1, 2, 5, 10, ... between the ends; only powers of ten where there would be many.
 
     Example:
         >>> log_ticks(0.03, 1.2), log_ticks(0.5, 20_000)
@@ -188,7 +189,7 @@ def _y_axis(chart: Lines, records: Records) -> dict[str, Any]:
 
 
 def _few_ticks(values: Sequence[float]) -> dict[str, Any]:
-    """About five; whole ones for whole numbers, as there is no epoch 1.5; 10M for ten millions."""
+    """About five ticks; integers for integers, since there is no epoch 1.5; 10M for ten millions."""
     low, high = min(values), max(values)
     ticks: dict[str, Any] = {"tickCount": 5}
     if high - low <= 5 and all(value.is_integer() for value in values):
@@ -199,20 +200,20 @@ def _few_ticks(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _dodged(records: Records, names: Sequence[str], dodge: float) -> Records:
-    """Each series a little beside the next."""
+    """Move the points of each series a little to the side."""
     middle = (len(names) - 1) / 2
     return [{**record, "x": record["x"] + dodge * (names.index(record["series"]) - middle)} for record in records]
 
 
 def _above_zero(records: Records) -> Records:
-    """On a logarithmic axis, intervals that reach to zero or below end at the smallest positive number."""
+    """Clip intervals at the smallest positive number, for a logarithmic axis."""
     numbers = [record[field] for record in records for field in ("y", "low") if record.get(field) is not None]
     foot = min(number for number in numbers if number > 0)
     return [{**record, "low": max(record["low"], foot)} if _has_interval(record) else record for record in records]
 
 
 def _diagonal_ends(records: Records) -> list[float]:
-    """From 0 to 1 for probabilities, else as far as the points go."""
+    """The range of the diagonal: from 0 to 1 for probabilities, else that of the points."""
     values = [record[axis] for record in records for axis in ("x", "y")]
     return [min(0.0, *values), max(1.0, *values)]
 
@@ -234,7 +235,7 @@ def _plot(records: Records) -> Any:
 
 
 def _specification(layers: Sequence[Any], *, height: Any, fit: Any, title: str = "") -> dict[str, Any]:
-    """The layers in a drawing of the page's width, words included, so that none is cut."""
+    """The layers in a drawing of the width of the page, labels included, so that none is clipped."""
     import altair as alt
 
     size = alt.AutoSizeParams(type=fit, contains="padding")

@@ -1,4 +1,4 @@
-"""How numbers and names are written: one place for the page and the terminal."""
+"""Formats numbers and names, for the page and the terminal."""
 
 import math
 import numbers
@@ -15,12 +15,12 @@ NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def escaped(words: str) -> str:
-    """The words as HTML shows them, in text and in attributes."""
+    """The text escaped for HTML, in content and in attributes."""
     return escape(printable(words))
 
 
 def format_cell(row: Row, column: Column) -> str:
-    """What stands in one cell; an en dash where a field that the format names is None, NaN or not there.
+    """The text of a cell; an en dash where a field of the format is None, NaN or missing.
 
     Example:
         >>> row = {"mean": -31.2, "low": -35.0, "high": -27.4, "bytes": 9_580_840, "sd": None}
@@ -36,27 +36,27 @@ def format_cell(row: Row, column: Column) -> str:
 
 
 def table_cells(table: Table) -> list[list[str]]:
-    """All cells of a table, as they are shown."""
+    """The texts of all cells of a table."""
     return [[format_cell(row, column) for column in table.columns] for row in table.rows]
 
 
 def heading_of(column: Column) -> str:
-    """The column's heading, or its key in words."""
+    """The heading of a column, or its key in words."""
     return column.heading or words_of(column.key)
 
 
 def is_numeric(table: Table, column: Column) -> bool:
-    """Whether the column holds numbers, and so stands at the right."""
+    """Whether a column holds numbers, which are aligned to the right."""
     values = [row.get(column.key) for row in table.rows]
     return all(value is None or _is_number(value) for value in values)
 
 
 class _MissingValueError(Exception):
-    """A format names a field that has no value."""
+    """A field of a format has no value."""
 
 
 class _Formatter(string.Formatter):
-    """`str.format` with a true minus, SI prefixes, and no value where there is none."""
+    """`str.format` with a minus sign, SI prefixes, and `_MissingValueError` for missing values."""
 
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
         try:
@@ -79,7 +79,7 @@ class _Formatter(string.Formatter):
 
 
 def _with_prefix(value: float) -> str:
-    """Three significant digits and the prefix: 2395210 -> 2.4 M."""
+    """Three significant digits and a prefix: 2395210 -> 2.4 M."""
     rounded = float(f"{value:.3g}")
     thousands = min(int(math.log10(abs(rounded)) // 3), 4) if abs(rounded) >= 1000 else 0
     return f"{rounded / 1000**thousands:.3g}{NO_BREAK_SPACE}{('', 'k', 'M', 'G', 'T')[thousands]}"

@@ -1,4 +1,4 @@
-"""How a series looks, in every chart of a page: told apart by colour, and without it by dash and shape."""
+"""The looks of the series of a page: distinct by colour, and without colour by dash and shape."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _SHAPES = (  # in a box from -1 to 1
 
 @dataclass(frozen=True)
 class Look:
-    """How a series looks in every chart of a page: told apart by colour, and without it."""
+    """The colour, dash and marker of a series in every chart of a page."""
 
     colour: str
     dash: tuple[float, ...]
@@ -27,7 +27,7 @@ Looks = Mapping[str, Look]
 
 
 def looks_of(names: Sequence[str]) -> dict[str, Look]:
-    """A look for each series, by its place; a chart without series looks like the first.
+    """A look for each series, by its position; a chart without series has the first one.
 
     Example:
         >>> looks_of(["student", "teacher"])["teacher"].colour

@@ -1,4 +1,4 @@
-"""Sections as HTML. Every word that comes from outside passes through `escaped`."""
+"""Renders sections as HTML. All text from outside passes through `escaped`."""
 
 import base64
 import io
@@ -33,12 +33,12 @@ from instar.reports.sounds import Audio, Sound
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MOST_PIXELS = 160  # of a picture's longer side
-SMALL_PIXELS = 64  # up to here every pixel is kept, and shown as a square
+MOST_PIXELS = 160  # of the longer side of an image
+SMALL_PIXELS = 64  # up to this size every pixel is kept, and shown as a square
 
 
 def sections_html(sections: Sequence[Section], looks: Looks) -> str:
-    """The sections one after another; charts that follow each other share a grid."""
+    """The sections as HTML; consecutive charts share a grid."""
     parts = []
     for are_charts, group in groupby(sections, key=lambda section: isinstance(section, Lines | Bars)):
         html = "\n".join(section_html(section, looks) for section in group)
@@ -82,7 +82,7 @@ def section_html(section: Section, looks: Looks) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """Each word in a box of its own, so that a narrow page does not cut `--option` after its dashes."""
+    """Wrap each word in a span, so that a narrow page does not break `--option` after its dashes."""
     return re.sub(r"\S+", lambda word: f"<span>{escaped(word[0])}</span>", text)
 
 
@@ -127,7 +127,7 @@ def _chart(chart: Lines | Bars, looks: Looks) -> str:
 
 
 def _legend(chart: Lines | Bars, looks: Looks) -> str:
-    """The series' names and looks; in HTML, where it wraps and keeps its size on a phone."""
+    """The legend, in HTML, which wraps and keeps its size on a phone."""
     if isinstance(chart, Bars) and chart.series == chart.category:
         return ""
     names = [name for name in series_names([chart]) if name]
@@ -156,13 +156,13 @@ def _picture(picture: Picture) -> str:
 
 
 def _sound(sound: Sound) -> str:
-    """The picture, the tracks under it on the same scale of time, and the player."""
+    """The image, the tracks under it on the same time scale, and the player."""
     from PIL import Image
 
     rows = []
     if sound.pixels is not None:
         image = _image_uri(Image.fromarray(np.ascontiguousarray(sound.pixels)), "png")
-        rows.append(f'<span></span><img src="{image}" alt="{escaped("picture of: " + sound.caption)}">')
+        rows.append(f'<span></span><img src="{image}" alt="{escaped("image of: " + sound.caption)}">')
     for track in sound.tracks:
         spans = "".join(
             f'<i style="left:{span.begin:.2%};width:{span.end - span.begin:.2%}" title="{escaped(span.words)}">'
@@ -186,14 +186,14 @@ def _shares(shares: Iterable[Share]) -> str:
 
 
 def _percent(value: float) -> str:
-    """Whole percents, one decimal under ten; never a zero that is none."""
+    """Percent without decimals, with one below ten; a positive value is never shown as 0."""
     if 0 < value < 0.001:
         return "&lt;0.1%"
     return f"{value:.0%}" if value >= 0.1 or value == 0 else f"{value:.1%}"
 
 
 def _data_uri(picture: Picture) -> str:
-    """Small pictures as PNG, bit for bit; larger ones made smaller, as JPEG."""
+    """An image as a data URI: a small one as PNG, bit for bit, a larger one as a thumbnail in JPEG."""
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(picture.pixels))

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: no network, no script, light and dark, phone and paper."""
+"""Renders one self-contained HTML page: no network, no script, for light and dark screens, phones and paper."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -11,9 +11,9 @@ from instar.reports.looks import looks_of
 from instar.reports.markup import section_html, sections_html
 from instar.reports.sections import Section, series_names
 
-MOST_BYTES = 1_500_000  # a page that one sends by mail
+MOST_BYTES = 1_500_000  # small enough for an e-mail
 
-# The policy makes "self-contained" a fact: a browser that obeys it loads nothing and runs nothing.
+# With this policy a browser loads nothing and runs nothing.
 _PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -50,13 +50,13 @@ def render_page(
 
     Args:
         title: name of the page.
-        sections: what it shows, from top to bottom.
+        sections: the sections from top to bottom.
         subtitle: a line under the title: what, on which data, when.
         footer: the last line: version, commit, machine.
-        series: names of series in the order in which they take their colours; the others follow as they come.
+        series: names of series in the order of their colours; other series follow in the order of the page.
 
     Raises:
-        UsageError: no sections, or a page of more than 1.5 MB.
+        UsageError: there are no sections, or the page has more than 1.5 MB.
 
     Example:
         >>> from instar.reports import Headline, Text
@@ -80,7 +80,7 @@ def render_page(
         largest = sizes.index(max(sizes))
         raise UsageError(
             f"page {title!r} has {num_bytes:,} bytes, at most {MOST_BYTES:,}: section {largest}, "
-            f"{type(sections[largest]).__name__}, has {max(sizes):,}; give it fewer rows or pictures"
+            f"{type(sections[largest]).__name__}, has {max(sizes):,}; give it fewer rows or images"
         )
     return page
 
@@ -94,14 +94,14 @@ def write_page(
     footer: str = "",
     series: Sequence[str] = (),
 ) -> Path:
-    """Write `render_page` to a file, whole or not at all.
+    """Write `render_page` to a file, atomically.
 
     Returns:
         The path of the page.
 
     Raises:
         UsageError: as `render_page`.
-        RunError: the file cannot be written; what was there before is still there.
+        RunError: the file cannot be written; an earlier version of it is still there.
     """
     from instar.files import write_bytes
 

@@ -1,4 +1,4 @@
-"""Rows as they come from a run, made into what a chart draws: plain numbers and words under fixed names."""
+"""Converts rows of a result to the records of a chart: numbers and texts under fixed names."""
 
 import math
 import numbers
@@ -11,7 +11,7 @@ Row = Mapping[str, Any]
 
 
 def words_of(key: str) -> str:
-    """A field's name in words.
+    """The name of a field in words.
 
     Example:
         >>> words_of("test_errors")
@@ -21,7 +21,7 @@ def words_of(key: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without what cannot be written in UTF-8 (a folder's name may be any bytes)."""
+    """The text with replacements for what UTF-8 cannot encode (the name of a folder may be any bytes)."""
     return text.encode(errors="replace").decode()
 
 
@@ -33,7 +33,7 @@ def chart_records(
     optional: Mapping[str, str | None],
     words: Mapping[str, str | None],
 ) -> list[dict[str, Any]]:
-    """Rows under the chart's own field names, so that no field name of a user reaches the chart's grammar."""
+    """Rows under the field names of the chart, so that Vega-Lite never sees the field names of a user."""
     records: list[dict[str, Any]] = []
     for number, row in enumerate(rows):
         where = f"chart {title!r}, row {number}"

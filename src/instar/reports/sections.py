@@ -1,7 +1,7 @@
-"""What a page is made of: frozen sections of plain numbers and words, checked when they are made.
+"""The sections of a page: frozen records of numbers and texts, checked at their creation.
 
-A section knows nothing of HTML, of the terminal or of what its numbers mean. A number that is None or not finite
-is missing: an en dash in a table, no point in a chart.
+Sections are independent of HTML, of the terminal and of the meaning of their numbers. A number that is None or not
+finite is missing: a table shows an en dash, a chart no point.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from instar.reports.sounds import Audio
 
 @dataclass(frozen=True)
 class Headline:
-    """The answer in one sentence, shown big; `detail` is how sure and over how many.
+    """The main result in one sentence, in large type; `detail` gives its interval and n.
 
     Example:
         >>> Headline("31 fewer errors.", "95 % interval 27 to 35, 5 seeds").sentence
@@ -33,7 +33,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Text:
-    """Paragraphs, with a heading when `title` is given."""
+    """Paragraphs, under a heading where `title` is given."""
 
     paragraphs: str | Sequence[str]
     title: str = ""
@@ -44,8 +44,8 @@ class Column:
     """One column of a table.
 
     `format` is a format string: `{}` is the row's `key`, `{other}` any field of the row, so an interval is
-    `{mean:.1f} [{low:.1f}, {high:.1f}]`; `{:si}B` writes 9580840 as 9.58 MB. `note` says under the table what the
-    column is and its unit.
+    `{mean:.1f} [{low:.1f}, {high:.1f}]`; `{:si}B` writes 9580840 as 9.58 MB. `note` is shown under the table and
+    explains the column and its unit.
     """
 
     key: str
@@ -56,14 +56,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under columns; all fields of the rows, in their order, where no `columns` are given.
+    """A table of rows; without `columns`, it has a column for each field of the rows.
 
     Example:
         >>> Table("Errors", [{"network": "teacher", "errors": 67}]).columns[1].key
         'errors'
 
     Raises:
-        UsageError: no rows, a column that no row has, or a highlighted row that is not there.
+        UsageError: there are no rows, no row has the field of a column, or the highlighted row does not exist.
     """
 
     title: str
@@ -90,19 +90,19 @@ class Table:
 
 @dataclass(frozen=True)
 class Lines:
-    """`y` against `x`, a line for each value of the field `series`.
+    """A chart of `y` against `x`, with a line for each value of the field `series`.
 
     `low` and `high` name the fields of an interval: a band, or error bars where `points` are drawn. `diagonal`
-    adds the line y = x, as a reliability diagram has it. `singles` are rows of the same fields that stand as small
-    points beside the lines: what the means are of. `dodge` is how far apart, in units of x, the points of two
-    series at the same x stand, so that none hides another.
+    adds the line y = x, as in a reliability diagram. `singles` are rows with the same fields, drawn as small
+    points: the values behind the means. `dodge` is the distance, in units of x, between points of two series at
+    the same x, so that none hides another.
 
     Example:
         >>> Lines("Loss", [{"epoch": 1, "loss": 2.3}], x="epoch", y="loss").records
         [{'x': 1.0, 'y': 2.3, 'series': ''}]
 
     Raises:
-        UsageError: no point is left, a field is not there or no number, or a logarithmic axis gets a number <= 0.
+        UsageError: there is no point, a field is missing or not a number, or a logarithmic axis has a number <= 0.
     """
 
     title: str
@@ -136,13 +136,13 @@ class Lines:
 
     @cached_property
     def has_markers(self) -> bool:
-        """Whether points are drawn: where asked for, and where a line of one point could not be seen."""
+        """Whether points are drawn: where `points` is set, and where a line has only one point."""
         num_points = Counter(record["series"] for record in self.records)
         return self.points or 1 in num_points.values()
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
-        """The rows as `x`, `y`, `series` (and `low`, `high`); rows without x or y are left out."""
+        """The rows with `x`, `y`, `series` (and `low`, `high`), without rows that lack x or y."""
         return chart_records(
             self.title,
             self.rows,
@@ -153,7 +153,7 @@ class Lines:
 
     @cached_property
     def single_records(self) -> list[dict[str, Any]]:
-        """The single points as `x`, `y` and `series`."""
+        """The single points with `x`, `y` and `series`."""
         if not self.singles:
             return []
         needed, words = {"x": self.x, "y": self.y}, {"series": self.series}
@@ -162,17 +162,17 @@ class Lines:
 
 @dataclass(frozen=True)
 class Bars:
-    """Horizontal bars of `value`: a group for each `category`, a bar in it for each value of the field `series`.
+    """Horizontal bars of `value`: a group for each `category`, with a bar for each value of the field `series`.
 
-    `stacked` puts the bars of a group into one, end to end; those below zero go to the left. More than `limit`
-    categories are not drawn; the caption then says how many there are.
+    `stacked` joins the bars of a group end to end; negative values go to the left. At most `limit` categories are
+    drawn; the caption then gives their number.
 
     Example:
         >>> Bars("Errors", [{"digit": 7, "errors": 12}], category="digit", value="errors").records
         [{'value': 12.0, 'category': '7', 'series': ''}]
 
     Raises:
-        UsageError: no bar is left, or a field is not there or no number.
+        UsageError: there is no bar, or a field is missing or not a number.
     """
 
     title: str
@@ -192,16 +192,16 @@ class Bars:
     def __post_init__(self) -> None:
         _check_interval(self.title, self.low, self.high)
         _name_fields(self, category_title=self.category, value_title=self.value)
-        _ = self.records  # read now: a wrong field speaks here, not when the page is made
+        _ = self.records  # reports a wrong field now, not when the page is rendered
 
     @cached_property
     def categories(self) -> list[str]:
-        """The groups in the order of the rows, those beyond `limit` too."""
+        """All groups in the order of the rows, those beyond `limit` included."""
         return list(dict.fromkeys(record["category"] for record in self.records))
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
-        """The rows as `category`, `value`, `series` (and `low`, `high`); rows without a value are left out."""
+        """The rows with `category`, `value`, `series` (and `low`, `high`), without rows that lack a value."""
         return chart_records(
             self.title,
             self.rows,
@@ -213,7 +213,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Share:
-    """One bar beside a picture: a name and a number from 0 to 1."""
+    """A bar beside an image: a name and a number from 0 to 1."""
 
     name: str
     value: float
@@ -226,7 +226,7 @@ class Share:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One picture, uint8 (height, width) or (height, width, 3), with its caption and bars.
+    """An image, uint8 (height, width) or (height, width, 3), with its caption and bars.
 
     Raises:
         UsageError: the pixels have another type or shape.
@@ -247,7 +247,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Images:
-    """A grid of pictures; `wide` ones are few and large."""
+    """A grid of images; `wide` shows few of them, in a large size."""
 
     title: str
     items: Sequence[Picture]
@@ -265,7 +265,7 @@ Look = Literal["solid", "light", "empty"]
 
 @dataclass(frozen=True)
 class Box:
-    """One box of a row: its group gives the colour, its look says what became of it, `words` say both."""
+    """A box: its group determines the colour, its look the filling; `words` describe it."""
 
     words: str
     group: str
@@ -274,7 +274,7 @@ class Box:
 
 @dataclass(frozen=True)
 class BoxRow:
-    """Boxes from left to right, as the data pass through them, with a name before and an explanation behind."""
+    """Boxes from left to right, in the order in which data passes them, between a name and an explanation."""
 
     name: str
     boxes: Sequence[Box]
@@ -285,7 +285,7 @@ class BoxRow:
 class Boxes:
     """Rows of boxes, coloured by group: networks and their layers.
 
-    `looks` says what solid (with a lock), light and empty boxes mean, and `groups` what the colours do.
+    `looks` explains solid (with a lock), light and empty boxes, `groups` the colours.
 
     Example:
         >>> row = BoxRow("A1B", [Box("layer 1", "A", "solid"), Box("layer 2", "B", "empty")])
@@ -293,7 +293,7 @@ class Boxes:
         ['A', 'B']
 
     Raises:
-        UsageError: no boxes.
+        UsageError: there are no boxes.
     """
 
     title: str
@@ -312,7 +312,7 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Code:
-    """Commands or a configuration, as they are typed."""
+    """Commands or a configuration."""
 
     title: str
     text: str
@@ -320,7 +320,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Details:
-    """Sections folded away under a title."""
+    """Sections that are folded under a title."""
 
     title: str
     sections: Sequence["Section"]
@@ -330,7 +330,7 @@ Section = Headline | Text | Table | Lines | Bars | Boxes | Images | Audio | Code
 
 
 def series_names(sections: Iterable[Section]) -> list[str]:
-    """The names of all series in the charts, in the order in which a reader meets them."""
+    """The names of all series in the charts, in the order of the page."""
     names: dict[str, None] = {}
     for section in sections:
         if isinstance(section, Lines | Bars):
@@ -342,10 +342,10 @@ def series_names(sections: Iterable[Section]) -> list[str]:
 
 def _check_interval(title: str, low: str | None, high: str | None) -> None:
     if (low is None) != (high is None):
-        raise UsageError(f"chart {title!r}: an interval has both low and high, got low={low!r}, high={high!r}")
+        raise UsageError(f"chart {title!r}: an interval needs both low and high, found low={low!r}, high={high!r}")
 
 
 def _name_fields(chart: Lines | Bars, **titles: str) -> None:
-    """Axes without a title of their own get their field's name in words."""
+    """Name axes without a title after their field."""
     for title, key in titles.items():
         object.__setattr__(chart, title, printable(getattr(chart, title) or words_of(key)))

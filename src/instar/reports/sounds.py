@@ -1,4 +1,4 @@
-"""Recordings in a page: to be played, with a picture of them and what is said when."""
+"""Recordings in a page, with a player, an image and transcripts in time."""
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from instar.errors import UsageError
 
-_LEAST_BYTES = 44  # of a wav file: its header
+_LEAST_BYTES = 44  # of a wav file, for its header
 
 
 @dataclass(frozen=True)
 class Span:
-    """Words over a part of a recording, from `begin` to `end`, as shares of its length."""
+    """A text for a part of a recording, from `begin` to `end`, as fractions of its length."""
 
     words: str
     begin: float
@@ -26,7 +26,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Track:
-    """A row of spans under a picture: who or what tells them."""
+    """A named row of spans, for instance the transcript of a recogniser."""
 
     name: str
     spans: Sequence[Span]
@@ -34,10 +34,10 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Sound:
-    """A recording: a wav file, its picture from left to right (uint8, height x width) and tracks under it.
+    """A recording: a wav file, an image along its time (uint8, height x width) and tracks under it.
 
     Raises:
-        UsageError: no wav file, or pixels of another type or shape.
+        UsageError: not a wav file, or pixels of another type or shape.
     """
 
     wav: bytes
@@ -50,22 +50,22 @@ class Sound:
             raise UsageError(f"sound {self.caption!r} should be the bytes of a wav file")
         if self.pixels is not None and (self.pixels.dtype != np.uint8 or self.pixels.ndim != 2):
             raise UsageError(
-                f"sound {self.caption!r}: its picture should be uint8 of (height, width), not "
+                f"sound {self.caption!r}: its image should be uint8 of (height, width), not "
                 f"{self.pixels.dtype} of {self.pixels.shape}"
             )
 
 
 @dataclass(frozen=True)
 class Audio:
-    """Recordings to be played, one under the other.
+    """Recordings with players, one below the other.
 
     Example:
-        >>> wav = b"RIFF" + bytes(40)  # in earnest with all of its header and samples
+        >>> wav = b"RIFF" + bytes(40)  # a real file has a full header and samples
         >>> len(Audio("Heard", [Sound(wav, tracks=[Track("said", [Span("one", 0, 0.5)])])]).items)
         1
 
     Raises:
-        UsageError: no recording.
+        UsageError: there is no recording.
     """
 
     title: str

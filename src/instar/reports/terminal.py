@@ -1,4 +1,4 @@
-"""The page's tables in a terminal."""
+"""Prints tables in the terminal."""
 
 from typing import Literal
 
@@ -12,11 +12,11 @@ from instar.reports.formats import MINUS, MISSING, heading_of, is_numeric, table
 from instar.reports.records import printable
 from instar.reports.sections import Table
 
-MOST_COLUMNS = 100  # characters; in a wider terminal the eye would lose the row
+MOST_COLUMNS = 100  # characters; rows of wider tables are hard to follow
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print a table; where it would be wider than the terminal, with rows and columns changed over if that helps.
+    """Print a table; where it is wider than the terminal, transposed if that makes it narrower.
 
     Example:
         >>> table = Table("Errors", [{"network": "teacher", "errors": 67}])
@@ -30,9 +30,9 @@ def print_table(table: Table, console: Console) -> None:
         <BLANKLINE>
     """
     width = min(console.width, MOST_COLUMNS)
-    upright, changed_over = _upright(table, console, width), _changed_over(table, console)
-    fits = _measured(upright, console).maximum <= max(width, _measured(changed_over, console).maximum)
-    drawn = upright if fits else changed_over
+    upright, transposed = _upright(table, console, width), _transposed(table, console)
+    fits = _measured(upright, console).maximum <= max(width, _measured(transposed, console).maximum)
+    drawn = upright if fits else transposed
     console.print()
     console.print(_words(table.title, console), style="bold")
     console.print(drawn, width=width)
@@ -46,20 +46,20 @@ def _upright(table: Table, console: Console, width: int) -> RichTable:
     longest = max((name.cell_len for name in names), default=0)
     for column in table.columns:
         justify: Literal["left", "right"] = "right" if is_numeric(table, column) else "left"
-        is_name = column == table.columns[0]  # others give way first: half a name is not found again
+        is_name = column == table.columns[0]  # the other columns are narrowed first
         heading = _words(heading_of(column), console)
         least = longest if is_name else None
         drawn.add_column(heading, justify=justify, overflow="fold", no_wrap=is_name, min_width=least)
     for place, cells in enumerate(table_cells(table)):
         drawn.add_row(*(_words(cell, console) for cell in cells), style="bold" if place == table.highlight else "")
     if any(" " in name.plain for name in names) and _measured(drawn, console).minimum > width:
-        first = drawn.columns[0]  # whole, it would break the words beside it
+        first = drawn.columns[0]  # unbroken, it would leave too little room for the words of other columns
         first.no_wrap, first.min_width = False, None
     return drawn
 
 
-def _changed_over(table: Table, console: Console) -> RichTable:
-    """A column for each row: three networks with many numbers fit like this."""
+def _transposed(table: Table, console: Console) -> RichTable:
+    """The transposed table, with a column for each row: good for few rows with many fields."""
     drawn = RichTable(box=box.SIMPLE_HEAD)
     first, *others = zip(table.columns, *table_cells(table), strict=True)
     drawn.add_column(_words(heading_of(first[0]), console), overflow="fold")
@@ -72,12 +72,12 @@ def _changed_over(table: Table, console: Console) -> RichTable:
 
 
 def _measured(drawn: RichTable, console: Console) -> Measurement:
-    """Characters that it needs to stand without a broken word, and without a broken line."""
+    """The widths, in characters, that a table needs without broken words and without broken lines."""
     return Measurement.get(console, console.options.update(max_width=10_000), drawn)
 
 
 def _words(words: str, console: Console) -> RichText:
-    """As it stands, never as rich's markup; in a terminal that cannot write a dash or a minus, with plain ones."""
+    """A text without rich's markup; with ASCII dashes and minus signs where the terminal cannot show others."""
     words = printable(words)
     try:
         words.encode(console.encoding)
