@@ -40,8 +40,7 @@ def study(result: dict[str, Any]) -> str:
         f"`{command(about['command'])}`, {cost(result)} on {machine(about)}, "
         f"commit {about.get('commit', 'unknown')}.{num_test}\n",
     ]
-    schema_1 = {"measure": {"title": "test errors", "unit": "errors"}}
-    for shown in result_tables({**schema_1, **result}):
+    for shown in result_tables(result):
         lines += [f"**{shown.title}**\n", *markdown(shown), ""]
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from instar.recipes.rows import ACCURACY, SCHEMA
+from instar.recipes.rows import ACCURACY, ERRORS, SCHEMA
 from instar.recipes.settings import Settings
 from instar.runs import without_none
 
@@ -39,6 +39,10 @@ def upgrade(result: Result) -> dict[str, Any]:
         return specialists(result)
     if result["recipe"] == "speech-study":
         return speech(result)
+    if result["recipe"] == "distill":
+        return distill(result)
+    if "recovered" in result:
+        return reproduce_mnist(result)
     return dict(result)
 
 
@@ -308,6 +312,67 @@ def speech(result: Result) -> dict[str, Any]:
         differences=[_without(row, "frame_accuracy") for row in differences],
         tuning=tuning,
         details={key: result[key] for key in (*details, "by_speaker_and_noise")},
+    )
+
+
+def distill(result: Result) -> dict[str, Any]:
+    """The difference of a row becomes one of `differences`; `test_errors` was the mean once more."""
+    from instar.recipes.distill.plan import ALONE
+    from instar.recipes.distill.settings import DistillConfig
+
+    keys = {key: f"difference_{key}" for key in ("sd", "low", "high", "low_examples", "high_examples")}
+    differences = [
+        {
+            "name": row["name"],
+            "minus": ALONE,
+            "mean": row["difference"],
+            "n": row["n"],
+            **{key: row[old] for key, old in keys.items()},
+        }
+        for row in result["rows"]
+        if "difference" in row
+    ]
+    config = {
+        **result["config"],
+        "teacher": with_single_rates(result["config"]["teacher"]),
+    }  # a student's are candidates
+    return framed(
+        result,
+        "distill",
+        DistillConfig.model_validate(config),
+        measure=ERRORS._asdict(),
+        rows=[_without(row, "test_errors", "difference", *keys.values()) for row in result["rows"]],
+        differences=differences,
+        tuning=result["tuning"],
+        seeds=result["seeds"],
+        details={},
+    )
+
+
+def reproduce_mnist(result: Result) -> dict[str, Any]:
+    """The rows keep their values; a student that learns from labels alone has a learning rate and no loss."""
+    from instar.recipes.distill.mnist import config_for
+
+    def candidate(name: str, row: Result) -> dict[str, Any]:
+        soft = ("temperature", "hard_weight", "label_weight") if name == "small-net" or "-hard" in name else ()
+        return _without(row, *soft)
+
+    rows = []
+    for row in result["rows"]:
+        unit = {"unit": "%"} if row["unit"] == "percent" else {}
+        paper = {} if row["paper"] is None else {"paper": row["paper"]}
+        rows.append({**_without(row, "unit", "paper"), **unit, **paper})
+    return framed(
+        result,
+        "reproduce-mnist",
+        config_for(result["config"]["scale"], result["config"]["data"]["name"]),
+        measure=ERRORS._asdict(),
+        rows=rows,
+        tuning=[candidate(row["name"], row) for row in result["tuning"]],
+        details={
+            "choices": {name: candidate(name, row) for name, row in result["choices"].items()},
+            "recovered": [_without(row, "views") for row in result["recovered"]],
+        },
     )
 
 

@@ -45,7 +45,7 @@ def test_an_ensemble_keeps_its_members_by_name_and_a_top_k_store_its_temperature
     out = ("--out", tmp_path / "store")
     done = typed("targets", "write", *teachers, *out, "--top-k", "3", "--temperature", "2,8", "--quiet")
     assert done.returncode == 0, done.stderr
-    assert "the top 3 and the mass of the rest" in done.stdout
+    assert "the top 3 and the total of the others" in done.stdout
     store = SoftTargetStore.open(tmp_path / "store")
     assert (store.members, store.temperatures) == (("teacher", "again"), (2.0, 8.0))
     assert "the cut to the top 3" in typed("targets", "check", tmp_path / "store").stdout

@@ -10,17 +10,21 @@ import torch
 from scipy import stats
 
 from command_line import TINY, Command
+from instar.data import class_number
 from instar.errors import InstarError, UsageError
 from instar.evaluation import predict_logits
 from instar.jobs import JobReport, run_jobs
-from instar.recipes.distill.pictures import dark_knowledge
-from instar.recipes.distill.plan import Choice, Plan
-from instar.recipes.distill.recipe import Trial, choose, main
+from instar.recipes.distill import charts
+from instar.recipes.distill.details import dark_knowledge, disagreements
+from instar.recipes.distill.page import answer, fewer_errors
+from instar.recipes.distill.plan import Plan
 from instar.recipes.distill.settings import DistillConfig
+from instar.recipes.distill.students import Chosen, choose
 from instar.recipes.fitting import fit_job, load_network, load_run_network, load_splits
 from instar.recipes.settings import DataSettings, FitSettings, StudentSettings, TransferSettings
 from instar.reports import Text
 from instar.runs import Run
+from small_studies import distilled
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +41,7 @@ def test_rows_say_what_each_network_does_and_costs(result: dict) -> None:
         )
         assert row["bytes"] == 4 * row["parameters"]
         assert row["latency_ms"] > 0
-        assert row["test_errors"] == row["mean"]
+        assert row["mean"] == pytest.approx(mean(row["values"]))
         assert row["test_accuracy"] == pytest.approx(1 - row["mean"] / result["num_test"])
         assert row["test_nll"] > 0
         assert 0 <= row["test_calibration_error"] <= 1
@@ -63,12 +67,18 @@ def test_difference_is_paired_by_seed(finished_run: Path, result: dict) -> None:
         return int((predict_logits(network, test).argmax(-1) != labels).sum())
 
     differences = [errors("student-distilled", seed) - errors("student-alone", seed) for seed in range(3)]
-    row = result["rows"][2]
+    (row,) = result["differences"]
+    assert (row["name"], row["minus"], row["n"]) == ("student-distilled", "student-alone", 3)
     half = stats.t.ppf(0.975, 2) * stdev(differences) / math.sqrt(3)
-    assert row["difference"] == pytest.approx(mean(differences))
-    assert row["difference_low"] == pytest.approx(mean(differences) - half)
-    assert row["difference_high"] == pytest.approx(mean(differences) + half)
-    assert row["difference_low_examples"] <= row["difference"] <= row["difference_high_examples"]
+    assert row["mean"] == pytest.approx(mean(differences))
+    assert row["low"] == pytest.approx(mean(differences) - half)
+    assert row["high"] == pytest.approx(mean(differences) + half)
+    assert row["low_examples"] <= row["mean"] <= row["high_examples"]
+    assert result["metrics"] == {
+        "difference": row["mean"],
+        "difference_low": row["low"],
+        "difference_high": row["high"],
+    }
 
 
 def test_validation_chooses_with_seeds_that_are_not_reported(finished_run: Path, result: dict) -> None:
@@ -86,15 +96,15 @@ def test_validation_chooses_with_seeds_that_are_not_reported(finished_run: Path,
 
 
 def test_a_candidate_that_diverges_is_out_but_not_the_command(tmp_path: Path) -> None:
-    config = DistillConfig(
-        data=DataSettings(split_seed=1),
-        teacher=FitSettings(network="mlp:4x1", epochs=1),
-        student=StudentSettings(network="mlp:32x2", epochs=3, learning_rate=[1e30, 0.03]),
-        temperature=[2.0],
+    result = distilled(
+        tmp_path / "run",
+        data={"split_seed": 1},
+        teacher={"network": "mlp:4x1", "epochs": 1},
+        student={"network": "mlp:32x2", "epochs": 3, "learning_rate": [1e30, 0.03]},
+        temperature=2.0,
         seeds=1,
         tuning_seeds=1,
     )
-    result = main(config, tmp_path / "run", quiet=True)
     assert [row["learning_rate"] for row in result["rows"][1:]] == [0.03, 0.03]
     failed = [row for row in result["tuning"] if "failed" in row]
     assert [(row["name"], row["learning_rate"]) for row in failed] == [
@@ -104,28 +114,55 @@ def test_a_candidate_that_diverges_is_out_but_not_the_command(tmp_path: Path) ->
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Candidates that failed" in page
     assert "<span>data.split_seed=1</span>" in page
-    assert "all its fits took" in page
-    assert result["sensitivity"] == []
+    assert "training took" in page
+    assert result["details"]["sensitivity"] == []
     assert result["fit_seconds"] > 0
 
 
 def test_a_kind_without_a_candidate_left_and_a_failed_teacher_end_the_command(tmp_path: Path) -> None:
     plan = Plan(DistillConfig(student=StudentSettings(network="mlp:4x1", learning_rate=[0.1, 0.2])), tmp_path)
     tuning = [job.name for job in plan.tuning_jobs()]
+
+    def chosen(report: JobReport) -> Chosen:
+        return choose(plan.students, plan.tuning_seeds, report, plan.path)
+
     with pytest.raises(InstarError, match="seed-10000 failed: why"):
-        choose(plan, JobReport(failed=dict.fromkeys(tuning, "why")))
+        chosen(JobReport(failed=dict.fromkeys(tuning, "why")))
     with pytest.raises(InstarError, match="teacher failed: why"):
-        choose(plan, JobReport(failed={"teacher": "why"}))
+        chosen(JobReport(failed={tuning[0]: "it diverged", "teacher": "why"}))
 
 
-def test_a_teacher_that_is_never_right_has_a_page_too(tmp_path: Path) -> None:
+def test_a_teacher_that_is_never_right_or_never_contradicted_has_a_page_too() -> None:
     test = load_splits(DataSettings()).test
-    labels = test.labels(test.ids)
-    wrong = torch.nn.functional.one_hot((labels + 1) % 10, 10).float()
-    chosen = {"student-distilled": Choice("student-distilled", 0.1, {"temperature": 2.0})}
-    trial = Trial(wrong[None], wrong, {}, labels, chosen, [])
-    (section,) = dark_knowledge(DistillConfig(), trial, wrong[None])
+    wrong = torch.nn.functional.one_hot((test.labels(test.ids) + 1) % 10, 10).float()
+    (section,) = charts.dark_knowledge(dark_knowledge(wrong[None], 2.0, "arithmetic", test), test)
     assert isinstance(section, Text)
+    (section,) = charts.disagreements(disagreements(wrong, wrong, test), test)
+    assert isinstance(section, Text)
+
+
+def test_the_page_draws_pictures_by_their_ids(result: dict) -> None:
+    test = load_splits(DataSettings()).test
+    labels = dict(zip(test.ids.tolist(), test.labels(test.ids).tolist(), strict=True))
+    found = result["details"]["dark_knowledge"]["examples"] + result["details"]["disagreements"]["examples"]
+    assert found
+    for example in found:
+        assert labels[example["id"]] == class_number(test.class_names, example["label"])
+    for example in result["details"]["dark_knowledge"]["examples"]:
+        assert max(example["shares"], key=example["shares"].get) == example["label"]
+
+
+def test_the_headline_says_the_difference_in_plain_words(result: dict) -> None:
+    assert [fewer_errors(number) for number in (-6.44, 2.0, 0.0, -0.04)] == [
+        "6.4 fewer errors",
+        "2.0 more errors",
+        "No difference",
+        "No difference",
+    ]
+    headline = answer(result)
+    assert headline.sentence.startswith(fewer_errors(result["differences"][0]["mean"]))
+    assert f"on {result['num_test']} test images" in headline.sentence
+    assert "over 3 paired seeds" in headline.detail
 
 
 def test_no_fit_reads_test(finished_run: Path) -> None:
@@ -187,28 +224,21 @@ def test_other_settings_in_the_same_directory_are_refused(typed: Command, finish
     assert "seeds is 3 there and 4 here" in other.stderr
 
 
-def test_a_runs_teacher_teaches_another_student(instar: Command, finished_run: Path, tmp_path: Path) -> None:
+def test_a_runs_teacher_teaches_another_student(finished_run: Path, tmp_path: Path) -> None:
     """From a run directory, and from its weights as a file; the same soft targets give the same student."""
     weights = finished_run / "jobs" / "teacher" / "checkpoints" / "final.safetensors"
-    common = [
-        "--student",
-        "mlp:8x1",
-        "--epochs",
-        "2",
-        "--seeds",
-        "1",
-        "--temperature",
-        "4",
-        "--learning-rate",
-        "0.1",
+    results = [
+        distilled(
+            tmp_path / str(number),
+            teacher={"network": teacher},
+            student={"network": "mlp:8x1", "epochs": 2, "learning_rate": 0.1},
+            seeds=1,
+            temperature=4.0,
+        )["rows"]
+        for number, teacher in enumerate((f"{finished_run}:teacher", f"mlp:64x1@{weights}"))
     ]
-    results = []
-    for number, teacher in enumerate((f"{finished_run}:teacher", f"mlp:64x1@{weights}")):
-        done = instar("distill", "--teacher", teacher, *common, "--run-dir", tmp_path / str(number), "--json")
-        assert done.returncode == 0, done.stderr
-        results.append(json.loads(done.stdout)["rows"])
     old = Run.read(finished_run).result()["rows"][0]
-    assert results[0][0]["test_errors"] == results[1][0]["test_errors"] == old["test_errors"]
+    assert results[0][0]["mean"] == results[1][0]["mean"] == old["mean"]
     assert results[0][2]["test_nll"] == results[1][2]["test_nll"]
 
 
@@ -252,8 +282,14 @@ def test_a_users_own_modules_and_data(instar: Command, tmp_path: Path) -> None:
     assert rows[0]["test_accuracy"] > 0.7
 
 
-def test_students_with_views_ask_a_live_teacher(instar: Command, tmp_path: Path) -> None:
-    done = instar("distill", *TINY, "--views", "jitter:1", "--seeds", "1", "--run-dir", tmp_path / "run", "--json")
-    assert done.returncode == 0, done.stderr
+def test_students_with_views_ask_a_live_teacher(finished_run: Path, tmp_path: Path) -> None:
+    result = distilled(
+        tmp_path / "run",
+        teacher={"network": f"{finished_run}:teacher"},
+        student={"network": "mlp:8x1", "epochs": 2, "learning_rate": 0.1, "views": "jitter:1"},
+        seeds=1,
+        temperature=[2.0, 8.0],
+        tuning_seeds=1,
+    )
     assert not (tmp_path / "run" / "jobs" / "teacher-logits").exists()
-    assert torch.isfinite(torch.tensor(json.loads(done.stdout)["rows"][2]["test_nll"]))
+    assert math.isfinite(result["rows"][2]["test_nll"])

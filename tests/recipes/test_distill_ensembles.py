@@ -14,28 +14,27 @@ from instar.evaluation import predict_logits, score
 from instar.networks import build_network
 from instar.recipes.distill.settings import read_config
 from instar.recipes.fitting import load_run_network, load_splits
-from instar.recipes.settings import DataSettings
+from instar.recipes.settings import DataSettings, merge
+from instar.recipes.targets import write_store
 from instar.runs import Run
+from small_studies import SMALL, distilled
 
-SMALL = ("--student", "mlp:8x1", "--epochs", "6", "--seeds", "2", "--learning-rate", "0.1", "--temperature", "4")
-ENSEMBLE = ("--teacher", "mlp:32x1", "--teachers", "3", "--teacher-epochs", "6", *SMALL)
-
-
-@pytest.fixture(scope="module")
-def ensemble_run(instar: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ensemble")
-    done = instar("distill", *ENSEMBLE, "--run-dir", folder / "run", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "run"
+ENSEMBLE = {"teacher": {"network": "mlp:32x1", "epochs": 6}, "teachers": 3}
+TYPED = ("--student", "mlp:8x1", "--epochs", "6", "--seeds", "2", "--learning-rate", "0.1", "--temperature", "4")
 
 
 @pytest.fixture(scope="module")
-def store(instar: Command, ensemble_run: Path) -> Path:
+def ensemble_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ensemble") / "run"
+    distilled(path, **ENSEMBLE, **SMALL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(ensemble_run: Path) -> Path:
     """Three views of each example, by all members of the ensemble."""
     out = ensemble_run.parent / "store"
-    views = ("--views", "jitter:1", "--num-views", "3")
-    done = instar("targets", "write", "--teacher", f"{ensemble_run}:teacher", *views, "--out", out)
-    assert done.returncode == 0, done.stderr
+    write_store(out, [f"{ensemble_run}:teacher"], data={}, views="jitter:1", num_views=3, quiet=True)
     return out
 
 
@@ -52,12 +51,12 @@ def test_the_teachers_row_is_the_ensembles(ensemble_run: Path) -> None:
     labels = test.labels(test.ids)
     together = score(logits.softmax(-1).mean(0).log(), labels)
     assert row["network"] == "3 x mlp:32x1"
-    assert row["test_errors"] == together["errors"]
+    assert row["mean"] == together["errors"]
     assert row["test_nll"] == pytest.approx(together["nll"], rel=1e-4)
     assert row["parameters"] == 3 * (65 * 32 + 33 * 10)
     assert row["multiplications"] == 3 * (64 * 32 + 32 * 10)
     errors = [int(metrics.errors(one, labels)) for one in logits]
-    assert [member["test_errors"] for member in result["members"]] == errors
+    assert [member["test_errors"] for member in result["details"]["members"]] == errors
     assert len(set(errors)) > 1 or not torch.equal(logits[0], logits[1])
 
 
@@ -69,24 +68,16 @@ def test_members_differ_in_their_seed_alone_and_are_asked_once(ensemble_run: Pat
     assert logits == ["member-0-logits", "member-1-logits", "member-2-logits"]
 
 
-def test_an_ensembles_run_teaches_again_as_all_its_members(
-    instar: Command, ensemble_run: Path, tmp_path: Path
-) -> None:
-    done = instar(
-        "distill", "--teacher", f"{ensemble_run}:teacher", *SMALL, "--run-dir", tmp_path / "run", "--json"
-    )
-    assert done.returncode == 0, done.stderr
-    again, first = json.loads(done.stdout)["rows"], Run.read(ensemble_run).result()["rows"]
+def test_an_ensembles_run_teaches_again_as_all_its_members(ensemble_run: Path, tmp_path: Path) -> None:
+    again = distilled(tmp_path / "run", teacher={"network": f"{ensemble_run}:teacher"}, **SMALL)["rows"]
+    first = Run.read(ensemble_run).result()["rows"]
     assert again[0]["network"] == "3 x mlp:32x1"
     assert [row["test_nll"] for row in again] == [row["test_nll"] for row in first]
 
 
-def test_other_architectures_and_a_run_teach_together(instar: Command, ensemble_run: Path, tmp_path: Path) -> None:
-    teachers = f"mlp:16x1,mlp:24x1,{ensemble_run}:teacher/member-1"
-    arguments = ("--teacher", teachers, "--teacher-epochs", "2", "--ensemble-mean", "geometric", *SMALL)
-    done = instar("distill", *arguments, "--run-dir", tmp_path / "run", "--json")
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+def test_other_architectures_and_a_run_teach_together(ensemble_run: Path, tmp_path: Path) -> None:
+    teacher = {"network": f"mlp:16x1,mlp:24x1,{ensemble_run}:teacher/member-1", "epochs": 2}
+    result = distilled(tmp_path / "run", teacher=teacher, ensemble_mean="geometric", **SMALL)
     assert result["rows"][0]["network"] == "mlp:16x1 + mlp:24x1 + mlp:32x1"
     test = load_splits(DataSettings()).test
     networks = [load_run_network(tmp_path / "run/jobs/teacher" / f"member-{number}") for number in range(3)]
@@ -103,37 +94,38 @@ def test_several_of_a_network_with_weights_are_refused(typed: Command, ensemble_
     assert not (tmp_path / "run").exists()
 
 
-def test_stored_targets_teach_without_a_teacher(instar: Command, store: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def stored_run(store: Path) -> Path:
+    path = store.parent / "stored"
+    distilled(path, targets=str(store), **SMALL)
+    return path
+
+
+def test_stored_targets_teach_without_a_teacher(stored_run: Path, store: Path, tmp_path: Path) -> None:
     """As a live ensemble does on the same views, but for the store's half precision."""
-    done = instar("distill", "--targets", store, *SMALL, "--run-dir", tmp_path / "stored", "--json")
-    assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout)["rows"]
+    rows = Run.read(stored_run).result()["rows"]
     assert [row["name"] for row in rows] == ["student-alone", "student-distilled"]
-    assert not (tmp_path / "stored" / "jobs" / "teacher").exists()
+    assert not (stored_run / "jobs" / "teacher").exists()
     assert "teacher_agreement" not in rows[1]
-    live = ("--teacher", f"{store.parent}/run:teacher", "--views", "jitter:1", "--set", "transfer.num_views=3")
-    done = instar("distill", *live, *SMALL, "--run-dir", tmp_path / "live", "--json")
-    assert done.returncode == 0, done.stderr
-    expected = json.loads(done.stdout)["rows"][1:]
+    views = {"student": {"views": "jitter:1"}, "transfer": {"num_views": 3}}
+    teacher = {"teacher": {"network": f"{store.parent}/run:teacher"}}
+    expected = distilled(tmp_path / "live", **teacher, **merge(SMALL, views))["rows"][1:]
     assert rows[0]["test_nll"] == expected[0]["test_nll"]
     assert rows[1]["test_nll"] == pytest.approx(expected[1]["test_nll"], rel=0.02)
     for key in ("train_teacher_agreement", "train_teacher_kl"):
         assert rows[1][key] == pytest.approx(expected[1][key], rel=0.05)
-    page = (tmp_path / "stored" / "report.html").read_text()
+    page = (stored_run / "report.html").read_text()
     assert "Fidelity" in page
     assert "Dark knowledge" not in page
 
 
-def test_both_students_see_the_views_of_the_store(instar: Command, store: Path, tmp_path: Path) -> None:
-    done = instar("distill", "--targets", store, *SMALL, "--seeds", "1", "--run-dir", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
-    alone, distilled = (
-        Run.read(tmp_path / "run" / "jobs" / kind / "seed-0").config
-        for kind in ("student-alone", "student-distilled")
+def test_both_students_see_the_views_of_the_store(stored_run: Path, store: Path) -> None:
+    alone, taught = (
+        Run.read(stored_run / "jobs" / kind / "seed-0").config for kind in ("student-alone", "student-distilled")
     )
-    assert alone["fit"]["views"] == distilled["fit"]["views"] == "jitter:1"
-    assert alone["transfer"] == distilled["transfer"] == {"num_views": 3}
-    assert distilled["stored_teachers"] == dict(SoftTargetStore.open(store).settings.teachers)
+    assert alone["fit"]["views"] == taught["fit"]["views"] == "jitter:1"
+    assert alone["transfer"] == taught["transfer"] == {"num_views": 3}
+    assert taught["stored_teachers"] == dict(SoftTargetStore.open(store).settings.teachers)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +146,7 @@ def test_what_does_not_fit_a_store_is_refused(
         "import torch\n"
         "def data():\n"
         "    inputs, labels = torch.rand(40, 1, 8, 8), torch.arange(40) % 2\n"
-        "    return (inputs, labels), (inputs, labels)\n"
+        "    return (inputs, labels), (1 - inputs, labels)\n"
     )
     done = typed("distill", "--targets", store, *arguments, "--run-dir", tmp_path / "run", cwd=tmp_path)
     assert done.returncode == 2
@@ -176,33 +168,22 @@ def test_a_store_decides_the_split_where_it_knows_one(tmp_path: Path) -> None:
     assert "split" not in json.loads((tmp_path / "old" / "store.json").read_text())["settings"]
 
 
-def test_a_store_of_the_top_k_decides_the_temperatures(
-    instar: Command, typed: Command, ensemble_run: Path, tmp_path: Path
-) -> None:
+def test_a_store_of_the_top_k_decides_the_temperatures(typed: Command, ensemble_run: Path, tmp_path: Path) -> None:
     kept = ("--top-k", "3", "--temperature", "2,5")
     done = typed("targets", "write", "--teacher", f"{ensemble_run}:teacher", *kept, "--out", tmp_path / "store")
     assert done.returncode == 0, done.stderr
-    wrong = typed("distill", "--targets", tmp_path / "store", *SMALL, "--run-dir", tmp_path / "run")
+    wrong = typed("distill", "--targets", tmp_path / "store", *TYPED, "--run-dir", tmp_path / "run")
     assert wrong.returncode == 2
     assert "for the temperatures 2, 5, not for 4" in wrong.stderr
-    done = instar("distill", "--targets", tmp_path / "store", *SMALL[:-2], "--run-dir", tmp_path / "run", "--json")
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    result = distilled(tmp_path / "run", targets=str(tmp_path / "store"), **SMALL | {"temperature": None})
     assert result["config"]["temperature"] == [2.0, 5.0]
     assert result["rows"][1]["train_teacher_kl"] is None
     assert 0 < result["rows"][1]["train_teacher_agreement"] <= 1
 
 
-def test_logits_are_matched_at_an_infinite_temperature(
-    instar: Command, ensemble_run: Path, tmp_path: Path
-) -> None:
-    teacher = ("--teacher", f"{ensemble_run}:teacher")
-    done = instar(
-        *("distill", *teacher, *SMALL[:-2], "--temperature", "4,inf", "--set", "tuning_seeds=1"),
-        *("--run-dir", tmp_path / "run", "--json"),
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+def test_logits_are_matched_at_an_infinite_temperature(ensemble_run: Path, tmp_path: Path) -> None:
+    changed = {"temperature": [4.0, math.inf], "tuning_seeds": 1}
+    result = distilled(tmp_path / "run", teacher={"network": f"{ensemble_run}:teacher"}, **SMALL | changed)
     tried = [row["temperature"] for row in result["tuning"] if row["name"] == "student-distilled"]
     assert tried == [4.0, "inf"]
     fit = Run.read(tmp_path / "run/jobs/tuning/student-distilled/temperature-inf/seed-10000")

@@ -1,6 +1,5 @@
 """`instar distill` on transfer sets: without classes, with few labels, from a folder; and its sweeps."""
 
-import json
 import math
 from pathlib import Path
 
@@ -13,27 +12,29 @@ from scipy import stats
 from command_line import Command
 from instar import metrics
 from instar.distillation import fit_class_bias
+from instar.distillation.sensitivity import levels_of, sensitivity
 from instar.evaluation import predict_logits
-from instar.recipes.distill.charts import tuning_curves
-from instar.recipes.distill.plan import Choice
-from instar.recipes.distill.tuning import half_width, sensitivity, tuning_rows
+from instar.recipes.distill import charts
+from instar.recipes.distill.details import sensitivities
 from instar.recipes.fitting import load_run_network, load_splits
-from instar.recipes.settings import DataSettings
+from instar.recipes.settings import DataSettings, merge
 from instar.runs import Run
+from small_studies import distilled
 
-FAST = ("--teacher", "mlp:32x1", "--teacher-epochs", "8", "--student", "mlp:8x1", "--epochs", "8")
-ONE = ("--temperature", "4", "--learning-rate", "0.1")
+SMALL = {
+    "teacher": {"network": "mlp:32x1", "epochs": 8},
+    "student": {"network": "mlp:8x1", "epochs": 8, "learning_rate": 0.1},
+}
 
 
 @pytest.fixture(scope="module")
-def corrected_run(instar: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Without two classes, swept, corrected."""
-    folder = tmp_path_factory.mktemp("transfer")
-    sweeps = ("--sweep", "temperature=1,4,inf", "--sweep", "hard_weight=0,0.5", "--learning-rate", "0.1")
-    lacking = ("--drop-classes", "3,5", "--labelled", "0.5", "--fit-bias", "missing", "--seeds", "2")
-    done = instar("distill", *FAST, *sweeps, *lacking, "--run-dir", folder / "run", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "run"
+def corrected_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without two classes, with candidates of temperature and weight, corrected."""
+    path = tmp_path_factory.mktemp("transfer") / "run"
+    candidates = {"temperature": [1.0, 4.0, math.inf], "hard_weight": [0.0, 0.5]}
+    lacking = {"transfer": {"drop_classes": ["3", "5"], "labelled": 0.5}, "fit_bias": "missing", "seeds": 2}
+    distilled(path, **SMALL, **candidates, **lacking)
+    return path
 
 
 def test_students_learn_on_the_transfer_set_and_the_teacher_on_all(corrected_run: Path) -> None:
@@ -69,22 +70,25 @@ def test_the_correction_is_the_best_shift_on_validation(corrected_run: Path) -> 
         assert said["validation_errors"] <= said["validation_errors_before"]
     result = Run.read(corrected_run).result()
     assert [row["name"] for row in result["rows"]][2:] == ["student-distilled", "student-distilled-corrected"]
-    assert result["missing_classes"] == ["3", "5"]
-    assert result["class_bias"]["3"] == result["class_bias"]["5"] != 0
+    assert result["details"]["transfer"]["missing_classes"] == ["3", "5"]
+    bias = result["details"]["class_bias"]
+    assert bias["3"] == bias["5"] != 0
+    assert [one["name"] for one in result["differences"]] == ["student-distilled", "student-distilled-corrected"]
     assert result["rows"][3]["mean"] != result["rows"][2]["mean"]
 
 
-def test_the_corrected_student_is_a_network_that_can_be_named(
-    instar: Command, corrected_run: Path, tmp_path: Path
-) -> None:
-    teacher = f"{corrected_run}:student-distilled-corrected/seed-1"
-    arguments = ("--teacher", teacher, "--student", "mlp:4x1", "--epochs", "1", "--seeds", "1", *ONE)
-    done = instar("distill", *arguments, "--run-dir", tmp_path / "run", "--json")
-    assert done.returncode == 0, done.stderr
+def test_the_corrected_student_is_a_network_that_can_be_named(corrected_run: Path, tmp_path: Path) -> None:
+    result = distilled(
+        tmp_path / "run",
+        teacher={"network": f"{corrected_run}:student-distilled-corrected/seed-1"},
+        student={"network": "mlp:4x1", "epochs": 1, "learning_rate": 0.1},
+        temperature=4.0,
+        seeds=1,
+    )
     test = load_splits(DataSettings()).test
     network = load_run_network(corrected_run / "jobs" / "student-distilled-corrected" / "seed-1")
     errors = int(metrics.errors(predict_logits(network, test), test.labels(test.ids)))
-    assert json.loads(done.stdout)["rows"][0]["test_errors"] == errors
+    assert result["rows"][0]["mean"] == errors
 
 
 def test_fidelity_is_measured_on_the_transfer_set_and_on_test(corrected_run: Path) -> None:
@@ -105,7 +109,7 @@ def test_fidelity_is_measured_on_the_transfer_set_and_on_test(corrected_run: Pat
 def test_page_says_what_was_learned_from_and_how_settings_matter(corrected_run: Path) -> None:
     page = (corrected_run / "report.html").read_text()
     result = Run.read(corrected_run).result()
-    sentences = result["sensitivity"]
+    sentences = [one["sentence"] for one in result["details"]["sensitivity"]]
     assert [one.split(" matter")[0].removesuffix(" does not") for one in sentences] == [
         "The temperature",
         "The weight of the labels",
@@ -117,54 +121,51 @@ def test_page_says_what_was_learned_from_and_how_settings_matter(corrected_run: 
     assert all(row["n"] == 2 and row["sd"] is not None for row in tried)
 
 
-def _tuned(errors: dict[float, tuple[float, ...]]) -> list[dict]:
-    """Rows of a sweep of the temperature."""
-    soft = {"soft_weight": 1.0, "hard_weight": 0.0}
-    return tuning_rows(
-        [
-            Choice("student-distilled", 0.1, {"temperature": T, **soft}, metrics.over_seeds(values), 1.0)
-            for T, values in errors.items()
-        ]
-    )
+def _tuned(errors: dict[float | str, tuple[float, ...]]) -> list[dict]:
+    """Rows of `tuning` of a sweep of the temperature."""
+    rows = []
+    for temperature, values in errors.items():
+        over = metrics.over_seeds(values)
+        about = {"name": "student-distilled", "learning_rate": 0.1, "temperature": temperature}
+        rows.append({**about, "validation_errors": over.mean, "sd": over.sd, "n": over.n})
+    return rows
 
 
 def test_the_interval_of_a_sweep_pools_what_seeds_vary() -> None:
     rows = _tuned({1.0: (10, 12, 14), 4.0: (20, 26, 32)})
     expected = stats.t.ppf(0.975, 2 * 2) * math.sqrt((2**2 + 6**2) / 2 / 3)
-    assert half_width(rows) == pytest.approx(expected)
-    assert half_width([]) is None
+    assert levels_of(rows, "temperature").half_width == pytest.approx(expected)
+    assert levels_of([], "temperature").half_width is None
 
 
 def test_a_candidate_that_collapsed_hides_no_difference_of_others() -> None:
     rows = _tuned({1.0: (10, 11, 12), 4.0: (20, 21, 22)})
     collapsed = [row | {"learning_rate": 3.0, "validation_errors": 90.0, "sd": 60.0} for row in rows]
-    said, *_ = sensitivity([*rows, *collapsed])
-    assert said == sensitivity(rows)[0]
-    assert said.startswith("The temperature matters")
+    failed = [{"name": "student-distilled", "temperature": 8.0, "failed": "it diverged"}]
+    sentence = sensitivity([*rows, *collapsed, *failed], "temperature")
+    assert sentence == sensitivity(rows, "temperature")
+    assert sentence.startswith("The temperature matters")
 
 
 def test_the_curve_of_a_setting_says_of_itself_alone_whether_it_matters() -> None:
-    tried = [
-        Choice("student-distilled", 0.1, {"hard_weight": hard, "label_weight": label}, metrics.over_seeds((1, 2)))
-        for hard, label in ((0.0, 0.1), (0.5, 0.1), (0.0, 0.2), (0.5, 0.2))
-    ]
-    tuning = tuning_rows(tried)
-    result = {"tuning": tuning, "sensitivity": sensitivity(tuning)}
-    captions = [section.caption for section in tuning_curves(result)]
-    assert [caption.count("does not matter") for caption in captions] == [1, 1]
+    alike = {"name": "student-distilled", "validation_errors": 1.5, "sd": 0.5, "n": 2}
+    tuning = [{**alike, "hard_weight": hard, "label_weight": label} for hard in (0.0, 0.5) for label in (0.1, 0.2)]
+    sections = charts.sensitivities(sensitivities(tuning, ["student-alone", "student-distilled"]))
+    assert [section.caption.count("does not matter") for section in sections] == [1, 1]
 
 
 def test_what_matters_and_what_is_noise_is_said() -> None:
-    clear = sensitivity(_tuned({1.0: (30, 31, 32), 2.0: (11, 12, 13), 4.0: (10, 11, 12), math.inf: (40, 41, 42)}))
-    assert clear == [
+    errors = {1.0: (30, 31, 32), 2.0: (11, 12, 13), 4.0: (10, 11, 12), "inf": (40, 41, 42)}
+    assert sensitivity(_tuned(errors), "temperature") == (
         "The temperature matters: best at 4 (11.0 validation errors ± 1.3); "
         "2 is as good within noise, 1 and inf are worse."
-    ]
-    (noise,) = sensitivity(_tuned({1.0: (10, 20, 30), 8.0: (12, 20, 31)}))
+    )
+    noise = sensitivity(_tuned({1.0: (10, 20, 30), 8.0: (12, 20, 31)}), "temperature")
     assert noise.startswith("The temperature does not matter here within noise: 20.0 to 21.0 validation errors")
-    (one_seed,) = sensitivity(_tuned({1.0: (10,), 2.0: (12,)}))
+    one_seed = sensitivity(_tuned({1.0: (10,), 2.0: (12,)}), "temperature")
     assert "best at 1" in one_seed
     assert "--tuning-seeds" in one_seed
+    assert sensitivity(_tuned({1.0: (10, 12)}), "temperature") == ""
 
 
 @pytest.fixture(scope="module")
@@ -182,19 +183,18 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_unlabelled_pictures_of_a_folder_teach(instar: Command, pictures: Path, tmp_path: Path) -> None:
-    arguments = (*FAST[:-1], "60", *ONE, "--seeds", "1", "--unlabelled", pictures)
-    done = instar("distill", *arguments, "--run-dir", tmp_path / "run", "--json")
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert result["num_transfer"] == 400
+def test_unlabelled_pictures_of_a_folder_teach(pictures: Path, tmp_path: Path) -> None:
+    settings = merge(SMALL, {"student": {"epochs": 60}, "transfer": {"folder": str(pictures)}})
+    result = distilled(tmp_path / "run", **settings, temperature=4.0, seeds=1)
+    assert result["details"]["transfer"]["num_examples"] == 400
+    assert result["details"]["transfer"]["num_labelled"] == 0
     assert result["rows"][2]["test_accuracy"] > 0.7
-    alone, distilled = (
+    alone, taught = (
         Run.read(tmp_path / "run" / "jobs" / kind / "seed-0") for kind in ("student-alone", "student-distilled")
     )
     assert "transfer" not in alone.config
-    assert distilled.config["transfer"] == {"folder": str(pictures)}
-    assert len(distilled.config["transfer_fingerprint"]) == 64
+    assert taught.config["transfer"] == {"folder": str(pictures)}
+    assert len(taught.config["transfer_fingerprint"]) == 64
     assert "unlabelled pictures" in (tmp_path / "run" / "report.html").read_text()
 
 
@@ -252,8 +252,9 @@ def _refusal(typed: Command, folder: Path, network: str, *arguments: str) -> str
         "from instar import InMemoryDataset\n"
         "def data():\n"
         "    inputs, labels = torch.arange(240.0).reshape(60, 4), torch.arange(60) % 3\n"
-        "    points = InMemoryDataset(inputs, labels, class_names=['a', 'b', 'c'])\n"
-        "    return points, points\n"
+        "    def part(values):\n"
+        "        return InMemoryDataset(values, labels, class_names=['a', 'b', 'c'])\n"
+        "    return part(inputs), part(-1 - inputs)\n"
         f"def network(input_shape, num_classes):\n    return {network}\n"
     )
     mine = ("--data", "python:mine:data", "--student", "python:mine:network")

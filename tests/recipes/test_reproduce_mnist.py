@@ -8,12 +8,18 @@ import torch
 
 from command_line import Command
 from instar import metrics
+from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.jobs import run_jobs
+from instar.recipes.choosing import TUNING_SEED
+from instar.recipes.distill.mnist import STUDY, config_for, recovered, result_row
+from instar.recipes.distill.mnist_plan import CORRECTED, LIKE, MnistPlan
+from instar.recipes.distill.mnist_settings import MnistConfig
+from instar.recipes.distill.settings import Candidate
+from instar.recipes.distill.students import TEACHER_SEED, choose
 from instar.recipes.fitting import load_run_network, load_splits, training_data
-from instar.recipes.mnist.plan import TEACHER_SEED, TUNING_SEED, Candidate, Study, kinds_of
-from instar.recipes.mnist.recipe import Findings, _recovered, choose
-from instar.recipes.mnist.scales import config_for
+from instar.recipes.settings import TransferSettings, checked, merge
+from instar.recipes.study import Execution, run_study
 from instar.runs import Run
 
 ROOT = Path(__file__).parents[2]
@@ -37,12 +43,16 @@ PAPERS = [
 
 
 @pytest.fixture(scope="module")
-def finished(instar: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("reproduce") / "run"
-    done = instar("reproduce", "mnist", "--scale", "tiny", "--data", "digits", "--run-dir", str(path), "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["rows"]
+    run_study(STUDY, TINY, path, Execution(quiet=True))
     return path
+
+
+def test_command_reads_the_result_that_is_there(typed: Command, finished: Path) -> None:
+    done = typed("reproduce", "mnist", "--scale", "tiny", "--data", "digits", "--run-dir", finished, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == Run.read(finished).result()
 
 
 def test_table_has_every_row_with_its_n_and_spread(finished: Path) -> None:
@@ -59,15 +69,33 @@ def test_table_has_every_row_with_its_n_and_spread(finished: Path) -> None:
     assert rows["transfer-set-separate"]["num_train"] == pytest.approx(1438 / 2, abs=5)
 
 
-def test_shares_won_back_are_told_without_views_alone() -> None:
-    wrong: dict[str, list[float]] = {"small-net": [50.0, 60.0]}
-    for percent, hard in (("10", [150.0, 160.0]), ("30", [150.0, 60.0])):  # where labels lose nothing: no share
-        for views in ("", "-views"):
-            wrong[f"fraction-{percent}-percent-hard{views}"] = hard
-            wrong[f"fraction-{percent}-percent-soft{views}"] = [75.0, 75.0]
-    (row,) = _recovered(TINY, Findings({}, [], wrong, {}, {}, torch.zeros(0)))
+def test_share_recovered_is_known_where_labels_alone_lose_something() -> None:
+    values = {
+        "small-net": [50.0, 60.0],
+        "fraction-10-percent-hard": [150.0, 160.0],
+        "fraction-10-percent-soft": [75.0, 75.0],
+        "fraction-30-percent-hard": [150.0, 60.0],  # the second pair loses nothing
+        "fraction-30-percent-soft": [75.0, 75.0],
+    }
+    (row,) = recovered(["10", "30"], values)
     assert row["percent"] == 10
     assert row["share"] == pytest.approx((0.75 + 0.85) / 2)
+
+
+@pytest.mark.parametrize("name", ["mnist-full", "mnist-small"])
+def test_published_figures_come_out_of_their_values(name: str) -> None:
+    """Bit for bit: rows from the values of their pairs, and the shares recovered."""
+    published = json.loads((ROOT / "results" / f"{name}.json").read_text())
+    values = {row["name"]: row["values"] for row in published["rows"]}
+    for row in published["rows"]:
+        again = result_row(row["name"], row["values"], row["num_train"])
+        for key in ("mean", "sd", "low", "high", "n", "num_train"):
+            assert again[key] == row[key], (row["name"], key)
+        assert again.get("paper") == row.get("paper"), row["name"]
+    assert published["metrics"] == {row["name"]: row["mean"] for row in published["rows"]}
+    shares = published.get("details", published)["recovered"]
+    for share, again in zip(shares, recovered(list(published["config"]["fractions"]), values), strict=True):
+        assert {key: share[key] for key in again} == again
 
 
 def test_errors_are_those_of_the_saved_weights(finished: Path) -> None:
@@ -75,28 +103,35 @@ def test_errors_are_those_of_the_saved_weights(finished: Path) -> None:
     test = load_splits(TINY.data).test
     labels = test.labels(test.ids)
     for name in ("distilled-T20", "logit-matching", "beyond-2x800"):
-        logits = [predict_logits(load_run_network(finished / "jobs" / name / str(pair)), test) for pair in (0, 1)]
+        logits = [
+            predict_logits(load_run_network(finished / "jobs" / name / f"seed-{pair}"), test) for pair in (0, 1)
+        ]
         assert rows[name]["values"] == [int(metrics.errors(one, labels)) for one in logits]
     teachers = [predict_logits(load_run_network(finished / f"jobs/big-net/{k}"), test) for k in range(4)]
     ensembles = [torch.stack(teachers[k : k + 2]).softmax(-1).mean(0) for k in (0, 2)]
     assert rows["ensemble"]["values"] == [int(metrics.errors(one, labels)) for one in ensembles]
 
 
+def _first_candidates(plan: MnistPlan) -> dict[str, Candidate]:
+    first = {student.name: student.candidates[0] for student in plan.students if student.candidates}
+    return first | {name: first[other] for name, other in LIKE.items()}
+
+
 def test_pairs_share_no_teacher_and_tuning_is_reported_nowhere(tmp_path: Path) -> None:
-    study = Study(TINY, tmp_path)
-    jobs = study.final_jobs({kind.name: kind.candidates[0] for kind in kinds_of(TINY)})
-    for kind in kinds_of(TINY):
-        needs = [job.needs for job in jobs if job.name.rpartition("/")[0] == kind.name]
-        assert len(needs) == kind.pairs
-        assert len({need for one in needs for need in one}) == sum(len(one) for one in needs), kind.name
-    tuning = {job.config["seed"] for job in study.tuning_jobs() if "seed" in job.config}
+    plan = MnistPlan(TINY, tmp_path)
+    jobs = plan.final_jobs(_first_candidates(plan))
+    for student in plan.students:
+        needs = [job.needs for job in jobs if job.name.rpartition("/")[0] == student.name]
+        assert len(needs) == len(student.seeds)
+        assert len({need for one in needs for need in one}) == sum(len(one) for one in needs), student.name
+    tuning = {job.config["seed"] for job in plan.tuning_jobs() if "seed" in job.config}
     assert tuning == {TUNING_SEED, TEACHER_SEED + TUNING_SEED}
     assert not tuning & {job.config.get("seed") for job in jobs}
 
 
 def test_no_teacher_starts_with_a_students_seed(tmp_path: Path) -> None:
-    study = Study(TINY, tmp_path)
-    jobs = study.final_jobs({kind.name: kind.candidates[0] for kind in kinds_of(TINY)}) + study.tuning_jobs()
+    plan = MnistPlan(TINY, tmp_path)
+    jobs = plan.final_jobs(_first_candidates(plan)) + plan.tuning_jobs()
     fits = [job for job in jobs if "seed" in job.config]
     students = {job.config["seed"] for job in fits if job.config["soft"]}
     teachers = {job.config["seed"] for job in fits if "big-net" in job.name or "teacher" in job.name}
@@ -107,21 +142,22 @@ def test_no_teacher_starts_with_a_students_seed(tmp_path: Path) -> None:
 def test_nothing_that_judges_was_learned_from(tmp_path: Path) -> None:
     held_out = load_splits(TINY.held_out)
     judged_by = set(held_out.validation.ids.tolist())
-    for kind in kinds_of(TINY):
-        if kind.is_held_out:
-            assert kind.teacher in (None, "held-out/big-net")
-            assert not judged_by & set(training_data(held_out, kind.transfer).ids.tolist()), kind.name
-    omitted = next(kind for kind in kinds_of(TINY) if kind.name == "omit-3")
-    data = training_data(held_out, omitted.transfer)
+    students = {student.name: student for student in MnistPlan(TINY, tmp_path).students}
+    for name, student in students.items():
+        if name in CORRECTED or "fraction" in name:
+            assert student.data == TINY.held_out
+            assert student.teaching(0).teachers == ["held-out/big-net/0"]
+            assert not judged_by & set(training_data(held_out, student.transfer).ids.tolist()), name
+    data = training_data(held_out, students["omit-3"].transfer)
     assert 3 not in data.labels(data.ids)
     assert 3 in held_out.validation.labels(held_out.validation.ids)
 
 
 def test_teacher_and_student_of_separate_sets_share_no_example(tmp_path: Path) -> None:
-    splits = load_splits(TINY.data)
-    jobs = {job.name: job for job in Study(TINY, tmp_path)._teacher_jobs()}
-    separate = next(kind for kind in kinds_of(TINY) if kind.name == "transfer-set-separate")
-    teacher = type(separate.transfer)(**jobs["half/big-net/0"].config["transfer"])
+    splits, plan = load_splits(TINY.data), MnistPlan(TINY, tmp_path)
+    jobs = {job.name: job for job in plan.teacher_jobs()}
+    separate = next(student for student in plan.students if student.name == "transfer-set-separate")
+    teacher = TransferSettings(**jobs["half/big-net/0"].config["transfer"])
     own, others = (set(training_data(splits, one).ids.tolist()) for one in (separate.transfer, teacher))
     assert not own & others
     assert len(own | others) == len(splits.train) + len(splits.validation)
@@ -149,7 +185,7 @@ def test_data_without_the_classes_that_are_named_is_refused(typed: Command, tmp_
         "import torch\n"
         "def data():\n"
         "    inputs, labels = torch.rand(120, 1, 8, 8), torch.arange(120) % 4\n"
-        "    return (inputs, labels), (inputs, labels)\n"
+        "    return (inputs, labels), (1 - inputs, labels)\n"
     )
     run = ("--scale", "tiny", "--data", "python:mine:data", "--run-dir", tmp_path / "run")
     done = typed("reproduce", "mnist", *run, cwd=tmp_path)
@@ -158,14 +194,54 @@ def test_data_without_the_classes_that_are_named_is_refused(typed: Command, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_candidate_that_diverges_is_out_but_not_the_study(tmp_path: Path) -> None:
-    rates = [Candidate(learning_rate=rate) for rate in (1e30, 0.03)]
-    study = Study(TINY.model_copy(update={"candidates": TINY.candidates | {"distilled-T20": rates}}), tmp_path)
-    report = run_jobs(study.tuning_jobs(), tmp_path, quiet=True)
-    assert list(report.failed) == ["tuning/distilled-T20/learning-rate-1e+30"]
-    chosen, tried = choose(study, report)
-    assert chosen["distilled-T20"] == chosen["transfer-set-separate"] == rates[1]
-    left, out = [row for row in tried if row["name"] == "distilled-T20"]
+def test_candidates_that_would_be_ignored_are_refused() -> None:
+    soft = {"learning_rate": 0.1, "loss": {"temperature": 2.0}}
+    for changed, words in (
+        ({"small-net": [soft]}, "candidates.small-net: expected no loss"),
+        ({"omit-3": [{"learning_rate": 0.1}]}, "candidates.omit-3: expected a loss"),
+        ({"omit-3": []}, "candidates.omit-3 is missing"),
+        ({"omit-4": [soft]}, "no row 'omit-4'"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            checked(MnistConfig, merge(TINY.model_dump(), {"candidates": changed}))
+
+
+def test_candidate_that_diverges_is_skipped_and_reported(tmp_path: Path) -> None:
+    loss = TINY.candidates["distilled-T20"][0].loss
+    rates = [Candidate(learning_rate=rate, loss=loss) for rate in (1e30, 0.03)]
+    few = {"small-net": TINY.candidates["small-net"][:1], "distilled-T20": rates}
+    plan = MnistPlan(TINY.model_copy(update={"candidates": TINY.candidates | few}), tmp_path)
+    report = run_jobs(plan.tuning_jobs(), tmp_path, quiet=True)
+    failed = "tuning/distilled-T20/learning-rate-1e+30/seed-10000"
+    assert list(report.failed) == [failed]
+    chosen = choose(plan.tuned(), [TUNING_SEED], report, tmp_path)
+    assert chosen.candidates["distilled-T20"] == rates[1]
+    out, left = [row for row in chosen.tuning if row["name"] == "distilled-T20"]
     assert (left["learning_rate"], out["learning_rate"]) == (0.03, 1e30)
     assert "failed" not in left
-    assert out["failed"] == report.failed["tuning/distilled-T20/learning-rate-1e+30"]
+    assert out["failed"] == report.failed[failed]
+
+
+def test_row_without_candidates_takes_the_one_chosen_for_another(finished: Path) -> None:
+    choices = Run.read(finished).result()["details"]["choices"]
+    for name, other in LIKE.items():
+        assert choices[name] == choices[other]
+
+
+def test_page_shows_curves_and_confusions(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    for words in (
+        "Temperature, 8 units a layer",
+        "Peak and fall",
+        "Errors by class: omit-3",
+        "Confusion",
+        "Get it again",
+    ):
+        assert words in page
+    details = Run.read(finished).result()["details"]
+    test = load_splits(TINY.data).test
+    labels = test.labels(test.ids)
+    for name, counts in details["confusions"].items():
+        assert [sum(row) for row in counts] == [int((labels == number).sum()) for number in range(10)], name
+        errors = [row["errors"] for row in details["errors_by_class"] if row["network"] == name]
+        assert errors == [sum(row) - row[number] for number, row in enumerate(counts)]

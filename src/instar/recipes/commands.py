@@ -207,7 +207,7 @@ def from_keywords(command: Command, keywords: Mapping[str, Any]) -> dict[str, An
 
 DISTILL = Command(
     settings="instar.recipes.distill.settings:DistillConfig",
-    study="instar.recipes.distill",
+    study="instar.recipes.distill.recipe:STUDY",
     variants={"for mnist": {"data": {"name": "mnist"}}},
     table={
         FIRST: {

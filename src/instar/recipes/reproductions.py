@@ -40,8 +40,8 @@ class Reproduction(NamedTuple):
 REPRODUCTIONS = {
     "mnist": Reproduction(
         "Hinton et al. 2015, section 3: teacher, students, transfer sets, temperatures, fractions of the data.",
-        "instar.recipes.mnist",
-        "instar.recipes.mnist.scales:config_for",
+        "instar.recipes.distill.mnist:STUDY",
+        "instar.recipes.distill.mnist:config_for",
         "mnist",
         "mnist, or another data set with the classes 3, 7 and 8: digits",
     ),

@@ -128,13 +128,20 @@ def row_table(
 
 
 def difference_table(
-    title: str, differences: Sequence[Row], unit: str, *, digits: int = 1, caption: str = ""
+    title: str,
+    differences: Sequence[Row],
+    unit: str,
+    *,
+    digits: int = 1,
+    more: Sequence[Column] = (),
+    caption: str = "",
 ) -> Table:
-    """Differences as a table: what is compared, the mean, the interval, n."""
+    """Differences as a table: what is compared, the mean, the interval, n, and `more` columns."""
     columns = [
         Column("name", "", "{name} - {minus}"),
         Column("mean", unit, f"{{:+.{digits}f}}"),
         Column("low", "95 % interval", f"[{{low:+.{digits}f}}, {{high:+.{digits}f}}]"),
         Column("n", "n"),
+        *more,
     ]
     return Table(title, differences, columns=columns, caption=caption)

@@ -1,4 +1,4 @@
-"""What `instar targets` does: teachers of runs asked once, a store checked, a store shown."""
+"""`instar targets`: write a store of teachers' logits, check a store, show a store."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,21 +26,21 @@ def write_store(
     quiet: bool = False,
     **options: Any,
 ) -> SoftTargetStore:
-    """Ask teachers for their logits on the training and validation examples, and keep them.
+    """Compute teachers' logits on the training and validation examples, and store them.
 
     Args:
         out: the store's folder.
-        specs: of the teachers: `RUN:job`, `NAME@WEIGHTS`, `python:MODULE:FUNCTION`, each with a name of its own
-            in front of it (`big=RUN:teacher`) or called by its job.
-        data: settings of the data; what is None is as the first teacher's run has it.
-        views: augmentation that the students will see.
-        num_views: how many views of each example.
+        specs: the teachers: `RUN:job`, `NAME@WEIGHTS` or `python:MODULE:FUNCTION`, each with a name in front of it
+            (`big=RUN:teacher`); the default name is that of the job.
+        data: settings of the data; those that are None are taken from the run of the first teacher.
+        views: augmentation of the students.
+        num_views: number of views of each example.
         quiet: show no progress.
         options: of `SoftTargetStore.write`.
 
     Raises:
-        UsageError: a teacher that is no trained network, two of one name, views of which none would be stored, or
-            what the store refuses.
+        UsageError: a teacher is no trained network, two have one name, no augmented view would be stored, or the
+            store refuses the data.
     """
     shown = parse_views(views)
     if shown is not None and num_views == 1:
@@ -60,10 +60,10 @@ def write_store(
 def check_store(
     path: Path, specs: Sequence[str], *, data: Mapping[str, Any], temperature: float | None
 ) -> list[Table]:
-    """Read all of a store; compare it with teachers and data where they are named.
+    """Read a whole store, and compare it with teachers and data where they are given.
 
     Raises:
-        UsageError: the teachers or the data are others.
+        UsageError: the teachers or the data differ from those of the store.
         DataError: a shard is damaged.
     """
     store = SoftTargetStore.open(path)
@@ -82,14 +82,14 @@ def check_store(
             compared.append("data")
     kept = store.dtype if store.top_k is None else f"{store.dtype} and the cut to the top {store.top_k}"
     found = [
-        f"L1 distance to the teacher's own, by {kept}, over members and rows; without a mean it is a bound.",
+        f"L1 distance to the teacher's own, due to {kept}, over members and rows; without a mean it is a bound.",
         f"{path}: all {report.rows:,} rows are as they were written; shards: {report.shards}.",
     ]
     if compared:
         found.append(f"The {' and '.join(compared)} are those that it was written for.")
     return [
         Table(
-            "What the store's precision does to soft targets",
+            "Loss of precision of the soft targets",
             [vars(error) for error in report.errors],
             columns=[
                 Column("temperature"),
@@ -102,10 +102,10 @@ def check_store(
 
 
 def store_tables(path: Path) -> list[Table]:
-    """What a store holds."""
+    """The content of a store."""
     store = SoftTargetStore.open(path)
     settings, report = store.settings, store.summary()
-    kept = "all classes" if store.top_k is None else f"the top {store.top_k} and the mass of the rest"
+    kept = "all classes" if store.top_k is None else f"the top {store.top_k} and the total of the others"
     views = f"{store.num_views} of {store.views} (view_seed {store.view_seed})"
     about = {
         "examples": f"{settings.num_examples:,}",
@@ -129,13 +129,13 @@ def store_tables(path: Path) -> list[Table]:
 
 
 def data_settings(specs: Sequence[str], data: Mapping[str, Any]) -> DataSettings:
-    """The settings of the data; those that are not given are as the first teacher's run has them."""
+    """The settings of the data; those that are not given are taken from the run of the first teacher."""
     found: Mapping[str, Any] = {}
     if specs:
         spec = _named_members(specs[0])[0][1]
         found = Run.read(find_run(spec)).config.get("data", {}) if is_run(spec) else {}
     if data.get("name") not in (None, found.get("name")):
-        found = {}  # of other data: its split says nothing here
+        found = {}  # the split of other data has no meaning here
     return checked(DataSettings, merge(found, data))
 
 
@@ -143,7 +143,7 @@ def load_teachers(specs: Sequence[str], splits: Splits) -> dict[str, nn.Module]:
     """Trained networks by their names in the store.
 
     Raises:
-        UsageError: a spec that is no trained network, or two of one name.
+        UsageError: a spec is no trained network, or two have one name.
     """
     teachers: dict[str, nn.Module] = {}
     for name, spec in (member for text in specs for member in _named_members(text)):
@@ -159,7 +159,7 @@ def load_teachers(specs: Sequence[str], splits: Splits) -> dict[str, nn.Module]:
 
 
 def _named_members(text: str) -> list[tuple[str, str]]:
-    """A teacher by its name in the store; where an ensemble taught a run, all its members by theirs."""
+    """A teacher by its name in the store; of an ensemble all members."""
     name, spec = _split_spec(text)
     members = member_specs(spec)
     if members == [spec]:
@@ -168,7 +168,7 @@ def _named_members(text: str) -> list[tuple[str, str]]:
 
 
 def _split_spec(text: str) -> tuple[str, str]:
-    """`NAME=SPEC`, or a spec alone, whose last part is then the name."""
+    """The name and the spec of `NAME=SPEC`; of a spec alone its last part is the name."""
     name, separator, spec = text.partition("=")
     if separator and name.isidentifier():
         return name, spec
@@ -176,13 +176,13 @@ def _split_spec(text: str) -> tuple[str, str]:
 
 
 def _split(settings: DataSettings, splits: Splits) -> dict[str, Any]:
-    """Which of the stored examples are validation: none of them was in the teachers' training."""
+    """Which of the stored examples are validation: the teachers were not trained on them."""
     about = settings.model_dump(include={"split_seed", "validation_fraction"})
     return {**about, "fingerprint": splits.fingerprint}
 
 
 def _examples(splits: Splits) -> Dataset:
-    """Training and validation examples together; training examples alone where `union` refuses the two."""
+    """Training and validation examples together; training examples alone where `union` refuses these."""
     try:
         return splits.train.union(splits.validation)
     except UsageError:
@@ -195,11 +195,11 @@ def _few(names: Sequence[str]) -> str:
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Any]:
-    """A bar on stderr, where somebody looks."""
+    """A progress bar on stderr, if it is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task("asking the teachers", total=1.0)
+        task = bar.add_task("computing the teachers' logits", total=1.0)
         yield lambda fraction: bar.update(task, completed=fraction)

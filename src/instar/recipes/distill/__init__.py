@@ -1,1 +1,1 @@
-"""`instar distill`: a student alone and with soft targets, from one teacher, an ensemble or a store."""
+"""`instar distill` in `recipe.py`, `instar reproduce mnist` in `mnist.py`: students alone and distilled."""

@@ -1,140 +1,138 @@
-"""What a person reads after `instar distill`: the answer, its table, its charts, and how to get it again."""
+"""What a person reads after `instar distill`: the answer, its table, its charts, and how to repeat it."""
 
 import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
-import tomli_w
-
-from instar.data import Splits
+from instar.distillation.sensitivity import SETTINGS
 from instar.jobs import duration
-from instar.recipes.distill.charts import calibration, errors_by_class, training_curves, tuning_curves
-from instar.recipes.distill.fidelity import MOST_EXAMPLES
-from instar.recipes.distill.pictures import dark_knowledge, disagreements
+from instar.recipes.distill.charts import (
+    calibration,
+    dark_knowledge,
+    disagreements,
+    errors_by_class,
+    sensitivities,
+    training_curves,
+)
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan
-from instar.recipes.distill.recipe import Trial
-from instar.recipes.distill.tuning import TUNED
-from instar.recipes.fitting import load_splits, training_data
+from instar.recipes.distill.scoring import MOST_EXAMPLES
+from instar.recipes.rows import difference_table, excludes_zero, interval, mean_sd
 from instar.recipes.settings import TransferSettings
-from instar.reports import Code, Column, Details, Headline, Section, Table, Text, write_page
-from instar.runs import REPORT, Run, without_none
+from instar.recipes.study import Page, Result
+from instar.reports import Column, Headline, Section, Table, Text
+
+Row = Mapping[str, Any]
+_LATENCY = Column("latency_ms", "latency", "{:.3f} ms", note="median, batch 1, one CPU thread")
 
 
-def answer(result: Mapping[str, Any]) -> Headline:
+def answer(result: Result) -> Headline:
     """The result in one sentence, with its interval."""
     rows = _by_name(result)
-    alone, distilled = rows[ALONE], rows[DISTILLED]
-    difference, n = distilled["difference"], distilled["n"]
-    low, high = distilled["difference_low"], distilled["difference_high"]
-    change = f"{abs(difference):.1f} {'fewer' if difference < 0 else 'more'} of {result['num_test']:,} test errors"
+    alone, distilled, difference = rows[ALONE], rows[DISTILLED], result["differences"][0]
     sentence = (
-        f"Distilled, {distilled['network']} makes {distilled['mean']:.1f} test errors; alone it makes "
-        f"{alone['mean']:.1f}: {change}."
+        f"{fewer_errors(difference['mean'])} on {result['num_test']:,} test {result['details']['examples_are']}: "
+        f"{distilled['network']} makes {distilled['mean']:.1f} errors distilled and {alone['mean']:.1f} alone."
     )
-    if low is None:
-        sure = "One seed says nothing of how sure that is; take --seeds 5."
+    if difference["low"] is None:
+        sure = "One seed does not show how sure this is; use --seeds 5."
     else:
-        verdict = "excludes zero" if low > 0 or high < 0 else "includes zero: undecided"
-        sure = (
-            f"95 % interval of the difference over {n} paired seeds: [{low:+.1f}, {high:+.1f}], which {verdict}."
-        )
+        verdict = "excludes zero" if excludes_zero(difference) else "includes zero: undecided"
+        bounds = interval(difference, sign=True)
+        sure = f"95 % interval over {difference['n']} paired seeds: {bounds}, which {verdict}."
     return Headline(sentence, " ".join([sure, _about_teacher(rows), *_about_correction(rows)]))
 
 
-def _by_name(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def fewer_errors(difference: float) -> str:
+    """A difference in errors, in words.
+
+    Example:
+        >>> fewer_errors(-6.4), fewer_errors(1.0), fewer_errors(0.01)
+        ('6.4 fewer errors', '1.0 more errors', 'No difference')
+    """
+    count = f"{abs(difference):.1f}"
+    if count == "0.0":
+        return "No difference"
+    return f"{count} {'fewer' if difference < 0 else 'more'} errors"
+
+
+def _by_name(result: Result) -> dict[str, Row]:
     return {row["name"]: row for row in result["rows"]}
 
 
-def _about_teacher(rows: Mapping[str, Mapping[str, Any]]) -> str:
+def _about_teacher(rows: Mapping[str, Row]) -> str:
     if "teacher" not in rows:
-        return "Its soft targets were stored; what their teachers do on test, the store does not say."
+        return "The soft targets were stored; the errors of their teachers on test are unknown."
     teacher, distilled = rows["teacher"], rows[DISTILLED]
     times = teacher["parameters"] / distilled["parameters"]
     more = f" and has {times:.0f} times the weights" if times >= 1.5 else ""
     return f"The teacher makes {teacher['mean']:.1f}{more}."
 
 
-def _about_correction(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _about_correction(rows: Mapping[str, Row]) -> list[str]:
     if CORRECTED not in rows:
         return []
-    return [f"With the class bias that validation found, the distilled one makes {rows[CORRECTED]['mean']:.1f}."]
+    return [f"With a class bias fitted on validation, the distilled student makes {rows[CORRECTED]['mean']:.1f}."]
 
 
-def result_table(result: Mapping[str, Any]) -> Table:
-    """The table of `result.json`, for the page and the terminal."""
-    rows = [dict(row) for row in result["rows"]]
-    for row in rows:
-        row["shown_errors"] = f"{row['mean']:.1f}" if row["sd"] is None else "{mean:.1f} ± {sd:.1f}".format(**row)
-    agrees = [Column("teacher_agreement", "agrees", "{:.2%}", note="says the same class as the teacher")]
+def result_table(result: Result) -> Table:
+    """The rows, for the page and the terminal."""
+    rows = [{**row, "mean_sd": mean_sd(row)} for row in result["rows"]]
+    agrees = [Column("teacher_agreement", "agrees", "{:.2%}", note="predicts the same class as the teacher")]
     return Table(
         "Result",
         rows,
         columns=[
-            Column("name", "network"),
+            Column("name", "student" if "teacher" not in _by_name(result) else "network"),
             Column("network", "form"),
-            Column("shown_errors", "test errors", note=f"of {result['num_test']:,}, mean ± sd over n seeds"),
+            Column("mean_sd", "test errors", note=f"of {result['num_test']:,}, mean ± sd over n seeds"),
             Column("n", "n"),
             Column("test_accuracy", "accuracy", "{:.2%}"),
             Column("test_nll", "NLL", "{:.4f}", note="negative log-likelihood, nats"),
             Column("test_calibration_error", "calibration error", "{:.2%}", note="adaptive, 15 bins"),
             *(agrees if "teacher" in _by_name(result) else []),
             Column("parameters", "weights", "{:,}"),
-            Column("latency_ms", "latency", "{:.3f} ms", note="median, batch 1, one CPU thread"),
+            _LATENCY,
         ],
         highlight=[row["name"] for row in rows].index(DISTILLED),
     )
 
 
-def write_distill_page(run: Run, plan: Plan, trial: Trial, result: dict[str, Any]) -> None:
-    """Write `report.html` into a run directory."""
-    config = plan.config
-    pictures: list[Section] = []
-    knowledge: list[Section] = []
-    if trial.teacher_logits is not None and trial.member_logits is not None:
-        pictures = disagreements(config, trial, trial.teacher_logits)
-        knowledge = dark_knowledge(config, trial, trial.member_logits)
-    splits = load_splits(config.data)
+def page(plan: Plan, result: Result) -> Page:
+    """The page."""
+    details, test = result["details"], plan.splits.test
     sections: list[Section] = [
         answer(result),
         result_table(result),
         *_members_table(result),
-        *_transfer_text(plan, splits),
-        training_curves(plan),
-        errors_by_class(plan, trial, result),
-        calibration(trial),
-        *tuning_curves(result),
+        *_transfer_text(plan, result),
+        training_curves(details["training"], plan.config.seeds),
+        errors_by_class(details, plan.config.fit_bias is not None),
+        calibration(details["calibration"]),
+        *sensitivities(details["sensitivity"]),
         *_failed_table(result),
-        *_fidelity_table(result),
-        *pictures,
-        *knowledge,
+        _fidelity_table(result),
+        *(disagreements(details["disagreements"], test) if "disagreements" in details else []),
+        *(dark_knowledge(details["dark_knowledge"], test) if "dark_knowledge" in details else []),
         _cost_table(result),
         _differences(result),
-        Code("Get it again", _commands(plan)),
-        Details(
-            "Configuration and machine",
-            [
-                Code("config.toml", tomli_w.dumps(without_none(config.model_dump()))),
-                Table("Machine", [_machine(run)]),
-            ],
-        ),
     ]
-    counts = f"{len(splits.train):,} training, {len(splits.validation):,} validation, {len(splits.test):,} test"
-    write_page(
-        run.path / REPORT,
-        f"{plan.teacher_name} into {config.student.network}",
-        sections,
-        subtitle=f"Knowledge distillation on {splits.name}: {counts} examples; all its fits took "
+    parts = (("training", plan.splits.train), ("validation", plan.splits.validation), ("test", test))
+    counts = ", ".join(f"{len(part):,} {name}" for name, part in parts)
+    return Page(
+        f"{plan.teacher_name} into {plan.config.student.network}",
+        f"Knowledge distillation on {plan.splits.name}: {counts} examples; training took "
         f"{duration(result['fit_seconds'])} of one core",
-        footer=f"instar {_machine(run)['instar']}",
+        sections,
         series=("teacher", ALONE, DISTILLED, CORRECTED),
+        again=_commands(plan),
     )
 
 
-def _members_table(result: Mapping[str, Any]) -> list[Section]:
-    if "members" not in result:
+def _members_table(result: Result) -> list[Section]:
+    if "members" not in result["details"]:
         return []
-    ensemble = {**_by_name(result)["teacher"], "name": "together"}
+    ensemble = _by_name(result)["teacher"]
     columns = [
         Column("name", "teacher"),
         Column("network", "form"),
@@ -142,59 +140,59 @@ def _members_table(result: Mapping[str, Any]) -> list[Section]:
         Column("test_nll", "NLL", "{:.4f}"),
         Column("test_calibration_error", "calibration error", "{:.2%}"),
     ]
-    rows = [*result["members"], ensemble]
-    return [Table("The ensemble that teaches", rows, columns=columns, highlight=len(rows) - 1)]
+    rows = [*result["details"]["members"], {**ensemble, "name": "ensemble", "test_errors": ensemble["mean"]}]
+    return [Table("The ensemble", rows, columns=columns, highlight=len(rows) - 1)]
 
 
-def _transfer_text(plan: Plan, splits: Splits) -> list[Section]:
-    """What the students learned from, where that is not all that the teacher learned from."""
-    transfer, control = plan.config.transfer, plan.config.control
+def _transfer_text(plan: Plan, result: Result) -> list[Section]:
+    """What the students learned from, where that is not what the teacher learned from."""
+    transfer, about = plan.config.transfer, result["details"]["transfer"]
     if transfer == TransferSettings(num_views=transfer.num_views):
         return []
-    data = training_data(splits, transfer)
-    num_labelled = int((data.labels(data.ids) >= 0).sum())
+    num_examples, num_labelled = about["num_examples"], about["num_labelled"]
     if transfer.folder is not None:
-        what = f"{len(data):,} unlabelled pictures below {transfer.folder}"
-        alone = f"the labels of all {len(training_data(splits, control)):,} training examples"
+        what = f"{num_examples:,} unlabelled pictures below {transfer.folder}"
+        alone = f"the labels of all {about['num_control']:,} training examples"
     else:
-        lacks = f", without the classes {', '.join(plan.missing)}" if plan.missing else ""
-        labelled = "all" if num_labelled == len(data) else f"{num_labelled:,} of them"
-        what = f"{len(data):,} of {len(splits.train):,} training examples{lacks}, {labelled} labelled"
-        alone = f"the labels of the same {len(data):,} examples"
-        alone += ", before labels were taken away" if num_labelled < len(data) else ""
-    paragraph = f"The distilled student learned on {what}. The student alone learned from {alone}."
+        missing = ", ".join(about["missing_classes"])
+        lacks = f", without the classes {missing}" if missing else ""
+        labelled = "all" if num_labelled == num_examples else f"{num_labelled:,} of them"
+        what = f"{num_examples:,} of {len(plan.splits.train):,} training examples{lacks}, {labelled} labelled"
+        alone = f"the labels of the same {num_examples:,} examples"
+        alone += ", before labels were taken away" if num_labelled < num_examples else ""
+    paragraph = f"The distilled student learned from {what}. The student alone learned from {alone}."
     return [Text(paragraph, title="What the students learned from")]
 
 
-def _failed_table(result: Mapping[str, Any]) -> list[Section]:
+def _failed_table(result: Result) -> list[Section]:
     failed = [row for row in result["tuning"] if "failed" in row]
     if not failed:
         return []
-    settings = [Column(key, name) for key, name in TUNED.items() if any(key in row for row in failed)]
+    settings = [Column(key, name) for key, name in SETTINGS.items() if any(key in row for row in failed)]
     columns = [Column("name", "student"), *settings, Column("failed", "why")]
-    caption = "A fit of each of these failed: validation chose among the others."
+    caption = "A fit of each of these candidates failed. They were skipped; the best of the others was used."
     return [Table("Candidates that failed", failed, columns=columns, caption=caption)]
 
 
-def _fidelity_table(result: Mapping[str, Any]) -> list[Section]:
+def _fidelity_table(result: Result) -> Section:
     columns = [Column("name", "network")]
-    for place, where in (("train_teacher", "transfer set"), ("teacher", "test")):
-        if f"{place}_agreement" in _by_name(result)[DISTILLED]:
-            columns.append(Column(f"{place}_agreement", f"agrees, {where}", "{:.2%}"))
-            columns.append(Column(f"{place}_kl", f"KL, {where}", "{:.4f}"))
-    rows = [row for row in result["rows"] if row["name"] != "teacher"]
-    of = f"{result['num_transfer']:,} examples"
-    if result["num_transfer"] > MOST_EXAMPLES:
-        of = f"at most {MOST_EXAMPLES:,} of {of}"
+    for key, where in (("train_teacher", "transfer set"), ("teacher", "test")):
+        if f"{key}_agreement" in _by_name(result)[DISTILLED]:
+            columns.append(Column(f"{key}_agreement", f"agrees, {where}", "{:.2%}"))
+            columns.append(Column(f"{key}_kl", f"KL, {where}", "{:.4f}"))
+    num_examples = result["details"]["transfer"]["num_examples"]
+    most = f"at most {MOST_EXAMPLES:,} of " if num_examples > MOST_EXAMPLES else ""
     caption = (
-        "How often student and teacher say the same class, and the KL from the teacher's probabilities to the "
-        f"student's (T = 1, nats); on the transfer set over {of}, each as it is. A better student is not always a "
-        "more faithful one: a network can agree less and err less (Stanton et al. 2021)."
+        "How often student and teacher predict the same class, and the KL divergence from the teacher's "
+        f"probabilities to the student's (T = 1, nats); on the transfer set over {most}{num_examples:,} unchanged "
+        "examples. A better student is not always more faithful: a network can agree less and make fewer errors "
+        "(Stanton et al. 2021)."
     )
-    return [Table("Fidelity", rows, columns=columns, caption=caption)]
+    rows = [row for row in result["rows"] if row["name"] != "teacher"]
+    return Table("Fidelity", rows, columns=columns, caption=caption)
 
 
-def _cost_table(result: Mapping[str, Any]) -> Section:
+def _cost_table(result: Result) -> Section:
     return Table(
         "Cost in use",
         [row for row in result["rows"] if row["name"] != CORRECTED],
@@ -203,36 +201,19 @@ def _cost_table(result: Mapping[str, Any]) -> Section:
             Column("parameters", "weights", "{:,}"),
             Column("bytes", "size", "{:si}B", note="float32"),
             Column("multiplications", "multiplications", "{:si}", note="for one example, where known"),
-            Column("latency_ms", "latency", "{:.3f} ms", note="median, batch 1, one CPU thread"),
+            _LATENCY,
         ],
     )
 
 
-def _differences(result: Mapping[str, Any]) -> Section:
-    rows = []
-    for row in result["rows"]:
-        if "difference" in row:
-            over_seeds = {"over": f"{row['n']} paired seeds (t)"}
-            over_examples = {"over": f"{result['num_test']:,} test examples (bootstrap)"}
-            for over, ending in ((over_seeds, ""), (over_examples, "_examples")):
-                low, high = row[f"difference_low{ending}"], row[f"difference_high{ending}"]
-                rows.append(
-                    {"name": row["name"], "difference": row["difference"], **over, "low": low, "high": high}
-                )
-    several = [Column("name", "student")] if len(rows) > 2 else []
-    return Table(
-        "Distilled minus alone, in test errors",
-        [row for row in rows if row["low"] is not None],
-        columns=[
-            *several,
-            Column("over", "95 % interval over"),
-            Column("difference", "difference", "{:+.1f}"),
-            Column("low", "from", "{:+.1f}"),
-            Column("high", "to", "{:+.1f}"),
-        ],
-        caption="Over seeds: would other initialisations say the same, with this teacher? "
-        "Over test examples: would another test set of this size?",
+def _differences(result: Result) -> Section:
+    over_examples = Column("low_examples", "over test examples", "[{low_examples:+.1f}, {high_examples:+.1f}]")
+    caption = (
+        "95 % intervals. Over seeds (t): how far other initialisations move the difference, with this teacher. "
+        f"Over {result['num_test']:,} test examples (bootstrap): how far another test set of this size does."
     )
+    title = "Distilled minus alone"
+    return difference_table(title, result["differences"], "test errors", more=[over_examples], caption=caption)
 
 
 def _commands(plan: Plan) -> str:
@@ -247,8 +228,3 @@ def _commands(plan: Plan) -> str:
         again += [word for key, value in data.items() for word in ("--set", f"data.{key}={json.dumps(value)}")]
         commands.append(f"instar distill {shlex.join(again)}")
     return "\n".join(commands)
-
-
-def _machine(run: Run) -> dict[str, Any]:
-    about = run.read_json("environment.json")
-    return {key: about[key] for key in ("instar", "torch", "python", "processor", "cores") if key in about}

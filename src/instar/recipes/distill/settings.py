@@ -1,5 +1,6 @@
 """The configuration of `instar distill`, and how it is read."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,13 +8,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from instar.distillation import SoftTargetStore
 from instar.errors import UsageError
 from instar.recipes.settings import (
     CandidateTemperatures,
     CandidateWeights,
     DataSettings,
     FitSettings,
+    LossSettings,
     Settings,
     StudentSettings,
     TransferSettings,
@@ -22,59 +23,88 @@ from instar.recipes.settings import (
     read_config_file,
 )
 
+_LOSS = tuple(LossSettings.model_fields)
+"""The settings of the loss that may have several values."""
+
+
+class Candidate(Settings):
+    """One way to fit a student; of several the best on validation is used."""
+
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """the learning rate"""
+    loss: LossSettings | None = None
+    """temperature and weights; without them the student learns from labels alone"""
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """Its values by name: `learning_rate`, `temperature`, `soft_weight`, ..."""
+        return {"learning_rate": self.learning_rate, **dict(self.loss or ())}
+
 
 class DistillConfig(Settings):
     """The configuration of `instar distill`."""
 
     data: DataSettings = DataSettings()
+    """the data set"""
     teacher: FitSettings = FitSettings(network="mlp:1200x2", epochs=40, learning_rate=0.05)
-    """of several networks, with commas between them, an ensemble teaches"""
+    """the large network, or a trained one (RUN:teacher, NAME@WEIGHTS); several with commas are an ensemble"""
     teachers: Annotated[int, Field(ge=1)] = 1
-    """how many of each network, with seeds of their own: an ensemble"""
+    """how many teachers of each network, with different seeds: an ensemble"""
     ensemble_mean: Literal["arithmetic", "geometric"] = "arithmetic"
-    """of the members' probabilities"""
+    """mean of the probabilities of an ensemble"""
     targets: str | None = None
-    """a folder of stored soft targets, in place of a teacher"""
+    """folder of stored soft targets, in place of a teacher"""
     student: StudentSettings = StudentSettings(network="mlp:8x1", learning_rate=[0.03, 0.1])
-    """taught twice: alone and distilled"""
+    """the small network, trained alone and distilled"""
     transfer: TransferSettings = TransferSettings()
     """what the students learn from; the teacher learns from all training examples"""
     temperature: CandidateTemperatures = [2.0, 4.0, 8.0]
-    """of the soft targets, `inf` to match logits; of several, validation chooses"""
+    """temperature of the soft targets, inf to match logits; of several the best on validation is used"""
     soft_weight: CandidateWeights = [1.0]
+    """weight of the soft targets"""
     hard_weight: CandidateWeights = [0.1]
+    """weight of the labels, beside the soft targets"""
     label_weight: CandidateWeights = [0.0]
-    """of the labels in the soft targets that they modify: the other way to use them"""
+    """weight of the labels mixed into the soft targets"""
     fit_bias: Literal["missing", "present"] | None = None
-    """which classes' bias validation moves, where the transfer set lacks classes"""
+    """where the transfer set lacks classes: fit the bias of the missing or of the present ones on validation"""
     bias_per_class: bool = False
-    """one bias for each of these classes, not one for all"""
+    """fit a bias for each of these classes in place of one for all"""
     seeds: Annotated[int, Field(ge=1)] = 5
-    """how many students of each kind are reported"""
+    """number of students of each kind in the result"""
     seed: int = 0
-    """the first of them; teachers have seeds of their own, which it moves too"""
+    """the first seed of the students; it moves the teachers' seeds too"""
     tuning_seeds: Annotated[int, Field(ge=1)] = 2
-    """how many other seeds validation chooses with"""
+    """number of other seeds by which candidates are compared on validation"""
 
     @property
     def control(self) -> TransferSettings:
-        """What the student alone learns from: the same examples with their labels.
+        """What the student alone learns from: the same examples with all their labels.
 
-        A folder's pictures never had any: the control then learns from all training examples.
+        The pictures of a folder have no labels: the control then learns from all training examples.
         """
         if self.transfer.folder is not None:
             return TransferSettings(num_views=self.transfer.num_views)
         return self.transfer.model_copy(update={"labelled": 1.0})
 
     @property
-    def candidates(self) -> dict[str, list[float]]:
-        """The settings of which validation may choose, by name."""
-        names = ("temperature", "soft_weight", "hard_weight", "label_weight")
-        return {"learning_rate": self.student.learning_rate, **{name: getattr(self, name) for name in names}}
+    def alone(self) -> list[Candidate]:
+        """The candidates of the student alone: the same learning rates as those of the distilled one."""
+        return [Candidate(learning_rate=rate) for rate in self.student.learning_rate]
+
+    @property
+    def distilled(self) -> list[Candidate]:
+        """The candidates of the distilled student: all combinations."""
+        losses = [
+            LossSettings(**dict(zip(_LOSS, values, strict=True)))
+            for values in itertools.product(*(getattr(self, key) for key in _LOSS))
+        ]
+        return [Candidate(learning_rate=rate, loss=loss) for loss in losses for rate in self.student.learning_rate]
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
-        for name, values in self.candidates.items():
+        several = {key: getattr(self, key) for key in _LOSS} | {"learning_rate": self.student.learning_rate}
+        for name, values in several.items():
             if len(set(values)) < len(values):
                 raise UsageError(f"{name} names a value twice: {', '.join(f'{value:g}' for value in values)}")
         self._check_weights()
@@ -92,7 +122,9 @@ class DistillConfig(Settings):
     def _check_transfer(self) -> None:
         transfer = self.transfer
         if transfer.validation_too:
-            raise UsageError("transfer.validation_too: validation chooses here, so nothing learns from it")
+            raise UsageError(
+                "transfer.validation_too: validation selects the candidates, so nothing learns from it"
+            )
         if (transfer.folder is not None or transfer.labelled == 0) and 0 in self.soft_weight:
             raise UsageError("soft_weight is 0 and the transfer set has no labels: nothing to learn from")
         if transfer.folder is not None or transfer.labelled == 0:
@@ -118,18 +150,18 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "temperature": [1, 2, 4],
     }
 }
-"""Where other data than the digits start from; found on their validation examples."""
+"""Defaults of data sets that need others than the digits; found on their validation examples."""
 
 
 def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> DistillConfig:
-    """Defaults that fit the data and the stored targets, then a TOML file, then what was typed.
+    """Defaults that fit the data and the stored targets, overridden by a TOML file, overridden by what was typed.
 
     Args:
         typed: nested settings; None means not typed.
         config_file: a TOML file, or the `config.toml` of a run.
 
     Raises:
-        UsageError: names the first key that is unknown or whose value is wrong; or there is no such store.
+        UsageError: a key is unknown or its value is wrong (the first is named), or there is no such store.
     """
     content = merge(read_config_file(config_file), typed)
     base = DistillConfig().model_dump()
@@ -139,13 +171,15 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Di
     if content.get("targets") is not None:
         teacher = typed.get("teacher")
         if isinstance(teacher, Mapping) and teacher.get("network") is not None:
-            raise UsageError("--teacher and --targets: give one of them, stored targets need no teacher")
+            raise UsageError("--teacher and --targets: give one of them; stored targets need no teacher")
         defaults = merge(defaults, _store_defaults(str(content["targets"])))
     return checked(DistillConfig, merge(defaults, content))
 
 
 def _store_defaults(path: str) -> dict[str, Any]:
-    """What a store decides: its split, both students see its views, and one of the top k has its temperatures."""
+    """What a store decides: the split, the views of both students, and the temperatures of a top-k store."""
+    from instar.distillation import SoftTargetStore
+
     store = SoftTargetStore.open(path)
     data = {"view_seed": store.view_seed}
     if store.settings.split is not None:

@@ -1,4 +1,4 @@
-"""The job that mends a student whose transfer set lacked classes: a class bias, found on validation examples."""
+"""Correcting a student whose transfer set lacked classes: a class bias, fitted on validation examples."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,8 +34,8 @@ def correct_(network: nn.Module, bias: Tensor, data: Dataset, name: str) -> None
     """Fold a class bias into the last layer of a network, in place.
 
     Raises:
-        UsageError: its logits do not come straight from a linear layer, or from one without a bias: a run's
-            network is made anew by its name, and has the parts that it had.
+        UsageError: its logits do not come straight from a linear layer, or that layer has no bias: a run's network
+            is rebuilt by its name, with the parts that it had.
     """
     parts = set(network.state_dict())
     add_class_bias_(network, bias, data.gather(data.ids[:100], 0))
@@ -43,15 +43,23 @@ def correct_(network: nn.Module, bias: Tensor, data: Dataset, name: str) -> None
         raise UsageError(f"the last layer of {name} has no bias that the correction could go into")
 
 
+def bias_on_validation(
+    network: nn.Module, validation: Dataset, classes: Sequence[str], *, shared: bool = True
+) -> tuple[Tensor, Tensor]:
+    """The logits of a network on validation examples, and the bias of some classes that fits these best."""
+    logits = predict_logits(network, validation)
+    labels, names = validation.labels(validation.ids), validation.class_names
+    return logits, fit_class_bias(logits, labels, classes=classes, class_names=names, shared=shared)
+
+
 def _correct(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     config = run.config
     network = load_run_network(needs[config["corrects"]])
     validation = load_splits(DataSettings(**config["data"])).validation
-    logits, labels = predict_logits(network, validation), validation.labels(validation.ids)
-    names = validation.class_names
-    bias = fit_class_bias(logits, labels, classes=config["classes"], class_names=names, shared=config["shared"])
+    logits, bias = bias_on_validation(network, validation, config["classes"], shared=config["shared"])
     correct_(network, bias, validation, config["network"])
     run.save_weights(network.state_dict(), {})
-    row = {"name": run.path.name, "bias": dict(zip(names, bias.tolist(), strict=True))}
+    row = {"name": run.path.name, "bias": dict(zip(validation.class_names, bias.tolist(), strict=True))}
+    labels = validation.labels(validation.ids)
     before, after = int(metrics.errors(logits, labels)), int(metrics.errors(logits + bias, labels))
     return {"metrics": {"validation_errors_before": before, "validation_errors": after}, "rows": [row]}

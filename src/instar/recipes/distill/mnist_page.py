@@ -1,0 +1,149 @@
+"""The page of `instar reproduce mnist`: the paper's figures and ours with intervals, and their curves."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from instar.jobs import duration
+from instar.recipes.distill.charts import first_pair_curves
+from instar.recipes.distill.mnist_plan import CORRECTED, MnistPlan
+from instar.recipes.rows import interval, mean_sd
+from instar.recipes.study import Page, Result
+from instar.reports import Bars, Column, Details, Headline, Lines, Section, Table, Text
+
+Row = dict[str, Any]
+_TEMPERATURE = re.compile(r"temperature-(\d+)-units-T([\d.]+)")
+_ERRORS = {"y": "errors", "y_title": "test errors", "low": "low", "high": "high"}
+_FRACTION = re.compile(r"fraction-(\d+)-percent-(hard|soft)(-views)?")
+
+
+def answer(result: Result) -> Headline:
+    """The result in a sentence."""
+    rows = {row["name"]: row for row in result["rows"]}
+    alone, distilled, teacher = (rows[name] for name in ("small-net", "distilled-T20", "big-net"))
+    sentence = (
+        f"Alone the student makes {alone['mean']:.0f} test errors, with soft targets {distilled['mean']:.0f}; "
+        f"the teacher makes {teacher['mean']:.0f}."
+    )
+    return Headline(
+        sentence, f"The paper: 146, 74 and 67. Here n = {distilled['n']} independent pairs of teacher and student."
+    )
+
+
+def result_table(result: Result) -> Table:
+    """Every row beside the paper's figure."""
+    rows = []
+    for row in result["rows"]:
+        paper = None if "paper" not in row else f"{row['paper']:g}{_unit(row)}"
+        rows.append({**row, "ours": mean_sd(row) + _unit(row), "interval": interval(row), "paper": paper})
+    return Table(
+        "The paper and ours",
+        rows,
+        columns=[
+            Column("name", "row"),
+            Column("paper", "paper"),
+            Column("ours", "ours", note=f"errors of {result['num_test']:,} test examples, mean ± sd over n pairs"),
+            Column("interval", "95 % interval"),
+            Column("n", "n"),
+            Column("num_train", "train", "{:,}", note="examples learned from"),
+        ],
+    )
+
+
+def _unit(row: Row) -> str:
+    return f" {row['unit']}" if "unit" in row else ""
+
+
+def page(plan: MnistPlan, result: Result) -> Page:
+    """The page."""
+    config, details = plan.config, result["details"]
+    sections: list[Section] = [
+        answer(result),
+        result_table(result),
+        *_temperature_curves(result["rows"]),
+        _fraction_curves(result["rows"]),
+        *_recovered_table(details["recovered"]),
+        first_pair_curves(details["training"]),
+        *(section for name in CORRECTED for section in _confusions(name, details)),
+        _tuning_table(result),
+    ]
+    return Page(
+        f"Distillation as in the paper, on {config.data.name} ({config.scale})",
+        "Hinton, Vinyals and Dean 2015, section 3, repeated; training took "
+        f"{duration(result['fit_seconds'])} of one core",
+        sections,
+        again=f"instar reproduce mnist --scale {config.scale} --data {config.data.name}",
+    )
+
+
+def _temperature_curves(rows: Sequence[Row]) -> list[Section]:
+    by_units: dict[str, list[Row]] = {}
+    for row in rows:
+        if found := _TEMPERATURE.fullmatch(row["name"]):
+            by_units.setdefault(found[1], []).append({"temperature": float(found[2]), **_errors(row)})
+    axes: Row = {"x": "temperature", **_ERRORS, "log_x": True, "points": True}
+    caption = "Test errors at each temperature; the bars are 95 % intervals over pairs."
+    return [
+        Lines(f"Temperature, {units} units a layer", points, **axes, caption=caption)
+        for units, points in by_units.items()
+    ]
+
+
+def _fraction_curves(rows: Sequence[Row]) -> Section:
+    points = []
+    for row in rows:
+        if found := _FRACTION.fullmatch(row["name"]):
+            way = f"{found[2]} targets" + (", with views" if found[3] else "")
+            points.append({"percent": float(found[1]), "targets": way, **_errors(row)})
+    axes: Row = {"x": "percent", "x_title": "percent of the images", **_ERRORS, "log_x": True, "log_y": True}
+    caption = "Labels alone, stopped at their best validation epoch, against soft targets to the end."
+    return Lines("A fraction of the images", points, **axes, series="targets", points=True, caption=caption)
+
+
+def _errors(row: Row) -> Row:
+    """A row as a point with error bars; without an interval they have no length."""
+    low, high = (row["mean"] if row[end] is None else row[end] for end in ("low", "high"))
+    return {"errors": row["mean"], "low": low, "high": high}
+
+
+def _recovered_table(rows: Sequence[Row]) -> list[Section]:
+    if not rows:
+        return []
+    note = "(hard - soft) / (hard - small-net), without views; the paper: 87 %"
+    columns = [
+        Column("percent", "percent of the images", "{:g}"),
+        Column("share", "recovered", "{:.0%}", note=note),
+        Column("low", "from", "{:.0%}"),
+        Column("high", "to", "{:.0%}"),
+        Column("n", "n"),
+    ]
+    return [Table("What soft targets recover", rows, columns=columns)]
+
+
+def _confusions(name: str, details: Row) -> list[Section]:
+    """Of a student that lacked classes: errors by class, and confusions, before and after the correction."""
+    ways = {f"{name}-{way}": way for way in ("uncorrected", "bias-validation")}
+    rows = [
+        {**row, "student": ways[row["network"]]} for row in details["errors_by_class"] if row["network"] in ways
+    ]
+    names = [row["class"] for row in rows if row["student"] == "uncorrected"]
+    caption = "Test errors by true class of the first pair, before and after the correction on validation."
+    title = f"Errors by class: {name}"
+    return [
+        Bars(title, rows, category="class", value="errors", series="student", caption=caption),
+        *(_confusion_table(f"{name}, {way}", names, details["confusions"][full]) for full, way in ways.items()),
+    ]
+
+
+def _confusion_table(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -> Section:
+    rows = [{"true": name, **dict(zip(names, row, strict=True))} for name, row in zip(names, counts, strict=True)]
+    caption = "Rows: the true class. Columns: the class that the student predicts."
+    return Details(f"Confusion: {title}", [Table("", rows, caption=caption)])
+
+
+def _tuning_table(result: Result) -> Section:
+    title = "Chosen on validation"
+    if not result["tuning"]:
+        return Text("Every row has one candidate: nothing was chosen.", title=title)
+    caption = "The candidate with the fewest validation errors is used. Its teacher and seed are not reported."
+    return Table(title, result["tuning"], caption=caption)

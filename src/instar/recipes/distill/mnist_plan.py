@@ -1,0 +1,205 @@
+"""The jobs of `instar reproduce mnist`: section 3 of Hinton, Vinyals and Dean 2015, and what lies beyond.
+
+A pair is a teacher and its student, each with a seed of its own. Pairs share nothing, so that a row's n counts
+independent pairs. Candidates are compared on validation with a teacher and a seed that are not in the result. Then
+everything is trained on training and validation examples together, except where a bias or an early stop needs
+examples that were held out.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from instar.errors import UsageError
+from instar.jobs import Job
+from instar.recipes.choosing import TUNING_SEED
+from instar.recipes.distill.mnist_settings import MnistConfig
+from instar.recipes.distill.settings import Candidate
+from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, fit_options, stored_logits_of
+from instar.recipes.fitting import fit_job, load_splits, logits_job, store_job
+from instar.recipes.settings import DataSettings, FitSettings, LossSettings, NetworkSettings, TransferSettings
+from instar.recipes.study import Execution
+
+MISSING, ONLY = ["3"], ["7", "8"]
+CORRECTED = {"omit-3": MISSING, "only-7-8": ONLY}
+"""The students whose transfer set lacks classes, and the classes whose bias is then fitted."""
+
+LIKE = {"transfer-set-separate": "distilled-T20", "distilled-ensemble": "distilled-T20"}
+"""The students that take the candidate chosen for another one."""
+
+BEYOND = "beyond-2x800"
+_WHOLE, _HALF = TransferSettings(validation_too=True), TransferSettings(validation_too=True, fraction=0.5)
+
+
+@dataclass(frozen=True)
+class MnistPlan:
+    """A configuration, its run directory, and how it is run."""
+
+    config: MnistConfig
+    path: Path
+    execution: Execution = field(default_factory=Execution)
+
+    @cached_property
+    def students(self) -> list[Student]:
+        """Every student of the result; those of `LIKE` have no candidates of their own."""
+        config, student, held_out = self.config, self._student, self._held_out
+        plain = ("small-net", "distilled-T20", "distilled-T20-soft-only", "distilled-labels-in-targets")
+        few_labels, other_half = {"labelled": 0.1}, {"fraction": 0.5, "rest": True}
+        longer = {"epochs": 4 * config.student.epochs}  # on a fifth of the examples
+        return [
+            *map(student, (*plain, "logit-matching")),
+            student("labelled-10-percent", transfer=_WHOLE.model_copy(update=few_labels)),
+            student("transfer-set-separate", "half/big-net", transfer=_WHOLE.model_copy(update=other_half)),
+            held_out("omit-3", drop_classes=MISSING),
+            held_out("only-7-8", config.student.model_copy(update=longer), keep_classes=ONLY),
+            student("distilled-ensemble", teaching=lambda pair: stored_logits_of(self.ensemble(pair))),
+            *self._temperature_students(),
+            *self._fraction_students(),
+            student(
+                BEYOND,
+                settings=config.beyond.student,
+                candidates=_only(config.beyond.student, config.beyond.temperature),
+                teaching=lambda pair: Teaching(self.beyond_teachers(pair), _store(pair), needs=[_store(pair)]),
+            ),
+        ]
+
+    def _student(self, name: str, teacher: str = "big-net", **options: Any) -> Student:
+        """A student of the teacher of its pair, with the defaults of the study."""
+        config = self.config
+        defaults = {
+            "settings": config.student,
+            "data": config.data,
+            "transfer": _WHOLE,
+            "candidates": config.candidates.get(name, ()),
+            "seeds": range(config.pairs),
+            "teaching": lambda pair: stored_logits_of([f"{teacher}/{pair}"]),
+        }
+        return Student(name, **defaults | options)
+
+    def _held_out(
+        self, name: str, settings: NetworkSettings | None = None, row: str = "", **transfer: Any
+    ) -> Student:
+        """A student that is judged by examples that neither it nor its teacher has seen."""
+        options = {"settings": settings or self.config.student, "transfer": TransferSettings(**transfer)}
+        candidates = self.config.candidates[row or name]
+        return self._student(name, "held-out/big-net", data=self.config.held_out, candidates=candidates, **options)
+
+    def _temperature_students(self) -> Iterator[Student]:
+        config = self.config
+        for number, settings in enumerate(config.temperature_students):
+            seeds = range(config.pairs if number else config.smallest_pairs)
+            units = settings.network.removeprefix("mlp:").removesuffix("x2")
+            for temperature in config.temperatures:
+                name, candidates = f"temperature-{units}-units-T{temperature:g}", _only(settings, temperature)
+                yield self._student(name, settings=settings, candidates=candidates, seeds=seeds)
+
+    def _fraction_students(self) -> Iterator[Student]:
+        for percent, epochs in self.config.fractions.items():
+            for views in ("none", self.config.views):
+                for way in ("hard", "soft"):
+                    # Labels alone overfit: their best epoch on validation is kept. Soft targets train to the end.
+                    patience = epochs if way == "hard" else None
+                    changed = {"epochs": epochs, "views": views, "patience": patience}
+                    name = f"fraction-{percent}-percent-{way}" + ("-views" if views != "none" else "")
+                    settings = self.config.student.model_copy(update=changed)
+                    yield self._held_out(name, settings, f"fraction-{way}", fraction=float(percent) / 100)
+
+    def tuned(self) -> list[Student]:
+        """The same students as they are tuned: on training examples alone, by a teacher that is not reported."""
+        return [
+            dataclasses.replace(
+                student,
+                data=self.config.data,
+                transfer=student.transfer.model_copy(update={"validation_too": False}),
+                teaching=lambda _: stored_logits_of(["tuning/big-net"]),
+            )
+            for student in self.students
+        ]
+
+    def tuning_jobs(self) -> list[Job]:
+        """A teacher, and every candidate of the students that have several."""
+        seed, several = TEACHER_SEED + TUNING_SEED, self.tuned()
+        jobs = self._teacher_jobs("tuning/big-net", self.config.data, seed, TransferSettings())
+        return jobs + [job for one in several for job in one.tuning_jobs(self.path, [TUNING_SEED], self.execution)]
+
+    def final_jobs(self, chosen: Mapping[str, Candidate]) -> list[Job]:
+        """The teachers of all pairs, and their students."""
+        return self.teacher_jobs() + [
+            student.job(self.path, student.name, chosen[student.name], pair, self.execution)
+            for student in self.students
+            for pair in student.seeds
+        ]
+
+    def teacher_jobs(self) -> list[Job]:
+        """The teachers of all pairs with their logits; those of the best student with a store of views."""
+        config, jobs = self.config, []
+        for number in range(self.num_teachers):
+            jobs += self._teacher_jobs(f"big-net/{number}", config.data, TEACHER_SEED + number, _WHOLE)
+        for pair in range(config.pairs):
+            seed = TEACHER_SEED + pair
+            jobs += self._teacher_jobs(f"held-out/big-net/{pair}", config.held_out, seed, TransferSettings())
+            jobs += self._teacher_jobs(f"half/big-net/{pair}", config.data, seed, _HALF)
+            jobs += self._beyond_jobs(pair)
+        return jobs
+
+    def _teacher_jobs(self, name: str, data: DataSettings, seed: int, transfer: TransferSettings) -> list[Job]:
+        fit = self._fit(name, self.config.teacher, data, seed, transfer)
+        return [fit, logits_job(name, data, device=self.execution.device)]
+
+    def _fit(
+        self, name: str, settings: FitSettings, data: DataSettings, seed: int, transfer: TransferSettings
+    ) -> Job:
+        options = fit_options(self.execution)
+        return fit_job(self.path, name, settings, data, seed=seed, transfer=transfer, **options)
+
+    def _beyond_jobs(self, pair: int) -> list[Job]:
+        beyond, data, names = self.config.beyond, self.config.data, self.beyond_teachers(pair)
+        jobs = []
+        for name, network in zip(names, beyond.teacher.network.split(","), strict=True):
+            settings = beyond.teacher.model_copy(update={"network": network})
+            jobs.append(self._fit(name, settings, data, TEACHER_SEED + pair, _WHOLE))
+        views, num_views, device = beyond.student.views, beyond.num_views, self.execution.device
+        store = store_job(
+            _store(pair), names, data, views=views, num_views=num_views, transfer=_WHOLE, device=device
+        )
+        return [*jobs, store]
+
+    def beyond_teachers(self, pair: int) -> list[str]:
+        """The ensemble that teaches the best student."""
+        count = len(self.config.beyond.teacher.network.split(","))
+        return [f"beyond/teacher-{number}/{pair}" for number in range(count)]
+
+    @property
+    def num_teachers(self) -> int:
+        """As many as the row with the most pairs needs."""
+        return max(self.config.smallest_pairs, self.config.pairs * self.config.ensemble_size)
+
+    def ensemble(self, number: int) -> list[str]:
+        """The teachers of an ensemble: no two ensembles share one."""
+        size = self.config.ensemble_size
+        return [f"big-net/{member}" for member in range(number * size, (number + 1) * size)]
+
+
+def check(plan: MnistPlan) -> None:
+    """Refuse data without the classes that the study names.
+
+    Raises:
+        UsageError: names the classes that are missing.
+    """
+    names, needed = load_splits(plan.config.data).class_names, (*MISSING, *ONLY)
+    if missing := ", ".join(name for name in needed if name not in names):
+        raise UsageError(
+            f"reproduce mnist needs the classes {', '.join(needed)}; {plan.config.data.name} lacks {missing}: "
+            "use mnist or digits"
+        )
+
+
+def _only(settings: FitSettings, temperature: float) -> list[Candidate]:
+    return [Candidate(learning_rate=settings.learning_rate, loss=LossSettings(temperature=temperature))]
+
+
+def _store(pair: int) -> str:
+    return f"beyond/targets/{pair}"

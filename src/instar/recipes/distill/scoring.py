@@ -1,0 +1,119 @@
+"""What networks are on test, in numbers: the only place of both studies that reads test; and their fidelity."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from instar import metrics
+from instar.data import Dataset
+from instar.deploy import cost_of
+from instar.distillation import SoftTargetStore
+from instar.evaluation import predict_logits, score
+from instar.losses import SoftTargets, ensemble_soft_targets
+from instar.recipes.distill.plan import Plan
+from instar.recipes.fitting import load_run_network, targets_of, training_data
+from instar.recipes.rows import difference, row
+from instar.recipes.settings import LossSettings
+
+MOST_EXAMPLES = 10_000
+"""Fidelity is measured on at most so many examples of the transfer set: enough for a percentage to a tenth."""
+
+Row = dict[str, Any]
+
+
+def on_test(path: Path, test: Dataset) -> Callable[[str], Tensor]:
+    """A function that gives the logits on test, (examples, classes), of the network of a job."""
+    return lambda job: predict_logits(load_run_network(path / "jobs" / job), test)
+
+
+def ensemble_logits(member_logits: Tensor, mean: str) -> Tensor:
+    """Logits whose softmax is the mean of the members' probabilities; of one member its own."""
+    if len(member_logits) == 1:
+        return member_logits[0]
+    return _log_probs(ensemble_soft_targets(member_logits, 1.0, mean=mean))
+
+
+def _log_probs(targets: SoftTargets) -> Tensor:
+    """Logits whose softmax the soft targets are; a probability that has vanished stays finite."""
+    return targets.probs.clamp(min=torch.finfo(targets.probs.dtype).tiny).log()
+
+
+def scored_row(name: str, logits: Sequence[Tensor], labels: Tensor, **about: Any) -> Row:
+    """A row in test errors, one replicate for each of the logits, with the means of the other scores."""
+    scores = [score(one, labels) for one in logits]
+    keys = ("accuracy", "nll", "calibration_error")
+    others = {f"test_{key}": sum(one[key] for one in scores) / len(scores) for key in keys}
+    return row(name, [one["errors"] for one in scores], **about, **others)
+
+
+def cost_row(jobs: Sequence[Path], input_shape: Sequence[int]) -> Row:
+    """Weights, size, multiplications and latency of a network; of an ensemble the sums."""
+    costs = [cost_of(load_run_network(job), input_shape) for job in jobs]
+    multiplications = [cost.multiplications for cost in costs if cost.multiplications is not None]
+    return {
+        "parameters": sum(cost.parameters for cost in costs),
+        "bytes": sum(cost.bytes for cost in costs),
+        "multiplications": sum(multiplications) if len(multiplications) == len(costs) else None,
+        "latency_ms": round(sum(cost.latency_ms for cost in costs), 4),
+    }
+
+
+def error_difference(name: str, minus: str, logits: Mapping[str, Sequence[Tensor]], labels: Tensor) -> Row:
+    """One student minus another in test errors: over seeds (paired, t), and over test examples (bootstrap)."""
+    wrong = [torch.stack([wrong_of(logits, labels) for logits in logits[key]]) for key in (name, minus)]
+    over_examples = metrics.bootstrap_difference(*wrong, seed=0)
+    low, high = len(labels) * over_examples.low, len(labels) * over_examples.high
+    return difference(name, minus, *(one.sum(1).tolist() for one in wrong), low_examples=low, high_examples=high)
+
+
+def wrong_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """Which examples a network gets wrong, (examples,)."""
+    return logits.argmax(-1) != labels
+
+
+def fidelity(students: Sequence[Tensor], teacher: Tensor, prefix: str) -> Row:
+    """Agreement with and KL from the teacher, mean over students."""
+    n = len(students)
+    return {
+        f"{prefix}_agreement": sum(float(metrics.agreement(one, teacher)) for one in students) / n,
+        f"{prefix}_kl": sum(float(metrics.kl_from_teacher(one, teacher)) for one in students) / n,
+    }
+
+
+def train_fidelity(plan: Plan, kinds: Sequence[str]) -> dict[str, Row]:
+    """`fidelity` of each kind of student on unchanged examples of the transfer set.
+
+    A top-k store that was not written for temperature 1 gives no probabilities there: the KL is then None.
+    """
+    device = plan.execution.device
+    data = training_data(plan.splits, plan.config.transfer)
+    data = data.subset(data.ids[:: -(-len(data) // MOST_EXAMPLES)]).to(device)
+    store = None if plan.config.targets is None else SoftTargetStore.open(plan.config.targets)
+    has_probs = store is None or store.top_k is None or 1.0 in store.temperatures
+    teacher = _teacher_on(plan, data, store, 1.0 if has_probs or store is None else min(store.temperatures))
+    found = {}
+    for kind in kinds:
+        networks = [load_run_network(plan.path / "jobs" / f"{kind}/seed-{seed}") for seed in plan.seeds]
+        students = [predict_logits(network.to(device), data, device=device) for network in networks]
+        found[kind] = fidelity(students, teacher, "train_teacher")
+        if not has_probs:
+            found[kind]["train_teacher_kl"] = None
+    return found
+
+
+def _teacher_on(plan: Plan, data: Dataset, store: SoftTargetStore | None, temperature: float) -> Tensor:
+    """Logits of what taught, on view 0 of some examples."""
+    device = plan.execution.device
+    ask: Any
+    if store is not None:
+        ask = partial(store.soft_targets, temperature=temperature, mean=plan.config.ensemble_mean)
+        ids = data.ids.cpu()
+    else:
+        needs = {name: plan.path / "jobs" / name for name in plan.teaching.needs}
+        soft = plan.teaching.soft_settings(LossSettings(temperature=temperature))
+        ask, ids = targets_of(soft, needs, data, device), data.ids
+    return torch.cat([_log_probs(ask(part, 0)) for part in torch.split(ids, 1000)]).to(device)

@@ -1,1 +1,0 @@
-"""`instar reproduce mnist`: section 3 of the second paper."""
