@@ -442,7 +442,7 @@ def test_another_network_than_the_files_has_a_mixture_of_its_own(tmp_path: Path)
 
 @pytest.mark.parametrize(("views", "expected"), [("none", 1), ("jitter:1", 8)])
 def test_a_student_sees_several_views_where_there_are_views(views: str, expected: int) -> None:
-    assert read_config({"generalist": {"views": views}}, distill=True).num_views == expected
+    assert read_config({"generalist": {"views": views}, "distill": {}}).num_views == expected
 
 
 def test_the_page_names_the_scale_only_where_nothing_differs(finished: Path) -> None:

@@ -33,8 +33,11 @@ class SetSettings(Settings):
     """Class sets; of several candidates the best on validation is used."""
 
     method: Literal["overlapping", "balanced", "kmeans"] = "overlapping"
+    """the classes nearest to each cluster centre, sets of equal size without a common class, or the clusters"""
     num_sets: _Count
+    """number of class sets, each with a specialist"""
     classes_per_set: Annotated[int, Field(ge=2)]
+    """number of classes that a specialist distinguishes"""
 
     @property
     def slug(self) -> str:
@@ -48,8 +51,9 @@ class SpecialistSettings(Settings):
     epochs: _Count
     """epochs over the examples of the class set and as many others"""
     learning_rate: _Positive
+    """learning rate of the specialists"""
     trainable_layers: _Count | None = None
-    """how many last layers are trained; the others keep the generalist's weights. Without it all are trained"""
+    """how many last layers are trained, all by default; the others keep the generalist's weights"""
 
 
 class Student(LossSettings):
@@ -71,10 +75,15 @@ class DistillBackSettings(Settings):
     """
 
     epochs: _Count
+    """epochs of the distilled network"""
     learning_rate: _Positive
+    """learning rate of the distilled network"""
     temperature: CandidateTemperatures = [2.0]
+    """temperature of the combined soft targets; of several, the best on validation is used"""
     soft_weight: Annotated[float, Field(ge=0)] = 1.0
+    """weight of the soft targets"""
     hard_weight: CandidateWeights = [0.1]
+    """weight of the labels; of several, the best on validation is used"""
     num_views: _Count | None = None
     """views of each example to store soft targets for. By default 8, or 1 without augmentation"""
 
@@ -90,18 +99,23 @@ class SpecialistsConfig(Settings):
     """The configuration of `instar specialists` and of `instar reproduce specialists`."""
 
     scale: str | None = None
+    """the scale of `instar reproduce specialists`"""
     data: DataSettings = DataSettings()
+    """the data"""
     generalist: FitSettings
+    """the generalist"""
     specialist: SpecialistSettings
+    """the specialists"""
     sets: Annotated[list[SetSettings], Field(min_length=1)]
     """class sets; of several, the best on the tuning generalist's validation is used"""
     top_n: Annotated[list[int], Field(min_length=1)] = [1]
     """how many of the generalist's classes activate specialists; of several, the best on validation is used"""
     distill: DistillBackSettings | None = None
+    """distil generalist and specialists into one network"""
     controls: list[Control] = list(get_args(Control))
+    """what specialists are compared with, each at about their cost"""
     mixture: str
-    """experts and gate of about the specialists' cost: mixture:2/mlp:16x1/mlp:8x1. `read_config` derives it from
-    the generalist's network if only that is given"""
+    """the mixture of experts, mixture:EXPERTS/EXPERT/GATE; with another network by default two experts like it"""
     seeds: _Count = 5
     """number of generalists, each with its specialists and controls"""
     seed: int = 0
@@ -166,15 +180,12 @@ def config_for(scale: str, data: str = "cifar100") -> SpecialistsConfig:
     return checked(SpecialistsConfig, {**choose_scale("specialists", data, scale), "scale": scale})
 
 
-def read_config(
-    typed: Mapping[str, Any], config_file: Path | None = None, *, distill: bool = False
-) -> SpecialistsConfig:
+def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> SpecialistsConfig:
     """Defaults, overridden by a TOML file, overridden by `typed`.
 
     Args:
         typed: nested settings; None leaves the default.
         config_file: a TOML file, or the `config.toml` of a run.
-        distill: whether generalist and specialists are distilled into one network.
 
     Raises:
         UsageError: names the first key that is unknown or whose value is wrong.
@@ -184,8 +195,6 @@ def read_config(
     content = _with_sets(merge(file, {**typed, "sets": None}), typed.get("sets"), defaults["sets"])
     if typed.get("mixture") is None and _network_of(file) not in (None, _network_of(content)):
         content.pop("mixture", None)  # it was sized for the file's network
-    if distill:
-        content.setdefault("distill", {})
     if "distill" not in content:
         defaults.pop("distill")
     config = checked(SpecialistsConfig, merge(defaults, content))

@@ -17,12 +17,10 @@ from instar.recipes.fitting import load_splits
 from instar.recipes.specialists.page import answer, page, result_table
 from instar.recipes.specialists.plan import DISTILLED, GENERALIST, WITH, Choice, Plan, Replicate, make_plan
 from instar.recipes.specialists.scoring import Found, measure
-from instar.recipes.specialists.settings import SpecialistsConfig, config_for
+from instar.recipes.specialists.settings import SpecialistsConfig
 from instar.recipes.study import Place, Round, Rounds, Study
 from instar.specialists.clustering import check_set_sizes
 from instar.specialists.combining import check_top_n
-
-__all__ = ["STUDY", "config_for", "rounds"]
 
 Row = dict[str, Any]
 
