@@ -58,7 +58,7 @@ def load_tensors(path: Path) -> tuple["dict[str, Tensor]", dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             state = dict(json.loads((file.metadata() or {}).get("state", "{}")))
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise RunError(f"{path} cannot be read as safetensors: {error}; remove it and run again") from error

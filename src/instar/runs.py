@@ -315,14 +315,14 @@ def _try_lock(path: Path, lock: int) -> bool:
 def _read_config(path: Path) -> dict[str, Any]:
     """The content of `config.toml`: `recipe`, `format_version` and `config`."""
     if not (path / CONFIG).is_file():
-        raise UsageError(f"{path} is no run directory: it has no {CONFIG}")
+        raise UsageError(f"{path} is not a run directory: it has no {CONFIG}")
     try:
         content = read_toml(path / CONFIG)
     except UsageError as error:
         raise RunError(f"{error}; remove the folder and run again") from error
     version = content.get("format_version")
     if not isinstance(version, int) or not isinstance(content.get("config"), dict) or "recipe" not in content:
-        raise UsageError(f"{path} is no run directory: its {CONFIG} is not one that instar writes")
+        raise UsageError(f"{path} is not a run directory: instar did not write its {CONFIG}")
     if version > FORMAT_VERSION:
         raise RunError(
             f"{path / CONFIG} has format version {version}, this instar reads up to {FORMAT_VERSION}: "

@@ -175,7 +175,7 @@ def test_decode_needs_a_run_that_holds_a_recogniser(
     typed: Command, trained: Path, finished_run: Path, tmp_path: Path, folder: Path
 ) -> None:
     file = folder / "up_ann_0.wav"
-    assert "is no run directory" in typed("speech", "decode", tmp_path, file).stderr
+    assert "is not a run directory" in typed("speech", "decode", tmp_path, file).stderr
     other = typed("speech", "decode", finished_run, file)
     assert (other.returncode, other.stdout) == (1, "")
     assert "holds no recogniser" in other.stderr

@@ -72,7 +72,7 @@ def test_files_that_are_no_pictures_by_their_name_are_counted(folder: Path) -> N
 
 def test_what_is_no_picture_is_refused(folder: Path, tmp_path: Path) -> None:
     vectors = InMemoryDataset(torch.rand(4, 8), torch.tensor([0, 1, 0, 1]), class_names=["a", "b"])
-    with pytest.raises(UsageError, match="no pictures"):
+    with pytest.raises(UsageError, match="not those of images"):
         unlabelled_pictures(folder, vectors)
     standardised = InMemoryDataset(torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]), class_names=["a", "b"])
     with pytest.raises(UsageError, match="from 0 to 1"):
@@ -83,5 +83,5 @@ def test_what_is_no_picture_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder"):
         unlabelled_pictures(folder / "nowhere", like(3, 4, 4))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="no pictures below"):
+    with pytest.raises(UsageError, match="no images below"):
         unlabelled_pictures(tmp_path / "empty", like(3, 4, 4))

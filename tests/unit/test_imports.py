@@ -5,8 +5,6 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-BEING_REBUILT = ("distill", "mnist", "transfer")  # recipes whose page imports the recipe
-
 
 def test_no_files_import_in_a_circle() -> None:
     graph = grimp.build_graph("instar", exclude_type_checking_imports=False, cache_dir=None)

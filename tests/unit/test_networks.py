@@ -364,7 +364,7 @@ def test_a_sequential_with_a_forward_of_its_own_is_no_chain() -> None:
 
 
 def test_a_module_without_stages_has_no_layers() -> None:
-    with pytest.raises(UsageError, match="called none of its 0 modules"):
+    with pytest.raises(UsageError, match="calls none of its 0 modules"):
         layers_of(nn.Linear(2, 2), torch.rand(1, 2))
 
 

@@ -394,7 +394,7 @@ def test_only_a_run_is_removed(tmp_path: Path, finished: Path) -> None:
         with pytest.raises((UsageError, RunError)):
             remove_run(tmp_path / name)
         assert (tmp_path / name).exists()
-    with pytest.raises(UsageError, match="is no run directory"):
+    with pytest.raises(UsageError, match="is not a run directory"):
         remove_run(tmp_path / "nowhere")
     remove_run(finished)
     assert not finished.exists()

@@ -198,18 +198,18 @@ class _FolderReader:
     progress: bool
 
     def splits(self, folder: Path, split_seed: int) -> tuple[Dataset, Dataset | None, Dataset]:
-        """By the folder's own parts where it has train/ and test/, else a fifth of each class is the test.
+        """Split by the folder's parts where it has train/ and test/; else a fifth of each class is the test set.
 
         Raises:
-            DataError: there are other parts than these two, which are no classes.
+            DataError: train/ or test/ is missing beside another part.
         """
         parts = find_parts(folder)
         if not {"train", "test"} <= set(parts):
             if len(parts) > 1:
                 raise DataError(
                     f"{folder}: expected train/ and test/ and perhaps validation/, found "
-                    f"{'/ and '.join(path.name for path in parts.values())}/; add what is missing, or take the "
-                    "parts away: one folder a class is cut into three"
+                    f"{'/ and '.join(path.name for path in parts.values())}/; add what is missing, or remove the "
+                    "parts: with one folder for each class the data is split into three"
                 )
             whole, _ = self._read(list_image_folder(folder))
             train, test = _cut(whole, _TEST_FRACTION, split_seed)

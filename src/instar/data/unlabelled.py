@@ -21,14 +21,14 @@ def unlabelled_pictures(
     """All images below a folder, resized, cropped and converted to the form of other data, without labels.
 
     Args:
-        folder: whatever folders lie in it mean nothing here.
-        like: data of pictures, grey or colour: gives size, mean, std and class names.
-        memory_budget_bytes: decoded pictures that take more stream from their files.
+        folder: searched to any depth; the names of its folders are ignored.
+        like: grey or colour images, whose size, mean, std and class names are used.
+        memory_budget_bytes: images that take more memory when decoded are streamed from their files.
         progress: draw a bar on stderr.
 
     Raises:
-        DataError: a picture that cannot be read.
-        UsageError: no such folder, no picture below it, or the other data are no pictures.
+        DataError: an image that cannot be read.
+        UsageError: the folder does not exist or holds no image, or the other data are not images.
 
     Example:
         >>> import tempfile
@@ -42,18 +42,18 @@ def unlabelled_pictures(
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder of unlabelled pictures")
+        raise UsageError(f"{folder}: no such folder of unlabelled images")
     modes = {channels: mode for mode, channels in CHANNELS.items()}
     if len(like.example_shape) != 3 or like.example_shape[0] not in modes:
         raise UsageError(
-            f"unlabelled pictures {folder}: the data has examples of shape {like.example_shape}, which are no "
-            "pictures (1 or 3, height, width)"
+            f"unlabelled images {folder}: the data has examples of shape {like.example_shape}, which are not "
+            "those of images (1 or 3, height, width)"
         )
     passed_over: Counter[str] = Counter()
     files = tuple(find_images(folder, passed_over))
     if not files:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise UsageError(f"{folder}: no pictures below it ({kinds} are read)")
+        raise UsageError(f"{folder}: no images below it ({kinds} are read)")
     warn_of_passed_over(folder, passed_over)
     channels, height, width = like.example_shape
     listing = ImageFolder(folder, files, (NO_LABEL,) * len(files), like.class_names)

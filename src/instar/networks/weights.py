@@ -73,7 +73,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
         raise DataError(f"{path} cannot be read as weights: {_first_line(error)}") from error
     except Exception as error:  # torch raises pickle's own errors, of many types, for a damaged file
-        raise DataError(f"{path} is no state dict of tensors: {_first_line(error)}") from error
+        raise DataError(f"{path} is not a state dict of tensors: {_first_line(error)}") from error
     for key in _NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -132,7 +132,7 @@ def _check_value(given: Any, own: Any, key: str, name: str, source: str) -> None
     kinds = given.is_floating_point(), own.is_floating_point()
     if kinds[0] != kinds[1]:
         raise DataError(
-            f"{source}: {key} is {given.dtype}, expected {own.dtype}: integers without their scale are no weights"
+            f"{source}: {key} is {given.dtype}, expected {own.dtype}: integers without their scale are not weights"
         )
     if not torch.equal(given.to(own.dtype).to(given.dtype), given):
         raise DataError(f"{source}: {key} is {given.dtype} and would lose digits as {own.dtype}; convert the file")
