@@ -50,6 +50,10 @@ if TYPE_CHECKING:  # type checkers read these lines, and so does `_HOMES`: a pub
     from instar.networks import layers_of as layers_of
     from instar.networks import state_hashes as state_hashes
     from instar.recipes.from_python import advise as advise
+    from instar.recipes.from_python import distill_study as distill_study
+    from instar.recipes.from_python import reproduce as reproduce
+    from instar.recipes.from_python import specialists_study as specialists_study
+    from instar.recipes.from_python import speech_study as speech_study
     from instar.recipes.from_python import transfer_study as transfer_study
     from instar.recipes.run_tables import write_report as write_report
     from instar.runs import Run as Run

@@ -6,23 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from instar.cli.options import RunOptions
-from instar.errors import UsageError
-
-
-def check_device(device: str) -> str:
-    """The device, if this machine has it.
-
-    Raises:
-        UsageError: it has not.
-    """
-    import torch
-
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    kind = device.partition(":")[0]
-    if not available.get(kind, False):
-        names = [name for name, is_there in available.items() if is_there]
-        raise UsageError(f"device {device!r} is not available here; there is {', '.join(names)}")
-    return device
 
 
 def run_and_show(name: str, config: Any, run: RunOptions, **execution: Any) -> str:
@@ -41,7 +24,6 @@ def run_and_show(name: str, config: Any, run: RunOptions, **execution: Any) -> s
     from instar.recipes.publishing import publish
     from instar.recipes.study import Execution
 
-    check_device(run.device)
     how = Execution(device=run.device, engine=run.engine, quiet=run.quiet or run.as_json, **execution)
     study, path, result = run_experiment(name, config, run.run_dir, how)
     if run.publish:

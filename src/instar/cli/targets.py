@@ -8,7 +8,6 @@ import typer
 
 from instar.cli.commands import LazyGroup, with_options
 from instar.cli.options import Device, Quiet, numbers
-from instar.cli.running import check_device
 
 if TYPE_CHECKING:
     from instar.reports import Table
@@ -53,6 +52,7 @@ def write(
 
     Without data options the data are those of the first teacher's run.
     """
+    from instar.recipes.experiments import check_device
     from instar.recipes.targets import store_tables, write_store
 
     write_store(

@@ -149,21 +149,22 @@ def _description(kind: type[Settings], key: str, info: FieldInfo) -> str:
 def nested(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings from the values of options by keyword; None is left out.
 
-    A table or a list for an option that names a part of the settings (`data`, `teacher`) is that part itself.
+    A table or a list for an option that names a part of the settings (`data`, `teacher`) is that part itself; True
+    for an optional part is that part with its defaults, and False is none.
     """
     settings: dict[str, Any] = {}
     for name, value in values.items():
-        if value is None:
+        option = options[name]
+        is_part = option.kind.type is dict
+        if value is None or (is_part and value is False):
             continue
-        if options[name].kind.type is dict and isinstance(
-            value, bool
-        ):  # a part that is absent or has its defaults
-            if not value:
-                continue
+        if is_part and value is True:
             value = {}
-        for key in options[name].keys:
-            is_part = key.startswith(f"{name}.") and isinstance(value, (Mapping, list, tuple))
-            put(settings, name if is_part else key, value)
+        if option.kind.is_list and isinstance(value, (int, float, str)):
+            value = [value]
+        for key in option.keys:
+            is_whole = key.startswith(f"{name}.") and isinstance(value, (Mapping, list, tuple))
+            put(settings, name if is_whole else key, value)
     return settings
 
 

@@ -105,7 +105,7 @@ def unknown_setting(kind: type[BaseModel], key: str, also: Sequence[str] = ()) -
         >>> print(unknown_setting(FitSettings, "lr"))
         unknown setting 'lr'; did you mean learning_rate?
     """
-    near = nearest(key, [*also, *all_keys(kind)])
+    near = nearest(key, list(dict.fromkeys([*also, *all_keys(kind)])))
     if near:
         return UsageError(f"unknown setting {key!r}; did you mean {' or '.join(near)}?")
     *parents, _ = [part for part in key.split(".") if not part.isdigit()]
