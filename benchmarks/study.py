@@ -17,7 +17,6 @@ from instar.recipes.study import Execution, run_study
 from instar.recipes.transfer.plan import Plan
 from instar.recipes.transfer.recipe import STUDY
 from instar.recipes.transfer.settings import TransferConfig
-from instar.recipes.transfer.tasks import task_data
 from instar.transfer import apply_treatment_
 
 EPOCHS, CUTS = 4, [1, 3, 5, 7]
@@ -68,9 +67,10 @@ def _naive_name(precision: str, again: bool) -> str:
 
 def _naive(plan: Plan, precision: str, again: bool) -> Way:
     """Somebody's loop over treatments; `again` as a script for one treatment does it, with its own base."""
+    split = plan.splits[0]
 
     def train(network: nn.Module, letter: str) -> nn.Module:
-        data = load_splits(task_data(plan.config, 0, letter)).train
+        data = load_splits(split.tasks[letter]).train
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         inputs, labels = data.gather(data.ids, 0), data.labels(data.ids)
         for _ in range(EPOCHS):
@@ -78,7 +78,7 @@ def _naive(plan: Plan, precision: str, again: bool) -> Way:
         return network
 
     def build(letter: str, seed: int) -> nn.Module:
-        return build_for(plan.config.network, load_splits(task_data(plan.config, 0, letter)), seed=seed)
+        return build_for(plan.config.network, load_splits(split.tasks[letter]), seed=seed)
 
     def run() -> None:
         bases = {letter: train(build(letter, 0), letter) for letter in "AB"}
@@ -87,7 +87,7 @@ def _naive(plan: Plan, precision: str, again: bool) -> Way:
             if one.source is not None:
                 base = train(build(one.source, 0), one.source) if again else bases[one.source]
             network = build(one.target, 1)
-            splits = load_splits(task_data(plan.config, 0, one.target))
+            splits = load_splits(split.tasks[one.target])
             example = splits.train.gather(splits.train.ids[:2], 0)
             apply_treatment_(network, one, copy.deepcopy(base), example_input=example)
             train(network, one.target)

@@ -16,7 +16,7 @@ from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.transfer.reproduction import config_for
 from instar.recipes.transfer.reproduction_plan import CONVNET, DISSIMILAR, RESNET, SIMILAR, ReproductionPlan
 from instar.recipes.transfer.results import study_of, transitions
-from instar.recipes.transfer.tasks import task_data
+from instar.recipes.transfer.tasks import splits_of
 from instar.runs import Run
 from instar.transfer import boost_rows, difference_rows, treatment_rows
 
@@ -63,7 +63,7 @@ def test_every_row_says_network_split_treatment_cut_and_how_sure(result: dict[st
 def test_accuracies_are_those_of_the_saved_weights(finished_study: Path, result: dict[str, Any]) -> None:
     for name in (DISSIMILAR, RESNET):
         one = result["details"]["parts"][name]["networks"][-1]
-        test = load_splits(task_data(TINY.parts[name], one["split"], one["target"])).test
+        test = load_splits(splits_of(TINY.parts[name])[one["split"]].tasks[one["target"]]).test
         logits = predict_logits(load_run_network(finished_study / "jobs" / one["job"]), test)
         right = (logits.argmax(-1) == test.labels(test.ids)).double().mean()
         assert one["accuracy"] == pytest.approx(100 * float(right))

@@ -10,7 +10,6 @@ from torch import nn
 
 from instar.recipes.fitting import build_for, load_run_network, load_splits
 from instar.recipes.transfer.plan import TREATMENT_SEED, Plan
-from instar.recipes.transfer.tasks import task_data
 from instar.reports import Column, Images, Picture, Section, Table, Text
 from instar.transfer import Filters, filter_scores, filter_verdict
 
@@ -25,12 +24,12 @@ def first_filters(plan: Plan) -> Filters:
         (filters, channels, height, width) by name; empty where a task has no base, or the first layer with weights
         does not see a picture.
     """
-    split = plan.config.seed
+    split = plan.splits[0]
     if plan.base_letters != ["A", "B"]:
         return {}
     networks = {f"base {letter}": load_run_network(plan.base_path(split, letter)) for letter in "AB"}
-    splits = load_splits(task_data(plan.config, split, "B"))
-    networks["random"] = build_for(plan.config.network, splits, seed=TREATMENT_SEED + split)  # as in RnB
+    splits = load_splits(split.tasks["B"])
+    networks["random"] = build_for(plan.config.network, splits, seed=TREATMENT_SEED + split.seed)  # as in RnB
     found = {name: _filters(network, splits.train.example_shape) for name, network in networks.items()}
     shown = {name: filters for name, filters in found.items() if filters is not None}
     return shown if len(shown) == len(networks) else {}

@@ -1,5 +1,6 @@
 """The job that fits a treatment: it copies layers of a base, freezes them, and proves that they stayed frozen."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,16 +10,14 @@ from torch import nn
 
 from instar.data import Dataset, Splits, parse_views
 from instar.errors import RunError
-from instar.jobs import Job, num_gpus
+from instar.jobs import Job
 from instar.networks import assert_frozen, name_layers_
 from instar.recipes.fitting import (
     bias_factors,
     build_for,
-    fit_config,
-    fit_cost,
+    fit_job,
     load_run_network,
     load_splits,
-    outline,
     run_fit,
     settings_of,
     soft_options,
@@ -37,14 +36,12 @@ def treatment_job(
     data: DataSettings,
     *,
     base: str | None,
-    seed: int,
     copied: CopySettings,
     base_data: DataSettings | None = None,
     layers: Sequence[str] | None = None,
-    manifest: Mapping[str, Any] | None = None,
-    soft: SoftSettings | None = None,
     teachers: Sequence[str] = (),
     device: str = "cpu",
+    **options: Any,
 ) -> Job:
     """A job that fits one treatment on the data of its target.
 
@@ -55,34 +52,25 @@ def treatment_job(
         settings: of the network, the same as those of its base.
         data: of the target.
         base: the job whose layers are copied; None for random layers.
-        seed: of the upper layers and of the order of the data.
         copied: what happens to copied layers.
         base_data: the data that the base must have been trained on; None accepts any.
         layers: names of the modules that count as layers; by default the stages of the network.
-        manifest: of the split; stored in the file of the weights too.
-        soft: soft targets, to distil as well.
-        teachers: the jobs of the teachers, and of their precomputed logits.
+        teachers: with soft targets, the jobs of the teachers, and of their precomputed logits.
         device: where to compute.
+        options: of `fit_job`: `seed` of the upper layers and of the order of the data, `manifest`, `soft`.
     """
-    splits = load_splits(data)
-    network = outline(settings, splits)
-    config = {
-        **fit_config(root / "jobs" / name, settings, data, splits, network, seed=seed, device=device),
-        "treatment": {
-            "name": treatment.name,
-            "n": treatment.n,
-            "fine_tune": treatment.fine_tune,
-            "base": base,
-            "base_data_fingerprint": None if base_data is None else load_splits(base_data).fingerprint,
-        },
-        "copied": copied.model_dump(),
-        "layers": layers,
-        "manifest": manifest,
-        "soft": soft.model_dump() if soft else None,
-    }
     needs = (*(() if base is None else (base,)), *teachers)
+    job = fit_job(root, name, settings, data, needs=needs, device=device, **options)
+    about = {
+        "name": treatment.name,
+        "n": treatment.n,
+        "fine_tune": treatment.fine_tune,
+        "base": base,
+        "base_data_fingerprint": None if base_data is None else load_splits(base_data).fingerprint,
+    }
+    config = {**job.config, "treatment": about, "copied": copied.model_dump(), "layers": layers}
     function = functools.partial(_fit_treatment, treatment=treatment, device=device)
-    return Job(name, function, config, needs, fit_cost(settings, splits, network), gpus=num_gpus(device))
+    return dataclasses.replace(job, function=function, config=config)
 
 
 def _fit_treatment(run: Run, needs: Mapping[str, Path], *, treatment: Treatment, device: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from instar.recipes.fitting import build_for, fit_job, load_splits
 from instar.recipes.study import DEFAULT, Execution
 from instar.recipes.transfer.jobs import treatment_job
 from instar.recipes.transfer.settings import TransferConfig
-from instar.recipes.transfer.tasks import check_tasks, split_manifest, split_seeds, task_data
+from instar.recipes.transfer.tasks import Split, check_tasks, splits_of
 from instar.transfer import (
     Treatment,
     check_cuts,
@@ -49,6 +49,11 @@ class Plan:
     execution: Execution = DEFAULT
     folder: str = ""
     """below `jobs/`, for a plan that shares its run directory with others: `convnet/`"""
+
+    @cached_property
+    def splits(self) -> list[Split]:
+        """The replicates, with the two tasks of each."""
+        return splits_of(self.config)
 
     @cached_property
     def _network(self) -> tuple[nn.Module, Tensor]:
@@ -86,15 +91,15 @@ class Plan:
             UsageError: a cut leaves nothing to copy or to train, the tasks do not fit each other or lack examples,
                 or a base and its treatments have the same seed.
         """
-        for split in split_seeds(self.config):
-            if TREATMENT_SEED + split in (_base_seed(split, "A"), _base_seed(split, "B")):
+        for split in self.splits:
+            if TREATMENT_SEED + split.seed in (_base_seed(split, "A"), _base_seed(split, "B")):
                 raise UsageError(
-                    f"split {split}: its treatments would start from the same weights as a base that they copy, "
-                    f"with seed {TREATMENT_SEED + split}; choose another --seed"
+                    f"split {split.seed}: its treatments would start from the same weights as a base that they "
+                    f"copy, with seed {TREATMENT_SEED + split.seed}; choose another --seed"
                 )
         name, names = self.config.network.network, [layer["name"] for layer in self.layers]
         check_cuts(name, self.cuts, names, self._copied)
-        check_tasks(self.config)
+        check_tasks(self.splits)
 
     @property
     def treatments(self) -> list[Treatment]:
@@ -110,18 +115,18 @@ class Plan:
     def networks(self) -> list[Network]:
         """Every network whose accuracy the study reports."""
         made = []
-        for split in split_seeds(self.config):
+        for split in self.splits:
             for letter in self.config.targets:
                 for kind in ("base", "base-long") if self.config.longer else ("base",):
-                    made.append(Network(self._base_name(split, letter, kind), split, letter, kind, 0))
+                    made.append(Network(self._base_name(split, letter, kind), split.seed, letter, kind, 0))
             for one in self.treatments:
-                made.append(Network(self._name(split, one.name), split, one.target, one.kind, one.n))
+                made.append(Network(self._name(split, one.name), split.seed, one.target, one.kind, one.n))
         return made
 
     def jobs(self) -> list[Job]:
         """The jobs of all splits: bases, and the treatments that copy their layers."""
         jobs = []
-        for split in split_seeds(self.config):
+        for split in self.splits:
             for letter in self.base_letters:
                 jobs.append(self._base_job(split, letter, "base"))
                 if self.config.longer and letter in self.config.targets:
@@ -129,24 +134,24 @@ class Plan:
             jobs += [self._treatment_job(split, treatment) for treatment in self.treatments]
         return jobs
 
-    def _treatment_job(self, split: int, treatment: Treatment) -> Job:
+    def _treatment_job(self, split: Split, treatment: Treatment) -> Job:
         source = treatment.source
         return treatment_job(
             self.path,
             self._name(split, treatment.name),
             treatment,
             self.config.network,
-            task_data(self.config, split, treatment.target),
+            split.tasks[treatment.target],
             base=None if source is None else self._base_name(split, source, "base"),
-            base_data=None if source is None else task_data(self.config, split, source),
-            seed=TREATMENT_SEED + split,
+            base_data=None if source is None else split.tasks[source],
             copied=self.config.copied,
             layers=self.config.layers,
-            manifest=split_manifest(self.config, split, treatment.target),
+            seed=TREATMENT_SEED + split.seed,
+            manifest=split.manifest(treatment.target),
             device=self.execution.device,
         )
 
-    def _base_job(self, split: int, letter: str, kind: str) -> Job:
+    def _base_job(self, split: Split, letter: str, kind: str) -> Job:
         settings = self.config.network
         if kind == "base-long":
             longer = {"epochs": 2 * settings.epochs, "schedule": stretched_schedule(settings.schedule, 2)}
@@ -155,25 +160,25 @@ class Plan:
             self.path,
             self._base_name(split, letter, kind),
             settings,
-            task_data(self.config, split, letter),
+            split.tasks[letter],
             seed=_base_seed(split, letter),
-            manifest=split_manifest(self.config, split, letter),
+            manifest=split.manifest(letter),
             device=self.execution.device,
         )
 
-    def base_path(self, split: int, letter: str) -> Path:
+    def base_path(self, split: Split, letter: str) -> Path:
         """The run directory of the base that was trained on task A or B."""
         return self.path / "jobs" / self._base_name(split, letter, "base")
 
-    def _base_name(self, split: int, letter: str, kind: str) -> str:
+    def _base_name(self, split: Split, letter: str, kind: str) -> str:
         return self._name(split, kind.replace("base", f"base{letter}"))
 
-    def _name(self, split: int, name: str) -> str:
-        return f"{self.folder}split-{split}/{name}"
+    def _name(self, split: Split, name: str) -> str:
+        return f"{self.folder}split-{split.seed}/{name}"
 
 
-def _base_seed(split: int, letter: str) -> int:
-    return 2 * split + "AB".index(letter)  # bases that start from the same weights would be alike for that reason
+def _base_seed(split: Split, letter: str) -> int:
+    return 2 * split.seed + "AB".index(letter)  # two bases from the same weights would be alike for that reason
 
 
 def _shape(output: Any) -> Sequence[int]:

@@ -17,7 +17,7 @@ from instar.recipes.transfer.page import answer, transfer_page
 from instar.recipes.transfer.plan import Plan
 from instar.recipes.transfer.results import part_of
 from instar.recipes.transfer.settings import TransferConfig
-from instar.recipes.transfer.tasks import halves_of, manifest, split_seeds
+from instar.recipes.transfer.tasks import splits_of
 
 MANIFEST = "manifest.json"
 
@@ -27,17 +27,23 @@ def write_manifest(path: Path, content: Any) -> None:
     write_bytes(path / MANIFEST, (json.dumps(content, indent=2) + "\n").encode())
 
 
+def manifest(plan: Plan) -> dict[str, Any]:
+    """The classes of both halves of every split."""
+    return {f"split-{split.seed}": split.manifest() for split in plan.splits}
+
+
 def _place(config: TransferConfig) -> Place:
     tasks = [load_splits(data) for data in (config.source, config.data) if data is not None]
     names = [*(task.name for task in tasks), config.halves.how, config.network.network]
     slug = "-".join(Path(name.replace(":", "-")).name for name in names)
-    halves = [halves_of(config, split) for split in split_seeds(config)]  # a file of parents may have changed
-    fingerprint = " ".join([*(task.fingerprint for task in tasks), *(half.hash for half in halves if half)])
+    splits = splits_of(config)  # a file of parents may have changed
+    halves = [split.halves.hash for split in splits if split.halves]
+    fingerprint = " ".join([*(task.fingerprint for task in tasks), *halves])
     return Place("transfer", slug, fingerprint)
 
 
 def _rounds(plan: Plan) -> Rounds[None]:
-    write_manifest(plan.path, manifest(plan.config))
+    write_manifest(plan.path, manifest(plan))
     yield Round(plan.jobs())
 
 

@@ -14,7 +14,7 @@ from instar.recipes.scales import choose_scale
 from instar.recipes.settings import checked, merge
 from instar.recipes.study import Place, Round, Rounds, Study
 from instar.recipes.transfer.filters import filter_details, first_filters
-from instar.recipes.transfer.recipe import write_manifest
+from instar.recipes.transfer.recipe import manifest, write_manifest
 from instar.recipes.transfer.reproduction_page import answer, findings_table, reproduction_page
 from instar.recipes.transfer.reproduction_plan import (
     CONVNET,
@@ -26,7 +26,6 @@ from instar.recipes.transfer.reproduction_plan import (
     curve_name,
 )
 from instar.recipes.transfer.results import part_of, study_of
-from instar.recipes.transfer.tasks import manifest
 from instar.transfer import findings_of
 
 
@@ -49,7 +48,7 @@ def _place(config: ReproductionConfig) -> Place:
 
 
 def _rounds(plan: ReproductionPlan) -> Rounds[None]:
-    write_manifest(plan.path, {name: manifest(config) for name, config in plan.config.parts.items()})
+    write_manifest(plan.path, {name: manifest(part) for name, part in plan.plans.items()})
     yield Round(plan.jobs())
 
 

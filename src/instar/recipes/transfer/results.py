@@ -7,7 +7,6 @@ from instar.data.progress import tracked
 from instar.evaluation import evaluate
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.transfer.plan import Network, Plan
-from instar.recipes.transfer.tasks import halves_name, split_seeds, task_data, task_rows
 from instar.runs import Run
 from instar.transfer import Measured, Study, boost_rows, difference_rows, transition, treatment_rows
 
@@ -31,17 +30,16 @@ class Part(NamedTuple):
 
 def part_of(plan: Plan) -> Part:
     """The rows, differences and details of a plan whose networks are trained."""
-    networks, config = measured_networks(plan), plan.config
+    networks, first = measured_networks(plan), plan.splits[0]
     study = study_of(networks)
-    about = {"network": config.network.network, "halves": halves_name(config)}
+    about = {"network": plan.config.network.network, "halves": first.halves_name}
     rows = [{"name": row["name"], **about, **row} for row in rows_of(networks)]
-    num_test = sum(len(load_splits(task_data(config, config.seed, letter)).test) for letter in config.targets)
     details = {
         **about,
-        "seeds": list(split_seeds(config)),
-        "num_test": num_test,
+        "seeds": [split.seed for split in plan.splits],
+        "num_test": sum(len(load_splits(first.tasks[letter]).test) for letter in plan.config.targets),
         "layers": plan.layers,
-        "tasks": task_rows(config),
+        "tasks": [row for split in plan.splits for row in split.rows()],
         "boosts": boost_rows(study),
         "transition": transitions(study),
         "networks": networks,
@@ -64,7 +62,8 @@ def measured_networks(plan: Plan) -> Rows:
 
 
 def _measure(plan: Plan, network: Network) -> dict[str, float]:
-    splits = load_splits(task_data(plan.config, network.split, network.target))
+    split = next(split for split in plan.splits if split.seed == network.split)
+    splits = load_splits(split.tasks[network.target])
     path = plan.path / "jobs" / network.job
     accuracy = evaluate(load_run_network(path), splits.test, device=plan.execution.device)["accuracy"]
     epochs = Run.read(path).result()["rows"]

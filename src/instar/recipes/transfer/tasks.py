@@ -1,13 +1,14 @@
 """The two tasks of a split: halves of the classes of one data set, or two data sets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from instar.errors import UsageError
 from instar.recipes.fitting import load_splits
 from instar.recipes.settings import DataSettings
-from instar.recipes.transfer.settings import TransferConfig
+from instar.recipes.transfer.settings import HalvesSettings, TransferConfig
 from instar.transfer import (
     Halves,
     known_parents,
@@ -19,53 +20,78 @@ from instar.transfer import (
 )
 
 
-def split_seeds(config: TransferConfig) -> range:
-    """The seeds of the splits, which are the replicates of a study."""
-    return range(config.seed, config.seed + config.splits)
+@dataclass(frozen=True)
+class Split:
+    """One replicate of a study: its seed, the data of task A and of task B, and the halves that they are."""
+
+    seed: int
+    tasks: Mapping[str, DataSettings]
+    halves: Halves | None
+    """None where the tasks are two data sets"""
+    class_names: Sequence[str]
+    """all classes of the divided data set"""
+
+    def manifest(self, letter: str | None = None) -> dict[str, Any]:
+        """The classes of both halves, or the names of the two data sets; `half` marks one task."""
+        own = {} if letter is None else {"half": letter}
+        if self.halves is None:
+            return own | {letter: task.name for letter, task in self.tasks.items()}
+        return own | self.halves.manifest(self.class_names)
+
+    @property
+    def halves_name(self) -> str:
+        """How the tasks were made: random 50/50, semantic 30/30, mnist to digits."""
+        if self.halves is None:
+            return " to ".join(task.name for task in self.tasks.values())
+        return f"{self.halves.how} {len(self.halves.a)}/{len(self.halves.b)}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """`split`, `task` (A or B), `data` and `classes` (absent where the tasks are two data sets)."""
+        classes = {letter: {"classes": list(task.classes or ())} for letter, task in self.tasks.items()}
+        return [
+            {"split": self.seed, "task": letter, "data": task.name, **(classes[letter] if self.halves else {})}
+            for letter, task in self.tasks.items()
+        ]
 
 
-def halves_of(config: TransferConfig, split: int) -> Halves | None:
-    """The classes of both tasks; None where the tasks are two data sets.
+def splits_of(config: TransferConfig) -> list[Split]:
+    """The splits of a study.
 
     Raises:
         UsageError: the classes cannot be divided in this way.
     """
+    names = load_splits(config.data).class_names
+    seeds = range(config.seed, config.seed + config.splits)
     if config.source is not None:
-        return None
-    names, halves = load_splits(config.data).class_names, config.halves
-    parents = _parents(config, names)
-    if halves.how == "lists":
-        return listed_halves(names, halves.a, halves.b)
-    if halves.how == "semantic":
-        return semantic_halves(names, seed=split)
-    if halves.how == "parents":
-        return parent_halves(names, parents, seed=split, a=halves.a, b=halves.b)
-    return random_halves(names, seed=split, classes_per_half=halves.classes_per_half, parents=parents)
+        return [Split(seed, {"A": config.source, "B": config.data}, None, names) for seed in seeds]
+    splits = []
+    for seed in seeds:
+        halves = _halves(config.halves, names, seed)
+        tasks = {letter: config.data.model_copy(update={"classes": halves.classes(letter)}) for letter in "AB"}
+        splits.append(Split(seed, tasks, halves, names))
+    return splits
 
 
-def _parents(config: TransferConfig, names: Sequence[str]) -> dict[str, str]:
-    file = config.halves.parents
-    parents = known_parents(names) if file is None else read_parents(Path(file), names)
-    if config.halves.how == "parents" and not parents:
+def _halves(settings: HalvesSettings, names: Sequence[str], seed: int) -> Halves:
+    parents = known_parents(names) if settings.parents is None else read_parents(Path(settings.parents), names)
+    if settings.how == "lists":
+        return listed_halves(names, settings.a, settings.b)
+    if settings.how == "semantic":
+        return semantic_halves(names, seed=seed)
+    if settings.how == "random":
+        return random_halves(names, seed=seed, classes_per_half=settings.classes_per_half, parents=parents)
+    if not parents:
         raise UsageError("halves by parents: name a file with the parent of each class (--parents FILE)")
-    return parents
+    return parent_halves(names, parents, seed=seed, a=settings.a, b=settings.b)
 
 
-def task_data(config: TransferConfig, split: int, letter: str) -> DataSettings:
-    """The data of task A or B."""
-    halves = halves_of(config, split)
-    if halves is not None:
-        return config.data.model_copy(update={"classes": halves.classes(letter)})
-    return config.source or config.data if letter == "A" else config.data
-
-
-def check_tasks(config: TransferConfig) -> None:
+def check_tasks(splits: Sequence[Split]) -> None:
     """Refuse tasks that no network can be copied between, or trained on.
 
     Raises:
         UsageError: examples of different shapes, or a class without a training example.
     """
-    tasks = [load_splits(task_data(config, split, letter)) for split in split_seeds(config) for letter in "AB"]
+    tasks = [load_splits(task) for split in splits for task in split.tasks.values()]
     first = tasks[0]
     for task in tasks:
         if task.train.example_shape != first.train.example_shape:
@@ -80,36 +106,3 @@ def check_tasks(config: TransferConfig) -> None:
                 f"{task.name}: no training example of class {missing[0]!r}, and of {len(missing)} of the "
                 f"{len(task.class_names)} classes of a task; {len(task.train)} examples are too few"
             )
-
-
-def split_manifest(config: TransferConfig, split: int, letter: str | None = None) -> dict[str, Any]:
-    """The classes of both halves of a split, or the names of the two data sets; `half` marks one task."""
-    halves = halves_of(config, split)
-    own = {} if letter is None else {"half": letter}
-    if halves is None:
-        return own | {letter: task_data(config, split, letter).name for letter in "AB"}
-    return own | halves.manifest(load_splits(config.data).class_names)
-
-
-def manifest(config: TransferConfig) -> dict[str, Any]:
-    """The classes of both halves of every split."""
-    return {f"split-{split}": split_manifest(config, split) for split in split_seeds(config)}
-
-
-def task_rows(config: TransferConfig) -> list[dict[str, Any]]:
-    """`split`, `task` (A or B), `data` and `classes` (absent where the tasks are two data sets)."""
-    rows = []
-    for split in split_seeds(config):
-        halves = halves_of(config, split)
-        for letter in "AB":
-            about = {"split": split, "task": letter, "data": task_data(config, split, letter).name}
-            rows.append(about | ({"classes": list(halves.classes(letter))} if halves else {}))
-    return rows
-
-
-def halves_name(config: TransferConfig) -> str:
-    """How the tasks were made: random 50/50, semantic 30/30, mnist to digits."""
-    halves = halves_of(config, config.seed)
-    if halves is None:
-        return " to ".join(task_data(config, config.seed, letter).name for letter in "AB")
-    return f"{halves.how} {len(halves.a)}/{len(halves.b)}"
