@@ -22,6 +22,7 @@ from instar.transfer import boost_rows, difference_rows, treatment_rows
 
 ROOT = Path(__file__).parents[2]
 TINY = config_for("tiny", "digits")
+whole_study = pytest.mark.slow
 KINDS = {"base", "base-long", "BnB", "BnB+", "AnB", "AnB+", "RnB"}
 
 
@@ -30,6 +31,7 @@ def result(finished_study: Path) -> dict[str, Any]:
     return Run.read(finished_study).result()
 
 
+@whole_study
 def test_every_row_says_network_split_treatment_cut_and_how_sure(result: dict[str, Any]) -> None:
     found = {(row["network"], row["halves"]): set() for row in result["rows"]}
     over_base = {(row["part"], row["name"]) for row in result["differences"] if row["minus"] == "base"}
@@ -60,6 +62,7 @@ def test_every_row_says_network_split_treatment_cut_and_how_sure(result: dict[st
     }
 
 
+@whole_study
 def test_accuracies_are_those_of_the_saved_weights(finished_study: Path, result: dict[str, Any]) -> None:
     for name in (DISSIMILAR, RESNET):
         one = result["details"]["parts"][name]["networks"][-1]
@@ -79,6 +82,7 @@ def over_base(part: Mapping[str, Any], kind: str, n: int) -> list[float]:
     ]
 
 
+@whole_study
 def test_findings_follow_from_the_networks(result: dict[str, Any]) -> None:
     parts, findings = result["details"]["parts"], result["details"]["findings"]
     convnet, resnet = parts[CONVNET], parts[RESNET]
@@ -94,6 +98,7 @@ def test_findings_follow_from_the_networks(result: dict[str, Any]) -> None:
     assert all(one["holds"] in (True, False, "undecided") for one in findings)
 
 
+@whole_study
 def test_curve_counts_images_and_reads_its_networks(finished_study: Path, result: dict[str, Any]) -> None:
     few, fewer = result["details"]["curve"]
     assert few["images_per_class"] == pytest.approx(1797 * 0.8 * 0.9 * 0.2 / 10, rel=0.05)
@@ -105,6 +110,7 @@ def test_curve_counts_images_and_reads_its_networks(finished_study: Path, result
     assert few["mean"] == pytest.approx(100 * float(torch.stack(right).double().mean()))
 
 
+@whole_study
 def test_halves_of_each_part_are_in_the_manifest_and_share_no_class(finished_study: Path) -> None:
     manifest = json.loads((finished_study / "manifest.json").read_text())
     assert list(manifest) == [CONVNET, DISSIMILAR, SIMILAR, RESNET]
@@ -117,6 +123,7 @@ def test_halves_of_each_part_are_in_the_manifest_and_share_no_class(finished_stu
     assert sizes == {len(manifest[DISSIMILAR]["split-0"]["A"]["classes"])}
 
 
+@whole_study
 def test_bases_of_a_split_begin_from_weights_of_their_own(finished_study: Path) -> None:
     jobs = ReproductionPlan(TINY, finished_study).jobs()
     seeds = {job.name: job.config["seed"] for job in jobs if "/base" in job.name}
@@ -126,6 +133,7 @@ def test_bases_of_a_split_begin_from_weights_of_their_own(finished_study: Path) 
     assert len(set(firsts)) == len(firsts)
 
 
+@whole_study
 def test_the_same_command_again_reads_what_is_there(
     typed: Command, finished_study: Path, result: dict[str, Any]
 ) -> None:
@@ -135,6 +143,7 @@ def test_the_same_command_again_reads_what_is_there(
     assert json.loads(done.stdout) == result
 
 
+@whole_study
 def test_published_file_makes_its_part_of_the_results_page(finished_study: Path, result: dict[str, Any]) -> None:
     published = json.loads((finished_study.parent / "results" / "transfer-digits-tiny.json").read_text())
     assert published["rows"] == result["rows"]

@@ -14,6 +14,7 @@ from command_line import Command
 from instar.data import InMemoryDataset, Splits
 from instar.evaluation import predict_logits
 from instar.files import load_tensors
+from instar.jobs.execution import execute
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.from_python import _run
 from instar.recipes.settings import DataSettings
@@ -22,7 +23,7 @@ from instar.recipes.transfer.figures import treatment_table
 from instar.recipes.transfer.page import answer
 from instar.recipes.transfer.plan import Plan
 from instar.recipes.transfer.recipe import STUDY
-from instar.recipes.transfer.results import study_of
+from instar.recipes.transfer.results import Part, part_of, study_of
 from instar.recipes.transfer.settings import read_config
 from instar.runs import FINAL, Run
 from instar.transfer import Halves, difference_rows, treatment_rows
@@ -34,13 +35,12 @@ HALVES = {"A": tuple("01234"), "B": tuple("56789")}
 
 
 @pytest.fixture(scope="module")
-def finished(instar: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of a small study with every treatment."""
-    folder = tmp_path_factory.mktemp("transfer")
-    done = instar("transfer", *TINY, "--run-dir", folder / "run", "--quiet", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert "B1B+" in done.stdout
-    return folder / "run"
+    path = tmp_path_factory.mktemp("transfer") / "run"
+    config = read_config({"network": {"network": "mlp:12x2", "epochs": 3, "learning_rate": 0.1}, "splits": 2})
+    run_study(STUDY, config, path, QUIET)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -88,15 +88,22 @@ def test_accuracies_are_those_of_the_saved_weights_and_differences_are_paired(
             assert over_base[row["name"]] == pytest.approx(mean(differences))
 
 
+def few_networks(path: Path, **fit: object) -> Part:
+    """A base and a treatment of two classes, fitted in this process."""
+    study = {"halves": {"a": ["0", "1"], "b": ["2", "3"]}, "targets": ["B"], "treatments": ["RnB"], "cuts": [1]}
+    config = read_config({**study, "network": {"network": "mlp:4x1", **fit}, "splits": 1, "longer": False})
+    plan = Plan(config, path, QUIET)
+    for job in plan.jobs():
+        execute(job, path, threads=1)
+    return part_of(plan)
+
+
 @pytest.mark.parametrize("epochs", [99, 100])
 def test_the_papers_ten_best_are_a_small_share_of_the_epochs_or_left_out(epochs: int, tmp_path: Path) -> None:
-    study = {"halves": {"a": ["0", "1"], "b": ["2", "3"]}, "targets": ["B"], "treatments": ["RnB"], "cuts": [1]}
-    fit = {"network": "mlp:4x1", "epochs": epochs}
-    config = read_config({**study, "network": fit, "splits": 1, "longer": False})
-    result = run_study(STUDY, config, tmp_path, QUIET)
-    headings = [column.heading for column in treatment_table(result).columns]
+    part = few_networks(tmp_path, epochs=epochs)
+    headings = [column.heading for column in treatment_table(part._asdict()).columns]
     assert ("ten best" in headings) is (epochs == 100)
-    for row, job in zip(result["rows"], ("baseB", "R1B"), strict=True):
+    for row, job in zip(part.rows, ("baseB", "R1B"), strict=True):
         fit = Run.read(tmp_path / "jobs/split-0" / job).result()["rows"]
         errors = sorted(one["validation_errors"] for one in fit)
         num_validation = len(load_splits(DataSettings(name="digits", classes=("2", "3"))).validation)
@@ -105,13 +112,10 @@ def test_the_papers_ten_best_are_a_small_share_of_the_epochs_or_left_out(epochs:
 
 
 def test_the_ten_best_of_networks_that_stopped_early_are_left_out(tmp_path: Path) -> None:
-    study = {"halves": {"a": ["0", "1"], "b": ["2", "3"]}, "targets": ["B"], "treatments": ["RnB"], "cuts": [1]}
-    fit = {"network": "mlp:4x1", "epochs": 100, "patience": 3, "learning_rate": 0.3}
-    config = read_config({**study, "network": fit, "splits": 1, "longer": False})
-    result = run_study(STUDY, config, tmp_path, QUIET)
+    part = few_networks(tmp_path, epochs=100, patience=3, learning_rate=0.3)
     epochs = [len(Run.read(tmp_path / "jobs/split-0" / job).result()["rows"]) for job in ("baseB", "R1B")]
     assert min(epochs) < 100
-    assert not any("ten_best_validation" in row for row in result["rows"] + result["details"]["networks"])
+    assert not any("ten_best_validation" in row for row in part.rows + part.details["networks"])
 
 
 def test_frozen_layers_hold_the_bases_bits_and_fine_tuned_ones_have_moved(finished: Path) -> None:
@@ -163,7 +167,8 @@ def test_it_leaves_these_files_and_no_fit_reads_test(finished: Path) -> None:
     assert len(list(finished.rglob("DONE"))) == 1 + 2 * (4 + 20)
     assert not list(finished.rglob("last.safetensors"))
     for path in (finished / "jobs").rglob("result.json"):
-        assert "test_" not in path.read_text()
+        fit = json.loads(path.read_text())
+        assert not [key for row in (fit["metrics"], *fit["rows"]) for key in row if key.startswith("test")]
 
 
 def test_the_same_command_again_reads_what_is_there(typed: Command, finished: Path) -> None:
@@ -171,6 +176,9 @@ def test_the_same_command_again_reads_what_is_there(typed: Command, finished: Pa
     again = typed("transfer", *TINY, "--run-dir", finished, "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == json.loads((finished / "result.json").read_text())
+    shown = typed("transfer", *TINY, "--run-dir", finished)
+    assert "B1B+" in shown.stdout
+    assert "Page: " in shown.stdout
     assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
 
 
@@ -251,12 +259,12 @@ def splits_of(
 ) -> Splits:
     """Noise; `trained` classes have training examples."""
     generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(examples) % classes
-    inputs = torch.rand(examples, *shape, generator=generator)
-    names = [str(number) for number in range(classes)]
-    whole = InMemoryDataset(inputs, labels, class_names=names)
-    train = whole.subset(whole.ids[labels < (trained or classes)])
-    return Splits(train, whole, whole)
+    labels, names = torch.arange(examples) % classes, [str(number) for number in range(classes)]
+    train, validation, test = (
+        InMemoryDataset(torch.rand(examples, *shape, generator=generator), labels, class_names=names)
+        for _ in range(3)
+    )
+    return Splits(train.subset(train.ids[labels < (trained or classes)]), validation, test)
 
 
 def colour_pictures() -> Splits:
@@ -326,7 +334,7 @@ WRONG_USE = {
     "--layers fc1,fc9": "unknown layer of Sequential 'fc9'",
     "--layers fc1,fc1.1": "'fc1.1' is inside 'fc1'",
     "--network python:transfer_networks:wrapped": "one stage, model: name layers inside it with --layers",
-    "--network python:transfer_networks:functional": "called none of its 1 modules",
+    "--network python:transfer_networks:functional": "its forward pass calls none of its 1 modules",
     "--network python:transfer_networks:branching": "path through Branching depends on the data",
     "--network python:test_transfer:of_a_hundred": "cannot take the examples of digits, (1, 8, 8): mat1 and",
     "--source python:test_transfer:colour_pictures": "are (3, 8, 8), of digits (1, 8, 8)",
@@ -358,6 +366,7 @@ def test_another_network_in_the_same_directory_is_refused(typed: Command, finish
         assert "belongs to another configuration" in other.stderr
 
 
+@pytest.mark.slow  # tests/unit/test_transfer_jobs.py has the job alone
 def test_a_network_that_unfreezes_its_normalisation_ends_the_study(typed: Command, tmp_path: Path) -> None:
     options = ["--network", "python:transfer_networks:unfreezing", "--views", "jitter:1", "--epochs", "1"]
     options += ["--splits", "1", "--targets", "B", "--treatments", "AnB", "--cuts", "1", "--set", "longer=false"]

@@ -85,6 +85,7 @@ def test_results_page_has_accuracies_and_differences(compared: Path) -> None:
         assert f"| {one['name']} - {one['minus']} | {one['mean']:+.2f} |" in page
 
 
+@pytest.mark.slow
 def test_a_confident_teacher_leaves_students_of_few_examples_alive() -> None:
     """T^2 times the soft loss killed their units: 28 and 72 errors in the 90 examples that they learn."""
     settings = config_for("small").student
