@@ -17,6 +17,7 @@ from instar.recipes.transfer.reproduction import config_for
 from instar.recipes.transfer.reproduction_plan import CONVNET, DISSIMILAR, RESNET, SIMILAR, ReproductionPlan
 from instar.recipes.transfer.results import study_of, transitions
 from instar.recipes.transfer.tasks import splits_of
+from instar.reports.formats import MINUS, MISSING
 from instar.runs import Run
 from instar.transfer import boost_rows, difference_rows, treatment_rows
 
@@ -153,8 +154,14 @@ def test_published_file_makes_its_part_of_the_results_page(finished_study: Path,
     details = result["details"]
     claims = [claim for one in details["findings"] if one["network"] == "resnet:8x4" for claim in one["claims"]]
     assert len([line for line in page.splitlines() if "| resnet:8x4 |" in line]) >= len(claims)
-    for row in [*result["rows"], *result["differences"]]:
-        assert f"{row['mean']:+.2f}" in page or f"| {row['mean']:.1f} ± {row['sd']:.1f} |" in page, row["name"]
+    for row in result["rows"]:
+        assert (
+            f"| {row['part']} | {row['name']} | {row['network']} | {row['mean']:.2f} ± {row['sd']:.2f} |" in page
+        )
+    for row in result["differences"]:
+        mean = f"{row['mean']:+.2f}".replace("-", MINUS)
+        about = f"| {row['part']} | {row['name']} - {row['minus']} | {row.get('effect', MISSING)} | {mean} |"
+        assert about in page
     assert "| AnB+ - base | 1-4 |" in page
 
 

@@ -16,6 +16,7 @@ from instar.networks import build_network
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.study import Execution, run_study
 from instar.recipes.transfer.comparison import BOTH, STUDENTS, STUDY, ComparisonPlan, config_for, job_name
+from instar.reports.formats import MINUS
 from instar.runs import Run
 from instar.training import fit
 
@@ -82,7 +83,8 @@ def test_results_page_has_accuracies_and_differences(compared: Path) -> None:
     page = runpy.run_path(str(ROOT / "docs" / "make_results.py"))["study"](result)
     assert "Test accuracy, %" in page
     for one in result["differences"]:
-        assert f"| {one['name']} - {one['minus']} | {one['mean']:+.2f} |" in page
+        mean = f"{one['mean']:+.2f}".replace("-", MINUS)
+        assert f"| {one['name']} - {one['minus']} | {mean} |" in page
 
 
 @pytest.mark.slow

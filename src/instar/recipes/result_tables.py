@@ -1,6 +1,6 @@
 """The tables of any result: what docs/results.md, `instar report` and `instar runs show` have in common."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from instar.recipes.choosing import tuning_table
@@ -66,8 +66,8 @@ def result_tables(result: Row) -> list[Table]:
     details = result.get("details", {})
     found = [
         _detail_table(FINDINGS, details),
-        rows_table(result),
-        differences_table(result),
+        rows_table(result) if result["rows"] else None,
+        differences_table(result) if result.get("differences") else None,
         *(_detail_table(detail, details) for detail in DETAILS),
         _numbers_table(details),
         tuning_table(result["tuning"]) if result.get("tuning") else None,
@@ -75,7 +75,7 @@ def result_tables(result: Row) -> list[Table]:
     return [table for table in found if table is not None]
 
 
-def rows_table(result: Row) -> Table | None:
+def rows_table(result: Row, title: str = "", caption: str = "") -> Table:
     """The rows: what they are of, the paper's figure, mean ± sd, the interval, n, and what else they have."""
     measure, rows = result["measure"], [dict(row) for row in result["rows"]]
     digits = _digits(measure["unit"])
@@ -93,7 +93,7 @@ def rows_table(result: Row) -> Table | None:
         Column("n"),
         *_ABOUT_ROWS,
     ]
-    return _table(measure_title(measure), rows, columns)
+    return _table(title or measure_title(measure), rows, columns, caption)
 
 
 def measure_title(measure: Row) -> str:
@@ -108,9 +108,9 @@ def measure_title(measure: Row) -> str:
     return title[0].upper() + title[1:] + ("" if title.endswith(unit) else f", {unit}")
 
 
-def differences_table(result: Row) -> Table | None:
+def differences_table(result: Row, title: str = "Differences", caption: str = "") -> Table:
     """The differences: what is compared, the mean, the interval, n, and what else they have."""
-    unit, rows = result["measure"]["unit"], result.get("differences", [])
+    unit, rows = result["measure"]["unit"], result["differences"]
     number = f"+.{_digits(unit)}f"
     labels = [DIFFERENCE if label.key == "name" else label for label in _telling(rows, _LABELS)]
     columns = [
@@ -120,19 +120,19 @@ def differences_table(result: Row) -> Table | None:
         Column("n"),
         *_ABOUT_DIFFERENCES,
     ]
-    return _table("Differences", rows, columns)
+    return _table(title, rows, columns, caption)
 
 
 def _numbers_table(details: Row) -> Table | None:
     """The single numbers and words of the details."""
     single = {key: "none" if value is None else value for key, value in details.items() if _is_single(value)}
     rows = [{"what": key.replace("_", " "), "value": value} for key, value in single.items()]
-    return _table("Details", rows, [Column("what"), Column("value")])
+    return _table("Details", rows, [Column("what"), Column("value")]) if rows else None
 
 
 def _detail_table(detail: Detail, details: Row) -> Table | None:
-    rows = detail.rows(details[detail.key]) if detail.key in details else []
-    return _table(detail.title, rows, detail.columns)
+    rows = list(detail.rows(details[detail.key])) if detail.key in details else []
+    return _table(detail.title, rows, detail.columns) if rows else None
 
 
 def _is_single(value: Any) -> bool:
@@ -149,8 +149,7 @@ def _telling(rows: Sequence[Row], labels: Sequence[Column]) -> list[Column]:
     return [label for label in labels if label.key != "network" or len(networks) > 1]
 
 
-def _table(title: str, rows: Iterable[Row], columns: Sequence[Column]) -> Table | None:
-    """A table of the columns that have a value in some row; None without rows."""
-    rows = list(rows)
+def _table(title: str, rows: Sequence[Row], columns: Sequence[Column], caption: str = "") -> Table:
+    """A table of the columns that have a value in some row."""
     shown = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
-    return Table(title, rows, columns=shown) if shown else None
+    return Table(title, rows, columns=shown, caption=caption)

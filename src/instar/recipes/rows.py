@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from instar import metrics
-from instar.reports import Column, Table
 
 SCHEMA = 2
 Row = Mapping[str, Any]
@@ -90,58 +89,3 @@ def interval(row: Row, digits: int = 1, *, sign: bool = False) -> str | None:
 def excludes_zero(row: Row) -> bool:
     """Whether the interval of a difference excludes zero; without an interval it does not."""
     return row.get("low") is not None and (row["low"] > 0 or row["high"] < 0)
-
-
-def row_table(
-    title: str,
-    rows: Sequence[Row],
-    measure: Measure,
-    *,
-    replicates: str,
-    first: Sequence[Column] = (Column("name", ""),),
-    more: Sequence[Column] = (),
-    digits: int = 1,
-    caption: str = "",
-) -> Table:
-    """Rows as a table: what they are, mean ± sd, the interval, n, and what else is said of them.
-
-    Args:
-        title: of the table.
-        rows: of the result.
-        measure: what their means are.
-        replicates: what n counts: `seeds`, `pairs of teacher and student`.
-        first: columns before the mean.
-        more: columns after n.
-        digits: after the point.
-        caption: under the table.
-    """
-    bounds = f"[{{low:.{digits}f}}, {{high:.{digits}f}}]"
-    columns = [
-        *first,
-        Column("mean_sd", measure.title, note=f"mean ± sd over {replicates}"),
-        *([Column("low", "95 % interval", bounds)] if any(row["low"] is not None for row in rows) else []),
-        Column("n", "n"),
-        *more,
-    ]
-    shown = [{**row, "mean_sd": mean_sd(row, digits)} for row in rows]
-    return Table(title, shown, columns=columns, caption=caption)
-
-
-def difference_table(
-    title: str,
-    differences: Sequence[Row],
-    unit: str,
-    *,
-    digits: int = 1,
-    more: Sequence[Column] = (),
-    caption: str = "",
-) -> Table:
-    """Differences as a table: what is compared, the mean, the interval, n, and `more` columns."""
-    columns = [
-        Column("name", "", "{name} - {minus}"),
-        Column("mean", unit, f"{{:+.{digits}f}}"),
-        Column("low", "95 % interval", f"[{{low:+.{digits}f}}, {{high:+.{digits}f}}]"),
-        Column("n", "n"),
-        *more,
-    ]
-    return Table(title, differences, columns=columns, caption=caption)

@@ -17,7 +17,8 @@ from instar.recipes.distill.charts import (
 )
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan
 from instar.recipes.distill.scoring import MOST_EXAMPLES
-from instar.recipes.rows import difference_table, excludes_zero, interval, mean_sd
+from instar.recipes.result_tables import differences_table
+from instar.recipes.rows import excludes_zero, interval, mean_sd
 from instar.recipes.settings import TransferSettings
 from instar.recipes.study import Page, Result
 from instar.reports import Column, Headline, Section, Table, Text
@@ -207,13 +208,11 @@ def _cost_table(result: Result) -> Section:
 
 
 def _differences(result: Result) -> Section:
-    over_examples = Column("low_examples", "over test examples", "[{low_examples:+.1f}, {high_examples:+.1f}]")
     caption = (
         "95 % intervals. Over seeds (t): how far other initialisations move the difference, with this teacher. "
         f"Over {result['num_test']:,} test examples (bootstrap): how far another test set of this size does."
     )
-    title = "Distilled minus alone"
-    return difference_table(title, result["differences"], "test errors", more=[over_examples], caption=caption)
+    return differences_table(result, "Distilled minus alone", caption)
 
 
 def _commands(plan: Plan) -> str:

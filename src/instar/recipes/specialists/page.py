@@ -6,7 +6,8 @@ from typing import Any
 
 from instar.jobs import duration
 from instar.recipes.choosing import tuning_table
-from instar.recipes.rows import difference_table, interval, mean_sd
+from instar.recipes.result_tables import differences_table
+from instar.recipes.rows import interval, mean_sd
 from instar.recipes.specialists.figures import (
     answer_pictures,
     class_set_pictures,
@@ -173,7 +174,7 @@ def _difference_table(result: Result) -> Table:
             f"Relative gain of the specialists {relative['mean']:+.1f} %{f' {bounds}' if bounds else ''}; in the "
             f"paper, on 15,000 classes, {relative['paper']:+.1f} %."
         )
-    return difference_table("Differences", result["differences"], "points", digits=2, caption=caption)
+    return differences_table(result, caption=caption)
 
 
 def _forgetting_table(result: Result) -> list[Section]:

@@ -17,7 +17,8 @@ from instar.jobs import Job, duration
 from instar.networks import layers_of
 from instar.recipes.advise.plan import few_examples
 from instar.recipes.fitting import LOGITS_OF, build_for, fit_job, load_run_network, load_splits, logits_job
-from instar.recipes.rows import ACCURACY, difference, difference_table, interval, row, row_table
+from instar.recipes.result_tables import differences_table, rows_table
+from instar.recipes.rows import ACCURACY, difference, interval, row
 from instar.recipes.scales import choose_scale
 from instar.recipes.settings import DataSettings, FitSettings, Settings, SoftSettings, Temperature, checked
 from instar.recipes.study import DEFAULT, Execution, Page, Place, Result, Round, Rounds, Study
@@ -197,15 +198,12 @@ def _with_interval(row: Result) -> str:
 
 def comparison_table(result: Result) -> Table:
     """The teacher and the four students."""
-    about = result["details"]
-    return row_table(
-        "Transfer or distillation?",
-        result["rows"],
-        ACCURACY,
-        replicates="seeds",
-        caption=f"{about['num_train']:,} training examples. Transferred is {about['treatment']}. The teacher is "
-        "larger and learns from the same examples; both: transferred, and distilled from the teacher.",
+    num_train, treatment = (result["details"][key] for key in ("num_train", "treatment"))
+    caption = (
+        f"{num_train:,} training examples. Transferred is {treatment}. The teacher is larger and learns from the "
+        "same examples; both: transferred, and distilled from the teacher."
     )
+    return rows_table(result, "Transfer or distillation?", caption)
 
 
 def comparison_page(plan: ComparisonPlan, result: Result) -> Page:
@@ -228,7 +226,7 @@ def comparison_page(plan: ComparisonPlan, result: Result) -> Page:
                 caption=caption,
             ),
             comparison_table(result),
-            difference_table("Differences", result["differences"], "points", caption="Paired by seed."),
+            differences_table(result, caption="Paired by seed."),
         ],
         again=f"instar reproduce transfer-or-distil --scale {config.scale} --run-dir runs/again",
     )

@@ -7,7 +7,8 @@ Each function draws a part of a result: its `rows` and `differences`, and the ke
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from instar.recipes.rows import ACCURACY, difference_table, row_table
+from instar.recipes.result_tables import differences_table
+from instar.recipes.rows import ACCURACY, mean_sd
 from instar.reports import Bars, Box, Boxes, BoxRow, Column, Details, Lines, Section, Table, Text
 from instar.transfer import KINDS
 
@@ -170,7 +171,7 @@ def every_difference(part: PartOfResult, title: str = "Every difference") -> lis
     """Every difference at every cut, folded away."""
     if not part["differences"]:
         return []
-    return [Details(title, [difference_table("", part["differences"], "points", digits=2)])]
+    return [Details(title, [differences_table({"measure": ACCURACY._asdict(), **part})])]
 
 
 def boost_table(part: PartOfResult) -> list[Section]:
@@ -227,27 +228,22 @@ def layer_table(layers: Sequence[Mapping[str, Any]]) -> Table:
 def treatment_table(part: PartOfResult) -> Table:
     """Accuracy of every treatment at every cut, and its difference from the base."""
     over_base = {row["name"]: row for row in part["differences"] if row["minus"] == "base"}
-    bounds = ("low", "high")
-    rows = [
-        {**row, "minus_base": over.get("mean"), **{f"minus_{key}": over.get(key) for key in bounds}}
-        for row in part["rows"]
-        for over in [over_base.get(row["name"], {})]
-    ]
-    more = [
+    rows = []
+    for row in part["rows"]:
+        over = over_base.get(row["name"], dict.fromkeys(("mean", "low", "high")))
+        minus = {"minus_base": over["mean"], "low": over["low"], "high": over["high"]}
+        rows.append({**row, **minus, "accuracy": mean_sd(row)})
+    columns = [
+        Column("name", "treatment"),
+        Column("accuracy", "accuracy", note="percent, mean ± sd over splits"),
         Column("minus_base", "minus base", "{:+.1f}", note="points, paired on the same target"),
-        Column("minus_low", "95 % interval", "[{minus_low:+.1f}, {minus_high:+.1f}]", note="of the difference"),
+        Column("low", "95 % interval", INTERVAL.format(1), note="of the difference"),
+        Column("n", "n", note="splits; each is the mean of its directions"),
     ]
     if any("ten_best_validation" in row for row in rows):
         note = "as in the paper: mean of the ten best of at least 100 epochs, chosen and measured on validation"
-        more.append(Column("ten_best_validation", "ten best", "{:.1f}", note=note))
-    return row_table(
-        "Accuracy on the test examples of the target",
-        rows,
-        ACCURACY,
-        replicates="splits; each is the mean of its directions",
-        first=[Column("name", "treatment")],
-        more=more,
-    )
+        columns.append(Column("ten_best_validation", "ten best", "{:.1f}", note=note))
+    return Table("Accuracy on the test examples of the target", rows, columns=columns)
 
 
 def task_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
