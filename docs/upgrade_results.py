@@ -235,7 +235,8 @@ def _tried(row: Result, num_validation: int) -> dict[str, Any]:
 def reproduce_advise(result: Result) -> dict[str, Any]:
     """The usual ways are differences over the pairs, as the advice is."""
     from instar.metrics import over_seeds
-    from instar.recipes.advise.reproduction import MEASURE, THE_CHOICE, config_for
+    from instar.recipes.advise.reproduction import MEASURE, THE_CHOICE
+    from instar.recipes.advise.reproduction_plan import config_for
 
     def cost(row: Result) -> dict[str, Any]:
         return {"advice": row["advice"], "study": {"fits": row["fits"], **row["study"]}}
@@ -254,7 +255,7 @@ def reproduce_advise(result: Result) -> dict[str, Any]:
                 {**row, "with": words.get(row["with"], row["with"])} for row in result["correlations"]
             ],
             "study": [{"name": row["treatment"], **_without(row, "treatment")} for row in result["study"]],
-            "scores": result["scores"],
+            "scores_by_pair": result["scores"],
         },
     )
 

@@ -63,7 +63,7 @@ def test_scores_are_ranked_against_the_study(judged: Path) -> None:
     mine = [one for one in result["correlations"] if one["score"] == "logme" and one["with"] == "frozen"]
     expected = []
     for pair in config_for("tiny").pairs:
-        scores = {row["cut"]: row["logme"] for row in result["scores"] if row["pair"] == pair}
+        scores = {row["cut"]: row["logme"] for row in result["scores_by_pair"] if row["pair"] == pair}
         means = {
             row["cut"]: row["mean"]
             for row in result["study"]
@@ -82,7 +82,7 @@ def test_equal_bases_are_trained_once(judged: Path) -> None:
 
 def test_page_and_table(typed: Command, judged: Path) -> None:
     page = (judged / "report.html").read_text()
-    for words in ("Is the advice any good?", "How the cheap scores rank the cuts", "weights copied"):
+    for words in ("Is the advice any good?", "Rank correlations of the cheap scores", "weights copied"):
         assert words in page
     done = typed("reproduce", "advise", "--scale", "tiny", "--run-dir", judged, "--json")
     assert json.loads(done.stdout) == Run.read(judged).result()

@@ -150,10 +150,22 @@ DETAILS = (
         (
             Column("score"),
             Column("with", "copied layers"),
-            Column("mean", "mean", "{:+.2f}"),
+            Column("mean", "mean", "{:+.2f}", note="Spearman's, over the cuts"),
             Column("low", INTERVAL, "[{low:+.2f}, {high:+.2f}]"),
             Column("lowest", "worst pair", "{:+.2f}"),
-            Column("n", "pairs"),
+            Column("n", "pairs", note="where neither was constant"),
+        ),
+    ),
+    Detail(
+        "scores",
+        "Scores of the features at every cut",
+        (
+            Column("cut", "n"),
+            Column("layer", "to layer"),
+            Column("num_features", "features", note="large maps are averaged over areas first"),
+            Column("probe_accuracy", "linear probe, %", "{:.1f}", note="accuracy on validation"),
+            Column("h_score", "H-score", "{:.3f}"),
+            Column("logme", "LogME", "{:.3f}"),
         ),
     ),
     Detail(
@@ -162,7 +174,7 @@ DETAILS = (
         (
             Column("name", "of"),
             Column("fits"),
-            Column("multiplications", "multiplications", "{:.3g}"),
+            Column("multiplications", "", "{:.3g}", note="a backward pass counts as two forward passes"),
             Column("seconds", "seconds", "{:,.0f}"),
         ),
         _costs,

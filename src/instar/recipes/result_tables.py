@@ -24,7 +24,7 @@ _ABOUT_ROWS = (
     Column("chosen"),
     Column("advice_accuracy", "advice, %", "{:.2f}"),
     Column("best_accuracy", "best, %", "{:.2f}"),
-    Column("cost_ratio", "cost", "{:.3f}"),
+    Column("cost_ratio", "cost", "{:.3f}", note="multiplications of the advice over those of the full study"),
     Column("within_goal"),
     Column("train_frame_accuracy", "on training frames, %", "{:.1f}"),
     Column("paper_wer", "WER of the paper, %", "{:g}"),

@@ -5,6 +5,7 @@ from typing import Any
 
 from instar.jobs import duration
 from instar.recipes.advise.plan import Plan
+from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import interval
 from instar.recipes.study import Page, Result
 from instar.reports import Bars, Column, Headline, Table, Text
@@ -77,39 +78,6 @@ def result_table(result: Result) -> Table:
     )
 
 
-def score_table(result: Result) -> Table:
-    """The cheap scores of the features at every cut."""
-    return Table(
-        "Scores of the features at every cut",
-        result["details"]["scores"],
-        columns=[
-            Column("cut", "n"),
-            Column("layer", "to layer"),
-            Column("num_features", "features", note="large maps are averaged over areas first"),
-            Column("probe_accuracy", "linear probe", "{:.1f}", note="accuracy on validation, percent"),
-            Column("h_score", "H-score", "{:.3f}"),
-            Column("logme", "LogME", "{:.3f}"),
-        ],
-    )
-
-
-def cost_table(result: Result) -> Table:
-    """The advice beside the full study."""
-    names = {"advice": "this advice", "study": "the full study with one seed, about"}
-    return Table(
-        "Cost",
-        [{"what": names[key], **cost} for key, cost in result["details"]["cost"].items()],
-        columns=[
-            Column("what"),
-            Column("fits"),
-            Column("multiplications", "", "{:.3g}", note="a backward pass counts as two forward passes"),
-            Column("seconds", "", "{:.1f}"),
-        ],
-        caption="The full study fits every cut in full, frozen and fine-tuned, and one network from scratch. "
-        "Training the network that layers are copied from counts for neither.",
-    )
-
-
 def advise_page(plan: Plan, result: Result) -> Page:
     """The report of a run."""
     config, scores = plan.config, result["details"]["scores"]
@@ -124,13 +92,15 @@ def advise_page(plan: Plan, result: Result) -> Page:
         f"successive halving: short fits at the {config.num_cuts} cuts with the best linear probes (always with "
         "the deepest), frozen and fine-tuned, and of one network from scratch; each round keeps the best "
         f"{100 * config.keep:.0f} % on validation for longer fits. The best of the last round are fitted in full. "
-        "Validation chooses; test is read once, after that.",
+        "Validation chooses; test is read once, after that. The full study, with which the cost is compared, fits "
+        "every cut in full, frozen and fine-tuned, and one network from scratch. The training of the network "
+        "whose layers are copied counts for neither.",
         title="How it was found",
     )
     return Page(
         f"What to keep of {config.network} for {config.data.name}",
         f"{result['details']['num_train']:,} training examples of {result['details']['num_classes']} classes; "
         f"{duration(result['seconds'])}",
-        [answer(result), result_table(result), how, *bars, score_table(result), cost_table(result)],
+        [answer(result), result_table(result), how, *bars, *result_tables(result)],
         again=f"instar advise --config {plan.path / 'config.toml'} --run-dir runs/again",
     )

@@ -8,7 +8,7 @@ has the fewest validation errors. The advisor has one seed. Both are compared on
   both; `cost_ratio`: multiplications of the advice over those of the study; `cost_ratio_one_seed`: over those of a
   study with one seed; `seconds_ratio`; `within_goal`: at most 1 point worse, for at most a tenth of the cost.
 - `differences`: the advice, and each usual treatment, minus the choice of the full study, over the pairs.
-- `details`: `study`: every treatment of every `pair`, `minus_scratch` in points; `scores` of every cut;
+- `details`: `study`: every treatment of every `pair`, `minus_scratch` in points; `scores_by_pair` of every cut;
   `correlations`: Spearman's, of each score with test accuracy over the cuts; `n` pairs where neither is constant.
 """
 
@@ -22,11 +22,11 @@ from instar.recipes.advise.costs import cost_of_advice
 from instar.recipes.advise.page import SCORES
 from instar.recipes.advise.plan import Plan
 from instar.recipes.advise.recipe import describe, percent, right_on_test
-from instar.recipes.advise.reproduction_page import answer, reproduction_page, result_table
+from instar.recipes.advise.reproduction_page import answer, reproduction_page
 from instar.recipes.advise.reproduction_plan import JudgeConfig, Plans, plans_for
-from instar.recipes.advise.reproduction_plan import config_for as config_for
 from instar.recipes.advise.search import Search, fewest_errors, full_fits, num_rounds, successive_halving
 from instar.recipes.fitting import load_splits
+from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import Measure, row
 from instar.recipes.study import Place, Rounds, Study
 from instar.transfer import SCRATCH, Treatment
@@ -82,7 +82,7 @@ def _measure(plans: Plans, found: Mapping[str, Search]) -> dict[str, Any]:
         "details": {
             "correlations": _over_pairs([pair.correlations for pair in pairs]),
             "study": [treatment for pair in pairs for treatment in pair.study],
-            "scores": [score for pair in pairs for score in pair.scores],
+            "scores_by_pair": [score for pair in pairs for score in pair.scores],
         },
     }
 
@@ -185,6 +185,6 @@ STUDY = Study(
     measure=_measure,
     page=reproduction_page,
     answer=answer,
-    table=result_table,
+    table=lambda result: result_tables(result)[0],
     published=lambda config: f"advise-{config.scale}",
 )

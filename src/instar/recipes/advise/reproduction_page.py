@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from instar.jobs import duration
-from instar.recipes.advise.page import SCORES
+from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import interval
 from instar.recipes.study import Page, Result
 from instar.reports import Bars, Column, Details, Headline, Lines, Table, Text
@@ -21,42 +21,6 @@ def answer(result: Result) -> Headline:
         f"Mean difference {advice['mean']:+.1f} points{f' {bounds}' if bounds else ''}, n = {found['pairs']} "
         f"pairs; within 1 point at a tenth of the cost on {found['within_goal']}. One treatment for all pairs "
         f"instead: {others} points. The advice costs {found['cost_ratio_one_seed']:.2f} of a study with one seed.",
-    )
-
-
-def result_table(result: Result) -> Table:
-    """A row for each pair of tasks."""
-    rows = [
-        {**row, "difference": f"{row['mean']:+.1f} {interval(row, sign=True) or ''}".strip()}
-        for row in result["rows"]
-    ]
-    return Table(
-        "The advice beside the full study",
-        rows,
-        columns=[
-            Column("name", "pair", note="source to target, examples of each class of the target"),
-            Column("advice", "advice"),
-            Column("best", "best", note="by validation, mean over seeds, of full fits of all treatments"),
-            Column("difference", "minus best", note="points on test, paired by seed, and their 95 % interval"),
-            Column("cost_ratio", "cost", "{:.3f}", note="multiplications of the advice over those of the study"),
-        ],
-    )
-
-
-def correlation_table(result: Result) -> Table:
-    """How well each cheap score ranks the cuts."""
-    rows = [{**row, "title": SCORES[row["score"]][0]} for row in result["details"]["correlations"]]
-    return Table(
-        "How the cheap scores rank the cuts",
-        rows,
-        columns=[
-            Column("title", "score"),
-            Column("with", "copied layers"),
-            Column("mean", "rank correlation", "{:.2f}", note="Spearman's, over the cuts, with accuracy on test"),
-            Column("low", "95 % interval", "[{low:.2f}, {high:.2f}]"),
-            Column("lowest", "worst pair", "{:.2f}"),
-            Column("n", "n", note="pairs where neither was constant"),
-        ],
     )
 
 
@@ -107,11 +71,10 @@ def reproduction_page(_: Any, result: Result) -> Page:
         f"{len(result['rows'])} pairs of tasks; {duration(result['fit_seconds'])} of fits",
         [
             answer(result),
-            result_table(result),
             differences,
-            correlation_table(result),
-            *_curves(result),
             how,
+            *result_tables(result),
+            *_curves(result),
             Details("All treatments of all pairs", [size_table(result)]),
         ],
         again=f"instar reproduce advise --scale {config['scale']} --run-dir runs/again",
