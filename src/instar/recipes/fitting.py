@@ -359,10 +359,11 @@ def outline(settings: FitSettings, splits: Splits) -> nn.Module:
     """Such a network for its size alone, not to be changed: a plan of many alike builds a large one once."""
     if settings.network.startswith("python:"):  # whose function may be another one by now
         return build_for(settings, splits, seed=0)
-    return _outline(settings.model_dump_json(), splits.train.example_shape, len(splits.class_names))
+    parts = {"network", "dropout", "input_dropout", "initialiser", "new_weights"}  # that a network is built from
+    return _outline(settings.model_dump_json(include=parts), splits.train.example_shape, len(splits.class_names))
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def _outline(settings: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return new_network(FitSettings.model_validate_json(settings), input_shape, num_classes, seed=0)
 
