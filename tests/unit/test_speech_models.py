@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from instar.errors import DataError, RunError, UsageError
-from instar.speech import wfst
+from instar.speech import graph, wfst
 from instar.speech.alignment import align, equal_shares, flat_start
-from instar.speech.decoding import Decoder, tune_decoder
+from instar.speech.decoding import Decoder, try_decoders, tune_decoder
 from instar.speech.grammar import Grammar
 from instar.speech.graph import compile_graph
 from instar.speech.hmm import HMM, acoustic_scores
@@ -238,9 +238,10 @@ def test_without_kaldi_the_built_in_search_is_used(monkeypatch: pytest.MonkeyPat
         Decoder(hmm, Grammar.loop(["one"]), acoustic_scale=0)
 
 
-def test_a_vocabulary_too_large_for_the_table_says_what_to_install() -> None:
-    lexicon = Lexicon.of_phones({f"w{number}": "a b c d" for number in range(2000)})
-    with pytest.raises(UsageError, match=r"graph of 2000 words has .*pip install 'instar\[speech\]'"):
+def test_a_vocabulary_too_large_for_the_table_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "MAX_ARCS", 20_000)
+    lexicon = Lexicon.of_phones({f"w{number}": "a b c d" for number in range(60)})
+    with pytest.raises(UsageError, match=r"graph of 60 words has .*pip install 'instar\[speech\]'"):
         Decoder(HMM.new(lexicon), Grammar.loop(lexicon.words), search="viterbi")
 
 
@@ -253,6 +254,10 @@ def test_tuning_takes_what_makes_the_fewest_errors() -> None:
     options = {"acoustic_scales": (0.01, 1.0), "search": "viterbi"}
     found = tune_decoder(hmm, grammar, {"u": scores}, {"u": ("one",)}, word_penalties=(500.0, 0.0, 5.0), **options)
     assert found.acoustic_scale == 1.0
+    tried = try_decoders(hmm, grammar, {"u": scores}, {"u": ("one",)}, word_penalties=(500.0, 0.0, 5.0), **options)
+    assert [one.errors for one in tried] == sorted(one.errors for one in tried)
+    assert tried[0].decoder.settings == found.settings
+    assert len(tried) == 2 * 3
     assert found.word_penalty == 0.0
     assert found(scores).words == ("one",)
 
