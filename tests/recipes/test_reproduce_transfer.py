@@ -13,6 +13,8 @@ import torch
 from command_line import Command
 from instar.evaluation import predict_logits
 from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.reproductions import repeat_command
+from instar.recipes.transfer import comparison
 from instar.recipes.transfer.reproduction import config_for
 from instar.recipes.transfer.reproduction_plan import CONVNET, DISSIMILAR, RESNET, SIMILAR, ReproductionPlan
 from instar.recipes.transfer.results import study_of, transitions
@@ -195,6 +197,16 @@ def test_full_scale_is_what_the_issue_asks_for() -> None:
         assert parts[name].targets == ["A", "B"]
     assert parts[DISSIMILAR].halves.how == "semantic"
     assert parts[SIMILAR].halves.classes_per_half == 30
+
+
+def test_a_page_says_how_to_repeat_a_run_at_its_scale_or_with_its_settings() -> None:
+    at_scale = repeat_command("transfer", TINY, Path("runs/mine"))
+    assert at_scale == "instar reproduce transfer --scale tiny --data digits --run-dir runs/again"
+    changed = TINY.model_copy(update={"splits": 3})
+    for config in (changed, changed.model_copy(update={"scale": "custom"})):
+        command = repeat_command("transfer", config, Path("runs/mine"))
+        assert command == "instar reproduce transfer --config runs/mine/config.toml --run-dir runs/again"
+    assert "--data" not in repeat_command("transfer-or-distil", comparison.config_for("full"), Path())
 
 
 def test_wrong_scale_is_one_line(typed: Command) -> None:

@@ -126,6 +126,19 @@ def _is_at_its_scale(study: Reproduction, config: Any) -> bool:
         return True
 
 
+def repeat_command(name: str, config: Any, path: Path) -> str:
+    """The command that repeats a study: at its scale, or with the settings of a run directory if they differ."""
+    study, scale = reproduction(name), str(config.scale)
+    data = config.data.name if study.data else ""
+    try:
+        is_at_scale = bool(config == study.at(scale, data))
+    except UsageError:
+        is_at_scale = False
+    settings = f"--scale {scale}" + (f" --data {data}" if data else "")
+    settings = settings if is_at_scale else f"--config {path / 'config.toml'}"
+    return f"instar reproduce {name} {settings} --run-dir runs/again"
+
+
 def as_toml(config: Any) -> str:
     """A configuration as TOML, without the settings that have their default."""
     import tomli_w

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from instar.jobs import duration
+from instar.recipes.advise.reproduction_plan import JudgeConfig, Plans
+from instar.recipes.reproductions import repeat_command
 from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import interval
+from instar.recipes.settings import checked
 from instar.recipes.study import Page, Result
 from instar.reports import Bars, Column, Details, Headline, Lines, Table, Text
 
@@ -46,7 +49,7 @@ def _kind(row: Mapping[str, Any]) -> str:
     return "scratch" if row["cut"] == 0 else "fine-tuned" if row["fine_tune"] else "frozen"
 
 
-def reproduction_page(_: Any, result: Result) -> Page:
+def reproduction_page(plans: Plans, result: Result) -> Page:
     """The report of a run."""
     config = result["config"]
     differences = Bars(
@@ -77,7 +80,7 @@ def reproduction_page(_: Any, result: Result) -> Page:
             *_curves(result),
             Details("All treatments of all pairs", [size_table(result)]),
         ],
-        again=f"instar reproduce advise --scale {config['scale']} --run-dir runs/again",
+        again=repeat_command("advise", checked(JudgeConfig, config), next(iter(plans.values())).path),
     )
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.jobs import duration
+from instar.recipes.reproductions import repeat_command
 from instar.recipes.result_tables import result_tables
 from instar.recipes.speech.data import load_recordings
 from instar.recipes.speech.reproduction_plan import BASELINE, DISTILLED, Plan
@@ -67,7 +68,7 @@ def page(plan: Plan, result: Result) -> Page:
         "Hinton, Vinyals and Dean 2015, sections 4 and 6, repeated; training took "
         f"{duration(result['fit_seconds'])} of one core",
         sections,
-        again=f"instar reproduce speech --scale {scale} --data {name}",
+        again=repeat_command("speech", plan.config, plan.path),
     )
 
 

@@ -17,6 +17,7 @@ from instar.jobs import Job, duration
 from instar.networks import layers_of
 from instar.recipes.advise.plan import few_examples
 from instar.recipes.fitting import LOGITS_OF, build_for, fit_job, load_run_network, load_splits, logits_job
+from instar.recipes.reproductions import repeat_command
 from instar.recipes.result_tables import differences_table, rows_table
 from instar.recipes.rows import ACCURACY, difference, interval, row
 from instar.recipes.scales import choose_scale
@@ -228,7 +229,7 @@ def comparison_page(plan: ComparisonPlan, result: Result) -> Page:
             comparison_table(result),
             differences_table(result, caption="Paired by seed."),
         ],
-        again=f"instar reproduce transfer-or-distil --scale {config.scale} --run-dir runs/again",
+        again=repeat_command("transfer-or-distil", config, plan.path),
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instar.jobs import duration
+from instar.recipes.reproductions import repeat_command
 from instar.recipes.study import Page, Result
 from instar.recipes.transfer.figures import (
     INTERVAL,
@@ -85,7 +86,7 @@ def reproduction_page(plan: ReproductionPlan, result: Result) -> Page:
         f"Yosinski et al. 2014, repeated; its fits took {duration(result['fit_seconds'])} of one core",
         sections,
         SERIES,
-        again=f"instar reproduce transfer --scale {config.scale} --data {config.data.name}",
+        again=repeat_command("transfer", config, plan.path),
     )
 
 
