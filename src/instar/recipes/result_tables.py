@@ -31,6 +31,8 @@ _ABOUT_ROWS = (
     Column("wer", "WER, %", "{wer:.2f}"),
     Column("wer_bootstrap_low", "95 % of WER", "[{wer_bootstrap_low:.2f}, {wer_bootstrap_high:.2f}]"),
     Column("num_networks", "networks"),
+    Column("test_nll", "NLL", "{:.3f}"),
+    Column("specialists_used", "specialists per example", "{:.2f}"),
     Column("conditional_accuracy", "among special classes, %", "{:.2f}"),
     Column("inference_times", "cost in use", "{:.2f}x"),
     Column("training_times", "cost of training", "{:.2f}x"),

@@ -48,7 +48,8 @@ def cost_figure(result: Result) -> Section:
         points=True,
         x_title="multiplications per example, generalist = 1",
         y_title="% on test",
-        caption="Up and to the left is better. Only active specialists are computed.",
+        caption="Up and to the left is better. Only active specialists are computed. The generalist takes "
+        f"{base:,} multiplications per example.",
     )
 
 

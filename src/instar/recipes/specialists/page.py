@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.jobs import duration
-from instar.recipes.choosing import tuning_table
-from instar.recipes.result_tables import differences_table
+from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import interval, mean_sd
 from instar.recipes.specialists.figures import (
     answer_pictures,
@@ -19,9 +18,18 @@ from instar.recipes.specialists.figures import (
 from instar.recipes.specialists.plan import DISTILLED, GENERALIST, LONGER, WITH, WITH_RANDOM, Plan, job_name
 from instar.recipes.specialists.settings import SpecialistsConfig, config_for
 from instar.recipes.study import Page
-from instar.reports import Code, Column, Details, Headline, Section, Table
+from instar.reports import Code, Column, Headline, Section, Table, Text
 
 Result = Mapping[str, Any]
+
+_NOTES = (
+    "Costs are multiplications relative to the generalist: in use per example, in training of all fits, where a "
+    "backward pass counts as two forward passes. Seconds are of all fits one after the other, and in parallel "
+    "with a machine for each. The accuracy among special classes is on their test examples, with predictions "
+    "restricted to these classes.",
+    "Section 6.1 of the paper proposes specialists with a full softmax that learn the other classes from the "
+    "generalist's soft targets, so as not to forget them; here each is also tested alone, not combined.",
+)
 
 
 def answer(result: Result) -> Headline:
@@ -111,10 +119,8 @@ def page(plan: Plan, result: Result) -> Page:
         coverage_figure(result),
         error_pictures(result),
         answer_pictures(result, plan.splits.test),
-        _cost_table(result),
-        _difference_table(result),
-        *_forgetting_table(result),
-        *([Details("What was tried", [tuning_table(result["tuning"])])] if result["tuning"] else []),
+        Text(_NOTES, title="How to read the tables"),
+        *result_tables(result),
         Code("Use it", _usage(plan)),
     ]
     return Page(
@@ -142,55 +148,3 @@ def _usage(plan: Plan) -> str:
     if plan.config.distill is not None:
         lines.append(f"# the network distilled from it: {plan.path}:{job_name(DISTILLED, seed)}")
     return "\n".join(lines)
-
-
-def _cost_table(result: Result) -> Table:
-    return Table(
-        "Accuracy and costs",
-        result["rows"],
-        columns=[
-            Column("name", "network"),
-            Column(
-                "conditional_accuracy", "conditional", "{:.2f}", note="accuracy if only classes in sets are used"
-            ),
-            Column("test_nll", "nll", "{:.3f}", note="nats on test"),
-            Column("specialists_used", "specialists used", "{:.2f}", note="per example, mean"),
-            Column("inference_cost", "in use", "{:si}", note="multiplications per example"),
-            Column(
-                "training_cost", "in training", "{:si}", note="multiplications; a backward pass is two forward"
-            ),
-            Column("training_seconds", "seconds", "{:.0f}", note="of training, one fit after the other"),
-            Column("parallel_seconds", "in parallel", "{:.0f}", note="seconds with a machine for each fit"),
-            Column("n", "n", note="generalists"),
-        ],
-    )
-
-
-def _difference_table(result: Result) -> Table:
-    relative, caption = result["details"].get("relative_gain"), ""
-    if relative is not None:
-        bounds = interval(relative, 1, sign=True)
-        caption = (
-            f"Relative gain of the specialists {relative['mean']:+.1f} %{f' {bounds}' if bounds else ''}; in the "
-            f"paper, on 15,000 classes, {relative['paper']:+.1f} %."
-        )
-    return differences_table(result, caption=caption)
-
-
-def _forgetting_table(result: Result) -> list[Section]:
-    rows = result["details"].get("forgetting")
-    if not rows:
-        return []
-    table = Table(
-        "What a full softmax forgets",
-        rows,
-        columns=[
-            Column("name", "network"),
-            Column("special", "special classes", "{:.2f}", note="accuracy in percent, test"),
-            Column("rest", "other classes", "{:.2f}", note="accuracy in percent, test"),
-            Column("n", "n", note="generalists; each value is the mean over its specialists"),
-        ],
-        caption="Section 6.1 of the paper proposes specialists for all classes that learn the other classes from "
-        "the generalist's soft targets, so as not to forget them. Each network is tested alone, not combined.",
-    )
-    return [table]
