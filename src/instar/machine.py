@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 def environment() -> dict[str, Any]:
     """Versions, processor, threads, command and commit, as `environment.json` holds them."""
     from importlib.metadata import version
+
+    import torch
 
     about: dict[str, Any] = {
         "instar": version("instar"),

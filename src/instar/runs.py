@@ -12,15 +12,16 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import tomli_w
-from safetensors.torch import save as safetensors_bytes
-from torch import Tensor
 
 from instar.errors import RunError, UsageError
 from instar.files import load_tensors, read_toml, write_bytes, writing
 from instar.machine import environment
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT_VERSION = 2
 CONFIG, ENVIRONMENT, METRICS, RESULT, REPORT, LOG, DONE, PROGRESS = (
@@ -183,11 +184,11 @@ class Run:
         except (ValueError, TypeError) as error:
             raise RunError(f"{self.path / METRICS} is damaged: {error}; remove the run and run again") from error
 
-    def save_checkpoint(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    def save_checkpoint(self, tensors: "Mapping[str, Tensor]", state: Mapping[str, Any]) -> None:
         """Replace the checkpoint; the length of `metrics.jsonl` is saved with it."""
         self._save(LAST, tensors, {**state, "metrics_bytes": self._metrics_bytes(flush=True)})
 
-    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def load_checkpoint(self) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
         """The checkpoint to resume from, or None; metrics that were logged after it are removed.
 
         Raises:
@@ -212,11 +213,11 @@ class Run:
                 os.fsync(stream.fileno())
             return os.fstat(stream.fileno()).st_size
 
-    def save_weights(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    def save_weights(self, tensors: "Mapping[str, Tensor]", about: Mapping[str, Any]) -> None:
         """Write the final weights."""
         self._save(FINAL, tensors, about)
 
-    def load_weights(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def load_weights(self) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         """The final weights and what was saved with them.
 
         Raises:
@@ -226,11 +227,13 @@ class Run:
             raise RunError(f"{self.path} has no {FINAL}: its fit is not finished; run the same command again")
         return load_tensors(self.path / FINAL)
 
-    def _save(self, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    def _save(self, name: str, tensors: "Mapping[str, Tensor]", state: Mapping[str, Any]) -> None:
+        from safetensors.torch import save
+
         content = _unshared({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
         write_bytes(
             self.path / name,
-            safetensors_bytes(content, metadata={"state": json.dumps({**self.about_weights, **state})}),
+            save(content, metadata={"state": json.dumps({**self.about_weights, **state})}),
         )
 
     def finish(self, result: Mapping[str, Any]) -> None:
@@ -284,9 +287,14 @@ def find_run(spec: str | Path) -> Path:
     return Path(run) / "jobs" / job if separator else Path(run)
 
 
+def is_run(spec: str) -> bool:
+    """Whether a name is a run directory, `RUN` or `RUN:job`."""
+    return (find_run(spec) / CONFIG).is_file()
+
+
 def list_runs(root: str | Path = "runs") -> list[Path]:
-    """The run directories of commands below `root`, oldest first."""
-    paths = [config.parent for config in Path(root).glob(f"*/*/{CONFIG}")]
+    """The run directories of commands one or two levels below `root`, oldest first."""
+    paths = [config.parent for depth in ("*", "*/*") for config in Path(root).glob(f"{depth}/{CONFIG}")]
     return sorted(paths, key=lambda path: (path / CONFIG).stat().st_mtime)
 
 
@@ -338,7 +346,7 @@ def _json(path: Path, content: object, *, indent: int | None = None) -> str:
         raise RunError(f"{path}: a number in it is not finite ({error})") from error
 
 
-def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _unshared(tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":
     """The tensors, with a copy of each one that shares its memory with another (tied weights)."""
     known: set[int] = set()
     for name, value in tensors.items():

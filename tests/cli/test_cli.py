@@ -33,7 +33,7 @@ def _below(path: str, command: Any, context: Any) -> Iterator[tuple[str, Any]]:
 COMMANDS = commands()
 
 
-@pytest.mark.parametrize("arguments", [[], ["specialists"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [[], ["distill"], ["transfer"], ["advise"], ["specialists"]], ids=" ".join)
 def test_help_does_not_import_torch(arguments: list[str]) -> None:
     """Importing torch takes a second; help must answer at once."""
     code = (
@@ -55,6 +55,7 @@ def test_help_describes_every_option_and_its_default(typed: Command) -> None:
         for option in command.params:
             text = re.sub(r"(?<!\\)\[/?dim\]", "", option.help or "").replace("\\[", "[")
             assert " ".join(text.split()) in shown, f"{path}: {option.name}"
+            assert "(not described)" not in text, f"{path}: {option.name}"
     distill = {option.name: option.help for option in COMMANDS["distill"].params}
     for name, default in (("epochs", "60"), ("seeds", "5"), ("learning_rate", "0.03,0.1; 0.01,0.03 for mnist")):
         assert f"[default: {default}]" in distill[name]

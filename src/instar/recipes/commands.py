@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from instar.errors import UsageError
 from instar.naming import import_object
 from instar.recipes.keys import ValueKind, field_of, kind_of, part_in, unknown_setting
-from instar.recipes.settings import DataSettings, NetworkSettings, Settings
+from instar.recipes.settings import DataSettings, NetworkSettings, Settings, names_unchecked
 
 Table = Mapping[str, Mapping[str, str]]
 """Options by the title of their panel: a flag and the key of its setting, or the keys of several."""
@@ -91,8 +91,9 @@ class Command:
         """The default of each option as text, and when it is another; empty where there is none."""
         if not self.study:
             return {}
-        plain = self.read_config({})
-        others = {when: self.read_config(typed) for when, typed in self.variants.items()}
+        with names_unchecked():
+            plain = self.read_config({})
+            others = {when: self.read_config(typed) for when, typed in self.variants.items()}
         return {name: _default_text(option.keys[0], plain, others) for name, option in self.options.items()}
 
     def read_config(self, typed: Mapping[str, Any], file: Path | None = None) -> Any:

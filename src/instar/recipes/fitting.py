@@ -21,7 +21,7 @@ from instar.losses import Targets
 from instar.networks import build_network, initialise_, load_state_, network_fingerprint
 from instar.optimisation import decide_precision
 from instar.recipes.settings import DataSettings, FitSettings, SoftSettings, TransferSettings
-from instar.runs import Run, find_run
+from instar.runs import Run, find_run, is_run
 from instar.training import FitResult, fit
 
 LOGITS, STORE = "logits.safetensors", "targets"
@@ -413,11 +413,6 @@ def load_network(settings: FitSettings, splits: Splits) -> nn.Module:
             "hold examples that are validation here; use the same data and split"
         )
     return load_run_network(path)
-
-
-def is_run(spec: str) -> bool:
-    """Whether a name is a run directory, `RUN` or `RUN:job`."""
-    return (find_run(spec) / "config.toml").is_file()
 
 
 def member_specs(spec: str) -> list[str]:

@@ -5,7 +5,9 @@ that help is fast.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -56,6 +58,19 @@ CandidateRates = Annotated[list[_Positive], BeforeValidator(_as_list), Field(min
 """One value is used; of several, validation chooses."""
 
 CandidateWeights = Annotated[list[_NotNegative], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+_unchecked: ContextVar[bool] = ContextVar("_unchecked", default=False)
+
+
+@contextmanager
+def names_unchecked() -> Iterator[None]:
+    """Read defaults without checking the names in them, which would import torch: for help."""
+    token = _unchecked.set(True)
+    try:
+        yield
+    finally:
+        _unchecked.reset(token)
 
 
 class Settings(BaseModel):
@@ -111,6 +126,8 @@ class NetworkSettings(Settings):
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
         """Fail here, and not in the first of many jobs. Plain defaults need no check: it would import torch."""
+        if _unchecked.get():
+            return self
         if self.views != "none":
             from instar.data import parse_views
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from instar.errors import UsageError
-from instar.recipes.fitting import is_run
 from instar.recipes.settings import DataSettings, FitSettings, Settings, checked, merge, read_config_file
 from instar.recipes.transfer.settings import CopySettings
+from instar.runs import is_run
 
 _Count = Annotated[int, Field(ge=1)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
@@ -59,6 +59,7 @@ class AdviseConfig(SearchSettings):
     seeds: _Count = 1
     """full fits of each finalist"""
     seed: int = 0
+    """the first seed"""
     controls: bool = False
     """fit the three usual ways in full too, and compare"""
 

@@ -21,7 +21,6 @@ from instar.recipes.fitting import (
     adopt_job,
     build_for,
     fit_job,
-    is_run,
     load_network,
     load_splits,
     logits_job,
@@ -30,7 +29,7 @@ from instar.recipes.fitting import (
 )
 from instar.recipes.settings import FitSettings, TransferSettings
 from instar.recipes.study import Execution
-from instar.runs import Run, find_run
+from instar.runs import Run, find_run, is_run
 
 ALONE, DISTILLED, CORRECTED = "student-alone", "student-distilled", "student-distilled-corrected"
 

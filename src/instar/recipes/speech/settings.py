@@ -27,7 +27,9 @@ class RecogniserData(Settings):
     test: str | None = None
     """kaldi:FOLDER of test recordings; by default speakers are held out"""
     validation_speakers: tuple[str, ...] | None = None
+    """speakers held out for validation"""
     test_speakers: tuple[str, ...] | None = None
+    """speakers held out for testing"""
     fraction: Fraction = 1.0
     """fraction of the recordings of each part that is used"""
     strings: NotNegative = 40
@@ -58,6 +60,7 @@ class InputSettings(Settings):
 
     num_mels: Count = 40
     normalisation: Normalisation = "speaker"
+    """normalisation of the features"""
     left: NotNegative = LEFT
     """frames of context before the predicted frame; the paper's window has 26 frames"""
     right: NotNegative = RIGHT

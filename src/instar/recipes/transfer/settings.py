@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from instar.errors import UsageError
 from instar.recipes.settings import DataSettings, FitSettings, Settings, checked, merge, read_config_file
-from instar.transfer import KINDS, treatments_of
 
 _Count = Annotated[int, Field(ge=1)]
+_KINDS = ("BnB", "BnB+", "AnB", "AnB+", "RnB")  # of `instar.transfer`
 
 
 class HalvesSettings(Settings):
@@ -49,7 +49,7 @@ class TransferConfig(Settings):
     halves: HalvesSettings = HalvesSettings()
     network: FitSettings = FitSettings(network="mlp:64x3", epochs=40)
     """every network of the study"""
-    treatments: list[str] = list(KINDS)
+    treatments: list[str] = list(_KINDS)
     """kinds of treatment: BnB, BnB+, AnB, AnB+, RnB"""
     cuts: list[int] | None = None
     """numbers of copied layers; by default every number before a layer with weights"""
@@ -69,7 +69,10 @@ class TransferConfig(Settings):
     def _is_possible(self) -> Self:
         if self.network.pretrained:
             raise UsageError("network.pretrained is for teachers: every network of a transfer study is trained")
-        treatments_of(self.treatments, [1])
+        if not set(self.treatments) <= set(_KINDS):
+            from instar.transfer import treatments_of  # imports torch, for which help does not wait
+
+            treatments_of(self.treatments, [1])
         for name in ("treatments", "cuts", "targets"):
             values = getattr(self, name)
             if values is not None and (not values or len(set(values)) < len(values)):
