@@ -20,11 +20,11 @@ from instar.metrics import errors
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.specialists.costs import Costs
 from instar.recipes.specialists.jobs import assemble
-from instar.recipes.specialists.page import again, answer
+from instar.recipes.specialists.page import answer
 from instar.recipes.specialists.plan import FULL_LABELS, FULL_SOFT, ROWS, WITH, Replicate, make_plan
+from instar.recipes.specialists.recipe import STUDY, rounds
 from instar.recipes.specialists.scoring import kept
 from instar.recipes.specialists.settings import SpecialistsConfig, config_for, read_config
-from instar.recipes.specialists.study import STUDY, rounds
 from instar.recipes.study import Execution, run_study
 from instar.runs import Run
 from instar.specialists import ClassSet, specialist_labels
@@ -445,10 +445,20 @@ def test_a_student_sees_several_views_where_there_are_views(views: str, expected
     assert read_config({"generalist": {"views": views}, "distill": {}}).num_views == expected
 
 
-def test_the_page_names_the_scale_only_where_nothing_differs(finished: Path) -> None:
-    assert again(CONFIG, finished) == "instar reproduce specialists --data digits --scale tiny"
-    other = CONFIG.model_copy(update={"seeds": 1})
-    assert again(other, finished) == f"instar specialists --config {finished}/config.toml"
+@pytest.mark.parametrize(
+    ("update", "command"),
+    [
+        ({}, "instar reproduce specialists --scale tiny --data digits"),
+        ({"seeds": 1}, "instar reproduce specialists --config RUN/config.toml"),
+        ({"scale": "custom"}, "instar reproduce specialists --config RUN/config.toml"),
+        ({"scale": None}, "instar specialists --config RUN/config.toml"),
+    ],
+)
+def test_the_page_names_the_scale_only_where_nothing_differs(
+    finished: Path, result: dict, update: dict, command: str
+) -> None:
+    plan = make_plan(CONFIG.model_copy(update=update), finished, QUIET)
+    assert STUDY.page(plan, result).again == f"{command.replace('RUN', str(finished))} --run-dir runs/again"
 
 
 def test_unknown_scale_and_data() -> None:

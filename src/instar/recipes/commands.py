@@ -308,7 +308,7 @@ ADVISE = Command(
 
 SPECIALISTS = Command(
     settings="instar.recipes.specialists.settings:SpecialistsConfig",
-    study="instar.recipes.specialists.study:STUDY",
+    study="instar.recipes.specialists.recipe:STUDY",
     table={
         FIRST: {
             "--data": "data.name",

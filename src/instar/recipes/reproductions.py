@@ -64,7 +64,7 @@ REPRODUCTIONS = {
     ),
     "specialists": Reproduction(
         "Hinton et al. 2015, section 5: specialists for confused classes, all controls, one network distilled.",
-        "instar.recipes.specialists.study:STUDY",
+        "instar.recipes.specialists.recipe:STUDY",
         "instar.recipes.specialists.settings:config_for",
         "cifar100",
         "cifar100 (100 classes), omniglot (1,623) or digits",

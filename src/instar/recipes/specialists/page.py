@@ -1,10 +1,10 @@
 """The answer of `instar specialists`, its table and its page."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from instar.jobs import duration
+from instar.recipes.reproductions import repeat_command
 from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import interval, mean_sd
 from instar.recipes.specialists.figures import (
@@ -16,7 +16,6 @@ from instar.recipes.specialists.figures import (
     gain_figure,
 )
 from instar.recipes.specialists.plan import DISTILLED, GENERALIST, LONGER, WITH, WITH_RANDOM, Plan, job_name
-from instar.recipes.specialists.settings import SpecialistsConfig, config_for
 from instar.recipes.study import Page
 from instar.reports import Code, Column, Headline, Section, Table, Text
 
@@ -110,6 +109,7 @@ def result_table(result: Result) -> Table:
 def page(plan: Plan, result: Result) -> Page:
     """The page of a result."""
     config = plan.config
+    again = f"instar specialists --config {plan.path / 'config.toml'} --run-dir runs/again"
     sections: list[Section] = [
         answer(result),
         result_table(result),
@@ -127,15 +127,8 @@ def page(plan: Plan, result: Result) -> Page:
         f"Specialists for {config.generalist.network} on {config.data.name}",
         f"Hinton, Vinyals and Dean 2015, section 5; {duration(result['seconds'])}",
         sections,
-        again=f"{again(config, plan.path)} --run-dir runs/again",
+        again=repeat_command("specialists", config, plan.path) if config.scale else again,
     )
-
-
-def again(config: SpecialistsConfig, path: Path) -> str:
-    """The command that repeats a run; that of the scale if nothing differs from it."""
-    if config.scale is not None and config == config_for(config.scale, config.data.name):
-        return f"instar reproduce specialists --data {config.data.name} --scale {config.scale}"
-    return f"instar specialists --config {path / 'config.toml'}"
 
 
 def _usage(plan: Plan) -> str:
