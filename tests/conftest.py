@@ -41,6 +41,19 @@ def finished_run(instar: Command, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
+def finished_transfer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a small transfer study with every treatment, on the digits."""
+    from instar.recipes.study import Execution, run_study
+    from instar.recipes.transfer.recipe import STUDY
+    from instar.recipes.transfer.settings import read_config
+
+    path = tmp_path_factory.mktemp("transfer") / "run"
+    config = read_config({"network": {"network": "mlp:12x2", "epochs": 3, "learning_rate": 0.1}, "splits": 2})
+    run_study(STUDY, config, path, Execution(quiet=True))
+    return path
+
+
+@pytest.fixture(scope="session")
 def finished_study(instar: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of the transfer study at its smallest, on the digits; `results/` beside it."""
     path = tmp_path_factory.mktemp("study") / "run"

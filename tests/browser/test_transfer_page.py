@@ -6,21 +6,15 @@ from typing import Any
 
 import pytest
 
-from command_line import Command
-
 OpenPage = Callable[..., Any]
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def pages(instar: Command, finished_study: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(finished_transfer: Path, finished_study: Path) -> dict[str, Path]:
     """Of `instar transfer`, and of the whole study."""
-    path = tmp_path_factory.mktemp("transfer") / "run"
-    tiny = ("--splits", "2", "--epochs", "2", "--network", "mlp:16x2", "--run-dir", path, "--quiet")
-    done = instar("transfer", *tiny)
-    assert done.returncode == 0, done.stderr
-    return {"transfer": path / "report.html", "study": finished_study / "report.html"}
+    return {"transfer": finished_transfer / "report.html", "study": finished_study / "report.html"}
 
 
 @pytest.mark.parametrize("name", ["transfer", "study"])
@@ -44,7 +38,7 @@ def test_treatments_are_drawn_and_said(open_page: OpenPage, pages: dict[str, Pat
         name: drawn.nth(place).get_attribute("aria-label")
         for place, name in enumerate(["base A", "base B", "BnB"])
     }
-    assert said["base A"] == "base A: fc1: learned on A; fc2: learned on A; fc3: learned on A"
+    assert said["base A"] == "base A: fc1: trained on A; fc2: trained on A; fc3: trained on A"
     assert "fc1: copied from B, frozen" in said["BnB"]
     assert page.locator(".boxes path").count() > 3 * 7  # a box for each layer, and a lock on the frozen ones
     assert page.locator(".pictures.wide img").count() == 3

@@ -5,7 +5,6 @@ import itertools
 import json
 from pathlib import Path
 from statistics import mean
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,16 +14,16 @@ from instar.data import InMemoryDataset, Splits
 from instar.evaluation import predict_logits
 from instar.files import load_tensors
 from instar.jobs.execution import execute
+from instar.recipes import from_python
 from instar.recipes.fitting import load_run_network, load_splits
-from instar.recipes.from_python import _run
 from instar.recipes.settings import DataSettings
-from instar.recipes.study import Execution, run_path, run_study
+from instar.recipes.study import Execution, run_path
 from instar.recipes.transfer.figures import treatment_table
 from instar.recipes.transfer.page import answer
 from instar.recipes.transfer.plan import Plan
 from instar.recipes.transfer.recipe import STUDY
 from instar.recipes.transfer.results import Part, part_of, study_of
-from instar.recipes.transfer.settings import read_config
+from instar.recipes.transfer.settings import TransferConfig, read_config
 from instar.runs import FINAL, Run
 from instar.transfer import Halves, difference_rows, treatment_rows
 
@@ -35,12 +34,8 @@ HALVES = {"A": tuple("01234"), "B": tuple("56789")}
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of a small study with every treatment."""
-    path = tmp_path_factory.mktemp("transfer") / "run"
-    config = read_config({"network": {"network": "mlp:12x2", "epochs": 3, "learning_rate": 0.1}, "splits": 2})
-    run_study(STUDY, config, path, QUIET)
-    return path
+def finished(finished_transfer: Path) -> Path:
+    return finished_transfer
 
 
 @pytest.fixture(scope="module")
@@ -389,11 +384,14 @@ def test_a_call_from_python_reads_the_data_anew(tmp_path: Path, monkeypatch: pyt
     part = "(torch.rand(n, 3), torch.arange(n) % 2)"
     (tmp_path / "data_that_change.py").write_text(f"import torch\ndef data(): return {part}, {part}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    name = "python:data_that_change:data"
-    settings = SimpleNamespace(read_config=lambda typed: DataSettings(**typed))
-    recipe = SimpleNamespace(main=lambda config, path, **_: {"examples": len(load_splits(config).test)})
     found = []
+
+    def run(_: object, config: TransferConfig, *__: object) -> tuple[None, None, dict]:
+        found.append(len(load_splits(config.data).test))
+        return None, None, {}
+
+    monkeypatch.setattr(from_python, "run_experiment", run)
     for number in (20, 40):
         importlib.import_module("data_that_change").n = number  # type: ignore[attr-defined]
-        found.append(_run(settings, recipe, {"name": name}, tmp_path, "cpu", "local", True))  # type: ignore[arg-type]
-    assert found == [{"examples": 20}, {"examples": 40}]
+        from_python.transfer_study(data="python:data_that_change:data")
+    assert found == [20, 40]
