@@ -14,7 +14,7 @@ has the fewest validation errors. The advisor has one seed. Both are compared on
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from instar import metrics
 from instar.recipes.advise.checks import check
@@ -29,11 +29,13 @@ from instar.recipes.fitting import load_splits
 from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import Measure, row
 from instar.recipes.study import Place, Rounds, Study
-from instar.transfer import SCRATCH, Treatment
+from instar.transfer import SCRATCH
 
 GOAL_POINTS, GOAL_COST = 1.0, 0.1
 MEASURE = Measure("difference", "advice minus the choice of the full study", "points", "higher")
 THE_CHOICE = "choice of the full study"
+
+Rows = list[dict[str, Any]]
 
 
 def _place(config: JudgeConfig) -> Place:
@@ -56,10 +58,16 @@ def _rounds(plans: Plans) -> Rounds[dict[str, Search]]:
 
 
 def _measure(plans: Plans, found: Mapping[str, Search]) -> dict[str, Any]:
-    pairs = [_measure_pair(name, plan, found[name]) for name, plan in plans.items()]
-    rows = [pair.row for pair in pairs]
+    study = {pair: _study(pair, plan) for pair, plan in plans.items()}
+    rows = [_row(pair, plan, found[pair], study[pair]) for pair, plan in plans.items()]
+    scores = {pair: search.scored["rows"] for pair, search in found.items()}
     over_pairs = {"advice": [row["mean"] for row in rows]}
-    over_pairs |= {way: [pair.usual[way] for pair in pairs] for way in pairs[0].usual}
+    for way in next(iter(plans.values())).usual.values():
+        names = [next(one["name"] for one in study[row["name"]] if one.get("usual") == way) for row in rows]
+        over_pairs[way] = [
+            statistics.fmean(_minus(study[row["name"]], name, row["best"]))
+            for row, name in zip(rows, names, strict=True)
+        ]
     differences = [
         {"name": name, "minus": THE_CHOICE, **metrics.over_seeds(values)._asdict()}
         for name, values in over_pairs.items()
@@ -80,99 +88,97 @@ def _measure(plans: Plans, found: Mapping[str, Search]) -> dict[str, Any]:
         "rows": rows,
         "differences": differences,
         "details": {
-            "correlations": _over_pairs([pair.correlations for pair in pairs]),
-            "study": [treatment for pair in pairs for treatment in pair.study],
-            "scores_by_pair": [score for pair in pairs for score in pair.scores],
+            "correlations": [
+                _correlation([(scores[pair], study[pair]) for pair in plans], score, fine_tune)
+                for score in SCORES
+                for fine_tune in (False, True)
+            ],
+            "study": [row for rows in study.values() for row in rows],
+            "scores_by_pair": [{"pair": pair, **score} for pair, rows in scores.items() for score in rows],
         },
     }
 
 
-class _Measured(NamedTuple):
-    """One pair on test."""
-
-    row: dict[str, Any]
-    usual: dict[str, float]
-    """points between each usual way and the choice of the full study"""
-    study: list[dict[str, Any]]
-    scores: list[dict[str, Any]]
-    correlations: dict[tuple[str, str], float | None]
-
-
-def _measure_pair(pair: str, plan: Plan, search: Search) -> _Measured:
-    best = fewest_errors(search.full)
-    first_seed = {name: search.full[name][:1] for name in search.finalists}
-    advice = fewest_errors(first_seed)
+def _study(pair: str, plan: Plan) -> Rows:
+    """Every treatment of a pair on test."""
     accuracy = {
         name: [percent(right_on_test(plan, plan.full_name(name, seed))) for seed in plan.seeds]
         for name in plan.treatments
     }
-    means = {name: sum(values) / len(values) for name, values in accuracy.items()}
-    values = {
-        name: [mine - theirs for mine, theirs in zip(accuracy[name], accuracy[best], strict=True)]
-        for name in (advice, *plan.usual)
-    }
-    costs = _costs(plan, search, cost_of_advice(plan, search, first_seed)["advice"])
-    chosen = {"advice": advice, "best": best, "advice_accuracy": means[advice], "best_accuracy": means[best]}
-    found = row(pair, values[advice], **chosen, **costs)
-    found["within_goal"] = found["mean"] >= -GOAL_POINTS and found["cost_ratio"] <= GOAL_COST
-    study = [
+    return [
         {
             "pair": pair,
             "examples_per_class": plan.config.examples_per_class,
-            **row(name, accuracy[name], **describe(plan, name)),
-            "minus_scratch": means[name] - means[SCRATCH],
+            **row(name, values, **describe(plan, name)),
+            "minus_scratch": _mean(values) - _mean(accuracy[SCRATCH]),
         }
-        for name in accuracy
+        for name, values in accuracy.items()
     ]
-    scores = search.scored["rows"]
-    return _Measured(
-        found,
-        {called: statistics.fmean(values[name]) for name, called in plan.usual.items()},
-        study,
-        [{"pair": pair, **score} for score in scores],
-        {
-            (score, kind): _rank_correlation(scores, score, means, fine_tune)
-            for score in SCORES
-            for kind, fine_tune in (("frozen", False), ("fine-tuned", True))
-        },
-    )
 
 
-def _costs(plan: Plan, search: Search, advice: Mapping[str, Any]) -> dict[str, Any]:
-    """The cost of the advice, which has one seed, and of the full study, which has several; and their ratios."""
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _minus(study: Rows, name: str, other: str) -> list[float]:
+    """The accuracy of one treatment minus that of another, by seed."""
+    values = {row["name"]: row["values"] for row in study}
+    return [mine - theirs for mine, theirs in zip(values[name], values[other], strict=True)]
+
+
+def _row(pair: str, plan: Plan, search: Search, study: Rows) -> dict[str, Any]:
+    """The advice, which has one seed, beside the choice of the study, which has several."""
+    best = fewest_errors(search.full)
+    first_seed = {name: search.full[name][:1] for name in search.finalists}
+    advice = fewest_errors(first_seed)
+    accuracy = {row["name"]: _mean(row["values"]) for row in study}
+    cost = cost_of_advice(plan, search, first_seed)["advice"]
     fits = [(name, fit) for name, several in search.full.items() for fit in several]
     multiplications = sum(plan.fit_cost(name, fit.epochs, cached=fit.cached) for name, fit in fits)
     seconds = round(sum(fit.seconds for _, fit in fits), 2)
-    study = {"fits": len(fits), "multiplications": multiplications, "seconds": seconds}
-    return {
-        "cost": {"advice": advice, "study": study},
-        "cost_ratio": advice["multiplications"] / multiplications,
-        "cost_ratio_one_seed": len(plan.seeds) * advice["multiplications"] / multiplications,
-        "seconds_ratio": advice["seconds"] / seconds,
-    }
+    ratio = cost["multiplications"] / multiplications
+    values = _minus(study, advice, best)
+    return row(
+        pair,
+        values,
+        advice=advice,
+        best=best,
+        advice_accuracy=accuracy[advice],
+        best_accuracy=accuracy[best],
+        cost={
+            "advice": cost,
+            "study": {"fits": len(fits), "multiplications": multiplications, "seconds": seconds},
+        },
+        cost_ratio=ratio,
+        cost_ratio_one_seed=len(plan.seeds) * cost["multiplications"] / multiplications,
+        seconds_ratio=cost["seconds"] / seconds,
+        within_goal=statistics.fmean(values) >= -GOAL_POINTS and ratio <= GOAL_COST,
+    )
 
 
-def _rank_correlation(
-    scores: Sequence[Mapping[str, Any]], score: str, means: Mapping[str, float], fine_tune: bool
-) -> float | None:
-    """Spearman's correlation of a score with test accuracy over the cuts; None where one of them is constant."""
+def _correlation(pairs: Sequence[tuple[Rows, Rows]], score: str, fine_tune: bool) -> dict[str, Any]:
+    """Spearman's correlation of a score with test accuracy over the cuts: over pairs where neither is constant.
+
+    Args:
+        pairs: scores and study of each.
+        score: its name.
+        fine_tune: whether the accuracy is that of fine-tuned or of frozen copies.
+    """
     from scipy.stats import spearmanr
 
-    pairs = [(row[score], means[Treatment("A", "B", row["cut"], fine_tune).name]) for row in scores]
-    values, accuracies = zip(*pairs, strict=True)
-    if len(set(values)) < 2 or len(set(accuracies)) < 2:
-        return None
-    return float(spearmanr(values, accuracies).statistic)
-
-
-def _over_pairs(correlations: Sequence[Mapping[tuple[str, str], float | None]]) -> list[dict[str, Any]]:
-    """The mean of each correlation over the pairs, with its t interval."""
-    rows = []
-    for score, kind in correlations[0]:
-        found = [rho for one in correlations if (rho := one[score, kind]) is not None]
-        over = metrics.over_seeds(found)._asdict() if found else {"mean": None, "n": 0, "low": None, "high": None}
-        rows.append({"score": score, "with": kind, **over, "lowest": min(found, default=None)})
-    return rows
+    found = []
+    for scores, study in pairs:
+        means = {row["cut"]: row["mean"] for row in study if row["cut"] and row["fine_tune"] == fine_tune}
+        values, accuracies = [row[score] for row in scores], [means[row["cut"]] for row in scores]
+        if len(set(values)) > 1 and len(set(accuracies)) > 1:
+            found.append(float(spearmanr(values, accuracies).statistic))
+    over = metrics.over_seeds(found)._asdict() if found else {"mean": None, "n": 0, "low": None, "high": None}
+    return {
+        "score": score,
+        "with": "fine-tuned" if fine_tune else "frozen",
+        **over,
+        "lowest": min(found, default=None),
+    }
 
 
 STUDY = Study(
