@@ -53,6 +53,21 @@ def load_splits(settings: DataSettings) -> Splits:
     return dataclasses.replace(splits, train=train, validation=validation)
 
 
+def few_examples(data: DataSettings, per_class: int | None) -> DataSettings:
+    """Data with so many training and validation examples of each class on average; of each the same share.
+
+    Raises:
+        UsageError: the data have fewer.
+    """
+    if per_class is None:
+        return data
+    whole = load_splits(data)
+    available = (len(whole.train) + len(whole.validation)) / len(whole.class_names)
+    if per_class > available:
+        raise UsageError(f"examples_per_class is {per_class}: {whole.name} has only {available:.0f} per class")
+    return data.model_copy(update={"fraction": per_class / available})
+
+
 def fit_job(
     root: Path,
     name: str,

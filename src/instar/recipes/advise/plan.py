@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from instar.data import Splits
 from instar.deploy import multiplications_at
-from instar.errors import UsageError
 from instar.jobs import Job
 from instar.networks import layers_of, network_fingerprint
 from instar.optimisation import stretched_schedule
@@ -204,18 +203,3 @@ class Plan:
 def treatments_at(cuts: Sequence[int]) -> dict[str, Treatment | None]:
     """By name, the treatments at some cuts, frozen and fine-tuned, and None for training from scratch."""
     return {treatment.name if treatment else SCRATCH: treatment for treatment in candidates(cuts)}
-
-
-def few_examples(data: DataSettings, per_class: int | None) -> DataSettings:
-    """Data with so many training and validation examples of each class on average; of each the same share.
-
-    Raises:
-        UsageError: the data have fewer.
-    """
-    if per_class is None:
-        return data
-    whole = load_splits(data)
-    available = (len(whole.train) + len(whole.validation)) / len(whole.class_names)
-    if per_class > available:
-        raise UsageError(f"examples_per_class is {per_class}: {whole.name} has only {available:.0f} per class")
-    return data.model_copy(update={"fraction": per_class / available})
