@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 
 from command_line import TINY, Command
 from instar.cli.app import app
-from instar.recipes.rows import ACCURACY, ERRORS
+from instar.cli.runs import list_table
+from instar.recipes.rows import ACCURACY, ERRORS, difference, row
+from instar.recipes.run_tables import bars
 from instar.runs import Run
 
 
@@ -209,6 +212,73 @@ def test_runs_list_and_remove(typed: Command, finished_run: Path, tmp_path: Path
     assert removed.returncode == 0
     assert not copy.exists()
     assert "No runs" in typed("runs", "list", cwd=tmp_path).stdout
+
+
+def write_run(path: Path, recipe: str, **result: Any) -> None:
+    """The run directory of a study with this result; unfinished without one."""
+    with Run(path, recipe=recipe, config={"seed": 1}) as run:
+        if result:
+            run.finish(result)
+
+
+STUDY = {
+    "schema": 2,
+    "measure": ACCURACY._asdict(),
+    "rows": [row("alone", [60.0, 62.0]), row("distilled", [63.0, 66.0])],
+    "differences": [difference("distilled", "alone", [63.0, 66.0], [60.0, 62.0])],
+    "seconds": 75.0,
+}
+BEFORE = {  # a result of schema 1
+    "rows": [{"name": "student-alone", "mean": 313.8, "sd": 13.2, "n": 5}],
+    "metrics": {"difference": -92.0, "difference_low": -115.4, "difference_high": -68.6},
+}
+
+
+def test_runs_list_folds_names_and_never_numbers(typed: Command, tmp_path: Path) -> None:
+    name = "runs/reproduce/a-name-that-is-longer-than-its-column-may-be"
+    write_run(tmp_path / name, "reproduce-mnist", **STUDY)
+    write_run(tmp_path / "runs/mine", "distill", **BEFORE)
+    write_run(tmp_path / "runs/specialists/begun", "specialists")
+    done = typed("runs", "list", "--json", cwd=tmp_path)
+    records = {record["run"]: record for record in json.loads(done.stdout)}
+    assert list(records) == [name, "runs/mine", "runs/specialists/begun"]
+    assert records[name]["difference"]["unit"] == "points"
+    assert (records["runs/mine"]["recipe"], records["runs/mine"]["difference"]["unit"]) == ("distill", "errors")
+    assert records["runs/specialists/begun"]["done"] is False
+    console = Console(file=io.StringIO(), width=80)
+    console.print(list_table(list(records.values())))
+    cells = set(re.split("  +|\n *", console.file.getvalue()))
+    for words in (
+        "+3.5 [-2.9, +9.9]",
+        "-92.0 [-115.4, -68.6]",
+        "distilled - alone, points",
+        "done",
+        "not finished",
+    ):
+        assert words in cells
+    assert {"reproduce-mnist", "runs/mine", "1 min 15 s", "0 fits"} <= cells
+    assert name not in cells
+
+
+def test_a_result_of_the_schema_before_is_shown(typed: Command, tmp_path: Path) -> None:
+    write_run(tmp_path / "runs/mine", "distill", **BEFORE)
+    write_run(tmp_path / "runs/other", "distill", **STUDY)
+    shown = typed("runs", "show", tmp_path / "runs/mine")
+    assert shown.returncode == 0, shown.stderr
+    assert "student-alone" in shown.stdout
+    assert "313.8" in shown.stdout
+    compared = typed("runs", "compare", tmp_path / "runs/mine", tmp_path / "runs/other")
+    assert compared.returncode == 0, compared.stderr
+    assert "distilled - alone" in compared.stdout
+
+
+def test_the_bars_of_differences_reach_below_zero(tmp_path: Path) -> None:
+    measure = {"key": "difference", "title": "advice minus the best", "unit": "points", "better": "higher"}
+    for name, unit in (("differences", "points"), ("accuracies", "%")):
+        rows = [{"name": "one", "mean": 0.5, "sd": 1.0}]
+        write_run(tmp_path / name, "reproduce-advise", schema=2, measure={**measure, "unit": unit}, rows=rows)
+    lows = [bars([tmp_path / name])[0].rows[0]["low"] for name in ("differences", "accuracies")]
+    assert lows == [-0.5, 0]
 
 
 def test_a_job_that_measured_nothing_shows_its_settings(typed: Command, tmp_path: Path) -> None:

@@ -1,8 +1,14 @@
 """`instar runs`: list, show, compare and remove run directories."""
 
+import json
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 app = typer.Typer(help="List, show, compare and remove run directories.", no_args_is_help=True)
 
@@ -10,18 +16,57 @@ Root = typer.Option(Path("runs"), "--root", help="Where the runs are.")
 
 
 @app.command("list")
-def list_(root: Path = Root) -> None:
+def list_(
+    root: Path = Root,
+    as_json: bool = typer.Option(False, "--json", help="Print a list of records and nothing else."),
+) -> None:
     """List the runs, oldest first."""
     from rich.console import Console
 
-    from instar.recipes.run_tables import runs_table
-    from instar.reports import print_table
+    from instar.recipes.run_tables import run_records
 
-    table = runs_table(root)
-    if table is None:
-        Console().print(f"No runs below {root}. instar distill makes one.", soft_wrap=True)
+    records = run_records(root)
+    console = Console(highlight=False)
+    if as_json:
+        sys.stdout.write(json.dumps(records, indent=2) + "\n")
+    elif records:
+        console.print(list_table(records))
     else:
-        print_table(table, Console(highlight=False))
+        console.print(f"No runs below {root}. instar distill makes one.", soft_wrap=True)
+
+
+def list_table(records: list[dict[str, Any]]) -> "Table":
+    """Runs as a table: in a narrow terminal names are folded, and numbers are not."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    numbers = [_number(record.get("difference")) for record in records]
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("run", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    table.add_column("difference", overflow="fold", min_width=max(map(len, numbers)))
+    for record, number in zip(records, numbers, strict=True):
+        name = Text.assemble(record["run"], "\n", (record["recipe"], "dim"))
+        about = record.get("difference", {})
+        of = "\n{name} - {minus}, {unit}".format(**about) if about else ""
+        table.add_row(name, _state(record), Text.assemble(number, (of, "dim")))
+    return table
+
+
+def _state(record: dict[str, Any]) -> str:
+    from instar.jobs import duration
+
+    if not record["done"]:
+        return f"not finished\n{record['fits']} fits"
+    return "done" if record.get("seconds") is None else f"done\n{duration(record['seconds'])}"
+
+
+def _number(difference: dict[str, Any] | None) -> str:
+    if difference is None:
+        return ""
+    interval = "" if difference.get("low") is None else " [{low:+.1f}, {high:+.1f}]".format(**difference)
+    return f"{difference['mean']:+.1f}{interval}"
 
 
 @app.command()
@@ -30,9 +75,6 @@ def show(
     as_json: bool = typer.Option(False, "--json", help="Print result.json and nothing else."),
 ) -> None:
     """Show what a run found."""
-    import json
-    import sys
-
     from rich.console import Console
 
     from instar.recipes.run_tables import run_tables

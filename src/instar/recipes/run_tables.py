@@ -1,4 +1,4 @@
-"""What `instar runs` and `instar report` show of any recipe's runs."""
+"""What `instar runs` and `instar report` show of the runs of any experiment."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,34 +7,43 @@ from typing import Any
 
 from instar.errors import UsageError
 from instar.files import write_bytes
-from instar.jobs import duration
 from instar.recipes.result_tables import is_study, measure_title, result_tables
-from instar.reports import Bars, Code, Column, Section, Table, Text, write_page
+from instar.reports import Bars, Code, Section, Table, Text, write_page
 from instar.runs import CONFIG, REPORT, Run, find_run, list_runs
 
 
-def runs_table(root: Path) -> Table | None:
-    """The runs below a folder, or None where there are none."""
-    rows = []
-    for path in list_runs(root):
-        run = Run.read(path)
-        jobs = list((path / "jobs").rglob("DONE"))
-        state = "done" if run.is_done else "not finished"
-        about = {"run": str(path), "state": state, "fits": len(jobs), "took": None, "difference": None}
-        if run.is_done:
-            result = run.result()
-            about["took"] = duration(result.get("seconds", 0.0))
-            about["difference"] = _interval(result["metrics"])
-        rows.append(about)
-    note = "distilled minus alone, in test errors, with its 95 % interval over seeds"
-    columns = [*map(Column, ("run", "state", "fits", "took")), Column("difference", note=note)]
-    return Table("Runs", rows, columns=columns) if rows else None
+def run_records(root: Path) -> list[dict[str, Any]]:
+    """The runs below a folder: `run`, `recipe`, `done`, `fits`; if it is done also `seconds` and `difference`."""
+    return [_record(path) for path in list_runs(root)]
 
 
-def _interval(metrics: Mapping[str, Any]) -> str | None:
+def _record(path: Path) -> dict[str, Any]:
+    run = Run.read(path)
+    fits = len(list((path / "jobs").rglob("DONE")))
+    record = {"run": str(path), "recipe": run.recipe, "done": run.is_done, "fits": fits}
+    if not run.is_done:
+        return record
+    result = run.result()
+    found = _first_difference(result)
+    return record | {"seconds": result.get("seconds")} | ({"difference": found} if found else {})
+
+
+def _first_difference(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The first difference of a study: what it is of, its unit, mean and interval."""
+    if is_study(result):
+        unit = result["measure"]["unit"]
+        of = {"unit": "points" if unit == "%" else unit}
+        return next((of | dict(one) for one in result.get("differences", [])), None)
+    metrics = result["metrics"]
     if metrics.get("difference_low") is None:
         return None
-    return "{difference:+.1f} [{difference_low:+.1f}, {difference_high:+.1f}]".format(**metrics)
+    of = {"name": "student-distilled", "minus": "student-alone", "unit": "errors"}  # schema 1 had no others
+    return {
+        **of,
+        "mean": metrics["difference"],
+        "low": metrics["difference_low"],
+        "high": metrics["difference_high"],
+    }
 
 
 def run_tables(path: Path) -> list[Table]:
@@ -76,7 +85,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def comparison_tables(specs: Sequence[str]) -> list[Table]:
-    """The rows of several runs beside each other, and the settings in which they differ.
+    """The rows and differences of several runs beside each other, and the settings in which they differ.
 
     Raises:
         UsageError: fewer than two runs, or one that is not finished.
@@ -84,16 +93,39 @@ def comparison_tables(specs: Sequence[str]) -> list[Table]:
     if len(specs) < 2:
         raise UsageError("compare takes two or more runs")
     runs = {str(spec): Run.read(find_run(spec)) for spec in specs}
-    results = {name: run.result() for name, run in runs.items()}
-    letters = {name: chr(ord("A") + number) for number, name in enumerate(results)}
-    shown = ("test_errors", "mean", "sd", "n", "difference", "difference_low", "difference_high")
-    rows = []
-    for name, result in results.items():
-        for row in result["rows"] or [{"name": "metrics", **result["metrics"]}]:
-            kept = {key: _short(row.get(key)) for key in shown}
-            rows.append({"run": letters[name], "name": row.get("name", f"epoch {row.get('epoch')}"), **kept})
-    table = Table("Rows", rows, caption="; ".join(f"{letter} = {name}" for name, letter in letters.items()))
-    flats = {letters[name]: _flat(run.config) for name, run in runs.items()}
+    results = {_letter(number): run.result() for number, run in enumerate(runs.values())}
+    names = "; ".join(f"{letter} = {name}" for letter, name in zip(results, runs, strict=True))
+    rows = [_compared(letter, result, row) for letter, result in results.items() for row in _rows_of(result)]
+    differences = [
+        _compared(letter, result, {**one, "name": f"{one['name']} - {one['minus']}"})
+        for letter, result in results.items()
+        for one in result.get("differences", [])
+    ]
+    tables = [Table("Rows", rows, caption=names)]
+    tables += [Table("Differences", differences)] if differences else []
+    return [
+        *tables,
+        _differing_settings({letter: run.config for letter, run in zip(results, runs.values(), strict=True)}),
+    ]
+
+
+def _letter(number: int) -> str:
+    return chr(ord("A") + number)
+
+
+def _rows_of(result: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return result["rows"] or [{"name": "metrics", **result["metrics"]}]
+
+
+def _compared(letter: str, result: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    shown = ("test_errors", "mean", "sd", "n", "low", "high", "difference", "difference_low", "difference_high")
+    of = {"of": measure_title(result["measure"])} if is_study(result) else {}
+    found = {key: _short(row[key]) for key in shown if row.get(key) is not None}
+    return {"run": letter, "name": row.get("name", f"epoch {row.get('epoch')}"), **of, **found}
+
+
+def _differing_settings(configs: Mapping[str, Mapping[str, Any]]) -> Table:
+    flats = {letter: _flat(config) for letter, config in configs.items()}
     keys = list(dict.fromkeys(key for flat in flats.values() for key in flat))
     differing = [
         {"setting": key, **{letter: _short(flat.get(key)) for letter, flat in flats.items()}}
@@ -101,7 +133,7 @@ def comparison_tables(specs: Sequence[str]) -> list[Table]:
         if len({json.dumps(flat.get(key)) for flat in flats.values()}) > 1
     ]
     same = Table("Settings", [{"setting": "all", "value": "the same"}])
-    return [table, Table("Settings that differ", differing) if differing else same]
+    return Table("Settings that differ", differing) if differing else same
 
 
 def write_report(specs: Sequence[str], out: Path) -> Path:
@@ -118,13 +150,13 @@ def write_report(specs: Sequence[str], out: Path) -> Path:
         write_bytes(out, (paths[0] / REPORT).read_bytes())
         return out
     tables = comparison_tables(specs) if len(specs) > 1 else run_tables(paths[0])
-    sections: list[Section] = [*tables, *_bars(paths)]
+    sections: list[Section] = [*tables, *bars(paths)]
     sections += [Code(str(path), (path / CONFIG).read_text()) for path in paths]
     title = f"{len(paths)} runs" if len(paths) > 1 else str(paths[0])
     return write_page(out, title, sections, subtitle=", ".join(map(str, paths)))
 
 
-def _bars(paths: Sequence[Path]) -> list[Section]:
+def bars(paths: Sequence[Path]) -> list[Section]:
     """The means of the runs' rows, a chart for each thing that they measure."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for number, path in enumerate(paths):
@@ -133,10 +165,11 @@ def _bars(paths: Sequence[Path]) -> list[Section]:
         for row in result["rows"]:
             if row.get("mean") is not None and "name" in row:
                 sd = row.get("sd") or 0.0
-                low, high = max(row["mean"] - sd, 0), row["mean"] + sd
-                label = chr(ord("A") + number)
-                about = {"name": row["name"], "run": label, "mean": row["mean"], "low": low, "high": high}
-                rows.setdefault(title, []).append(about)
+                low = row["mean"] - sd
+                if row["mean"] >= 0 and not _is_difference(result):
+                    low = max(low, 0)  # no error or accuracy is below 0
+                bar = {"name": row["name"], "run": _letter(number), "mean": row["mean"]}
+                rows.setdefault(title, []).append({**bar, "low": low, "high": row["mean"] + sd})
     if not rows:
         return [Text("These runs have no rows with a mean to draw.")]
     return [
@@ -152,3 +185,8 @@ def _bars(paths: Sequence[Path]) -> list[Section]:
         )
         for title, means in rows.items()
     ]
+
+
+def _is_difference(result: Mapping[str, Any]) -> bool:
+    """Whether the rows of a result are differences of accuracies, which may be negative."""
+    return is_study(result) and result["measure"]["unit"] == "points"
