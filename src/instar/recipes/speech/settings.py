@@ -52,7 +52,7 @@ class RecogniserData(Settings):
     strings: NotNegative = 40
     """fsdd only: strings of connected digits for each speaker, beside the single digits"""
     seed: int = 0
-    """determines the held-out speakers and the strings"""
+    """seed of the held-out speakers and the strings"""
 
 
 class StudyData(Settings):
@@ -69,7 +69,7 @@ class StudyData(Settings):
     train_noise: tuple[Ratio, ...] = ("clean", 15.0, 5.0)
     test_noise: tuple[Ratio, ...] = ("clean", 10.0, 5.0)
     seed: int = 0
-    """determines strings, pauses and noise"""
+    """seed of strings, pauses and noise"""
 
 
 class InputSettings(Settings):
@@ -107,8 +107,8 @@ class ModelSettings(Settings):
     """The units of speech, their states, and the flat start."""
 
     lexicon: str | None = None
-    """digits (phones), words (whole-word models) or a Kaldi lexicon; by default digits for fsdd, else the
-    lexicon.txt of the data directory, or words"""
+    """pronunciations: digits (phones), words (whole-word models) or a Kaldi lexicon; by default digits for fsdd,
+    else the lexicon.txt of the data directory, or words"""
     states_of_phone: Count = STATES_OF_PHONE
     states_of_word: Count = STATES_OF_WORD
     states_of_silence: Count = STATES_OF_SILENCE
