@@ -14,10 +14,10 @@ from instar.data import class_number
 from instar.errors import InstarError, UsageError
 from instar.evaluation import predict_logits
 from instar.jobs import JobReport, run_jobs
-from instar.recipes.distill import charts
-from instar.recipes.distill.details import dark_knowledge, disagreements
+from instar.recipes.distill import page as charts
 from instar.recipes.distill.page import answer, fewer_errors
 from instar.recipes.distill.plan import Plan
+from instar.recipes.distill.scoring import dark_knowledge, disagreements
 from instar.recipes.distill.settings import DistillConfig
 from instar.recipes.distill.students import Chosen, choose
 from instar.recipes.fitting import fit_job, load_network, load_run_network, load_splits
@@ -112,7 +112,8 @@ def test_a_candidate_that_diverges_is_out_but_not_the_command(tmp_path: Path) ->
         ("student-distilled", 1e30),
     ]
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "Candidates that failed" in page
+    assert "Chosen on validation" in page
+    assert failed[0]["failed"][:40] in page.replace("&#x27;", "'")
     assert "<span>data.split_seed=1</span>" in page
     assert "training took" in page
     assert result["details"]["sensitivity"] == []
@@ -135,9 +136,9 @@ def test_a_kind_without_a_candidate_left_and_a_failed_teacher_end_the_command(tm
 def test_a_teacher_that_is_never_right_or_never_contradicted_has_a_page_too() -> None:
     test = load_splits(DataSettings()).test
     wrong = torch.nn.functional.one_hot((test.labels(test.ids) + 1) % 10, 10).float()
-    (section,) = charts.dark_knowledge(dark_knowledge(wrong[None], 2.0, "arithmetic", test), test)
+    section = charts.dark_knowledge(dark_knowledge(wrong[None], 2.0, "arithmetic", test), test)
     assert isinstance(section, Text)
-    (section,) = charts.disagreements(disagreements(wrong, wrong, test), test)
+    section = charts.disagreements(disagreements(wrong, wrong, test), test)
     assert isinstance(section, Text)
 
 

@@ -14,8 +14,8 @@ from instar import metrics
 from instar.distillation import fit_class_bias
 from instar.distillation.sensitivity import levels_of, sensitivity
 from instar.evaluation import predict_logits
-from instar.recipes.distill import charts
-from instar.recipes.distill.details import sensitivities
+from instar.recipes.distill import page as charts
+from instar.recipes.distill.scoring import sensitivities
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.settings import DataSettings, merge
 from instar.runs import Run
@@ -184,7 +184,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_unlabelled_pictures_of_a_folder_teach(pictures: Path, tmp_path: Path) -> None:
-    settings = merge(SMALL, {"student": {"epochs": 60}, "transfer": {"folder": str(pictures)}})
+    student = {"network": "mlp:32x1", "epochs": 15}
+    settings = merge(SMALL, {"student": student, "transfer": {"folder": str(pictures)}})
     result = distilled(tmp_path / "run", **settings, temperature=4.0, seeds=1)
     assert result["details"]["transfer"]["num_examples"] == 400
     assert result["details"]["transfer"]["num_labelled"] == 0

@@ -13,8 +13,7 @@ from instar.evaluation import predict_logits
 from instar.jobs import run_jobs
 from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.distill.mnist import STUDY, config_for, recovered, result_row
-from instar.recipes.distill.mnist_plan import CORRECTED, LIKE, MnistPlan
-from instar.recipes.distill.mnist_settings import MnistConfig
+from instar.recipes.distill.mnist_plan import CORRECTED, LIKE, MnistConfig, MnistPlan
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import TEACHER_SEED, choose
 from instar.recipes.fitting import load_run_network, load_splits, training_data

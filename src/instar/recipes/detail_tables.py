@@ -123,6 +123,18 @@ DETAILS = (
         _single,
     ),
     Detail(
+        "members",
+        "The teachers of the ensemble",
+        (
+            Column("name", "teacher"),
+            Column("network"),
+            Column("test_errors", "test errors", "{:.0f}"),
+            Column("test_nll", "NLL", "{:.4f}"),
+            Column("test_calibration_error", "calibration error", "{:.2%}"),
+        ),
+    ),
+    Detail("sensitivity", "Whether settings matter", (Column("sentence", "on validation"),)),
+    Detail(
         "recovered",
         "Share of the loss on few images that soft targets recover",
         (

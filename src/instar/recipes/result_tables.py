@@ -39,7 +39,8 @@ _ABOUT_ROWS = (
     Column("training_seconds", "seconds", "{:,.0f}"),
     Column("parallel_seconds", "seconds in parallel", "{:,.0f}"),
     Column("multiplications", "multiplications", "{:si}"),
-    Column("parameters", "parameters", "{:si}"),
+    Column("parameters", "weights", "{:,}"),
+    Column("bytes", "size", "{:si}B"),
     Column("num_train", "training examples"),
 )
 _ABOUT_DIFFERENCES = (

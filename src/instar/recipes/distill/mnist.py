@@ -11,14 +11,13 @@ from instar import metrics
 from instar.distillation import fit_class_bias
 from instar.recipes.choosing import TUNING_SEED, Score, fit_score
 from instar.recipes.distill.correction import bias_on_validation
-from instar.recipes.distill.details import errors_by_class, training_curve
-from instar.recipes.distill.mnist_page import answer, page, result_table
-from instar.recipes.distill.mnist_plan import BEYOND, CORRECTED, LIKE, MnistPlan, check
-from instar.recipes.distill.mnist_settings import MnistConfig
-from instar.recipes.distill.scoring import on_test
+from instar.recipes.distill.mnist_page import answer, page
+from instar.recipes.distill.mnist_plan import BEYOND, CORRECTED, LIKE, MnistConfig, MnistPlan, check
+from instar.recipes.distill.scoring import errors_by_class, on_test, training_curve
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import Chosen, Student, choose
 from instar.recipes.fitting import load_run_network, load_splits, training_data
+from instar.recipes.result_tables import rows_table
 from instar.recipes.rows import ERRORS, row
 from instar.recipes.scales import choose_scale
 from instar.recipes.settings import as_text, checked, merge
@@ -160,8 +159,8 @@ def _ways(student: Student, network: torch.nn.Module, logits: Tensor, labels: Te
     """Logits of a student that lacked classes: as it is, corrected on validation, and on test as in the paper."""
     validation, classes = load_splits(student.data).validation, CORRECTED[student.name]
     _, bias = bias_on_validation(network, validation, classes)
-    on_test = fit_class_bias(logits, labels, classes=classes, class_names=validation.class_names)
-    return {"uncorrected": logits, "bias-validation": logits + bias, "bias-test": logits + on_test}
+    paper_bias = fit_class_bias(logits, labels, classes=classes, class_names=validation.class_names)
+    return {"uncorrected": logits, "bias-validation": logits + bias, "bias-test": logits + paper_bias}
 
 
 def _corrected(
@@ -208,6 +207,6 @@ STUDY: Study[MnistConfig, MnistPlan, Chosen] = Study(
     measure=measure,
     page=page,
     answer=answer,
-    table=result_table,
+    table=rows_table,
     published=lambda config: f"{config.data.name}-{config.scale}",
 )

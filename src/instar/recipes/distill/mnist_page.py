@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from instar.jobs import duration
-from instar.recipes.distill.charts import first_pair_curves
 from instar.recipes.distill.mnist_plan import CORRECTED, MnistPlan
-from instar.recipes.reproductions import repeat_command
-from instar.recipes.rows import interval, mean_sd
+from instar.recipes.distill.page import first_pair_curves
+from instar.recipes.result_tables import result_tables
 from instar.recipes.study import Page, Result
-from instar.reports import Bars, Column, Details, Headline, Lines, Section, Table, Text
+from instar.reports import Bars, Details, Headline, Lines, Section, Table
 
 Row = dict[str, Any]
 _TEMPERATURE = re.compile(r"temperature-(\d+)-units-T([\d.]+)")
@@ -26,33 +25,8 @@ def answer(result: Result) -> Headline:
         f"Alone the student makes {alone['mean']:.0f} test errors, with soft targets {distilled['mean']:.0f}; "
         f"the teacher makes {teacher['mean']:.0f}."
     )
-    return Headline(
-        sentence, f"The paper: 146, 74 and 67. Here n = {distilled['n']} independent pairs of teacher and student."
-    )
-
-
-def result_table(result: Result) -> Table:
-    """Every row beside the paper's figure."""
-    rows = []
-    for row in result["rows"]:
-        paper = None if "paper" not in row else f"{row['paper']:g}{_unit(row)}"
-        rows.append({**row, "ours": mean_sd(row) + _unit(row), "interval": interval(row), "paper": paper})
-    return Table(
-        "The paper and ours",
-        rows,
-        columns=[
-            Column("name", "row"),
-            Column("paper", "paper"),
-            Column("ours", "ours", note=f"errors of {result['num_test']:,} test examples, mean ± sd over n pairs"),
-            Column("interval", "95 % interval"),
-            Column("n", "n"),
-            Column("num_train", "train", "{:,}", note="examples learned from"),
-        ],
-    )
-
-
-def _unit(row: Row) -> str:
-    return f" {row['unit']}" if "unit" in row else ""
+    pairs = f"n = {distilled['n']} independent pairs of teacher and student, {result['num_test']:,} test images."
+    return Headline(sentence, f"The paper: 146, 74 and 67. Here {pairs}")
 
 
 def page(plan: MnistPlan, result: Result) -> Page:
@@ -60,20 +34,18 @@ def page(plan: MnistPlan, result: Result) -> Page:
     config, details = plan.config, result["details"]
     sections: list[Section] = [
         answer(result),
-        result_table(result),
+        *result_tables(result),
         *_temperature_curves(result["rows"]),
         _fraction_curves(result["rows"]),
-        *_recovered_table(details["recovered"]),
         first_pair_curves(details["training"]),
         *(section for name in CORRECTED for section in _confusions(name, details)),
-        _tuning_table(result),
     ]
     return Page(
         f"Distillation as in the paper, on {config.data.name} ({config.scale})",
         "Hinton, Vinyals and Dean 2015, section 3, repeated; training took "
         f"{duration(result['fit_seconds'])} of one core",
         sections,
-        again=repeat_command("mnist", config, plan.path),
+        again=f"instar reproduce mnist --scale {config.scale} --data {config.data.name}",
     )
 
 
@@ -107,20 +79,6 @@ def _errors(row: Row) -> Row:
     return {"errors": row["mean"], "low": low, "high": high}
 
 
-def _recovered_table(rows: Sequence[Row]) -> list[Section]:
-    if not rows:
-        return []
-    note = "(hard - soft) / (hard - small-net), without views; the paper: 87 %"
-    columns = [
-        Column("percent", "percent of the images", "{:g}"),
-        Column("share", "recovered", "{:.0%}", note=note),
-        Column("low", "from", "{:.0%}"),
-        Column("high", "to", "{:.0%}"),
-        Column("n", "n"),
-    ]
-    return [Table("What soft targets recover", rows, columns=columns)]
-
-
 def _confusions(name: str, details: Row) -> list[Section]:
     """Of a student that lacked classes: errors by class, and confusions, before and after the correction."""
     ways = {f"{name}-{way}": way for way in ("uncorrected", "bias-validation")}
@@ -140,11 +98,3 @@ def _confusion_table(title: str, names: Sequence[str], counts: Sequence[Sequence
     rows = [{"true": name, **dict(zip(names, row, strict=True))} for name, row in zip(names, counts, strict=True)]
     caption = "Rows: the true class. Columns: the class that the student predicts."
     return Details(f"Confusion: {title}", [Table("", rows, caption=caption)])
-
-
-def _tuning_table(result: Result) -> Section:
-    title = "Chosen on validation"
-    if not result["tuning"]:
-        return Text("Every row has one candidate: nothing was chosen.", title=title)
-    caption = "The candidate with the fewest validation errors is used. Its teacher and seed are not reported."
-    return Table(title, result["tuning"], caption=caption)

@@ -1,38 +1,33 @@
 """What a person reads after `instar distill`: the answer, its table, its charts, and how to repeat it."""
 
 import json
+import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from instar.data import Dataset
 from instar.distillation.sensitivity import SETTINGS
 from instar.jobs import duration
-from instar.recipes.distill.charts import (
-    calibration,
-    dark_knowledge,
-    disagreements,
-    errors_by_class,
-    sensitivities,
-    training_curves,
-)
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan
 from instar.recipes.distill.scoring import MOST_EXAMPLES
-from instar.recipes.result_tables import differences_table
+from instar.recipes.pictures import example_pictures
+from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import excludes_zero, interval, mean_sd
 from instar.recipes.settings import TransferSettings
 from instar.recipes.study import Page, Result
-from instar.reports import Column, Headline, Section, Table, Text
+from instar.reports import Bars, Column, Headline, Lines, Section, Share, Table, Text
 
-Row = Mapping[str, Any]
-_LATENCY = Column("latency_ms", "latency", "{:.3f} ms", note="median, batch 1, one CPU thread")
+Row = dict[str, Any]
 
 
 def answer(result: Result) -> Headline:
     """The result in one sentence, with its interval."""
     rows = _by_name(result)
     alone, distilled, difference = rows[ALONE], rows[DISTILLED], result["differences"][0]
+    examples = f"{result['num_test']:,} test {result['details']['transfer']['examples_are']}"
     sentence = (
-        f"{fewer_errors(difference['mean'])} on {result['num_test']:,} test {result['details']['examples_are']}: "
+        f"{fewer_errors(difference['mean'])} on {examples}: "
         f"{distilled['network']} makes {distilled['mean']:.1f} errors distilled and {alone['mean']:.1f} alone."
     )
     if difference["low"] is None:
@@ -84,7 +79,7 @@ def result_table(result: Result) -> Table:
         "Result",
         rows,
         columns=[
-            Column("name", "student" if "teacher" not in _by_name(result) else "network"),
+            Column("name", "network"),
             Column("network", "form"),
             Column("mean_sd", "test errors", note=f"of {result['num_test']:,}, mean ± sd over n seeds"),
             Column("n", "n"),
@@ -93,7 +88,7 @@ def result_table(result: Result) -> Table:
             Column("test_calibration_error", "calibration error", "{:.2%}", note="adaptive, 15 bins"),
             *(agrees if "teacher" in _by_name(result) else []),
             Column("parameters", "weights", "{:,}"),
-            _LATENCY,
+            Column("latency_ms", "latency", "{:.3f} ms", note="median, batch 1, one CPU thread"),
         ],
         highlight=[row["name"] for row in rows].index(DISTILLED),
     )
@@ -105,18 +100,15 @@ def page(plan: Plan, result: Result) -> Page:
     sections: list[Section] = [
         answer(result),
         result_table(result),
-        *_members_table(result),
         *_transfer_text(plan, result),
         training_curves(details["training"], plan.config.seeds),
         errors_by_class(details, plan.config.fit_bias is not None),
         calibration(details["calibration"]),
         *sensitivities(details["sensitivity"]),
-        *_failed_table(result),
         _fidelity_table(result),
-        *(disagreements(details["disagreements"], test) if "disagreements" in details else []),
-        *(dark_knowledge(details["dark_knowledge"], test) if "dark_knowledge" in details else []),
-        _cost_table(result),
-        _differences(result),
+        *([disagreements(details["disagreements"], test)] if plan.members else []),
+        *([dark_knowledge(details["dark_knowledge"], test)] if plan.members else []),
+        *result_tables(result),
     ]
     parts = (("training", plan.splits.train), ("validation", plan.splits.validation), ("test", test))
     counts = ", ".join(f"{len(part):,} {name}" for name, part in parts)
@@ -128,21 +120,6 @@ def page(plan: Plan, result: Result) -> Page:
         series=("teacher", ALONE, DISTILLED, CORRECTED),
         again=_commands(plan),
     )
-
-
-def _members_table(result: Result) -> list[Section]:
-    if "members" not in result["details"]:
-        return []
-    ensemble = _by_name(result)["teacher"]
-    columns = [
-        Column("name", "teacher"),
-        Column("network", "form"),
-        Column("test_errors", "test errors", "{:.0f}"),
-        Column("test_nll", "NLL", "{:.4f}"),
-        Column("test_calibration_error", "calibration error", "{:.2%}"),
-    ]
-    rows = [*result["details"]["members"], {**ensemble, "name": "ensemble", "test_errors": ensemble["mean"]}]
-    return [Table("The ensemble", rows, columns=columns, highlight=len(rows) - 1)]
 
 
 def _transfer_text(plan: Plan, result: Result) -> list[Section]:
@@ -165,16 +142,6 @@ def _transfer_text(plan: Plan, result: Result) -> list[Section]:
     return [Text(paragraph, title="What the students learned from")]
 
 
-def _failed_table(result: Result) -> list[Section]:
-    failed = [row for row in result["tuning"] if "failed" in row]
-    if not failed:
-        return []
-    settings = [Column(key, name) for key, name in SETTINGS.items() if any(key in row for row in failed)]
-    columns = [Column("name", "student"), *settings, Column("failed", "why")]
-    caption = "A fit of each of these candidates failed. They were skipped; the best of the others was used."
-    return [Table("Candidates that failed", failed, columns=columns, caption=caption)]
-
-
 def _fidelity_table(result: Result) -> Section:
     columns = [Column("name", "network")]
     for key, where in (("train_teacher", "transfer set"), ("teacher", "test")):
@@ -193,28 +160,6 @@ def _fidelity_table(result: Result) -> Section:
     return Table("Fidelity", rows, columns=columns, caption=caption)
 
 
-def _cost_table(result: Result) -> Section:
-    return Table(
-        "Cost in use",
-        [row for row in result["rows"] if row["name"] != CORRECTED],
-        columns=[
-            Column("name", "network"),
-            Column("parameters", "weights", "{:,}"),
-            Column("bytes", "size", "{:si}B", note="float32"),
-            Column("multiplications", "multiplications", "{:si}", note="for one example, where known"),
-            _LATENCY,
-        ],
-    )
-
-
-def _differences(result: Result) -> Section:
-    caption = (
-        "95 % intervals. Over seeds (t): how far other initialisations move the difference, with this teacher. "
-        f"Over {result['num_test']:,} test examples (bootstrap): how far another test set of this size does."
-    )
-    return differences_table(result, "Distilled minus alone", caption)
-
-
 def _commands(plan: Plan) -> str:
     path, config = plan.path, plan.config
     commands = [
@@ -227,3 +172,100 @@ def _commands(plan: Plan) -> str:
         again += [word for key, value in data.items() for word in ("--set", f"data.{key}={json.dumps(value)}")]
         commands.append(f"instar distill {shlex.join(again)}")
     return "\n".join(commands)
+
+
+def training_curves(rows: Sequence[Row], num_seeds: int) -> Section:
+    """Validation errors after each epoch."""
+    caption = (
+        f"Errors on validation after each epoch, mean over {num_seeds} seeds; the band is one sd to each side."
+    )
+    return _without_first_epochs("Training", rows, caption, series="network", low="low", high="high")
+
+
+def first_pair_curves(rows: Sequence[Row]) -> Section:
+    """The same of one pair on a fraction of the examples: with labels alone the errors rise again."""
+    caption = f"The first pair, {rows[0]['percent']} % of the images; hard targets are labels."
+    return _without_first_epochs("Peak and fall", rows, caption, series="network")
+
+
+def _without_first_epochs(title: str, rows: Sequence[Row], caption: str, **fields: Any) -> Section:
+    """Validation errors by epoch, without those so high that the rest would be squeezed into a line."""
+    ceiling = 3 * min(row["errors"] for row in rows)
+    shown = [row for row in rows if row["errors"] <= ceiling] or rows
+    if len(shown) < len(rows):
+        caption += f" Epochs with more than {ceiling:.0f} are left out."
+    return Lines(title, shown, x="epoch", y="errors", y_title="validation errors", caption=caption, **fields)
+
+
+def errors_by_class(details: Row, is_corrected: bool) -> Section:
+    """Test errors of each class, before and after a correction too."""
+    caption = "Test errors by true class, mean over seeds."
+    if is_corrected:
+        bias = ", ".join(f"{name}: {value:+.2f}" for name, value in details["class_bias"].items())
+        caption += (
+            f" The transfer set lacks {', '.join(details['transfer']['missing_classes'])}. The correction adds to "
+            f"the logits the bias with the fewest validation errors ({bias}). Folded into the last layer, it "
+            "costs nothing in use."
+        )
+    rows = details["errors_by_class"]
+    return Bars("Errors by class", rows, category="class", value="errors", series="network", caption=caption)
+
+
+def calibration(rows: Sequence[Row]) -> Section:
+    """Accuracy against confidence."""
+    caption = (
+        "Tenths of the test examples by confidence, and how often the prediction was right. On the line, they "
+        "are equal."
+    )
+    axes: Row = {"x": "confidence", "y": "accuracy", "series": "network", "points": True, "diagonal": True}
+    return Lines("Calibration", rows, **axes, caption=caption)
+
+
+def sensitivities(found: Sequence[Row]) -> list[Section]:
+    """A chart for each setting that had several values: validation errors at each, and whether it matters."""
+    return [_sensitivity(one) for one in found]
+
+
+def _sensitivity(found: Row) -> Section:
+    name = SETTINGS[found["setting"]]
+    caption = f"Each {name} at its best other settings; mean and 95 % interval over the tuning seeds."
+    if found["setting"] == "learning_rate":
+        caption += " The student alone has the same learning rates to choose from as the distilled one."
+    caption = f"{found['sentence']} {caption}".strip()
+    levels = [{**level, "value": float(level["value"])} for level in found["levels"]]
+    finite = [level for level in levels if math.isfinite(level["value"])]
+    if len(finite) < len(levels):  # no place on the axis
+        errors = next(level["errors"] for level in levels if level not in finite)
+        caption += f" At infinity, which matches logits: {errors:.1f}."
+    axes: Row = {"x": "value", "x_title": name, "log_x": min(level["value"] for level in finite) > 0}
+    axes |= {"y": "errors", "y_title": "validation errors", "low": "low", "high": "high"}
+    return Lines(name.capitalize(), finite, **axes, series="network", points=True, caption=caption)
+
+
+def disagreements(found: Row, test: Dataset) -> Section:
+    """Examples on which the first distilled student and the teacher differ."""
+    title = "Where teacher and student disagree"
+    if not found["examples"]:
+        return Text("Teacher and student agree on every test example.", title=title)
+    words = ["{label}: teacher {teacher}, student {student}".format(**example) for example in found["examples"]]
+    caption = f"{found['count']} test examples; true class first. The {len(words)} where the student is surest."
+    ids = [example["id"] for example in found["examples"]]
+    return example_pictures(title, test, ids, words, [()] * len(words), caption)
+
+
+def dark_knowledge(found: Row, test: Dataset) -> Section:
+    """Which wrong classes the teacher finds similar, on examples that it classifies correctly."""
+    title = "Dark knowledge"
+    if not found["examples"]:
+        return Text("The teacher classifies no test example of the first classes correctly.", title=title)
+    shares = [
+        [Share(name, value, highlight=name == example["label"]) for name, value in example["shares"].items()]
+        for example in found["examples"]
+    ]
+    caption = (
+        f"The teacher's soft targets at T = {found['temperature']:g} for test examples that it classifies "
+        "correctly. Beside the true class they show which wrong classes are similar; a label does not."
+    )
+    words = [example["label"] for example in found["examples"]]
+    ids = [example["id"] for example in found["examples"]]
+    return example_pictures(title, test, ids, words, shares, caption)

@@ -12,18 +12,9 @@ from torch import Tensor
 
 from instar.distillation import SoftTargetStore
 from instar.evaluation import score
-from instar.recipes.distill import details
+from instar.recipes.distill import scoring
 from instar.recipes.distill.page import answer, page, result_table
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan, check
-from instar.recipes.distill.scoring import (
-    cost_row,
-    ensemble_logits,
-    error_difference,
-    fidelity,
-    on_test,
-    scored_row,
-    train_fidelity,
-)
 from instar.recipes.distill.settings import DistillConfig
 from instar.recipes.distill.students import Chosen, choose
 from instar.recipes.fitting import load_splits, training_data
@@ -62,18 +53,17 @@ def measure(plan: Plan, chosen: Chosen) -> dict[str, Any]:
 
     A row also has the other scores on test, the costs, the candidate, and the fidelity to the teacher: on test
     (`teacher_agreement`, `teacher_kl`) and on the transfer set (`train_teacher_...`). A difference has a second
-    interval, over test examples. `details` has `examples_are`, images or not; `transfer`, what the students learn
-    from; the `members` of an ensemble; the `class_bias` of a correction, mean over seeds; and the lists that are
-    made in `instar.recipes.distill.details`.
+    interval, over test examples. `details` has `transfer`, what the students learn from; the `members` of an
+    ensemble; the `class_bias` of a correction, mean over seeds; and the lists of `instar.recipes.distill.scoring`.
     """
     config, test = plan.config, plan.splits.test
-    labels, logits_of = test.labels(test.ids), on_test(plan.path, test)
+    labels, logits_of = test.labels(test.ids), scoring.on_test(plan.path, test)
     kinds = [ALONE, DISTILLED, *([CORRECTED] if config.fit_bias else [])]
     logits = {kind: [logits_of(f"{kind}/seed-{seed}") for seed in plan.seeds] for kind in kinds}
     members = torch.stack([logits_of(member.job) for member in plan.members]) if plan.members else None
     if members is not None:
-        logits = {"teacher": [ensemble_logits(members, config.ensemble_mean)], **logits}
-    differences = [error_difference(kind, ALONE, logits, labels) for kind in kinds[1:]]
+        logits = {"teacher": [scoring.ensemble_logits(members, config.ensemble_mean)], **logits}
+    differences = [scoring.error_difference(kind, ALONE, logits, labels) for kind in kinds[1:]]
     first = differences[0]
     return {
         "measure": ERRORS._asdict(),
@@ -84,12 +74,11 @@ def measure(plan: Plan, chosen: Chosen) -> dict[str, Any]:
         "num_test": len(labels),
         "seeds": list(plan.seeds),
         "details": {
-            "examples_are": "images" if len(test.example_shape) == 3 else "examples",
             "transfer": _transfer(plan),
-            "training": [line for kind in kinds[:2] for line in details.training_curve(kind, plan.fits(kind))],
-            "errors_by_class": details.errors_by_class(logits, labels, test.class_names),
-            "calibration": details.calibration(logits, labels),
-            "sensitivity": details.sensitivities(chosen.tuning, [ALONE, DISTILLED]),
+            "training": [line for kind in kinds[:2] for line in scoring.training_curve(kind, plan.fits(kind))],
+            "errors_by_class": scoring.errors_by_class(logits, labels, test.class_names),
+            "calibration": scoring.calibration(logits, labels),
+            "sensitivity": scoring.sensitivities(chosen.tuning, [ALONE, DISTILLED]),
             **({} if members is None else _about_teacher(plan, chosen, logits, members)),
             **({"class_bias": _class_bias(plan)} if config.fit_bias else {}),
         },
@@ -101,19 +90,19 @@ def _rows(
 ) -> list[Row]:
     shape, rows = plan.splits.test.example_shape, []
     if "teacher" in logits:
-        costs = cost_row([plan.path / "jobs" / member.job for member in plan.members], shape)
-        rows.append(scored_row("teacher", logits["teacher"], labels, network=plan.teacher_name, **costs))
-    on_train = train_fidelity(plan, kinds)
+        costs = scoring.cost_row([plan.path / "jobs" / member.job for member in plan.members], shape)
+        rows.append(scoring.scored_row("teacher", logits["teacher"], labels, network=plan.teacher_name, **costs))
+    on_train = scoring.train_fidelity(plan, kinds)
     for kind in kinds:
-        on_test = fidelity(logits[kind], logits["teacher"][0], "teacher") if "teacher" in logits else {}
+        on_test = scoring.fidelity(logits[kind], logits["teacher"][0], "teacher") if "teacher" in logits else {}
         candidate = chosen.candidates[DISTILLED if kind == CORRECTED else kind]
         about = {
             **on_test,
             **on_train[kind],
-            **cost_row(plan.fits(kind)[:1], shape),
+            **scoring.cost_row(plan.fits(kind)[:1], shape),
             **as_text(candidate.settings),
         }
-        rows.append(scored_row(kind, logits[kind], labels, network=plan.config.student.network, **about))
+        rows.append(scoring.scored_row(kind, logits[kind], labels, network=plan.config.student.network, **about))
     return rows
 
 
@@ -121,8 +110,8 @@ def _about_teacher(plan: Plan, chosen: Chosen, logits: dict[str, list[Tensor]], 
     """Where it and the first distilled student differ, its soft targets, and the members of an ensemble."""
     test, temperature = plan.splits.test, chosen.candidates[DISTILLED].settings["temperature"]
     found: Row = {
-        "disagreements": details.disagreements(logits[DISTILLED][0], logits["teacher"][0], test),
-        "dark_knowledge": details.dark_knowledge(members, temperature, plan.config.ensemble_mean, test),
+        "disagreements": scoring.disagreements(logits[DISTILLED][0], logits["teacher"][0], test),
+        "dark_knowledge": scoring.dark_knowledge(members, temperature, plan.config.ensemble_mean, test),
     }
     if len(members) > 1:
         scores = [score(one, test.labels(test.ids)) for one in members]
@@ -141,6 +130,7 @@ def _transfer(plan: Plan) -> Row:
     """What the students learned from, in counts of examples, and the classes that it lacks."""
     data, control = (training_data(plan.splits, one) for one in (plan.config.transfer, plan.config.control))
     return {
+        "examples_are": "images" if len(data.example_shape) == 3 else "examples",
         "num_examples": len(data),
         "num_labelled": int((data.labels(data.ids) >= 0).sum()),
         "num_control": len(control),
