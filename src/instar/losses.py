@@ -18,6 +18,11 @@ from instar.errors import UsageError
 NO_LABEL = -1
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """The values, with half precision converted to float32."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class SoftTargets:
     """A teacher's class probabilities, and the temperature at which they were computed.
@@ -112,7 +117,7 @@ def soft_targets(logits: Tensor, temperature: float) -> SoftTargets:
     """
     _check_classes_last("soft_targets: logits", logits)
     _check_temperature("soft_targets", temperature)
-    return SoftTargets(torch.softmax(_at_least_float32(logits) / temperature, -1), temperature)
+    return SoftTargets(torch.softmax(at_least_float32(logits) / temperature, -1), temperature)
 
 
 def ensemble_soft_targets(member_logits: Tensor, temperature: float, *, mean: str = "arithmetic") -> SoftTargets:
@@ -143,7 +148,7 @@ def ensemble_soft_targets(member_logits: Tensor, temperature: float, *, mean: st
     """
     _check_members("ensemble_soft_targets", member_logits, mean)
     if mean == "geometric":
-        return soft_targets(_at_least_float32(member_logits).mean(0), temperature)
+        return soft_targets(at_least_float32(member_logits).mean(0), temperature)
     members = soft_targets(member_logits, temperature)
     return SoftTargets(members.probs.mean(0), temperature)
 
@@ -167,7 +172,7 @@ def targets_of_members(
     """
     if temperature == math.inf:
         _check_members("targets_of_members", member_logits, mean)
-        return LogitTargets(_at_least_float32(member_logits).mean(0))
+        return LogitTargets(at_least_float32(member_logits).mean(0))
     return ensemble_soft_targets(member_logits, temperature, mean=mean)
 
 
@@ -200,7 +205,7 @@ def mix_in_labels(targets: SoftTargets, labels: Tensor, label_weight: float) -> 
         raise UsageError(f"mix_in_labels: label_weight is {label_weight!r}, expected from 0 to 1")
     _check_labels("mix_in_labels", targets.probs, labels)
     rows = labels.long().unsqueeze(-1)
-    probs = _at_least_float32(targets.probs)
+    probs = at_least_float32(targets.probs)
     weight = (rows != NO_LABEL).to(probs.dtype) * label_weight
     places = rows.masked_fill(rows == NO_LABEL, 0)  # any class, since the weight is 0
     return SoftTargets((probs * (1 - weight)).scatter_add(-1, places, weight), targets.temperature)
@@ -328,7 +333,7 @@ def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
     """
     _check_classes_last("logit_matching_loss: student_logits", student_logits)
     _check_same_shape("logit_matching_loss: teacher_logits", teacher_logits, student_logits)
-    student = _at_least_float32(student_logits)
+    student = at_least_float32(student_logits)
     return _squared_distance(student, teacher_logits.detach().to(student.dtype)) / max(student[..., 0].numel(), 1)
 
 
@@ -367,17 +372,13 @@ def _hard_term(logits: Tensor, labels: Tensor, num: int | None) -> Tensor:
 
 def _rows(values: Tensor, where: Tensor | None) -> Tensor:
     """(..., classes) as (examples, classes); masked examples become 0, so that they add no NaN and no gradient."""
-    rows = _at_least_float32(values).flatten(0, -2) if values.dim() > 1 else _at_least_float32(values)[None]
+    rows = at_least_float32(values).flatten(0, -2) if values.dim() > 1 else at_least_float32(values)[None]
     return rows if where is None else rows.masked_fill(~where.reshape(-1, 1), 0.0)
 
 
 def _label_row(labels: Tensor, where: Tensor | None) -> Tensor:
     row = labels.flatten().long()
     return row if where is None else row.masked_fill(~where.flatten(), NO_LABEL)
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _times(weight: float, term: Tensor) -> Tensor:

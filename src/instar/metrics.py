@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from instar.errors import UsageError
+from instar.losses import NO_LABEL, at_least_float32
 
-NO_LABEL = -1
 _NO_PREDICTION = -2  # the class of logits with NaN, which are an error for every label
 
 
@@ -137,7 +137,7 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
         2.3026
     """
     logits, labels = _labelled("negative_log_likelihood", logits, labels)
-    logits = _at_least_float32(logits)
+    logits = at_least_float32(logits)
     return _mean("negative_log_likelihood", F.cross_entropy(logits, labels, reduction="none"))
 
 
@@ -167,7 +167,7 @@ def calibration_bins(
         raise UsageError(f"calibration: bins are 'adaptive' or 'equal-width', not {bins!r}")
     logits, labels = _labelled("calibration", logits, labels)
     _check_some("calibration", labels)
-    confidence = torch.softmax(_at_least_float32(logits), -1).amax(-1).cpu().double()
+    confidence = torch.softmax(at_least_float32(logits), -1).amax(-1).cpu().double()
     correct = (_predicted(logits) == labels).cpu().double()
     if bins == "adaptive":
         confidence, tie = torch.unique(confidence, return_inverse=True)
@@ -245,8 +245,8 @@ def kl_from_teacher(student_logits: Tensor, teacher_logits: Tensor, *, temperatu
     if not 0 < temperature < math.inf:
         raise UsageError(f"kl_from_teacher: temperature must be a finite number above 0, not {temperature!r}")
     student_logits, teacher_logits = _pair("kl_from_teacher", student_logits, teacher_logits)
-    log_q = torch.log_softmax(_at_least_float32(student_logits) / temperature, -1)
-    log_p = torch.log_softmax(_at_least_float32(teacher_logits) / temperature, -1)
+    log_q = torch.log_softmax(at_least_float32(student_logits) / temperature, -1)
+    log_p = torch.log_softmax(at_least_float32(teacher_logits) / temperature, -1)
     divergence = (log_p.exp() * (log_p - log_q)).sum(-1)
     return _mean("kl_from_teacher", divergence.clamp(min=0))  # negative values are rounding errors
 
@@ -435,10 +435,6 @@ def _rows(caller: str, logits: Tensor) -> Tensor:
 def _predicted(logits: Tensor) -> Tensor:
     highest, predicted = logits.max(-1)  # max returns NaN where there is one
     return predicted.masked_fill(highest.isnan(), _NO_PREDICTION)
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _mean(caller: str, values: Tensor) -> float:

@@ -150,8 +150,7 @@ class Dataset(ABC):
         """
         if len(ids) == 0:
             raise UsageError("subset: there are no ids; a data set needs at least one example")
-        part = copy.copy(self)
-        part.__dict__.pop("fingerprint", None)
+        part = self._copy()
         part._index(ids.to(self.ids.device).clone(), self.rows(ids))
         return part
 
@@ -163,8 +162,7 @@ class Dataset(ABC):
         """
         if other._labels is not self._labels:
             raise UsageError("union: the two are not subsets of the same data set")
-        whole = copy.copy(self)
-        whole.__dict__.pop("fingerprint", None)
+        whole = self._copy()
         whole._index(torch.cat((self.ids, other.ids)), torch.cat((self.rows(self.ids), other.rows(other.ids))))
         return whole
 
@@ -174,8 +172,7 @@ class Dataset(ABC):
         Raises:
             UsageError: an id that is not in this data set.
         """
-        other = copy.copy(self)
-        other.__dict__.pop("fingerprint", None)
+        other = self._copy()
         other._labels = self._labels.clone()
         other._labels[self.rows(ids)] = NO_LABEL
         return other
@@ -203,8 +200,7 @@ class Dataset(ABC):
                 f"relabelled: expected {self.num_classes} numbers from -1 to {len(names) - 1}, found "
                 f"{tuple(numbers.shape)} from {int(numbers.min())} to {int(numbers.max())}"
             )
-        other = copy.copy(self)
-        other.__dict__.pop("fingerprint", None)
+        other = self._copy()
         to = torch.cat((numbers, numbers.new_full((1,), NO_LABEL))).to(
             self._labels.device
         )  # the last one maps -1 to -1
@@ -268,6 +264,12 @@ class Dataset(ABC):
         same._mean, same._std = other._mean, other._std
         return same
 
+    def _copy(self) -> Self:
+        """A copy with the same tensors, for other examples or labels: its fingerprint is computed again."""
+        other = copy.copy(self)
+        other.__dict__.pop("fingerprint", None)
+        return other
+
     def _index(self, ids: Tensor, rows: Tensor) -> None:
         self.ids = ids
         self._id_index = IdIndex(ids, f"this data set of {len(ids)} examples", "take ids from its .ids")
@@ -301,9 +303,8 @@ class InMemoryDataset(Dataset):
         labels: (n,) integers, -1 for examples without a label; None where no example has a label.
         class_names: at least two, in the order of the labels.
         ids: (n,) int64; by default from the bytes of each example.
-        scale: raw values are multiplied by this; by default 1/255 for uint8 and 1 for floating point.
-        mean: mean of each channel, subtracted after scaling.
-        std: standard deviation of each channel, by which values are then divided.
+        scale: as for `Dataset`; by default 1/255 for uint8 and 1 for floating point.
+        mean, std: as for `Dataset`.
 
     Raises:
         DataError: no example, different numbers of inputs and labels, labels outside the classes, NaN or infinity.
@@ -373,9 +374,7 @@ class StreamingDataset(Dataset):
         class_names: at least two, in the order of the labels.
         example_shape: shape of one example.
         ids: (n,) int64; by default from the bytes of each file.
-        scale: raw values are multiplied by this.
-        mean: mean of each channel, subtracted after scaling.
-        std: standard deviation of each channel, by which values are then divided.
+        scale, mean, std: as for `Dataset`.
 
     Raises:
         DataError: no file, different numbers of files and labels, labels outside the classes; at `gather`, a file
