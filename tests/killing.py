@@ -14,11 +14,10 @@ from instar.runs import PROGRESS
 
 
 class Twice(NamedTuple):
-    """Two run directories of one command, and how often it was killed for the second."""
+    """Two run directories of one command, the second killed once or more."""
 
     undisturbed: Path
     killed: Path
-    num_kills: int
 
 
 def run_undisturbed_and_killed(
@@ -34,33 +33,38 @@ def run_undisturbed_and_killed(
 ) -> Twice:
     """Run `instar WORDS` to its end, and elsewhere with a signal in the middle of each start but the last.
 
+    Where a busy machine finishes the command before the signal is sent, the rest of the signals go to a new run.
+
     Args:
         words: of the command, without its run directory.
-        folder: for both run directories.
+        folder: for all run directories.
         signals: one for each start.
-        news: folders of the jobs, a pattern below the run directory: a signal comes after one of them has told of
+        news: folders of the jobs, a pattern below the run directory: a signal comes after one of them has reported
             its progress.
         at_most_seconds: after that.
         seed: of how long after that.
         one_core: so that all fits have one thread.
         interrupt_all: SIGINT goes to all processes, as a terminal sends it, and not to the first alone.
     """
-    undisturbed, killed = folder / "undisturbed", folder / "killed"
+    undisturbed = folder / "undisturbed"
     _finish(_start(words, undisturbed, one_core))
-    moments, num_kills = random.Random(seed), 0
-    for number in signals:
+    moments, waiting, number = random.Random(seed), list(signals), 0
+    while waiting:
+        killed = folder / f"killed-{number}"
         process = _start(words, killed, one_core)
         _wait_for_news(killed, news, process)
         time.sleep(moments.uniform(0, at_most_seconds))
         if process.poll() is None:
-            if interrupt_all or number == signal.SIGKILL:
-                os.killpg(process.pid, number)
+            one = waiting.pop(0)
+            if interrupt_all or one == signal.SIGKILL:
+                os.killpg(process.pid, one)
             else:
-                process.send_signal(number)
-            num_kills += 1
+                process.send_signal(one)
+        else:
+            number += 1
         process.communicate(timeout=1200)
     _finish(_start(words, killed, one_core))
-    return Twice(undisturbed, killed, num_kills)
+    return Twice(undisturbed, killed)
 
 
 def _start(words: Sequence[str], path: Path, one_core: bool) -> "subprocess.Popen[str]":

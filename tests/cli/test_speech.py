@@ -13,10 +13,11 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
+import instar
 from command_line import Command
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
-from instar.recipes import fitting
+from instar.recipes import fitting, from_python
 from instar.recipes.fitting import load_run_network
 from instar.recipes.speech import fit_jobs
 from instar.recipes.speech.data import load_frames, load_recordings
@@ -337,7 +338,7 @@ def test_the_data_of_a_file_are_taken_unless_others_are_typed(typed: Command, tm
 
 WRONG_USE = {
     "--quiet train {folder}": "goes after the command: instar speech train",
-    "train nowhere": "'nowhere' is no folder; it should be fsdd or a Kaldi data directory",
+    "train nowhere": "'nowhere' is no folder; expected fsdd or a Kaldi data directory",
     "train {folder} --lexicon none.txt": "lexicon 'none.txt' should be digits, words",
     "train {folder} --grammar trigram": "grammar 'trigram' should be loop, one or ngram:N",
     "train {folder} --grammar ngram:0": "grammar 'ngram:0' should be loop, one or ngram:N",
@@ -372,6 +373,22 @@ def edited(folder: Path, tmp_path: Path, file: str, change: Callable[[str], str]
     shutil.copytree(folder, copy)
     (copy / file).write_text(change((copy / file).read_text()))
     return copy
+
+
+def test_a_call_from_python_reads_recordings_that_have_changed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, found = edited(folder, tmp_path, "text", str), []
+
+    def noted(study: str, config: Any, path: Any, execution: Any) -> Any:
+        found.append(load_recordings(Source(data=config.data)).words)
+        return study, path, {}
+
+    monkeypatch.setattr(from_python, "run_experiment", noted)
+    for _ in range(2):
+        instar.speech_study(data=copy, fraction=0.9)
+        (copy / "text").write_text((copy / "text").read_text().replace(" up", " upwards"))
+    assert found == [("high", "low", "up"), ("high", "low", "upwards")]
 
 
 BROKEN_FOLDERS: dict[str, tuple[str, Callable[[str], str], str]] = {

@@ -15,9 +15,9 @@ from instar.evaluation import predict_logits
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.reproductions import repeat_command
 from instar.recipes.transfer import comparison
-from instar.recipes.transfer.reproduction import config_for
-from instar.recipes.transfer.reproduction_plan import CONVNET, DISSIMILAR, RESNET, SIMILAR, ReproductionPlan
+from instar.recipes.transfer.reproduction import ReproductionPlan, config_for
 from instar.recipes.transfer.results import study_of, transitions
+from instar.recipes.transfer.settings import CONVNET, DISSIMILAR, RESNET, SIMILAR
 from instar.recipes.transfer.tasks import splits_of
 from instar.reports.formats import MINUS, MISSING
 from instar.runs import Run

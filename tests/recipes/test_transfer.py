@@ -19,9 +19,8 @@ from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.settings import DataSettings
 from instar.recipes.study import Execution, run_path
 from instar.recipes.transfer.figures import treatment_table
-from instar.recipes.transfer.page import answer
 from instar.recipes.transfer.plan import Plan
-from instar.recipes.transfer.recipe import STUDY
+from instar.recipes.transfer.recipe import STUDY, answer
 from instar.recipes.transfer.results import Part, part_of, study_of
 from instar.recipes.transfer.settings import TransferConfig, read_config
 from instar.runs import FINAL, Run

@@ -28,7 +28,6 @@ def wait_for_a_checkpoint(path: Path, process: BaseProcess) -> None:
         time.sleep(0.001)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_fit_that_is_killed_again_and_again_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
     """Six times each, at 24 moments in all: while it begins, computes, writes a checkpoint, or is at its end."""

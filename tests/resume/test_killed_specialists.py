@@ -16,15 +16,13 @@ STUDY += ["--epochs", "3", "--specialist-epochs", "40"]
 
 @pytest.mark.slow
 def test_specialists_that_are_killed_end_with_the_same_bits(tmp_path: Path) -> None:
-    undisturbed, path, num_kills = run_undisturbed_and_killed(
+    undisturbed, path = run_undisturbed_and_killed(
         ["specialists", *STUDY],
         tmp_path,
         signals=(signal.SIGINT, signal.SIGKILL),
         news="jobs/*specialists/*/*",
         at_most_seconds=0.2,
     )
-    assert num_kills >= 1
-
     jobs = [done.parent for done in sorted(undisturbed.glob("jobs/*specialists/*/*/DONE"))]
     assert len(jobs) == 4
     for job in jobs:

@@ -57,17 +57,13 @@ def train(
     ] = None,
 ) -> None:
     """Train a recogniser from recordings and their words; with --teacher distil one that is trained."""
-    from instar.recipes.commands import has, put
+    from instar.recipes.commands import put
 
-    corpora = {"name": data, **typed.get("data", {})}
-    for part in ("name", "test", "validation"):
-        if corpora.get(part) is not None:
-            put(typed, f"data.{part}", _corpus(corpora[part]))
+    if data is not None:
+        put(typed, "data.name", data)
     if context is not None:
         for side, frames in zip(("left", "right"), _context(context), strict=True):
             put(typed, f"features.{side}", frames)
-    if data not in (None, "fsdd") and run.config is None and not has(typed, "models.lexicon"):
-        put(typed, "models.lexicon", _lexicon_beside(Path(data.removeprefix("kaldi:"))))
     _train(typed, run)
 
 
@@ -84,23 +80,6 @@ def _train(typed: dict[str, Any], run: RunOptions) -> None:
     path = run_and_show(SPEECH.study, SPEECH.read_config(typed, run.config), run)
     if not run.as_json:
         sys.stdout.write(f"Use it: instar speech decode {path} recording.wav\n")
-
-
-def _corpus(name: str) -> str:
-    """A folder is a Kaldi data directory."""
-    if name == "fsdd" or name.startswith("kaldi:"):
-        return name
-    if not Path(name).is_dir():
-        raise UsageError(
-            f"{name!r} is no folder; it should be fsdd or a Kaldi data directory with wav.scp and text"
-        )
-    return f"kaldi:{name}"
-
-
-def _lexicon_beside(folder: Path) -> str:
-    """The lexicon of a data directory; without one each word is a model of its own."""
-    path = folder / "lexicon.txt"
-    return str(path) if path.is_file() else "words"
 
 
 @app.command()

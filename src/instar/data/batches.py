@@ -59,7 +59,10 @@ def _from_memory(data: Dataset, id_batches: list[Tensor], view: int) -> Iterator
     parts = zip(groups, torch.split(all_ids, lengths), torch.split(all_rows, lengths), strict=True)
     for group, ids, rows in parts:
         inputs, labels = data.finish(data.raw(rows), ids, view), data.labels_at(rows)
-        yield from zip(*(torch.split(values, group) for values in (ids, inputs, labels)), strict=True)
+        if len(group) == 1:
+            yield ids, inputs, labels
+        else:
+            yield from zip(*(torch.split(values, group) for values in (ids, inputs, labels)), strict=True)
 
 
 def _decoded(

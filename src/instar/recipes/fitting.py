@@ -371,15 +371,20 @@ def build_for(settings: FitSettings, splits: Splits, *, seed: int) -> nn.Module:
 
 
 def outline(settings: FitSettings, splits: Splits) -> nn.Module:
-    """Such a network for its size alone, not to be changed: a plan of many alike builds a large one once."""
-    if settings.network.startswith("python:"):  # whose function may be another one by now
-        return build_for(settings, splits, seed=0)
+    """The template of a network for the examples and classes of the data."""
+    return template_network(settings, splits.train.example_shape, len(splits.class_names))
+
+
+def template_network(settings: FitSettings, input_shape: Sequence[int], num_classes: int) -> nn.Module:
+    """A network for its size alone, not to be changed: a plan with many alike builds it once."""
+    if settings.network.startswith("python:"):  # its function may have changed
+        return new_network(settings, input_shape, num_classes, seed=0)
     parts = {"network", "dropout", "input_dropout", "initialiser", "new_weights"}  # that a network is built from
-    return _outline(settings.model_dump_json(include=parts), splits.train.example_shape, len(splits.class_names))
+    return _template_network(settings.model_dump_json(include=parts), tuple(input_shape), num_classes)
 
 
 @functools.lru_cache(maxsize=4)
-def _outline(settings: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+def _template_network(settings: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return new_network(FitSettings.model_validate_json(settings), input_shape, num_classes, seed=0)
 
 

@@ -262,7 +262,7 @@ def specialists_study(
 
 def speech_study(
     *,
-    data: Part = None,
+    data: Part | Path = None,
     network: Part = None,
     teacher: Path | str | None = None,
     temperature: float | None = None,
@@ -280,7 +280,7 @@ def speech_study(
     """Train a speech recogniser, or distil one into a smaller network: `instar speech train` from Python.
 
     Args:
-        data: `fsdd`, or `kaldi:FOLDER`, a Kaldi data directory.
+        data: `fsdd`, or the path of a Kaldi data directory.
         network: the acoustic network: `mlp:256x2`, `python:MODULE:FUNCTION`.
         teacher: the run directory of a recogniser to distil.
         temperature: of its soft targets.
@@ -304,7 +304,10 @@ def speech_study(
         DataError: a data directory is damaged.
         TrainingError, RunError: a fit failed.
     """
-    return _run(SPEECH, locals())
+    given = locals()
+    return _run(
+        SPEECH, given if data is None or isinstance(data, Mapping) else given | {"data": {"name": str(data)}}
+    )
 
 
 def reproduce(
@@ -355,4 +358,8 @@ def _run(command: Command, given: dict[str, Any]) -> Result:
 def _result(study: str, config: Any, run_dir: Path | str | None, execution: Execution) -> Result:
     for loaded in (load_splits, load_pictures):  # the data may have changed since the last call
         loaded.cache_clear()
+    if study.startswith("instar.recipes.speech."):
+        from instar.recipes.speech.data import forget_recordings
+
+        forget_recordings()
     return run_experiment(study, config, None if run_dir is None else Path(run_dir), execution)[2]

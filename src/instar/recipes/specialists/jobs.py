@@ -12,7 +12,7 @@ from instar.data import Dataset, Splits, half_special, id_batches, parse_views
 from instar.distillation import LabelsInTargets, SoftTargetStore, Teacher
 from instar.errors import RunError, UsageError
 from instar.evaluation import predict_logits
-from instar.networks import freeze_, layers_of
+from instar.networks import freeze_
 from instar.recipes.fitting import (
     STORE,
     build_for,
@@ -80,7 +80,9 @@ def fit_specialist(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[
     else:
         network.load_state_dict(generalist.state_dict())
     example_inputs = splits.train.gather(splits.train.ids[:2], 0)
-    num_frozen = _freeze_first_layers(network, about.get("trainable_layers"), example_inputs)
+    num_frozen = about["num_frozen"]
+    if num_frozen:
+        freeze_(network, num_frozen, example_input=example_inputs)
     views = parse_views(settings.views)
     train = own.train.with_views(views, view_seed=data.view_seed)
     targets = _generalist_for_rest(generalist, train, rest, device) if about["kind"] == FULL else None
@@ -96,7 +98,7 @@ def fit_specialist(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[
     if has_dustbin:
         add_dustbin_correction_(network, correction, example_inputs)
     run.save_weights(network.state_dict(), {**result.about, "correction": correction})
-    return {"metrics": {**result.kept, "correction": correction, "num_frozen": num_frozen}, "rows": result.metrics}
+    return {"metrics": {**result.kept, "correction": correction}, "rows": result.metrics}
 
 
 def _generalist_for_rest(generalist: nn.Module, train: Dataset, rest: Tensor, device: str) -> LabelsInTargets:
@@ -130,15 +132,6 @@ class _Oversampled(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         logits: Tensor = self.network(inputs)
         return logits - self.shift if self.training else logits
-
-
-def _freeze_first_layers(network: nn.Module, trainable_layers: int | None, example_inputs: Tensor) -> int:
-    """Freeze all but the last `trainable_layers`; how many layers are frozen."""
-    if trainable_layers is None:
-        return 0
-    num_frozen = len(layers_of(network, example_inputs)) - trainable_layers
-    freeze_(network, num_frozen, example_input=example_inputs)
-    return num_frozen
 
 
 def save_ensemble(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class Replicate:
                 "kind": kind,
                 "generalist": generalist.name,
                 "classes": list(class_set.classes),
-                "trainable_layers": specialist.trainable_layers,
+                "num_frozen": plan.costs.num_frozen,
             }
             config = fit_config(
                 plan.job_path(name), settings, plan.config.data, own, network, seed=self.seed, device=plan.device

@@ -21,6 +21,7 @@ from instar.recipes.speech.data import (
     MODELS,
     STATES,
     choose_lexicon,
+    default_lexicon,
     load_features,
     load_recordings,
     num_frames,
@@ -53,7 +54,8 @@ def new_models(settings: ModelSettings, source: Source) -> HMM:
         DataError: a word of the training transcripts is not in the lexicon.
         UsageError: there is no such lexicon.
     """
-    lexicon = choose_lexicon(settings.lexicon, load_recordings(source))
+    name = settings.lexicon or default_lexicon(source.data.name)
+    lexicon = choose_lexicon(name, load_recordings(source))
     return HMM.new(lexicon, **settings.model_dump(exclude={"lexicon", "iterations"}))
 
 

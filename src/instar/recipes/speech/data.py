@@ -8,7 +8,7 @@ from torch import Tensor
 
 from instar.errors import DataError
 from instar.files import load_tensors
-from instar.recipes.speech.settings import RecogniserData, Source
+from instar.recipes.speech.settings import KALDI, RecogniserData, Source
 from instar.recipes.speech.splits import Part, fold_parts, recogniser_parts, study_corpora
 from instar.speech.connected import quiet_id
 from instar.speech.corpus import Corpus
@@ -125,6 +125,14 @@ def num_frames(source: Source, part: str) -> int:
     """The number of frames of a part."""
     features = load_features(source, part)
     return sum(len(features.of(one)) for one in load_recordings(source)[part].utterances)
+
+
+def default_lexicon(data: str) -> str:
+    """The lexicon of recordings by default: the digits in phones, a data directory's lexicon.txt, or its words."""
+    if data == "fsdd":
+        return "digits"
+    path = Path(data.removeprefix(KALDI)) / "lexicon.txt"
+    return str(path) if path.is_file() else "words"
 
 
 def choose_lexicon(name: str, recordings: Recordings) -> Lexicon:

@@ -7,7 +7,15 @@ from typing import Any
 
 from instar.distillation import SoftTargetStore
 from instar.jobs import Job, num_gpus
-from instar.recipes.fitting import STORE, decided_precision, load_run_network, new_network, run_fit, soft_options
+from instar.recipes.fitting import (
+    STORE,
+    decided_precision,
+    load_run_network,
+    new_network,
+    run_fit,
+    soft_options,
+    template_network,
+)
 from instar.recipes.settings import FitSettings, SoftSettings
 from instar.recipes.speech.align_jobs import about
 from instar.recipes.speech.data import load_frames, num_frames
@@ -49,7 +57,7 @@ def network_job(
         device: where to compute.
     """
     learning = learning or LearningSettings()
-    network = new_network(settings, source.features.input_shape, len(models.state_names), seed=0)
+    network = template_network(settings, source.features.input_shape, len(models.state_names))
     precision = decided_precision(root / "jobs" / name, settings.precision, network, device)
     config = {
         **about(source),

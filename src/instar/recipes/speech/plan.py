@@ -52,7 +52,7 @@ class RecogniserConfig(Settings):
     data: RecogniserData = RecogniserData()
     features: InputSettings = InputSettings()
     models: ModelSettings = ModelSettings()
-    network: FitSettings = FitSettings(
+    network: FitSettings = FitSettings(  # size, dropout and decay: chosen on digits of two speakers never tested
         network="mlp:256x2",
         epochs=6,
         learning_rate=0.05,
@@ -62,11 +62,11 @@ class RecogniserConfig(Settings):
         warmup_epochs=0.5,  # at T = 2 the gradient of the soft targets is several times that of the labels
         gradient_clip=1.0,
     )
-    """the acoustic network; size, dropout and decay were chosen on digits of two speakers who are not tested"""
+    """the acoustic network"""
     realign: bool = True
     """align again with a first network, and train the final network on that alignment"""
     grammar: Annotated[str, BeforeValidator(_check_grammar)] = "loop"
-    """loop (any words), one (exactly one word) or ngram:N from the training transcripts"""
+    """word sequences to recognise: loop (any words), one (a single word) or ngram:N from the training transcripts"""
     acoustic_scales: list[Annotated[float, Field(gt=0)]] = [0.1, 0.3]
     """the best on validation is used"""
     word_penalties: list[float] = [0.0, 10.0, 20.0]
@@ -74,13 +74,13 @@ class RecogniserConfig(Settings):
     teacher: str | None = None
     """run directory of a recogniser to distil"""
     temperature: Temperature = 2.0
-    """of the teacher's soft targets; the best in the paper"""
+    """temperature of the teacher's soft targets; 2 was the best in the paper"""
     soft_weight: _Weight = 1.0
     """weight of the teacher's soft targets"""
     hard_weight: _Weight = 0.5
     """weight of the labels; the paper's"""
     seed: int = 0
-    """determines initialisation and order"""
+    """seed of initialisation and order"""
 
     @model_validator(mode="after")
     def _refuse_unused_settings(self) -> Self:

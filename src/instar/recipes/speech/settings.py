@@ -1,9 +1,11 @@
 """Settings shared by `instar speech` and `instar reproduce speech`: recordings, features, models, training."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from instar.errors import UsageError
 from instar.recipes.settings import Settings
 from instar.speech.alignment import ITERATIONS
 from instar.speech.features import FeatureSettings, Normalisation
@@ -17,15 +19,30 @@ Ratio = float | Literal["clean"]
 """Signal-to-noise ratio in dB."""
 
 
+KALDI = "kaldi:"
+
+
+def _corpus_name(name: Any) -> Any:
+    """A folder is a Kaldi data directory."""
+    if not isinstance(name, str) or name == "fsdd" or name.startswith(KALDI):
+        return name
+    if not Path(name).is_dir():
+        raise UsageError(f"{name!r} is no folder; expected fsdd or a Kaldi data directory with wav.scp and text")
+    return KALDI + name
+
+
+CorpusName = Annotated[str, BeforeValidator(_corpus_name)]
+
+
 class RecogniserData(Settings):
     """Recordings for a recogniser, and the speakers held out of its training."""
 
-    name: str = "fsdd"
-    """fsdd, or kaldi:FOLDER (with wav.scp, text and utt2spk)"""
-    validation: str | None = None
-    """kaldi:FOLDER of validation recordings; by default speakers are held out"""
-    test: str | None = None
-    """kaldi:FOLDER of test recordings; by default speakers are held out"""
+    name: CorpusName = "fsdd"
+    """fsdd, or a Kaldi data directory (with wav.scp, text and utt2spk)"""
+    validation: CorpusName | None = None
+    """a data directory of validation recordings; by default speakers are held out"""
+    test: CorpusName | None = None
+    """a data directory of test recordings; by default speakers are held out"""
     validation_speakers: tuple[str, ...] | None = None
     """speakers held out for validation"""
     test_speakers: tuple[str, ...] | None = None
@@ -35,7 +52,7 @@ class RecogniserData(Settings):
     strings: NotNegative = 40
     """fsdd only: strings of connected digits for each speaker, beside the single digits"""
     seed: int = 0
-    """determines the held-out speakers and the strings"""
+    """seed of the held-out speakers and the strings"""
 
 
 class StudyData(Settings):
@@ -52,7 +69,7 @@ class StudyData(Settings):
     train_noise: tuple[Ratio, ...] = ("clean", 15.0, 5.0)
     test_noise: tuple[Ratio, ...] = ("clean", 10.0, 5.0)
     seed: int = 0
-    """determines strings, pauses and noise"""
+    """seed of strings, pauses and noise"""
 
 
 class InputSettings(Settings):
@@ -89,8 +106,9 @@ class Source(Settings):
 class ModelSettings(Settings):
     """The units of speech, their states, and the flat start."""
 
-    lexicon: str = "digits"
-    """digits (phones), words (whole-word models) or the path of a Kaldi lexicon"""
+    lexicon: str | None = None
+    """pronunciations: digits (phones), words (whole-word models) or a Kaldi lexicon; by default digits for fsdd,
+    else the lexicon.txt of the data directory, or words"""
     states_of_phone: Count = STATES_OF_PHONE
     states_of_word: Count = STATES_OF_WORD
     states_of_silence: Count = STATES_OF_SILENCE

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 from instar.errors import DataError, UsageError
 from instar.naming import unknown_name
-from instar.recipes.speech.settings import Ratio, RecogniserData, StudyData
+from instar.recipes.speech.settings import KALDI, Ratio, RecogniserData, StudyData
 from instar.speech.connected import connected_words, in_noise, quiet_id
 from instar.speech.corpus import Corpus, Utterance, joined
 from instar.speech.fsdd import load_fsdd, recording_index, speaker_folds
 from instar.speech.kaldi_dirs import load_kaldi_dir
 
-KALDI = "kaldi:"
 HELD_OUT_SHARE = 0.1  # of the speakers; of the recordings if there are fewer than three speakers
 _SEEDED = ("train", "validation", "test")  # their order decides the seeds of a recogniser's parts
 _TRAIN, _UNTRANSCRIBED, _TEST = 1, 2, 3  # seeds of the study's strings

@@ -7,15 +7,12 @@ Each function draws a part of a result: its `rows` and `differences`, and the ke
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from instar.recipes.result_tables import differences_table
-from instar.recipes.rows import ACCURACY, mean_sd
-from instar.reports import Bars, Box, Boxes, BoxRow, Column, Details, Lines, Section, Table, Text
+from instar.recipes.rows import mean_sd
+from instar.reports import Bars, Box, Boxes, BoxRow, Column, Lines, Section, Table, Text
 from instar.transfer import KINDS
 
 SERIES = ("base", *KINDS)
 """The order in which kinds take their colours."""
-
-INTERVAL = "[{{low:+.{0}f}}, {{high:+.{0}f}}]"
 
 _DODGE = 0.09  # layers
 _WORDS = {
@@ -37,7 +34,6 @@ def part_figures(part: PartOfResult) -> list[Section]:
         *difference_figure({"": part}),
         *drops_figure(part),
         *random_figure(part),
-        *boost_table(part),
         *transition_words(part),
     ]
 
@@ -167,35 +163,6 @@ def drops_figure(part: PartOfResult) -> list[Section]:
     ]
 
 
-def every_difference(part: PartOfResult, title: str = "Every difference") -> list[Section]:
-    """Every difference at every cut, folded away."""
-    if not part["differences"]:
-        return []
-    return [Details(title, [differences_table({"measure": ACCURACY._asdict(), **part})])]
-
-
-def boost_table(part: PartOfResult) -> list[Section]:
-    """The paper's Table 1, on the same targets and pooled as in the paper."""
-    if not part["boosts"]:
-        return []
-    return [
-        Table(
-            "What copying and fine-tuning gains",
-            part["boosts"],
-            columns=[
-                Column("layers", "layers kept"),
-                Column("minus", "AnB+ over"),
-                Column("mean", "same target", "{:+.2f}", note="points, mean over the cuts"),
-                Column("low", "95 % interval", INTERVAL.format(2)),
-                Column("pooled", "pooled as in the paper", "{:+.2f}", note="see below"),
-            ],
-            caption="The paper's Table 1 compares AnB+ on halves B with BnB+ on halves A and with the mean of all "
-            "bases. Where one half is easier, part of that difference comes from the task; the column on the same "
-            "target does not have that part.",
-        )
-    ]
-
-
 def transition_words(part: PartOfResult) -> list[Section]:
     """Where features stop being general, and how suddenly."""
     words = []
@@ -237,7 +204,7 @@ def treatment_table(part: PartOfResult) -> Table:
         Column("name", "treatment"),
         Column("accuracy", "accuracy", note="percent, mean ± sd over splits"),
         Column("minus_base", "minus base", "{:+.1f}", note="points, paired on the same target"),
-        Column("low", "95 % interval", INTERVAL.format(1), note="of the difference"),
+        Column("low", "95 % interval", "[{low:+.1f}, {high:+.1f}]", note="of the difference"),
         Column("n", "n", note="splits; each is the mean of its directions"),
     ]
     if any("ten_best_validation" in row for row in rows):

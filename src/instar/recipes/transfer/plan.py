@@ -27,6 +27,7 @@ from instar.transfer import (
     treatments_of,
 )
 
+MANIFEST = "manifest.json"
 TREATMENT_SEED = 1000  # treatments start from other weights than the bases, which have small seeds
 
 
@@ -83,6 +84,10 @@ class Plan:
     @cached_property
     def _copied(self) -> list[int]:
         return copied_weights(*self._network)
+
+    def manifest(self) -> dict[str, Any]:
+        """The classes of both halves of every split."""
+        return {f"split-{split.seed}": split.manifest() for split in self.splits}
 
     def check(self) -> None:
         """Refuse a plan that could not be carried out to its end.

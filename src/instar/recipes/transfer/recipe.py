@@ -3,33 +3,29 @@
 Nothing is chosen: every network is trained as configured, and evaluated on test once, after its last epoch.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
-from instar.files import write_bytes
+from instar.jobs import duration
 from instar.recipes.fitting import load_splits
-from instar.recipes.rows import ACCURACY
-from instar.recipes.study import Place, Round, Rounds, Study
-from instar.recipes.transfer.figures import treatment_table
-from instar.recipes.transfer.filters import filter_details, first_filters
-from instar.recipes.transfer.page import answer, transfer_page
-from instar.recipes.transfer.plan import Plan
+from instar.recipes.result_tables import result_tables
+from instar.recipes.rows import ACCURACY, excludes_zero
+from instar.recipes.study import Page, Place, Result, Round, Rounds, Study
+from instar.recipes.transfer.figures import (
+    SERIES,
+    layer_table,
+    part_figures,
+    task_table,
+    treatment_boxes,
+    treatment_table,
+)
+from instar.recipes.transfer.filters import filter_details, filter_sections, first_filters
+from instar.recipes.transfer.plan import MANIFEST, Plan
 from instar.recipes.transfer.results import part_of
 from instar.recipes.transfer.settings import TransferConfig
 from instar.recipes.transfer.tasks import splits_of
-
-MANIFEST = "manifest.json"
-
-
-def write_manifest(path: Path, content: Any) -> None:
-    """Keep which classes are in which half in the run directory."""
-    write_bytes(path / MANIFEST, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def manifest(plan: Plan) -> dict[str, Any]:
-    """The classes of both halves of every split."""
-    return {f"split-{split.seed}": split.manifest() for split in plan.splits}
+from instar.reports import Details, Headline
+from instar.runs import Run
 
 
 def _place(config: TransferConfig) -> Place:
@@ -43,7 +39,7 @@ def _place(config: TransferConfig) -> Place:
 
 
 def _rounds(plan: Plan) -> Rounds[None]:
-    write_manifest(plan.path, manifest(plan))
+    Run.read(plan.path).write_json(MANIFEST, plan.manifest())
     yield Round(plan.jobs())
 
 
@@ -60,6 +56,82 @@ def _measure(plan: Plan, _: None) -> dict[str, Any]:
         "seeds": details.pop("seeds"),
         "details": details | ({"filters": filters} if filters else {}),
     }
+
+
+def answer(result: Result) -> Headline:
+    """Which layers to copy, in a sentence: the best treatment with layers of the other task, beside both bases."""
+    base = next(row for row in result["rows"] if row["treatment"] == "base")
+    over_base = [
+        row for row in result["differences"] if row["minus"] == "base" and row["treatment"] in ("AnB", "AnB+")
+    ]
+    if not over_base:
+        return Headline(
+            f"A base reaches {base['mean']:.1f} %.", "No treatment with layers of the other task was run."
+        )
+    best = max(over_base, key=lambda row: row["mean"])
+    name, gain = best["name"], _beside(best, f"a base of {base['mean']:.1f} %")
+    n = f"n = {best['n']} split{'s' if best['n'] > 1 else ''}"
+    chosen = f"It is the best of {len(over_base)} treatments, chosen on test: expect a little less."
+    if best["low"] is None:
+        words = f"{name} is {gain}; one split gives no interval."
+        return Headline(words, f"Use --splits 3 or more ({n}). {chosen}")
+    interval = f"95 % interval {best['low']:+.1f} to {best['high']:+.1f}, {n}."
+    if best["high"] < 0:
+        return Headline(f"Do not copy layers here: the best treatment that does, {name}, is {gain}.", interval)
+    or_longer = ""
+    over_longer = _over_longer(result, name)
+    if over_longer is not None:  # a copy has the training of two networks: the base may have as much
+        beside = _beside(over_longer, "a base trained as long")
+        interval += f" Over the base trained as long: {over_longer['low']:+.1f} to {over_longer['high']:+.1f}."
+        if over_longer["high"] < 0:
+            words = f"Train longer, do not copy: the best treatment that copies, {name}, is {gain}, but {beside}."
+            return Headline(words, interval)
+        gain = f"{gain}, and {beside}"
+        or_longer = "" if over_longer["low"] > 0 else " or train longer (these splits show no difference)"
+    if not excludes_zero(best):
+        words = f"Copying layers makes no difference that these splits can show: the best, {name}, is {gain}."
+        return Headline(words, interval)
+    how = "fine-tune" if best["treatment"] == "AnB+" else "freeze"
+    layers, them = _first_layers(result, best["cut"]), "it" if best["cut"] == 1 else "them"
+    words = f"Copy {layers} and {how} {them}{or_longer}: {name} is {gain}."
+    return Headline(words, f"{interval} {chosen}")
+
+
+def _beside(difference: Result, other: str) -> str:
+    where = "above" if difference["mean"] >= 0 else "below"
+    return f"{abs(difference['mean']):.1f} points {where} {other}"
+
+
+def _over_longer(result: Result, name: str) -> Result | None:
+    pairs = {(row["name"], row["minus"]): row for row in result["differences"]}
+    return pairs.get((name, "base-long"))
+
+
+def _first_layers(result: Result, n: int) -> str:
+    layer = result["details"]["layers"][n - 1]["name"]
+    return f"the first {n} layers (to {layer})" if n > 1 else f"the first layer ({layer})"
+
+
+def transfer_page(plan: Plan, result: Result) -> Page:
+    """The report of `instar transfer`."""
+    config, part = plan.config, {**result, **result["details"]}
+    tasks = config.data.name if config.source is None else f"{config.source.name} to {config.data.name}"
+    return Page(
+        f"How transferable are the layers of {config.network.network}: {tasks}",
+        f"Yosinski, Clune, Bengio and Lipson 2014, on your data; {duration(result['seconds'])}",
+        [
+            answer(result),
+            treatment_boxes(part),
+            *part_figures(part),
+            treatment_table(part),
+            *filter_sections(first_filters(plan), part.get("filters", {})),
+            layer_table(part["layers"]),
+            Details("Every number", result_tables(result)),
+            Details("Splits", [task_table(part["tasks"])]),
+        ],
+        SERIES,
+        again=f"instar transfer --config {plan.path / 'config.toml'} --run-dir runs/again",
+    )
 
 
 STUDY: Study[TransferConfig, Plan, None] = Study(

@@ -146,3 +146,64 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Tr
 
 def _pictures(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"image_size": 227} if str(data["name"]).startswith("folder:") else {}
+
+
+CONVNET, RESNET, DISSIMILAR, SIMILAR = "convnet", "resnet", "dissimilar", "similar"
+"""The parts: two networks on random halves of all classes; dissimilar halves; random halves of the same size."""
+
+
+class CurvePoint(Settings):
+    """One point of the curve."""
+
+    percent: Annotated[float, Field(gt=0, le=100)]
+    """the share of the training images of each class"""
+    epochs: _Count
+
+
+class CurveSettings(Settings):
+    """Networks on few images of every class, as in the paper's supplement."""
+
+    points: list[CurvePoint]
+    seeds: _Count
+    """replicates of each point"""
+
+
+class ReproductionConfig(Settings):
+    """The configuration of `instar reproduce transfer`."""
+
+    scale: str
+    data: DataSettings
+    splits: _Count
+    """replicates of each part"""
+    convnet: FitSettings
+    """the network without normalisation, of all parts but one, and of the curve"""
+    convnet_cuts: list[int] | None = None
+    """numbers of copied layers; by default all"""
+    resnet: FitSettings
+    """the network with normalisation"""
+    resnet_cuts: list[int] | None = None
+    """numbers of copied layers; by default all"""
+    dissimilar: HalvesSettings = HalvesSettings(how="semantic")
+    """halves that are unlike each other"""
+    similar: HalvesSettings
+    """random halves of the same size"""
+    curve: CurveSettings
+
+    @model_validator(mode="after")
+    def _has_parts(self) -> Self:
+        _ = self.parts
+        return self
+
+    @property
+    def parts(self) -> dict[str, TransferConfig]:
+        """The configuration of each part."""
+        shared = {"data": self.data, "splits": self.splits}
+        convnet = {**shared, "network": self.convnet, "cuts": self.convnet_cuts}
+        frozen = {**convnet, "treatments": ["AnB"], "longer": False}
+        parts = {
+            CONVNET: convnet,
+            DISSIMILAR: {**frozen, "halves": self.dissimilar},
+            SIMILAR: {**frozen, "halves": self.similar},
+            RESNET: {**shared, "network": self.resnet, "cuts": self.resnet_cuts, "targets": ["B"]},
+        }
+        return {name: checked(TransferConfig, content) for name, content in parts.items()}
