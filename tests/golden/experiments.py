@@ -119,11 +119,19 @@ def without_times(content: Any) -> Any:
     return [without_times(one) for one in content] if isinstance(content, list) else content
 
 
+def machine() -> str:
+    """What decides the last bits: the processor as Linux names it, and the number of its cores."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    return f"{model}, {os.cpu_count()} cores"
+
+
 def main(folder: Path, names: list[str]) -> None:
     """Write `NAME.json` of each into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names or COMMANDS:
-        found = run(name, folder.resolve())
+        found = {"machine": machine(), **run(name, folder.resolve())}
         (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
         sys.stdout.write(f"{name}\n")
         sys.stdout.flush()
