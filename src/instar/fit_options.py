@@ -3,7 +3,7 @@
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -127,9 +127,7 @@ def options_by_name(
     ) -> Callable[Concatenate[nn.Module, Data, _Fields], _Result]:
         @functools.wraps(function)
         def by_name(network: nn.Module, data: Data, *args: _Fields.args, **chosen: _Fields.kwargs) -> _Result:
-            for name in chosen:
-                if name not in named:
-                    raise unknown_name(f"option of {function.__name__}", name, named)
+            check_names(chosen)
             return function(network, data, options(*args, **chosen))
 
         network, data, _ = inspect.signature(function).parameters.values()
@@ -137,6 +135,18 @@ def options_by_name(
         return by_name  # type: ignore[return-value]  # `network` and `data` can be given by name too
 
     return decorate
+
+
+def check_names(chosen: Iterable[str]) -> None:
+    """Refuse names that are not options.
+
+    Raises:
+        UsageError: an unknown name; the error suggests the nearest option.
+    """
+    known = [field.name for field in fields(FitOptions)]
+    for name in chosen:
+        if name not in known:
+            raise unknown_name("option of fit", name, known)
 
 
 def plain_options(options: FitOptions) -> dict[str, Any]:

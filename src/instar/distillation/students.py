@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from instar.data import Dataset, as_dataset
 from instar.distillation.store_targets import StoreTargets
 from instar.distillation.teachers import LabelsInTargets, Teacher
-from instar.fit_options import FitOptions, plain_options
+from instar.fit_options import FitOptions, check_names, plain_options
 from instar.losses import Targets
 from instar.networks import load_state_, network_fingerprint
 from instar.optimisation import decide_precision
@@ -163,6 +163,7 @@ def _fit_in(
 
 def _configuration(network: nn.Module, data: Dataset, options: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a fit: everything that determines its result, as far as it can be written down."""
+    check_names(options)
     plain = plain_options(FitOptions(**options))
     tensors = chain(network.named_parameters(), network.named_buffers())
     shapes = [(name, tuple(value.shape), value.requires_grad) for name, value in tensors]
