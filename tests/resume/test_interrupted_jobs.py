@@ -88,7 +88,7 @@ def test_ctrl_c_and_kill_9_of_a_command_leave_nothing_over_and_it_goes_on(tmp_pa
     command = Interrupted(tmp_path)
 
     # Ctrl-C reaches every process of the terminal.
-    process = command.start(seconds_of_a_step=0.1)
+    process = command.start(seconds_of_a_step=1.0)  # a busy machine takes a while until both have begun
     command.wait_for_news()
     workers = processes_of_session(process.pid)
     os.killpg(process.pid, signal.SIGINT)
@@ -109,7 +109,7 @@ def test_ctrl_c_and_kill_9_of_a_command_leave_nothing_over_and_it_goes_on(tmp_pa
     assert all(0 < step < 4 * EPOCHS for step in steps)
 
     # kill -9 reaches the command alone.
-    process = command.start("--quiet", seconds_of_a_step=0.1)
+    process = command.start("--quiet", seconds_of_a_step=1.0)  # a busy machine takes a while until both have begun
     command.wait_for_news()
     process.kill()
     _, said = process.communicate(timeout=600)

@@ -47,6 +47,7 @@ def test_a_plain_script_calls_what_starts_workers(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "advise True\n", "")
 
 
+@pytest.mark.slow
 def test_a_script_whose_jobs_have_functions_of_its_own(tmp_path: Path) -> None:
     guarded = run_script(tmp_path, WITH_JOBS % 'if __name__ == "__main__":')
     assert (guarded.returncode, guarded.stdout) == (0, "['alone', 'shared'] {}\n"), guarded.stderr
