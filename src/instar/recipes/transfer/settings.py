@@ -34,7 +34,7 @@ class CopySettings(Settings):
     frozen_dropout: bool = True
     """whether dropout in frozen layers stays on in training, as in the paper"""
     frozen_norm: Literal["source", "target"] = "source"
-    """statistics of frozen normalisation layers: copied, or first measured on the target's training data"""
+    """statistics of frozen normalisation layers: of the source, or first measured on the target's training data"""
     learning_rate_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """factor on the learning rate of fine-tuned copied layers; 1 in the paper"""
 
@@ -48,11 +48,11 @@ class TransferConfig(Settings):
     """another data set, all of which is A"""
     halves: HalvesSettings = HalvesSettings()
     network: FitSettings = FitSettings(network="mlp:64x3", epochs=40)
-    """every network of the study"""
+    """every network of the study; caffenet is the paper's"""
     treatments: list[str] = list(_KINDS)
     """kinds of treatment: BnB, BnB+, AnB, AnB+, RnB"""
     cuts: list[int] | None = None
-    """numbers of copied layers; by default every number before a layer with weights"""
+    """how many layers to copy, one or several numbers; by default each number that a layer with weights follows"""
     layers: list[str] | None = None
     """names of the modules that count as layers; by default the outermost stages of the network"""
     targets: list[Literal["A", "B"]] = ["A", "B"]
