@@ -17,7 +17,9 @@ from instar.evaluation import predict_logits
 from instar.jobs import JobReport
 from instar.jobs.execution import execute
 from instar.networks import build_network, cut
+from instar.recipes.advise import recipe
 from instar.recipes.advise.checks import check
+from instar.recipes.advise.costs import cost_of_advice
 from instar.recipes.advise.plan import Plan
 from instar.recipes.advise.recipe import STUDY, measure
 from instar.recipes.advise.search import Fitted, Search, read_fit, successive_halving
@@ -25,8 +27,6 @@ from instar.recipes.advise.settings import AdviseConfig, read_config
 from instar.recipes.fitting import load_run_network, load_splits
 from instar.recipes.settings import DataSettings, merge
 from instar.recipes.study import Execution, Result, run_path, run_study
-from instar.recipes.transfer import settings as transfer_settings
-from instar.recipes.transfer.recipe import STUDY as TRANSFER
 from instar.runs import Run, find_run
 from instar.transfer import features_at, pooled
 
@@ -130,19 +130,25 @@ def test_fits_to_the_target_begin_alike_and_elsewhere_than_the_base(advised: Pat
     check(Plan(read_config(again), advised))
 
 
-def test_the_cost_counts_the_usual_ways_where_the_advice_is_one_of_them(advised: Path) -> None:
-    plan, result = plan_of(advised), Run.read(advised).result()
-    names = [row["name"] for row in result["rows"]]
-    full = {name: [Fitted(3, 0.5, 10, 1.0, True)] * 2 for name in names}
-    full[names[0]] = [Fitted(2, 0.5, 10, 1.0, True)] * 2
-    scored = Run.read(advised / "jobs" / "scores").result()
-    for finalist, expected in ((names[0], 1), (names[1], len(names))):
-        search = Search(
-            scored, list(plan.treatments), [dict.fromkeys(plan.treatments, full[names[1]][0])], {}, [finalist]
-        )
-        found = measure(plan, search._replace(full=full))
-        assert advice_of(found)["name"] == names[0]
-        assert found["details"]["cost"]["advice"]["fits"] == 5 + 2 * expected
+def made_up(rounds: list[dict[str, Fitted]], finalists: list[str], full: dict[str, list[Fitted]]) -> Search:
+    """A search whose fits are made up."""
+    scores = [{"cut": n, "probe_accuracy": 60.0, "h_score": 1.0, "logme": 0.1} for n in (1, 2)]
+    scored = {"metrics": {"num_examples": 10, "seconds": 1.0}, "rows": scores}
+    return Search(scored, ["A1B", "A1B+", "A2B", "A2B+", "baseB"], rounds, {"A1B+": "made up"}, finalists, full)
+
+
+def test_the_cost_counts_the_usual_ways_where_the_advice_is_one_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, names = Plan(read_config(TINY), tmp_path), ["A1B", "A2B", "A2B+", "baseB"]
+    monkeypatch.setattr(recipe, "right_on_test", lambda *_: torch.tensor([True, False]))
+    full = {name: [Fitted(3 - (name == "A2B"), 0.5, 10, 1.0, True)] * 2 for name in names}
+    for finalist, expected in (("A2B", 1), ("A1B", len(names))):
+        found = measure(plan, made_up([{name: full[name][0] for name in names}], [finalist], full))
+        assert advice_of(found)["name"] == "A2B"
+        assert found["details"]["cost"]["advice"]["fits"] == 4 + 2 * expected
+        failed = {row["name"]: row["failed"] for row in found["tuning"] if "failed" in row}
+        assert failed == {"A1B+": "made up"}
 
 
 def finish(plan: Plan, job: str, content: Result) -> None:
@@ -209,17 +215,39 @@ def test_page_and_again(advised: Path) -> None:
     assert run_study(STUDY, read_config(TINY), advised, QUIET) == before
 
 
-def test_one_seed_has_the_interval_of_its_test_examples(advised: Path, tmp_path: Path) -> None:
-    """Here the network is a run's fit; nothing is trained on the source."""
-    small = merge(TINY, {"network": f"{advised}:base", "seeds": 1, "num_cuts": 1, "fit": {"epochs": 4}})
-    result = run_study(STUDY, read_config(merge(small, {"controls": False})), tmp_path / "run", QUIET)
+def test_one_seed_has_the_interval_of_its_test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(read_config({**TINY, "seeds": 1}), tmp_path)
+    share = {"A1B": 0.9, "A2B": 0.6}
+    monkeypatch.setattr(
+        recipe, "right_on_test", lambda _, job: torch.arange(179) < 179 * share[Path(job).parent.name]
+    )
+    full = {name: [Fitted(errors, 0.5, 10, 1.0, True)] for name, errors in {"A1B": 2, "A2B": 3}.items()}
+    short = dict.fromkeys(("A1B", "A2B", "A2B+", "baseB"), Fitted(5, 0.5, 1, 1.0, True))
+    result = measure(plan, made_up([short], list(full), full))
     advice = advice_of(result)
     assert advice["interval"] == "95 % Wilson interval over 179 test examples"
     assert advice["low"] < advice["mean"] < advice["high"]
+    assert (advice["n"], advice["sd"]) == (1, None)
+    (difference,) = result["differences"]
+    assert difference["interval"] == "95 % bootstrap interval over 179 test examples"
+    assert 0 < difference["low"] < difference["mean"] < difference["high"]
+
+
+def test_a_runs_network_is_taken_as_it_is(advised: Path, tmp_path: Path) -> None:
+    plan = Plan(read_config(merge(TINY, {"network": f"{advised}:base"})), tmp_path / "run")
+    check(plan)
+    execute(plan.base_job, plan.path, threads=1)
     own, theirs = (load_run_network(find_run(f"{run}:base")) for run in (tmp_path / "run", advised))
     assert all(torch.equal(a, b) for a, b in zip(own.parameters(), theirs.parameters(), strict=True))
-    assert {row["name"] for row in result["tuning"]} == {"A2B", "A2B+", "baseB"}
-    assert all("bootstrap" in row["interval"] for row in result["differences"])
+
+
+def test_one_cut_is_the_deepest(tmp_path: Path) -> None:
+    plan = Plan(read_config({**TINY, "num_cuts": 1}), tmp_path)
+    rounds = successive_halving(plan)
+    next(rounds)
+    scored = [{"cut": 1, "probe_accuracy": 70.0}, {"cut": 2, "probe_accuracy": 60.0}]
+    finish(plan, "scores", {"metrics": {}, "rows": scored})
+    assert [Path(job.name).name for job in rounds.send(JobReport()).jobs[1:]] == ["A2B", "A2B+", "baseB"]
 
 
 def test_a_weights_file_gives_all_but_the_last_layer(tmp_path: Path) -> None:
@@ -334,6 +362,15 @@ def test_what_a_fit_took_are_the_epochs_that_were_run_and_their_seconds(tmp_path
     assert (fitted.epochs, fitted.seconds) == (2, 0.5)
 
 
+def test_the_cost_of_the_study_is_known_where_every_frozen_treatment_failed(tmp_path: Path) -> None:
+    plan = Plan(read_config(TINY), tmp_path)
+    fits = {name: Fitted(3, 0.5, 10, 2.0, False) for name in ("A2B+", "baseB")}
+    cost = cost_of_advice(plan, made_up([fits], [*fits, "A2B"], {}), {})
+    assert cost["advice"] == {"fits": 2, "multiplications": cost["advice"]["multiplications"], "seconds": 5.0}
+    assert cost["study"]["seconds"] > 0
+
+
+@pytest.mark.slow
 def test_advice_is_given_where_every_frozen_treatment_failed(tmp_path: Path) -> None:
     """Its statistics move however it is frozen."""
     fit = {"epochs": 2, "learning_rate": 0.01}
@@ -421,16 +458,13 @@ def test_bad_input_is_one_line(typed: Command, tmp_path: Path, arguments: tuple[
     assert words in done.stderr
 
 
-def test_of_a_run_with_many_networks_one_that_is_there_is_named(tmp_path: Path) -> None:
-    study = {"network": {"network": "mlp:8x2", "epochs": 1}, "targets": ["B"], "treatments": ["AnB"], "cuts": [1]}
-    config = transfer_settings.read_config({**study, "splits": 1})
-    run_study(TRANSFER, config, tmp_path / "study", QUIET)
-    advised = {**TINY, "network": str(tmp_path / "study")}
+def test_of_a_run_with_many_networks_one_that_is_there_is_named(tmp_path: Path, advised: Path) -> None:
+    config = {**TINY, "network": str(advised)}
     with pytest.raises(UsageError, match="holds several networks; name one of its fits, for instance ") as error:
-        check(Plan(read_config(advised), tmp_path / "run"))
+        check(Plan(read_config(config), tmp_path / "run"))
     named = str(error.value).rpartition(" ")[2]
-    assert named == f"{tmp_path / 'study'}:split-0/baseA"
-    check(Plan(read_config({**advised, "network": named}), tmp_path / "run"))
+    assert named == f"{advised}:base"
+    check(Plan(read_config({**config, "network": named}), tmp_path / "run"))
 
 
 def test_other_channels_are_refused(typed: Command, tmp_path: Path, advised: Path) -> None:
