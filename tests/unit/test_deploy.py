@@ -1,5 +1,7 @@
 """What a network costs, counted by hand."""
 
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -159,3 +161,11 @@ def test_a_slower_network_has_the_higher_latency() -> None:
 def test_no_repeats_is_refused() -> None:
     with pytest.raises(UsageError, match="repeats is 0, expected at least 1"):
         cost_of(nn.Linear(2, 2), (2,), repeats=0)
+
+
+def test_counting_does_not_import_the_compiler() -> None:
+    command = (
+        "import sys, torch; from instar.deploy import cost_of; cost_of(torch.nn.Linear(2, 2), (2,), repeats=1); "
+        "print('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", command], capture_output=True, text=True).stdout == "False\n"
