@@ -44,6 +44,7 @@ def _rounds(plan: Plan) -> Rounds[None]:
 
 
 def _measure(plan: Plan, _: None) -> dict[str, Any]:
+    """The result: rows, differences and details as in `results.Part`, and `filters` as in `filter_details`."""
     part = part_of(plan)
     details = part.details
     filters = filter_details(first_filters(plan))
