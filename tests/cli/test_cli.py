@@ -15,6 +15,7 @@ from rich.console import Console
 
 from command_line import TINY, Command
 from instar.cli.app import app
+from instar.cli.commands import complete
 from instar.cli.runs import list_table
 from instar.recipes.rows import ACCURACY, ERRORS, difference, row
 from instar.recipes.run_tables import bars
@@ -23,14 +24,13 @@ from instar.runs import Run
 
 def commands() -> dict[str, Any]:
     """Every command with all its options, by what is typed."""
-    return dict(_below("", typer.main.get_command(app), typer.Context(typer.main.get_command(app))))
+    return dict(_below("", typer.main.get_command(app)))
 
 
-def _below(path: str, command: Any, context: Any) -> Iterator[tuple[str, Any]]:
-    yield path, command
-    for name in getattr(command, "commands", {}):
-        _, complete, _ = command.resolve_command(context, [name])
-        yield from _below(f"{path} {name}".strip(), complete, context)
+def _below(path: str, command: Any) -> Iterator[tuple[str, Any]]:
+    yield path, complete(command)
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _below(f"{path} {name}".strip(), inner)
 
 
 COMMANDS = commands()

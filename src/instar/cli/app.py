@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 
 from instar.cli import advise, data, distill, report, reproduce, runs, specialists, speech, targets, transfer
-from instar.cli.commands import LazyGroup
+from instar.cli.commands import LazyCommand
 from instar.errors import DataWarning, InstarError
 
 INTERRUPTED = 130
@@ -20,7 +20,6 @@ STOPPED = "stopped; the same command goes on from here"
 
 app = typer.Typer(
     name="instar",
-    cls=LazyGroup,
     help="Move what one network has learned into another: knowledge distillation and feature transfer.",
     no_args_is_help=True,
     add_completion=False,
@@ -41,12 +40,12 @@ def options(
         start_server("instar.recipes.fitting")  # while this process imports torch itself
 
 
-app.command("distill")(distill.distill)
-app.command("transfer")(transfer.transfer)
-app.command("advise")(advise.advise)
-app.command("specialists")(specialists.specialists)
+app.command("distill", cls=LazyCommand)(distill.distill)
+app.command("transfer", cls=LazyCommand)(transfer.transfer)
+app.command("advise", cls=LazyCommand)(advise.advise)
+app.command("specialists", cls=LazyCommand)(specialists.specialists)
 app.command("report")(report.report)
-app.command("data")(data.data)
+app.command("data", cls=LazyCommand)(data.data)
 app.add_typer(reproduce.app, name="reproduce")
 app.add_typer(speech.app, name="speech")
 app.add_typer(runs.app, name="runs")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand
 
 from instar.cli.options import RunOptions, names, numbers, set_values
 
@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 Function = Callable[..., None]
 
 
-class LazyGroup(TyperGroup):
-    """A group whose commands get their options when they are called."""
+class LazyCommand(TyperCommand):
+    """A command that gets its options when it is called."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is called, with all its options."""
-        name, command, rest = super().resolve_command(ctx, args)
-        complete = getattr(getattr(command, "callback", None), "complete", None)
-        return name, command if complete is None else complete(name), rest
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """The context of the command with all its options."""
+        return complete(self).make_context(info_name, args, parent, **extra)
+
+
+def complete(command: Any) -> Any:
+    """A command with all its options."""
+    options_of = getattr(command.callback, "complete", None)
+    return command if options_of is None else options_of(command.name)
 
 
 def with_options(table: str) -> Callable[[Function], Function]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from instar.cli.commands import LazyGroup, with_options
+from instar.cli.commands import LazyCommand, with_options
 from instar.cli.options import Quiet, RunOptions, numbers
 from instar.cli.running import run_and_show
 from instar.errors import DataError, UsageError
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from instar.speech.audio import Recording
     from instar.speech.recogniser import Recogniser, Recognition
 
-app = typer.Typer(
-    cls=LazyGroup, help="Train a speech recogniser, distil it, decode and align recordings.", no_args_is_help=False
-)
+app = typer.Typer(help="Train a speech recogniser, distil it, decode and align recordings.", no_args_is_help=False)
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory of a trained recogniser.")]
 Search = Annotated[str, typer.Option(help="auto, kaldi (its decoder) or viterbi (the built-in one).")]
@@ -38,7 +36,7 @@ def speech(context: typer.Context, quiet: Quiet = False) -> None:
         raise UsageError("--quiet is for training and goes after the command: instar speech train ... --quiet")
 
 
-@app.command()
+@app.command(cls=LazyCommand)
 @with_options("SPEECH")
 def train(
     typed: dict[str, Any],

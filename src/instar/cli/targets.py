@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from instar.cli.commands import LazyGroup, with_options
+from instar.cli.commands import LazyCommand, with_options
 from instar.cli.options import Device, Quiet, numbers
 
 if TYPE_CHECKING:
     from instar.reports import Table
 
 app = typer.Typer(
-    cls=LazyGroup,
     help="Write, check and show stores of soft targets: the teacher runs only once.",
     no_args_is_help=True,
 )
@@ -24,7 +23,7 @@ Teachers = typer.Option(
 )
 
 
-@app.command()
+@app.command(cls=LazyCommand)
 @with_options("STORE")
 def write(
     typed: dict[str, Any],
@@ -71,7 +70,7 @@ def write(
     _print(store_tables(out))
 
 
-@app.command()
+@app.command(cls=LazyCommand)
 @with_options("STORE")
 def check(
     typed: dict[str, Any],
