@@ -105,6 +105,8 @@ WRONG_USE = {
     "--set student.initialiser=ones": "unknown initialiser 'ones'",
     "--set data.validation_fraction=2": "data.validation_fraction",
     "--no-such-option": "No such option",
+    "--lr 0.1": "No such option: --lr. Did you mean --learning-rate?",
+    "--num-epochs 3": "Did you mean --epochs?",
 }
 
 

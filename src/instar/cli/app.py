@@ -5,7 +5,7 @@ Everything heavy is imported inside the commands, so that `instar --help` answer
 
 import sys
 import warnings
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -75,7 +75,7 @@ def main() -> None:
         if debug:
             raise
         if hasattr(error, "exit_code"):  # the command line's own: an unknown option, a missing argument
-            _stop(_one_line(error), int(error.exit_code))
+            _stop(_one_line(error) + _nearest_option(error), int(error.exit_code))
         _stop(f"{type(error).__name__}: {_one_line(error)} (--debug shows where)", 1)
     if status == INTERRUPTED:  # typer has caught Ctrl-C
         _stop(STOPPED, INTERRUPTED)
@@ -96,6 +96,18 @@ def _format_warning(
 def _one_line(error: Exception) -> str:
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     return " ".join(message.split())
+
+
+def _nearest_option(error: Any) -> str:
+    """For an option that other libraries call by another name: `--lr`."""
+    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if not option or context is None or error.possibilities:  # these are in its message
+        return ""
+    from instar.recipes.keys import nearest
+
+    flags = {flag.strip("-").replace("-", "_"): flag for one in context.command.params for flag in one.opts}
+    near = nearest(option.strip("-").replace("-", "_"), list(flags))
+    return f". Did you mean {' or '.join(flags[name] for name in near)}?" if near else ""
 
 
 def _stop(message: str, status: int) -> NoReturn:

@@ -132,7 +132,8 @@ def options_of(kind: type[Settings], table: Table) -> Iterator[Option]:
         for flag, text in options.items():
             keys = tuple(text.split())
             info = field_of(kind, keys[0])
-            yield Option(flag, keys, panel, info, kind_of(info), _description(kind, keys[0], info))
+            text = _description(kind, keys[0], info) if len(keys) == 1 else info.description or ""
+            yield Option(flag, keys, panel, info, kind_of(info), text)
 
 
 def _description(kind: type[Settings], key: str, info: FieldInfo) -> str:

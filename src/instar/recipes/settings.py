@@ -147,14 +147,14 @@ class FitSettings(NetworkSettings):
     """How one network is built and trained."""
 
     learning_rate: _Positive = 0.1
-    """the learning rate"""
+    """learning rate"""
 
 
 class StudentSettings(NetworkSettings):
     """A network whose learning rate may be chosen on validation."""
 
     learning_rate: CandidateRates = [0.1]
-    """the learning rate; of several values the best on validation is used"""
+    """learning rate; of several values the best on validation is used"""
 
     def at(self, learning_rate: float) -> FitSettings:
         """The settings of one fit."""

@@ -26,7 +26,7 @@ class SearchSettings(Settings):
 
     copied: CopySettings = CopySettings()
     num_cuts: _Count = 3
-    """how many cuts enter the first round; the deepest is always one of them"""
+    """number of cuts in the first round; the deepest is always one of them"""
     rounds: Annotated[list[_Share], Field(min_length=1)] = [0.1, 0.3]
     """budgets of the rounds of successive halving: epochs as a share of those of a full fit"""
     keep: _Share = 1 / 3
@@ -45,9 +45,9 @@ class AdviseConfig(SearchSettings):
     """The configuration of `instar advise`."""
 
     network: str = "mlp:64x3"
-    """with weights: RUN:job, NAME@WEIGHTS, python:MODULE:FUNCTION; without: trained on the source first"""
+    """a trained network (RUN:job, NAME@WEIGHTS, python:MODULE:FUNCTION), or one to train on the source first"""
     source: DataSettings | None = None
-    """what a network without weights is trained on first; a user's own module is re-initialised for it"""
+    """data to train a network without weights on first; a module of your own is re-initialised for it"""
     data: DataSettings = DataSettings(validation_fraction=0.3)
     """the target"""
     examples_per_class: Annotated[int, Field(ge=2)] | None = None
@@ -61,7 +61,7 @@ class AdviseConfig(SearchSettings):
     seed: int = 0
     """the first seed"""
     controls: bool = False
-    """fit the three usual ways in full too, and compare"""
+    """also train the head alone, fine-tune everything, and train from scratch, for comparison"""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:

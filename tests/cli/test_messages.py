@@ -1,0 +1,85 @@
+"""A message that names an option names one that the command has."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+import instar
+from instar.cli.app import app
+from instar.cli.commands import complete
+
+SOURCE = Path(instar.__file__).parent
+OPTION = re.compile(r"(?<!var\()(?<![\w-])--[a-z][a-z-]*[a-z]")
+STUDIES = ["distill", "transfer", "advise", "specialists"]
+EACH = [*STUDIES, "reproduce mnist", "speech train"]  # runs jobs in a run directory
+READS_DATA = [*STUDIES, "data", "targets write", "targets check"]
+OTHERS = {"--head": "ray start --head"}
+"""Options of other programs, by what they stand in."""
+
+ALL_OF: dict[str, list[str]] = {"data": READS_DATA, "runs.py": EACH, "jobs": EACH}
+"""Messages of a folder or file that any of these commands may show: all have the option."""
+
+ONE_OF: dict[str, list[str]] = {
+    "recipes/distill": ["distill", "reproduce mnist"],
+    "recipes/transfer": ["transfer", "reproduce transfer"],
+    "recipes/advise": ["advise", "reproduce advise"],
+    "recipes/specialists": ["specialists", "reproduce specialists"],
+    "recipes/speech": ["speech train", "speech align", "reproduce speech"],
+    "recipes/targets.py": ["targets write", "targets check"],
+}
+
+
+def options() -> dict[str, set[str]]:
+    """The options of every command."""
+    found = {}
+
+    def walk(path: str, command: object) -> None:
+        whole = complete(command)
+        found[path] = {
+            option for parameter in whole.params for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        for name, inner in getattr(whole, "commands", {}).items():
+            walk(f"{path} {name}".strip(), inner)
+
+    walk("", typer.main.get_command(app))
+    return found
+
+
+def messages(path: Path) -> Iterator[str]:
+    """The sentences in a file, without its docstrings."""
+    tree = ast.parse(path.read_text())
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and id(node) not in docstrings and " " in str(node.value):
+            yield str(node.value)
+
+
+FILES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
+NAMED = [
+    (file, option)
+    for file in FILES
+    for text in messages(SOURCE / file)
+    for option in OPTION.findall(text)
+    if OTHERS.get(option, "\0") not in text
+]
+
+
+def test_options_are_found() -> None:
+    assert ("data/readers/images.py", "--image-size") in NAMED
+
+
+@pytest.mark.parametrize("file", sorted({file for file, _ in NAMED}))
+def test_every_option_that_a_message_names_is_one_of_the_command(file: str) -> None:
+    known = options()
+    for option in [option for named, option in NAMED if named == file]:
+        assert any(option in of_command for of_command in known.values()), option
+        for place, commands in ALL_OF.items():
+            if file.startswith(place):
+                assert [name for name in commands if option not in known[name]] == [], option
+        for place, commands in ONE_OF.items():
+            if file.startswith(place):
+                assert any(option in known[name] for name in commands), option
