@@ -42,7 +42,7 @@ WRONG: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (instar.distill_study, {"seeds": "many"}, "seeds should be a valid integer"),
     (instar.distill_study, {"device": "cuda:99"}, "device 'cuda:99' is not available here"),
     (instar.transfer_study, {"split": 3}, "did you mean splits?"),
-    (instar.advise, {"shots": 10}, "unknown setting 'shots'; did you mean examples_per_class?"),
+    (instar.advise, {"shots": 10}, "unknown setting 'shots'; did you mean examples or examples_per_class?"),
     (instar.specialists_study, {"model": "mlp:8x1"}, "unknown setting 'model'; did you mean network?"),
     (instar.speech_study, {"learning_rates": 1}, "did you mean learning_rate?"),
     (instar.reproduce, {"name": "minst"}, "unknown study 'minst'; did you mean mnist?"),

@@ -75,7 +75,9 @@ def main() -> None:
         if debug:
             raise
         if hasattr(error, "exit_code"):  # the command line's own: an unknown option, a missing argument
-            _stop(_one_line(error) + _nearest_option(error), int(error.exit_code))
+            message = _one_line(error)
+            is_unknown = message.startswith("No such option")
+            _stop(_unknown_option(error) if is_unknown else message, int(error.exit_code))
         _stop(f"{type(error).__name__}: {_one_line(error)} (--debug shows where)", 1)
     if status == INTERRUPTED:  # typer has caught Ctrl-C
         _stop(STOPPED, INTERRUPTED)
@@ -98,16 +100,14 @@ def _one_line(error: Exception) -> str:
     return " ".join(message.split())
 
 
-def _nearest_option(error: Any) -> str:
-    """For an option that other libraries call by another name: `--lr`."""
-    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
-    if not option or context is None or error.possibilities:  # these are in its message
-        return ""
+def _unknown_option(error: Any) -> str:
+    """The message for an unknown option, with the nearest one, or that which other libraries call by its name."""
     from instar.recipes.keys import nearest
 
-    flags = {flag.strip("-").replace("-", "_"): flag for one in context.command.params for flag in one.opts}
-    near = nearest(option.strip("-").replace("-", "_"), list(flags))
-    return f". Did you mean {' or '.join(flags[name] for name in near)}?" if near else ""
+    flags = {flag.strip("-").replace("-", "_"): flag for one in error.ctx.command.params for flag in one.opts}
+    near = nearest(error.option_name.strip("-").replace("-", "_"), list(flags))
+    hint = f". Did you mean {' or '.join(flags[name] for name in near)}?" if near else ""
+    return f"No such option: {error.option_name}{hint}"
 
 
 def _stop(message: str, status: int) -> NoReturn:

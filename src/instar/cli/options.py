@@ -29,7 +29,9 @@ ConfigFile = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, as in data.split_seed=3.", rich_help_panel=RUN),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Any other setting, by its key in config.toml.", rich_help_panel=RUN
+    ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps.", rich_help_panel=RUN)]
 Engine = Annotated[

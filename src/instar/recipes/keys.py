@@ -14,6 +14,7 @@ SYNONYMS = {
     "data": "dataset",
     "dropout": "drop_rate",
     "epochs": "num_epochs n_epochs max_epochs num_train_epochs",
+    "examples": "shots num_shots",
     "examples_per_class": "shots num_shots examples",
     "gradient_clip": "clip grad_clip max_grad_norm",
     "hard_weight": "ce_weight beta",

@@ -115,27 +115,25 @@ def reproduction_config(
     else:
         content = read_config_file(file)
     config = checked(get_type_hints(import_object(study.config_for))["return"], merge(content, typed))
-    return config if _is_at_its_scale(study, config) else config.model_copy(update={"scale": CUSTOM})
+    return (
+        config if _at_its_scale(study, config) in (None, config) else config.model_copy(update={"scale": CUSTOM})
+    )
 
 
-def _is_at_its_scale(study: Reproduction, config: Any) -> bool:
-    """Whether a configuration is that of the scale that it names, or names a scale of the user's own."""
+def _at_its_scale(study: Reproduction, config: Any) -> Any | None:
+    """The configuration of the scale that a configuration names; None if it names a scale of the user's own."""
     try:
-        return bool(config == study.at(config.scale, config.data.name if study.data else ""))
+        return study.at(config.scale, config.data.name if study.data else "")
     except UsageError:
-        return True
+        return None
 
 
 def repeat_command(name: str, config: Any, path: Path) -> str:
     """The command that repeats a study: at its scale, or with the settings of a run directory if they differ."""
-    study, scale = reproduction(name), str(config.scale)
-    data = config.data.name if study.data else ""
-    try:
-        is_at_scale = bool(config == study.at(scale, data))
-    except UsageError:
-        is_at_scale = False
-    settings = f"--scale {scale}" + (f" --data {data}" if data else "")
-    settings = settings if is_at_scale else f"--config {path / 'config.toml'}"
+    study = reproduction(name)
+    settings = f"--scale {config.scale}" + (f" --data {config.data.name}" if study.data else "")
+    if _at_its_scale(study, config) != config:
+        settings = f"--config {path / 'config.toml'}"
     return f"instar reproduce {name} {settings} --run-dir runs/again"
 
 

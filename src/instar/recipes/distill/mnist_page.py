@@ -7,6 +7,7 @@ from typing import Any
 from instar.jobs import duration
 from instar.recipes.distill.mnist_plan import CORRECTED, MnistPlan
 from instar.recipes.distill.page import first_pair_curves
+from instar.recipes.reproductions import repeat_command
 from instar.recipes.result_tables import result_tables
 from instar.recipes.study import Page, Result
 from instar.reports import Bars, Details, Headline, Lines, Section, Table
@@ -45,7 +46,7 @@ def page(plan: MnistPlan, result: Result) -> Page:
         "Hinton, Vinyals and Dean 2015, section 3, repeated; training took "
         f"{duration(result['fit_seconds'])} of one core",
         sections,
-        again=f"instar reproduce mnist --scale {config.scale} --data {config.data.name}",
+        again=repeat_command("mnist", config, plan.path),
     )
 
 
