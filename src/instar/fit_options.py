@@ -22,7 +22,7 @@ Progress = Callable[[float, dict[str, Any]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """How a network is fitted, and on which soft targets. An option that is added here is one of `fit` at once.
+    """The options of a fit. A field that is added here becomes a keyword argument of `fit`.
 
     Args:
         epochs: passes over the data; epoch e (from 0) sees view e.

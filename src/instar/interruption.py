@@ -1,4 +1,4 @@
-"""Ctrl-C, and SIGTERM where Python handles it, wait for the end of a step: what is saved then is whole."""
+"""Delays Ctrl-C, and SIGTERM where Python handles it, to the end of a step, so that checkpoints are consistent."""
 
 import signal
 import threading
@@ -10,9 +10,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """Holds signals back that a Python handler takes, until `deliver`; a second one is delivered at once.
+    """Delays signals that have a Python handler until `deliver`; a second signal is delivered at once.
 
-    Only the main thread can do so; in another one nothing is held back.
+    Works in the main thread only; in other threads nothing is delayed.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Interruption:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 handler = signal.getsignal(number)
-                if callable(handler):  # neither ignored nor the system's own
+                if callable(handler):  # neither ignored nor the default of the system
                     self._handlers[number] = handler
                     signal.signal(number, self._hold)
         return self
@@ -36,11 +36,11 @@ class Interruption:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a signal waits."""
+        """Whether a signal is waiting."""
         return self._waiting is not None
 
     def deliver(self) -> None:
-        """Let the handler that was there have the signal that waits: mostly, it raises KeyboardInterrupt."""
+        """Call the original handler of the waiting signal, which usually raises KeyboardInterrupt."""
         number, self._waiting = self._waiting, None
         if number is not None:
             self._handlers[number](number, None)

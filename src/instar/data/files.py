@@ -1,4 +1,4 @@
-"""Reading and writing whole files."""
+"""Reads whole files, and writes files atomically."""
 
 import gzip
 import os
