@@ -1,4 +1,4 @@
-"""A network that people do transfer from: EfficientNet-lite0, and CIFAR-100 at the size that suits it.
+"""A network that is used for transfer in practice: EfficientNet-lite0, and CIFAR-100 at a size for it.
 
     instar advise --network python:instar.recipes.efficientnet:lite0@WEIGHTS \
         --data python:instar.recipes.efficientnet:cifar100 --examples 10 --controls
@@ -17,10 +17,10 @@ _MEAN, _SD = 127 / 255, 128 / 255  # as in its training
 
 
 def lite0(num_classes: int) -> nn.Module:
-    """EfficientNet-lite0 for pictures of 96 x 96, freshly initialised.
+    """EfficientNet-lite0 for images of 96 x 96 pixels, freshly initialised.
 
-    Nothing in it is random: blocks are never dropped and there is no dropout, so that a frozen part gives the same
-    features each time and is computed once.
+    Its forward pass is deterministic, without dropout or dropped blocks, so the features of frozen layers can be
+    cached.
 
     Raises:
         UsageError: the package is not installed.
@@ -35,7 +35,7 @@ def lite0(num_classes: int) -> nn.Module:
 
 
 def cifar100() -> tuple[Dataset, Dataset]:
-    """CIFAR-100 at 96 x 96 pixels: 50 training and 20 test images of each class, always the same."""
+    """CIFAR-100 at 96 x 96 pixels: 50 training and 20 test images of each class, the same in every call."""
     splits = load_data("cifar100")
     whole = splits.train.union(splits.validation)
     return _enlarged(whole, PER_CLASS), _enlarged(splits.test, TEST_PER_CLASS)
