@@ -66,7 +66,7 @@ class RecogniserConfig(Settings):
     realign: bool = True
     """align again with a first network, and train the final network on that alignment"""
     grammar: Annotated[str, BeforeValidator(_check_grammar)] = "loop"
-    """word sequences to recognise: loop (any words), one (a single word) or ngram:N from the training transcripts"""
+    """allowed word sequences: loop (any words), one (a single word) or ngram:N from the training transcripts"""
     acoustic_scales: list[Annotated[float, Field(gt=0)]] = [0.1, 0.3]
     """the best on validation is used"""
     word_penalties: list[float] = [0.0, 10.0, 20.0]
