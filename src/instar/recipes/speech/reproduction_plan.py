@@ -16,7 +16,7 @@ from instar.jobs import Job
 from instar.recipes.scales import choose_scale
 from instar.recipes.settings import FitSettings, Settings, SoftSettings, Temperature, checked, merge
 from instar.recipes.speech.align_jobs import alignment_job, flat_alignment_job, new_models
-from instar.recipes.speech.data import UNTRANSCRIBED
+from instar.recipes.speech.data import ALIGNED, UNTRANSCRIBED, load_features
 from instar.recipes.speech.fit_jobs import network_job, store_job
 from instar.recipes.speech.score_job import scoring_job
 from instar.recipes.speech.settings import Count, LearningSettings, ModelSettings, Source, StudyData
@@ -185,7 +185,11 @@ class Plan:
         return self._fits(kind for kind in self.kinds.values() if kind.is_candidate)
 
     def check(self) -> None:
-        """Refuse a plan that cannot be carried out: building its jobs reads all recordings."""
+        """Refuse a plan that cannot be carried out; compute features before several processes need them."""
+        for part in (*ALIGNED, UNTRANSCRIBED):
+            load_features(self.source(0), part)
+        for part in ALIGNED:
+            load_features(self.source(0), part, quiet=True)
         self.jobs()
         self.candidates()
 
