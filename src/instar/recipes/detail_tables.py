@@ -63,6 +63,7 @@ FINDINGS = Detail(
         _POINTS[1],
         Column("n"),
         Column("holds"),
+        Column("rule"),
     ),
     _claims,
 )

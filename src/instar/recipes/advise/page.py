@@ -24,7 +24,11 @@ def answer(result: Result) -> Headline:
     if best["cut"] == 0:
         sentence = f"Copy nothing, train from scratch: {expect}."
     else:
-        kept = f"first {best['cut']} layers (to {best['layer']})" if best["cut"] > 1 else f"layer {best['layer']}"
+        kept = (
+            f"first {best['cut']} layers (to {best['layer']})"
+            if best["cut"] > 1
+            else f"first layer ({best['layer']})"
+        )
         what = "them" if best["cut"] > 1 else "it"
         how = f"fine-tune {what}" if best["fine_tune"] else f"freeze {what}"
         usual = f" ({best['usual']})" if "usual" in best else ""

@@ -65,10 +65,8 @@ class JudgeConfig(Settings):
 
     @model_validator(mode="after")
     def _has_no_pair_twice(self) -> Self:
-        configs = [str(config) for config in self.pairs.values()]
-        if len(set(configs)) < sum(
-            len(pair.examples) for one in self.families.values() for pair in one.pairs.values()
-        ):
+        num_pairs = sum(len(pair.examples) for one in self.families.values() for pair in one.pairs.values())
+        if len({str(config) for config in self.pairs.values()}) < num_pairs:
             raise UsageError("two pairs of tasks are the same")
         return self
 
@@ -87,5 +85,6 @@ Plans = Mapping[str, Plan]
 
 
 def plans_for(config: JudgeConfig, path: Path, execution: Execution) -> Plans:
+    """The plans of all pairs."""
     folders = {name: name.replace(", ", "-").replace(" ", "-") + "/" for name in config.pairs}
     return {name: Plan(pair, path, execution, folders[name]) for name, pair in config.pairs.items()}
