@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,19 @@ def test_links_in_the_documentation_lead_somewhere() -> None:
             link = target[0] or target[1]
             if not link.startswith("http"):
                 assert (page.parent / link).exists(), f"{page.name} -> {link}"
+
+
+def test_no_link_of_the_readme_on_the_package_index_leads_nowhere() -> None:
+    """There a relative link would: pyproject.toml says what becomes of them."""
+    hook = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["metadata"]["hooks"]
+    text = README
+    for one in hook["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(one["pattern"], one["replacement"], text)
+    assert [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("https://")] == []
+    assert "All rows are in `docs/results.md`." in text
+
+
+def test_the_address_of_every_link_in_the_metadata_is_whole() -> None:
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    assert urls
+    assert all(url.startswith("https://") for url in urls.values())
