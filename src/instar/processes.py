@@ -1,7 +1,7 @@
-"""Processes that do jobs: how they start, what they inherit, and how they end.
+"""Worker processes: how they start, what they inherit, and how they end.
 
-On Linux they are forked from a server that has imported torch once. Elsewhere each imports it itself, which takes
-seconds: macOS' Metal and Accelerate do not survive a fork, and Windows has none.
+On Linux they are forked from a server that has imported torch once. Elsewhere each process imports torch, which
+takes seconds: Metal and Accelerate on macOS do not survive a fork, and Windows has no fork.
 """
 
 import contextlib
@@ -26,39 +26,17 @@ FORKS = sys.platform == "linux"
 STDOUT, STDERR = 1, 2
 LAST_LINES, LAST_CHARACTERS = 3, 300
 
+_LOCK = threading.Lock()  # what a process inherits while it starts is changed for all threads
 _imports_script = False
 
 
 def start_server(*modules: str) -> None:
-    """Start the server, unless it runs: it imports torch meanwhile.
+    """Start the server that workers are forked from, unless it runs already, and do not wait for its imports.
 
-    It lives as long as this process or a worker does.
+    The server ends when this process and all workers have ended.
 
     Args:
         modules: what else it imports, beside all of instar that is imported here.
-    """
-    if not FORKS:
-        return
-    ours = [name for name in sys.modules if name.startswith("instar.") and not name.startswith("instar.cli")]
-    multiprocessing.set_forkserver_preload(["instar.fork_server", *modules, *ours])
-    resource_tracker.ensure_running()  # before the signals are blocked: it unblocks them
-    with _blocked(signal.SIGINT, signal.SIGTERM), _import_path_in_environment():
-        forkserver.ensure_running()
-
-
-def start_process(
-    target: Callable[..., None], *arguments: Any, daemon: bool = False, stderr: int = STDERR
-) -> BaseProcess:
-    """Start a process that Ctrl-C does not reach: it goes to the whole group, and the parent decides.
-
-    The process has this one's environment, streams, folder and `sys.path` as they are now, ends with this one, and
-    does not import its script: that needs no `if __name__ == "__main__"`.
-
-    Args:
-        target: a function of a module.
-        arguments: of the function.
-        daemon: the process has no children, and ends when this one is done.
-        stderr: descriptor of the file that it writes errors to.
 
     Raises:
         UsageError: this is a worker, which imports a script that starts jobs.
@@ -68,13 +46,39 @@ def start_process(
             "a worker imports this script to find a function of a job, and the script starts jobs itself: start "
             'them under `if __name__ == "__main__":`, or move the function into a module'
         )
+    if not FORKS:
+        return
+    ours = [name for name in sys.modules if name.startswith("instar.") and not name.startswith("instar.cli")]
+    multiprocessing.set_forkserver_preload(["instar.fork_server", *modules, *ours])
+    resource_tracker.ensure_running()  # before the signals are blocked: it unblocks them
+    with _LOCK, _blocked(signal.SIGINT, signal.SIGTERM), _import_path_in_environment():
+        forkserver.ensure_running()
+
+
+def start_process(
+    target: Callable[..., None], *arguments: Any, daemon: bool = False, stderr: int = STDERR
+) -> BaseProcess:
+    """Start a process that ignores Ctrl-C: a terminal sends it to all processes, and the parent decides.
+
+    The process inherits the environment, the streams, the working directory and `sys.path` as they are now, and
+    ends when its parent ends. It does not import the parent's script: that needs no `if __name__ == "__main__"`.
+
+    Args:
+        target: a function of a module.
+        arguments: of the function.
+        daemon: the process may start no processes, and is killed when this one exits.
+        stderr: file descriptor of its stderr.
+
+    Raises:
+        UsageError: this is a worker, which imports a script that starts jobs.
+    """
     start_server()
     streams = {} if os.name == "nt" else {STDOUT: _handed_on(STDOUT), STDERR: _handed_on(stderr)}
     context = multiprocessing.get_context("forkserver") if FORKS else multiprocessing.get_context("spawn")
     process: BaseProcess = context.Process(
         target=_begin, args=(dict(os.environ), streams, target, arguments), daemon=daemon
     )
-    with _script_hidden(), contextlib.nullcontext() if FORKS else _blocked(signal.SIGINT):
+    with _LOCK, _script_hidden(), contextlib.nullcontext() if FORKS else _blocked(signal.SIGINT):
         process.start()
     return process
 
@@ -85,7 +89,7 @@ def _begin(
     target: Callable[..., None],
     arguments: tuple[Any, ...],
 ) -> None:
-    """What a new process does first; the server is of an earlier time, and so is what a fork has of it."""
+    """Bring a new process up to date: it is a fork of the server, which may have started long ago."""
     for number, stream in streams.items():
         os.dup2(stream.fileno(), number)
     os.environ.clear()
@@ -98,7 +102,7 @@ def _begin(
 
 
 def _end_with_parent() -> None:
-    """Wait for the parent's end and end too: alone, this process would go on and hold the run directory."""
+    """Wait until the parent ends, and end: else this process would continue alone and lock the run directory."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -106,7 +110,7 @@ def _end_with_parent() -> None:
 
 
 class Written:
-    """What a process writes to stderr: shown on this one's as it comes, and quoted when the process dies."""
+    """The stderr of a process: copied to this process's stderr, and quoted when the process dies."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile("ab+", buffering=0)  # noqa: SIM115 - closed with the process
@@ -117,11 +121,11 @@ class Written:
         return self._file.fileno()
 
     def begin(self) -> None:
-        """Quote nothing that was written before."""
+        """Forget what was written before: `last_lines` begins here."""
         self._beginning = self._size()
 
     def show(self) -> None:
-        """Copy what is new to stderr."""
+        """Copy what is new to this process's stderr."""
         new = self._read(self._shown)
         if new:
             self._shown += len(new)
@@ -129,13 +133,13 @@ class Written:
             sys.stderr.flush()
 
     def last_lines(self) -> str:
-        """The last lines since `begin`, as one."""
+        """The last lines since `begin`, joined into one."""
         text = self._read(max(self._beginning, self._size() - 4096)).decode(errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return " | ".join(lines[-LAST_LINES:])[-LAST_CHARACTERS:]
 
     def close(self) -> None:
-        """Show the rest, and forget it."""
+        """Copy the rest, and close the file."""
         self.show()
         self._file.close()
 
@@ -147,7 +151,7 @@ class Written:
 
 
 def pack(message: Any) -> tuple[bytes, dict[str, Any]]:
-    """A message to a worker, and where the script is, if the message has a function of it.
+    """A pickled message to a worker, and where to find the script if the message refers to a function of it.
 
     A script's module is `__main__` here, and `__mp_main__` in a worker that has processes itself.
     """
@@ -157,7 +161,7 @@ def pack(message: Any) -> tuple[bytes, dict[str, Any]]:
 
 
 def unpack(content: bytes, script: dict[str, Any]) -> Any:
-    """The message; imports the script where it has to."""
+    """The message; imports the script first, if the message refers to it."""
     global _imports_script
     if script:
         _imports_script = True
@@ -167,13 +171,13 @@ def unpack(content: bytes, script: dict[str, Any]) -> Any:
 
 
 def _handed_on(descriptor: int) -> Connection:
-    """A file in the form in which a process can be given it."""
+    """A copy of a file descriptor, in a form that can be sent to a process."""
     return Connection(os.dup(descriptor), readable=False)
 
 
 @contextlib.contextmanager
 def _blocked(*signals: signal.Signals) -> Iterator[None]:
-    """Processes that start meanwhile are never sent these signals."""
+    """Processes that start in this block do not receive these signals."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -186,7 +190,7 @@ def _blocked(*signals: signal.Signals) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _import_path_in_environment() -> Iterator[None]:
-    """Python that starts meanwhile imports from where this process does, which by itself it would not."""
+    """A Python that starts in this block imports from the same folders as this one."""
     before = dict(os.environ)
     os.environ["PYTHONPATH"] = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -202,7 +206,7 @@ def _import_path_in_environment() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _script_hidden() -> Iterator[None]:
-    """Processes that start meanwhile do not import this one's script, as `multiprocessing` has them do."""
+    """Processes that start in this block do not import the script, as `multiprocessing` would have them do."""
     script = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:

@@ -97,8 +97,7 @@ def test_the_last_lines_of_a_worker_that_dies_are_quoted(
 ) -> None:
     report = run_jobs([Job("dies", job_functions.die_with_words, {})], tmp_path, quiet=True)
     assert report.failed == {
-        "dies": "its process died 3 times (exit status 3), and the last that it wrote was: "
-        "out of patience | the end"
+        "dies": "its process died 3 times (exit status 3); its last lines on stderr: out of patience | the end"
     }
     assert capsys.readouterr().err.count("the end\n") == 3  # shown as it is written, too
 

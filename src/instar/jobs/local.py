@@ -121,12 +121,12 @@ class LocalEngine(Engine):
             return News(current.task.job, DIED)
         reason = f"its process died {MAX_TRIES} times (exit status {worker.process.exitcode})"
         if written:
-            reason += f", and the last that it wrote was: {written}"
+            reason += f"; its last lines on stderr: {written}"
         return News(current.task.job, FAILED, reason)
 
 
 def _work(connection: Connection) -> None:
-    """What a worker process does: take a job, do it, say how it went."""
+    """The loop of a worker process: receive a job, do it, send what went wrong or None."""
     signal.signal(signal.SIGTERM, _interrupt)
     warnings.simplefilter("ignore", DataWarning)  # the main process has read the same data and warned
     while True:
@@ -143,8 +143,8 @@ def _attempt(content: bytes, script: dict[str, Any]) -> str | None:
         job, root, threads, _ = unpack(content, script)
     except InstarError as error:
         return str(error)
-    except Exception as error:  # of a module that the function is in, or of a script
-        return f"a worker cannot import its function: {type(error).__name__}: {error}"
+    except Exception as error:  # raised by the module of the function, or by the script
+        return f"a worker cannot import the job's function: {type(error).__name__}: {error}"
     return attempt(job, root, threads)
 
 
