@@ -61,17 +61,7 @@ def _measure(plans: Plans, found: Mapping[str, Search]) -> dict[str, Any]:
     study = {pair: _study(pair, plan) for pair, plan in plans.items()}
     rows = [_row(pair, plan, found[pair], study[pair]) for pair, plan in plans.items()]
     scores = {pair: search.scored["rows"] for pair, search in found.items()}
-    over_pairs = {"advice": [row["mean"] for row in rows]}
-    for way in next(iter(plans.values())).usual.values():
-        names = [next(one["name"] for one in study[row["name"]] if one.get("usual") == way) for row in rows]
-        over_pairs[way] = [
-            statistics.fmean(_minus(study[row["name"]], name, row["best"]))
-            for row, name in zip(rows, names, strict=True)
-        ]
-    differences = [
-        {"name": name, "minus": THE_CHOICE, **metrics.over_seeds(values)._asdict()}
-        for name, values in over_pairs.items()
-    ]
+    differences = _differences(plans, rows, study)
     ratios = ("cost_ratio", "cost_ratio_one_seed", "seconds_ratio")
     return {
         "measure": MEASURE._asdict(),
@@ -97,6 +87,19 @@ def _measure(plans: Plans, found: Mapping[str, Search]) -> dict[str, Any]:
             "scores_by_pair": [{"pair": pair, **score} for pair, rows in scores.items() for score in rows],
         },
     }
+
+
+def _differences(plans: Plans, rows: Rows, study: Mapping[str, Rows]) -> Rows:
+    """The advice, and each usual treatment, minus the choice of the full study."""
+    over_pairs = {"advice": [row["mean"] for row in rows]}
+    for pair in rows:
+        for name, called in plans[pair["name"]].usual.items():
+            minus_best = statistics.fmean(_minus(study[pair["name"]], name, pair["best"]))
+            over_pairs.setdefault(called, []).append(minus_best)
+    return [
+        {"name": name, "minus": THE_CHOICE, **metrics.over_seeds(values)._asdict()}
+        for name, values in over_pairs.items()
+    ]
 
 
 def _study(pair: str, plan: Plan) -> Rows:
