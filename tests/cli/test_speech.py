@@ -18,7 +18,7 @@ from command_line import Command
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.recipes import fitting, from_python
-from instar.recipes.fitting import load_run_network
+from instar.recipes.loading import load_run_network
 from instar.recipes.speech import fit_jobs
 from instar.recipes.speech.data import load_frames, load_recordings
 from instar.recipes.speech.plan import QUICK, read_config

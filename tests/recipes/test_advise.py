@@ -24,7 +24,7 @@ from instar.recipes.advise.plan import Plan
 from instar.recipes.advise.recipe import STUDY, measure
 from instar.recipes.advise.search import Fitted, Search, read_fit, successive_halving
 from instar.recipes.advise.settings import AdviseConfig, read_config
-from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.loading import load_run_network, load_splits
 from instar.recipes.settings import DataSettings, merge
 from instar.recipes.study import Execution, Result, run_path, run_study
 from instar.runs import Run, find_run

@@ -13,7 +13,7 @@ from instar.distillation import SoftTargetStore
 from instar.evaluation import predict_logits, score
 from instar.networks import build_network
 from instar.recipes.distill.settings import read_config
-from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.loading import load_run_network, load_splits
 from instar.recipes.settings import DataSettings, merge
 from instar.recipes.targets import write_store
 from instar.runs import Run

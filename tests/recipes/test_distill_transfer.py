@@ -16,7 +16,7 @@ from instar.distillation.sensitivity import levels_of, sensitivity
 from instar.evaluation import predict_logits
 from instar.recipes.distill import page as charts
 from instar.recipes.distill.scoring import sensitivities
-from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.loading import load_run_network, load_splits
 from instar.recipes.settings import DataSettings, merge
 from instar.runs import Run
 from small_studies import distilled

@@ -16,7 +16,7 @@ from instar.recipes.advise.plan import Plan
 from instar.recipes.advise.reproduction import STUDY
 from instar.recipes.advise.reproduction_plan import JudgeConfig, config_for, plans_for
 from instar.recipes.advise.search import Fitted, Search
-from instar.recipes.fitting import load_run_network
+from instar.recipes.loading import load_run_network
 from instar.recipes.settings import checked
 from instar.recipes.study import Execution, run_study
 from instar.runs import Run

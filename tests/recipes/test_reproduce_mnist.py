@@ -16,7 +16,7 @@ from instar.recipes.distill.mnist import STUDY, config_for, recovered, result_ro
 from instar.recipes.distill.mnist_plan import CORRECTED, LIKE, MnistConfig, MnistPlan
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import TEACHER_SEED, choose
-from instar.recipes.fitting import load_run_network, load_splits, training_data
+from instar.recipes.loading import load_run_network, load_splits, training_data
 from instar.recipes.settings import TransferSettings, checked, merge
 from instar.recipes.study import Execution, run_study
 from instar.runs import Run

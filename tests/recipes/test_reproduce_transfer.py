@@ -12,7 +12,7 @@ import torch
 
 from command_line import Command
 from instar.evaluation import predict_logits
-from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.loading import load_run_network, load_splits
 from instar.recipes.reproductions import repeat_command
 from instar.recipes.transfer import comparison
 from instar.recipes.transfer.reproduction import ReproductionPlan, config_for

@@ -17,7 +17,7 @@ from instar.errors import InstarError, RunError, UsageError
 from instar.evaluation import predict_logits
 from instar.jobs import JobReport
 from instar.metrics import errors
-from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.loading import load_run_network, load_splits
 from instar.recipes.specialists.costs import Costs
 from instar.recipes.specialists.jobs import assemble
 from instar.recipes.specialists.page import answer

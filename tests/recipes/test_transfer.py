@@ -15,7 +15,7 @@ from instar.evaluation import predict_logits
 from instar.files import load_tensors
 from instar.jobs.execution import execute
 from instar.recipes import from_python
-from instar.recipes.fitting import load_run_network, load_splits
+from instar.recipes.loading import load_run_network, load_splits
 from instar.recipes.settings import DataSettings
 from instar.recipes.study import Execution, run_path
 from instar.recipes.transfer.figures import treatment_table

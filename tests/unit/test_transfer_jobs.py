@@ -11,7 +11,8 @@ from instar.errors import InstarError, RunError, TrainingError
 from instar.files import load_tensors
 from instar.jobs import Job
 from instar.jobs.execution import execute
-from instar.recipes.fitting import fit_job, load_run_network
+from instar.recipes.fitting import fit_job
+from instar.recipes.loading import load_run_network
 from instar.recipes.settings import DataSettings, FitSettings
 from instar.recipes.transfer.jobs import treatment_job
 from instar.recipes.transfer.settings import CopySettings

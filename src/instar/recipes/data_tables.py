@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from instar.data import known_data
-from instar.recipes.fitting import load_splits
+from instar.recipes.loading import load_splits
 from instar.recipes.settings import DataSettings, checked
 from instar.reports import Column, Table
 

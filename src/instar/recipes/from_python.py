@@ -11,7 +11,7 @@ from typing import Any
 
 from instar.recipes.commands import ADVISE, DISTILL, SPECIALISTS, SPEECH, TRANSFER, Command, from_keywords
 from instar.recipes.experiments import run_experiment
-from instar.recipes.fitting import load_pictures, load_splits
+from instar.recipes.loading import load_pictures, load_splits
 from instar.recipes.reproductions import reproduction, reproduction_config
 from instar.recipes.study import Execution
 

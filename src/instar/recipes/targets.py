@@ -10,7 +10,7 @@ from torch import nn
 from instar.data import Dataset, Splits, parse_views
 from instar.distillation import SoftTargetStore
 from instar.errors import UsageError
-from instar.recipes.fitting import load_network, load_splits, member_specs
+from instar.recipes.loading import load_network, load_splits, member_specs
 from instar.recipes.settings import DataSettings, FitSettings, checked, merge
 from instar.reports import Column, Table
 from instar.runs import Run, find_run, is_run

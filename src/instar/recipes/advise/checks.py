@@ -7,7 +7,7 @@ from instar.data import Dataset, Splits, parse_views
 from instar.errors import UsageError
 from instar.recipes.advise.jobs import config_of_fit
 from instar.recipes.advise.plan import Plan
-from instar.recipes.fitting import build_for, load_splits, training_data
+from instar.recipes.loading import build_for, load_splits, training_data
 from instar.recipes.settings import DataSettings, TransferSettings
 from instar.recipes.transfer.plan import TREATMENT_SEED
 from instar.runs import is_run

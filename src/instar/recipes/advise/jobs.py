@@ -13,7 +13,7 @@ from instar.errors import UsageError
 from instar.jobs import Job
 from instar.networks import layers_of, load_state_, network_fingerprint
 from instar.networks.weights import read_weights, without_prefix
-from instar.recipes.fitting import about_network, build_for, load_run_network, load_splits, settings_of
+from instar.recipes.loading import about_network, build_for, load_run_network, load_splits, settings_of
 from instar.recipes.settings import DataSettings, FitSettings
 from instar.runs import Run, find_run, is_run
 from instar.transfer import MOST_FEATURES, features_at, h_score, linear_probe, logme

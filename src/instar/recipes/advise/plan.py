@@ -15,7 +15,8 @@ from instar.networks import layers_of, network_fingerprint
 from instar.optimisation import stretched_schedule
 from instar.recipes.advise.jobs import config_of_fit, load_pretrained, pretrained_job, scores_job
 from instar.recipes.advise.settings import AdviseConfig
-from instar.recipes.fitting import build_for, few_examples, fit_job, load_splits
+from instar.recipes.fitting import fit_job
+from instar.recipes.loading import build_for, few_examples, load_splits
 from instar.recipes.settings import DataSettings, FitSettings, Settings
 from instar.recipes.study import DEFAULT, Execution
 from instar.recipes.transfer.jobs import treatment_job

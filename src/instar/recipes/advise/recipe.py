@@ -28,7 +28,7 @@ from instar.recipes.advise.page import advise_page, answer, result_table
 from instar.recipes.advise.plan import Plan
 from instar.recipes.advise.search import Fitted, Search, advice_rounds, fewest_errors, num_rounds
 from instar.recipes.advise.settings import AdviseConfig
-from instar.recipes.fitting import load_run_network
+from instar.recipes.loading import load_run_network
 from instar.recipes.rows import ACCURACY
 from instar.recipes.rows import row as row_of
 from instar.recipes.study import Place, Study

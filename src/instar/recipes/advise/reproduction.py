@@ -25,7 +25,7 @@ from instar.recipes.advise.recipe import describe, percent, right_on_test
 from instar.recipes.advise.reproduction_page import answer, reproduction_page
 from instar.recipes.advise.reproduction_plan import JudgeConfig, Plans, plans_for
 from instar.recipes.advise.search import Search, fewest_errors, full_fits, num_rounds, successive_halving
-from instar.recipes.fitting import load_splits
+from instar.recipes.loading import load_splits
 from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import Measure, row
 from instar.recipes.study import Place, Rounds, Study

@@ -12,7 +12,7 @@ from instar.distillation import add_class_bias_, fit_class_bias
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.jobs import Job
-from instar.recipes.fitting import about_network, load_run_network, load_splits
+from instar.recipes.loading import about_network, load_run_network, load_splits
 from instar.recipes.settings import DataSettings, FitSettings
 from instar.runs import Run
 

@@ -16,7 +16,7 @@ from instar.recipes.distill.mnist_plan import BEYOND, CORRECTED, LIKE, MnistConf
 from instar.recipes.distill.scoring import errors_by_class, on_test, training_curve
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import Chosen, Student, choose
-from instar.recipes.fitting import load_run_network, load_splits, training_data
+from instar.recipes.loading import load_run_network, load_splits, training_data
 from instar.recipes.result_tables import rows_table
 from instar.recipes.rows import ERRORS, row
 from instar.recipes.scales import choose_scale

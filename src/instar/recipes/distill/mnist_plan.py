@@ -20,7 +20,8 @@ from instar.jobs import Job
 from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, fit_options, stored_logits_of
-from instar.recipes.fitting import fit_job, load_splits, logits_job, store_job
+from instar.recipes.fitting import fit_job, logits_job, store_job
+from instar.recipes.loading import load_splits
 from instar.recipes.settings import (
     DataSettings,
     FitSettings,

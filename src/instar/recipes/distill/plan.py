@@ -17,16 +17,8 @@ from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.distill.correction import correct_, correction_job
 from instar.recipes.distill.settings import Candidate, DistillConfig
 from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, fit_options
-from instar.recipes.fitting import (
-    adopt_job,
-    build_for,
-    fit_job,
-    load_network,
-    load_splits,
-    logits_job,
-    member_specs,
-    training_data,
-)
+from instar.recipes.fitting import adopt_job, fit_job, logits_job
+from instar.recipes.loading import build_for, load_network, load_splits, member_specs, training_data
 from instar.recipes.settings import FitSettings, TransferSettings
 from instar.recipes.study import Execution
 from instar.runs import Run, find_run, is_run

@@ -17,7 +17,7 @@ from instar.recipes.distill.page import answer, page, result_table
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan, check
 from instar.recipes.distill.settings import DistillConfig
 from instar.recipes.distill.students import Chosen, choose
-from instar.recipes.fitting import load_splits, training_data
+from instar.recipes.loading import load_splits, training_data
 from instar.recipes.rows import ERRORS
 from instar.recipes.settings import as_text
 from instar.recipes.study import Place, Round, Rounds, Study

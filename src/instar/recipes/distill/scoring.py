@@ -16,7 +16,8 @@ from instar.distillation.sensitivity import SETTINGS, levels_of, sensitivity
 from instar.evaluation import predict_logits, score
 from instar.losses import SoftTargets, ensemble_soft_targets
 from instar.recipes.distill.plan import Plan
-from instar.recipes.fitting import load_run_network, targets_of, training_data
+from instar.recipes.fitting import targets_of
+from instar.recipes.loading import load_run_network, training_data
 from instar.recipes.rows import difference, row
 from instar.recipes.settings import LossSettings
 from instar.runs import Run

@@ -7,7 +7,7 @@ from instar.data import Splits
 from instar.deploy import multiplications_at
 from instar.errors import UsageError
 from instar.networks import build_network, freeze_, layers_of
-from instar.recipes.fitting import build_for
+from instar.recipes.loading import build_for
 from instar.recipes.specialists.settings import SpecialistsConfig
 from instar.specialists import ClassSet
 from instar.transfer import cacheable_cut

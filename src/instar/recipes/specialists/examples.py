@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from instar.metrics import confusion
-from instar.recipes.fitting import load_run_network
+from instar.recipes.loading import load_run_network
 from instar.recipes.specialists.plan import WITH, Replicate
 from instar.specialists import ClassSet, active_specialists
 

@@ -13,14 +13,8 @@ from instar.distillation import LabelsInTargets, SoftTargetStore, Teacher
 from instar.errors import RunError, UsageError
 from instar.evaluation import predict_logits
 from instar.networks import freeze_
-from instar.recipes.fitting import (
-    STORE,
-    build_for,
-    load_run_network,
-    load_splits,
-    run_fit,
-    settings_of,
-)
+from instar.recipes.fitting import STORE, run_fit
+from instar.recipes.loading import build_for, load_run_network, load_splits, settings_of
 from instar.recipes.settings import DataSettings
 from instar.runs import Run
 from instar.specialists import (

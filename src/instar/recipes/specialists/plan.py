@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from instar.data import Splits
 from instar.jobs import Job, num_gpus
 from instar.recipes.choosing import TUNING_SEED
-from instar.recipes.fitting import fit_config, fit_cost, fit_job, load_splits, outline
+from instar.recipes.fitting import fit_config, fit_cost, fit_job
+from instar.recipes.loading import load_splits, outline
 from instar.recipes.settings import FitSettings, LossSettings, SoftSettings
 from instar.recipes.specialists.costs import Costs, measure_costs
 from instar.recipes.specialists.jobs import (

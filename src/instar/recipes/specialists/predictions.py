@@ -10,7 +10,7 @@ from instar.data import Dataset
 from instar.evaluation import predict_logits
 from instar.losses import ensemble_soft_targets
 from instar.metrics import negative_log_likelihood
-from instar.recipes.fitting import load_run_network
+from instar.recipes.loading import load_run_network
 from instar.recipes.specialists.plan import DISTILLED, GENERALIST, WITH, Choice, Fit, Plan, Replicate
 from instar.runs import Run
 from instar.specialists import ClassSet, SpecialistEnsemble, membership

@@ -13,7 +13,7 @@ from instar.errors import UsageError
 from instar.jobs import Job, JobReport
 from instar.metrics import over_seeds
 from instar.recipes.choosing import TUNING_SEED, Tried, best, failure, fit_score, judge
-from instar.recipes.fitting import load_splits
+from instar.recipes.loading import load_splits
 from instar.recipes.specialists.page import answer, page, result_table
 from instar.recipes.specialists.plan import DISTILLED, GENERALIST, WITH, Choice, Plan, Replicate, make_plan
 from instar.recipes.specialists.scoring import Found, measure

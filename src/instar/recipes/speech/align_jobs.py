@@ -15,7 +15,7 @@ from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.files import write_bytes
 from instar.jobs import Job
-from instar.recipes.fitting import load_run_network
+from instar.recipes.loading import load_run_network
 from instar.recipes.speech.data import (
     ALIGNED,
     MODELS,

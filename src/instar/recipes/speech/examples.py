@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from instar.evaluation import predict_logits
-from instar.recipes.fitting import load_run_network
+from instar.recipes.loading import load_run_network
 from instar.recipes.speech.data import MODELS, load_frames
 from instar.recipes.speech.reproduction_plan import DISTILLED, Plan, alignment_name, scores_name
 from instar.runs import Run

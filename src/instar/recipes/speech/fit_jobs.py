@@ -7,15 +7,8 @@ from typing import Any
 
 from instar.distillation import SoftTargetStore
 from instar.jobs import Job, num_gpus
-from instar.recipes.fitting import (
-    STORE,
-    decided_precision,
-    load_run_network,
-    new_network,
-    run_fit,
-    soft_options,
-    template_network,
-)
+from instar.recipes.fitting import STORE, decided_precision, run_fit, soft_options
+from instar.recipes.loading import load_run_network, new_network, template_network
 from instar.recipes.settings import FitSettings, SoftSettings
 from instar.recipes.speech.align_jobs import about
 from instar.recipes.speech.data import load_frames, num_frames

@@ -22,7 +22,7 @@ from torch import nn
 from instar.evaluation import predict_logits
 from instar.jobs import JobReport
 from instar.recipes import rows
-from instar.recipes.fitting import load_run_network
+from instar.recipes.loading import load_run_network
 from instar.recipes.rows import Measure
 from instar.recipes.speech.data import (
     ALIGNED,

@@ -9,7 +9,7 @@ from torch import nn
 from instar import metrics
 from instar.evaluation import predict_logits
 from instar.jobs import Job
-from instar.recipes.fitting import load_run_network
+from instar.recipes.loading import load_run_network
 from instar.recipes.speech.align_jobs import about
 from instar.recipes.speech.data import MODELS, load_frames, load_recordings
 from instar.recipes.speech.fit_jobs import training_frames

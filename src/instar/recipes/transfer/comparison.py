@@ -15,15 +15,8 @@ from pydantic import Field
 from instar.evaluation import evaluate
 from instar.jobs import Job, duration
 from instar.networks import layers_of
-from instar.recipes.fitting import (
-    LOGITS_OF,
-    build_for,
-    few_examples,
-    fit_job,
-    load_run_network,
-    load_splits,
-    logits_job,
-)
+from instar.recipes.fitting import LOGITS_OF, fit_job, logits_job
+from instar.recipes.loading import build_for, few_examples, load_run_network, load_splits
 from instar.recipes.reproductions import repeat_command
 from instar.recipes.result_tables import differences_table, rows_table
 from instar.recipes.rows import ACCURACY, difference, interval, row

@@ -12,16 +12,8 @@ from instar.data import Dataset, Splits, parse_views
 from instar.errors import RunError
 from instar.jobs import Job
 from instar.networks import assert_frozen, name_layers_
-from instar.recipes.fitting import (
-    bias_factors,
-    build_for,
-    fit_job,
-    load_run_network,
-    load_splits,
-    run_fit,
-    settings_of,
-    soft_options,
-)
+from instar.recipes.fitting import bias_factors, fit_job, run_fit, soft_options
+from instar.recipes.loading import build_for, load_run_network, load_splits, settings_of
 from instar.recipes.settings import DataSettings, FitSettings, SoftSettings
 from instar.recipes.transfer.settings import CopySettings
 from instar.runs import Run

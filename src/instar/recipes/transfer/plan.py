@@ -13,7 +13,8 @@ from instar.errors import UsageError
 from instar.jobs import Job
 from instar.networks import layers_of, name_layers_, trace
 from instar.optimisation import stretched_schedule
-from instar.recipes.fitting import build_for, fit_job, load_splits
+from instar.recipes.fitting import fit_job
+from instar.recipes.loading import build_for, load_splits
 from instar.recipes.study import DEFAULT, Execution
 from instar.recipes.transfer.jobs import treatment_job
 from instar.recipes.transfer.settings import TransferConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.jobs import duration
-from instar.recipes.fitting import load_splits
+from instar.recipes.loading import load_splits
 from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import ACCURACY, excludes_zero
 from instar.recipes.study import Page, Place, Result, Round, Rounds, Study

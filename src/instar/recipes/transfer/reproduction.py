@@ -12,7 +12,8 @@ from typing import Any
 from instar import metrics
 from instar.evaluation import evaluate
 from instar.jobs import Job, duration
-from instar.recipes.fitting import fit_job, load_run_network, load_splits
+from instar.recipes.fitting import fit_job
+from instar.recipes.loading import load_run_network, load_splits
 from instar.recipes.reproductions import repeat_command
 from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import ACCURACY

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.errors import UsageError
-from instar.recipes.fitting import load_splits
+from instar.recipes.loading import load_splits
 from instar.recipes.settings import DataSettings
 from instar.recipes.transfer.settings import HalvesSettings, TransferConfig
 from instar.transfer import (

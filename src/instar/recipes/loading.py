@@ -1,0 +1,189 @@
+"""The data and networks of a configuration, and the networks that fits left."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from instar.data import Dataset, Splits, class_number, load_data, transfer_set, unlabelled_pictures
+from instar.errors import UsageError
+from instar.networks import build_network, initialise_, load_state_
+from instar.recipes.settings import DataSettings, FitSettings, TransferSettings
+from instar.runs import Run, find_run, is_run
+
+
+@functools.lru_cache(maxsize=32)  # parts of a data set share its memory
+def load_splits(settings: DataSettings) -> Splits:
+    """The data of a configuration; a process loads it once for all its jobs."""
+    if settings.classes is not None:
+        whole = load_splits(settings.model_copy(update={"classes": None}))
+        numbers = [class_number(whole.class_names, name) for name in settings.classes]
+        train, validation, test = (
+            part.of_classes(numbers) for part in (whole.train, whole.validation, whole.test)
+        )
+        return dataclasses.replace(whole, train=train, validation=validation, test=test)
+    splits = load_data(
+        settings.name,
+        validation_fraction=settings.validation_fraction,
+        split_seed=settings.split_seed,
+        image_size=settings.image_size,
+    )
+    if settings.fraction == 1:
+        return splits
+    train, validation = (
+        transfer_set(part, fraction=settings.fraction, seed=settings.split_seed)
+        for part in (splits.train, splits.validation)
+    )
+    return dataclasses.replace(splits, train=train, validation=validation)
+
+
+def few_examples(data: DataSettings, per_class: int | None) -> DataSettings:
+    """Data with so many training and validation examples per class on average; the same share of each class.
+
+    Raises:
+        UsageError: the data has fewer.
+    """
+    if per_class is None:
+        return data
+    whole = load_splits(data)
+    available = (len(whole.train) + len(whole.validation)) / len(whole.class_names)
+    if per_class > available:
+        raise UsageError(f"examples_per_class is {per_class}: {whole.name} has only {available:.0f} per class")
+    return data.model_copy(update={"fraction": per_class / available})
+
+
+def training_data(splits: Splits, transfer: TransferSettings) -> Dataset:
+    """What a network learns from."""
+    if transfer.folder is not None:
+        data = load_pictures(transfer.folder, splits)
+    else:
+        data = splits.train.union(splits.validation) if transfer.validation_too else splits.train
+    return transfer_set(data, **transfer.model_dump(exclude={"validation_too", "folder", "num_views"}))
+
+
+@functools.lru_cache(maxsize=4)
+def load_pictures(folder: str, splits: Splits) -> Dataset:
+    """The unlabelled pictures below a folder, in the shape of the data."""
+    return unlabelled_pictures(folder, splits.train)
+
+
+def about_network(settings: FitSettings, data: DataSettings, splits: Splits) -> dict[str, Any]:
+    """The part of a job's configuration that describes its network: enough to load it again."""
+    return {
+        "network": settings.network,
+        "input_shape": list(splits.train.example_shape),
+        "class_names": list(splits.class_names),
+        "data": data.model_dump(),
+        "data_fingerprint": splits.fingerprint,
+        "fit": settings.model_dump(exclude={"network"}),
+    }
+
+
+def settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
+    """The settings in the configuration of a job."""
+    return DataSettings(**config["data"]), FitSettings(network=config["network"], **config["fit"])
+
+
+def build_for(settings: FitSettings, splits: Splits, *, seed: int) -> nn.Module:
+    """The network of a configuration, initialised, for the examples and classes of the data."""
+    return new_network(settings, splits.train.example_shape, len(splits.class_names), seed=seed)
+
+
+def outline(settings: FitSettings, splits: Splits) -> nn.Module:
+    """The template of a network for the examples and classes of the data."""
+    return template_network(settings, splits.train.example_shape, len(splits.class_names))
+
+
+def template_network(settings: FitSettings, input_shape: Sequence[int], num_classes: int) -> nn.Module:
+    """A network for its size alone, not to be changed: a plan with many alike builds it once."""
+    if settings.network.startswith("python:"):  # its function may have changed
+        return new_network(settings, input_shape, num_classes, seed=0)
+    parts = {"network", "dropout", "input_dropout", "initialiser", "new_weights"}  # that a network is built from
+    return _template_network(settings.model_dump_json(include=parts), tuple(input_shape), num_classes)
+
+
+@functools.lru_cache(maxsize=4)
+def _template_network(settings: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    return new_network(FitSettings.model_validate_json(settings), input_shape, num_classes, seed=0)
+
+
+def new_network(settings: FitSettings, input_shape: Sequence[int], num_classes: int, *, seed: int) -> nn.Module:
+    """The network of a configuration, initialised, for examples of a shape."""
+    network = build_network(
+        settings.network,
+        input_shape=input_shape,
+        num_classes=num_classes,
+        seed=seed,
+        dropout=settings.dropout,
+        input_dropout=settings.input_dropout,
+        initialiser=settings.initialiser,
+    )
+    return initialise_(network, settings.initialiser, seed=seed) if settings.new_weights else network
+
+
+def load_network(settings: FitSettings, splits: Splits) -> nn.Module:
+    """A network with its weights: of a run, of a file, or initialised.
+
+    Raises:
+        UsageError: the network of a run is for other classes or examples, or was trained on examples that are
+            validation here: on another split, or on all of them.
+    """
+    path = find_run(settings.network)
+    if not is_run(settings.network):
+        return build_for(settings, splits, seed=0)
+    config = Run.read(path).config
+    if "network" not in config:
+        raise UsageError(f"{path} holds no single network; name one of its fits, for instance {path}:teacher")
+    expected = {"class_names": list(splits.class_names), "input_shape": list(splits.train.example_shape)}
+    for key, value in expected.items():
+        if config[key] != value:
+            raise UsageError(f"{settings.network} was trained for {key} {config[key]}, this data has {value}")
+    own = config["data"]
+    is_of_these = own["name"] == splits.name
+    if is_of_these and config.get("transfer", {}).get("validation_too"):
+        raise UsageError(
+            f"{settings.network} learned from the validation examples too, by which candidates are selected here; "
+            "use a teacher that was trained without them"
+        )
+    if is_of_these and config["data_fingerprint"] != splits.fingerprint:
+        raise UsageError(
+            f"{settings.network} was trained on another split of {own['name']} (split_seed {own['split_seed']}, "
+            f"validation_fraction {own['validation_fraction']}), or its data have changed since: its training may "
+            "hold examples that are validation here; use the same data and split"
+        )
+    return load_run_network(path)
+
+
+def member_specs(spec: str) -> list[str]:
+    """The networks that a teacher's name means: all members if `RUN:teacher` was an ensemble."""
+    members = list(itertools.takewhile(is_run, (f"{spec}/member-{number}" for number in itertools.count())))
+    return members if ":" in spec and members and not is_run(spec) else [spec]
+
+
+def load_run_network(path: Path) -> nn.Module:
+    """The network that a fit left, in evaluation mode, rebuilt from its run directory.
+
+    Raises:
+        UsageError: there is no such run.
+        RunError: the fit is not finished.
+    """
+    run = Run.read(path)
+    weights, about = run.load_weights()
+    source = str(about.get("from", ""))
+    if source and is_run(source):
+        network = load_run_network(find_run(source))
+    else:
+        network = build_network(
+            run.config["network"].partition("@")[0],
+            input_shape=run.config["input_shape"],
+            num_classes=len(run.config["class_names"]),
+            seed=0,
+            dropout=run.config["fit"]["dropout"],
+            input_dropout=run.config["fit"]["input_dropout"],
+        )
+    load_state_(network, weights, run.config["network"], str(path))
+    return network.eval()
