@@ -113,7 +113,7 @@ def test_decode_prints_the_words_of_a_speaker_whom_it_never_heard(
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{file}  up low high\n"
     assert "real-time factor 0." in done.stderr
-    assert "(0.9 s of sound)" in done.stderr
+    assert "(0.9 s of audio)" in done.stderr
     found = json.loads(typed("speech", "decode", trained, file, "--json").stdout)
     assert found[0]["words"] == ["up", "low", "high"]
     assert [one[0] for one in found[0]["times"]] == ["up", "low", "high"]
@@ -143,7 +143,7 @@ def test_decode_resamples_and_averages_and_says_so(
     both = word("two.wav", np.stack((twice, twice), 1), 2 * RATE)
     done = typed("speech", "decode", trained, both)
     assert done.stdout == f"{both}  low up\n"
-    assert f"{both}: the mean of its 2 channels is heard; resampled from 16000 to 8000 Hz" in done.stderr
+    assert f"{both}: its 2 channels are averaged; resampled from 16000 to 8000 Hz" in done.stderr
 
 
 BROKEN = {
@@ -151,7 +151,7 @@ BROKEN = {
     "text": (b"this is no sound at all", "cannot be read as wav or flac"),
     "no samples": (wav_bytes([], RATE), "contains no samples"),
     "truncated": (wav_bytes(made_word("low"), RATE)[:-100], "truncated"),
-    "too short": (wav_bytes([0.0] * 20, RATE), "20 samples have no frame of 10 ms"),
+    "too short": (wav_bytes([0.0] * 20, RATE), "20 samples are too short for a frame of 10 ms"),
 }
 
 
@@ -239,7 +239,7 @@ def test_align_refuses_words_that_do_not_fit(typed: Command, trained: Path, fold
     assert "unknown word 'upp'; did you mean up?" in unknown.stderr
     long = typed("speech", "align", trained, file, "--words", " ".join(["up"] * 20))
     assert "30 frames, its words need 80" in long.stderr
-    assert "say what is said in it: --words" in typed("speech", "align", trained, file).stderr
+    assert "a file needs its transcript: --words" in typed("speech", "align", trained, file).stderr
     assert (
         "a data directory has its words in `text`"
         in typed("speech", "align", trained, folder, "--words", "up").stderr

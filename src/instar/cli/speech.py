@@ -85,24 +85,24 @@ def decode(
     run: RunArgument,
     files: list[Path] = typer.Argument(metavar="FILE...", help="wav or flac files of one speaker."),
     search: Search = "auto",
-    times: bool = typer.Option(False, "--times", help="Say when each word begins and ends."),
+    times: bool = typer.Option(False, "--times", help="Print when each word begins and ends."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON and nothing else."),
 ) -> None:
-    """The words of recordings. Those of one call are taken as one speaker's, in one place."""
+    """Recognise the words of recordings. All files of a call should be of one speaker and recording condition."""
     recogniser = _recogniser(run, search)
     recordings = [_recording(file, recogniser) for file in files]
     found = recogniser.recognise(recordings)
     shift = recogniser.features.shift_ms / 1000
     if as_json:
-        lines = [_as_json(file, one, shift) for file, one in zip(files, found, strict=True)]
+        lines = [_as_json(file, recognised, shift) for file, recognised in zip(files, found, strict=True)]
         sys.stdout.write(json.dumps(lines, indent=2) + "\n")
         return
-    for file, one in zip(files, found, strict=True):
-        sys.stdout.write(f"{file}  {' '.join(one.words)}\n")
-        for word, begin, end in one.path.segments if times else ():
+    for file, recognised in zip(files, found, strict=True):
+        sys.stdout.write(f"{file}  {' '.join(recognised.words)}\n")
+        for word, begin, end in recognised.path.segments if times else ():
             sys.stdout.write(f"  {begin * shift:7.2f} {end * shift:7.2f}  {word}\n")
-    seconds, audio = sum(one.seconds for one in found), sum(one.audio_seconds for one in found)
-    sys.stderr.write(f"real-time factor {seconds / audio:.3f} ({audio:.1f} s of sound)\n")
+    seconds, audio = (sum(getattr(one, key) for one in found) for key in ("seconds", "audio_seconds"))
+    sys.stderr.write(f"real-time factor {seconds / audio:.3f} ({audio:.1f} s of audio)\n")
 
 
 def _as_json(file: Path, found: "Recognition", shift: float) -> dict[str, Any]:
@@ -120,10 +120,10 @@ def _as_json(file: Path, found: "Recognition", shift: float) -> dict[str, Any]:
 def align(
     run: RunArgument,
     source: Path = typer.Argument(metavar="DIR|FILE", help="A Kaldi data directory, or one wav or flac file."),
-    words: str | None = typer.Option(None, help="What is said in the file: 'one two'."),
+    words: str | None = typer.Option(None, help="The transcript of the file: 'one two'."),
     out: Path = typer.Option(None, metavar="DIR", help="Where to write words.ctm and states.safetensors."),
 ) -> None:
-    """When each word of a transcript is said: Kaldi's CTM lines on stdout, and the states of all frames in --out.
+    """Align recordings with their transcripts: times of the words as CTM lines, states of the frames in --out.
 
     An utterance that is too short for its words is skipped and named.
     """
@@ -135,7 +135,7 @@ def align(
             raise UsageError("--words is for one file; a data directory has its words in `text`")
         alignment = align_directory(recogniser, source)
     elif words is None:
-        raise UsageError(f"{source}: say what is said in it: --words 'one two'")
+        raise UsageError(f"{source}: a file needs its transcript: --words 'one two'")
     else:
         alignment = align_file(recogniser, source.name, _recording(source, recogniser), tuple(words.split()))
     if out is not None:
@@ -149,21 +149,21 @@ def _recogniser(run: Path, search: str) -> "Recogniser":
     from instar.runs import Run
     from instar.speech.recogniser import Recogniser
 
-    Run.read(run)  # says whether it is a run at all
+    Run.read(run)  # raises an error if it is no run directory
     return Recogniser.load(run / FOLDER, search=search)
 
 
 def _recording(path: Path, recogniser: "Recogniser") -> "Recording":
-    """A file's recording; what is done to it beforehand is said once, on stderr."""
+    """Read a recording; prints on stderr if channels will be averaged or the sample rate converted."""
     from instar.speech.audio import read_audio
 
     recording = read_audio(path)
     shift = recogniser.features.shift_ms
     if len(recording.samples) / recording.sample_rate < shift / 2000:
-        raise DataError(f"{path}: {len(recording.samples)} samples have no frame of {shift:g} ms")
+        raise DataError(f"{path}: {len(recording.samples)} samples are too short for a frame of {shift:g} ms")
     changes = []
     if recording.num_channels > 1:
-        changes.append(f"the mean of its {recording.num_channels} channels is heard")
+        changes.append(f"its {recording.num_channels} channels are averaged")
     if recording.sample_rate != recogniser.sample_rate:
         changes.append(f"resampled from {recording.sample_rate} to {recogniser.sample_rate} Hz")
     if changes:

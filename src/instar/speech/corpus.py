@@ -170,6 +170,11 @@ def chosen_share(utterances: Sequence[Utterance], fraction: float, *, seed: int 
     return [utterance for utterance in utterances if utterance.id in chosen]
 
 
+def transcripts_of(utterances: Iterable[Utterance]) -> dict[str, tuple[str, ...]]:
+    """The words of utterances by their ids."""
+    return {utterance.id: utterance.words for utterance in utterances}
+
+
 def joined(name: str, corpora: Sequence[Corpus]) -> Corpus:
     """The utterances of several corpora as one corpus.
 

@@ -147,7 +147,7 @@ def _align_with_network(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
         features = load_features(source, part, quiet=True)
         window = source.features
         frames = FrameDataset(features, class_names=hmm.state_names, left=window.left, right=window.right)
-        names = [one.id for one in load_recordings(source)[part].quiet_utterances]
+        names = [utterance.id for utterance in load_recordings(source)[part].quiet_utterances]
         lengths = [len(features.of(name)) for name in names]
         parts = torch.split(predict_logits(network, frames.of_utterances(names)), lengths)
         logits[part] = dict(zip(names, parts, strict=True))
@@ -171,11 +171,11 @@ def transcripts(source: Source, part: str, hmm: HMM) -> tuple[dict[str, tuple[st
     """Words by utterance, and the held-out utterances with words that the lexicon lacks, with the reason."""
     known = set(hmm.lexicon.words)
     words, unknown = {}, {}
-    for one in load_recordings(source)[part].quiet_utterances:
-        if part == "train" or set(one.words) <= known:
-            words[one.id] = one.words
+    for utterance in load_recordings(source)[part].quiet_utterances:
+        if part == "train" or set(utterance.words) <= known:
+            words[utterance.id] = utterance.words
         else:
-            unknown[one.id] = "a word that the lexicon lacks"
+            unknown[utterance.id] = "a word that the lexicon lacks"
     return words, unknown
 
 

@@ -1,4 +1,4 @@
-"""Recordings with known words, aligned by a trained recogniser: when each word is said."""
+"""`instar speech align`: the times of the words of recordings, from a trained recogniser."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from safetensors.torch import save
 from instar.files import write_bytes
 from instar.speech.alignment import Alignment, align
 from instar.speech.audio import Recording
+from instar.speech.corpus import transcripts_of
 from instar.speech.features import Statistics, features_of
 from instar.speech.kaldi_dirs import load_kaldi_dir
 from instar.speech.recogniser import Recogniser
@@ -25,8 +26,9 @@ def align_directory(recogniser: Recogniser, folder: Path) -> Alignment:
     if recogniser.features.normalisation == "global":
         statistics = recogniser.statistics
     features = features_of(corpus, recogniser.features, statistics=statistics, keep=False)
-    words = {one.id: one.words for one in corpus.utterances}
-    return align(recogniser.hmm, words, lambda name: recogniser.scores(features.of(name)))
+    return align(
+        recogniser.hmm, transcripts_of(corpus.utterances), lambda name: recogniser.scores(features.of(name))
+    )
 
 
 def align_file(recogniser: Recogniser, name: str, recording: Recording, words: tuple[str, ...]) -> Alignment:
@@ -36,7 +38,7 @@ def align_file(recogniser: Recogniser, name: str, recording: Recording, words: t
 
 
 def ctm_lines(alignment: Alignment, recogniser: Recogniser) -> list[str]:
-    """`UTTERANCE 1 BEGIN DURATION WORD` for each word, in seconds: the time-marked form of NIST and Kaldi."""
+    """A line `UTTERANCE 1 BEGIN DURATION WORD` for each word, in seconds: the CTM format of NIST and Kaldi."""
     shift = recogniser.features.shift_ms / 1000
     return [
         f"{name} 1 {begin * shift:.2f} {(end - begin) * shift:.2f} {word}"
@@ -46,7 +48,7 @@ def ctm_lines(alignment: Alignment, recogniser: Recogniser) -> list[str]:
 
 
 def write_alignment(alignment: Alignment, recogniser: Recogniser, folder: Path) -> None:
-    """Write the words' times and the frames' states; `state_names` stand in the file's metadata."""
+    """Write the times of the words and the states of the frames, with `state_names` in the file's metadata."""
     lines = "".join(f"{line}\n" for line in ctm_lines(alignment, recogniser))
     write_bytes(folder / CTM, lines.encode())
     tensors = {name: values.contiguous() for name, values in alignment.states.items()}

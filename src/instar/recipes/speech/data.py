@@ -47,7 +47,9 @@ class Recordings:
     @property
     def words(self) -> tuple[str, ...]:
         """The words of the training transcripts, of all speakers."""
-        return tuple(sorted({word for one in self.parts["train"].quiet.utterances for word in one.words}))
+        return tuple(
+            sorted({word for utterance in self.parts["train"].quiet.utterances for word in utterance.words})
+        )
 
 
 @functools.lru_cache(maxsize=16)
@@ -106,14 +108,16 @@ def load_frames(
     labels = {}
     if part != UNTRANSCRIBED:
         states = read_states(alignment, part)
-        labels = {one.id: states[quiet_id(one)] for one in utterances if quiet_id(one) in states}
+        labels = {
+            utterance.id: states[quiet_id(utterance)] for utterance in utterances if quiet_id(utterance) in states
+        }
         if not labels:
             raise DataError(f"{alignment}: no utterance of the {part} part is aligned")
     window = source.features
     names = HMM.load(alignment / MODELS).state_names
     frames = FrameDataset(features, labels, class_names=names, left=window.left, right=window.right)
     is_whole = all_utterances or part == UNTRANSCRIBED
-    return frames.of_utterances([one.id for one in utterances] if is_whole else list(labels))
+    return frames.of_utterances([utterance.id for utterance in utterances] if is_whole else list(labels))
 
 
 def read_states(alignment: Path, part: str) -> dict[str, Tensor]:
@@ -124,7 +128,7 @@ def read_states(alignment: Path, part: str) -> dict[str, Tensor]:
 def num_frames(source: Source, part: str) -> int:
     """The number of frames of a part."""
     features = load_features(source, part)
-    return sum(len(features.of(one)) for one in load_recordings(source)[part].utterances)
+    return sum(len(features.of(utterance)) for utterance in load_recordings(source)[part].utterances)
 
 
 def default_lexicon(data: str) -> str:

@@ -42,7 +42,7 @@ def examples(plan: Plan) -> list[dict[str, Any]]:
                 "condition": utterance.condition,
                 "said": list(utterance.words),
                 "units": unit_spans(states, hmm.state_names),
-                "heard": [(one.word, one.begin / len(states), one.end / len(states)) for one in path.segments],
+                "heard": [(word, begin / len(states), end / len(states)) for word, begin, end in path.segments],
             }
         )
     return found

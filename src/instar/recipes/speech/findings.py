@@ -25,11 +25,13 @@ class Findings:
         names = [dict.fromkeys(row["name"] for row in test["rows"]) for test in tests]
         self.names = [name for name in names[0] if all(name in others for others in names)]
         """the systems of all folds: a system that failed in one has no row"""
-        self.recordings = [{**one, "fold": fold} for fold, test in enumerate(tests) for one in test["recordings"]]
-        self.frames = np.array([one["frames"] for one in self.recordings], float)
-        self.words = np.array([one["words"] for one in self.recordings], float)
+        self.recordings = [
+            {**recording, "fold": fold} for fold, test in enumerate(tests) for recording in test["recordings"]
+        ]
+        self.frames = np.array([recording["frames"] for recording in self.recordings], float)
+        self.words = np.array([recording["words"] for recording in self.recordings], float)
         # A string is drawn with all its noises: they are not independent.
-        strings = [(one["fold"], one["id"]) for one in self.recordings]
+        strings = [(recording["fold"], recording["id"]) for recording in self.recordings]
         numbers = {string: number for number, string in enumerate(dict.fromkeys(strings))}
         self._string = np.array([numbers[string] for string in strings])
 
@@ -106,7 +108,7 @@ class Findings:
         If the interval of the gain itself (whole - base), over strings or over folds, includes zero, the share is
         undecided.
         """
-        part, all_of_it, nothing = (self.by_recording(one, "right") for one in (name, whole, base))
+        part, all_of_it, nothing = (self.by_recording(system, "right") for system in (name, whole, base))
         sums = self.draws(part - nothing, all_of_it - nothing, self.frames)
         gain_low, gain_high = map(float, np.quantile(100 * sums[:, 1] / sums[:, 2], [0.025, 0.975]))
         over_folds = metrics.paired_difference(
@@ -129,7 +131,7 @@ class Findings:
 
     def by_speaker_and_noise(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Word error rate and frame accuracy of some systems for each speaker and noise."""
-        keys = [(one["speaker"], one["condition"]) for one in self.recordings]
+        keys = [(recording["speaker"], recording["condition"]) for recording in self.recordings]
         found = []
         for speaker, condition in dict.fromkeys(keys):
             here = np.array([key == (speaker, condition) for key in keys])

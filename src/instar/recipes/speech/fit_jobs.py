@@ -78,7 +78,7 @@ def training_frames(source: Source, alignment: Path, learning: LearningSettings)
     if learning.share == 1:
         return frames
     chosen = chosen_share(frames.utterances, learning.share, seed=learning.seed)
-    return frames.of_utterances([one.id for one in chosen])
+    return frames.of_utterances([utterance.id for utterance in chosen])
 
 
 def _fit(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:

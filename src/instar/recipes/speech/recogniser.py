@@ -38,6 +38,7 @@ from instar.recipes.speech.scoring import Score, score, scores_by_utterance
 from instar.recipes.study import Execution, Place, Round, Rounds, Study
 from instar.runs import Run
 from instar.speech.audio import Recording
+from instar.speech.corpus import transcripts_of
 from instar.speech.decoding import Decoder, TriedDecoder, try_decoders
 from instar.speech.grammar import Grammar
 from instar.speech.hmm import HMM
@@ -76,7 +77,9 @@ def _measure(plan: Plan, _: JobReport) -> dict[str, Any]:
     """Tune the decoders on validation, read the test recordings, save the recogniser."""
     recordings, alignment = load_recordings(plan.source), plan.path / "jobs" / plan.alignment
     hmm = HMM.load(alignment / MODELS)
-    grammar = grammar_of(plan.config.grammar, hmm, [one.words for one in recordings["train"].utterances])
+    grammar = grammar_of(
+        plan.config.grammar, hmm, [utterance.words for utterance in recordings["train"].utterances]
+    )
     test = load_frames(plan.source, "test", alignment, all_utterances=True)
     kinds = plan.kinds if plan.teacher is None else [*plan.kinds, TEACHER]
     networks = {kind: load_run_network(plan.path / "jobs" / kind) for kind in kinds}
@@ -124,7 +127,7 @@ def _try_decoders(
 ) -> list[TriedDecoder]:
     """Decoders of all scales and penalties, the best on validation first; its recordings are sampled evenly."""
     frames = load_frames(plan.source, "validation", alignment, all_utterances=True)
-    said = {one.id: one.words for one in frames.utterances}
+    said = transcripts_of(frames.utterances)
     frames = frames.of_utterances(list(said)[:: -(-len(said) // MOST_TUNED)])
     scores = scores_by_utterance(frames, predict_logits(network, frames), hmm)
     candidates = plan.config.model_dump(include={"acoustic_scales", "word_penalties"})
@@ -143,7 +146,7 @@ def _row(kind: str, plan: Plan, network: nn.Module, decoder: Decoder, scored: Sc
         kind,
         [100 * scored.words.wer],
         network=plan.teacher.network_name if kind == TEACHER and plan.teacher else plan.config.network.network,
-        num_parameters=sum(one.numel() for one in network.parameters()),
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         bootstrap_low=100 * interval.low,
         bootstrap_high=100 * interval.high,
         **scored.words.total._asdict(),
@@ -172,10 +175,10 @@ def _by_speaker(plan: Plan, errors: WordErrors) -> list[dict[str, Any]]:
     test = load_recordings(plan.source)["test"]
     by_speaker = []
     for speaker in test.speakers:
-        own = [errors.of[one.id] for one in test.utterances if one.speaker == speaker]
-        words = sum(one.num_words for one in own)
+        own = [errors.of[utterance.id] for utterance in test.utterances if utterance.speaker == speaker]
+        words = sum(counts.num_words for counts in own)
         if words:
-            wer = 100 * sum(one.errors for one in own) / words
+            wer = 100 * sum(counts.errors for counts in own) / words
             by_speaker.append({"speaker": speaker, "recordings": len(own), "words": words, "wer": wer})
     return by_speaker
 
@@ -183,8 +186,8 @@ def _by_speaker(plan: Plan, errors: WordErrors) -> list[dict[str, Any]]:
 def _real_time_factor(recogniser: Recogniser, plan: Plan) -> float:
     """Computing time, features included, over the duration of the longest test recordings."""
     test, features = load_recordings(plan.source)["test"], load_features(plan.source, "test")
-    longest = sorted(test.utterances, key=lambda one: -len(features.of(one)))[:MOST_TIMED]
-    recordings = [Recording(test.corpus.audio(one), test.corpus.sample_rate, 1) for one in longest]
+    longest = sorted(test.utterances, key=lambda utterance: -len(features.of(utterance)))[:MOST_TIMED]
+    recordings = [Recording(test.corpus.audio(utterance), test.corpus.sample_rate, 1) for utterance in longest]
     found = recogniser.recognise(recordings)
     return sum(one.seconds for one in found) / sum(one.audio_seconds for one in found)
 

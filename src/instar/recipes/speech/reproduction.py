@@ -32,6 +32,7 @@ from instar.recipes.speech.reproduction_plan import (
     DISTILLED,
     LONGER,
     UNLABELLED,
+    FractionSettings,
     Plan,
     ReproductionConfig,
     config_for,
@@ -65,7 +66,7 @@ class Chosen(NamedTuple):
     @property
     def failed(self) -> list[float]:
         """The temperatures whose students could not be trained."""
-        return [one.candidate for one in self.tried if one.failed]
+        return [tried.candidate for tried in self.tried if tried.failed]
 
 
 def _place(config: ReproductionConfig) -> Place:
@@ -83,11 +84,11 @@ def _rounds(plan: Plan) -> Rounds[list[Chosen]]:
     report = yield Round([*jobs, *candidates], may_fail=True)
     chosen = []
     for fold in range(plan.config.folds):
-        students = {one: plan.networks(fold, distilled_name(one)) for one in plan.config.temperatures}
+        students = {t: plan.networks(fold, distilled_name(t)) for t in plan.config.temperatures}
         tried = judge(students, students.__getitem__, report, plan.path)
         chosen.append(Chosen(best(tried, report), tried))
     trained = [job for job in candidates if job.name not in report.failed | report.kept_back]
-    tests = [plan.test(fold, one.temperature, one.failed) for fold, one in enumerate(chosen)]
+    tests = [plan.test(fold, choice.temperature, choice.failed) for fold, choice in enumerate(chosen)]
     yield Round([*jobs, *trained, *tests])
     return chosen
 
@@ -114,9 +115,9 @@ def _measure(plan: Plan, chosen: Sequence[Chosen]) -> dict[str, Any]:
         "rows": rows,
         "differences": [findings.difference(*pair) for pair in _pairs(config, findings, ensemble, varied)],
         "tuning": [
-            one.row(DISTILLED, {"fold": fold, "temperature": one.candidate})
+            tried.row(DISTILLED, {"fold": fold, "temperature": tried.candidate})
             for fold, choice in enumerate(chosen)
-            for one in choice.tried
+            for tried in choice.tried
         ],
         "details": {
             "shares": shares,
@@ -145,23 +146,23 @@ def _pairs(config: ReproductionConfig, findings: Findings, ensemble: str, varied
     if LONGER in findings.names:  # the control with the training budget of a student
         pairs += [(DISTILLED, LONGER), (LONGER, BASELINE)]
     pairs += [(DISTILLED, ensemble), (UNLABELLED, BASELINE)]
-    return [*pairs, *((_soft(one.percent), _hard(one.percent)) for one in config.fractions)]
+    return [*pairs, *((_soft(fraction), _hard(fraction)) for fraction in config.fractions)]
 
 
-def _hard(percent: float) -> str:
-    return fraction_name("hard", percent)
+def _hard(fraction: FractionSettings) -> str:
+    return fraction_name("hard", fraction.percent)
 
 
-def _soft(percent: float) -> str:
-    return fraction_name("soft", percent)
+def _soft(fraction: FractionSettings) -> str:
+    return fraction_name("soft", fraction.percent)
 
 
 def _shares(config: ReproductionConfig, findings: Findings, ensemble: str) -> list[dict[str, Any]]:
     """How much of the ensemble's gain students keep, and of the baseline's gain over a fraction of the data."""
-    students = [DISTILLED, *(distilled_name(one) for one in config.temperatures)]
-    students += [unlabelled_name(config, one) for one in config.unlabelled_temperatures]
+    students = [DISTILLED, *(distilled_name(temperature) for temperature in config.temperatures)]
+    students += [unlabelled_name(config, temperature) for temperature in config.unlabelled_temperatures]
     shares = [(name, ensemble, BASELINE) for name in students if name in findings.names]
-    shares += [(_soft(one.percent), BASELINE, _hard(one.percent)) for one in config.fractions]
+    shares += [(_soft(fraction), BASELINE, _hard(fraction)) for fraction in config.fractions]
     return [{**findings.share(*names), "paper": PAPER_SHARES.get(names[0])} for names in shares]
 
 
@@ -172,13 +173,12 @@ def _smallest_fraction(
     wanted: float = PAPER_SHARES["soft-3-percent"],
 ) -> float | None:
     won = {share["name"]: share["share"] for share in shares}
-    percents = [one.percent for one in config.fractions]
-    enough = [one for one in percents if won[_soft(one)] is not None and won[_soft(one)] >= wanted]
-    return min(enough, default=None)
+    kept = {fraction.percent: won[_soft(fraction)] for fraction in config.fractions}
+    return min((percent for percent, share in kept.items() if share is not None and share >= wanted), default=None)
 
 
 def _test_in_words(config: ReproductionConfig) -> str:
-    noises = ", ".join("clean" if one == "clean" else f"{one:g} dB" for one in config.data.test_noise)
+    noises = ", ".join("clean" if ratio == "clean" else f"{ratio:g} dB" for ratio in config.data.test_noise)
     return f"{config.folds} speakers, each held out in turn; {config.data.name}; noise: {noises}"
 
 

@@ -76,11 +76,13 @@ def _sounds(plan: Plan, result: Result) -> Section:
     """The examples with their sound and spectrogram."""
     corpus = load_recordings(plan.source(0))["test"].corpus
     items = []
-    for one in result["details"]["examples"]:
-        samples = corpus.audio(one["id"])
-        heard = " ".join(word for word, *_ in one["heard"])
-        caption = f"{one['speaker']}, {one['condition']}: “{' '.join(one['said'])}”, heard as “{heard}”"
-        tracks = [Track("states", _spans(one["units"])), Track("heard", _spans(one["heard"]))]
+    for example in result["details"]["examples"]:
+        samples = corpus.audio(example["id"])
+        heard = " ".join(word for word, *_ in example["heard"])
+        caption = (
+            f"{example['speaker']}, {example['condition']}: “{' '.join(example['said'])}”, heard as “{heard}”"
+        )
+        tracks = [Track("states", _spans(example["units"])), Track("heard", _spans(example["heard"]))]
         picture = spectrogram(log_mel(samples, corpus.sample_rate))
         items.append(Sound(wav_bytes(samples, corpus.sample_rate), caption, picture, tracks))
     return Audio(
@@ -192,7 +194,7 @@ def _noise_bars(result: Result) -> list[Section]:
 
 def _confusions(result: Result) -> Section:
     found = result["details"]["confusions"]
-    counts = {(one["said"] or _NOTHING, one["heard"] or _NOTHING): one["times"] for one in found}
+    counts = {(pair["said"] or _NOTHING, pair["heard"] or _NOTHING): pair["times"] for pair in found}
     words = sorted({word for pair in counts for word in pair} - {_NOTHING})
     if len(words) > _MOST_WORDS:
         wrong = sorted(((times, *pair) for pair, times in counts.items() if pair[0] != pair[1]), reverse=True)

@@ -142,16 +142,18 @@ class Plan:
         for temperature in config.unlabelled_temperatures:
             soft = SoftSettings(store=UNTRANSCRIBED, temperature=temperature)
             kinds.append(Kind(unlabelled_name(config, temperature), seeds, student, untranscribed, soft=soft))
-        for one in config.fractions:
-            learning = _EVERY_THIRD.model_copy(update={"share": one.percent / 100})
-            fit = config.network.model_copy(update={"epochs": one.epochs})
-            # Labels alone overfit: they keep the best epoch on validation. Soft targets keep the last one.
-            stopped = fit.model_copy(update={"patience": one.epochs})
+        for fraction in config.fractions:
+            learning = _EVERY_THIRD.model_copy(update={"share": fraction.percent / 100})
+            fit = config.network.model_copy(update={"epochs": fraction.epochs})
+            # Labels alone overfit: they keep the best epoch on validation. Soft targets keep the last fraction.
+            stopped = fit.model_copy(update={"patience": fraction.epochs})
             soft = SoftSettings(temperature=config.fraction_temperature)
-            hard, taught = fraction_name("hard", one.percent), fraction_name("soft", one.percent)
+            hard, taught = fraction_name("hard", fraction.percent), fraction_name("soft", fraction.percent)
             kinds += [
-                Kind(hard, seeds, stopped, learning, row={"targets": "hard", "percent": one.percent}),
-                Kind(taught, seeds, fit, learning, soft=soft, row={"targets": "soft", "percent": one.percent}),
+                Kind(hard, seeds, stopped, learning, row={"targets": "hard", "percent": fraction.percent}),
+                Kind(
+                    taught, seeds, fit, learning, soft=soft, row={"targets": "soft", "percent": fraction.percent}
+                ),
             ]
         return {kind.name: kind for kind in kinds}
 
@@ -235,7 +237,7 @@ class Plan:
             self.source(fold),
             alignment=alignment_name(fold),
             singles={kind: self.networks(fold, kind) for kind in self.kinds if kind not in left_out},
-            ensembles={one: self.networks(fold, kind) for one, kind in self.ensembles.items()},
+            ensembles={name: self.networks(fold, kind) for name, kind in self.ensembles.items()},
             same={DISTILLED: distilled_name(temperature)},
         )
 

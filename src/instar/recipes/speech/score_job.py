@@ -17,6 +17,7 @@ from instar.recipes.speech.scoring import mean_log_probs, score, scores_by_utter
 from instar.recipes.speech.settings import LearningSettings, Source
 from instar.runs import Run
 from instar.speech.connected import quiet_id
+from instar.speech.corpus import transcripts_of
 from instar.speech.decoding import Decoder, tune_decoder
 from instar.speech.frames import FrameDataset
 from instar.speech.grammar import Grammar
@@ -94,13 +95,13 @@ def _test(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
         "rows": rows,
         "recordings": [
             {
-                "id": quiet_id(one),
-                "speaker": one.speaker,
-                "condition": one.condition,
-                "frames": len(test.features.of(one)),
-                "words": len(one.words),
+                "id": quiet_id(utterance),
+                "speaker": utterance.speaker,
+                "condition": utterance.condition,
+                "frames": len(test.features.of(utterance)),
+                "words": len(utterance.words),
             }
-            for one in test.utterances
+            for utterance in test.utterances
         ],
     }
 
@@ -113,12 +114,12 @@ def _tuned_decoder(network: nn.Module, source: Source, alignment: Path) -> Decod
         grammar = Grammar.loop(words)
     else:
         train = load_recordings(source)["train"].quiet_utterances
-        grammar = Grammar.ngram([one.words for one in train])
+        grammar = Grammar.ngram([utterance.words for utterance in train])
     return tune_decoder(
         hmm,
         grammar,
         scores_by_utterance(validation, predict_logits(network, validation), hmm),
-        {one.id: one.words for one in validation.utterances},
+        transcripts_of(validation.utterances),
         acoustic_scales=_SCALES,
         word_penalties=_PENALTIES,
         search="viterbi" if len(words) <= _FEW_WORDS else "auto",

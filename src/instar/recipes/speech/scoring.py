@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from instar import metrics
 from instar.evaluation import predict_logits
+from instar.speech.corpus import transcripts_of
 from instar.speech.decoding import Decoder, decode
 from instar.speech.frames import FrameDataset
 from instar.speech.hmm import HMM, acoustic_scores
@@ -29,7 +30,7 @@ def score(networks: Sequence[nn.Module], frames: FrameDataset, decoder: Decoder)
     logits, labels = mean_log_probs(networks, frames), frames.labels(frames.ids)
     found = decode(decoder, scores_by_utterance(frames, logits, decoder.hmm))
     return Score(
-        word_errors({one.id: one.words for one in frames.utterances}, found),
+        word_errors(transcripts_of(frames.utterances), found),
         [int(part.sum()) for part in _split(frames, logits.argmax(-1) == labels)],
         100 * metrics.accuracy(logits, labels),
     )
@@ -43,9 +44,9 @@ def mean_log_probs(networks: Sequence[nn.Module], frames: FrameDataset) -> Tenso
 def scores_by_utterance(frames: FrameDataset, logits: Tensor, hmm: HMM) -> dict[str, Tensor]:
     """The acoustic scores of each utterance, (frames, states), from the logits of all its frames."""
     parts = _split(frames, acoustic_scores(logits, hmm.log_priors))
-    return {one.id: part for one, part in zip(frames.utterances, parts, strict=True)}
+    return {utterance.id: part for utterance, part in zip(frames.utterances, parts, strict=True)}
 
 
 def _split(frames: FrameDataset, values: Tensor) -> tuple[Tensor, ...]:
     """Values of all frames, split into those of each utterance."""
-    return torch.split(values, [len(frames.features.of(one)) for one in frames.utterances])
+    return torch.split(values, [len(frames.features.of(utterance)) for utterance in frames.utterances])

@@ -41,12 +41,12 @@ class Part:
     @property
     def utterances(self) -> list[Utterance]:
         """The utterances of the speakers."""
-        return [one for one in self.corpus.utterances if one.speaker in self.speakers]
+        return [utterance for utterance in self.corpus.utterances if utterance.speaker in self.speakers]
 
     @property
     def quiet_utterances(self) -> list[Utterance]:
         """Those of the quiet corpus."""
-        return [one for one in self.quiet.utterances if one.speaker in self.speakers]
+        return [utterance for utterance in self.quiet.utterances if utterance.speaker in self.speakers]
 
 
 def recogniser_parts(settings: RecogniserData) -> dict[str, Part]:
@@ -75,11 +75,11 @@ def recogniser_parts(settings: RecogniserData) -> dict[str, Part]:
     parts["train"] = corpus
     _check_apart(parts, own_folders)
     if settings.fraction < 1:
-        parts = {part: one.share(settings.fraction, seed=settings.seed) for part, one in parts.items()}
+        parts = {part: whole.share(settings.fraction, seed=settings.seed) for part, whole in parts.items()}
     if settings.name == "fsdd" and settings.strings:
-        parts = {part: _with_strings(one, settings, part) for part, one in parts.items()}
-    for part, one in parts.items():
-        if not any(utterance.words for utterance in one.utterances):
+        parts = {part: _with_strings(single, settings, part) for part, single in parts.items()}
+    for part, whole in parts.items():
+        if not any(utterance.words for utterance in whole.utterances):
             raise DataError(f"the {part} recordings of {settings.name} have no words; they need transcripts")
     return {part: Part(parts[part], parts[part], parts[part].speakers) for part in _SEEDED}
 
@@ -112,9 +112,9 @@ def _check_apart(parts: dict[str, Corpus], own_folders: set[str]) -> None:
 
 def _digests(corpus: Corpus, speakers: set[str]) -> Iterator[tuple[bytes, str]]:
     """A digest of each recording of some speakers, and its id."""
-    for one in corpus.utterances:
-        if one.speaker in speakers:
-            yield hashlib.sha256(corpus.audio(one).tobytes()).digest(), one.id
+    for utterance in corpus.utterances:
+        if utterance.speaker in speakers:
+            yield hashlib.sha256(corpus.audio(utterance).tobytes()).digest(), utterance.id
 
 
 def _held_out(corpus: Corpus, seed: int, part: str) -> Corpus:
@@ -131,10 +131,10 @@ def _held_out(corpus: Corpus, seed: int, part: str) -> Corpus:
 
 
 def _without(corpus: Corpus, other: Corpus, message: str) -> Corpus:
-    removed = {one.id for one in other.utterances}
+    removed = {utterance.id for utterance in other.utterances}
     if len(removed) == len(corpus):
         raise UsageError(f"corpus {corpus.name!r}: {message}")
-    return corpus.where(lambda one: one.id not in removed)
+    return corpus.where(lambda utterance: utterance.id not in removed)
 
 
 def _with_strings(corpus: Corpus, settings: RecogniserData, part: str) -> Corpus:
@@ -171,7 +171,7 @@ def study_corpora(settings: StudyData) -> tuple[Corpus, NoisyAndQuiet, NoisyAndQ
     """All recordings, and those of all speakers for training, without transcripts, and for test."""
     single = _load(settings.name)
     if settings.name == "fsdd":
-        other = single.where(lambda one: recording_index(one) < _NUM_UNTRANSCRIBED_RECORDINGS)
+        other = single.where(lambda utterance: recording_index(utterance) < _NUM_UNTRANSCRIBED_RECORDINGS)
     else:
         other = single.share(_NUM_UNTRANSCRIBED_RECORDINGS / 50, seed=settings.seed)
     transcribed = _without(single, other, "there is one utterance; training needs more")
@@ -201,9 +201,9 @@ def _all_noises(made: Callable[[Ratio], Corpus], noises: tuple[Ratio, ...]) -> N
 def _noises_in_turn(made: Callable[[Ratio], Corpus], noises: tuple[Ratio, ...]) -> NoisyAndQuiet:
     """Each utterance in one noise; the noises take turns."""
     quiet = made("clean")
-    turns = {one.id: row % len(noises) for row, one in enumerate(quiet.utterances)}
+    turns = {utterance.id: row % len(noises) for row, utterance in enumerate(quiet.utterances)}
     noisy = [
-        made(ratio).where(lambda one, turn=turn: turns[quiet_id(one)] == turn)  # type: ignore[misc]
+        made(ratio).where(lambda utterance, turn=turn: turns[quiet_id(utterance)] == turn)  # type: ignore[misc]
         for turn, ratio in enumerate(noises)
     ]
     return joined("speech", noisy), quiet
