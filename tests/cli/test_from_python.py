@@ -10,8 +10,9 @@ import pytest
 
 import instar
 from command_line import Command
-from instar.recipes.commands import ADVISE, DISTILL, SPECIALISTS, SPEECH, TRANSFER, from_keywords
-from instar.recipes.commands import Command as Options
+from instar.recipes.commands import ADVISE, DISTILL, SPECIALISTS, SPEECH, TRANSFER
+from instar.recipes.options import Command as Options
+from instar.recipes.options import from_keywords
 
 FUNCTIONS: list[tuple[Callable[..., Any], Options]] = [
     (instar.distill_study, DISTILL),

@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from instar.cli.options import RunOptions, names, numbers, set_values
 
 if TYPE_CHECKING:
-    from instar.recipes.commands import Command, Option
+    from instar.recipes.options import Command, Option
 
 Function = Callable[..., None]
 
@@ -65,6 +65,7 @@ def with_run_options(function: Function) -> Function:
 def _complete(function: Function, table: str, name: str) -> Any:
     """The command of a function, with the options of a table."""
     from instar.recipes import commands
+    from instar.recipes.options import nested
 
     command: Command = getattr(commands, table)
     takes_run = any(parameter.name == "run" for parameter in _parameters_of(function))
@@ -74,7 +75,7 @@ def _complete(function: Function, table: str, name: str) -> Any:
     def call(**values: Any) -> None:
         others = {parameter.name: values.pop(parameter.name) for parameter in own}
         settings = {name: _parse(command.options[name], value) for name, value in values.items()}
-        inner(typed=set_values(commands.nested(command.options, settings), others.get("set_") or ()), **others)
+        inner(typed=set_values(nested(command.options, settings), others.get("set_") or ()), **others)
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(name)(_signed(call, [*_option_parameters(command), *own], function.__doc__))

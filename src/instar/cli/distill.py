@@ -50,7 +50,7 @@ def distill(
 
 def _with_sweeps(typed: dict[str, Any], sweeps: Sequence[str]) -> dict[str, Any]:
     """Settings with the candidates of `--sweep KEY=VALUES`."""
-    from instar.recipes.commands import has, put
+    from instar.recipes.options import has, put
 
     for sweep in sweeps:
         key, separator, text = sweep.partition("=")

@@ -100,7 +100,7 @@ def numbers(option: str, text: str | None) -> list[float] | None:
 
 def set_values(typed: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """Put `--set a.b=value` into nested settings; a value is read as TOML, or else as text."""
-    from instar.recipes.commands import put
+    from instar.recipes.options import put
 
     for assignment in assignments:
         key, separator, text = assignment.partition("=")

@@ -55,7 +55,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a recogniser from recordings and their words; with --teacher distil one that is trained."""
-    from instar.recipes.commands import put
+    from instar.recipes.options import put
 
     if data is not None:
         put(typed, "data.name", data)

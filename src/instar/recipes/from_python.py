@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from instar.recipes.commands import ADVISE, DISTILL, SPECIALISTS, SPEECH, TRANSFER, Command, from_keywords
+from instar.recipes.commands import ADVISE, DISTILL, SPECIALISTS, SPEECH, TRANSFER
 from instar.recipes.experiments import run_experiment
 from instar.recipes.loading import load_pictures, load_splits
+from instar.recipes.options import Command, from_keywords
 from instar.recipes.reproductions import reproduction, reproduction_config
 from instar.recipes.study import Execution
 
