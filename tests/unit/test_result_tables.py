@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from instar.recipes.result_tables import differences_table, result_tables, rows_table
+from instar.recipes.result_tables import result_tables
 from instar.reports.formats import MINUS, MISSING, heading_of, table_cells
 
 ROW = {"name": "student", "mean": 72.25, "sd": 2.5, "n": 2, "low": 49.8, "high": 94.7}
@@ -59,7 +59,7 @@ def test_differences_have_signs() -> None:
     assert row["difference"] == "distilled - alone"
     assert row["errors"] == f"{MINUS}11.0"
     assert row["95 % interval"] == f"[{MINUS}20.0, {MINUS}2.0]"
-    assert differences_table(result()) is None
+    assert [table.title for table in result_tables(result())] == ["Test errors"]
 
 
 def test_what_validation_compared_and_what_failed() -> None:
@@ -88,4 +88,4 @@ def test_single_numbers_of_the_details_are_shown_and_lists_without_a_table_are_n
 
 
 def test_a_result_without_rows_has_no_table_of_them() -> None:
-    assert rows_table(result(rows=[])) is None
+    assert result_tables(result(rows=[])) == []

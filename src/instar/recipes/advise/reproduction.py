@@ -26,7 +26,7 @@ from instar.recipes.advise.reproduction_page import answer, reproduction_page
 from instar.recipes.advise.reproduction_plan import JudgeConfig, Plans, plans_for
 from instar.recipes.advise.search import Search, fewest_errors, full_fits, num_rounds, successive_halving
 from instar.recipes.loading import load_splits
-from instar.recipes.result_tables import result_tables
+from instar.recipes.result_tables import rows_table
 from instar.recipes.rows import Measure, row
 from instar.recipes.study import Place, Rounds, Study
 from instar.transfer import SCRATCH
@@ -194,6 +194,6 @@ STUDY = Study(
     measure=_measure,
     page=reproduction_page,
     answer=answer,
-    table=lambda result: result_tables(result)[0],
+    table=rows_table,
     published=lambda config: f"advise-{config.scale}",
 )
