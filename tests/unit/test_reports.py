@@ -38,9 +38,8 @@ from instar.reports import (
     write_page,
 )
 from instar.reports.charts import chart_svg
-from instar.reports.drawings import bars_drawing, lines_drawing, thinned
+from instar.reports.drawings import bars_drawing, lines_drawing, looks_of, thinned
 from instar.reports.formats import MINUS, MISSING, format_cell
-from instar.reports.looks import looks_of
 from instar.reports.sections import series_names
 
 EVIL = "<script>alert(\"1\")</script> & 'co'"

@@ -6,8 +6,7 @@ from instar.data.fetch import fetch
 from instar.data.identity import IdIndex
 from instar.data.named import KnownData, Splits, known_data, load_data
 from instar.data.samplers import Sampler, half_special, id_batches, shuffled
-from instar.data.splits import stratified_split
-from instar.data.transfer_sets import class_number, transfer_set
+from instar.data.splits import class_number, stratified_split, transfer_set
 from instar.data.unlabelled import unlabelled_pictures
 from instar.data.views import Affine, Chain, Elastic, Flip, Jitter, ShiftCrop, Views, parse_views
 

@@ -1,14 +1,20 @@
-"""Stratified splits as a pure function of (split_seed, id)."""
+"""Parts of a data set as pure functions of (seed, id): stratified splits and transfer sets."""
 
+import operator
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from instar.data.dataset import Dataset
 from instar.data.hashing import key_of, keyed_hash
 from instar.data.identity import original_rows
 from instar.errors import DataError, UsageError
 from instar.losses import NO_LABEL
+from instar.naming import unknown_name
+
+Data = TypeVar("Data", bound=Dataset)
 
 
 def stratified_split(
@@ -60,7 +66,128 @@ def stratified_split(
             count = int((labels == label).sum())
             found = "a single example" if count == 1 else f"{count} examples, but not two different ones"
             raise DataError(f"class {name!r} has {found}; a split needs at least two of each class")
-        num_chosen = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
-        chosen[rows[hashes[rows].argsort()[:num_chosen]]] = True
+        chosen[_share_of(rows, hashes, fraction)] = True
     chosen = chosen[originals]
     return data_ids[~chosen], data_ids[chosen]
+
+
+def transfer_set(
+    data: Data,
+    *,
+    drop_classes: Sequence[str | int] = (),
+    keep_classes: Sequence[str | int] | None = None,
+    fraction: float = 1.0,
+    rest: bool = False,
+    labelled: float = 1.0,
+    seed: int = 0,
+) -> Data:
+    """A part of a data set for distillation: without some classes, a fraction of each class, few labels or none.
+
+    Classes are dropped first, then the fraction is taken, then labels are removed. Both shares are stratified by
+    class, have at least one example, and are chosen by hashes of the ids: a smaller share is a subset of a larger
+    one. Examples without a label form a class of their own for the fraction, and are dropped where classes are
+    chosen. The labels keep their numbers: a student has an output for each class, also for those it never sees.
+
+    Args:
+        data: the whole data set.
+        drop_classes: names or numbers of the classes to drop.
+        keep_classes: names or numbers of the only classes to keep; None keeps all.
+        fraction: share of the examples of each class, above 0 and at most 1.
+        rest: take the examples outside the fraction, for instance for a student whose teacher had the fraction.
+        labelled: share of the examples that keep their labels, from 0 to 1.
+        seed: of the choice of examples.
+
+    Returns: a data set of the same type; the inputs are not copied.
+
+    Raises:
+        UsageError: no example or a single class is left, a class is unknown, or a share is out of range.
+
+    Example:
+        >>> from instar.data import load_data
+        >>> digits = load_data("digits").train
+        >>> few = transfer_set(digits, drop_classes=["3"], fraction=0.1, labelled=0.0)
+        >>> len(few), set(few.labels(few.ids).tolist())
+        (116, {-1})
+
+    References:
+        Hinton, Vinyals, Dean 2015, section 3 (transfer sets without classes), section 6 (3 % of the data).
+    """
+    if not 0 < fraction <= 1 or not 0 <= labelled <= 1:
+        raise UsageError(
+            f"transfer_set: fraction is {fraction} and labelled is {labelled}, expected above 0 and at most 1, "
+            "and from 0 to 1"
+        )
+    part = _of_classes(data, drop_classes, keep_classes)
+    if fraction < 1:
+        chosen = _share(part, fraction, seed)
+        part = part.subset(part.ids[~torch.isin(part.ids, chosen)] if rest else chosen)
+    elif rest:
+        raise UsageError("transfer_set: the rest of a fraction of 1 is empty")
+    if labelled == 0:
+        return part.without_labels(part.ids)
+    if labelled < 1:
+        chosen = _share(part, labelled, seed)
+        part = part.without_labels(part.ids[~torch.isin(part.ids, chosen)])
+    return part
+
+
+def _of_classes(data: Data, drop: Sequence[str | int], keep: Sequence[str | int] | None) -> Data:
+    if not drop and keep is None:
+        return data
+    names = data.class_names
+    kept = set(range(len(names)) if keep is None else class_numbers(names, keep)) - class_numbers(names, drop)
+    labels = data.labels(data.ids)
+    if not bool((labels != NO_LABEL).any()):
+        raise UsageError("transfer_set: no example has a label, so no class can be dropped or kept")
+    chosen = torch.isin(labels, torch.tensor(sorted(kept), device=labels.device))
+    num_left = len(set(labels[chosen].tolist()))
+    if num_left < 2:
+        left = "no example" if num_left == 0 else f"the single class {names[int(labels[chosen][0])]!r}"
+        raise UsageError(f"transfer_set: {left} is left of {len(names)} classes; keep two classes or more")
+    return data.subset(data.ids[chosen])
+
+
+def class_number(names: Sequence[str], name_or_number: str | int) -> int:
+    """The number of a class, given its name or its number.
+
+    Raises:
+        UsageError: an unknown class.
+
+    Example:
+        >>> class_number(("cat", "dog"), "dog"), class_number(("cat", "dog"), 0)
+        (1, 0)
+    """
+    if isinstance(name_or_number, str):
+        if name_or_number in names:
+            return names.index(name_or_number)
+    elif 0 <= (number := operator.index(name_or_number)) < len(names):  # NumPy integers too
+        return number
+    raise unknown_name("class", str(name_or_number), names)
+
+
+def class_numbers(names: Sequence[str], classes: Sequence[str | int]) -> set[int]:
+    """The numbers of classes, given their names or numbers.
+
+    Raises:
+        UsageError: an unknown class, or a text in place of a list: "12" does not mean 1 and 2.
+    """
+    if isinstance(classes, str):
+        raise UsageError(f"classes should be a list of names or numbers, found the text {classes!r}")
+    return {class_number(names, name_or_number) for name_or_number in classes}
+
+
+def _share(data: Dataset, share: float, seed: int) -> Tensor:
+    """The ids of a share of every class and of the examples without a label, but neither none nor all of them."""
+    labels = data.labels(data.ids).to(data.ids.device)
+    hashes = keyed_hash(key_of("split", seed), data.ids)
+    chosen = torch.zeros_like(labels, dtype=torch.bool)
+    for label in torch.unique(labels).tolist():
+        rows = (labels == label).nonzero().squeeze(1)
+        chosen[_share_of(rows, hashes, share)] = True
+    return data.ids[chosen]
+
+
+def _share_of(rows: Tensor, hashes: Tensor, share: float) -> Tensor:
+    """The rows with the smallest hashes: a share of them, but at least one, and not all of several."""
+    num_chosen = max(min(round(share * len(rows)), len(rows) - 1), 1)
+    return rows[hashes[rows].argsort()[:num_chosen]]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from instar.data.transfer_sets import class_numbers
+from instar.data.splits import class_numbers
 from instar.errors import UsageError
 from instar.networks import shift_logits_
 

@@ -1,6 +1,6 @@
 """Networks as ordered named layers."""
 
-from instar.networks.architectures import ResidualBlock, caffenet, convnet, perceptron, residual
+from instar.networks.architectures import MixtureOfExperts, ResidualBlock, caffenet, convnet, perceptron, residual
 from instar.networks.cutting import Cut, cut
 from instar.networks.freezing import assert_frozen, freeze_, network_fingerprint, prefix_state, state_hashes
 from instar.networks.initialisers import find_initialiser, initialise_
@@ -15,7 +15,6 @@ from instar.networks.layers import (
     trace,
 )
 from instar.networks.logit_layer import last_linear, shift_logits_
-from instar.networks.mixtures import MixtureOfExperts
 from instar.networks.named import build_network
 from instar.networks.weights import load_state_, load_weights_
 

@@ -1,12 +1,14 @@
-"""Networks that can be named: perceptrons, CaffeNet, a small network of the same form, residual networks.
+"""Networks that can be named: perceptrons, CaffeNet, a smaller one of its form, residual networks, mixtures.
 
-Each is an `nn.Sequential` of named layers, so that "the first n layers" is a slice. The last layer returns logits.
+Each but the mixture is an `nn.Sequential` of named layers, so that "the first n layers" is a slice; the last layer
+returns logits.
 """
 
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from instar.errors import UsageError
@@ -209,6 +211,34 @@ def residual(
         head.append(nn.Dropout(dropout))
     layers["head"] = nn.Sequential(*head, nn.Linear(channels, num_classes))
     return nn.Sequential(layers)
+
+
+class MixtureOfExperts(nn.Module):
+    """Logits log p, with p = sum_k g_k p_k: experts p_k and gate g see the same example and are trained together.
+
+    Args:
+        experts: networks that return logits of all classes.
+        gate: a network that returns one logit for each expert.
+
+    Example:
+        >>> mixture = MixtureOfExperts([nn.Linear(4, 3), nn.Linear(4, 3)], nn.Linear(4, 2))
+        >>> torch.allclose(mixture(torch.randn(5, 4)).exp().sum(1), torch.ones(5))
+        True
+
+    References:
+        Jacobs, Jordan, Nowlan and Hinton 1991; Hinton, Vinyals and Dean 2015, section 6.1, argues against it.
+    """
+
+    def __init__(self, experts: Sequence[nn.Module], gate: nn.Module) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(experts)
+        self.gate = gate
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(batch, ...) -> (batch, classes)."""
+        log_gate = torch.log_softmax(self.gate(inputs).float(), 1)
+        logits = torch.stack([torch.log_softmax(expert(inputs).float(), 1) for expert in self.experts], 1)
+        return torch.logsumexp(log_gate[:, :, None] + logits, 1)
 
 
 def _image_shape(input_shape: Sequence[int], name: str) -> tuple[int, int, int]:

@@ -11,9 +11,8 @@ from torch import nn
 
 from instar.errors import UsageError
 from instar.naming import import_function, unknown_name
-from instar.networks.architectures import caffenet, convnet, perceptron, residual
+from instar.networks.architectures import MixtureOfExperts, caffenet, convnet, perceptron, residual
 from instar.networks.initialisers import initialise_
-from instar.networks.mixtures import MixtureOfExperts
 from instar.networks.weights import load_weights_
 
 _MIXTURE = "mixture:4/convnet:8/convnet:8x8"

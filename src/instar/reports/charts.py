@@ -3,8 +3,7 @@
 import re
 from html import escape
 
-from instar.reports.drawings import bars_drawing, lines_drawing
-from instar.reports.looks import Looks, looks_of
+from instar.reports.drawings import Looks, bars_drawing, lines_drawing, looks_of
 from instar.reports.records import printable
 from instar.reports.sections import Bars, Lines
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from instar.reports.boxes import boxes_html
 from instar.reports.charts import chart_svg
+from instar.reports.drawings import Look, Looks
 from instar.reports.formats import escaped, heading_of, is_numeric, table_cells
-from instar.reports.looks import Look, Looks
 from instar.reports.sections import (
     Bars,
     Boxes,

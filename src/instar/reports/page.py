@@ -6,8 +6,8 @@ from pathlib import Path
 from string import Template
 
 from instar.errors import UsageError
+from instar.reports.drawings import looks_of
 from instar.reports.formats import escaped
-from instar.reports.looks import looks_of
 from instar.reports.markup import section_html, sections_html
 from instar.reports.sections import Section, series_names
 
