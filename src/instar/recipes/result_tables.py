@@ -31,7 +31,10 @@ _ABOUT_ROWS = (
     Column("wer", "WER, %", "{wer:.2f}"),
     Column("wer_bootstrap_low", "95 % of WER", "[{wer_bootstrap_low:.2f}, {wer_bootstrap_high:.2f}]"),
     Column("num_networks", "networks"),
-    Column("test_nll", "NLL", "{:.3f}"),
+    Column("test_accuracy", "accuracy", "{:.2%}"),
+    Column("test_nll", "NLL", "{:.3f}", note="negative log-likelihood, nats"),
+    Column("test_calibration_error", "calibration error", "{:.2%}", note="adaptive, 15 bins"),
+    Column("teacher_agreement", "agrees", "{:.2%}", note="predicts the same class as the teacher"),
     Column("specialists_used", "specialists per example", "{:.2f}"),
     Column("conditional_accuracy", "among special classes, %", "{:.2f}"),
     Column("inference_times", "cost in use", "{:.2f}x"),
@@ -40,7 +43,8 @@ _ABOUT_ROWS = (
     Column("parallel_seconds", "seconds in parallel", "{:,.0f}"),
     Column("multiplications", "multiplications", "{:si}"),
     Column("parameters", "weights", "{:,}"),
-    Column("bytes", "size", "{:si}B"),
+    Column("bytes", "size", "{:si}B", note="float32"),
+    Column("latency_ms", "latency", "{:.3f} ms", note="median, batch 1, one CPU thread"),
     Column("num_train", "training examples"),
 )
 _ABOUT_DIFFERENCES = (

@@ -12,8 +12,8 @@ from instar.jobs import duration
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan
 from instar.recipes.distill.scoring import MOST_EXAMPLES
 from instar.recipes.pictures import example_pictures
-from instar.recipes.result_tables import result_tables
-from instar.recipes.rows import excludes_zero, interval, mean_sd
+from instar.recipes.result_tables import result_tables, rows_table
+from instar.recipes.rows import excludes_zero, interval
 from instar.recipes.settings import TransferSettings
 from instar.recipes.study import Page, Result
 from instar.reports import Bars, Column, Headline, Lines, Section, Share, Table, Text
@@ -71,35 +71,12 @@ def _about_correction(rows: Mapping[str, Row]) -> list[str]:
     return [f"With a class bias fitted on validation, the distilled student makes {rows[CORRECTED]['mean']:.1f}."]
 
 
-def result_table(result: Result) -> Table:
-    """The rows, for the page and the terminal."""
-    rows = [{**row, "mean_sd": mean_sd(row)} for row in result["rows"]]
-    agrees = [Column("teacher_agreement", "agrees", "{:.2%}", note="predicts the same class as the teacher")]
-    return Table(
-        "Result",
-        rows,
-        columns=[
-            Column("name", "network"),
-            Column("network", "form"),
-            Column("mean_sd", "test errors", note=f"of {result['num_test']:,}, mean ± sd over n seeds"),
-            Column("n", "n"),
-            Column("test_accuracy", "accuracy", "{:.2%}"),
-            Column("test_nll", "NLL", "{:.4f}", note="negative log-likelihood, nats"),
-            Column("test_calibration_error", "calibration error", "{:.2%}", note="adaptive, 15 bins"),
-            *(agrees if "teacher" in _by_name(result) else []),
-            Column("parameters", "weights", "{:,}"),
-            Column("latency_ms", "latency", "{:.3f} ms", note="median, batch 1, one CPU thread"),
-        ],
-        highlight=[row["name"] for row in rows].index(DISTILLED),
-    )
-
-
 def page(plan: Plan, result: Result) -> Page:
     """The page."""
     details, test = result["details"], plan.splits.test
     sections: list[Section] = [
         answer(result),
-        result_table(result),
+        rows_table(result),
         *_transfer_text(plan, result),
         training_curves(details["training"], plan.config.seeds),
         errors_by_class(details, plan.config.fit_bias is not None),
@@ -108,7 +85,7 @@ def page(plan: Plan, result: Result) -> Page:
         _fidelity_table(result),
         *([disagreements(details["disagreements"], test)] if plan.members else []),
         *([dark_knowledge(details["dark_knowledge"], test)] if plan.members else []),
-        *result_tables(result),
+        *result_tables(result)[1:],
     ]
     parts = (("training", plan.splits.train), ("validation", plan.splits.validation), ("test", test))
     counts = ", ".join(f"{len(part):,} {name}" for name, part in parts)

@@ -13,11 +13,12 @@ from torch import Tensor
 from instar.distillation import SoftTargetStore
 from instar.evaluation import score
 from instar.recipes.distill import scoring
-from instar.recipes.distill.page import answer, page, result_table
+from instar.recipes.distill.page import answer, page
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan, check
 from instar.recipes.distill.settings import DistillConfig
 from instar.recipes.distill.students import Chosen, choose
 from instar.recipes.loading import load_splits, training_data
+from instar.recipes.result_tables import rows_table
 from instar.recipes.rows import ERRORS
 from instar.recipes.settings import as_text
 from instar.recipes.study import Place, Round, Rounds, Study
@@ -153,6 +154,6 @@ STUDY: Study[DistillConfig, Plan, Chosen] = Study(
     measure=measure,
     page=page,
     answer=answer,
-    table=result_table,
+    table=rows_table,
     published=lambda config: f"distill-{config.data.name}",
 )
