@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import tomllib
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,24 +31,32 @@ def writing(path: Path) -> Iterator[None]:
         raise RunError(f"{path} cannot be written: {error.strerror}") from error
 
 
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path`, renamed to `path` at the end of the block, or removed if the block fails.
+
+    Raises:
+        OSError: the folder is not writable, or the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: to a temporary file beside it, flushed to the disk, then renamed.
+    """Write a file atomically, flushed to the disk.
 
     Raises:
         RunError: the disk is full or not writable; an earlier version of the file is still there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    with writing(path), written_whole(path) as temporary, open(temporary, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def load_tensors(path: Path) -> tuple["dict[str, Tensor]", dict[str, Any]]:

@@ -24,7 +24,7 @@ from data_files import (
     write_table,
 )
 from instar.data import load_data
-from instar.data.files import read_bytes
+from instar.data.readers import read_bytes
 from instar.data.readers.cifar import read_cifar_archive
 from instar.data.readers.idx import read_idx
 from instar.data.readers.images import ImageForm

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from instar.data.files import written_whole
 from instar.data.readers import LabelledImages
 from instar.data.sources import cache_folder
 from instar.errors import DataError, UsageError
+from instar.files import written_whole
 
 _FORMAT = 1  # of the cached copies; another number invalidates them
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from instar.data.files import written_whole
 from instar.data.progress import download_progress
 from instar.errors import DataError, UsageError
+from instar.files import written_whole
 
 _CHUNK_BYTES = 1 << 18
 _SLOWEST_BYTES_PER_SECOND = 1024  # slower than this over a whole timeout counts as stalled

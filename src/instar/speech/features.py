@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from instar.data.files import written_whole
 from instar.data.sources import cache_folder
 from instar.errors import DataError, UsageError
+from instar.files import written_whole
 from instar.speech.audio import Samples, optional_module
 from instar.speech.corpus import Corpus, Utterance
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from instar.data.files import read_bytes
-from instar.data.readers import LabelledImages
+from instar.data.readers import LabelledImages, read_bytes
 from instar.errors import DataError
 
 _LIMIT_BYTES = 1 << 29  # both archives hold about 185 MB

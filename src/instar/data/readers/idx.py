@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from instar.data.files import read_bytes
+from instar.data.readers import read_bytes
 from instar.errors import DataError
 
 _LIMIT_BYTES = 1 << 28  # MNIST's largest file holds 47 MB
