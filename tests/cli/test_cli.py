@@ -62,6 +62,12 @@ def test_help_describes_every_option_and_its_default(typed: Command) -> None:
     distill = {option.name: option.help for option in COMMANDS["distill"].params}
     for name, default in (("epochs", "60"), ("seeds", "5"), ("learning_rate", "0.03,0.1; 0.01,0.03 for mnist")):
         assert f"[default: {default}]" in distill[name]
+    for command, name, default in (
+        ("advise", "examples", "20 without --data"),
+        ("specialists", "temperature", "2 with --distill"),
+    ):
+        (option,) = [option for option in COMMANDS[command].params if option.name == name]
+        assert f"[default: {default}]" in option.help
 
 
 def test_version(instar: Command) -> None:

@@ -132,6 +132,7 @@ ADVISE = Command(
 SPECIALISTS = Command(
     settings="instar.recipes.specialists.settings:SpecialistsConfig",
     study="instar.recipes.specialists.recipe:STUDY",
+    variants={"with --distill": {"distill": {}}},
     table={
         FIRST: {
             "--data": "data.name",

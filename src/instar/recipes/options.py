@@ -21,6 +21,8 @@ from instar.recipes.settings import NetworkSettings, Settings, names_unchecked
 Table = Mapping[str, Mapping[str, str]]
 """Options by the title of their panel: a flag and the key of its setting, or the keys of several."""
 
+_LONG = 40  # characters; longer lists need blanks to be broken at
+
 
 class Option(NamedTuple):
     """An option of a command."""
@@ -82,7 +84,7 @@ def _default_text(key: str, plain: Settings, others: Mapping[str, Settings]) -> 
     differing = {when: text for when in others if (text := _as_text(_value(others[when], key))) != default}
     if not all(differing.values()):
         return f"{default} without --data"
-    return "; ".join([default, *(f"{text} {when}" for when, text in differing.items())])
+    return "; ".join([*([default] if default else []), *(f"{text} {when}" for when, text in differing.items())])
 
 
 def _value(config: Any, key: str) -> Any:
@@ -94,7 +96,7 @@ def _value(config: Any, key: str) -> Any:
 
 def _as_text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return ",".join(map(_as_text, value))
+        return (", " if len(str(value)) > _LONG else ",").join(map(_as_text, value))
     if value is None or value is False or isinstance(value, Settings):
         return ""
     return "on" if value is True else f"{value:g}" if isinstance(value, float) else str(value)
