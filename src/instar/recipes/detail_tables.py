@@ -39,6 +39,10 @@ def _costs(cost: Mapping[str, Row]) -> Iterable[Row]:
     return ({"name": name, **about} for name, about in cost.items())
 
 
+def _correlations(rows: Sequence[Row]) -> Iterable[Row]:
+    return ({**row, "score": row["score"].replace("_", " ")} for row in rows)
+
+
 def _single(row: Row) -> Iterable[Row]:
     return [row]
 
@@ -168,6 +172,7 @@ DETAILS = (
             Column("lowest", "worst pair", "{:+.2f}"),
             Column("n", "pairs", note="where neither was constant"),
         ),
+        _correlations,
     ),
     Detail(
         "scores",
