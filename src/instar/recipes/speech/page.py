@@ -74,7 +74,11 @@ def page(plan: Plan, result: Mapping[str, Any]) -> Page:
     if details["skipped"]:
         skipped = Table("Skipped", details["skipped"][:_MOST_SKIPPED])
         sections.append(Details(f"{len(details['skipped'])} utterances were not aligned", [skipped]))
-    sections.append(Details("Decoders compared on validation", [Table("", result["tuning"])]))
+    columns = [
+        *map(Column, ("name", "acoustic_scale", "word_penalty")),
+        Column("validation_errors", "word errors"),
+    ]
+    sections.append(Details("Decoders compared on validation", [Table("", result["tuning"], columns=columns)]))
     speakers = [f"{part}: {', '.join(names)}" for part, names in details["speakers"].items()]
     sections += [
         Text(speakers, title="Speakers"),
