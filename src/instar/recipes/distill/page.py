@@ -109,8 +109,9 @@ def _transfer_text(plan: Plan, result: Result) -> list[Section]:
         what = f"{num_examples:,} unlabelled pictures below {transfer.folder}"
         alone = f"the labels of all {about['num_control']:,} training examples"
     else:
-        missing = ", ".join(about["missing_classes"])
-        lacks = f", without the classes {missing}" if missing else ""
+        missing = about["missing_classes"]
+        classes = "the classes" if len(missing) > 1 else "class"
+        lacks = f", without {classes} {', '.join(missing)}" if missing else ""
         labelled = "all" if num_labelled == num_examples else f"{num_labelled:,} of them"
         what = f"{num_examples:,} of {len(plan.splits.train):,} training examples{lacks}, {labelled} labelled"
         alone = f"the labels of the same {num_examples:,} examples"
