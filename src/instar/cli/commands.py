@@ -105,12 +105,10 @@ def _option_parameters(command: "Command") -> Iterator[inspect.Parameter]:
     defaults = command.defaults()
     for name, option in command.options.items():
         kind = bool if option.kind.type is dict else option.kind.type
-        is_switch = kind is bool and option.field.default is not True
+        is_on = kind is bool and option.field.default is True
         typed = str if option.kind.is_list else kind
         about = typer.Option(
-            option.flag
-            if is_switch or kind is not bool
-            else f"{option.flag}/--no-{option.flag.removeprefix('--')}",
+            f"{option.flag}/--no-{option.flag.removeprefix('--')}" if is_on else option.flag,
             help=_help(option, defaults.get(name, "")),
             rich_help_panel=option.panel,
             metavar=f"<{kind.__name__},...>" if option.kind.is_list else None,
@@ -125,5 +123,5 @@ def _help(option: "Option", default: str) -> str:
     if not all(choice in text for choice in option.kind.choices):
         text = f"{text}: {', '.join(option.kind.choices)}"
     text = text or "(not described)"
-    text = f"{text[0].upper()}{text[1:]}.".replace("[", r"\[").replace("..", ".")
+    text = f"{text[0].upper()}{text[1:].rstrip('.')}.".replace("[", r"\[")
     return rf"{text} [dim]\[default: {default}][/dim]" if default else text
