@@ -319,7 +319,7 @@ def test_a_question_without_an_answer_removes_nothing(
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     done = typed("runs", "remove", tmp_path / "run")
     assert done.returncode == 130
-    assert done.stderr.splitlines()[-1] == "instar: stopped; the same command goes on from here"
+    assert done.stderr.splitlines()[-1] == "instar: stopped; run the same command again to resume"
     assert (tmp_path / "run").exists()
 
 

@@ -1,6 +1,6 @@
 """The command line: results on stdout, progress and errors on stderr, exit 0 done, 1 failed, 2 wrong use.
 
-Everything heavy is imported inside the commands, so that `instar --help` answers at once.
+Everything heavy is imported inside the commands, so that `instar --help` is fast.
 """
 
 import sys
@@ -16,7 +16,7 @@ from instar.errors import DataWarning, InstarError
 INTERRUPTED = 130
 RUN_JOBS = ("distill", "transfer", "advise", "specialists", "reproduce", "speech")
 _FORMAT = warnings.formatwarning
-STOPPED = "stopped; the same command goes on from here"
+STOPPED = "stopped; run the same command again to resume"
 
 app = typer.Typer(
     name="instar",

@@ -10,7 +10,7 @@ from instar.cli.options import RunOptions, set_values
 from instar.cli.running import run_and_show
 from instar.recipes.reproductions import REPRODUCTIONS, as_toml, reproduction, reproduction_config
 
-app = typer.Typer(help="Repeat a study of the papers, and set our figures beside theirs.", no_args_is_help=True)
+app = typer.Typer(help="Repeat a study of the papers, and compare with their figures.", no_args_is_help=True)
 
 Scale = Annotated[
     str | None,
@@ -21,7 +21,7 @@ Show = Annotated[bool, typer.Option("--show", help="Print the settings as TOML, 
 
 @app.callback()
 def studies() -> None:
-    """Repeat a study of the papers, and set our figures beside theirs."""
+    """Repeat a study of the papers, and compare with their figures."""
 
 
 def _add_command(name: str, what: str, data: str, more_data: str) -> None:

@@ -74,7 +74,7 @@ def show(
     run: str = typer.Argument(help="A run directory, or one of its fits: RUN:teacher"),
     as_json: bool = typer.Option(False, "--json", help="Print result.json and nothing else."),
 ) -> None:
-    """Show what a run found."""
+    """Show the result of a run."""
     from rich.console import Console
 
     from instar.recipes.run_tables import run_tables
@@ -91,7 +91,7 @@ def show(
 
 @app.command()
 def compare(runs: list[str] = typer.Argument(help="Two or more run directories.")) -> None:
-    """Put the rows of several runs beside each other, and say where their settings differ."""
+    """Compare the rows, differences and settings of several runs."""
     from rich.console import Console
 
     from instar.recipes.run_tables import comparison_tables
@@ -107,7 +107,7 @@ def remove(
     runs: list[str] = typer.Argument(help="Run directories."),
     yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
 ) -> None:
-    """Delete run directories with all that is in them."""
+    """Delete run directories with everything in them."""
     from instar.runs import Run, find_run, remove_run
 
     paths = [find_run(run) for run in runs]

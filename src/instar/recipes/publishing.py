@@ -1,4 +1,4 @@
-"""From a run to `results/`: the numbers that we claim, with all that it takes to get them again."""
+"""Publishing a result in `results/`, with all that is needed to repeat it."""
 
 import json
 import re
@@ -10,12 +10,12 @@ from instar.files import write_bytes
 
 
 def publish(result: Mapping[str, Any], name: str, folder: Path = Path("results")) -> Path:
-    """Write a result with its configuration, seeds and spread, the machine and the commit that it ran on.
+    """Write a result with its configuration, seeds and spread, machine and commit.
 
     Args:
         result: the content of a `result.json`.
-        name: of the file, without its ending; what cannot stand in one becomes a hyphen (`folder:my/photos`).
-        folder: where results are kept.
+        name: of the file, without `.json`; characters that do not belong in a file name become hyphens.
+        folder: the folder of results.
 
     Returns:
         The path of the file.

@@ -52,7 +52,7 @@ def run_tables(path: Path) -> list[Table]:
     if not run.is_done:
         fits = sorted(str(done.parent.relative_to(path / "jobs")) for done in (path / "jobs").rglob("DONE"))
         raise UsageError(
-            f"{path} is not finished ({len(fits)} fits are done): run the same command again to go on"
+            f"{path} is not finished ({len(fits)} fits are done): run the same command again to resume it"
         )
     result = run.result()
     settings = [{"setting": key, "value": _short(value)} for key, value in _flat(result["config"]).items()]
@@ -145,7 +145,7 @@ def write_report(specs: Sequence[str], out: Path) -> Path:
     paths = [find_run(spec) for spec in specs]
     for path in paths:
         if not Run.read(path).is_done:
-            raise UsageError(f"{path} is not finished: run the same command again to go on")
+            raise UsageError(f"{path} is not finished: run the same command again to resume it")
     if len(paths) == 1 and (paths[0] / REPORT).exists():
         write_bytes(out, (paths[0] / REPORT).read_bytes())
         return out
