@@ -14,12 +14,13 @@ from instar.errors import InstarError, UsageError
 from instar.evaluation import predict_logits
 from instar.jobs import JobReport
 from instar.recipes.loading import load_run_network
+from instar.recipes.settings import checked
 from instar.recipes.speech.align_jobs import flat_alignment_job
 from instar.recipes.speech.data import forget_recordings, load_frames, load_recordings
 from instar.recipes.speech.examples import unit_spans
 from instar.recipes.speech.findings import Findings
 from instar.recipes.speech.reproduction import STUDY, read_findings
-from instar.recipes.speech.reproduction_plan import STUDENT_SEED, Plan, config_for
+from instar.recipes.speech.reproduction_plan import STUDENT_SEED, Plan, ReproductionConfig, config_for
 from instar.recipes.speech.settings import Source
 from instar.recipes.study import Execution, run_study
 from instar.runs import Run
@@ -348,6 +349,10 @@ def test_a_word_that_only_the_test_says_leaves_its_utterance_out(home: Path, tmp
         (lambda: config_for("huge"), "unknown scale 'huge'"),
         (lambda: load_recordings(source(0, "fsd")), "unknown corpus 'fsd'; did you mean fsdd"),
         (lambda: load_recordings(source(3)), "fold 3: fsdd has 3 speakers"),
+        (
+            lambda: checked(ReproductionConfig, config_for("tiny").model_dump() | {"seeds": 3}),
+            "seeds is 3, expected at most the ensemble_size, 2",
+        ),
     ],
 )
 def test_wrong_use_says_what_there_is(home: Path, call: Any, message: str) -> None:

@@ -178,7 +178,8 @@ class Plan:
         if not (path / DONE).is_file():
             return
         held_out = {*recordings["validation"].speakers, *recordings["test"].speakers}
-        trained = Run.read(path).result()["details"]["speakers"]["train"]
+        result = Run.read(path).result()
+        trained = result.get("details", result)["speakers"]["train"]  # schema 1 had no details
         known = sorted((held_out - {*recordings["train"].speakers}) & set(trained))
         if known:
             raise UsageError(

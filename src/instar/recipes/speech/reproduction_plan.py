@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from instar.errors import UsageError
 from instar.jobs import Job
 from instar.recipes.scales import choose_scale
 from instar.recipes.settings import FitSettings, Settings, SoftSettings, Temperature, checked, merge
@@ -63,6 +64,12 @@ class ReproductionConfig(Settings):
     fractions: list[FractionSettings]
     fraction_temperature: Temperature
     """of the soft targets for a fraction of the utterances, from a baseline trained on all of them"""
+
+    @model_validator(mode="after")
+    def _has_a_teacher_for_each_seed(self) -> Self:
+        if self.seeds > self.ensemble_size:
+            raise UsageError(f"seeds is {self.seeds}, expected at most the ensemble_size, {self.ensemble_size}")
+        return self
 
 
 def config_for(scale: str, data: str = "fsdd") -> ReproductionConfig:
@@ -145,7 +152,7 @@ class Plan:
         for fraction in config.fractions:
             learning = _EVERY_THIRD.model_copy(update={"share": fraction.percent / 100})
             fit = config.network.model_copy(update={"epochs": fraction.epochs})
-            # Labels alone overfit: they keep the best epoch on validation. Soft targets keep the last fraction.
+            # Labels alone overfit: they keep the best epoch on validation. Soft targets keep the last epoch.
             stopped = fit.model_copy(update={"patience": fraction.epochs})
             soft = SoftSettings(temperature=config.fraction_temperature)
             hard, taught = fraction_name("hard", fraction.percent), fraction_name("soft", fraction.percent)
