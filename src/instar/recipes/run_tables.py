@@ -24,17 +24,19 @@ def _record(path: Path) -> dict[str, Any]:
     if not run.is_done:
         return record
     result = run.result()
-    found = _first_difference(result)
+    found = _main_difference(result)
     return record | {"seconds": result.get("seconds")} | ({"difference": found} if found else {})
 
 
-def _first_difference(result: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The first difference of a study: what it is of, its unit, mean and interval."""
-    if is_study(result):
-        unit = result["measure"]["unit"]
-        of = {"unit": "points" if unit == "%" else unit}
-        return next((of | dict(one) for one in result.get("differences", [])), None)
+def _main_difference(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The difference that is one of the metrics of a study, or its first, with its unit; None where there is none."""
     metrics = result["metrics"]
+    if is_study(result):
+        unit, differences = result["measure"]["unit"], result.get("differences", [])
+        found = next(
+            (one for one in differences if one["mean"] in metrics.values()), next(iter(differences), None)
+        )
+        return None if found is None else {"unit": "points" if unit == "%" else unit, **found}
     if metrics.get("difference_low") is None:
         return None
     of = {"name": "student-distilled", "minus": "student-alone", "unit": "errors"}  # schema 1 had no others
