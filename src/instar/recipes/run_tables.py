@@ -29,7 +29,7 @@ def _record(path: Path) -> dict[str, Any]:
 
 
 def _main_difference(result: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The difference that is one of the metrics of a study, or its first, with its unit; None where there is none."""
+    """The difference that is one of the metrics, or the first, with its unit; None where there is none."""
     metrics = result["metrics"]
     if is_study(result):
         unit, differences = result["measure"]["unit"], result.get("differences", [])
