@@ -12,7 +12,7 @@ from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.jobs import run_jobs
 from instar.recipes.choosing import TUNING_SEED
-from instar.recipes.distill.mnist import STUDY, config_for, recovered, result_row
+from instar.recipes.distill.mnist import PAPER, STUDY, config_for, recovered, result_row
 from instar.recipes.distill.mnist_plan import CORRECTED, LIKE, MnistConfig, MnistPlan
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import TEACHER_SEED, choose
@@ -63,6 +63,7 @@ def test_table_has_every_row_with_its_n_and_spread(finished: Path) -> None:
     for name, row in rows.items():
         assert row["n"] == len(row["values"]) >= 2, name
         assert row["sd"] is not None, name
+        assert row.get("paper") == PAPER.get(name), name
     assert rows["big-net"]["n"] == 4
     assert rows["temperature-8-units-T4"]["n"] == 3
     assert rows["transfer-set-separate"]["num_train"] == pytest.approx(1438 / 2, abs=5)

@@ -93,7 +93,8 @@ def measure(plan: MnistPlan, chosen: Chosen) -> dict[str, Any]:
     kept: dict[str, Tensor] = {}
     rows = list(_rows(plan, on_test(plan.path, test), labels, kept))
     by_name = {one["name"]: one for one in rows}
-    rows += [{**by_name[same], "name": name} for name, same in _SAME.items()]
+    for name, same in _SAME.items():
+        rows.append(result_row(name, by_name[same]["values"], by_name[same]["num_train"]))
     percents = list(plan.config.fractions)
     percent = percents[min(1, len(percents) - 1)]
     fits = {way: plan.path / "jobs" / f"fraction-{percent}-percent-{way}" / "seed-0" for way in ("hard", "soft")}
