@@ -255,7 +255,7 @@ def test_a_recogniser_is_distilled_into_a_smaller_network(
     assert done.returncode == 0, done.stderr
     result = Run.read(path).result()
     assert [row["name"] for row in result["rows"]] == ["distilled", "alone", "teacher"]
-    assert result["rows"][0]["num_parameters"] < result["rows"][2]["num_parameters"]
+    assert result["rows"][0]["parameters"] < result["rows"][2]["parameters"]
     assert [row["network"] for row in result["rows"]] == ["mlp:8x1", "mlp:8x1", "mlp:32x1"]
     teacher, student = (Recogniser.load(one / "recogniser") for one in (trained, path))
     assert teacher.hmm.state_names == student.hmm.state_names

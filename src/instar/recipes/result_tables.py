@@ -26,6 +26,8 @@ _ABOUT_ROWS = (
     Column("best_accuracy", "best, %", "{:.2f}"),
     Column("cost_ratio", "cost", "{:.3f}", note="multiplications of the advice over those of the full study"),
     Column("within_goal"),
+    Column("bootstrap_low", "95 % over recordings", "[{bootstrap_low:.2f}, {bootstrap_high:.2f}]"),
+    Column("frame_accuracy", "frames, %", "{:.1f}"),
     Column("train_frame_accuracy", "on training frames, %", "{:.1f}"),
     Column("paper_wer", "WER of the paper, %", "{:g}"),
     Column("wer", "WER, %", "{wer:.2f}"),

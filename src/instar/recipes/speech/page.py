@@ -34,7 +34,7 @@ def result_table(result: Mapping[str, Any]) -> Table:
         columns=[
             Column("name", "recogniser"),
             Column("network"),
-            Column("num_parameters", "weights", "{:si}"),
+            Column("parameters", "weights", "{:si}"),
             Column("mean", "WER", "{:.1f} [{bootstrap_low:.1f}, {bootstrap_high:.1f}]", note="on test, percent"),
             Column("substitutions"),
             Column("insertions"),

@@ -146,7 +146,7 @@ def _row(kind: str, plan: Plan, network: nn.Module, decoder: Decoder, scored: Sc
         kind,
         [100 * scored.words.wer],
         network=plan.teacher.network_name if kind == TEACHER and plan.teacher else plan.config.network.network,
-        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
         bootstrap_low=100 * interval.low,
         bootstrap_high=100 * interval.high,
         **scored.words.total._asdict(),
