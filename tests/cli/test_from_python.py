@@ -21,7 +21,7 @@ FUNCTIONS: list[tuple[Callable[..., Any], Options]] = [
     (instar.specialists_study, SPECIALISTS),
     (instar.speech_study, SPEECH),
 ]
-SHARED = {"run_dir", "device", "engine", "quiet", "settings"}
+SHARED = {"run_dir", "device", "engine", "processes", "tensorboard", "quiet", "settings"}
 
 
 @pytest.mark.parametrize(("function", "options"), FUNCTIONS, ids=lambda one: getattr(one, "__name__", ""))

@@ -6,6 +6,7 @@ ones are in the signature; a wrong one is answered with the nearest.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def distill_study(
     run_dir: Path | str | None = None,
     device: str = "cpu",
     engine: str = "local",
+    processes: int = 1,
+    tensorboard: bool = False,
     quiet: bool = True,
     **settings: Any,
 ) -> Result:
@@ -60,6 +63,8 @@ def distill_study(
         run_dir: the run directory, new or to be resumed. By default below `runs/`.
         device: `cpu`, `cuda` or `mps`.
         engine: `local`, `ray` or `ray:HOST:PORT`.
+        processes: how many share one fit.
+        tensorboard: write TensorBoard event files too.
         quiet: show no progress.
         settings: any other option of `instar distill`, or part of its configuration.
 
@@ -350,7 +355,8 @@ def reproduce(
 
 def _run(command: Command, given: dict[str, Any]) -> Result:
     """Run an experiment with the arguments of its function."""
-    execution = Execution(given.pop("device"), given.pop("engine"), quiet=given.pop("quiet"))
+    names = [field.name for field in fields(Execution) if field.name in given]
+    execution = Execution(**{name: given.pop(name) for name in names})
     run_dir, settings = given.pop("run_dir"), given.pop("settings")
     config = command.read_config(from_keywords(command, {**given, **settings}))
     return _result(command.study, config, run_dir, execution)
