@@ -48,7 +48,7 @@ def start_server(*modules: str) -> None:
         )
     if not FORKS:
         return
-    ours = [name for name in sys.modules if name.startswith("instar.") and not name.startswith("instar.cli")]
+    ours = [name for name in list(sys.modules) if name.startswith("instar.") and not name.startswith("instar.cli")]
     multiprocessing.set_forkserver_preload(["instar.fork_server", *modules, *ours])
     resource_tracker.ensure_running()  # before the signals are blocked: it unblocks them
     with _LOCK, _blocked(signal.SIGINT, signal.SIGTERM), _import_path_in_environment():
