@@ -61,8 +61,8 @@ def _about_teacher(rows: Mapping[str, Row]) -> str:
         return "The soft targets were stored; the errors of their teachers on test are unknown."
     teacher, distilled = rows["teacher"], rows[DISTILLED]
     times = teacher["parameters"] / distilled["parameters"]
-    more = f" and has {times:.0f} times the weights" if times >= 1.5 else ""
-    return f"The teacher makes {teacher['mean']:.1f}{more}."
+    more = f" and has {times:,.0f} times the weights" if times >= 1.5 else ""
+    return f"The teacher makes {teacher['mean']:.1f} errors{more}."
 
 
 def _about_correction(rows: Mapping[str, Row]) -> list[str]:
