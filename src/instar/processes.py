@@ -25,6 +25,7 @@ from instar.errors import UsageError
 FORKS = sys.platform == "linux"
 STDOUT, STDERR = 1, 2
 LAST_LINES, LAST_CHARACTERS = 3, 300
+SPIN_COUNT = "3000"  # a thread waits awake for microseconds; OpenMP's milliseconds take a core from other workers
 
 _LOCK = threading.Lock()  # what a process inherits while it starts is changed for all threads
 _imports_script = False
@@ -51,7 +52,7 @@ def start_server(*modules: str) -> None:
     ours = [name for name in list(sys.modules) if name.startswith("instar.") and not name.startswith("instar.cli")]
     multiprocessing.set_forkserver_preload(["instar.fork_server", *modules, *ours])
     resource_tracker.ensure_running()  # before the signals are blocked: it unblocks them
-    with _LOCK, _blocked(signal.SIGINT, signal.SIGTERM), _import_path_in_environment():
+    with _LOCK, _blocked(signal.SIGINT, signal.SIGTERM), _server_environment():
         forkserver.ensure_running()
 
 
@@ -189,19 +190,24 @@ def _blocked(*signals: signal.Signals) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _import_path_in_environment() -> Iterator[None]:
-    """A Python that starts in this block imports from the same folders as this one."""
-    before = dict(os.environ)
-    os.environ["PYTHONPATH"] = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    os.environ["PYTHONSAFEPATH"] = "1"
+def _server_environment() -> Iterator[None]:
+    """A Python that starts in this block imports from the same folders as this one; its threads wait asleep."""
+    changed = {
+        "PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path),
+        "PYTHONSAFEPATH": "1",
+    }
+    if "OMP_WAIT_POLICY" not in os.environ:
+        changed["GOMP_SPINCOUNT"] = os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT)
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
     try:
         yield
     finally:
-        for name in ("PYTHONPATH", "PYTHONSAFEPATH"):
-            if name in before:
-                os.environ[name] = before[name]
-            else:
+        for name, value in before.items():
+            if value is None:
                 del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager
