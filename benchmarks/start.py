@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,39 +21,52 @@ COMMANDS = ("distill", "transfer", "advise", "specialists")
 COMMAND_GOAL = "<= 0.5"
 ROUNDS, SUITE_ROUNDS = 5, 1
 TEST_GOAL, TEST_SECONDS_GOAL, CHECK_GOAL = "<= 0.333", "<= 180", "<= 0.5"
+CONFIG = {"ratio": f"seconds now over seconds of {EARLIER}", "earlier": EARLIER, "options": "none"}
 
 
 def main() -> None:
-    """Measure, and write `results/bench-start.json`."""
+    """Measure, and write `results/bench-start.json` (the commands) and `results/bench-tests.json` (the tests)."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.start", description=__doc__)
-    parser.add_argument("--commands", nargs="*", default=COMMANDS, metavar="COMMAND")
+    parser.add_argument("--commands", nargs="*", default=COMMANDS, metavar="COMMAND", help="none leaves them out")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--suite-rounds", type=int, default=SUITE_ROUNDS, help="0 leaves the tests out")
     asked = parser.parse_args()
     with earlier_python() as (folder, python):
-        pythons = {"now": sys.executable, EARLIER: python}
-        ways = {
-            f"{command}, {when}": partial(run_command, python, command)
-            for command in asked.commands
-            for when, python in pythons.items()
-        }
-        seconds = in_turns(ways, rounds=asked.rounds, at_most_seconds=float("inf")) if ways else {}
-        suites = run_suites(asked.suite_rounds, folder, python)
+        if asked.commands:
+            measure_commands(asked.commands, python, asked.rounds)
+        if asked.suite_rounds:
+            measure_suites(folder, python, asked.suite_rounds)
+
+
+def measure_commands(commands: Sequence[str], earlier: str, rounds: int) -> None:
+    """Seconds of the commands, in turns with the earlier ones."""
+    pythons = {"now": sys.executable, EARLIER: earlier}
+    ways = {
+        f"{command}, {when}": partial(run_command, python, command)
+        for command in commands
+        for when, python in pythons.items()
+    }
+    seconds = in_turns(ways, rounds=rounds, at_most_seconds=float("inf"))
     ratios = {
         command: ratio(seconds[f"{command}, now"], seconds[f"{command}, {EARLIER}"], goal=COMMAND_GOAL)
-        for command in asked.commands
+        for command in commands
     }
-    if asked.suite_rounds:
-        before, test, slow = (suites[name] for name in (f"all tests, {EARLIER}", "make test", "slow tier"))
-        ratios["make test"] = ratio(test, before, goal=TEST_GOAL)
-        check = [sum(both) for both in zip(test, slow, strict=True)]
-        ratios["tests of make check"] = ratio(check, before, goal=CHECK_GOAL)
-    seconds |= suites
     figures = {way: figure(values, unit="seconds") for way, values in seconds.items()}
-    if "make test" in suites:
-        figures["make test"] = figure(suites["make test"], unit="seconds", goal=TEST_SECONDS_GOAL)
-    config = {"ratio": f"seconds now over seconds of {EARLIER}", "earlier": EARLIER, "options": "none"}
-    write_result("start", config=config, seconds=seconds, ratios=ratios, figures=figures)
+    write_result("start", config=CONFIG, seconds=seconds, ratios=ratios, figures=figures)
+
+
+def measure_suites(folder: Path, earlier: str, rounds: int) -> None:
+    """Seconds of the tests, after those of the earlier commit."""
+    seconds = run_suites(rounds, folder, earlier)
+    before, test, slow = (seconds[name] for name in (f"all tests, {EARLIER}", "make test", "slow tier"))
+    check = [sum(both) for both in zip(test, slow, strict=True)]
+    ratios = {
+        "make test": ratio(test, before, goal=TEST_GOAL),
+        "tests of make check": ratio(check, before, goal=CHECK_GOAL),
+    }
+    figures = {way: figure(values, unit="seconds") for way, values in seconds.items()}
+    figures["make test"] = figure(test, unit="seconds", goal=TEST_SECONDS_GOAL)
+    write_result("tests", config=CONFIG, seconds=seconds, ratios=ratios, figures=figures)
 
 
 @contextmanager

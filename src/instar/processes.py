@@ -29,6 +29,7 @@ SPIN_COUNT = "3000"  # a thread waits awake for microseconds; OpenMP's milliseco
 
 _LOCK = threading.Lock()  # what a process inherits while it starts is changed for all threads
 _imports_script = False
+_server, _owner = forkserver.ForkServer(), os.getpid()  # ours, not the one of the user's own processes
 
 
 def start_server(*modules: str) -> None:
@@ -50,10 +51,29 @@ def start_server(*modules: str) -> None:
     if not FORKS:
         return
     ours = [name for name in list(sys.modules) if name.startswith("instar.") and not name.startswith("instar.cli")]
-    multiprocessing.set_forkserver_preload(["instar.fork_server", *modules, *ours])
+    _open_closed_streams()
     resource_tracker.ensure_running()  # before the signals are blocked: it unblocks them
     with _LOCK, _blocked(signal.SIGINT, signal.SIGTERM), _server_environment():
-        forkserver.ensure_running()
+        server = _own_server()
+        server.set_forkserver_preload(["instar.fork_server", *modules, *ours])
+        server.ensure_running()
+
+
+def _own_server() -> forkserver.ForkServer:
+    """The server of this process: a process that was forked from the one that started a server cannot use it."""
+    global _server, _owner
+    if _owner != os.getpid():
+        _server, _owner = forkserver.ForkServer(), os.getpid()
+    return _server
+
+
+def _open_closed_streams() -> None:
+    """Give stdin, stdout and stderr a file where they are closed, or pipes to workers would take their numbers."""
+    for number in (0, STDOUT, STDERR):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def start_process(
@@ -79,7 +99,7 @@ def start_process(
     process: BaseProcess = context.Process(
         target=_begin, args=(dict(os.environ), streams, target, arguments), daemon=daemon
     )
-    with _LOCK, _script_hidden(), contextlib.nullcontext() if FORKS else _blocked(signal.SIGINT):
+    with _LOCK, _script_hidden(), _from_own_server() if FORKS else _blocked(signal.SIGINT):
         process.start()
     return process
 
@@ -208,6 +228,17 @@ def _server_environment() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _from_own_server() -> Iterator[None]:
+    """Processes that start in this block are forked from our server, not from that of the user's own processes."""
+    before = forkserver.connect_to_new_process
+    forkserver.connect_to_new_process = _own_server().connect_to_new_process
+    try:
+        yield
+    finally:
+        forkserver.connect_to_new_process = before
 
 
 @contextlib.contextmanager

@@ -183,7 +183,7 @@ def test_the_same_command_again_reads_what_is_there(typed: Command, finished: Pa
     ("gain", "longer", "words"),
     [
         (-2.0, None, "Do not copy layers here"),
-        (0.0, None, "Copying layers makes no difference that these splits can show"),
+        (0.0, None, "Copying layers of the other task brings no gain that can be shown: the best, A1B+, is"),
         (7.5, None, "Copy the first layer (fc1) and fine-tune it: A1B+ is 7.5 points above a base"),
         (7.5, 4.0, "fine-tune it: A1B+ is 7.5 points above a base of 60.0 %, and 3.5 points above a base trained"),
         (7.5, 7.5, "fine-tune it or train longer (these splits show no difference)"),

@@ -359,7 +359,7 @@ def test_the_fingerprint_of_a_users_function_knows_its_normalisation(
         ("shape", DataError, "example_shape of the test data"),
         ("nothing", UsageError, "should return Splits, or training and test data; found NoneType"),
         ("three", UsageError, "found 3 things"),
-        ("tensors", UsageError, "pair of tensors"),
+        ("tensors", UsageError, "training and test data, each a pair"),
         ("nan", DataError, "NaN or infinity"),
         ("crash", DataError, "the function failed with ZeroDivisionError"),
     ],

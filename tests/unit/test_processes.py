@@ -20,6 +20,23 @@ result = instar.advise(run_dir=sys.argv[1], **tiny)
 print(result["recipe"], len(result["rows"]) > 0)
 """
 
+BESIDE_THE_USERS_OWN = """
+import multiprocessing, signal
+from instar.processes import start_server
+
+def child():
+    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()), flush=True)
+
+if __name__ == "__main__":
+    start_server()
+    forked = multiprocessing.get_context("fork").Process(target=start_server)
+    theirs = multiprocessing.get_context("forkserver").Process(target=child)
+    for process in (forked, theirs):
+        process.start()
+        process.join()
+        print(process.exitcode, flush=True)
+"""
+
 WITH_JOBS = """
 import os, sys
 import instar
@@ -45,6 +62,19 @@ def test_a_plain_script_calls_what_starts_workers(tmp_path: Path) -> None:
     (tmp_path / "queue.py").write_text("raise RuntimeError('not the one that torch imports')\n")
     done = run_script(tmp_path, PLAIN)
     assert (done.returncode, done.stdout, done.stderr) == (0, "advise True\n", "")
+
+
+def test_the_users_own_processes_have_no_part_in_the_server(tmp_path: Path) -> None:
+    """A forked one inherits a server that is not its child; one of their own fork server receives Ctrl-C."""
+    done = run_script(tmp_path, BESIDE_THE_USERS_OWN)
+    assert (done.returncode, done.stdout.split()) == (0, ["0", "False", "0"]), done.stderr
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+def test_workers_start_where_streams_are_closed(tmp_path: Path, closed: tuple[int, ...]) -> None:
+    script = f"import os\nfor number in {closed}:\n    os.close(number)\n{PLAIN.rpartition('print')[0]}"
+    run_script(tmp_path, script)
+    assert Run.read(tmp_path / "run").is_done
 
 
 @pytest.mark.slow

@@ -237,6 +237,8 @@ def _from_function(name: str) -> tuple[Dataset, Dataset | None, Dataset]:
         if not isinstance(made, tuple | list) or len(made) != 2:
             found = f"{len(made)} things" if isinstance(made, tuple | list) else type(made).__name__
             raise UsageError(f"should return Splits, or training and test data; found {found}")
+        if all(isinstance(part, torch.Tensor) for part in made):
+            raise UsageError("should return training and test data, each a pair (inputs, labels); found one pair")
         train = as_dataset(made[0])
         return train, None, as_dataset(made[1], class_names=train.class_names)
     except InstarError as error:

@@ -129,7 +129,15 @@ def _users_network(name: str, input_shape: Sequence[int], num_classes: int, seed
     wanted = inspect.signature(function).parameters
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = function(**{key: value for key, value in offered.items() if key in wanted})
+        try:
+            network = function(**{key: value for key, value in offered.items() if key in wanted})
+        except TypeError as error:
+            if missing := [key for key, one in wanted.items() if one.default is one.empty and key not in offered]:
+                raise UsageError(
+                    f"{name} needs {missing[0]}, which nobody gives it: it is called with what it takes of "
+                    f"{', '.join(offered)}"
+                ) from error
+            raise
     if not isinstance(network, nn.Module):
         raise UsageError(f"{name} should return a torch.nn.Module; it returned {type(network).__name__}")
     return network

@@ -35,6 +35,11 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, (list, tuple)) else [value]
 
 
+def _without_list(value: Any) -> Any:
+    """The value of a list of one, as configurations of format version 1 have it."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
 def as_text(settings: Mapping[str, float]) -> dict[str, float | str]:
     """Settings as JSON can hold them: it has no number for an infinite temperature.
 
@@ -146,7 +151,7 @@ class NetworkSettings(Settings):
 class FitSettings(NetworkSettings):
     """How one network is built and trained."""
 
-    learning_rate: _Positive = 0.1
+    learning_rate: Annotated[_Positive, BeforeValidator(_without_list)] = 0.1
     """learning rate"""
 
 
@@ -273,6 +278,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         inner = merged.get(key, {})
         if isinstance(value, Mapping) and isinstance(inner, Mapping):
             merged[key] = merge(inner, value)
-        elif value is not None and not isinstance(value, Mapping):
-            merged[key] = value  # a number where a table should be stays, for `checked` to refuse
+        elif _is_given(value):
+            merged[key] = value  # a number where a table should be, or the reverse, stays for `checked` to refuse
     return merged
+
+
+def _is_given(value: Any) -> bool:
+    """Whether there is a value, or in a table one at any depth, that is not None."""
+    return any(map(_is_given, value.values())) if isinstance(value, Mapping) else value is not None

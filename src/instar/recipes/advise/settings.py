@@ -113,7 +113,8 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Ad
     content = merge(read_config_file(config_file), typed)
     defaults = AdviseConfig.model_construct().model_dump()
     is_trained = has_weights(str(content.get("network", defaults["network"])))
-    if not content.get("data", {}).get("name") and not content.get("source"):
+    data = content.get("data", {})
+    if isinstance(data, Mapping) and not data.get("name") and not content.get("source"):
         defaults = merge(defaults, {"data": _FIVE_TO_NINE, "examples_per_class": 20})
         defaults["source"] = None if is_trained else _NONE_TO_FOUR
     if content.get("source"):

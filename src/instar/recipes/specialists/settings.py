@@ -209,7 +209,8 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Sp
 
 
 def _network_of(content: Mapping[str, Any]) -> Any:
-    return (content.get("generalist") or {}).get("network")
+    generalist = content.get("generalist")
+    return generalist.get("network") if isinstance(generalist, Mapping) else None
 
 
 def _with_sets(content: dict[str, Any], typed: Any, defaults: list[dict[str, Any]]) -> dict[str, Any]:

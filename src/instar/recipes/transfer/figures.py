@@ -210,7 +210,11 @@ def treatment_table(part: PartOfResult) -> Table:
     if any("ten_best_validation" in row for row in rows):
         note = "as in the paper: mean of the ten best of at least 100 epochs, chosen and measured on validation"
         columns.append(Column("ten_best_validation", "ten best", "{:.1f}", note=note))
-    return Table("Accuracy on the test examples of the target", rows, columns=columns)
+    caption = (
+        "A3B: the first 3 layers of base A, frozen, and the rest trained on B; B3B: of base B; R3B: random ones. "
+        "With +: fine-tuned. base-long: a base trained for twice as many epochs, as long as a copy and its base."
+    )
+    return Table("Accuracy on the test examples of the target", rows, columns=columns, caption=caption)
 
 
 def task_table(tasks: Sequence[Mapping[str, Any]]) -> Table:

@@ -3,6 +3,7 @@
 Nothing is chosen: every network is trained as configured, and evaluated on test once, after its last epoch.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,21 @@ def answer(result: Result) -> Headline:
         gain = f"{gain}, and {beside}"
         or_longer = "" if over_longer["low"] > 0 else " or train longer (these splits show no difference)"
     if not excludes_zero(best):
-        words = f"Copying layers makes no difference that these splits can show: the best, {name}, is {gain}."
-        return Headline(words, interval)
+        words = f"Copying layers of the other task brings no gain that can be shown: the best, {name}, is {gain}."
+        return Headline(words, _frozen_losses(over_base) + interval)
     how = "fine-tune" if best["treatment"] == "AnB+" else "freeze"
     layers, them = _first_layers(result, best["cut"]), "it" if best["cut"] == 1 else "them"
     words = f"Copy {layers} and {how} {them}{or_longer}: {name} is {gain}."
     return Headline(words, f"{interval} {chosen}")
+
+
+def _frozen_losses(over_base: Sequence[Result]) -> str:
+    """How much frozen copies lose, where an interval shows it."""
+    losses = [row for row in over_base if row["treatment"] == "AnB" and row["high"] < 0]
+    if not losses:
+        return ""
+    worst = min(losses, key=lambda row: row["mean"])
+    return f"Frozen, they cost up to {-worst['mean']:.1f} points ({worst['name']}). "
 
 
 def _beside(difference: Result, other: str) -> str:
