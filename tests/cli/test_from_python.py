@@ -52,7 +52,9 @@ WRONG: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("function", "arguments", "words"), WRONG, ids=lambda one: str(one)[:40])
+@pytest.mark.parametrize(
+    ("function", "arguments", "words"), WRONG, ids=lambda one: getattr(one, "__name__", str(one))[:40]
+)
 def test_a_wrong_argument_is_answered_with_the_nearest(
     function: Callable[..., Any], arguments: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
