@@ -66,7 +66,7 @@ def measure_suites(folder: Path, earlier: str, rounds: int) -> None:
     }
     figures = {way: figure(values, unit="seconds") for way, values in seconds.items()}
     figures["make test"] = figure(test, unit="seconds", goal=TEST_SECONDS_GOAL)
-    write_result("tests", config=CONFIG, seconds=seconds, ratios=ratios, figures=figures)
+    write_result("tests", config=CONFIG, seconds=seconds, ratios=ratios, figures=figures, benchmark="start")
 
 
 @contextmanager

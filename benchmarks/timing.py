@@ -77,6 +77,7 @@ def write_result(
     seconds: Seconds,
     ratios: Mapping[str, Any],
     figures: Mapping[str, Any] | None = None,
+    benchmark: str | None = None,
 ) -> None:
     """Write `results/bench-NAME.json`.
 
@@ -85,12 +86,13 @@ def write_result(
         seconds: raw, of each way and round.
         ratios: from `ratio`.
         figures: from `figure`, where something absolute is asked for.
+        benchmark: the benchmark that wrote it, where that has another name.
     """
     about = environment()
     counts = [len(values) for values in seconds.values()]
     result = {
         "name": name,
-        "command": f"python -m benchmarks {name}",
+        "command": f"python -m benchmarks {benchmark or name}",
         "commit": _commit(),
         "machine": {key: about[key] for key in ("processor", "cores", "threads", "platform")}
         | {"load_average": round(os.getloadavg()[0], 2)},
