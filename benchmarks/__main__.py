@@ -29,11 +29,12 @@ MODULES = {
     "engines": "engines",
     "speech": "speech",
     "decoding": "decoding",
+    "width": "width",
     "help": "cli_help",
     "start": "start",
 }
 ON_DEMAND = {"start"}  # takes an hour
-BESIDE_PEER = {"epoch", "whole-job"}
+BESIDE_PEER = {"epoch", "whole-job", "width"}
 WIDTH = 110  # characters, where no terminal says another
 
 

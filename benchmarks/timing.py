@@ -20,7 +20,13 @@ Way = Callable[[], object]
 Seconds = dict[str, list[float]]
 
 
-def in_turns(ways: Mapping[str, Way], *, rounds: int, at_most_seconds: float = 60.0) -> Seconds:
+def in_turns(
+    ways: Mapping[str, Way],
+    *,
+    rounds: int,
+    at_most_seconds: float = 60.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Seconds:
     """Seconds of each way, once in each round, after one round that does not count.
 
     Each round begins with another way: what else the machine does then slows all of them alike. On a slow
@@ -36,9 +42,9 @@ def in_turns(ways: Mapping[str, Way], *, rounds: int, at_most_seconds: float = 6
             break
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            started = time.perf_counter()
+            started = clock()
             ways[name]()
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     return seconds
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # type checkers read these lines, and so does `_HOMES`: a pub
     from instar.fit_options import FitOptions as FitOptions
     from instar.jobs import Job as Job
     from instar.jobs import run_jobs as run_jobs
+    from instar.linear_loss import HeadTargets as HeadTargets
+    from instar.linear_loss import linear_distillation_loss as linear_distillation_loss
     from instar.losses import DistillationLoss as DistillationLoss
     from instar.losses import LogitTargets as LogitTargets
     from instar.losses import SoftTargets as SoftTargets
@@ -62,6 +64,7 @@ if TYPE_CHECKING:  # type checkers read these lines, and so does `_HOMES`: a pub
     from instar.specialists import combine_specialists as combine_specialists
     from instar.specialists import confusable_class_sets as confusable_class_sets
     from instar.specialists import specialist_labels as specialist_labels
+    from instar.sparse_targets import SparseTargets as SparseTargets
     from instar.training import FitResult as FitResult
     from instar.training import fit as fit
     from instar.transfer import Treatment as Treatment

@@ -13,7 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from instar import row_pieces
 from instar.errors import UsageError
+from instar.sparse_targets import SparseTargets, check_classes
 
 NO_LABEL = -1
 
@@ -55,6 +57,68 @@ class SoftTargets:
         """The targets on another device or in another precision."""
         return SoftTargets(self.probs.to(device_or_dtype), self.temperature)
 
+    @property
+    def shape(self) -> torch.Size:
+        """That of `probs`, also where they are not laid out yet."""
+        return self.probs.shape
+
+
+class _TargetsOfLogits(SoftTargets):
+    """Soft targets over a vocabulary: the loss computes the probabilities of a few rows at a time."""
+
+    __slots__ = ("_laid_out", "_version", "members")
+    members: Tensor
+    """(members, ..., classes); the targets are the mean of their distributions"""
+    _version: int | None
+    _laid_out: Tensor | None
+
+    def __init__(self, members: Tensor, temperature: float) -> None:
+        version = None if members.is_inference() else members._version
+        values = {"members": members, "temperature": temperature, "_version": version, "_laid_out": None}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def probs(self) -> Tensor:
+        laid_out = self._laid_out
+        if laid_out is None:
+            laid_out = self._mean(self._unchanged())
+            object.__setattr__(self, "_laid_out", laid_out)
+        return laid_out
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.members.shape[1:]
+
+    def __getitem__(self, index: slice | Tensor | int) -> SoftTargets:
+        return _TargetsOfLogits(self._unchanged()[:, index], self.temperature)
+
+    def rows(self) -> Callable[[slice], Tensor]:
+        """Some rows of the probabilities, (examples, classes), without a gradient."""
+        if self._laid_out is not None:
+            return _rows_of(self._laid_out)
+        members = self._unchanged().detach().reshape(len(self.members), -1, self.shape[-1])
+        return lambda rows: self._mean(members[:, rows])
+
+    def _mean(self, members: Tensor) -> Tensor:
+        total = torch.softmax(at_least_float32(members[0]) / self.temperature, -1)
+        for member in members[1:]:
+            total = total + torch.softmax(at_least_float32(member) / self.temperature, -1)
+        return total if len(members) == 1 else total / len(members)
+
+    def _unchanged(self) -> Tensor:
+        if self._version is not None and self.members._version != self._version:
+            raise UsageError(
+                "soft targets: the teacher's logits were changed in place after the targets were made; "
+                "make the targets anew, or from a copy of the logits"
+            )
+        return self.members
+
+
+def _rows_of(values: Tensor) -> Callable[[slice], Tensor]:
+    flat = values.detach().reshape(-1, values.shape[-1])
+    return lambda rows: flat[rows]
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LogitTargets:
@@ -80,6 +144,9 @@ class LogitTargets:
         """The targets of some examples, indexed along the first dimension."""
         return LogitTargets(self.logits[index])
 
+
+AnyTargets = SoftTargets | LogitTargets | SparseTargets
+"""What a batch of a teacher's targets may be."""
 
 Targets = Callable[[Tensor, Tensor | int], SoftTargets | LogitTargets]
 """A function from (ids, views) to soft targets: a teacher, an ensemble or a store."""
@@ -117,6 +184,8 @@ def soft_targets(logits: Tensor, temperature: float) -> SoftTargets:
     """
     _check_classes_last("soft_targets: logits", logits)
     _check_temperature("soft_targets", temperature)
+    if row_pieces.pays(logits):
+        return _TargetsOfLogits(logits[None], temperature)
     return SoftTargets(torch.softmax(at_least_float32(logits) / temperature, -1), temperature)
 
 
@@ -149,6 +218,9 @@ def ensemble_soft_targets(member_logits: Tensor, temperature: float, *, mean: st
     _check_members("ensemble_soft_targets", member_logits, mean)
     if mean == "geometric":
         return soft_targets(at_least_float32(member_logits).mean(0), temperature)
+    if row_pieces.pays(member_logits[0]):
+        _check_temperature("ensemble_soft_targets", temperature)
+        return _TargetsOfLogits(member_logits, temperature)
     members = soft_targets(member_logits, temperature)
     return SoftTargets(members.probs.mean(0), temperature)
 
@@ -203,7 +275,7 @@ def mix_in_labels(targets: SoftTargets, labels: Tensor, label_weight: float) -> 
     """
     if not 0 <= label_weight <= 1:
         raise UsageError(f"mix_in_labels: label_weight is {label_weight!r}, expected from 0 to 1")
-    _check_labels("mix_in_labels", targets.probs, labels)
+    check_labels("mix_in_labels", targets.probs.shape[:-1], labels)
     rows = labels.long().unsqueeze(-1)
     probs = at_least_float32(targets.probs)
     weight = (rows != NO_LABEL).to(probs.dtype) * label_weight
@@ -232,14 +304,14 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, where: Tensor | None = None
         tensor(2.3026)
     """
     _check_classes_last("cross_entropy: logits", logits)
-    _check_labels("cross_entropy", logits, labels)
-    _check_mask("cross_entropy", logits, where)
-    return _hard_term(_rows(logits, where), _label_row(labels, where), None)
+    check_labels("cross_entropy", logits.shape[:-1], labels)
+    check_mask("cross_entropy", logits.shape[:-1], where)
+    return _hard_term(_rows(logits, where), label_row(labels, where), None)
 
 
 def distillation_loss(
     student_logits: Tensor,
-    targets: SoftTargets | LogitTargets | None,
+    targets: AnyTargets | None,
     labels: Tensor | None = None,
     *,
     soft_weight: float = 1.0,
@@ -292,17 +364,21 @@ def distillation_loss(
         Hinton, Vinyals and Dean 2015, section 2 (both objectives, the factor T^2).
     """
     _check_classes_last("distillation_loss: student_logits", student_logits)
-    _check_weights(soft_weight, hard_weight)
-    _check_mask("distillation_loss", student_logits, where)
-    logits = _rows(student_logits, where)
-    soft = hard = logits.new_zeros(())
-    weighted = []
-    if soft_weight:
-        soft = _soft_term(logits, _targets_of(student_logits, targets), where, num_soft)
-        weighted.append(_times(soft_weight, soft))
-    if hard_weight:
-        hard = _hard_term(logits, _label_row(_labels_of(student_logits, labels), where), num_hard)
-        weighted.append(_times(hard_weight, hard))
+    check_weights("distillation_loss", soft_weight, hard_weight)
+    check_mask("distillation_loss", student_logits.shape[:-1], where)
+    shape = student_logits.shape
+    soft_from = targets_for("distillation_loss", shape, targets) if soft_weight else None
+    hard_from = label_row(labels_for("distillation_loss", shape[:-1], labels), where) if hard_weight else None
+    if row_pieces.pays(student_logits) or isinstance(soft_from, SparseTargets):
+        soft, hard = _terms_in_pieces(student_logits, soft_from, hard_from, where, num_soft, num_hard)
+    else:
+        logits = _rows(student_logits, where)
+        soft = hard = logits.new_zeros(())
+        if soft_from is not None:
+            soft = _soft_term(logits, soft_from, where, num_soft)
+        if hard_from is not None:
+            hard = _hard_term(logits, hard_from, num_hard)
+    weighted = [_times(weight, term) for weight, term in ((soft_weight, soft), (hard_weight, hard)) if weight]
     return DistillationLoss(reduce(torch.add, weighted), soft, hard)
 
 
@@ -332,9 +408,53 @@ def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
         Hinton, Vinyals and Dean 2015, section 2.1, equations 2 to 4.
     """
     _check_classes_last("logit_matching_loss: student_logits", student_logits)
-    _check_same_shape("logit_matching_loss: teacher_logits", teacher_logits, student_logits)
+    _check_same_shape("logit_matching_loss: teacher_logits", teacher_logits.shape, student_logits.shape)
     student = at_least_float32(student_logits)
     return _squared_distance(student, teacher_logits.detach().to(student.dtype)) / max(student[..., 0].numel(), 1)
+
+
+def _terms_in_pieces(
+    student_logits: Tensor,
+    targets: AnyTargets | None,
+    labels: Tensor | None,
+    where: Tensor | None,
+    num_soft: int | None,
+    num_hard: int | None,
+) -> tuple[Tensor, Tensor]:
+    """Both terms, a few rows at a time."""
+    logits = student_logits.reshape(-1, student_logits.shape[-1])
+    where = None if where is None else where.flatten()
+    soft = None if targets is None else soft_rows(targets, where)
+    terms = row_pieces.Terms(soft, labels, where, *counted(len(logits), labels, where, num_soft, num_hard))
+    return row_pieces.sums_in_pieces(logits, terms)
+
+
+def soft_rows(targets: AnyTargets, where: Tensor | None) -> row_pieces.Soft:
+    """The soft term of targets by rows; masked rows, (examples,), have no mass in it."""
+    if isinstance(targets, SparseTargets):
+        flat = targets.flat()
+        return row_pieces.SparseTerm(flat if where is None else flat.masked(where))
+    if isinstance(targets, LogitTargets):
+        return row_pieces.MatchingTerm(_masked(_rows_of(targets.logits), where))
+    rows = targets.rows() if isinstance(targets, _TargetsOfLogits) else _rows_of(targets.probs)
+    return row_pieces.DenseTerm(_masked(rows, where), targets.temperature)
+
+
+def _masked(rows_of: Callable[[slice], Tensor], where: Tensor | None) -> Callable[[slice], Tensor]:
+    if where is None:
+        return rows_of
+    return lambda rows: rows_of(rows).masked_fill(~where[rows, None], 0.0)
+
+
+def counted(
+    num_rows: int, labels: Tensor | None, where: Tensor | None, num_soft: int | None, num_hard: int | None
+) -> tuple[Tensor | int, Tensor | int]:
+    """What the two sums are divided by, at least 1; labels are -1 where masked."""
+    soft: Tensor | int = num_rows if where is None else where.sum()
+    hard: Tensor | int = 1 if labels is None else (labels >= 0).sum()
+    chosen = (soft if num_soft is None else num_soft, hard if num_hard is None else num_hard)
+    first, second = (one.clamp(min=1) if isinstance(one, Tensor) else max(one, 1) for one in chosen)
+    return first, second
 
 
 def _soft_term(
@@ -376,7 +496,8 @@ def _rows(values: Tensor, where: Tensor | None) -> Tensor:
     return rows if where is None else rows.masked_fill(~where.reshape(-1, 1), 0.0)
 
 
-def _label_row(labels: Tensor, where: Tensor | None) -> Tensor:
+def label_row(labels: Tensor, where: Tensor | None) -> Tensor:
+    """(examples,) int64, -1 where there is no label or a mask hides it."""
     row = labels.flatten().long()
     return row if where is None else row.masked_fill(~where.flatten(), NO_LABEL)
 
@@ -389,18 +510,23 @@ def _shape(values: Tensor) -> str:
     return str(tuple(values.shape))
 
 
-def _targets_of(student_logits: Tensor, targets: SoftTargets | LogitTargets | None) -> SoftTargets | LogitTargets:
+def targets_for(caller: str, shape: torch.Size, targets: AnyTargets | None) -> AnyTargets:
+    """The targets of a soft term, which must be those of the student's examples and classes."""
     if targets is None:
-        raise UsageError("distillation_loss: soft_weight above 0 needs soft targets, found None; pass targets")
-    values = targets.logits if isinstance(targets, LogitTargets) else targets.probs
-    _check_same_shape("distillation_loss: targets", values, student_logits)
+        raise UsageError(f"{caller}: soft_weight above 0 needs soft targets, found None; pass targets")
+    if isinstance(targets, SparseTargets):
+        check_classes(caller, targets, shape)
+        return targets
+    values = targets.logits if isinstance(targets, LogitTargets) else targets
+    _check_same_shape(f"{caller}: targets", values.shape, shape)
     return targets
 
 
-def _labels_of(student_logits: Tensor, labels: Tensor | None) -> Tensor:
+def labels_for(caller: str, leading: torch.Size, labels: Tensor | None) -> Tensor:
+    """The labels of a hard term."""
     if labels is None:
-        raise UsageError("distillation_loss: hard_weight above 0 needs labels, found None; pass labels")
-    _check_labels("distillation_loss", student_logits, labels)
+        raise UsageError(f"{caller}: hard_weight above 0 needs labels, found None; pass labels")
+    check_labels(caller, leading, labels)
     return labels
 
 
@@ -409,12 +535,13 @@ def _check_temperature(caller: str, temperature: float) -> None:
         raise UsageError(f"{caller}: temperature must be a finite number above 0, not {temperature!r}")
 
 
-def _check_weights(soft_weight: float, hard_weight: float) -> None:
+def check_weights(caller: str, soft_weight: float, hard_weight: float) -> None:
+    """Refuse weights that are no finite numbers of 0 or more, or both 0."""
     for name, weight in (("soft_weight", soft_weight), ("hard_weight", hard_weight)):
         if not 0 <= weight < math.inf:
-            raise UsageError(f"distillation_loss: {name} must be a finite number, 0 or more, not {weight!r}")
+            raise UsageError(f"{caller}: {name} must be a finite number, 0 or more, not {weight!r}")
     if not soft_weight and not hard_weight:
-        raise UsageError("distillation_loss: soft_weight and hard_weight are both 0; one must be above 0")
+        raise UsageError(f"{caller}: soft_weight and hard_weight are both 0; one must be above 0")
 
 
 def _check_classes_last(name: str, values: Tensor) -> None:
@@ -436,25 +563,27 @@ def _check_members(caller: str, member_logits: Tensor, mean: str) -> None:
         raise UsageError(f"{caller}: mean is 'arithmetic' or 'geometric', not {mean!r}")
 
 
-def _check_same_shape(name: str, values: Tensor, student_logits: Tensor) -> None:
-    if values.shape != student_logits.shape:
+def _check_same_shape(name: str, found: torch.Size, expected: torch.Size) -> None:
+    if found != expected:
         raise UsageError(
-            f"{name}: expected the student's shape {_shape(student_logits)}, found {_shape(values)}; "
+            f"{name}: expected the student's shape {tuple(expected)}, found {tuple(found)}; "
             "teacher and student must see the same examples and classes"
         )
 
 
-def _check_labels(caller: str, logits: Tensor, labels: Tensor) -> None:
-    if labels.shape != logits.shape[:-1] or labels.is_floating_point() or labels.dtype == torch.bool:
+def check_labels(caller: str, leading: torch.Size, labels: Tensor) -> None:
+    """Refuse labels of another shape than the examples, or of another type."""
+    if labels.shape != leading or labels.is_floating_point() or labels.dtype == torch.bool:
         raise UsageError(
-            f"{caller}: expected integer labels of shape {_shape(logits[..., 0])} (-1 means none), "
+            f"{caller}: expected integer labels of shape {tuple(leading)} (-1 means none), "
             f"found {labels.dtype} of shape {_shape(labels)}"
         )
 
 
-def _check_mask(caller: str, logits: Tensor, where: Tensor | None) -> None:
-    if where is not None and (where.shape != logits.shape[:-1] or where.dtype != torch.bool):
+def check_mask(caller: str, leading: torch.Size, where: Tensor | None) -> None:
+    """Refuse a mask of another shape than the examples, or of another type."""
+    if where is not None and (where.shape != leading or where.dtype != torch.bool):
         raise UsageError(
-            f"{caller}: expected a bool mask `where` of shape {_shape(logits[..., 0])}, "
+            f"{caller}: expected a bool mask `where` of shape {tuple(leading)}, "
             f"found {where.dtype} of shape {_shape(where)}"
         )

@@ -1,0 +1,274 @@
+"""The distillation loss of a linear head over a vocabulary, fused with the head: the logits are never laid out."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from instar import row_pieces
+from instar.errors import UsageError
+from instar.losses import (
+    NO_LABEL,
+    DistillationLoss,
+    LogitTargets,
+    SoftTargets,
+    check_mask,
+    check_weights,
+    counted,
+    label_row,
+    labels_for,
+    soft_rows,
+    targets_for,
+)
+from instar.sparse_targets import SparseTargets
+
+_NAME = "linear_distillation_loss"
+
+PIECE_BYTES = 2**28
+"""Most memory of the three pieces of rows by classes that are laid out at a time."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class HeadTargets:
+    """Soft targets that are never laid out: a teacher's last hidden states with its linear head, at a temperature.
+
+    p = softmax((hidden @ weight.T + bias) / T)
+
+    Args:
+        hidden: (..., width of the teacher).
+        weight: (classes, width of the teacher).
+        temperature: T, finite, above 0.
+        bias: (classes,).
+
+    Raises:
+        UsageError: shapes that do not fit together, or a temperature out of range.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    temperature: float
+    bias: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        _check_head("HeadTargets", self.hidden, self.weight, self.bias)
+        if not 0 < self.temperature < float("inf"):
+            raise UsageError(f"HeadTargets: temperature must be a finite number above 0, not {self.temperature!r}")
+
+    def __getitem__(self, index: slice | Tensor | int) -> "HeadTargets":
+        """The targets of some examples, indexed along the first dimension."""
+        return HeadTargets(self.hidden[index], self.weight, self.temperature, self.bias)
+
+
+def linear_distillation_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: HeadTargets | SparseTargets | SoftTargets | LogitTargets | None,
+    labels: Tensor | None = None,
+    *,
+    bias: Tensor | None = None,
+    soft_weight: float = 1.0,
+    hard_weight: float = 0.0,
+    where: Tensor | None = None,
+    num_soft: int | None = None,
+    num_hard: int | None = None,
+    rows_at_once: int | None = None,
+) -> DistillationLoss:
+    """`distillation_loss(hidden @ weight.T + bias, targets, ...)` without ever laying out the logits.
+
+    soft  = T^2 * mean over examples of H(p_T, q_T),   q_T = softmax((hidden @ weight.T + bias) / T)
+    hard  = mean over labelled examples of H(label, q_1)
+    total = soft_weight * soft + hard_weight * hard
+
+    The weights, the means, the mask and T^2 are those of `distillation_loss`. The forward pass computes the logits
+    of a few rows at a time, and their gradient. Beside the gradients of hidden, weight and bias this needs three
+    pieces of rows_at_once x classes. Only `total` has a gradient: soft and hard are figures.
+
+    Args:
+        hidden: (..., width), the last hidden states of the student.
+        weight: (classes, width), of the head.
+        targets: `HeadTargets`, `SparseTargets`, `SoftTargets` or `LogitTargets` of the same examples and classes;
+            None where `soft_weight` is 0.
+        labels: (...), integers; -1 means no label: the example counts in the soft term only.
+        bias: (classes,), of the head.
+        soft_weight, hard_weight: weights of the terms, finite, 0 or more, not both 0.
+        where: (...), bool; False masks an example in both terms.
+        num_soft, num_hard: divisors, as in `distillation_loss`.
+        rows_at_once: rows of a piece; by default an eighth of the width, from 64 to 256, and fewer where three
+            pieces would take more than 256 MiB.
+
+    Returns:
+        total, soft and hard: scalars in nats, at least float32. Half precision is multiplied as it is, and summed
+        in float32.
+
+    Raises:
+        UsageError: shapes that do not fit together, a term without its targets or labels, a class or a weight out
+            of range, or a second derivative.
+
+    Example:
+        >>> hidden, weight = torch.randn(6, 4, requires_grad=True), torch.randn(50, 4, requires_grad=True)
+        >>> teacher = HeadTargets(torch.randn(6, 8), torch.randn(50, 8), temperature=2.0)
+        >>> loss = linear_distillation_loss(hidden, weight, teacher, torch.arange(6), hard_weight=0.1)
+        >>> loss.total.backward()
+        >>> weight.grad.shape
+        torch.Size([50, 4])
+
+    References:
+        Hinton, Vinyals and Dean 2015, section 2 (the loss).
+    """
+    _check_head("linear_distillation_loss", hidden, weight, bias)
+    shape = torch.Size((*hidden.shape[:-1], len(weight)))
+    check_weights(_NAME, soft_weight, hard_weight)
+    check_mask(_NAME, shape[:-1], where)
+    mask = None if where is None else where.flatten()
+    soft = _soft(targets, shape, mask) if soft_weight else None
+    row = _label_row(labels, shape, mask) if hard_weight else None
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    terms = row_pieces.Terms(soft, row, mask, *counted(len(flat), row, mask, num_soft, num_hard))
+    rows = rows_at_once or _rows_at_once(*weight.shape)
+    apply: Any = _FusedHead.apply
+    return DistillationLoss(*apply(flat, weight, bias, terms, soft_weight, hard_weight, rows))
+
+
+class _FusedHead(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        terms: row_pieces.Terms,
+        soft_weight: float,
+        hard_weight: float,
+        rows_at_once: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        wanted = any(ctx.needs_input_grad[:3])
+        dtype = torch.promote_types(hidden.dtype, torch.float32)
+        soft, hard = (torch.zeros((), dtype=torch.float64, device=hidden.device) for _ in range(2))
+        soft_share, hard_share = (soft + soft_weight) / terms.num_soft, (hard + hard_weight) / terms.num_hard
+        grads = _Gradients.zeros(hidden, weight, bias, ctx.needs_input_grad[:3], dtype)
+        for rows in row_pieces.pieces(len(hidden), rows_at_once):
+            states = _unmasked(hidden[rows], terms.where, rows)
+            logits = _unmasked(functional.linear(states, weight, bias).to(dtype), terms.where, rows)
+            found: list[Tensor] = []
+            if terms.soft is not None and wanted:
+                value, gradient = terms.soft.both(logits, rows)
+                found.append(gradient.mul_(soft_share))
+                soft += value
+            elif terms.soft is not None:
+                soft += terms.soft.value(logits, rows)
+            if terms.labels is not None:
+                log_probs = torch.log_softmax(logits, -1)
+                hard += row_pieces.hard_value(log_probs, terms.labels[rows])
+                gradient = row_pieces.hard_gradient_(log_probs.exp_(), terms.labels[rows])
+                found.append(gradient.mul_(hard_share))
+            if wanted:
+                grads.add_(rows, states, weight, found[0] if len(found) == 1 else found[0].add_(found[1]))
+        ctx.save_for_backward(*grads.like(hidden, weight, bias))
+        soft, hard = (soft / terms.num_soft).to(dtype), (hard / terms.num_hard).to(dtype)
+        total = soft * soft_weight + hard * hard_weight
+        ctx.mark_non_differentiable(soft, hard)
+        return total, soft, hard
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise UsageError("linear_distillation_loss: there are no second derivatives; leave create_graph out")
+        scale = gradients[0]
+        # Not in place: the graph may be gone through again.
+        found = [None if one is None else one if bool(scale == 1) else one * scale for one in ctx.saved_tensors]
+        return (*found, None, None, None, None)
+
+
+def _unmasked(values: Tensor, where: Tensor | None, rows: slice) -> Tensor:
+    return values if where is None else values.masked_fill(~where[rows, None], 0.0)
+
+
+class _Gradients(NamedTuple):
+    """Of hidden, weight and bias, where they are wanted; those of the head are summed in at least float32."""
+
+    hidden: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+
+    @classmethod
+    def zeros(
+        cls, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: tuple[bool, ...], dtype: torch.dtype
+    ) -> Self:
+        values = (torch.empty_like(hidden), weight, bias)
+        made = (
+            torch.zeros_like(value, dtype=value.dtype if value is values[0] else dtype)
+            if value is not None and want
+            else None
+            for value, want in zip(values, wanted, strict=True)
+        )
+        return cls(*made)
+
+    def add_(self, rows: slice, hidden: Tensor, weight: Tensor, logits: Tensor) -> None:
+        """Add those of a piece, given that of its logits (rows, classes)."""
+        if self.bias is not None:
+            self.bias.add_(logits.sum(0))
+        factor = logits.to(weight.dtype)
+        if self.hidden is not None:
+            self.hidden[rows] = factor @ weight
+        if self.weight is not None and self.weight.dtype == weight.dtype:
+            self.weight.addmm_(factor.T, hidden)
+        elif self.weight is not None:
+            self.weight.add_(factor.T @ hidden)
+
+    def like(self, *inputs: Tensor | None) -> list[Tensor | None]:
+        """In the precision of what they are gradients of."""
+        pairs = zip(self, inputs, strict=True)
+        return [None if found is None or one is None else found.to(one.dtype) for found, one in pairs]
+
+
+def _soft(
+    targets: HeadTargets | SparseTargets | SoftTargets | LogitTargets | None,
+    shape: torch.Size,
+    mask: Tensor | None,
+) -> row_pieces.Soft:
+    if not isinstance(targets, HeadTargets):
+        return soft_rows(targets_for(_NAME, shape, targets), mask)
+    found = torch.Size((*targets.hidden.shape[:-1], len(targets.weight)))
+    if found != shape:
+        raise UsageError(
+            f"{_NAME}: targets: expected hidden states and a head that give {tuple(shape)}, the student's shape, "
+            f"found {tuple(found)}; teacher and student must see the same examples and classes"
+        )
+    flat, T = targets.hidden.detach().reshape(-1, targets.hidden.shape[-1]), targets.temperature
+    weight, bias = targets.weight.detach(), None if targets.bias is None else targets.bias.detach()
+
+    def probs(rows: slice) -> Tensor:
+        logits = functional.linear(flat[rows], weight, bias)
+        found = torch.softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)).div_(T), -1)
+        return found if mask is None else found.masked_fill_(~mask[rows, None], 0.0)
+
+    return row_pieces.DenseTerm(probs, T)
+
+
+def _label_row(labels: Tensor | None, shape: torch.Size, mask: Tensor | None) -> Tensor:
+    row = label_row(labels_for(_NAME, shape[:-1], labels), mask)
+    low, high = (int(row.min()), int(row.max())) if len(row) else (NO_LABEL, NO_LABEL)
+    if low < NO_LABEL or high >= shape[-1]:
+        raise UsageError(f"{_NAME}: labels: expected from -1 (none) to {shape[-1] - 1}, found {low} to {high}")
+    return row
+
+
+def _rows_at_once(num_classes: int, width: int) -> int:
+    """More for a wider head, whose gradient is read and written once for each piece."""
+    rows = min(max(width // 8, 64), 256)
+    return max(min(rows, PIECE_BYTES // (3 * 4 * num_classes)), 1)
+
+
+def _check_head(caller: str, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    fits = hidden.dim() > 0 and weight.dim() == 2 and hidden.shape[-1] == weight.shape[1]
+    if not fits or not hidden.is_floating_point() or hidden.dtype != weight.dtype:
+        raise UsageError(
+            f"{caller}: expected hidden (..., width) and weight (classes, width) of one floating-point type, "
+            f"found {hidden.dtype} {tuple(hidden.shape)} and {weight.dtype} {tuple(weight.shape)}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise UsageError(
+            f"{caller}: expected a bias of shape {tuple(weight.shape[:1])}, found {tuple(bias.shape)}"
+        )
