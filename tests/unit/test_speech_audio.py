@@ -25,6 +25,8 @@ SOUND = (0.5 * np.sin(2 * np.pi * 440 * np.arange(4000) / 8000)).astype(np.float
         ("wav", "PCM_32", 1 / 2**24),
         ("wav", "FLOAT", 0),
         ("wav", "DOUBLE", 0),
+        ("wav", "ULAW", 1 / 50),
+        ("wav", "ALAW", 1 / 50),
         ("flac", "PCM_16", 1 / 2**15),
         ("flac", "PCM_24", 1 / 2**23),
     ],
@@ -36,6 +38,15 @@ def test_every_format_is_the_same_sound(tmp_path: Path, ending: str, subtype: st
     assert (recording.sample_rate, recording.num_channels, recording.samples.dtype) == (16000, 1, np.float32)
     np.testing.assert_allclose(recording.samples, SOUND, atol=tolerance, rtol=0)
     assert audio.audio_form(path) == (16000, 1)
+
+
+def test_telephone_recordings_of_gsm_are_read_to_their_last_block(tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    soundfile.write(path, SOUND, 8000, subtype="GSM610")
+    samples = read_audio(path).samples
+    assert len(SOUND) <= len(samples) < len(SOUND) + 640
+    assert np.corrcoef(samples[: len(SOUND)], SOUND)[0, 1] > 0.9
+    assert audio.audio_form(path) == (8000, 1)
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:
@@ -81,11 +92,74 @@ def test_a_wav_of_nan_is_refused(tmp_path: Path) -> None:
         read_audio(path)
 
 
-def test_a_header_written_to_a_pipe_promises_nothing() -> None:
-    content = bytearray(wav_bytes(SOUND, 8000))
-    struct.pack_into("<I", content, 4, 0xFFFFFFFF)
-    struct.pack_into("<I", content, 40, 0xFFFFFFFF)
-    assert len(decode_audio(bytes(content), "piped").samples) == len(SOUND)
+def riff(*chunks: tuple[bytes, bytes], sizes: tuple[int, int] | None = None, padded: bool = True) -> bytes:
+    """A wav file of chunks; `sizes` are those of the file and of the samples, as its header gives them."""
+    content = b""
+    for name, part in chunks:
+        size = sizes[1] if sizes is not None and name == b"data" else len(part)
+        content += struct.pack("<4sI", name, size) + part + bytes(len(part) % 2 * padded)
+    return struct.pack("<4sI4s", b"RIFF", sizes[0] if sizes is not None else 4 + len(content), b"WAVE") + content
+
+
+FORM = (b"fmt ", struct.pack("<HHIIHH", 1, 1, 8000, 16000, 2, 16))
+EXTENSIBLE = (
+    b"fmt ",
+    struct.pack("<HHIIHHHHI", 0xFFFE, 1, 8000, 16000, 2, 16, 22, 16, 4)
+    + bytes.fromhex("0100000000001000800000aa00389b71"),
+)
+DATA = (b"data", wav_bytes(SOUND, 8000)[44:])
+ODD = (b"LIST", b"INFOISFT\x03\0\0\0abc")
+PIPED = {
+    "SoX": riff(FORM, DATA, sizes=(0x7FFFF024, 0x7FFFF000)),
+    "FFmpeg": riff(FORM, (b"LIST", b"INFOISFT\x02\0\0\0ab"), DATA, sizes=(0xFFFFFFFF, 0xFFFFFFFF)),
+    "arecord": riff(FORM, DATA, sizes=(0x80000024, 0x80000000)),
+    "a recorder that was stopped": riff(FORM, DATA, sizes=(36, 0)),
+    "zeros": riff(FORM, DATA, sizes=(0, 0)),
+    "wrong size of the file": riff(FORM, DATA, sizes=(20, len(DATA[1]))),
+}
+OTHER = {
+    "extensible": riff(EXTENSIBLE, DATA),
+    "extensible, piped": riff(EXTENSIBLE, DATA, sizes=(0xFFFFFFFF, 0xFFFFFFFF)),
+    "chunks before and after": riff(FORM, (b"bext", bytes(602)), (b"JUNK", bytes(7)), DATA, ODD),
+    "no pad byte": riff(FORM, ODD, DATA, padded=False),
+    "pad byte": riff(FORM, ODD, DATA),
+    "something after the sound": riff(FORM, DATA) + b"TAG and no chunk",
+}
+
+
+@pytest.mark.parametrize("content", [*PIPED.values(), *OTHER.values()], ids=[*PIPED, *OTHER])
+def test_a_sound_is_the_same_whatever_header_it_has(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "sound.wav"
+    path.write_bytes(content)
+    np.testing.assert_allclose(read_audio(path).samples, SOUND, atol=1 / 2**15)
+    assert audio.audio_form(path) == (8000, 1)
+
+
+@pytest.mark.parametrize("chunks", [(ODD,), (ODD, (b"id3 ", bytes(20)))])
+def test_no_samples_and_other_chunks_are_no_sound(chunks: tuple[tuple[bytes, bytes], ...]) -> None:
+    with pytest.raises(DataError, match="contains no samples"):
+        decode_audio(riff(FORM, (b"data", b""), *chunks), "empty")
+
+
+def test_a_flac_from_a_pipe_is_refused_by_its_header() -> None:
+    content = bytearray(flac_bytes())
+    content[21] &= 0xF0  # the number of samples: 36 bits
+    content[22:26] = bytes(4)
+    with pytest.raises(DataError, match="does not say how many samples"):
+        decode_audio(bytes(content), "piped.flac")
+
+
+def test_other_codes_are_refused_in_a_line() -> None:
+    media = (b"fmt ", struct.pack("<HHIIHHH", 0x0161, 1, 8000, 1000, 1, 16, 0))
+    with pytest.raises(DataError, match="cannot be read as wav or flac") as raised:
+        decode_audio(riff(media, DATA), "call.wav")
+    assert "0x" not in str(raised.value)
+
+
+def test_a_rate_that_no_recorder_has_is_refused() -> None:
+    for rate in (7, 2_000_000_000):
+        with pytest.raises(DataError, match="its sample rate is"):
+            decode_audio(riff((b"fmt ", struct.pack("<HHIIHH", 1, 1, rate, 16000, 2, 16)), DATA), "odd")
 
 
 @given(mutations)

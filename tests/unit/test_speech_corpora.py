@@ -54,10 +54,17 @@ FIRST = "low_ann_0"
 CUT = f"{FIRST} {FIRST}.wav\n"
 
 
+def segments(*lines: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / "segments").write_text("\n".join(lines))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (replace("wav.scp", f"{FIRST}.wav", f"cat {FIRST}.wav |"), "is a command .* never run"),
+        (replace("wav.scp", f"{FIRST}.wav", f"cat {FIRST}.wav |"), "line 1: .* is a command .* never run"),
         (replace("wav.scp", f"{FIRST}.wav", "| touch executed"), "is a command .* never run"),
         (replace("wav.scp", f"{FIRST}.wav", "gone.wav"), r"the file of 'low_ann_0', gone\.wav, does not exist"),
         (replace("wav.scp", CUT, CUT + CUT), "line 2: 'low_ann_0' occurs twice"),
@@ -69,7 +76,21 @@ CUT = f"{FIRST} {FIRST}.wav\n"
         (lambda folder: (folder / "text").write_bytes(b"\xff\xfe"), "not UTF-8 text"),
         (lambda folder: (folder / "utt2spk").unlink(), "utt2spk: cannot be read"),
         (lambda folder: (folder / "wav.scp").write_text(""), "the file has no lines"),
-        (lambda folder: (folder / "segments").write_text("a b 0 1\n"), "segments are not supported"),
+        (segments("a none 0 1"), "segments, line 1: no line for the recording 'none' in wav.scp"),
+        (
+            segments(f"a {FIRST} 0"),
+            "line 1: expected UTTERANCE RECORDING START END, found 'low_ann_0 0' after 'a'",
+        ),
+        (segments(f"a {FIRST} 0 1 A"), "line 1: expected UTTERANCE RECORDING START END"),
+        (segments(f"a {FIRST} zero 1"), "line 1: expected UTTERANCE RECORDING START END"),
+        (
+            segments(f"a {FIRST} 0.2 0.1"),
+            "line 1: expected 0 <= START < END in seconds, found 0.2 and 0.1 for 'a'",
+        ),
+        (segments(f"a {FIRST} -1 0.1"), "line 1: expected 0 <= START < END"),
+        (segments(f"a {FIRST} nan 1"), "line 1: expected 0 <= START < END"),
+        (segments(f"a {FIRST} 0 1", f"a {FIRST} 1 2"), "line 2: 'a' occurs twice"),
+        (replace("text", f"{FIRST} low", f"{FIRST} low\u00a0"), r"text, line 1: the white space U\+00A0"),
         (lambda folder: (folder / f"{FIRST}.wav").write_bytes(b""), "the file is empty"),
         (lambda folder: (folder / f"{FIRST}.wav").write_bytes(b"no sound"), "cannot be read as wav or flac"),
     ],
@@ -83,6 +104,40 @@ def test_a_broken_directory_says_what_is_wrong(
         load_kaldi_dir(kaldi)
     assert "\n" not in str(raised.value)
     assert not (kaldi / "executed").exists()
+
+
+def test_segments_are_parts_of_recordings(kaldi: Path) -> None:
+    whole = load_kaldi_dir(kaldi).audio(FIRST)
+    lines = {"a-1": f"{FIRST} 0.05 0.1", "a-2": f"{FIRST} 0.1 -1", "b-1": "up_cy_0 0 0.5"}  # recordings last 0.3 s
+    (kaldi / "segments").write_text("".join(f"{name} {line}\n" for name, line in lines.items()))
+    (kaldi / "text").write_text("a-1 low\na-2 low high\nb-1 up\n")
+    (kaldi / "utt2spk").write_text("a-1 ann\na-2 ann\nb-1 cy\n")
+    with pytest.warns(UserWarning, match="no segment of 'high_ann_0' and 24 more of 27 recordings"):
+        corpus = load_kaldi_dir(kaldi)
+    assert [one.id for one in corpus.utterances] == [*lines]
+    assert corpus["a-2"] == Utterance("a-2", "ann", ("low", "high"))
+    np.testing.assert_array_equal(corpus.audio("a-1"), whole[400:800])
+    np.testing.assert_array_equal(corpus.audio("a-2"), whole[800:])
+    assert len(corpus.audio("b-1")) == 2400
+    (kaldi / "text").write_text("a-1 low\na-2 low high\nb-1 up\nb-2 up\n")
+    with (
+        pytest.warns(UserWarning, match="no segment"),
+        pytest.raises(DataError, match=r"text: no audio for 'b-2'; wav\.scp or segments has no line"),
+    ):
+        load_kaldi_dir(kaldi)
+
+
+@pytest.mark.parametrize("line", ["0.4 0.5", "0.1 0.9"])
+def test_a_segment_beyond_its_recording_is_named(kaldi: Path, line: str) -> None:
+    (kaldi / "segments").write_text(f"a {FIRST} {line}\n")
+    (kaldi / "text").write_text("a low\n")
+    (kaldi / "utt2spk").write_text("a ann\n")
+    with pytest.warns(UserWarning, match="no segment"):
+        corpus = load_kaldi_dir(kaldi)
+    with pytest.raises(
+        DataError, match=r"segments: 'a' of .*low_ann_0.wav is from .*the recording ends at 0.30 s"
+    ):
+        corpus.fingerprint  # noqa: B018
 
 
 def test_other_rates_and_channels_are_warned_of_once(kaldi: Path) -> None:

@@ -1,4 +1,4 @@
-"""Lexicons, HMMs, graphs, alignment, decoding and scores: what they do and what they refuse."""
+"""HMMs, graphs, alignment, decoding and scores: what they do and what they refuse."""
 
 import itertools
 import math
@@ -15,67 +15,11 @@ from instar.speech.decoding import Decoder, try_decoders, tune_decoder
 from instar.speech.grammar import Grammar
 from instar.speech.graph import compile_graph
 from instar.speech.hmm import HMM, acoustic_scores
-from instar.speech.lexicon import ENGLISH_DIGITS, Lexicon, digits_lexicon, lexicon_named
+from instar.speech.lexicon import ENGLISH_DIGITS, Lexicon, digits_lexicon
 from instar.speech.scoring import NOTHING, wer_difference, word_errors
 from speech_models import random_hmm, random_scores
 
 SEARCHES = ("viterbi", "kaldi")
-
-
-def written(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def test_a_kaldi_lexicon_has_several_ways_and_names_the_silence(tmp_path: Path) -> None:
-    path = written(
-        tmp_path / "lexicon.txt", "!SIL SIL\nzero Z IH R OW\nzero  Z IY R OW\n\ntwo\tT UW\nzero Z IH R OW\n"
-    )
-    lexicon = Lexicon.read(path)
-    assert lexicon.silence == "SIL"
-    assert [way.units for way in lexicon.pronunciations("zero")] == [
-        ("Z", "IH", "R", "OW"),
-        ("Z", "IY", "R", "OW"),
-    ]
-    assert lexicon.units == ("SIL", "IH", "IY", "OW", "R", "T", "UW", "Z")
-    assert Lexicon.from_json(lexicon.to_json()) == lexicon
-    assert list(lexicon.of(["two"]).words) == ["two"]
-
-
-def test_probabilities_of_pronunciations_are_read(tmp_path: Path) -> None:
-    path = written(tmp_path / "lexiconp.txt", "a 0.25 x\na 1.0 y y\n")
-    assert [way.log_prob for way in Lexicon.read(path).pronunciations("a")] == [math.log(0.25), 0.0]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("lexicon.txt", "one w ah n\ntwo\n", "line 2: expected WORD PHONE ..., found 'two'"),
-        ("lexiconp.txt", "one w ah n\n", "line 1: expected WORD PROBABILITY PHONE"),
-        ("lexiconp.txt", "one 1.5 w\n", "line 1: expected WORD PROBABILITY PHONE"),
-        ("lexicon.txt", "", "has no word"),
-        ("lexicon.txt", "a SIL b\nsil SIL\n", "pronunciation of 'a' contains the silence unit 'SIL'"),
-        ("lexicon.txt", "!SIL SIL\n<sil> sil\na b\n", "several silence units: SIL, sil"),
-    ],
-)
-def test_a_damaged_lexicon_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
-    with pytest.raises(DataError, match=message.replace(".", r"\.")):
-        Lexicon.read(written(tmp_path / name, text))
-
-
-def test_a_lexicon_that_is_not_text_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "lexicon.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="cannot be read"):
-        Lexicon.read(tmp_path / "lexicon.txt")
-    with pytest.raises(DataError, match="cannot be read"):
-        Lexicon.read(tmp_path / "none.txt")
-    with pytest.raises(UsageError, match=r"should be digits, words \(whole-word models\) or a lexicon.txt"):
-        lexicon_named("nothing", [])
-
-
-def test_lexicons_by_name() -> None:
-    assert set(lexicon_named("digits", []).words) == set(ENGLISH_DIGITS)
-    assert lexicon_named("words", ["b", "a", "b"]).units == ("sil", "a", "b")
 
 
 def test_a_word_that_is_not_in_the_lexicon_says_which_is_near() -> None:

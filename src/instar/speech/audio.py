@@ -3,7 +3,7 @@
 import importlib
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +16,12 @@ from instar.errors import DataError, UsageError
 Samples = NDArray[np.float32]
 """(samples,), from -1 to 1."""
 
-_UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # written by programs that stream and cannot seek to the header
+_STREAMED_BYTES = 0x7FFFF000  # a size of so many bytes or more stands for an unknown one: SoX, FFmpeg, arecord
 _RIFF_HEADER_BYTES = 12
+_KEPT_CHUNKS = (b"fmt ", b"fact")
+_MOST_SAMPLES = 2**40
+_SAMPLE_RATES_HZ = (1_000, 400_000)
+_SAMPLES_AT_ONCE = 2**20  # a header can promise more than there is memory for
 
 
 class Recording(NamedTuple):
@@ -42,9 +46,10 @@ def optional_module(name: str) -> Any:
 
 
 def read_audio(path: str | Path) -> Recording:
-    """Read a wav or flac file of 8 to 32 bits or floating point.
+    """Read a wav or flac file of 8 to 32 bits or floating point, or of another code that soundfile reads.
 
-    Several channels are averaged, since an acoustic network takes one.
+    Several channels are averaged, since an acoustic network takes one. The sizes in the header of a wav file may
+    be those of a program that wrote to a pipe (0, or more than 2 GiB): then all that follows is sound.
 
     Args:
         path: of the file.
@@ -79,20 +84,24 @@ def decode_audio(content: bytes, name: str) -> Recording:
     soundfile = optional_module("soundfile")
     if not content:
         raise DataError(f"{name}: the file is empty")
-    if missing := _missing_bytes(content):
-        raise DataError(f"{name}: truncated, the last {missing:,} bytes announced by its header are missing")
     try:
-        with soundfile.SoundFile(BytesIO(content)) as file:
+        with soundfile.SoundFile(BytesIO(_plain_wav(content, name))) as file:
             expected, sample_rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
+            if expected > _MOST_SAMPLES:
+                raise DataError(
+                    f"{name}: its header does not say how many samples it has; write it to a file, not a pipe"
+                )
+            samples = _all_samples(file)
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        raise DataError(f"{name}: cannot be read as wav or flac ({error})") from error
+        raise DataError(f"{name}: cannot be read as wav or flac ({_reason(error)})") from error
     if len(samples) < expected:
         raise DataError(f"{name}: truncated, only {len(samples):,} of {expected:,} samples are there")
     if len(samples) == 0:
         raise DataError(f"{name}: contains no samples")
     if not np.isfinite(samples).all():
         raise DataError(f"{name}: contains NaN or infinite samples")
+    if not _SAMPLE_RATES_HZ[0] <= sample_rate <= _SAMPLE_RATES_HZ[1]:
+        raise DataError(f"{name}: its sample rate is {sample_rate:,} Hz, expected 1,000 to 400,000")
     num_channels = samples.shape[1]
     mono = samples[:, 0] if num_channels == 1 else samples.mean(axis=1, dtype=np.float64).astype(np.float32)
     return Recording(np.ascontiguousarray(mono), int(sample_rate), num_channels)
@@ -108,12 +117,9 @@ def audio_form(path: Path) -> tuple[int, int]:
     soundfile = optional_module("soundfile")
     try:
         about = soundfile.info(str(path))
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        if not path.is_file():
-            raise DataError(f"{path}: no such file") from error
-        if path.stat().st_size == 0:
-            raise DataError(f"{path}: the file is empty") from error
-        raise DataError(f"{path}: cannot be read as wav or flac ({error})") from error
+    except (soundfile.SoundFileError, RuntimeError):  # a header for `read_audio` alone, or a file that it refuses
+        recording = read_audio(path)
+        return recording.sample_rate, recording.num_channels
     return int(about.samplerate), int(about.channels)
 
 
@@ -154,14 +160,66 @@ def wav_bytes(samples: Samples | Sequence[float], sample_rate: int) -> bytes:
     return struct.pack("<4sI4s", b"RIFF", 4 + len(form) + len(data), b"WAVE") + form + data
 
 
-def _missing_bytes(content: bytes) -> int:
-    """How many of the bytes announced by a wav header are missing; 0 for other files."""
+def _all_samples(file: Any) -> Samples:
+    """All samples of an open file, (n, channels); fewer than its header says where they are not there."""
+    at_once = max(1, _SAMPLES_AT_ONCE // file.channels)
+    blocks = [file.read(0, dtype="float32", always_2d=True)]
+    num_left = file.frames
+    while num_left > 0:
+        block = file.read(min(at_once, num_left), dtype="float32", always_2d=True)
+        num_left = num_left - len(block) if len(block) else 0
+        blocks.append(block)
+    return np.concatenate(blocks)
+
+
+def _plain_wav(content: bytes, name: str) -> bytes:
+    """The form and the samples of a wav file with their true sizes, without other chunks; other files as they are.
+
+    Raises:
+        DataError: the file ends before the samples that its header announces.
+    """
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        return 0
-    place = _RIFF_HEADER_BYTES
+        return content
+    kept = []
+    for chunk, start, size in _chunks(content, _RIFF_HEADER_BYTES):
+        if chunk == b"data":
+            kept.append((chunk, content[start : start + _size_of_data(content, start, size, name)]))
+            break
+        if chunk in _KEPT_CHUNKS:
+            kept.append((chunk, content[start : start + size]))
+    else:
+        raise DataError(f"{name}: truncated or damaged, no samples follow its header")
+    body = b"".join(struct.pack("<4sI", chunk, len(part)) + part + bytes(len(part) % 2) for chunk, part in kept)
+    return struct.pack("<4sI4s", b"RIFF", 4 + len(body), b"WAVE") + body
+
+
+def _size_of_data(content: bytes, start: int, size: int, name: str) -> int:
+    num_there = len(content) - start
+    is_unknown = size >= _STREAMED_BYTES
+    if size == 0:  # no samples, if whole chunks follow and nothing else; or an unknown number of them
+        ends = [place + length + length % 2 for _, place, length in _chunks(content, start)]
+        is_unknown = num_there > 0 and ends[-1:] != [len(content)]
+    if is_unknown:
+        return min(size or num_there, num_there)
+    if size > num_there:
+        raise DataError(
+            f"{name}: truncated, the last {size - num_there:,} bytes announced by its header are missing"
+        )
+    return size
+
+
+def _chunks(content: bytes, place: int) -> Iterator[tuple[bytes, int, int]]:
+    """Name, first byte and size of each chunk; the pad byte after an odd size may be missing."""
     while place + 8 <= len(content):
-        name, size = struct.unpack_from("<4sI", content, place)
-        if name == b"data":
-            return 0 if size in _UNKNOWN_SIZES else max(0, place + 8 + size - len(content))
-        place += 8 + size + size % 2
-    return max(0, place - len(content))
+        chunk, size = struct.unpack_from("<4sI", content, place)
+        if not (chunk.isascii() and chunk.decode().isprintable()):
+            return
+        yield chunk, place + 8, size
+        place += 8 + size
+        if size % 2 and content[place : place + 1] == b"\0":
+            place += 1
+
+
+def _reason(error: Exception) -> str:
+    """What libsndfile says, without the address of our buffer."""
+    return str(getattr(error, "error_string", error))

@@ -1,57 +1,135 @@
-"""Kaldi data directories: `wav.scp`, `text` and `utt2spk`."""
+"""Kaldi data directories: `wav.scp`, `text`, `utt2spk` and `segments`."""
 
+import functools
+import math
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 from instar.errors import DataError, DataWarning
 from instar.speech.audio import Samples, audio_form, read_audio, resample
 from instar.speech.corpus import Corpus, Utterance
+from instar.speech.text_files import numbered_lines, shortened
 
 WAV, TEXT, SPEAKERS, SEGMENTS = "wav.scp", "text", "utt2spk", "segments"
+_OVERSHOOT_SECONDS = 0.5  # a segment may end so long after its recording, as Kaldi's extract-segments allows
+
+
+class _Line(NamedTuple):
+    """What follows the name on a line."""
+
+    number: int
+    rest: str
+
+
+class _Segment(NamedTuple):
+    """A part of a recording; `end_seconds` is infinite at the end of the recording."""
+
+    recording: str
+    start_seconds: float = 0.0
+    end_seconds: float = math.inf
 
 
 def load_kaldi_dir(folder: str | Path, *, sample_rate: int | None = None, need_text: bool = True) -> Corpus:
     """The corpus of a Kaldi data directory.
 
-    `wav.scp` has lines `UTTERANCE PATH` (relative to the directory or to the current one), `text` has
-    `UTTERANCE WORD WORD ...` and `utt2spk` has `UTTERANCE SPEAKER`. Several channels are averaged and other sample
-    rates are resampled, each with one warning for the whole directory. Commands in `wav.scp` are refused.
+    `wav.scp` has lines `RECORDING PATH` (relative to the directory or to the current one), `text` has
+    `UTTERANCE WORD WORD ...` and `utt2spk` has `UTTERANCE SPEAKER`. Each recording is an utterance, unless there
+    is a `segments` with lines `UTTERANCE RECORDING START END` in seconds, where an END of -1 is that of the
+    recording. Several channels are averaged and other sample rates are resampled, each with one warning for the
+    whole directory. Commands in `wav.scp` are refused.
 
     Args:
         folder: the directory.
         sample_rate: of the corpus, Hz; by default that of its first file.
-        need_text: require a transcript for each recording; otherwise those without one have no words.
+        need_text: require a transcript for each utterance; otherwise those without one have no words.
 
-    Returns: utterances in the order of `wav.scp`.
+    Returns: utterances in the order of `segments`, or of `wav.scp`. A segment that ends up to half a second after
+        its recording ends with it; one that ends later is refused when it is read.
 
     Raises:
         DataError: a file is missing, empty or no audio; `wav.scp` has a command; an id occurs twice; `text` or
-            `utt2spk` has an utterance without audio; a recording has no speaker, or no transcript if it needs one.
+            `utt2spk` has an utterance without audio; a segment is of no recording or has other times; an utterance
+            has no speaker, or no transcript if it needs one.
         UsageError: soundfile is not installed.
     """
     folder = Path(folder)
+    paths = {name: _audio_path(folder, name, line) for name, line in _table(folder / WAV).items()}
+    segments = {name: _Segment(name) for name in paths}
     if (folder / SEGMENTS).exists():
-        raise DataError(
-            f"{folder / SEGMENTS}: segments are not supported; cut the recordings into one file per utterance"
-        )
-    paths = {name: _audio_path(folder, name, rest) for name, rest in _table(folder / WAV).items()}
+        segments = _segments(folder / SEGMENTS, paths)
+        paths = {segment.recording: paths[segment.recording] for segment in segments.values()}
     speakers = _table(folder / SPEAKERS)
     has_text = need_text or (folder / TEXT).exists()
     text = _table(folder / TEXT, may_be_empty=True) if has_text else {}
     for file, table in ((TEXT, text), (SPEAKERS, speakers)):
-        _check_known(folder / file, table, paths)
+        unknown = [name for name in table if name not in segments]
+        if unknown:
+            raise DataError(
+                f"{folder / file}: no audio for {_few(unknown)}; {WAV} or {SEGMENTS} has no line for it"
+            )
     for file, table, needed in ((SPEAKERS, speakers, True), (TEXT, text, need_text)):
-        missing = [name for name in paths if name not in table]
+        missing = [name for name in segments if name not in table]
         if needed and missing:
-            raise DataError(f"{folder / file}: no line for {_few(missing)}, which {WAV} has")
-    sample_rate = _checked_rate(paths, sample_rate)
-    utterances = [Utterance(name, speakers[name], tuple(text.get(name, "").split())) for name in paths]
+            raise DataError(f"{folder / file}: no line for {_few(missing)}, which {WAV} or {SEGMENTS} has")
+    rate = _checked_rate(paths, sample_rate)
+    utterances = [
+        Utterance(name, speakers[name].rest, tuple(text[name].rest.split()) if name in text else ())
+        for name in segments
+    ]
+
+    @functools.lru_cache(maxsize=1)  # the segments of a recording follow one another
+    def samples_of(path: Path) -> Samples:
+        recording = read_audio(path)
+        return resample(recording.samples, recording.sample_rate, rate)
 
     def read(utterance: Utterance) -> Samples:
-        recording = read_audio(paths[utterance.id])
-        return resample(recording.samples, recording.sample_rate, sample_rate)
+        segment = segments[utterance.id]
+        path = paths[segment.recording]
+        return _cut(samples_of(path), segment, rate, f"{folder / SEGMENTS}: {utterance.id!r} of {path}")
 
-    return Corpus(folder.name, sample_rate, utterances, read)
+    return Corpus(folder.name, rate, utterances, read)
+
+
+def _segments(path: Path, recordings: dict[str, Path]) -> dict[str, _Segment]:
+    """The segments by utterance; warns once of recordings without any."""
+    segments = {}
+    for name, line in _table(path).items():
+        try:
+            recording, start, end = line.rest.split()
+            segment = _Segment(recording, float(start), math.inf if float(end) == -1 else float(end))
+        except ValueError:
+            raise DataError(
+                f"{path}, line {line.number}: expected UTTERANCE RECORDING START END, found "
+                f"{shortened(line.rest)} after {name!r}"
+            ) from None
+        if not 0 <= segment.start_seconds < segment.end_seconds:
+            raise DataError(
+                f"{path}, line {line.number}: expected 0 <= START < END in seconds, found {start} and {end} for "
+                f"{name!r}"
+            )
+        if recording not in recordings:
+            raise DataError(f"{path}, line {line.number}: no line for the recording {recording!r} in {WAV}")
+        segments[name] = segment
+    unused = [*recordings.keys() - {segment.recording for segment in segments.values()}]
+    if unused:
+        warnings.warn(
+            f"{path}: no segment of {_few(sorted(unused))} of {len(recordings)} recordings; they are not used",
+            DataWarning,
+            stacklevel=3,
+        )
+    return segments
+
+
+def _cut(samples: Samples, segment: _Segment, rate: int, name: str) -> Samples:
+    seconds = len(samples) / rate
+    if segment.start_seconds >= seconds or seconds + _OVERSHOOT_SECONDS < segment.end_seconds < math.inf:
+        raise DataError(
+            f"{name} is from {segment.start_seconds:g} to {segment.end_seconds:g} s, but the recording ends at "
+            f"{seconds:.2f} s"
+        )
+    last = min(segment.end_seconds, seconds)
+    return samples[round(segment.start_seconds * rate) : round(last * rate)].copy()
 
 
 def _checked_rate(paths: dict[str, Path], sample_rate: int | None) -> int:
@@ -77,46 +155,31 @@ def _checked_rate(paths: dict[str, Path], sample_rate: int | None) -> int:
     return rate
 
 
-def _table(path: Path, *, may_be_empty: bool = False) -> dict[str, str]:
-    """The lines of a file, each split into a name and the rest."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    table: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        name, rest = [*line.split(maxsplit=1), "", ""][:2]
-        if not name:
-            continue
+def _table(path: Path, *, may_be_empty: bool = False) -> dict[str, _Line]:
+    """The lines of a file by the names that they begin with."""
+    table: dict[str, _Line] = {}
+    for number, line in numbered_lines(path):
+        name, rest = [*line.split(maxsplit=1), ""][:2]
         if name in table:
             raise DataError(f"{path}, line {number}: {name!r} occurs twice; each utterance should have one line")
-        if not rest.strip() and not may_be_empty:
+        if not rest and not may_be_empty:
             raise DataError(f"{path}, line {number}: nothing follows {name!r}")
-        table[name] = rest.strip()
+        table[name] = _Line(number, rest)
     if not table:
         raise DataError(f"{path}: the file has no lines")
     return table
 
 
-def _audio_path(folder: Path, name: str, rest: str) -> Path:
-    if rest.endswith("|") or rest.startswith("|"):
+def _audio_path(folder: Path, name: str, line: _Line) -> Path:
+    if line.rest.endswith("|") or line.rest.startswith("|"):
         raise DataError(
-            f"{folder / WAV}: {name!r} is a command ({rest[:60]}); commands are never run: write its output to a "
-            "wav or flac file and put the path of that file here"
+            f"{folder / WAV}, line {line.number}: {name!r} is a command ({shortened(line.rest)}); commands are "
+            "never run: write its output to a wav or flac file and put the path of that file here"
         )
-    paths = [folder / rest, Path(rest)]
-    for path in paths:
+    for path in (folder / line.rest, Path(line.rest)):
         if path.is_file():
             return path
-    raise DataError(f"{folder / WAV}: the file of {name!r}, {rest}, does not exist")
-
-
-def _check_known(path: Path, table: dict[str, str], known: dict[str, Path]) -> None:
-    unknown = [name for name in table if name not in known]
-    if unknown:
-        raise DataError(f"{path}: no audio for {_few(unknown)}; {WAV} has no line for it")
+    raise DataError(f"{folder / WAV}, line {line.number}: the file of {name!r}, {line.rest}, does not exist")
 
 
 def _few(names: list[str]) -> str:

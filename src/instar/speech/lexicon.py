@@ -1,16 +1,23 @@
 """Pronunciation lexicons: each word as a sequence of units (phones, or the whole word)."""
 
+import itertools
 import math
+import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from instar.errors import DataError, UsageError
+from instar.errors import DataError, DataWarning, UsageError
 from instar.naming import unknown_name
+from instar.speech.text_files import numbered_lines, shortened
 
 SILENCE = "sil"
+_COMMENT = re.compile(r"^(;;;|#).*|\s+#.*")
+_VARIANT = re.compile(r"(?<=.)\(\d+\)$")  # the CMU dictionary's second, third, ... pronunciation
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
 
 class Pronunciation(NamedTuple):
@@ -70,31 +77,22 @@ class Lexicon:
 
     @classmethod
     def read(cls, path: str | Path) -> "Lexicon":
-        """Read a Kaldi `lexicon.txt` (WORD PHONE PHONE ...) or `lexiconp.txt` (WORD PROBABILITY PHONE ...).
+        """Read a lexicon of Kaldi, of the Montreal Forced Aligner (MFA), or of the form of the CMU dictionary.
 
-        A word on several lines has several pronunciations. A line such as `!SIL SIL` names the silence unit and is
-        not a word.
+        Each line has a word, no number, one or four, and phones: `WORD PHONE ...`, or `WORD PROBABILITY PHONE ...`
+        as in `lexiconp.txt`, or with three numbers about silence after the probability, as in
+        `lexiconp_silprob.txt` and MFA's dictionaries. Decoding and alignment use the probability of the
+        pronunciation; the numbers about silence are not used, which is warned of. Comments (`;;;` or `#` at the
+        start of a line, ` #` after its phones) are skipped.
+
+        A word on several lines, also as `word(2)`, has several pronunciations. A line such as `!SIL SIL` names the
+        silence unit and is not a word.
 
         Raises:
-            DataError: the file cannot be read, or a line has another format.
+            DataError: the file cannot be read, or a line has another form: numbers are never phones.
         """
         path = Path(path)
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"lexicon {path} cannot be read: {error}") from error
-        has_probs = path.name.startswith("lexiconp")
-        words: dict[str, list[Pronunciation]] = {}
-        for number, line in enumerate(lines, 1):
-            parts = line.split()
-            if not parts:
-                continue
-            way = _pronunciation(parts[1:], has_probs)
-            if way is None:
-                form = "WORD PROBABILITY PHONE ..." if has_probs else "WORD PHONE ..."
-                raise DataError(f"lexicon {path}, line {number}: expected {form}, found {line!r}")
-            if way not in words.setdefault(parts[0], []):
-                words[parts[0]].append(way)
+        words = _read_pronunciations(path)
         silences = {ways[0].units[0] for ways in words.values() if _is_silence(ways)}
         if len(silences) > 1:
             raise DataError(f"lexicon {path} has several silence units: {', '.join(sorted(silences))}; keep one")
@@ -145,14 +143,55 @@ class Lexicon:
         return Lexicon(kept, self.silence, self.is_whole_words)
 
 
-def _pronunciation(parts: list[str], has_prob: bool) -> Pronunciation | None:
-    if not has_prob:
-        return Pronunciation(tuple(parts)) if parts else None
-    try:
-        prob = float(parts[0]) if len(parts) > 1 else 0.0
-    except ValueError:
-        return None
-    return Pronunciation(tuple(parts[1:]), math.log(prob)) if 0 < prob <= 1 else None
+def _read_pronunciations(path: Path) -> dict[str, list[Pronunciation]]:
+    form = "WORD PROBABILITY PHONE ..." if path.name.startswith("lexiconp") else "WORD PHONE ..."
+    words: dict[str, list[Pronunciation]] = {}
+    num_with_silence = 0
+    for number, line in numbered_lines(path):
+        entry = _COMMENT.sub("", line)
+        if not entry:
+            continue
+        word, numbers, phones = _fields(entry)
+        if expected := _unmet(word, numbers, phones, form):
+            raise DataError(f"lexicon {path}, line {number}: expected {expected}, found {shortened(line)}")
+        num_with_silence += len(numbers) > 1
+        way = Pronunciation(phones, math.log(float(numbers[0])) if numbers else 0.0)
+        ways = words.setdefault(_VARIANT.sub("", word), [])
+        if way not in ways:
+            ways.append(way)
+    if num_with_silence:
+        warnings.warn(
+            f"lexicon {path}: the probabilities of silence around words, on {num_with_silence:,} lines, are not "
+            "used; those of pronunciations are",
+            DataWarning,
+            stacklevel=3,
+        )
+    return words
+
+
+def _fields(entry: str) -> tuple[str, list[str], tuple[str, ...]]:
+    """The word, the numbers after it, and the phones."""
+    word, tab, rest = entry.partition("\t")
+    if not tab:
+        word, _, rest = entry.partition(" ")
+    fields = rest.split()
+    numbers = list(itertools.takewhile(_NUMBER.fullmatch, fields))
+    return word.strip(), numbers, tuple(fields[len(numbers) :])
+
+
+def _unmet(word: str, numbers: list[str], phones: tuple[str, ...], form: str) -> str:
+    """What was expected of a line and is not so; empty where all is."""
+    if not phones or ("PROBABILITY" in form and not numbers):
+        return form
+    if " " in word:
+        return "a word without spaces before the tab"
+    if any(map(_NUMBER.fullmatch, phones)):
+        return "phones that are no numbers (rename such phones)"
+    if len(numbers) not in (0, 1, 4):
+        return "no number, one or four before the phones"
+    if numbers and not 0 < float(numbers[0]) <= 1:
+        return "a probability above 0 and at most 1"
+    return ""
 
 
 def _is_silence(ways: Iterable[Pronunciation]) -> bool:
@@ -185,7 +224,7 @@ def digits_lexicon() -> Lexicon:
 
 
 def lexicon_named(name: str, words: Iterable[str]) -> Lexicon:
-    """The lexicon for `digits` (phones), `words` (whole-word units of `words`) or the path of a Kaldi lexicon.
+    """The lexicon for `digits` (phones), `words` (whole-word units of `words`) or the path of a lexicon file.
 
     Raises:
         UsageError: `name` is none of these.

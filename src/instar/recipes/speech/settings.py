@@ -107,8 +107,8 @@ class ModelSettings(Settings):
     """The units of speech, their states, and the flat start."""
 
     lexicon: str | None = None
-    """pronunciations: digits (phones), words (whole-word models) or a Kaldi lexicon; by default digits for fsdd,
-    else the lexicon.txt of the data directory, or words"""
+    """pronunciations: digits (phones), words (whole-word models) or a file of Kaldi, MFA or CMU; by default digits
+    for fsdd, else the lexicon.txt of the data directory, or words"""
     states_of_phone: Count = STATES_OF_PHONE
     states_of_word: Count = STATES_OF_WORD
     states_of_silence: Count = STATES_OF_SILENCE
