@@ -59,12 +59,12 @@ if TYPE_CHECKING:  # type checkers read these lines, and so does `_HOMES`: a pub
     from instar.recipes.from_python import transfer_study as transfer_study
     from instar.recipes.run_tables import write_report as write_report
     from instar.runs import Run as Run
+    from instar.sparse_targets import SparseTargets as SparseTargets
     from instar.specialists import ClassSet as ClassSet
     from instar.specialists import SpecialistEnsemble as SpecialistEnsemble
     from instar.specialists import combine_specialists as combine_specialists
     from instar.specialists import confusable_class_sets as confusable_class_sets
     from instar.specialists import specialist_labels as specialist_labels
-    from instar.sparse_targets import SparseTargets as SparseTargets
     from instar.training import FitResult as FitResult
     from instar.training import fit as fit
     from instar.transfer import Treatment as Treatment

@@ -28,6 +28,8 @@ class FitOptions:
         epochs: passes over the data; epoch e (from 0) sees view e.
         targets: soft targets for (ids, views); None fits the labels alone.
         soft_weight, hard_weight: weights of the two terms; 1 and 0 with targets, 0 and 1 without.
+        soft_loss: `kd` is the paper's cross-entropy; `dkd`, `dist` and `standardised` are those of
+            `instar.soft_losses`.
         validation: errors and NLL are measured on it after each epoch; needed for `patience`.
         sampler: which examples an epoch shows, in which order: a pure function of (ids, seed, epoch).
         batch_size: examples in a step, of all processes together; the last batch of an epoch may be smaller.
@@ -57,6 +59,7 @@ class FitOptions:
     targets: Targets | None = None
     soft_weight: float | None = None
     hard_weight: float | None = None
+    soft_loss: str = "kd"
     validation: Data | None = None
     sampler: Sampler = shuffled
     batch_size: int = 128

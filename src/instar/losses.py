@@ -408,7 +408,7 @@ def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
         Hinton, Vinyals and Dean 2015, section 2.1, equations 2 to 4.
     """
     _check_classes_last("logit_matching_loss: student_logits", student_logits)
-    _check_same_shape("logit_matching_loss: teacher_logits", teacher_logits.shape, student_logits.shape)
+    check_same_shape("logit_matching_loss: teacher_logits", teacher_logits.shape, student_logits.shape)
     student = at_least_float32(student_logits)
     return _squared_distance(student, teacher_logits.detach().to(student.dtype)) / max(student[..., 0].numel(), 1)
 
@@ -518,7 +518,7 @@ def targets_for(caller: str, shape: torch.Size, targets: AnyTargets | None) -> A
         check_classes(caller, targets, shape)
         return targets
     values = targets.logits if isinstance(targets, LogitTargets) else targets
-    _check_same_shape(f"{caller}: targets", values.shape, shape)
+    check_same_shape(f"{caller}: targets", values.shape, shape)
     return targets
 
 
@@ -563,7 +563,7 @@ def _check_members(caller: str, member_logits: Tensor, mean: str) -> None:
         raise UsageError(f"{caller}: mean is 'arithmetic' or 'geometric', not {mean!r}")
 
 
-def _check_same_shape(name: str, found: torch.Size, expected: torch.Size) -> None:
+def check_same_shape(name: str, found: torch.Size, expected: torch.Size) -> None:
     if found != expected:
         raise UsageError(
             f"{name}: expected the student's shape {tuple(expected)}, found {tuple(found)}; "

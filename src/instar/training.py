@@ -34,6 +34,7 @@ from instar.optimisation import (
     parameter_factors,
 )
 from instar.runs import Run
+from instar.soft_losses import check_soft_loss, named_soft_loss, weighted_loss
 from instar.tally import Tally, epoch_means
 
 
@@ -162,6 +163,13 @@ class _Loop:
         self.update = inspect.unwrap(type(self.optimiser).step)
         num_labelled = count_labelled(self.data, self.validation, self.soft_weight)
         self.all_labelled = num_labelled == len(self.data)
+        self.soft_loss = named_soft_loss(self.options.soft_loss)
+        check_soft_loss(
+            self.options.soft_loss,
+            has_targets=self.targets is not None,
+            num_unlabelled=len(self.data) - num_labelled,
+            num_processes=self.world,
+        )
         self.is_new, self.is_checked = True, False
         self.generators = _generators(self.device)
         self.parameters = [value for group in self.optimiser.param_groups for value in group["params"]]
@@ -263,14 +271,11 @@ class _Loop:
         num_hard: int,
     ) -> DistillationLoss:
         """The loss, whose terms are means over the batch of all processes."""
+        soft, hard = self.soft_weight, self.hard_weight
+        if self.soft_loss is not None:
+            return weighted_loss(self.soft_loss, logits, targets, labels, soft_weight=soft, hard_weight=hard)
         return distillation_loss(
-            logits,
-            targets,
-            labels,
-            soft_weight=self.soft_weight,
-            hard_weight=self.hard_weight,
-            num_soft=num_soft,
-            num_hard=num_hard,
+            logits, targets, labels, soft_weight=soft, hard_weight=hard, num_soft=num_soft, num_hard=num_hard
         )
 
     def _end_epoch(self, order: Tensor) -> None:
