@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from instar.data import InMemoryDataset
 from instar.data.official import load_digits
+from instar.distillation import train
 
 
 @functools.cache
@@ -68,3 +69,17 @@ def state_of(network: nn.Module) -> dict[str, Tensor]:
 def users_network(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """A user's own network, for `python:small_fits:users_network`."""
     return nn.Sequential(nn.Flatten(), nn.Linear(input_shape[-1] ** 2, num_classes))
+
+
+def softmax_teacher() -> nn.Module:
+    """A teacher that gives probabilities, for `python:small_fits:softmax_teacher`."""
+    return nn.Sequential(perceptron(), nn.Softmax(1))
+
+
+def reordered_teacher() -> nn.Module:
+    """A trained teacher whose outputs 2 and 3 are exchanged, for `python:small_fits:reordered_teacher`."""
+    network = train(perceptron(hidden=32), digits(1000), epochs=5, batch_size=32).network
+    with torch.no_grad():
+        for value in network[4].parameters():
+            value[[2, 3]] = value[[3, 2]].clone()
+    return network

@@ -11,7 +11,7 @@ class InstarError(Exception):
 
 
 class DataWarning(UserWarning):
-    """Data that were read, but perhaps not as meant: files that were passed over, for instance."""
+    """Data or a teacher that are used, but perhaps not as meant: files passed over, classes in another order."""
 
 
 class UsageError(InstarError, ValueError):

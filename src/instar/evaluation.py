@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from instar import metrics
-from instar.data import Dataset, batches, id_batches
+from instar.data import Dataset, as_dataset, batches, id_batches
+from instar.logit_values import refuse_probabilities
 from instar.networks import channels_last_, evaluation_mode
 
 
@@ -15,7 +16,7 @@ def batch_size_on(device: str | torch.device) -> int:
 
 def predict_logits(
     network: nn.Module,
-    data: Dataset,
+    data: Dataset | tuple[Tensor, Tensor],
     *,
     view: int = 0,
     batch_size: int | None = None,
@@ -25,7 +26,7 @@ def predict_logits(
 
     Args:
         network: returns logits; the weights of a convolutional network are laid out channels-last first.
-        data: the examples.
+        data: the examples, a `Dataset` or (inputs, labels).
         view: number of the view of every example.
         batch_size: `batch_size_on(device)` by default.
         device: where the network is.
@@ -33,7 +34,7 @@ def predict_logits(
     Returns:
         (len(data), classes).
     """
-    batch_size = batch_size or batch_size_on(device)
+    data, batch_size = as_dataset(data), batch_size or batch_size_on(device)
     channels_last_(network)
     with evaluation_mode(network), torch.no_grad():
         parts = [
@@ -49,10 +50,18 @@ def errors_and_nll(network: nn.Module, data: Dataset, *, device: str | torch.dev
     return int(metrics.errors(logits, labels)), metrics.negative_log_likelihood(logits, labels)
 
 
-def evaluate(network: nn.Module, data: Dataset, *, device: str | torch.device = "cpu") -> dict[str, float]:
-    """Errors, accuracy, negative log-likelihood (nats) and adaptive calibration error of a network."""
-    data = data.to(torch.device(device))
-    return score(predict_logits(network.to(device), data, device=device), data.labels(data.ids))
+def evaluate(
+    network: nn.Module, data: Dataset | tuple[Tensor, Tensor], *, device: str | torch.device = "cpu"
+) -> dict[str, float]:
+    """Errors, accuracy, negative log-likelihood (nats) and adaptive calibration error of a network.
+
+    Raises:
+        UsageError: the network returns probabilities.
+    """
+    data = as_dataset(data).to(torch.device(device))
+    logits = predict_logits(network.to(device), data, device=device)
+    refuse_probabilities("the network", logits)
+    return score(logits, data.labels(data.ids))
 
 
 def score(logits: Tensor, labels: Tensor) -> dict[str, float]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from instar.data import Dataset
 from instar.errors import TrainingError, UsageError
+from instar.logit_values import refuse_probabilities
 
 _NO_GRADIENT = "the network gets no gradient: its logits do not depend on a parameter that is trained"
 
@@ -68,10 +69,10 @@ def views_of(data: Dataset) -> tuple[Any, ...] | None:
 
 
 def check_logits(logits: Any, num_examples: int, data: Dataset) -> None:
-    """Refuse logits of a shape other than (examples, classes), or without a gradient.
+    """Refuse logits of a shape other than (examples, classes), probabilities, and logits without a gradient.
 
     Raises:
-        UsageError: the logits have another shape.
+        UsageError: the logits have another shape, or are probabilities.
         TrainingError: the logits do not depend on any parameter that is trained.
     """
     found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -80,6 +81,7 @@ def check_logits(logits: Any, num_examples: int, data: Dataset) -> None:
             f"the network gives {found} for {num_examples} examples of {data.num_classes} classes, "
             f"expected logits ({num_examples}, {data.num_classes})"
         )
+    refuse_probabilities("the network", logits)
     if not logits.requires_grad:
         raise TrainingError(_NO_GRADIENT)
 

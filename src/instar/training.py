@@ -36,6 +36,7 @@ from instar.optimisation import (
 from instar.runs import Run
 from instar.soft_losses import check_soft_loss, named_soft_loss, weighted_loss
 from instar.tally import Tally, epoch_means
+from instar.teacher_checks import check_soft_targets
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
     factor = learning_rate_factor(options.schedule, options.epochs, options.warmup_epochs)
     if options.run is not None and options.run.is_done:
         raise RunError(f"{options.run.path} is done: read its weights and result, or fit in another run directory")
-    data, device = as_dataset(data), _own_device(torch.device(options.device))
+    device = _own_device(torch.device(options.device))
+    data = as_dataset(data).to(device)
     network.to(device)
     channels_last_(network)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -104,7 +106,7 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
     check_targets(network, data, options.targets)
     loop = _Loop(
         network=network,
-        data=data.to(device),
+        data=data,
         validation=None if options.validation is None else as_dataset(options.validation).to(device),
         options=options,
         optimiser=make_optimiser(
@@ -119,6 +121,8 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
         bfloat16=decide_precision(options.precision, network, device) == "bfloat16",
         device=device,
     )
+    if options.targets is not None and loop.soft_weight:
+        check_soft_targets(options.targets, data, batch_size=options.batch_size)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # dropout reseeds the global state at each step
         return loop.run_to_the_end()

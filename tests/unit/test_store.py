@@ -295,7 +295,7 @@ def test_arguments_out_of_range_leave_nothing(tmp_path: Path, options: dict[str,
     [
         ({}, "no teacher"),
         ({"id": perceptron()}, "do not give distinct columns"),
-        ({"small": perceptron(classes=9)}, r"'small' returns \(1, 9\) .*, expected logits \(1, 10\)"),
+        ({"small": perceptron(classes=9)}, r"'small' returns \(60, 9\) .*, expected logits \(60, 10\)"),
     ],
 )
 def test_wrong_teachers_leave_nothing(tmp_path: Path, teachers: dict[str, nn.Module], says: str) -> None:
@@ -306,7 +306,7 @@ def test_wrong_teachers_leave_nothing(tmp_path: Path, teachers: dict[str, nn.Mod
 
 def test_logits_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
     for factor, kind, says in (
-        (math.nan, TrainingError, "not finite"),
+        (math.nan, TrainingError, "NaN or infinity in 60 of 60 rows"),
         (1e6, UsageError, "too large for float16"),
     ):
         teacher = perceptron()

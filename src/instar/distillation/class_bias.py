@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from instar.data.splits import class_numbers
 from instar.errors import UsageError
+from instar.logit_values import refuse_probabilities
 from instar.networks import shift_logits_
 
 _SWEEPS = 10  # at most, over the classes; every change lowers the errors, so it ends sooner
@@ -42,7 +43,7 @@ def fit_class_bias(
 
     Raises:
         UsageError: `classes` is empty, holds all classes, an unknown class or one without a labelled example;
-            logits that are not finite; shapes of logits, labels and names that do not match.
+            logits that are not finite, or are probabilities; shapes of logits, labels and names that do not match.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
@@ -87,6 +88,7 @@ def _check(logits: Tensor, labels: Tensor, names: Sequence[str]) -> None:
         )
     if not bool(logits.isfinite().all()):
         raise UsageError("fit_class_bias: the logits contain NaN or infinity; check the network")
+    refuse_probabilities("fit_class_bias", logits)
     if len(labels) and int(labels.max()) >= len(names):
         raise UsageError(f"fit_class_bias: label {int(labels.max())} is not one of the {len(names)} classes")
 

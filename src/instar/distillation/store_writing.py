@@ -26,6 +26,7 @@ from instar.evaluation import batch_size_on, predict_logits
 from instar.files import write_bytes
 from instar.losses import soft_targets
 from instar.networks import evaluation_mode, network_fingerprint
+from instar.teacher_checks import check_network, judged_ids, warn_of_classes
 
 MEASURED_TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 20.0)
 SAMPLED_EXAMPLES = 16  # at least, up to twice as many, where the data has so many
@@ -105,7 +106,7 @@ def write_shards(
     with ExitStack() as stack:
         for name, network in teachers.items():
             stack.enter_context(evaluation_mode(network.to(device)))
-            _check_width(name, network, data, device)
+            _check_teacher(f"teacher {name!r}", network, data, device)
         stack.enter_context(lock_store(path))
         manifest = Manifest.begin(path, settings)
         ids = data.ids.sort().values
@@ -124,13 +125,16 @@ def write_shards(
                 progress((number + 1) / len(settings.files()))
 
 
-def _check_width(name: str, network: nn.Module, data: Dataset, device: str | torch.device) -> None:
-    found = tuple(predict_logits(network, data.subset(data.ids[:1]), device=device).shape)
-    if found != (1, data.num_classes):
+def _check_teacher(name: str, network: nn.Module, data: Dataset, device: str | torch.device) -> None:
+    judged = data.subset(judged_ids(data))
+    check_network(network, judged.gather(judged.ids[: batch_size_on(device)], 0), name=name)
+    logits = predict_logits(network, judged, device=device)
+    if logits.shape != (len(judged), data.num_classes):
         raise UsageError(
-            f"teacher {name!r} returns {found} for one example, expected logits (1, {data.num_classes}): "
-            "it was trained on other classes"
+            f"{name} returns {tuple(logits.shape)} for {len(judged)} examples, expected logits "
+            f"({len(judged)}, {data.num_classes}): it was trained on other classes"
         )
+    warn_of_classes(logits, judged.labels(judged.ids), data.class_names, name=name)
 
 
 def _is_whole(manifest: Manifest, file: str) -> bool:

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from instar.data import Dataset, IdIndex
 from instar.errors import TrainingError, UsageError
-from instar.evaluation import predict_logits
+from instar.evaluation import batch_size_on, predict_logits
 from instar.guards import views_of
+from instar.logit_values import check_teacher_logits
 from instar.losses import LogitTargets, SoftTargets, Targets, mix_in_labels, targets_of_members
+from instar.teacher_checks import check_network
 
 REMEMBERED_BYTES = 2**30  # of logits; where they take more, they are computed at each step
 
@@ -31,7 +33,9 @@ class Teacher:
 
     Raises:
         UsageError: the temperature is not positive, there is no network, the networks have different numbers of
-            classes, or the mean is unknown.
+            classes, the mean is unknown, or a network returns probabilities.
+        TrainingError: on the first examples a network returns NaN, or something else each time, or it writes into
+            its input.
 
     Example:
         >>> from instar.data import as_dataset
@@ -61,10 +65,17 @@ class Teacher:
         self.views = views_of(data)
         self.mean = mean
         self._data = data.to(torch.device(device))
+        self._check_networks(batch_size_on(device))
         self._stored: StoredLogits | None = None
         if data.views is None and 4 * len(data) * data.num_classes <= REMEMBERED_BYTES:
             logits = member_logits(self.networks, self._data, device=device)
             self._stored = StoredLogits(self._data.ids, logits, temperature=temperature, mean=mean)
+
+    def _check_networks(self, num_examples: int) -> None:
+        inputs = self._data.gather(self._data.ids[:num_examples], 0)
+        for number, network in enumerate(self.networks):
+            name = "the teacher" if len(self.networks) == 1 else f"teacher {number} of the ensemble"
+            check_network(network, inputs, name=name, temperature=self.temperature)
 
     def __call__(self, ids: Tensor, views: Tensor | int) -> SoftTargets | LogitTargets:
         """Soft targets for a batch, (batch, classes).
@@ -118,7 +129,9 @@ class StoredLogits:
         class_names: as for `Teacher`.
 
     Raises:
-        UsageError: ids and logits have different lengths, or the temperature is not positive.
+        UsageError: ids and logits have different lengths, the temperature is not positive, or the logits are
+            probabilities.
+        TrainingError: the logits hold NaN, or rows of zeros.
     """
 
     views = None  # each example is the same in every epoch
@@ -135,6 +148,8 @@ class StoredLogits:
         members = logits if logits.dim() == 3 else logits[None]
         if len(ids) != members.shape[1]:
             raise UsageError(f"{len(ids)} ids but {members.shape[1]} rows of logits")
+        for member in members:
+            check_teacher_logits("the teacher's logits", member, temperature=temperature)
         self._index = IdIndex(ids, "these stored soft targets", "they were stored for other data")
         self._targets = targets_of_members(members[:, self._index.order], temperature, mean=mean)
         self.temperature, self.mean = temperature, mean

@@ -14,6 +14,7 @@ from instar.data import Dataset, batches, id_batches
 from instar.errors import RunError, UsageError
 from instar.evaluation import batch_size_on
 from instar.files import load_tensors, write_bytes
+from instar.logit_values import refuse_probabilities
 from instar.networks import (
     build_network,
     channels_last_,
@@ -57,8 +58,8 @@ class SpecialistEnsemble(nn.Module):
             `input_dropout`) that rebuild any of the networks. Only `save` needs it.
 
     Raises:
-        UsageError: the numbers of sets and specialists differ, a network has the wrong number of logits, or
-            top_n is out of range.
+        UsageError: the numbers of sets and specialists differ, a network has the wrong number of logits or returns
+            probabilities, or top_n is out of range.
 
     Example:
         >>> generalist, specialist = nn.Sequential(nn.Linear(4, 3)), nn.Sequential(nn.Linear(4, 3))
@@ -246,9 +247,10 @@ class SpecialistEnsemble(nn.Module):
         widths = _widths(self.class_sets, num_classes, self.full_softmax)
         for name, network, width in zip(self._names(), self.networks, widths, strict=True):
             with evaluation_mode(network), torch.no_grad():
-                found = network(example_inputs).shape[-1]
-            if found != width:
-                raise UsageError(f"{name} gives {found} logits, expected {width}")
+                logits = network(example_inputs)
+            if logits.shape[-1] != width:
+                raise UsageError(f"{name} gives {logits.shape[-1]} logits, expected {width}")
+            refuse_probabilities(name, logits)
 
     def _count_shared_layers(self, example_inputs: Tensor) -> int:
         """The number of first layers that all networks share and whose features are all that the rest needs."""

@@ -3,14 +3,15 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from instar.data import Dataset, Splits, parse_views
-from instar.distillation import SoftTargetStore, fit_class_bias
+from instar.distillation import SoftTargetStore, Teacher, fit_class_bias
 from instar.errors import UsageError
 from instar.jobs import Job
 from instar.recipes.choosing import TUNING_SEED
@@ -22,6 +23,7 @@ from instar.recipes.loading import build_for, load_network, load_splits, member_
 from instar.recipes.settings import FitSettings, TransferSettings
 from instar.recipes.study import Execution
 from instar.runs import Run, find_run, is_run
+from instar.teacher_checks import check_soft_targets, judged_ids
 
 ALONE, DISTILLED, CORRECTED = "student-alone", "student-distilled", "student-distilled-corrected"
 
@@ -174,7 +176,7 @@ def check(plan: Plan) -> None:
     """
     config, splits = plan.config, plan.splits
     for member in plan.members:
-        load_network(member.settings, splits)
+        network = load_network(member.settings, splits)
         if not member.comes_with_weights:
             splits.train.with_views(parse_views(member.settings.views), view_seed=config.data.view_seed)
         elif config.teachers > 1:
@@ -182,6 +184,8 @@ def check(plan: Plan) -> None:
                 f"teachers is {config.teachers}, but {member.settings.network} comes with its weights: "
                 "for an ensemble name several, with commas between them"
             )
+        else:
+            _check_teacher(plan, network)
     views, num_views = parse_views(config.student.views), config.transfer.num_views
     transfer = training_data(splits, config.transfer)
     transfer = transfer.with_views(views, view_seed=config.data.view_seed, num_views=num_views)
@@ -198,6 +202,15 @@ def check(plan: Plan) -> None:
         correct_(student, torch.ones(len(splits.class_names)), splits.validation, config.student.network)
 
 
+def _check_teacher(plan: Plan, network: nn.Module) -> None:
+    """Refuse a teacher that comes with weights, or warn of it, before anything is trained."""
+    train, device = plan.splits.train, plan.execution.device
+    judged = train.subset(judged_ids(train)).to(device)
+    temperature = max(plan.config.temperature)
+    teacher = Teacher(network, judged, temperature=temperature, device=device)
+    check_soft_targets(teacher, judged, batch_size=plan.config.student.batch_size)
+
+
 def _check_store(plan: Plan, store: SoftTargetStore, transfer: Dataset) -> None:
     store.check_data(transfer)
     split = store.settings.split
@@ -209,3 +222,6 @@ def _check_store(plan: Plan, store: SoftTargetStore, transfer: Dataset) -> None:
         )
     for temperature in plan.config.temperature:
         store.soft_targets(transfer.ids[:1], 0, temperature, mean=plan.config.ensemble_mean)
+    labelled = transfer if plan.config.transfer.folder else training_data(plan.splits, plan.config.control)
+    ask = partial(store.soft_targets, temperature=plan.config.temperature[0], mean=plan.config.ensemble_mean)
+    check_soft_targets(ask, labelled, batch_size=plan.config.student.batch_size)

@@ -1,0 +1,101 @@
+"""What rows of logits may hold. Probabilities, NaN and rows of zeros in their place are refused by name."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from instar.errors import TrainingError, UsageError
+
+_TOLERANCE = 1e-2  # of the sum of a row of probabilities: in half precision, or rounded to two or three digits
+
+
+def are_distributions(rows: Tensor) -> Tensor:
+    """Which rows are distributions: (examples,), bool. Not negative, and with a sum of 1 up to rounding.
+
+    Args:
+        rows: (examples, classes).
+
+    Example:
+        >>> are_distributions(torch.tensor([[0.9, 0.1], [3.0, -2.0], [0.0, 0.0]]))
+        tensor([ True, False, False])
+    """
+    return (rows >= 0).all(-1) & ((rows.sum(-1, dtype=torch.float64) - 1).abs() <= _TOLERANCE)
+
+
+def refuse_probabilities(what: str, rows: Tensor) -> None:
+    """Refuse probabilities in the place of logits: of ten classes, the softmax makes 0.23 of 0.98.
+
+    Two different rows of logits that both add up to 1 are no accident. A single row says nothing, rows of zeros
+    neither.
+
+    Args:
+        what: where the rows come from, for the message.
+        rows: (examples, classes).
+
+    Raises:
+        UsageError: the rows are probabilities.
+    """
+    if rows.dim() != 2 or not bool((rows >= 0).all()):
+        return
+    filled = rows[rows.any(-1)]
+    if len(filled) and bool(are_distributions(filled).all()) and bool((filled != filled[0]).any()):
+        raise UsageError(
+            f"{what}: found probabilities (no number is negative, each row adds up to 1), expected logits; leave "
+            "out the softmax, or take the logarithm: probs.clamp(min=1e-30).log()"
+        )
+
+
+def check_teacher_logits(what: str, rows: Tensor, *, temperature: float = 1.0) -> None:
+    """Refuse logits that make no soft targets.
+
+    Args:
+        what: where the rows come from, for the message.
+        rows: (examples, classes); -infinity is a probability of 0.
+        temperature: of the soft targets; `math.inf` matches the logits, which then have to be finite.
+
+    Raises:
+        UsageError: the rows are probabilities.
+        TrainingError: a row holds NaN or infinity, or some rows are all zeros while others are not.
+    """
+    refuse_probabilities(what, rows)
+    finite = rows.isfinite()
+    right = finite if temperature == math.inf else (rows < math.inf) & finite.any(-1, keepdim=True)
+    if not bool(right.all()):
+        raise TrainingError(
+            f"{what}: NaN or infinity in {_count(~right.all(-1))}; leave these examples out, or repair what gives "
+            "them (the logarithm of 0 is -infinity: take probs.clamp(min=1e-30).log())"
+        )
+    empty = ~rows.any(-1)
+    if bool(empty.any()) and not bool(empty.all()):
+        raise TrainingError(
+            f"{what}: nothing but zeros in {_count(empty)}; leave these examples out, or repair what gives them"
+        )
+
+
+def check_probabilities(what: str, rows: Tensor) -> None:
+    """Refuse what is no distribution in the place of soft targets.
+
+    Args:
+        what: where the rows come from, for the message.
+        rows: (examples, classes).
+
+    Raises:
+        UsageError: a row is negative somewhere, or does not add up to 1.
+        TrainingError: a row holds NaN, or some rows are all zeros while others are not.
+    """
+    if bool(rows.isnan().any()):
+        raise TrainingError(f"{what}: NaN in {_count(rows.isnan().any(-1))}; repair what gives them")
+    wrong = ~are_distributions(rows)
+    if bool(wrong.any()) and bool(rows.any()):  # the loss is 0 where all are zeros: the first step says so
+        first = rows[wrong][0]
+        raise UsageError(
+            f"{what}: no probabilities in {_count(wrong)}, which adds up to {float(first.sum()):.3g} with "
+            f"{float(first.min()):.3g} as its smallest number; make them with instar.soft_targets(logits, "
+            "temperature), or leave these examples out"
+        )
+
+
+def _count(chosen: Tensor) -> str:
+    places = chosen.nonzero().flatten()
+    return f"{len(places)} of {len(chosen)} rows, the first is row {int(places[0])}"

@@ -1,0 +1,194 @@
+"""Checks of a teacher before the first step: what it gives, whether it gives it again, and how right it is."""
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from instar.data import Dataset
+from instar.errors import DataWarning, TrainingError
+from instar.logit_values import check_probabilities, check_teacher_logits
+from instar.losses import LogitTargets, SoftTargets, Targets
+from instar.networks import evaluation_mode
+
+NUM_JUDGED = 512
+"""A teacher is compared with the labels of so many examples; of five for each class where that is more."""
+
+_REPEATS = 1e-4  # of the largest logit: two passes of the same batch may differ by this much (on a GPU they do)
+_FEW = 20  # classes whose order is written out
+_MOST_CLASSES = 2000  # of which an order is looked for
+_MOST_NUMBERS = 2**24  # in the soft targets that are looked at
+
+
+def check_network(
+    network: nn.Module, inputs: Tensor, *, name: str = "the teacher", temperature: float = 1.0
+) -> None:
+    """Run a teacher twice on a batch, and refuse what no student should learn from.
+
+    Args:
+        network: returns logits, (batch, classes).
+        inputs: (batch, ...), on the device of the network.
+        name: of the teacher, for the message.
+        temperature: of the soft targets.
+
+    Raises:
+        UsageError: it returns probabilities.
+        TrainingError: it writes into its input, returns something else in the second pass, or returns NaN,
+            infinity or rows of zeros.
+    """
+    given = inputs.clone()
+    with evaluation_mode(network), torch.no_grad():
+        logits = network(inputs)
+        if not torch.equal(inputs.nan_to_num(), given.nan_to_num()):
+            raise TrainingError(
+                f"{name} writes into its input, so that the student would see other examples: let it work on a "
+                "copy (no inplace=True in its first layer, no += on its input)"
+            )
+        if not isinstance(logits, Tensor) or logits.dim() != 2:
+            return  # said where the logits are used
+        check_teacher_logits(name, logits, temperature=temperature)
+        check_repeats(f"{name}, in evaluation mode", logits, network(inputs))
+
+
+def check_repeats(what: str, one: Tensor, again: Tensor) -> None:
+    """Refuse two passes over the same batch that differ.
+
+    Raises:
+        TrainingError: names the difference.
+    """
+    one, again = (values.nan_to_num(neginf=0.0) for values in (one, again))
+    largest = float((one - again).abs().max())
+    if largest > _REPEATS * float(one.abs().max()):
+        raise TrainingError(
+            f"{what}: two passes over the same batch differ by up to {largest:.2g}, and a student would learn the "
+            "noise; switch it off outside training, F.dropout(x, p, self.training), or seed it by example and view"
+        )
+
+
+def check_soft_targets(targets: Targets, data: Dataset, *, batch_size: int) -> None:
+    """Ask for some soft targets before the first step: refuse what is none, warn of a teacher that is wrong.
+
+    Args:
+        targets: of a fit.
+        data: its training data.
+        batch_size: the most examples to ask for at once.
+
+    Raises:
+        UsageError: they are no probabilities, or the logits to match are.
+        TrainingError: they hold NaN, or are different when they are asked for again.
+
+    Warns:
+        DataWarning: what `about_classes` has to say.
+    """
+    ids = judged_ids(data)
+    found = [targets(part, 0) for part in torch.split(ids, batch_size)]
+    if not all(isinstance(part, SoftTargets | LogitTargets) for part in found):
+        return  # of a vocabulary, or refused by the loss
+    values = [_checked(part) for part in found]
+    check_repeats("the soft targets", values[0], _values(targets(ids[:batch_size], 0)))
+    warn_of_classes(torch.cat(values), data.labels(ids), data.class_names)
+
+
+def _checked(targets: SoftTargets | LogitTargets) -> Tensor:
+    values = _values(targets)
+    if isinstance(targets, LogitTargets):
+        check_teacher_logits("the logits to match", values, temperature=math.inf)
+    else:
+        check_probabilities("the soft targets", values)
+    return values
+
+
+def _values(targets: SoftTargets | LogitTargets) -> Tensor:
+    return targets.logits if isinstance(targets, LogitTargets) else targets.probs
+
+
+def judged_ids(data: Dataset) -> Tensor:
+    """The ids of some examples, those with a label first; drawn, so that sorted data shows all classes."""
+    num_judged = min(max(NUM_JUDGED, 5 * data.num_classes), max(_MOST_NUMBERS // data.num_classes, 2))
+    drawn = data.ids[torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).to(data.ids.device)]
+    is_unlabelled = (data.labels(drawn) < 0).to(drawn.device)
+    return drawn[is_unlabelled.long().argsort(stable=True)][:num_judged]
+
+
+def warn_of_classes(
+    values: Tensor, labels: Tensor, class_names: Sequence[str], *, name: str = "the teacher"
+) -> None:
+    """Warn of what `about_classes` has to say."""
+    said = about_classes(values, labels, class_names, name=name)
+    if said:
+        warnings.warn(said, DataWarning, stacklevel=2)
+
+
+def about_classes(values: Tensor, labels: Tensor, class_names: Sequence[str], *, name: str = "the teacher") -> str:
+    """What labels say against a teacher, in a sentence: that its classes are in another order.
+
+    Args:
+        values: its logits or probabilities, (examples, classes).
+        labels: (examples,); -1 means no label.
+        class_names: in the order of the labels.
+        name: of the teacher.
+
+    Returns:
+        The sentence; empty where there is nothing to say.
+
+    Example:
+        >>> labels = torch.arange(3).repeat(40)
+        >>> outputs = torch.eye(3)[labels][:, [0, 2, 1]]
+        >>> about_classes(outputs, labels, ("ant", "bee", "cat")).partition("; ")[2]
+        'reorder its outputs: logits[:, [0, 2, 1]]'
+    """
+    known = (labels >= 0).cpu()
+    labels, predicted = labels.cpu()[known], values.argmax(-1).cpu()[known]
+    if values.shape[-1] != len(class_names) or len(class_names) > _MOST_CLASSES:
+        return ""
+    order = order_of_classes(predicted, labels, len(class_names))
+    if order is None:
+        return ""
+    num_right = int((predicted == labels).sum())
+    fitted = int((torch.tensor(order)[labels] == predicted).sum())
+    moves = [f"{output} is {class_names[number]!r}" for number, output in enumerate(order) if output != number]
+    more = ", ..." if len(moves) > _FEW else ""
+    cure = f": logits[:, {list(order)}]" if len(order) <= _FEW else " to the order of the data's class names"
+    return (
+        f"{name} is right on {num_right:,} of {len(labels):,} labelled examples, and on {fitted:,} if its classes "
+        f"are in another order than the data's (output {', '.join(moves[:_FEW])}{more}); reorder its outputs{cure}"
+    )
+
+
+def order_of_classes(predicted: Tensor, labels: Tensor, num_classes: int) -> list[int] | None:
+    """The order of a teacher's outputs that its labels ask for: output `order[i]` stands for class i.
+
+    The order with the most right answers on one half of the examples. It counts only if it is the right one on the
+    other half too: for the classes that it moves at least half of the answers are then right, and they are
+    more than as the outputs stand, by three standard deviations of chance.
+
+    Args:
+        predicted: (examples,), the output that is largest.
+        labels: (examples,), from 0.
+        num_classes: number of classes.
+
+    Returns:
+        None where the outputs stand in the order of the classes, or where that is not certain.
+
+    Example:
+        >>> labels = torch.arange(2).repeat(40)
+        >>> order_of_classes(1 - labels, labels, 2), order_of_classes(labels, labels, 2)
+        ([1, 0], None)
+    """
+    cells = (num_classes * labels + predicted)[::2].bincount(minlength=num_classes**2)
+    counts = cells.view(num_classes, num_classes)
+    present = counts.any(1).nonzero().flatten()
+    if bool((counts.argmax(1)[present] == present).all()):
+        return None
+    from scipy.optimize import linear_sum_assignment
+
+    as_it_is = 0.5 * torch.eye(num_classes)  # decides between orders that are as good
+    order = torch.from_numpy(linear_sum_assignment((counts + as_it_is).numpy(), maximize=True)[1])
+    predicted, labels = predicted[1::2], labels[1::2]
+    moved = order[labels] != labels
+    fitted = int((predicted == order[labels])[moved].sum())
+    unmoved = int((predicted == labels)[moved].sum())
+    is_certain = fitted - unmoved > 3 * (fitted + unmoved) ** 0.5
+    return order.tolist() if is_certain and 2 * fitted >= int(moved.sum()) else None
