@@ -16,7 +16,7 @@ SOURCE = Path(instar.__file__).parent
 OPTION = re.compile(r"(?<!var\()(?<![\w-])--[a-z][a-z-]*[a-z]")
 STUDIES = ["distill", "transfer", "advise", "specialists"]
 EACH = [*STUDIES, "reproduce mnist", "speech train"]  # runs jobs in a run directory
-READS_DATA = [*STUDIES, "data", "targets write", "targets check"]
+READS_DATA = [*STUDIES, "data show", "targets write", "targets check"]
 OTHERS = {"--head": "ray start --head"}
 """Options of other programs, by what they stand in."""
 

@@ -392,9 +392,3 @@ def test_a_truncated_image_is_named(tmp_path: Path, form: str) -> None:
     with pytest.raises(DataError, match=r"not (a whole|an) image") as caught:
         ImageForm("RGB", 60, 50, fit=True).read(path)
     assert_names_the_file(caught, path)
-
-
-def test_an_image_size_is_for_folders_and_at_least_1(tmp_path: Path) -> None:
-    for name, size in (("digits", 8), ("mnist", 28), (f"folder:{tmp_path}", 0)):
-        with pytest.raises(UsageError, match="image_size"):
-            load_data(name, image_size=size)

@@ -1,19 +1,38 @@
-"""`instar data`."""
+"""`instar data`: list, describe and check data sets."""
 
+import json
+import sys
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from instar.cli.commands import with_options
+from instar.cli.commands import LazyCommand, with_options
+from instar.cli.options import Quiet
 
-Name = Annotated[
-    str | None, typer.Argument(help="A data set to describe; without one the known data sets are listed.")
-]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON record and nothing else.")]
 
 
+class _ShowByDefault(TyperGroup):
+    """`instar data NAME` is `instar data show NAME`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = [*self.commands, "--help"]
+        return super().parse_args(ctx, args if args and args[0] in known else ["show", *args])
+
+
+app = typer.Typer(help="List, describe and check data sets.", cls=_ShowByDefault)
+
+
+@app.command(cls=LazyCommand)
 @with_options("DESCRIBED")
-def data(typed: dict[str, Any], name: Name = None) -> None:
-    """List the data sets, or fetch and describe one."""
+def show(
+    typed: dict[str, Any],
+    name: Annotated[
+        str | None, typer.Argument(help="A data set to describe; without one the known data sets are listed.")
+    ] = None,
+) -> None:
+    """List the data sets, or fetch and describe one: `instar data NAME` does the same."""
     from rich.console import Console
 
     from instar.recipes.data_tables import data_table, known_table
@@ -21,3 +40,29 @@ def data(typed: dict[str, Any], name: Name = None) -> None:
 
     settings = typed.get("data", {}) | ({"name": name} if name else {})
     print_table(data_table(settings) if settings else known_table(), Console(highlight=False))
+
+
+@app.command(cls=LazyCommand)
+@with_options("DESCRIBED")
+def check(
+    typed: dict[str, Any],
+    name: Annotated[str, typer.Argument(help="folder:PATH, a known data set, or python:MODULE:FUNCTION.")],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read every example of a data set; list what is broken and what is there twice. Exit 1 if any is broken."""
+    from rich.console import Console
+
+    from instar.recipes.data_tables import inspect, inspection_record, inspection_tables, summary
+    from instar.reports import print_table
+
+    found = inspect(typed.get("data", {}) | {"name": name}, progress=not quiet)
+    if as_json:
+        sys.stdout.write(json.dumps(inspection_record(found), indent=2) + "\n")
+    else:
+        console = Console(highlight=False)
+        for table in inspection_tables(found):
+            print_table(table, console)
+        console.print(f"\n{summary(found)}", soft_wrap=True, markup=False)
+    if found.broken:
+        raise typer.Exit(1)

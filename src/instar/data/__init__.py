@@ -4,6 +4,7 @@ from instar.data.batches import batches
 from instar.data.dataset import Dataset, InMemoryDataset, StreamingDataset, as_dataset
 from instar.data.fetch import fetch
 from instar.data.identity import IdIndex
+from instar.data.inspection import Inspection, inspect_folder, inspect_splits
 from instar.data.named import KnownData, Splits, known_data, load_data
 from instar.data.samplers import Sampler, half_special, id_batches, shuffled
 from instar.data.splits import class_number, stratified_split, transfer_set
@@ -18,6 +19,7 @@ __all__ = [
     "Flip",
     "IdIndex",
     "InMemoryDataset",
+    "Inspection",
     "Jitter",
     "KnownData",
     "Sampler",
@@ -31,6 +33,8 @@ __all__ = [
     "fetch",
     "half_special",
     "id_batches",
+    "inspect_folder",
+    "inspect_splits",
     "known_data",
     "load_data",
     "parse_views",

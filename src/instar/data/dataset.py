@@ -43,6 +43,8 @@ class Dataset(ABC):
     views: Views | None = None
     view_seed: int = 0
     num_views: int | None = None
+    files: Sequence[Path] | None = None
+    """the file of each stored row, where it has one"""
 
     def __init__(
         self,
@@ -59,10 +61,7 @@ class Dataset(ABC):
         self.example_shape = tuple(example_shape)
         self._labels = checked_labels(labels, ids, self.class_names)
         self._scale = float(scale)
-        self._mean = self._per_channel("mean", mean, ids.device)
-        self._std = self._per_channel("std", std, ids.device)
-        if self._std is not None and not bool((self._std > 0).all()):
-            raise UsageError(f"std {self._std.flatten().tolist()} should be above 0 in each channel")
+        self._set_normalisation(mean, std, ids.device)
         self._index(ids.detach().clone(), torch.arange(len(ids), device=ids.device))
 
     @abstractmethod
@@ -141,6 +140,15 @@ class Dataset(ABC):
             UsageError: an id that is not in this data set.
         """
         return self._rows[self._id_index.find(ids)]
+
+    def names(self, ids: Tensor) -> list[str]:
+        """Some examples as messages call them: the files that they come from, or their rows.
+
+        Raises:
+            UsageError: an id that is not in this data set.
+        """
+        rows = self.rows(ids).tolist()
+        return [f"row {row}" if self.files is None else str(self.files[row]) for row in rows]
 
     def subset(self, ids: Tensor) -> Self:
         """The data set of some of the examples, without a copy.
@@ -248,6 +256,25 @@ class Dataset(ABC):
         other.views, other.view_seed, other.num_views = views, view_seed, num_views
         return other
 
+    def with_normalisation(self, mean: Numbers | None, std: Numbers | None) -> Self:
+        """The data set with another mean and standard deviation of each channel, in place of its own.
+
+        Args:
+            mean: of values after scaling; None subtracts nothing.
+            std: None divides by nothing.
+
+        Raises:
+            UsageError: not one number for each channel, or a standard deviation that is not above 0.
+
+        Example:
+            >>> data = as_dataset((torch.full((3, 1, 2, 2), 0.75), torch.tensor([0, 1, 1])))
+            >>> data.with_normalisation([0.5], [0.25]).gather(data.ids[:1], 0).flatten().tolist()
+            [1.0, 1.0, 1.0, 1.0]
+        """
+        other = copy.copy(self)
+        other._set_normalisation(mean, std, self.labels(self.ids[:1]).device)
+        return other
+
     def normalised_like(self, other: "Dataset") -> Self:
         """The data set with its channels normalised by the mean and std of other data.
 
@@ -274,6 +301,12 @@ class Dataset(ABC):
         self.ids = ids
         self._id_index = IdIndex(ids, f"this data set of {len(ids)} examples", "take ids from its .ids")
         self._rows = rows[self._id_index.order]
+
+    def _set_normalisation(self, mean: Numbers | None, std: Numbers | None, device: torch.device) -> None:
+        self._mean = self._per_channel("mean", mean, device)
+        self._std = self._per_channel("std", std, device)
+        if self._std is not None and not bool((self._std > 0).all()):
+            raise UsageError(f"std {self._std.flatten().tolist()} should be above 0 in each channel")
 
     def _per_channel(self, name: str, numbers: Numbers | None, device: torch.device) -> Tensor | None:
         if numbers is None:
@@ -360,6 +393,7 @@ class InMemoryDataset(Dataset):
         rows = self.rows(self.ids)
         moved = self._move(device, "_mean", "_std")
         moved._inputs, moved._labels = self._inputs[rows].to(device), self._labels[rows].to(device)
+        moved.files = None if self.files is None else [self.files[row] for row in rows.tolist()]
         moved._index(self.ids.to(device), torch.arange(len(rows), device=device))
         return moved
 
@@ -408,7 +442,7 @@ class StreamingDataset(Dataset):
             mean=mean,
             std=std,
         )
-        self._files = list(files)
+        self.files = self._files = list(files)
         self._decode = decode
         self._device = torch.device("cpu")
 

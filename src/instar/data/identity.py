@@ -114,6 +114,25 @@ def original_rows(ids: Tensor) -> Tensor:
     return originals
 
 
+def shared_contents(ids: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """The ids whose content is among `others` too, and for each of them one of `others` with that content.
+
+    Args:
+        ids, others: (n,) and (m,) int64, `content_ids` of different data.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 0])
+        >>> ids, others = content_ids([b"a", b"b", b"a"], labels), content_ids([b"c", b"a", b"d"], labels)
+        >>> mine, theirs = shared_contents(ids, others)
+        >>> torch.equal(mine, ids[[0, 2]]), torch.equal(theirs, others[[1, 1]])
+        (True, True)
+    """
+    ids, others = ids.cpu(), others.cpu()
+    contents, index = ids[original_rows(ids)], IdIndex(others, "the other data", "")
+    is_there = torch.isin(contents, others)
+    return ids[is_there], others[index.order[index.find(contents[is_there])]]
+
+
 def _copy_ids(ids: Tensor, copy: int) -> Tensor:
     """The ids of the k-th copies of examples."""
     return keyed_hash(key_of("copy", copy), ids)

@@ -2,19 +2,21 @@
 
 import dataclasses
 import hashlib
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from instar.data.copies import warn_of_copies
 from instar.data.dataset import Dataset, as_dataset
+from instar.data.normalisation import measured, normalised, parse_normalisation
 from instar.data.official import load_digits, load_official, load_omniglot
+from instar.data.pictures import PictureForm
 from instar.data.readers.folder import ImageFolder, common_form, find_parts, folder_dataset, list_image_folder
-from instar.data.readers.images import ImageForm
+from instar.data.readers.images import MODES, ImageForm
 from instar.data.sources import FSDD, SOURCES, Source, find
 from instar.data.splits import stratified_split
-from instar.errors import DataError, DataWarning, InstarError, UsageError
+from instar.errors import DataError, InstarError, UsageError
 from instar.naming import import_function, unknown_name
 
 MEMORY_BUDGET_BYTES = 2 * 2**30
@@ -33,6 +35,7 @@ class Splits:
         validation: to choose between them.
         test: to evaluate the chosen network, once.
         name: name of the data set.
+        normalise: what `normalised` was called with; None for the normalisation that the data came with.
 
     Raises:
         DataError: the parts differ in class names or example shape.
@@ -42,6 +45,7 @@ class Splits:
     validation: Dataset
     test: Dataset
     name: str = "data"
+    normalise: str | None = None
 
     def __post_init__(self) -> None:
         for part in ("validation", "test"):
@@ -55,6 +59,29 @@ class Splits:
     def class_names(self) -> tuple[str, ...]:
         """The class names, in the order of the labels."""
         return self.train.class_names
+
+    def normalised(self, how: str) -> "Splits":
+        """The same data, with another normalisation of each channel in place of their own.
+
+        Args:
+            how: `imagenet` (the usual constants for ImageNet), `data` (mean and standard deviation of the training
+                part), `none` (pixels from 0 to 1), or MEAN/SD: `0.5/0.25`, or a number for each channel,
+                `0.49,0.48,0.45/0.25,0.24,0.26`.
+
+        Raises:
+            UsageError: another text, or numbers that do not fit the channels.
+
+        Example:
+            >>> digits = load_data("digits").normalised("data")
+            >>> inputs = digits.train.gather(digits.train.ids, 0)
+            >>> round(abs(float(inputs.mean())), 3), round(float(inputs.std()), 3)
+            (0.0, 1.0)
+        """
+        numbers = parse_normalisation(how)
+        if numbers is None:
+            numbers = measured(self.train)
+        train, validation, test = (normalised(part, numbers) for part in (self.train, self.validation, self.test))
+        return dataclasses.replace(self, train=train, validation=validation, test=test, normalise=how)
 
     @property
     def fingerprint(self) -> str:
@@ -74,6 +101,7 @@ def load_data(
     validation_fraction: float = 0.1,
     split_seed: int = 0,
     image_size: int | None = None,
+    colour: str | None = None,
     progress: bool = True,
     base_url: str | None = None,
     memory_budget_bytes: int = MEMORY_BUDGET_BYTES,
@@ -90,8 +118,9 @@ def load_data(
         validation_fraction: share of each training class that becomes validation data, where the data set has
             none.
         split_seed: chooses these examples; use the same for a teacher and all its students.
-        image_size: height and width to which images of a folder are resized and cropped, or those of Omniglot
-            resized; images of a folder are then converted to colour or grey too.
+        image_size: height and width to which pictures are resized; those of a folder are cropped to a square
+            first, and converted to colour unless all are grey.
+        colour: `rgb` or `grey`: the pictures are converted.
         progress: draw bars on stderr where that is a terminal.
         base_url: base URL of a mirror; the checksums stay the same.
         memory_budget_bytes: a folder whose decoded images take more memory is streamed from its files.
@@ -105,21 +134,16 @@ def load_data(
         >>> len(digits.train), len(digits.validation), len(digits.test), digits.train.example_shape
         (1295, 143, 359, (1, 8, 8))
     """
-    if image_size is not None and (not (name.startswith("folder:") or name == "omniglot") or image_size < 1):
-        raise UsageError(
-            f"image_size {image_size} should be at least 1, and is for folder:PATH and omniglot (data {name!r})"
-        )
+    form = _checked_form(name, image_size, colour, memory_budget_bytes)
     validation: Dataset | None = None
     if name == "digits":
-        train, test = _cut(load_digits(), _TEST_FRACTION, _DIGITS_TEST_SEED)
+        train, test = _cut(load_digits(form), _TEST_FRACTION, _DIGITS_TEST_SEED)
     elif name == "omniglot":
-        train, validation, test = load_omniglot(
-            split_seed=split_seed, image_size=image_size, base_url=base_url, progress=progress
-        )
+        train, validation, test = load_omniglot(form, split_seed=split_seed, base_url=base_url, progress=progress)
     elif name in SOURCES:
-        train, test = load_official(name, base_url=base_url, progress=progress)
+        train, test = load_official(name, form, base_url=base_url, progress=progress)
     elif name.startswith("folder:"):
-        read = _FolderReader(image_size, memory_budget_bytes, progress)
+        read = _FolderReader(image_size, colour, memory_budget_bytes, progress)
         train, validation, test = read.splits(Path(name.removeprefix("folder:")).expanduser(), split_seed)
     elif name.startswith("python:"):
         train, validation, test = _from_function(name)
@@ -129,22 +153,20 @@ def load_data(
         train, validation = _cut(train, validation_fraction, split_seed)
     splits = Splits(train, validation, test, name)
     if name.startswith(("folder:", "python:")):
-        _warn_of_copies(splits)
+        warn_of_copies(name, {"training": train, "validation": validation, "test": test})
     return splits
 
 
-def _warn_of_copies(splits: Splits) -> None:
-    """Warn of examples that judge and were learned from: the same bytes in two parts that the user gave."""
-    for part in ("validation", "test"):
-        data: Dataset = getattr(splits, part)
-        copies = torch.isin(data.ids, splits.train.ids)
-        if bool(copies.any()):
-            warnings.warn(
-                f"{splits.name}: {int(copies.sum())} of {len(data)} {part} examples are byte-identical to "
-                "training examples, so their scores flatter; remove them from one of the two",
-                DataWarning,
-                stacklevel=3,
-            )
+def _checked_form(name: str, image_size: int | None, colour: str | None, memory_budget_bytes: int) -> PictureForm:
+    if name.startswith("python:") and (image_size, colour) != (None, None):
+        raise UsageError(
+            f"image_size and colour are for pictures that instar reads; the function of data {name!r} decides them"
+        )
+    if image_size is not None and image_size < 1:
+        raise UsageError(f"image_size {image_size} should be at least 1 (data {name!r})")
+    if colour is not None and colour not in MODES:
+        raise unknown_name("colour", colour, MODES)
+    return PictureForm(image_size, colour, memory_budget_bytes)
 
 
 class KnownData(NamedTuple):
@@ -194,23 +216,14 @@ def _cut(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
 @dataclasses.dataclass(frozen=True)
 class _FolderReader:
     image_size: int | None
+    colour: str | None
     memory_budget_bytes: int
     progress: bool
 
     def splits(self, folder: Path, split_seed: int) -> tuple[Dataset, Dataset | None, Dataset]:
-        """Split by the folder's parts where it has train/ and test/; else a fifth of each class is the test set.
-
-        Raises:
-            DataError: train/ or test/ is missing beside another part.
-        """
+        """Split by the folder's parts, if it has train/ and test/; else a fifth of each class is the test set."""
         parts = find_parts(folder)
-        if not {"train", "test"} <= set(parts):
-            if len(parts) > 1:
-                raise DataError(
-                    f"{folder}: expected train/ and test/ and perhaps validation/, found "
-                    f"{'/ and '.join(path.name for path in parts.values())}/; add what is missing, or remove the "
-                    "parts: with one folder for each class the data is split into three"
-                )
+        if not parts:
             whole, _ = self._read(list_image_folder(folder))
             train, test = _cut(whole, _TEST_FRACTION, split_seed)
             return train, None, test
@@ -223,7 +236,9 @@ class _FolderReader:
 
     def _read(self, listing: ImageFolder, form: ImageForm | None = None) -> tuple[Dataset, ImageForm]:
         if form is None:
-            form = common_form(listing.files, image_size=self.image_size, progress=self.progress)
+            form = common_form(
+                listing.files, image_size=self.image_size, colour=self.colour, progress=self.progress
+            )
         budget = self.memory_budget_bytes
         return folder_dataset(listing, form, memory_budget_bytes=budget, progress=self.progress), form
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from instar.data.dataset import Dataset, InMemoryDataset
 from instar.data.decoded import decoded_once
 from instar.data.hashing import key_of, keyed_hash
+from instar.data.identity import tensor_ids
+from instar.data.pictures import AS_PUBLISHED, PictureForm, in_colour
 from instar.data.readers import LabelledImages
 from instar.data.readers.cifar import read_cifar_archive
 from instar.data.readers.idx import read_idx
@@ -41,11 +43,12 @@ _CIFAR_FORM = ImageForm("RGB", 32, 32)
 _LABEL_COLUMNS = {"cifar10": "label", "cifar100": "fine_label"}
 
 
-def load_digits() -> Dataset:
+def load_digits(form: PictureForm = AS_PUBLISHED) -> Dataset:
     """The 1,797 digits of scikit-learn, 8x8 pixels, grey values 0 to 16, without a test set."""
     table = torch.from_numpy(_digits_table())
-    images = table[:, :-1].to(torch.uint8).view(-1, 1, 8, 8)
-    return InMemoryDataset(images, table[:, -1].long(), class_names=_DIGITS, scale=1 / 16)
+    images, labels = table[:, :-1].to(torch.uint8).view(-1, 1, 8, 8), table[:, -1].long()
+    ids = tensor_ids(images, labels)
+    return InMemoryDataset(form.of(images, white=16), labels, class_names=_DIGITS, ids=ids, scale=1 / 16)
 
 
 def _digits_table() -> NDArray[np.float64]:
@@ -60,12 +63,14 @@ def _digits_table() -> NDArray[np.float64]:
     return np.column_stack(datasets.load_digits(return_X_y=True))
 
 
-def load_official(name: str, *, base_url: str | None, progress: bool) -> tuple[Dataset, Dataset]:
+def load_official(
+    name: str, form: PictureForm = AS_PUBLISHED, *, base_url: str | None, progress: bool
+) -> tuple[Dataset, Dataset]:
     """Training and test data of one of `SOURCES`, found or downloaded.
 
     Raises:
         DataError: a file is missing, damaged or cannot be downloaded.
-        UsageError: `INSTAR_DATA` is not a folder.
+        UsageError: `INSTAR_DATA` is not a folder, or pictures of this form would take too much memory.
     """
     folder, files = obtain(SOURCES[name], base_url=base_url, progress=progress)
     paths = [folder / file for file in files]
@@ -73,13 +78,13 @@ def load_official(name: str, *, base_url: str | None, progress: bool) -> tuple[D
         class_names = _IDX_CLASSES[name]
         train = _idx_pair(paths[0], paths[1], class_names)
         test = _idx_pair(paths[2], paths[3], class_names)
-        return _in_memory(train), _in_memory(test)
+        return _in_memory(train, form), _in_memory(test, form)
     if len(paths) == 1:
         train, test = read_cifar_archive(paths[0])
     else:
         train, test = (_decoded_table(path, _LABEL_COLUMNS[name], progress) for path in paths)
-    mean, std = channel_statistics(train.images)
-    return _in_memory(train, mean=mean, std=std), _in_memory(test, mean=mean, std=std)
+    mean, std = channel_statistics(train.images if form.colour is None else in_colour(train.images, form.colour))
+    return _in_memory(train, form, mean=mean, std=std), _in_memory(test, form, mean=mean, std=std)
 
 
 _TEST_DRAWERS = (18, 19, 20)  # the same for everybody, whatever split_seed is
@@ -87,13 +92,13 @@ _NUM_VALIDATION_DRAWERS = 2
 
 
 def load_omniglot(
-    *, split_seed: int, image_size: int | None, base_url: str | None, progress: bool
+    form: PictureForm, *, split_seed: int, base_url: str | None, progress: bool
 ) -> tuple[Dataset, Dataset, Dataset]:
     """Training, validation and test data of Omniglot, split by drawer: 15, 2 and 3 of the 20 of each character.
 
     Args:
+        form: of the drawings; 105 pixels high and wide by default.
         split_seed: chooses the drawers of the validation data.
-        image_size: height and width; 105 by default.
         base_url: as for `load_data`.
         progress: draw bars on stderr.
 
@@ -103,12 +108,12 @@ def load_omniglot(
     """
     folder, files = obtain(SOURCES["omniglot"], base_url=base_url, progress=progress)
     paths = [folder / file for file in files]
-    side = {} if image_size is None else {"side": image_size}
+    side = {} if form.image_size is None else {"side": form.image_size}
     if len(paths) == 1:
         drawings = read_omniglot_table(paths[0], **side)
     else:
         drawings = read_omniglot_archives(paths, progress=progress, **side)
-    whole = _in_memory(drawings)
+    whole = _in_memory(drawings, form)
     drawers = torch.arange(len(whole)) % NUM_DRAWERS + 1
     others = torch.tensor([drawer for drawer in range(1, NUM_DRAWERS + 1) if drawer not in _TEST_DRAWERS])
     hashes = keyed_hash(key_of("drawers", split_seed), others)
@@ -156,5 +161,11 @@ def _decoded_table(path: Path, label_column: str, progress: bool) -> LabelledIma
     )
 
 
-def _in_memory(data: LabelledImages, *, mean: Tensor | None = None, std: Tensor | None = None) -> Dataset:
-    return InMemoryDataset(data.images, data.labels, class_names=data.class_names, mean=mean, std=std)
+def _in_memory(
+    data: LabelledImages, form: PictureForm, *, mean: Tensor | None = None, std: Tensor | None = None
+) -> Dataset:
+    """The data set of some images; ids are those of the published images, in any form."""
+    ids = tensor_ids(data.images, data.labels)
+    return InMemoryDataset(
+        form.of(data.images), data.labels, class_names=data.class_names, ids=ids, mean=mean, std=std
+    )

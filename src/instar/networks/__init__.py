@@ -4,6 +4,7 @@ from instar.networks.architectures import MixtureOfExperts, ResidualBlock, caffe
 from instar.networks.cutting import Cut, cut
 from instar.networks.freezing import assert_frozen, freeze_, network_fingerprint, prefix_state, state_hashes
 from instar.networks.initialisers import find_initialiser, initialise_
+from instar.networks.inputs import change_normalisation_, serve_own_needs_
 from instar.networks.layers import (
     Layer,
     channels_last_,
@@ -26,6 +27,7 @@ __all__ = [
     "assert_frozen",
     "build_network",
     "caffenet",
+    "change_normalisation_",
     "channels_last_",
     "check_same_path",
     "convnet",
@@ -44,6 +46,7 @@ __all__ = [
     "perceptron",
     "prefix_state",
     "residual",
+    "serve_own_needs_",
     "shift_logits_",
     "state_hashes",
     "trace",

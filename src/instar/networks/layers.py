@@ -118,7 +118,7 @@ def named_layers(network: nn.Module) -> tuple[str, ...]:
 def is_chain(network: nn.Module) -> bool:
     """Whether the forward pass of a network is that of its children, one after another."""
     is_plain = isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward
-    return is_plain and not named_layers(network)
+    return is_plain and not named_layers(network) and not network._forward_pre_hooks  # which change its input
 
 
 def require_example_input(network: nn.Module, example_input: Tensor | None) -> Tensor:

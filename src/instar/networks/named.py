@@ -13,6 +13,7 @@ from instar.errors import UsageError
 from instar.naming import import_function, unknown_name
 from instar.networks.architectures import MixtureOfExperts, caffenet, convnet, perceptron, residual
 from instar.networks.initialisers import initialise_
+from instar.networks.inputs import Normalisation, check_channels, serve_own_needs_
 from instar.networks.weights import load_weights_
 
 _MIXTURE = "mixture:4/convnet:8/convnet:8x8"
@@ -28,6 +29,7 @@ def build_network(
     dropout: float = 0.0,
     input_dropout: float = 0.0,
     initialiser: str = "he-normal",
+    normalisation: Normalisation | None = None,
 ) -> nn.Module:
     """The network that a name describes, freshly initialised from `seed`.
 
@@ -43,6 +45,8 @@ def build_network(
         dropout: probability of dropping an output of a hidden layer.
         input_dropout: probability of dropping an input, for perceptrons.
         initialiser: as for `initialise_`; the module of a user's function keeps its own weights.
+        normalisation: `mean` and `std` that the inputs have been normalised with. A user's module that states a
+            size or a normalisation of its own (`input_size`, `input_normalisation`) gets its inputs so.
 
     Raises:
         UsageError: an unknown network, or options that do not fit it.
@@ -60,6 +64,8 @@ def build_network(
         if dropout or input_dropout:
             raise UsageError(f"the function of network {name!r} decides its dropout; set dropout to 0 here")
         network = _users_network(name, input_shape, num_classes, seed)
+        serve_own_needs_(network, normalisation)
+        check_channels(network, input_shape, name)
     else:
         network = _named(name, input_shape, num_classes, dropout, input_dropout)
         initialise_(network, initialiser, seed=seed)

@@ -9,6 +9,8 @@ FIRST = "Options"
 DATA = {
     "--classes": "data.classes",
     "--image-size": "data.image_size",
+    "--colour": "data.colour",
+    "--normalise": "data.normalise",
     "--data-fraction": "data.fraction",
     "--validation-fraction": "data.validation_fraction",
     "--split-seed": "data.split_seed",
@@ -20,6 +22,8 @@ SOURCE = {
     "--source": "source.name",
     "--source-classes": "source.classes",
     "--source-image-size": "source.image_size",
+    "--source-colour": "source.colour",
+    "--source-normalise": "source.normalise",
     "--source-fraction": "source.fraction",
 }
 

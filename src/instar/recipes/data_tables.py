@@ -1,11 +1,14 @@
-"""What `instar data` shows."""
+"""What `instar data` and `instar data check` show."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from instar.data import known_data
+from instar.data import Inspection, inspect_folder, inspect_splits, known_data
+from instar.data.readers.images import OFFER_TO_FIT
 from instar.recipes.loading import load_splits
 from instar.recipes.settings import DataSettings, checked
 from instar.reports import Column, Table
@@ -43,3 +46,78 @@ def data_table(settings: Mapping[str, Any]) -> Table:
         )
     names = ", ".join(splits.class_names[:12]) + (", ..." if len(splits.class_names) > 12 else "")
     return Table(splits.name, rows, caption=f"{len(splits.class_names)} classes: {names}")
+
+
+def inspect(settings: Mapping[str, Any], *, progress: bool = True) -> Inspection:
+    """Look at every example of a data set.
+
+    Args:
+        settings: those of `DataSettings`.
+        progress: draw a bar on stderr.
+    """
+    data = checked(DataSettings, settings)
+    if data.name.startswith("folder:"):
+        return inspect_folder(Path(data.name.removeprefix("folder:")).expanduser(), progress=progress)
+    return inspect_splits(load_splits(data))
+
+
+def inspection_tables(found: Inspection) -> Iterator[Table]:
+    """What was found, as tables; a kind of finding without any has none."""
+    forms = _form_rows(found)
+    skipped = ", ".join(f"{kind} ({number})" for kind, number in sorted(found.passed_over.items()) if number)
+    if parts := _part_rows(found):
+        yield Table(found.name, parts, caption=f"Not read: {skipped}" if skipped else "")
+        yield Table(
+            "Sizes and modes", forms, caption=OFFER_TO_FIT if len({row["form"] for row in forms}) > 1 else ""
+        )
+    if found.broken:
+        yield Table("Broken", [one._asdict() for one in found.broken])
+    if copies := found.copies:
+        rows = [{"kind": one.kind, "examples": ", ".join(seen.name for seen in one.examples)} for one in copies]
+        yield Table("Byte-identical examples", rows)
+
+
+def inspection_record(found: Inspection) -> dict[str, Any]:
+    """What was found, as JSON can hold it."""
+    return {
+        "name": found.name,
+        "parts": _part_rows(found),
+        "forms": _form_rows(found),
+        "broken": [one._asdict() for one in found.broken],
+        "copies": [
+            {"kind": one.kind, "examples": [[seen.part, seen.label, seen.name] for seen in one.examples]}
+            for one in found.copies
+        ],
+        "not_read": {kind: number for kind, number in sorted(found.passed_over.items()) if number},
+    }
+
+
+def summary(found: Inspection) -> str:
+    """The findings in one line.
+
+    Example:
+        >>> summary(Inspection("mine"))
+        'mine: 0 examples, nothing broken, no copies'
+    """
+    kinds = Counter(one.kind for one in found.copies)
+    copies = ", ".join(f"{number} groups of copies ({kind})" for kind, number in kinds.items()) or "no copies"
+    return f"{found.name}: {len(found.seen)} examples, {len(found.broken) or 'nothing'} broken, {copies}"
+
+
+def _form_rows(found: Inspection) -> list[dict[str, Any]]:
+    """The forms of each part, the most frequent first."""
+    forms = sorted(found.forms.items(), key=lambda item: (item[0][0], -item[1]))
+    return [{"part": part, "form": form, "examples": number} for (part, form), number in forms]
+
+
+def _part_rows(found: Inspection) -> list[dict[str, Any]]:
+    return [
+        {
+            "part": part,
+            "examples": counts.total(),
+            "classes": len(counts),
+            "smallest class": min(counts.values()),
+            "largest class": max(counts.values()),
+        }
+        for part, counts in found.classes.items()
+    ]

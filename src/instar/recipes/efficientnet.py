@@ -4,11 +4,12 @@
         --data python:instar.recipes.efficientnet:cifar100 --examples 10 --controls
 """
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from typing import Any, cast
+
+from torch import nn
 
 from instar.data import Dataset, InMemoryDataset, load_data, transfer_set
+from instar.data.pictures import resized
 from instar.errors import UsageError
 
 SIZE = 96  # pixels; the network was trained at 224
@@ -18,6 +19,8 @@ _MEAN, _SD = 127 / 255, 128 / 255  # as in its training
 
 def lite0(num_classes: int) -> nn.Module:
     """EfficientNet-lite0 for images of 96 x 96 pixels, freshly initialised.
+
+    It states its size and normalisation: it sees other pictures resized, and normalised as in its training.
 
     Its forward pass is deterministic, without dropout or dropped blocks, so the features of frozen layers can be
     cached.
@@ -30,8 +33,10 @@ def lite0(num_classes: int) -> nn.Module:
     except ImportError:
         raise UsageError("EfficientNet-lite is not installed: pip install efficientnet-lite-pytorch") from None
     changes = {"num_classes": num_classes, "image_size": SIZE, "drop_connect_rate": 0.0, "dropout_rate": 0.0}
-    network: nn.Module = EfficientNet.from_name("efficientnet-lite0", **changes)
-    return network
+    network: Any = EfficientNet.from_name("efficientnet-lite0", **changes)
+    network.input_size = SIZE
+    network.input_normalisation = (_MEAN, _SD)
+    return cast(nn.Module, network)
 
 
 def cifar100() -> tuple[Dataset, Dataset]:
@@ -45,14 +50,9 @@ def _enlarged(data: Dataset, per_class: int) -> Dataset:
     part = transfer_set(data, fraction=per_class * data.num_classes / len(data))
     raw = part.raw(part.rows(part.ids))
     return InMemoryDataset(
-        torch.cat([_resized(batch) for batch in torch.split(raw, 500)]),
+        resized(raw, SIZE),
         part.labels(part.ids),
         class_names=part.class_names,
         mean=[_MEAN] * 3,
         std=[_SD] * 3,
     )
-
-
-def _resized(pictures: Tensor) -> Tensor:
-    resized = interpolate(pictures.float(), size=(SIZE, SIZE), mode="bicubic", antialias=True)
-    return resized.round().clamp(0, 255).to(torch.uint8)

@@ -27,6 +27,7 @@ from instar.recipes.loading import (
     outline,
     settings_of,
     training_data,
+    warn_of_plain_pictures,
 )
 from instar.recipes.settings import DataSettings, FitSettings, SoftSettings, TransferSettings
 from instar.runs import Run
@@ -137,6 +138,7 @@ def adopt_job(name: str, settings: FitSettings, data: DataSettings) -> Job:
     """A job that takes a network with its weights: of a run, of a file, or a module of the user."""
     splits = load_splits(data)
     network = load_network(settings, splits)
+    warn_of_plain_pictures(network, settings.network, splits)
     config = {**about_network(settings, data, splits), "weights": network_fingerprint(network)}
     return Job(name, _adopt, config)
 

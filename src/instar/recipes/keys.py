@@ -11,6 +11,7 @@ from instar.errors import UsageError
 
 SYNONYMS = {
     "batch_size": "bs batch",
+    "colour": "color grayscale greyscale channels",
     "data": "dataset",
     "dropout": "drop_rate",
     "epochs": "num_epochs n_epochs max_epochs num_train_epochs",
@@ -23,6 +24,7 @@ SYNONYMS = {
     "learning_rate": "lr eta step_size",
     "name": "dataset",
     "network": "model net arch backbone",
+    "normalise": "normalize normalization mean_std",
     "optimiser": "optimizer optim",
     "patience": "early_stopping",
     "precision": "dtype amp",

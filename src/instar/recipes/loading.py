@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 from torch import nn
 
 from instar.data import Dataset, Splits, class_number, load_data, transfer_set, unlabelled_pictures
-from instar.errors import UsageError
-from instar.networks import build_network, initialise_, load_state_
+from instar.errors import DataWarning, UsageError
+from instar.networks import build_network, change_normalisation_, initialise_, load_state_
 from instar.recipes.settings import DataSettings, FitSettings, TransferSettings
 from instar.runs import Run, find_run, is_run
 
@@ -19,6 +20,8 @@ from instar.runs import Run, find_run, is_run
 @functools.lru_cache(maxsize=32)  # parts of a data set share its memory
 def load_splits(settings: DataSettings) -> Splits:
     """The data of a configuration; a process loads it once for all its jobs."""
+    if settings.normalise is not None:
+        return load_splits(settings.model_copy(update={"normalise": None})).normalised(settings.normalise)
     if settings.classes is not None:
         whole = load_splits(settings.model_copy(update={"classes": None}))
         numbers = [class_number(whole.class_names, name) for name in settings.classes]
@@ -31,6 +34,7 @@ def load_splits(settings: DataSettings) -> Splits:
         validation_fraction=settings.validation_fraction,
         split_seed=settings.split_seed,
         image_size=settings.image_size,
+        colour=settings.colour,
     )
     if settings.fraction == 1:
         return splits
@@ -77,10 +81,17 @@ def about_network(settings: FitSettings, data: DataSettings, splits: Splits) -> 
         "network": settings.network,
         "input_shape": list(splits.train.example_shape),
         "class_names": list(splits.class_names),
+        "normalisation": normalisation_of(splits),  # also where it is empty: older runs have none
         "data": data.model_dump(),
         "data_fingerprint": splits.fingerprint,
         "fit": settings.model_dump(exclude={"network"}),
     }
+
+
+def normalisation_of(splits: Splits) -> dict[str, list[float]]:
+    """`mean` and `std` of each channel by which the inputs of the data are normalised; empty for none."""
+    _, mean, std = splits.train.normalisation
+    return {name: numbers for name, numbers in (("mean", mean), ("std", std)) if numbers is not None}
 
 
 def settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
@@ -90,7 +101,8 @@ def settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
 
 def build_for(settings: FitSettings, splits: Splits, *, seed: int) -> nn.Module:
     """The network of a configuration, initialised, for the examples and classes of the data."""
-    return new_network(settings, splits.train.example_shape, len(splits.class_names), seed=seed)
+    given, shape = normalisation_of(splits), splits.train.example_shape
+    return new_network(settings, shape, len(splits.class_names), seed=seed, normalisation=given)
 
 
 def outline(settings: FitSettings, splits: Splits) -> nn.Module:
@@ -111,8 +123,15 @@ def _template_network(settings: str, input_shape: tuple[int, ...], num_classes: 
     return new_network(FitSettings.model_validate_json(settings), input_shape, num_classes, seed=0)
 
 
-def new_network(settings: FitSettings, input_shape: Sequence[int], num_classes: int, *, seed: int) -> nn.Module:
-    """The network of a configuration, initialised, for examples of a shape."""
+def new_network(
+    settings: FitSettings,
+    input_shape: Sequence[int],
+    num_classes: int,
+    *,
+    seed: int,
+    normalisation: Mapping[str, Sequence[float]] | None = None,
+) -> nn.Module:
+    """The network of a configuration, initialised, for examples of a shape that have been normalised."""
     network = build_network(
         settings.network,
         input_shape=input_shape,
@@ -121,6 +140,7 @@ def new_network(settings: FitSettings, input_shape: Sequence[int], num_classes: 
         dropout=settings.dropout,
         input_dropout=settings.input_dropout,
         initialiser=settings.initialiser,
+        normalisation=normalisation,
     )
     return initialise_(network, settings.initialiser, seed=seed) if settings.new_weights else network
 
@@ -141,7 +161,10 @@ def load_network(settings: FitSettings, splits: Splits) -> nn.Module:
     expected = {"class_names": list(splits.class_names), "input_shape": list(splits.train.example_shape)}
     for key, value in expected.items():
         if config[key] != value:
-            raise UsageError(f"{settings.network} was trained for {key} {config[key]}, this data has {value}")
+            cure = "; --image-size and --colour change pictures" if key == "input_shape" else ""
+            raise UsageError(
+                f"{settings.network} was trained for {key} {config[key]}, this data has {value}{cure}"
+            )
     own = config["data"]
     is_of_these = own["name"] == splits.name
     if is_of_these and config.get("transfer", {}).get("validation_too"):
@@ -155,7 +178,29 @@ def load_network(settings: FitSettings, splits: Splits) -> nn.Module:
             f"validation_fraction {own['validation_fraction']}), or its data have changed since: its training may "
             "hold examples that are validation here; use the same data and split"
         )
-    return load_run_network(path)
+    return _seeing(path, normalisation_of(splits))
+
+
+def _seeing(path: Path, given: Mapping[str, Sequence[float]] | None) -> nn.Module:
+    """The network of a fit, which sees inputs of a given normalisation as those that it was trained on."""
+    network, own = load_run_network(path), Run.read(path).config.get("normalisation")
+    if given is not None and own is not None:  # runs of an older instar do not know theirs
+        change_normalisation_(network, given, own)
+    return network
+
+
+def warn_of_plain_pictures(network: nn.Module, name: str, splits: Splits) -> None:
+    """Warn of a network that comes with weights, and sees pixels from 0 to 1 which nobody asked for."""
+    shape = splits.train.example_shape
+    is_plain = len(shape) == 3 and shape[0] == 3 and splits.normalise is None and not normalisation_of(splits)
+    if is_plain and not is_run(name) and not hasattr(network, "input_normalisation"):
+        warnings.warn(
+            f"{name} comes with weights and sees pixels from 0 to 1, most networks were trained on normalised "
+            "pictures: --normalise imagenet or MEAN/SD normalises for all networks, input_normalisation = mean, "
+            "sd of a module for this one; --normalise none says that pixels from 0 to 1 are meant",
+            DataWarning,
+            stacklevel=2,
+        )
 
 
 def member_specs(spec: str) -> list[str]:
@@ -175,7 +220,7 @@ def load_run_network(path: Path) -> nn.Module:
     weights, about = run.load_weights()
     source = str(about.get("from", ""))
     if source and is_run(source):
-        network = load_run_network(find_run(source))
+        network = _seeing(find_run(source), run.config.get("normalisation"))
     else:
         network = build_network(
             run.config["network"].partition("@")[0],
@@ -184,6 +229,7 @@ def load_run_network(path: Path) -> nn.Module:
             seed=0,
             dropout=run.config["fit"]["dropout"],
             input_dropout=run.config["fit"]["input_dropout"],
+            normalisation=run.config.get("normalisation"),
         )
     load_state_(network, weights, run.config["network"], str(path))
     return network.eval()

@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -225,11 +226,25 @@ class DataSettings(Settings):
     view_seed: int = 0
     """seed of the augmentation"""
     image_size: _PositiveInt | None = None
-    """resize the pictures of a folder to this many pixels"""
+    """resize pictures to this many pixels"""
+    colour: Literal["rgb", "grey"] | None = None
+    """read all pictures in colour or in grey; by default as they are"""
+    normalise: str | None = None
+    """normalisation of the inputs: imagenet, data (its own mean and sd), MEAN/SD or none (pixels from 0 to 1); the
+    default is none, for CIFAR its own"""
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """share of the training and validation examples of each class that is used; the test set stays whole"""
     classes: tuple[str, ...] | None = None
     """the only classes, relabelled in this order"""
+
+    @field_validator("normalise")
+    @classmethod
+    def _is_normalisation(cls, text: str | None) -> str | None:
+        if text is not None:
+            from instar.data.normalisation import parse_normalisation
+
+            parse_normalisation(text)
+        return text
 
 
 SettingsType = TypeVar("SettingsType", bound=Settings)

@@ -10,7 +10,7 @@ from torch import nn
 from instar.data import Dataset, Splits, parse_views
 from instar.distillation import SoftTargetStore
 from instar.errors import UsageError
-from instar.recipes.loading import load_network, load_splits, member_specs
+from instar.recipes.loading import load_network, load_splits, member_specs, warn_of_plain_pictures
 from instar.recipes.settings import DataSettings, FitSettings, checked, merge
 from instar.reports import Column, Table
 from instar.runs import Run, find_run, is_run
@@ -155,6 +155,7 @@ def load_teachers(specs: Sequence[str], splits: Splits) -> dict[str, nn.Module]:
                 "expected RUN:teacher, NAME@FILE.safetensors or python:MODULE:FUNCTION"
             )
         teachers[name] = load_network(checked(FitSettings, {"network": spec}), splits)
+        warn_of_plain_pictures(teachers[name], spec, splits)
     return teachers
 
 

@@ -18,6 +18,7 @@ from instar.data.readers.images import (
     CHANNELS,
     CONVERTED,
     IMAGE_SUFFIXES,
+    MODES,
     OFFER_TO_FIT,
     ImageForm,
     check_convertible,
@@ -59,7 +60,7 @@ def list_image_folder(folder: Path, *, class_names: Sequence[str] | None = None)
     """
     if not folder.is_dir():
         raise UsageError(f"folder:{folder}: no such folder")
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
+    classes = class_folders(folder)
     if class_names is None:
         class_names = [path.name for path in classes]
         if len(classes) < 2:
@@ -85,19 +86,26 @@ def list_image_folder(folder: Path, *, class_names: Sequence[str] | None = None)
     return ImageFolder(folder, tuple(files), tuple(labels), tuple(class_names))
 
 
-def common_form(files: Sequence[Path], *, image_size: int | None = None, progress: bool = True) -> ImageForm:
-    """The form that all images are read in: that of the first image, or a square of a given size.
+def common_form(
+    files: Sequence[Path], *, image_size: int | None = None, colour: str | None = None, progress: bool = True
+) -> ImageForm:
+    """The form that all images are read in: that of the first image, or a given size or colour.
 
     Args:
         files: at least one file.
-        image_size: height and width; colour, unless every image is grey.
+        image_size: height and width of a square.
+        colour: `rgb` or `grey`; by default, with an image size, colour unless every image is grey.
         progress: draw a bar on stderr.
 
     Raises:
         DataError: an image that cannot be read, or has a mode that cannot be used.
     """
+    if colour is not None and image_size is not None:
+        return ImageForm(MODES[colour], image_size, image_size, fit=True)
     if image_size is None:
         mode, height, width = _header(files[0])
+        if colour is not None:
+            return ImageForm(MODES[colour], height, width, convert=True)
         if mode not in CHANNELS:
             check_convertible(mode, files[0])
             found = describe(mode, height, width)
@@ -135,7 +143,9 @@ def folder_dataset(
         )
     images = torch.empty(len(files), *form.shape, dtype=torch.uint8)
     ids = content_ids(_decoding(bar, form, images), labels)
-    return InMemoryDataset(images, labels, class_names=listing.class_names, ids=ids)
+    data = InMemoryDataset(images, labels, class_names=listing.class_names, ids=ids)
+    data.files = files
+    return data
 
 
 def _decoding(files: Iterable[Path], form: ImageForm, images: Tensor) -> Iterator[bytes]:
@@ -156,6 +166,11 @@ def _header(file: Path) -> tuple[str, int, int]:
     with opened(file, file) as image:
         width, height = upright_size(image)
         return image.mode, height, width
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The folders in a folder that are not hidden, sorted."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
 
 
 def find_images(folder: Path, passed_over: Counter[str] | None = None) -> list[Path]:
@@ -189,15 +204,16 @@ def warn_of_passed_over(folder: Path, passed_over: Counter[str]) -> None:
 
 
 def find_parts(folder: Path) -> dict[str, Path]:
-    """The folders that are parts of a data set by their names: `train`, `validation`, `test`.
+    """The folders that are parts of a data set by their names, `train`, `test` and perhaps `validation`, or none.
 
     Raises:
-        DataError: two folders are the same part, or folders of other names hold the same class folders.
+        DataError: two folders are the same part, train or test is missing beside another part, or folders of other
+            names hold the same class folders.
         UsageError: no such folder.
     """
     if not folder.is_dir():
         raise UsageError(f"folder:{folder}: no such folder")
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
+    inside = class_folders(folder)
     parts: dict[str, Path] = {}
     for part, names in PARTS.items():
         found = [path for path in inside if path.name.lower() in names]
@@ -210,6 +226,13 @@ def find_parts(folder: Path) -> dict[str, Path]:
             parts[part] = found[0]
     if len(parts) < 2:
         _refuse_unnamed_parts(folder, inside)
+        return {}  # a single one is a class with that name
+    if not {"train", "test"} <= set(parts):
+        raise DataError(
+            f"{folder}: expected train/ and test/ and perhaps validation/, found "
+            f"{'/ and '.join(path.name for path in parts.values())}/; add what is missing, or remove the "
+            "parts: with one folder for each class the data is split into three"
+        )
     return parts
 
 

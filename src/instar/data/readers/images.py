@@ -31,8 +31,12 @@ _FORMATS = (
 )  # Pillow knows more; some of them run other programs
 _ORIENTATION = 0x0112  # the EXIF tag
 _MOST_PIXELS = 1 << 26  # 8192 x 8192: more is a mistake or an attack
-OFFER_TO_FIT = "give an image size (--image-size N, image_size=N) to resize, crop and convert all"
+OFFER_TO_FIT = (
+    "--image-size N (image_size=N) resizes, crops and converts all, --colour rgb or grey (colour=...) converts all"
+)
 CHANNELS = {"L": 1, "RGB": 3}
+MODES = {"grey": "L", "rgb": "RGB"}
+"""Pillow's modes by what `--colour` calls them."""
 _MODE_WORDS = {"L": "grey", "RGB": "colour"}
 # The result of converting each of Pillow's modes; sixteen-bit modes would be clipped and are not converted.
 CONVERTED = {
@@ -60,7 +64,9 @@ class ImageForm:
     height: int
     width: int
     fit: bool = False
-    """Resize, crop the centre and convert (transparent becomes white); else another size or mode is an error."""
+    """Resize, crop the centre and convert (transparent becomes white); else another size is an error."""
+    convert: bool = False
+    """Convert to the mode without resizing; without `fit` and `convert` another mode is an error."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -82,23 +88,23 @@ class ImageForm:
         with opened(content, where) as image:
             self.check(image, where)
             upright = ImageOps.exif_transpose(image)
+            if self.fit or self.convert:
+                upright = _opaque(upright).convert(self.mode)
             if self.fit:
-                size = (self.width, self.height)
-                upright = ImageOps.fit(_opaque(upright).convert(self.mode), size, Image.Resampling.BICUBIC)
+                upright = ImageOps.fit(upright, (self.width, self.height), Image.Resampling.BICUBIC)
             pixels = torch.from_numpy(np.array(upright))
         return pixels.view(self.height, self.width, -1).permute(2, 0, 1).contiguous()
 
     def check(self, image: "Image", where: object) -> None:
         """Refuse an image, by its header, that cannot be read in this form."""
         width, height = upright_size(image)
-        found = (image.mode, height, width)
-        if self.fit:
+        if self.fit or self.convert:
             check_convertible(image.mode, where)
-        elif found != (self.mode, self.height, self.width):
-            expected = describe(self.mode, self.height, self.width)
-            raise DataError(
-                f"{where}: expected {expected} like the first image, found {describe(*found)}; {OFFER_TO_FIT}"
-            )
+        mode_fits = self.fit or self.convert or image.mode == self.mode
+        size_fits = self.fit or (height, width) == (self.height, self.width)
+        if not (mode_fits and size_fits):
+            expected, found = describe(self.mode, self.height, self.width), describe(image.mode, height, width)
+            raise DataError(f"{where}: expected {expected} like the first image, found {found}; {OFFER_TO_FIT}")
 
 
 def upright_size(image: "Image") -> tuple[int, int]:
@@ -141,6 +147,19 @@ def opened(source: bytes | Path, where: object) -> Iterator["Image"]:
         raise DataError(f"{where}: not an image that can be read (or not a whole one)") from error
     except Exception as error:  # Pillow's decoders raise many kinds of errors
         raise DataError(f"{where}: not a whole image: {error or type(error).__name__}") from error
+
+
+def whole_picture(content: bytes, where: object) -> tuple[str, int, int]:
+    """Mode, height and width of a picture, after decoding all of it.
+
+    Raises:
+        DataError: it is damaged, or of a mode that cannot be used.
+    """
+    with opened(content, where) as image:
+        check_convertible(image.mode, where)
+        mode, (width, height) = image.mode, upright_size(image)
+    ImageForm("RGB", height, width, convert=True).decode(content, where)
+    return mode, height, width
 
 
 def content_of(path: Path) -> bytes:

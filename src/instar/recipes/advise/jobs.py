@@ -1,6 +1,7 @@
 """The jobs on a pretrained network: take its weights, and score its features at every cut."""
 
 import functools
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,15 @@ from instar.errors import UsageError
 from instar.jobs import Job
 from instar.networks import layers_of, load_state_, network_fingerprint
 from instar.networks.weights import read_weights, without_prefix
-from instar.recipes.loading import about_network, build_for, load_run_network, load_splits, settings_of
+from instar.recipes.loading import (
+    about_network,
+    build_for,
+    load_run_network,
+    load_splits,
+    normalisation_of,
+    settings_of,
+    warn_of_plain_pictures,
+)
 from instar.recipes.settings import DataSettings, FitSettings
 from instar.runs import Run, find_run, is_run
 from instar.transfer import MOST_FEATURES, features_at, h_score, linear_probe, logme
@@ -36,8 +45,9 @@ def pretrained_job(name: str, network: str, settings: FitSettings, data: DataSet
     if is_run(network):
         theirs = config_of_fit(network)
         about |= {key: theirs[key] for key in ("input_shape", "class_names", "data", "data_fingerprint", "fit")}
-    weights = network_fingerprint(load_pretrained(network, settings, splits))
-    return Job(name, _take, {**about, "taken_from": network, "weights": weights})
+    taken = load_pretrained(network, settings, splits)
+    warn_of_plain_pictures(taken, network, splits)
+    return Job(name, _take, {**about, "taken_from": network, "weights": network_fingerprint(taken)})
 
 
 def config_of_fit(network: str) -> dict[str, Any]:
@@ -69,12 +79,14 @@ def load_pretrained(network: str, settings: FitSettings, splits: Splits) -> nn.M
         DataError: the weights cannot be read, or are of another architecture.
     """
     if is_run(network):
-        expected, found = config_of_fit(network)["input_shape"], list(splits.train.example_shape)
+        theirs = config_of_fit(network)
+        expected, found = theirs["input_shape"], list(splits.train.example_shape)
         if expected != found:
             raise UsageError(
                 f"{network} was trained on examples of shape {tuple(expected)}, those of {splits.name} are "
                 f"{tuple(found)}: layers transfer only between examples of the same shape"
             )
+        _check_normalisation(network, theirs.get("normalisation"), splits)
         return load_run_network(find_run(network))
     made = build_for(settings.model_copy(update={"new_weights": None}), splits, seed=0)
     name, _, weights = network.partition("@")
@@ -85,6 +97,24 @@ def load_pretrained(network: str, settings: FitSettings, splits: Splits) -> nn.M
         state = {key: value for key, value in read.items() if key not in own}
         load_state_(made, state | own, name, weights)
     return made.eval()
+
+
+def _check_normalisation(network: str, trained: Mapping[str, Sequence[float]] | None, splits: Splits) -> None:
+    """Refuse layers that were trained on inputs of another normalisation than those of the target."""
+    found = normalisation_of(splits)
+    if trained is None or all(_are_close(trained.get(key), found.get(key)) for key in ("mean", "std")):
+        return
+    mean, std = (",".join(f"{x:.6g}" for x in trained.get(*one)) for one in (("mean", [0.0]), ("std", [1.0])))
+    raise UsageError(
+        f"{network} was trained on inputs with another normalisation than those of {splits.name}; read these the "
+        f"same way: --normalise {f'{mean}/{std}' if trained else 'none'}"
+    )
+
+
+def _are_close(one: Sequence[float] | None, other: Sequence[float] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return all(math.isclose(x, y, rel_tol=1e-4, abs_tol=1e-6) for x, y in zip(one, other, strict=True))
 
 
 def _take(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:

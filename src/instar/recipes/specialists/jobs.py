@@ -164,6 +164,8 @@ def assemble(generalist: Path, specialists: Sequence[Path], *, top_n: int = 1) -
     if len(has_dustbin) > 1:
         raise UsageError("specialists with a dustbin and with a full softmax: combine those of one kind")
     options = {key: about["fit"][key] for key in ("dropout", "input_dropout")}
+    if about.get("normalisation"):
+        options["normalisation"] = about["normalisation"]
     return SpecialistEnsemble(
         load_run_network(generalist),
         [load_run_network(path) for path in specialists],

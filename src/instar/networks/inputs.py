@@ -1,0 +1,111 @@
+"""What a network needs of its input: the size of pictures, and their normalisation.
+
+A network states it in two attributes: `input_size` (pixels) and `input_normalisation` (mean, std: each one number
+or one for each channel, for pixels from 0 to 1). Teacher and student may state different things and still see the
+same view of an example.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from instar.errors import UsageError
+from instar.networks.layers import evaluation_mode
+
+Numbers = float | Sequence[float]
+Normalisation = Mapping[str, Sequence[float]]
+"""`mean` and `std` of each channel that were applied to inputs; empty for none."""
+
+
+def serve_own_needs_(network: nn.Module, given: Normalisation | None = None) -> None:
+    """Give a network its inputs as its attributes `input_size` and `input_normalisation` state.
+
+    Args:
+        network: changed in place by hooks: its layers and its state are the same.
+        given: the normalisation that the inputs have already, which is undone.
+
+    Raises:
+        UsageError: an attribute that is not a size, or not a pair of mean and standard deviation above 0.
+
+    Example:
+        >>> network = nn.Sequential(nn.Flatten())
+        >>> network.input_normalisation = 0.5, 0.25
+        >>> serve_own_needs_(network)
+        >>> network(torch.ones(1, 1, 1, 1)).item()
+        2.0
+    """
+    size = getattr(network, "input_size", None)
+    if size is not None:
+        if not isinstance(size, int) or size < 1:
+            raise UsageError(f"input_size of {type(network).__name__} is {size!r}, expected a number of pixels")
+        network.register_forward_pre_hook(functools.partial(_resize, size))
+    stated = getattr(network, "input_normalisation", None)
+    if stated is not None:
+        try:
+            mean, std = (torch.as_tensor(numbers, dtype=torch.float32).flatten() for numbers in stated)
+            is_possible = bool(mean.isfinite().all()) and bool((std > 0).all())
+        except (TypeError, ValueError):
+            is_possible = False
+        if not is_possible:
+            raise UsageError(
+                f"input_normalisation of {type(network).__name__} is {stated!r}, expected (mean, std), each a "
+                "number or one for each channel, std above 0"
+            )
+        change_normalisation_(network, given or {}, {"mean": mean.tolist(), "std": std.tolist()})
+
+
+def change_normalisation_(network: nn.Module, given: Normalisation, wanted: Normalisation) -> None:
+    """Let a network see inputs with one normalisation as if they had another, in place.
+
+    From x' = (x - m) / s it sees (x - mean) / std = (x' - (mean - m) / s) / (std / s).
+
+    Args:
+        network: changed by a hook.
+        given: of the inputs that it is called on.
+        wanted: of the inputs that it needs.
+    """
+    m, s = _tensor(given, "mean", 0.0), _tensor(given, "std", 1.0)
+    mean, std = _tensor(wanted, "mean", 0.0), _tensor(wanted, "std", 1.0)
+    shift, scale = (mean - m) / s, std / s
+    if bool((shift != 0).any()) or bool((scale != 1).any()):
+        network.register_forward_pre_hook(functools.partial(_normalise, shift, scale), prepend=True)
+
+
+def check_channels(network: nn.Module, input_shape: Sequence[int], name: str) -> None:
+    """Refuse grey pictures for a network of colour pictures, and the reverse.
+
+    Raises:
+        UsageError: the network fails on them, and its first convolution takes the other number of channels.
+    """
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is None or len(input_shape) != 3 or {first.in_channels, input_shape[0]} != {1, 3}:
+        return
+    try:
+        with evaluation_mode(network), torch.no_grad():
+            network(torch.zeros(2, *input_shape))
+    except RuntimeError as error:
+        kinds = {1: "grey", 3: "colour"}
+        raise UsageError(
+            f"{name} takes {kinds[first.in_channels]} pictures, those of the data are {kinds[input_shape[0]]}: "
+            f"read them with --colour {'grey' if first.in_channels == 1 else 'rgb'} (data.colour)"
+        ) from error
+
+
+def _tensor(normalisation: Normalisation, key: str, default: float) -> Tensor:
+    return torch.as_tensor(normalisation.get(key, [default]), dtype=torch.float32).view(-1, 1, 1)
+
+
+def _resize(size: int, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    inputs, *others = args
+    if inputs.shape[-2:] != (size, size):
+        inputs = interpolate(inputs, size=(size, size), mode="bilinear", antialias=True)
+    return inputs, *others
+
+
+def _normalise(shift: Tensor, scale: Tensor, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    inputs, *others = args
+    return (inputs - shift.to(inputs)) / scale.to(inputs), *others
