@@ -102,7 +102,9 @@ def test_data_are_listed_described_and_checked_by_one_command(typed: Command, tm
     assert "scikit-learn" in typed("data").stdout
     for words in (("data", "digits"), ("data", "show", "digits")):
         assert "1,295" in typed(*words).stdout
-    assert "3x12x12" in typed("data", "digits", "--colour", "rgb", "--image-size", "12").stdout
+    described = typed("data", "digits", "--colour", "rgb", "--image-size", "12").stdout
+    assert "3x12x12" in described
+    assert "copies of training examples" in described
     helped = typed("data", "--help").stdout
     assert "check" in helped
     assert "show" in helped

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from instar import distill
+from instar import distill, train
 from instar.data import as_dataset
 from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, Teacher
-from instar.errors import RunError, UsageError
+from instar.errors import DataWarning, RunError, UsageError
 from instar.losses import ensemble_soft_targets
 from instar.runs import Run
 
@@ -109,3 +109,11 @@ def test_what_cannot_be_is_refused() -> None:
         taught(network(1), temperature=math.inf, label_weight=0.1)
     with pytest.raises(UsageError, match="from 0 to 1"):
         taught(network(1), label_weight=1.5)
+
+
+def test_examples_in_both_training_and_validation_are_named() -> None:
+    inputs, labels = torch.rand(20, 4), torch.arange(20) % 2
+    with pytest.warns(
+        DataWarning, match=r"1 of 5 validation examples .* row 0 \(validation\) is row 15 \(training\);"
+    ):
+        train(nn.Linear(4, 2), (inputs[:16], labels[:16]), validation=(inputs[15:], labels[15:]), epochs=1)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from instar.data import Dataset, as_dataset
+from instar.data.copies import warn_of_copies
 from instar.distillation.store_targets import StoreTargets
 from instar.distillation.teachers import LabelsInTargets, Teacher
-from instar.fit_options import FitOptions, check_names, plain_options
+from instar.fit_options import Data, FitOptions, check_names, plain_options
 from instar.losses import Targets
 from instar.networks import load_state_, network_fingerprint
 from instar.optimisation import decide_precision
@@ -74,7 +75,7 @@ def distill(
     References:
         Hinton, Vinyals, Dean 2015, section 2.
     """
-    data = as_dataset(train)
+    data, validation = _parts(train, validation)
     about: dict[str, Any] = {}
     if isinstance(teacher, nn.Module | Sequence):
         about = {} if run_dir is None else _describe_teacher(teacher, temperature, ensemble_mean)
@@ -138,9 +139,19 @@ def train(
         >>> result.metrics[-1]["train_errors"] < 10
         True
     """
-    data = as_dataset(data)
+    data, validation = _parts(data, validation)
     options |= {"validation": validation, "epochs": epochs, "seed": seed}
     return fit(network, data, **options) if run_dir is None else _fit_in(run_dir, network, data, options, {})
+
+
+def _parts(train: Data, validation: Data | None) -> tuple[Dataset, Dataset | None]:
+    """Training and validation data, with a warning of examples that are in both."""
+    data = as_dataset(train)
+    if validation is None:
+        return data, None
+    validation = as_dataset(validation)
+    warn_of_copies("data", {"training": data, "validation": validation})
+    return data, validation
 
 
 def _fit_in(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from instar.data import Inspection, inspect_folder, inspect_splits, known_data
+from instar.data.copies import copies_of
 from instar.data.readers.images import OFFER_TO_FIT
 from instar.recipes.loading import load_splits
 from instar.recipes.settings import DataSettings, checked
@@ -41,6 +42,7 @@ def data_table(settings: Mapping[str, Any]) -> Table:
                 "shape": "x".join(map(str, data.example_shape)),
                 "smallest class": int(counts.min()),
                 "largest class": int(counts.max()),
+                "copies of training examples": None if part == "train" else len(copies_of(splits.train, data)[0]),
                 "fingerprint": data.fingerprint[:12],
             }
         )
