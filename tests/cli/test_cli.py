@@ -84,18 +84,18 @@ WRONG_USE = {
     "--student python:nowhere:network": "cannot import module 'nowhere'",
     "--student python:json:nothing": "has no function 'nothing'",
     "--teacher mlp:8x1@nowhere.safetensors": "no weights file at nowhere.safetensors",
-    "--temperature 0": "temperature.0 should be greater than 0, found 0.0",
-    "--temperature -1": "temperature.0 should be greater than 0",
-    "--temperature nan": "temperature.0",
+    "--temperature 0": "temperature should be greater than 0, found 0.0",
+    "--temperature -1": "temperature should be greater than 0",
+    "--temperature nan": "temperature",
     "--temperature hot": "'hot' should be a number",
-    "--soft-weight -1": "soft_weight.0 should be greater than or equal to 0",
-    "--hard-weight -1": "hard_weight.0 should be greater than or equal to 0",
+    "--soft-weight -1": "soft_weight should be greater than or equal to 0",
+    "--hard-weight -1": "hard_weight should be greater than or equal to 0",
     "--soft-weight 0 --hard-weight 0": "weight",
     "--epochs 0": "student.epochs should be greater than or equal to 1",
     "--epochs many": "--epochs",
     "--teacher-epochs 0": "teacher.epochs",
     "--seeds 0": "seeds should be",
-    "--learning-rate 0": "student.learning_rate.0",
+    "--learning-rate 0": "student.learning_rate",
     "--views jtter:2": "did you mean jitter",
     "--views jitter:x": "jitter:PIXELS",
     "--precision float16": "precision",
@@ -257,7 +257,7 @@ def test_runs_list_folds_names_and_never_numbers(typed: Command, tmp_path: Path)
     assert (records["runs/mine"]["recipe"], records["runs/mine"]["difference"]["unit"]) == ("distill", "errors")
     assert records["runs/specialists/begun"]["done"] is False
     console = Console(file=io.StringIO(), width=80)
-    console.print(list_table(list(records.values())))
+    console.print(list_table(list(records.values()), console.width))
     cells = set(re.split("  +|\n *", console.file.getvalue()))
     for words in (
         "+3.5 [-2.9, +9.9]",
@@ -268,7 +268,16 @@ def test_runs_list_folds_names_and_never_numbers(typed: Command, tmp_path: Path)
     ):
         assert words in cells
     assert {"reproduce-mnist", "runs/mine", "1 min 15 s", "0 fits"} <= cells
-    assert name not in cells
+    assert {"runs/reproduce/a-name-that-is-", "longer-than-its-column-may-be"} <= cells
+
+
+def test_a_name_without_parts_is_broken_where_it_must_be() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    record = {"run": f"runs/{'x' * 50}", "recipe": "fit", "done": False, "fits": 0}
+    console.print(list_table([record], console.width))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 40
+    assert "".join(lines).count("x") == 50
 
 
 def test_a_result_of_the_schema_before_is_shown(typed: Command, tmp_path: Path) -> None:
@@ -281,6 +290,16 @@ def test_a_result_of_the_schema_before_is_shown(typed: Command, tmp_path: Path) 
     compared = typed("runs", "compare", tmp_path / "runs/mine", tmp_path / "runs/other")
     assert compared.returncode == 0, compared.stderr
     assert "distilled - alone" in compared.stdout
+
+
+def test_treatments_of_the_schema_before_are_compared_by_name(typed: Command, tmp_path: Path) -> None:
+    rows = [{"treatment": "base", "cut": 0, "mean": 67.7}, {"treatment": "AnB+", "cut": 2, "mean": 70.1}]
+    for name in ("one", "other"):
+        write_run(tmp_path / name, "transfer", rows=rows, metrics={})
+    compared = typed("runs", "compare", tmp_path / "one", tmp_path / "other")
+    assert compared.returncode == 0, compared.stderr
+    assert compared.stdout.count("A2B+") == 2
+    assert "epoch" not in compared.stdout
 
 
 def test_the_bars_of_differences_reach_below_zero(tmp_path: Path) -> None:
@@ -321,8 +340,10 @@ def test_a_question_without_an_answer_removes_nothing(
         run.finish({})
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     done = typed("runs", "remove", tmp_path / "run")
-    assert done.returncode == 130
-    assert done.stderr.splitlines()[-1] == "instar: stopped; run the same command again to resume"
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "instar: nothing is deleted: the question got no answer; --yes deletes without asking"
+    )
     assert (tmp_path / "run").exists()
 
 

@@ -64,6 +64,23 @@ def test_a_wrong_argument_is_answered_with_the_nearest(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_call_shows_the_progress_of_its_command_unless_it_is_quiet(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    small: dict[str, Any] = {
+        "teacher": "mlp:8x1",
+        "student": "mlp:4x1",
+        "teacher_epochs": 1,
+        "epochs": 1,
+        "seeds": 1,
+    }
+    small |= {"temperature": 2, "learning_rate": 0.1}
+    instar.distill_study(**small, run_dir=tmp_path / "told")
+    assert "teacher: done after" in capfd.readouterr().err
+    instar.distill_study(**small, run_dir=tmp_path / "silent", quiet=True)
+    assert capfd.readouterr().err == ""
+
+
 def test_names_and_settings_of_a_part_are_the_same_keyword() -> None:
     assert from_keywords(DISTILL, {"teacher": "mlp:4x1", "teacher_epochs": 2, "temperature": 3.0}) == {
         "teacher": {"network": "mlp:4x1", "epochs": 2},

@@ -398,6 +398,7 @@ def test_features_at_every_cut_are_those_of_its_prefix() -> None:
         (("--classes", "7"), "found ['7']"),
         (("--examples", "2000"), "examples_per_class is 2000: digits has only 143 per class"),
         (("--data", "mnist"), "network mlp:64x3 has no weights"),
+        (("--source-fraction", "0.5"), "source.fraction is given but no source: name its data with --source"),
         (("--source", "digits", "--network", "mlp:16y"), "should be mlp:UNITSxLAYERS"),
         (("--network", "mlp:64x3@nowhere.safetensors"), "no weights file at nowhere.safetensors"),
         (("--network", "python:odd_module:other_size"), "cannot take the examples of digits, (1, 8, 8)"),

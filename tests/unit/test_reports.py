@@ -446,6 +446,29 @@ def test_names_too_long_to_stand_whole_leave_room_for_the_others() -> None:
     assert sum("[-8.8, -2.7]" in line for line in lines) == 20
 
 
+@pytest.mark.parametrize("width", [34, 40, 60, 80])
+def test_no_word_of_a_table_is_broken(width: int) -> None:
+    """Long words in one column and long lines in another; and a table that fits neither way."""
+    words = ["extraordinarily-long", "short", "[+100.25, +200.75]"]
+    narrow = [
+        {"name": f"treatment {i}", "kind": words[i % 3], "what": "a line of many words " * 4} for i in range(6)
+    ]
+    wide = [{"name": f"r{i}", **{f"column{j}": f"{words[(i + j) % 3]}" for j in range(6)}} for i in range(6)]
+    for rows in (narrow, wide):
+        text = printed(Table("Title", rows), width=width)
+        assert max(map(len, text.splitlines())) <= width
+        found = text.split()
+        for word in (word for row in rows for value in row.values() for word in value.split()):
+            assert word in found, (word, text)
+
+
+def test_a_table_that_fits_neither_way_is_printed_in_parts_with_all_its_rows() -> None:
+    rows = [{"name": f"row-{i}", **{f"column{j}": f"{i}.{j}-a-long-value" for j in range(6)}} for i in range(6)]
+    text = printed(Table("Title", rows), width=60)
+    assert text.count("column5") == 3  # two rows beside each other, three times
+    assert all(text.count(f" {i}.{j}-a-long-value") == 1 for i in range(6) for j in range(6))
+
+
 def test_words_in_a_table_are_no_markup() -> None:
     assert "[bold]as it stands[/bold]" in printed(RESULT, width=80)
 

@@ -67,7 +67,7 @@ def main() -> None:
         if debug:
             raise
         _stop(str(error), error.exit_status)
-    except (KeyboardInterrupt, typer.Abort):  # the second is a question that was left without an answer
+    except (KeyboardInterrupt, typer.Abort):
         _stop(STOPPED, INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)

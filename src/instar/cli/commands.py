@@ -97,7 +97,7 @@ def _signed(function: Function, parameters: Sequence[inspect.Parameter], descrip
 
 def _parse(option: "Option", value: Any) -> Any:
     if option.kind.is_list:
-        return numbers(option.flag, value) if option.kind.type is float else names(option.flag, value)
+        return names(option.flag, value) if option.kind.type is str else numbers(option.flag, value)
     return value
 
 

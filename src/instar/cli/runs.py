@@ -1,16 +1,23 @@
 """`instar runs`: list, show, compare and remove run directories."""
 
 import json
+import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from instar.errors import InstarError
+
 if TYPE_CHECKING:
     from rich.table import Table
 
 app = typer.Typer(help="List, show, compare and remove run directories.", no_args_is_help=True)
+
+_EDGES = 10  # columns of padding and lines beside the three of the list
+_LEAST_NAME, _WIDE_NAME = 10, 30  # a name gets more than the second only where nothing else needs the room
 
 Root = typer.Option(Path("runs"), "--root", help="Where the runs are.")
 
@@ -30,28 +37,46 @@ def list_(
     if as_json:
         sys.stdout.write(json.dumps(records, indent=2) + "\n")
     elif records:
-        console.print(list_table(records))
+        console.print(list_table(records, console.width))
     else:
         console.print(f"No runs below {root}. instar distill makes one.", soft_wrap=True)
 
 
-def list_table(records: list[dict[str, Any]]) -> "Table":
-    """Runs as a table: in a narrow terminal names are folded, and numbers are not."""
+def list_table(records: list[dict[str, Any]], width: int) -> "Table":
+    """Runs as a table: in a narrow terminal names are broken between their parts, and numbers are not."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    numbers = [_number(record.get("difference")) for record in records]
+    states, differences = [*map(_state, records)], [*map(_difference, records)]
+    lines = max(len(line) for number, of in differences for line in (number, of, "difference"))
+    words = max(len(word) for number, of in differences for word in (number, *of.split(), "difference"))
+    room = width - _EDGES - max(len(line) for state in states for line in state.split("\n"))
+    room = max(room - lines, min(room - words, _WIDE_NAME), _LEAST_NAME)
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("run", overflow="fold")
+    table.add_column("run", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    table.add_column("difference", overflow="fold", min_width=max(map(len, numbers)))
-    for record, number in zip(records, numbers, strict=True):
-        name = Text.assemble(record["run"], "\n", (record["recipe"], "dim"))
-        about = record.get("difference", {})
-        of = "\n{name} - {minus}, {unit}".format(**about) if about else ""
-        table.add_row(name, _state(record), Text.assemble(number, (of, "dim")))
+    table.add_column("difference", min_width=words)
+    for record, state, (number, of) in zip(records, states, differences, strict=True):
+        name = Text.assemble(_folded(record["run"], room), "\n", (record["recipe"], "dim"))
+        table.add_row(name, state, Text.assemble(number, "\n" if of else "", (of, "dim")))
     return table
+
+
+def _folded(name: str, width: int) -> str:
+    """A name in lines of at most this width, broken after a slash, a hyphen or an underscore where there is one.
+
+    Example:
+        >>> print(_folded("runs/distill/digits-mlp-8x1", 14))
+        runs/distill/
+        digits-mlp-8x1
+    """
+    lines = [""]
+    for part in re.findall(r"[^/_-]*[/_-]?", name):
+        if len(lines[-1]) + len(part) > width and lines[-1]:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(piece for line in lines for piece in textwrap.wrap(line, width) or [line])
 
 
 def _state(record: dict[str, Any]) -> str:
@@ -62,11 +87,13 @@ def _state(record: dict[str, Any]) -> str:
     return "done" if record.get("seconds") is None else f"done\n{duration(record['seconds'])}"
 
 
-def _number(difference: dict[str, Any] | None) -> str:
+def _difference(record: dict[str, Any]) -> tuple[str, str]:
+    """The number with its interval, and what it is of."""
+    difference = record.get("difference")
     if difference is None:
-        return ""
+        return "", ""
     interval = "" if difference.get("low") is None else " [{low:+.1f}, {high:+.1f}]".format(**difference)
-    return f"{difference['mean']:+.1f}{interval}"
+    return f"{difference['mean']:+.1f}{interval}", "{name} - {minus}, {unit}".format(**difference)
 
 
 @app.command()
@@ -113,6 +140,13 @@ def remove(
     paths = [find_run(run) for run in runs]
     for path in paths:
         Run.read(path)
-    if yes or typer.confirm(f"Delete {', '.join(map(str, paths))}?"):
+    if yes or _agrees(f"Delete {', '.join(map(str, paths))}?"):
         for path in paths:
             remove_run(path)
+
+
+def _agrees(question: str) -> bool:
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        raise InstarError("nothing is deleted: the question got no answer; --yes deletes without asking") from None

@@ -42,7 +42,7 @@ def distill_study(
     engine: str = "local",
     processes: int = 1,
     tensorboard: bool = False,
-    quiet: bool = True,
+    quiet: bool = False,
     **settings: Any,
 ) -> Result:
     """Train a large network, distil it into a small one, and compare that with the small one trained alone.
@@ -106,7 +106,7 @@ def transfer_study(
     run_dir: Path | str | None = None,
     device: str = "cpu",
     engine: str = "local",
-    quiet: bool = True,
+    quiet: bool = False,
     **settings: Any,
 ) -> Result:
     """Measure how transferable each layer of a network is: `instar transfer` from Python.
@@ -164,7 +164,7 @@ def advise(
     run_dir: Path | str | None = None,
     device: str = "cpu",
     engine: str = "local",
-    quiet: bool = True,
+    quiet: bool = False,
     **settings: Any,
 ) -> Result:
     """Find which layers of a trained network to keep, and whether to freeze them: `instar advise` from Python.
@@ -220,7 +220,7 @@ def specialists_study(
     run_dir: Path | str | None = None,
     device: str = "cpu",
     engine: str = "local",
-    quiet: bool = True,
+    quiet: bool = False,
     **settings: Any,
 ) -> Result:
     """Train a generalist and specialists for what it confuses: `instar specialists` from Python.
@@ -280,7 +280,7 @@ def speech_study(
     run_dir: Path | str | None = None,
     device: str = "cpu",
     engine: str = "local",
-    quiet: bool = True,
+    quiet: bool = False,
     **settings: Any,
 ) -> Result:
     """Train a speech recogniser, or distil one into a smaller network: `instar speech train` from Python.
@@ -325,7 +325,7 @@ def reproduce(
     run_dir: Path | str | None = None,
     device: str = "cpu",
     engine: str = "local",
-    quiet: bool = True,
+    quiet: bool = False,
     **settings: Any,
 ) -> Result:
     """Repeat a study of the papers: `instar reproduce NAME` from Python.

@@ -156,7 +156,10 @@ def put(settings: dict[str, Any], key: str, value: Any) -> None:
     for parent in parents:
         settings = settings.setdefault(parent, {})
         if not isinstance(settings, dict):
-            raise UsageError(f"{key}: {parent} has no parts")
+            raise UsageError(
+                f"{key} is a part of {parent}, which is set to {settings!r} as a whole: set {parent} part by "
+                f"part, for instance {parent}.{'name' if parent == 'data' else 'network'}"
+            )
     both_tables = isinstance(value, Mapping) and isinstance(settings.get(last), dict)
     settings[last] = {**settings[last], **value} if both_tables else value
 

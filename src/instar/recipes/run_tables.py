@@ -10,6 +10,7 @@ from instar.files import write_bytes
 from instar.recipes.result_tables import is_study, measure_title, result_tables
 from instar.reports import Bars, Code, Section, Table, Text, write_page
 from instar.runs import CONFIG, REPORT, Run, find_run, list_runs
+from instar.transfer import treatment_name
 
 
 def run_records(root: Path) -> list[dict[str, Any]]:
@@ -123,7 +124,15 @@ def _compared(letter: str, result: Mapping[str, Any], row: Mapping[str, Any]) ->
     shown = ("test_errors", "mean", "sd", "n", "low", "high", "difference", "difference_low", "difference_high")
     of = {"of": measure_title(result["measure"])} if is_study(result) else {}
     found = {key: _short(row[key]) for key in shown if row.get(key) is not None}
-    return {"run": letter, "name": row.get("name", f"epoch {row.get('epoch')}"), **of, **found}
+    return {"run": letter, "name": _name_of(row), **of, **found}
+
+
+def _name_of(row: Mapping[str, Any]) -> str:
+    """What a row is of; rows of transfer had a treatment and a cut in place of a name in schema 1."""
+    if "name" not in row and "treatment" not in row:
+        return f"epoch {row.get('epoch')}"
+    name = row["name"] if "name" in row else treatment_name(row["treatment"], row["cut"])
+    return f"{row['part']}: {name}" if "part" in row else str(name)
 
 
 def _differing_settings(configs: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -273,12 +273,26 @@ def checked(kind: type[SettingsType], content: Mapping[str, Any]) -> SettingsTyp
     except ValidationError as error:
         problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
         problem = problems[0]  # an unknown key first: it may be why another one is missing
-        key = ".".join(str(part) for part in problem["loc"])
+        where = problem["loc"]
+        if where and isinstance(where[-1], int):  # a value in a list: the number in it was not typed
+            where = where[:-1]
+        key = ".".join(map(str, where))
         if problem["type"] == "extra_forbidden":
             raise unknown_setting(kind, key) from None
         if problem["type"] == "value_error":  # one of our own errors: it says all
             raise UsageError(f"{key}: {problem['ctx']['error']}".removeprefix(": ")) from None
         raise UsageError(f"{key} {problem['msg'].removeprefix('Input ')}, found {problem['input']!r}") from None
+
+
+def check_source(content: Mapping[str, Any]) -> None:
+    """Refuse settings of a source that name no data: the default data would be read in silence.
+
+    Raises:
+        UsageError: names the first of them.
+    """
+    source = content.get("source")
+    if isinstance(source, Mapping) and source and not source.get("name"):
+        raise UsageError(f"source.{next(iter(source))} is given but no source: name its data with --source")
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

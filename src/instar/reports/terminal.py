@@ -1,5 +1,6 @@
 """Prints tables in the terminal."""
 
+from dataclasses import replace
 from typing import Literal
 
 from rich import box
@@ -18,6 +19,9 @@ MOST_COLUMNS = 100  # characters; rows of wider tables are hard to follow
 def print_table(table: Table, console: Console) -> None:
     """Print a table; where it is wider than the terminal, transposed if that makes it narrower.
 
+    No word is broken: a table whose words fit neither way is printed in parts, transposed, with some of its rows
+    each.
+
     Example:
         >>> table = Table("Errors", [{"network": "teacher", "errors": 67}])
         >>> print_table(table, Console(width=40))  # doctest: +NORMALIZE_WHITESPACE
@@ -30,31 +34,38 @@ def print_table(table: Table, console: Console) -> None:
         <BLANKLINE>
     """
     width = min(console.width, MOST_COLUMNS)
-    upright, transposed = _upright(table, console, width), _transposed(table, console)
-    fits = _measured(upright, console).maximum <= max(width, _measured(transposed, console).maximum)
-    drawn = upright if fits else transposed
     console.print()
     console.print(_words(table.title, console), style="bold")
-    console.print(drawn, width=width)
+    for drawn in _drawn(table, console, width):
+        console.print(drawn, width=width)
     if table.caption:
         console.print(_words(table.caption, console), style="dim")
 
 
-def _upright(table: Table, console: Console, width: int) -> RichTable:
+def _drawn(table: Table, console: Console, width: int) -> list[RichTable]:
+    """The table as it fits: upright, transposed, or transposed in parts."""
+    upright, transposed = _upright(table, console), _transposed(table, console)
+    is_narrow = _measured(upright, console).maximum <= max(width, _measured(transposed, console).maximum)
+    for drawn in (upright, transposed) if is_narrow else (transposed, upright):
+        if _fit(drawn, console, width):
+            return [drawn]
+    for size in range(len(table.rows) - 1, 0, -1):
+        parts = [
+            _transposed(replace(table, rows=table.rows[first : first + size], highlight=None), console)
+            for first in range(0, len(table.rows), size)
+        ]
+        if all(_fit(part, console, width) for part in parts):
+            return parts
+    return [transposed]
+
+
+def _upright(table: Table, console: Console) -> RichTable:
     drawn = RichTable(box=box.SIMPLE_HEAD)
-    names = [_words(name, console) for name, *_ in table_cells(table)]
-    longest = max((name.cell_len for name in names), default=0)
     for column in table.columns:
         justify: Literal["left", "right"] = "right" if is_numeric(table, column) else "left"
-        is_name = column == table.columns[0]  # the other columns are narrowed first
-        heading = _words(heading_of(column), console)
-        least = longest if is_name else None
-        drawn.add_column(heading, justify=justify, overflow="fold", no_wrap=is_name, min_width=least)
+        drawn.add_column(_words(heading_of(column), console), justify=justify, overflow="fold")
     for place, cells in enumerate(table_cells(table)):
         drawn.add_row(*(_words(cell, console) for cell in cells), style="bold" if place == table.highlight else "")
-    if any(" " in name.plain for name in names) and _measured(drawn, console).minimum > width:
-        first = drawn.columns[0]  # unbroken, it would leave too little room for the words of other columns
-        first.no_wrap, first.min_width = False, None
     return drawn
 
 
@@ -69,6 +80,34 @@ def _transposed(table: Table, console: Console) -> RichTable:
     for column, *cells in others:
         drawn.add_row(_words(heading_of(column), console), *(_words(cell, console) for cell in cells))
     return drawn
+
+
+def _fit(drawn: RichTable, console: Console, width: int) -> bool:
+    """Set the widths of the columns, if no word has to be broken: each has room for its longest word.
+
+    What is left goes to the names in the first column, which stay on one line if they can, and is then shared
+    among the columns whose lines are longer. (Rich takes from the widest columns, whatever words they hold.)
+    """
+    options = console.options.update(max_width=10_000)
+    cells = [[column.header, *column.cells] for column in drawn.columns]
+    needs = [[Measurement.get(console, options, cell) for cell in column] for column in cells]
+    widths, longest = (
+        [max(getattr(one, end) for one in column) for column in needs] for end in Measurement._fields
+    )
+    spare = width - (_measured(drawn, console).maximum - sum(longest)) - sum(widths)
+    if spare < 0:
+        return False
+    if longest[0] - widths[0] <= spare:
+        spare -= longest[0] - widths[0]
+        widths[0] = longest[0]
+    by_need = sorted(range(len(widths)), key=lambda place: longest[place] - widths[place])
+    for number, place in enumerate(by_need):
+        more = min(longest[place] - widths[place], spare // (len(by_need) - number))
+        widths[place] += more
+        spare -= more
+    for column, wide in zip(drawn.columns, widths, strict=True):
+        column.width = wide
+    return True
 
 
 def _measured(drawn: RichTable, console: Console) -> Measurement:

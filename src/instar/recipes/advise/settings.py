@@ -7,7 +7,15 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from instar.errors import UsageError
-from instar.recipes.settings import DataSettings, FitSettings, Settings, checked, merge, read_config_file
+from instar.recipes.settings import (
+    DataSettings,
+    FitSettings,
+    Settings,
+    check_source,
+    checked,
+    merge,
+    read_config_file,
+)
 from instar.recipes.transfer.settings import CopySettings
 from instar.runs import is_run
 
@@ -111,6 +119,7 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Ad
         UsageError: names the first key that is unknown or whose value is wrong.
     """
     content = merge(read_config_file(config_file), typed)
+    check_source(content)
     defaults = AdviseConfig.model_construct().model_dump()
     is_trained = has_weights(str(content.get("network", defaults["network"])))
     data = content.get("data", {})

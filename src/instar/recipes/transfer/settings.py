@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from instar.errors import UsageError
-from instar.recipes.settings import DataSettings, FitSettings, Settings, checked, merge, read_config_file
+from instar.recipes.settings import (
+    DataSettings,
+    FitSettings,
+    Settings,
+    check_source,
+    checked,
+    merge,
+    read_config_file,
+)
 
 _Count = Annotated[int, Field(ge=1)]
 _KINDS = ("BnB", "BnB+", "AnB", "AnB+", "RnB")  # of `instar.transfer`
@@ -125,6 +133,7 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Tr
         UsageError: names the first key that is unknown or whose value is wrong.
     """
     content = merge(read_config_file(config_file), typed)
+    check_source(content)
     halves = content.get("halves", {})
     if isinstance(halves, Mapping) and not halves.get("how"):
         how = "parents" if halves.get("parents") else "lists" if halves.get("a") and halves.get("b") else None
