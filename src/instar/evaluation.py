@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from instar import metrics
 from instar.data import Dataset, as_dataset, batches, id_batches
 from instar.logit_values import refuse_probabilities
+from instar.losses import SoftTargets, Targets
 from instar.networks import channels_last_, evaluation_mode
 
 
@@ -72,3 +73,54 @@ def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
         "nll": float(metrics.negative_log_likelihood(logits, labels)),
         "calibration_error": float(metrics.calibration_error(logits, labels)),
     }
+
+
+MOST_JUDGED = 10_000
+"""A fit is judged by at most so many examples of its transfer set."""
+
+
+def why_not_learned(
+    network: nn.Module,
+    data: Dataset,
+    ids: Tensor,
+    *,
+    targets: Targets | None = None,
+    device: str | torch.device = "cpu",
+) -> str:
+    """Why a network counts as one that failed to learn its own transfer set, in words; empty where it learned.
+
+    It failed where `metrics.is_above_chance` is false of its answers: it is no better than the commonest class. An
+    example without a label is answered right where the network agrees with its soft targets.
+
+    Args:
+        network: returns logits; it is on the device.
+        data: the transfer set.
+        ids: of the examples that it learned from, in any order; some may be there several times.
+        targets: its soft targets; without them examples without a label are left out.
+        device: where to compute.
+    """
+    ids = ids[:: -(-len(ids) // MOST_JUDGED)]
+    right, answers = [], []
+    with evaluation_mode(network), torch.no_grad():
+        for part, inputs, labels in batches(data, id_batches(ids, batch_size_on(device)), view=0):
+            expected = labels.to(device)
+            if targets is not None and bool((expected < 0).any()):
+                taught = targets(part, 0)
+                classes = taught.probs if isinstance(taught, SoftTargets) else taught.logits
+                expected = torch.where(expected < 0, classes.argmax(-1), expected)
+            right.append((network(inputs.to(device)).argmax(-1) == expected)[expected >= 0])
+            answers.append(expected[expected >= 0])
+    num_right, num_examples = int(torch.cat(right).sum()), sum(map(len, right))
+    num_commonest = commonest(torch.cat(answers))
+    if not num_examples or metrics.is_above_chance(num_right, num_examples, num_commonest):
+        return ""
+    return (
+        f"right on {num_right:,} of {num_examples:,} examples of its transfer set, where the commonest class "
+        f"alone is right on {num_commonest:,}"
+    )
+
+
+def commonest(labels: Tensor) -> int:
+    """How many examples have the commonest label; -1 means none."""
+    known = labels[labels >= 0]
+    return int(known.bincount().max()) if len(known) else 0

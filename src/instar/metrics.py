@@ -291,6 +291,41 @@ def confusion(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     return cells.bincount(minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
+def is_above_chance(num_right: int, num_examples: int, num_commonest: int, *, level: float = 0.99) -> bool:
+    """Whether so many right answers are more than always answering the commonest class would give by luck.
+
+    P(X >= num_right) <= 1 - level,  X ~ Binomial(num_examples, num_commonest / num_examples)
+
+    No error at all is above chance, however few the examples; with one class alone, nothing can be told from it.
+
+    Args:
+        num_right: correctly classified examples.
+        num_examples: all examples.
+        num_commonest: those of the commonest class.
+        level: of the one-sided binomial test, between 0 and 1.
+
+    Raises:
+        UsageError: counts that do not fit each other, or a level out of range.
+
+    Example:
+        >>> is_above_chance(500, 10_000, 100)  # 5 % of a hundred balanced classes
+        True
+        >>> is_above_chance(1_010, 10_000, 1_000), is_above_chance(52, 204, 51)
+        (False, False)
+    """
+    _check_level("is_above_chance", level)
+    if not 0 <= num_right <= num_examples or not 0 < num_commonest <= num_examples:
+        raise UsageError(
+            f"is_above_chance: {num_right} right and {num_commonest} of the commonest class among {num_examples}"
+        )
+    if num_right == num_examples or num_commonest == num_examples:
+        return True
+    from scipy.special import bdtrc
+
+    by_luck = bdtrc(num_right - 1, num_examples, num_commonest / num_examples) if num_right else 1.0
+    return bool(by_luck <= 1 - level)
+
+
 def over_seeds(values: Sequence[float], *, level: float = 0.95) -> SeedStatistics:
     """Mean, standard deviation and confidence interval of a number over independent seeds.
 

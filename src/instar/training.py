@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from instar import metrics
 from instar.data import Dataset, as_dataset, batches, id_batches
 from instar.data.hashing import key_of
 from instar.errors import RunError, TrainingError, UsageError
-from instar.evaluation import errors_and_nll
+from instar.evaluation import commonest, errors_and_nll, why_not_learned
 from instar.fit_options import Data, FitOptions, options_by_name
 from instar.guards import check_first_step, check_logits, check_targets, count_labelled
 from instar.interruption import Interruption
@@ -47,6 +48,8 @@ class FitResult:
     metrics: list[dict[str, Any]]
     num_steps: int
     best_epoch: int | None = None
+    failed_to_learn: str = ""
+    """Why it is no better than guessing on what it learned from; empty where it is better."""
 
     @property
     def kept(self) -> dict[str, Any]:
@@ -390,11 +393,28 @@ class _Loop:
 
     def _end(self) -> FitResult:
         self._swap_in(self.best or self.average)
-        result = FitResult(self.network, self.history, self.step, self.best_epoch)
+        result = FitResult(self.network, self.history, self.step, self.best_epoch, self._why_not_learned())
         if self.run is not None and self.rank == 0:
             self.run.save_weights(self.network.state_dict(), result.about)
+            if result.failed_to_learn:
+                self.run.log(f"failed to learn: {result.failed_to_learn}")
         self.network.eval()
         return result
+
+    def _why_not_learned(self) -> str:
+        """By the training errors of the epoch whose weights are kept; where they do not show it, by the network.
+
+        They are counted while the weights change, with dropout and views, before any moving average.
+        """
+        line = self.history[(self.best_epoch or self.epoch) - 1]
+        order = self.options.sampler(self.data.ids, seed=self.options.seed, epoch=line["epoch"] - 1)
+        labels = self.data.labels(order)
+        num_labelled = int((labels >= 0).sum())
+        if num_labelled and not self.average:
+            num_right = num_labelled - line["train_errors"]
+            if metrics.is_above_chance(num_right, num_labelled, commonest(labels)):
+                return ""
+        return why_not_learned(self.network, self.data, order, targets=self.targets, device=self.device)
 
 
 def _ranks() -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """`instar distill` on transfer sets: without classes, with few labels, from a folder; and its sweeps."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -110,9 +111,9 @@ def test_page_says_what_was_learned_from_and_how_settings_matter(corrected_run: 
     page = (corrected_run / "report.html").read_text()
     result = Run.read(corrected_run).result()
     sentences = [one["sentence"] for one in result["details"]["sensitivity"]]
-    assert [one.split(" matter")[0].removesuffix(" does not") for one in sentences] == [
-        "The temperature",
-        "The weight of the labels",
+    assert [re.sub(r"^(Whether t|T)he | matters.*| does.*", "", one) for one in sentences] == [
+        "temperature",
+        "weight of the labels",
     ]
     for words in (*sentences, "without the classes 3, 5", "before labels were taken away", "At infinity"):
         assert words.replace("'", "&#x27;") in page
@@ -147,8 +148,14 @@ def test_a_candidate_that_collapsed_hides_no_difference_of_others() -> None:
     assert sentence.startswith("The temperature matters")
 
 
+def test_a_candidate_that_failed_to_learn_hides_no_difference_of_others() -> None:
+    rows = _tuned({1.0: (10, 11, 12), 4.0: (20, 21, 22)})
+    failed = [{**rows[0], "learning_rate": 3.0, "validation_errors": 5.0, "sd": 60.0, "failed_to_learn": 1}]
+    assert sensitivity([*rows, *failed], "temperature") == sensitivity(rows, "temperature")
+
+
 def test_the_curve_of_a_setting_says_of_itself_alone_whether_it_matters() -> None:
-    alike = {"name": "student-distilled", "validation_errors": 1.5, "sd": 0.5, "n": 2}
+    alike = {"name": "student-distilled", "validation_errors": 1.5, "sd": 0.1, "n": 2}
     tuning = [{**alike, "hard_weight": hard, "label_weight": label} for hard in (0.0, 0.5) for label in (0.1, 0.2)]
     sections = charts.sensitivities(sensitivities(tuning, ["student-alone", "student-distilled"]))
     assert [section.caption.count("does not matter") for section in sections] == [1, 1]
@@ -160,12 +167,30 @@ def test_what_matters_and_what_is_noise_is_said() -> None:
         "The temperature matters: best at 4 (11.0 validation errors ± 1.3); "
         "2 is as good within noise, 1 and inf are worse."
     )
-    noise = sensitivity(_tuned({1.0: (10, 20, 30), 8.0: (12, 20, 31)}), "temperature")
+    noise = sensitivity(_tuned({1.0: (17, 20, 23), 8.0: (18, 20, 25)}), "temperature")
     assert noise.startswith("The temperature does not matter here within noise: 20.0 to 21.0 validation errors")
+    wide = sensitivity(_tuned({1.0: (10, 20, 30), 8.0: (12, 20, 31)}), "temperature")
+    assert wide == (
+        "Whether the temperature matters cannot be told: 20.0 to 21.0 validation errors from 1 to 8, each ± 15.7 "
+        "with 3 tuning seeds. Use more tuning seeds, or more validation examples."
+    )
     one_seed = sensitivity(_tuned({1.0: (10,), 2.0: (12,)}), "temperature")
     assert "best at 1" in one_seed
     assert "--tuning-seeds" in one_seed
     assert sensitivity(_tuned({1.0: (10, 12)}), "temperature") == ""
+
+
+def test_the_terminal_shows_what_a_sweep_found(typed: Command, corrected_run: Path) -> None:
+    command = ["distill", "--config", corrected_run / "config.toml", "--run-dir", corrected_run]
+    plain = typed(*command, COLUMNS="80")
+    assert ", on validation" not in plain.stdout
+    swept = typed(*command, "--sweep", "temperature=1,4,inf", "--sweep", "hard_weight=0,0.5", COLUMNS="80")
+    assert swept.returncode == 0, swept.stderr
+    assert "Temperature, on validation" in swept.stdout
+    assert "Weight of the labels, on validation" in swept.stdout
+    for level in Run.read(corrected_run).result()["details"]["sensitivity"][0]["levels"]:
+        errors = f"{level['errors']:.1f} [{level['low']:.1f}, {level['high']:.1f}]"
+        assert re.search(rf" {float(level['value']):g} +{re.escape(errors)}", swept.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -230,8 +255,11 @@ WRONG_TRANSFER = {
     "--sweep temperature=": "should be KEY=VALUE",
     "--sweep temperature=4": "should be KEY=VALUE",
     "--sweep temperature=1,hot": "should be a number",
-    "--sweep temperature=1,2 --temperature 4": "given twice",
-    "--sweep learning_rate=0,0.1": "student.learning_rate.0",
+    "--sweep temperature=1,2 --temperature 4": "temperature is given twice, by --sweep temperature=1,2 and by "
+    "--temperature, --set temperature or another --sweep: leave one of them out",
+    "--sweep learning_rate=1,2 --set student.learning_rate=4": "by --learning-rate, --set student.learning_rate",
+    "--sweep learning_rate=1,2 --set student=mlp:8x1": "is a part of student, which is set to 'mlp:8x1'",
+    "--sweep learning_rate=0,0.1": "student.learning_rate should be greater than 0, found 0.0",
     "--tuning-seeds 0": "tuning_seeds",
 }
 

@@ -242,7 +242,7 @@ def test_each_epoch_sees_its_own_view_and_targets_are_asked_for_the_same() -> No
     fit(Watched(64, 10), SHAKEN, epochs=2, targets=targets, batch_size=150)
     asked = asked[-4:]  # before that they are looked at
     assert [views for _, views in asked] == [0, 0, 1, 1]
-    for inputs, (ids, views) in zip(seen, asked, strict=True):
+    for inputs, (ids, views) in zip(seen[:4], asked, strict=True):  # what follows asks whether it learned
         assert torch.equal(inputs, SHAKEN.gather(ids, views))
     assert torch.equal(torch.cat([ids for ids, _ in asked[:2]]).sort().values, TRAIN.ids.sort().values)
 

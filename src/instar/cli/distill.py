@@ -1,6 +1,7 @@
 """`instar distill`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -45,7 +46,17 @@ def distill(
     from instar.recipes.commands import DISTILL
 
     config = DISTILL.read_config(_with_sweeps(typed, sweep or ()), run.config)
-    run_and_show(DISTILL.study, config, run, processes=processes, tensorboard=tensorboard)
+    tables = partial(_sweep_tables, sweeps=sweep or ())
+    run_and_show(DISTILL.study, config, run, processes=processes, tensorboard=tensorboard, more_tables=tables)
+
+
+def _sweep_tables(result: Mapping[str, Any], sweeps: Sequence[str]) -> list[Any]:
+    """What `--sweep` found: a table for each swept setting, in the order they were typed."""
+    from instar.recipes.distill.page import sensitivity_table
+
+    found = {one["setting"]: one for one in result["details"]["sensitivity"]}
+    keys = [sweep.partition("=")[0] for sweep in sweeps]
+    return [sensitivity_table(found[key]) for key in keys if key in found]
 
 
 def _with_sweeps(typed: dict[str, Any], sweeps: Sequence[str]) -> dict[str, Any]:
@@ -59,6 +70,10 @@ def _with_sweeps(typed: dict[str, Any], sweeps: Sequence[str]) -> dict[str, Any]
         if key not in SWEPT:
             raise unknown_name("sweep", key, SWEPT)
         if has(typed, SWEPT[key]):
-            raise UsageError(f"--sweep {sweep!r}: {key} is given twice")
+            flag = f"--{key.replace('_', '-')}"
+            raise UsageError(
+                f"{key} is given twice, by --sweep {sweep} and by {flag}, --set {SWEPT[key]} or another --sweep: "
+                "leave one of them out"
+            )
         put(typed, SWEPT[key], numbers("--sweep", text))
     return typed

@@ -33,7 +33,8 @@ def levels_of(candidates: Sequence[_Row], key: str) -> Levels:
     of a candidate that is not among the k, for instance because it collapsed, is left out.
 
     Args:
-        candidates: of one student: its settings, `validation_errors`, `sd`, `n`; or `failed`, and then left out.
+        candidates: of one student: its settings, `validation_errors`, `sd`, `n`. Those with `failed` or
+            `failed_to_learn` are left out.
         key: the setting; candidates without it are left out.
 
     Example:
@@ -42,7 +43,7 @@ def levels_of(candidates: Sequence[_Row], key: str) -> Levels:
         >>> [row["temperature"] for row in levels.rows], round(levels.half_width, 2)
         ([2.0, 4.0], 3.04)
     """
-    known = [row for row in candidates if key in row and "failed" not in row]
+    known = [row for row in candidates if key in row and not {"failed", "failed_to_learn"} & row.keys()]
     rows = [
         min((row for row in known if row[key] == value), key=lambda row: row["validation_errors"])
         for value in sorted({row[key] for row in known}, key=float)
@@ -63,7 +64,8 @@ def _half_width(rows: Sequence[_Row]) -> float | None:
 def sensitivity(candidates: Sequence[_Row], key: str) -> str:
     """Whether a setting matters, in a sentence; empty where it has one value.
 
-    A value is as good as the best where their intervals overlap.
+    A value is as good as the best where their intervals overlap. Where the intervals are so wide that twice the
+    errors of the best would overlap too, whether it matters cannot be told.
 
     Args:
         candidates: as for `levels_of`.
@@ -86,11 +88,17 @@ def sensitivity(candidates: Sequence[_Row], key: str) -> str:
     others = [row for row in rows if row is not best]
     as_good = [row for row in others if row["validation_errors"] - min(errors) <= 2 * half]
     worse = [row for row in others if row not in as_good]
+    span = f"{min(errors):.1f} to {max(errors):.1f} validation errors from {_value(rows[0][key])} to "
+    span += _value(rows[-1][key])
+    if not worse and 2 * half > min(errors):
+        return (
+            f"Whether the {name} matters cannot be told: {span}, each ± {half:.1f} with {best['n']} tuning seeds. "
+            "Use more tuning seeds, or more validation examples."
+        )
     if not worse:
         return (
-            f"The {name} does not matter here within noise: {min(errors):.1f} to {max(errors):.1f} validation "
-            f"errors from {_value(rows[0][key])} to {_value(rows[-1][key])}, and every interval (± {half:.1f}, "
-            f"{best['n']} tuning seeds) overlaps that of the best, {_value(best[key])}"
+            f"The {name} does not matter here within noise: {span}, and every interval (± {half:.1f}, {best['n']} "
+            f"tuning seeds) overlaps that of the best, {_value(best[key])}"
             + ("; more tuning seeds would show smaller differences." if best["n"] < _ENOUGH_SEEDS else ".")
         )
     close = f"{_values(as_good, key)} as good within noise, " if as_good else ""

@@ -164,11 +164,12 @@ def _fit_in(
         if run.is_done:
             weights, about_weights = run.load_weights()
             load_state_(network, weights, type(network).__name__, str(path))
-            return FitResult(
-                network.eval(), run.result()["rows"], about_weights["steps"], about_weights["best_epoch"]
-            )
+            found = run.result()
+            steps, best_epoch = about_weights["steps"], about_weights["best_epoch"]
+            return FitResult(network.eval(), found["rows"], steps, best_epoch, found.get("failed_to_learn", ""))
         result = fit(network, data, run=run, **options)
-        run.finish({"metrics": result.metrics[-1], "rows": result.metrics})
+        failed = {"failed_to_learn": result.failed_to_learn} if result.failed_to_learn else {}
+        run.finish({"metrics": result.metrics[-1], "rows": result.metrics, **failed})
     return result
 
 

@@ -2,7 +2,8 @@
 
 Each candidate is fitted with the tuning seeds, which are never reported. The one with the fewest validation
 errors is chosen; the negative log-likelihood breaks ties. A candidate with a failed fit (a learning rate that
-diverges) is skipped and reported; the study ends only where no candidate is left.
+diverges) is skipped and reported; the study ends only where no candidate is left. One with a fit that failed to
+learn is chosen only where no other is left.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from instar import metrics
 from instar.jobs import JobReport
 from instar.metrics import SeedStatistics
+from instar.recipes.learning import FAILED, failed_to_learn, if_any
 from instar.reports import Column, Table
 from instar.runs import Run
 
@@ -37,13 +39,16 @@ class Tried(Generic[CandidateT]):
     errors: SeedStatistics | None = None
     nll: float | None = None
     failed: str = ""
+    num_failed_to_learn: int = 0
+    """of its fits"""
 
     def row(self, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Its row in `tuning`."""
         if self.errors is None:
             return {"name": name, **settings, "failed": self.failed}
         found = {"validation_errors": self.errors.mean, "sd": self.errors.sd, "n": self.errors.n}
-        return {"name": name, **settings, **found, "validation_nll": self.nll}
+        failed = if_any(self.num_failed_to_learn)
+        return {"name": name, **settings, **found, "validation_nll": self.nll, **failed}
 
 
 def fit_score(job: Path) -> Score:
@@ -77,7 +82,10 @@ def judge(
             continue
         scores = [score(candidate, path / "jobs" / name) for name in names]
         errors = metrics.over_seeds([one.errors for one in scores])
-        tried.append(Tried(candidate, errors, sum(one.nll for one in scores) / len(scores)))
+        lost = sum(failed_to_learn(path / "jobs" / name) for name in names)
+        tried.append(
+            Tried(candidate, errors, sum(one.nll for one in scores) / len(scores), num_failed_to_learn=lost)
+        )
     return tried
 
 
@@ -97,7 +105,7 @@ def best(tried: Sequence[Tried[CandidateT]], report: JobReport) -> CandidateT:
 
 
 def ranked(tried: Sequence[Tried[CandidateT]], report: JobReport) -> list[CandidateT]:
-    """The candidates that did not fail, from best to worst.
+    """The candidates that did not fail, from best to worst; those that failed to learn are last.
 
     Raises:
         InstarError: all failed.
@@ -111,12 +119,14 @@ def ranked(tried: Sequence[Tried[CandidateT]], report: JobReport) -> list[Candid
 def tuning_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """What was tried, from the `tuning` of a result."""
     formats = {"validation_errors": "{:.4g}", "validation_nll": "{:.3f}", "specialists_used": "{:.2f}"}
-    last = ("validation_errors", "validation_nll", "failed")
+    last = ("validation_errors", "validation_nll", FAILED, "failed")
     found = dict.fromkeys(key for row in rows for key in row if key not in ("sd", "n"))
     keys = sorted(found, key=lambda key: last.index(key) if key in last else -1)
     shown = [{key: _in_words(value) for key, value in row.items()} for row in rows]
     columns = [Column(key, format=formats.get(key, "{}")) for key in keys]
     caption = "The candidate with the fewest validation errors is used."
+    if FAILED in keys:
+        caption += " One with a fit that failed to learn is used only where no other is left."
     return Table("Chosen on validation", shown, columns=columns, caption=caption)
 
 
@@ -125,5 +135,5 @@ def _in_words(value: Any) -> Any:
     return ", ".join(f"{number:.4g}" for number in value) if isinstance(value, list) else value
 
 
-def _order(tried: Tried[Any]) -> tuple[float, float]:
-    return (tried.errors.mean if tried.errors else 0.0), (tried.nll or 0.0)
+def _order(tried: Tried[Any]) -> tuple[bool, float, float]:
+    return tried.num_failed_to_learn > 0, (tried.errors.mean if tried.errors else 0.0), (tried.nll or 0.0)

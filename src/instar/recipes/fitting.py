@@ -12,7 +12,7 @@ from torch import nn
 from instar.data import Dataset, Splits, parse_views
 from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, Teacher
 from instar.errors import UsageError
-from instar.evaluation import predict_logits
+from instar.evaluation import predict_logits, why_not_learned
 from instar.files import load_tensors, write_bytes
 from instar.jobs import Job, num_gpus
 from instar.losses import Targets
@@ -36,6 +36,8 @@ from instar.training import FitResult, fit
 LOGITS, STORE = "logits.safetensors", "targets"
 LOGITS_OF = "-logits"
 """After the name of a teacher: the job that stores its logits."""
+
+_MOST_ADOPTED = 1000  # training examples by which a network that comes with its weights is judged
 
 
 def fit_job(
@@ -134,6 +136,17 @@ def run_fit(
     )
 
 
+def fit_content(result: FitResult, **more: Any) -> dict[str, Any]:
+    """What goes into the result of a job that fitted a network.
+
+    Args:
+        result: of the fit; `failed_to_learn`, the reason, is there only where it did.
+        more: metrics beside those of the epoch that was kept.
+    """
+    content = {"metrics": {**result.kept, **more}, "rows": result.metrics}
+    return content | ({"failed_to_learn": result.failed_to_learn} if result.failed_to_learn else {})
+
+
 def adopt_job(name: str, settings: FitSettings, data: DataSettings) -> Job:
     """A job that takes a network with its weights: of a run, of a file, or a module of the user."""
     splits = load_splits(data)
@@ -218,7 +231,7 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
         device=device,
         **soft_options(soft, needs, train, device, store),
     )
-    return {"metrics": result.kept, "rows": result.metrics}
+    return fit_content(result)
 
 
 def fit_options(settings: FitSettings) -> dict[str, Any]:
@@ -292,7 +305,9 @@ def _adopt(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
             f"{settings.network} has other weights now than when this run was started; choose another --run-dir"
         )
     run.save_weights(network.state_dict(), {"from": settings.network})
-    return {}
+    train = load_splits(data).train
+    reason = why_not_learned(network, train, train.ids[:: -(-len(train) // _MOST_ADOPTED)])
+    return {"failed_to_learn": reason} if reason else {}
 
 
 def _write_logits(run: Run, needs: Mapping[str, Path], *, teacher: str, device: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from instar.recipes.choosing import tuning_table
 from instar.recipes.detail_tables import DETAILS, DIFFERENCE, FINDINGS, INTERVAL, Detail
+from instar.recipes.learning import FAILED
 from instar.recipes.rows import SCHEMA, Row, mean_sd
 from instar.reports import Column, Table
 from instar.reports.formats import MINUS
@@ -20,7 +21,9 @@ _LABELS = (
 )
 """What rows and differences are of."""
 
+_FAILED = Column(FAILED, "failed to learn", "{} of {n}", note="no better than guessing on what it learned from")
 _ABOUT_ROWS = (
+    _FAILED,
     Column("chosen"),
     Column("advice_accuracy", "advice, %", "{:.2f}"),
     Column("best_accuracy", "best, %", "{:.2f}"),
@@ -115,6 +118,11 @@ def measure_title(measure: Row) -> str:
     """
     title, unit = str(measure["title"]), measure["unit"]
     return title[0].upper() + title[1:] + ("" if title.endswith(unit) else f", {unit}")
+
+
+def failed_columns(rows: Sequence[Row]) -> list[Column]:
+    """The column of how many networks failed to learn, for tables of rows of which some did."""
+    return [_FAILED] if any(FAILED in row for row in rows) else []
 
 
 def differences_table(result: Row, title: str = "Differences", caption: str = "") -> Table:

@@ -8,10 +8,14 @@ A `result.json` has these keys, in all experiments:
 - `rows`: one for each network or method: `name`; `mean`, `sd`, the 95 % interval `low` to `high` over `n`
   independent replicates (seeds, splits, pairs, folds), and their `values`; what else the experiment says of it.
   `sd`, `low` and `high` are null where n is 1. A row whose mean is of something else has a `unit` of its own.
+  `failed_to_learn`: how many of the n have a network that is no better than guessing on what it learned from;
+  absent where all learned.
 - `differences`: `name` minus `minus`, paired by replicate: `mean`, `sd`, `n`, `low`, `high`.
 - `tuning`: every candidate that validation compared: `name`, its settings, `validation_errors` (mean over tuning
-  seeds), `sd`, `n`, `validation_nll`; or `failed`, the reason.
-- `details`: what this experiment alone has.
+  seeds), `sd`, `n`, `validation_nll`; or `failed`, the reason. `failed_to_learn`: how many of the n; absent where
+  none.
+- `details`: what this experiment alone has; and in all of them, where there is something, `failed_to_learn`: the
+  `fit` and the `reason` of each that is reported, and `observations`: what to look at first, in sentences.
 - `num_test`: test examples; `seeds`: of the replicates. Absent where they have no meaning.
 - `seconds` since the last start; `fit_seconds`, training time over all restarts; `environment`: commit, machine,
   versions, command.

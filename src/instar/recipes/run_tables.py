@@ -7,8 +7,9 @@ from typing import Any
 
 from instar.errors import UsageError
 from instar.files import write_bytes
+from instar.recipes.observations import OBSERVATIONS
 from instar.recipes.result_tables import is_study, measure_title, result_tables
-from instar.reports import Bars, Code, Section, Table, Text, write_page
+from instar.reports import Bars, Code, Column, Section, Table, Text, write_page
 from instar.runs import CONFIG, REPORT, Run, find_run, list_runs
 from instar.transfer import treatment_name
 
@@ -60,7 +61,9 @@ def run_tables(path: Path) -> list[Table]:
     result = run.result()
     settings = [{"setting": key, "value": _short(value)} for key, value in _flat(result["config"]).items()]
     if is_study(result):
-        return [*result_tables(result), Table("Settings", settings)]
+        seen = [{"seen": one} for one in result.get("details", {}).get(OBSERVATIONS, [])]
+        look = [Table("What to look at", seen, columns=[Column("seen", "in this result")])] if seen else []
+        return [*look, *result_tables(result), Table("Settings", settings)]
     rows = result["rows"][-12:] or [result["metrics"]]
     caption = f"the last {len(rows)} of {len(result['rows'])}" if len(rows) < len(result["rows"]) else ""
     found = [Table(str(path), _upright(rows), caption=caption)] if any(rows) else []  # a store has no metrics

@@ -10,6 +10,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import tomli_w
 
 from instar.jobs import Engine, Job, JobReport, open_engine, run_jobs
+from instar.recipes.learning import FAILED, failed_fits, failures_in_words
+from instar.recipes.observations import OBSERVATIONS, observations, what_to_look_at
 from instar.recipes.rows import SCHEMA
 from instar.recipes.settings import Settings
 from instar.reports import Code, Details, Headline, Section, Table, prepare_drawing, write_page
@@ -45,7 +47,7 @@ class Round:
 
 
 class Page(NamedTuple):
-    """What a report shows."""
+    """What a report shows, below the headline and what to look at."""
 
     title: str
     subtitle: str
@@ -88,9 +90,19 @@ class Study(Generic[ConfigT, PlanT, FoundT]):
     page: Callable[[PlanT, Result], Page]
     """draws what the result holds; it computes nothing"""
     answer: Callable[[Result], Headline]
+    """of networks that learned; `headline` says first which did not"""
     table: Callable[[Result], Table]
     published: Callable[[ConfigT], str]
     """the name of its file in `results/`"""
+    failures: Callable[[Result], str] = lambda result: failures_in_words(result["rows"])
+    """which of the networks that the answer compares failed to learn, in a sentence; empty where all learned"""
+    observe: Callable[[Result], list[str]] = observations
+    """what an expert would look at first, in sentences"""
+
+    def headline(self, result: Result) -> Headline:
+        """The answer, after the networks that failed to learn: no comparison with them stands alone."""
+        answer, failures = self.answer(result), self.failures(result)
+        return Headline(failures, f"With them: {answer.sentence} {answer.detail}") if failures else answer
 
 
 def run_path(study: Study[ConfigT, PlanT, FoundT], config: ConfigT, root: Path = Path("runs")) -> Path:
@@ -133,13 +145,22 @@ def run_study(
             threading.Thread(target=prepare_drawing).start()
             found = _run_rounds(study.rounds(plan), engine, path, study.num_rounds(plan), execution.quiet)
         result = {"schema": SCHEMA, **study.measure(plan, found), **_time_spent(path, started)}
+        if failed := failed_fits(path):
+            result["details"][FAILED] = failed
         described = {"recipe": study.recipe, "config": run.config, **result}
+        if seen := study.observe(described):
+            result["details"][OBSERVATIONS] = seen
         page = study.page(plan, described)
         machine = run.read_json(ENVIRONMENT)
         write_page(
             path / REPORT,
             page.title,
-            [*page.sections, *_tail(page, run.config, machine)],
+            [
+                study.headline(described),
+                *what_to_look_at(described),
+                *page.sections,
+                *_tail(page, run.config, machine),
+            ],
             subtitle=page.subtitle,
             footer=f"instar {machine['instar']}",
             series=page.series,

@@ -105,6 +105,6 @@ def advise_page(plan: Plan, result: Result) -> Page:
         f"What to keep of {config.network} for {config.data.name}",
         f"{result['details']['num_train']:,} training examples of {result['details']['num_classes']} classes; "
         f"{duration(result['seconds'])}",
-        [answer(result), result_table(result), how, *bars, *result_tables({**result, "tuning": []})],
+        [result_table(result), how, *bars, *result_tables({**result, "tuning": []})],
         again=f"instar advise --config {plan.path / 'config.toml'} --run-dir runs/again",
     )

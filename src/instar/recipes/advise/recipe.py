@@ -26,8 +26,9 @@ from instar.recipes.advise.checks import check
 from instar.recipes.advise.costs import cost_of_advice
 from instar.recipes.advise.page import advise_page, answer, result_table
 from instar.recipes.advise.plan import Plan
-from instar.recipes.advise.search import Fitted, Search, advice_rounds, fewest_errors, num_rounds
+from instar.recipes.advise.search import Fitted, Search, advice_rounds, fewest_errors, num_failed, num_rounds
 from instar.recipes.advise.settings import AdviseConfig
+from instar.recipes.learning import if_any
 from instar.recipes.loading import load_run_network
 from instar.recipes.rows import ACCURACY
 from instar.recipes.rows import row as row_of
@@ -51,6 +52,7 @@ def measure(plan: Plan, search: Search) -> dict[str, Any]:
     for row in rows:
         row["chosen"] = row["name"] == chosen
         row["validation_accuracy"] = validation_accuracy(plan, search.full[row["name"]])
+        row |= if_any(num_failed(search.full[row["name"]]))
     best = next(row for row in rows if row["chosen"])
     needed = search.finalists if chosen in search.finalists else names  # a control was chosen from all of them
     cost = cost_of_advice(plan, search, {name: search.full[name] for name in needed})
@@ -145,7 +147,7 @@ def _tried(plan: Plan, search: Search, name: str) -> dict[str, Any]:
     errors = metrics.over_seeds([fit.errors for fit in last])
     nll = sum(fit.nll for fit in last) / len(last)
     about = {"validation_errors": errors.mean, "sd": errors.sd, "n": errors.n, "validation_nll": nll}
-    return {**found, "epochs": last[0].epochs, **about}
+    return {**found, "epochs": last[0].epochs, **about, **if_any(num_failed(last))}
 
 
 def validation_accuracy(plan: Plan, fits: Sequence[Fitted]) -> float:

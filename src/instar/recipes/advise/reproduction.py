@@ -24,7 +24,16 @@ from instar.recipes.advise.plan import Plan
 from instar.recipes.advise.recipe import describe, percent, right_on_test
 from instar.recipes.advise.reproduction_page import answer, reproduction_page
 from instar.recipes.advise.reproduction_plan import JudgeConfig, Plans, plans_for
-from instar.recipes.advise.search import Search, fewest_errors, full_fits, num_rounds, successive_halving
+from instar.recipes.advise.search import (
+    Fitted,
+    Search,
+    fewest_errors,
+    full_fits,
+    num_failed,
+    num_rounds,
+    successive_halving,
+)
+from instar.recipes.learning import if_any
 from instar.recipes.loading import load_splits
 from instar.recipes.result_tables import rows_table
 from instar.recipes.rows import Measure, row
@@ -58,7 +67,7 @@ def _rounds(plans: Plans) -> Rounds[dict[str, Search]]:
 
 
 def _measure(plans: Plans, found: Mapping[str, Search]) -> dict[str, Any]:
-    study = {pair: _study(pair, plan) for pair, plan in plans.items()}
+    study = {pair: _study(pair, plan, found[pair].full) for pair, plan in plans.items()}
     rows = [_row(pair, plan, found[pair], study[pair]) for pair, plan in plans.items()]
     scores = {pair: search.scored["rows"] for pair, search in found.items()}
     differences = _differences(plans, rows, study)
@@ -102,7 +111,7 @@ def _differences(plans: Plans, rows: Rows, study: Mapping[str, Rows]) -> Rows:
     ]
 
 
-def _study(pair: str, plan: Plan) -> Rows:
+def _study(pair: str, plan: Plan, full: Mapping[str, Sequence[Fitted]]) -> Rows:
     """Every treatment of a pair on test."""
     accuracy = {
         name: [percent(right_on_test(plan, plan.full_name(name, seed))) for seed in plan.seeds]
@@ -112,7 +121,7 @@ def _study(pair: str, plan: Plan) -> Rows:
         {
             "pair": pair,
             "examples_per_class": plan.config.examples_per_class,
-            **row(name, values, **describe(plan, name)),
+            **row(name, values, **describe(plan, name), **if_any(num_failed(full[name]))),
             "minus_scratch": _mean(values) - _mean(accuracy[SCRATCH]),
         }
         for name, values in accuracy.items()
@@ -141,6 +150,7 @@ def _row(pair: str, plan: Plan, search: Search, study: Rows) -> dict[str, Any]:
     seconds = round(sum(fit.seconds for _, fit in fits), 2)
     ratio = cost["multiplications"] / multiplications
     values = _minus(study, advice, best)
+    compared = zip(search.full[advice], search.full[best], strict=True)
     return row(
         pair,
         values,
@@ -156,6 +166,7 @@ def _row(pair: str, plan: Plan, search: Search, study: Rows) -> dict[str, Any]:
         cost_ratio_one_seed=len(plan.seeds) * cost["multiplications"] / multiplications,
         seconds_ratio=cost["seconds"] / seconds,
         within_goal=statistics.fmean(values) >= -GOAL_POINTS and ratio <= GOAL_COST,
+        **if_any(sum(num_failed(pair) > 0 for pair in compared)),
     )
 
 

@@ -73,7 +73,6 @@ def reproduction_page(plans: Plans, result: Result) -> Page:
         "Is the advice any good?",
         f"{len(result['rows'])} pairs of tasks; {duration(result['fit_seconds'])} of fits",
         [
-            answer(result),
             differences,
             how,
             *result_tables(result),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from instar.recipes.advise.plan import Plan, treatments_at
 from instar.recipes.choosing import judge, ranked
+from instar.recipes.learning import FAILED
 from instar.recipes.study import Round, Rounds
 from instar.runs import Run
 from instar.transfer import promising_cuts, survivors
@@ -24,6 +25,8 @@ class Fitted(NamedTuple):
     seconds: float
     cached: bool
     """whether the features of the frozen layers were computed once"""
+    learned: bool = True
+    """whether it is better than guessing on what it learned from"""
 
 
 class Search(NamedTuple):
@@ -88,9 +91,21 @@ def num_rounds(plan: Plan) -> int:
 
 
 def fewest_errors(fits: Mapping[str, Sequence[Fitted]]) -> str:
-    """The treatment with the fewest validation errors, mean over its fits; the likelihood breaks ties."""
-    totals = {name: (sum(fit.errors for fit in one), sum(fit.nll for fit in one)) for name, one in fits.items()}
-    return min(totals, key=lambda name: totals[name])
+    """The treatment with the fewest validation errors, mean over its fits; the likelihood breaks ties.
+
+    One with a fit that failed to learn comes after all others.
+    """
+
+    def order(name: str) -> tuple[bool, int, float]:
+        found = fits[name]
+        return num_failed(found) > 0, sum(fit.errors for fit in found), sum(fit.nll for fit in found)
+
+    return min(fits, key=order)
+
+
+def num_failed(fits: Sequence[Fitted]) -> int:
+    """How many fits failed to learn."""
+    return sum(not fit.learned for fit in fits)
 
 
 def read_fit(plan: Plan, job: str) -> Fitted:
@@ -99,4 +114,5 @@ def read_fit(plan: Plan, job: str) -> Fitted:
     result, seconds = run.result(), float(run.metrics()[-1]["seconds"])
     found = result["metrics"]
     cached = bool(found.get("prefix_cached", False))
-    return Fitted(found["validation_errors"], found["validation_nll"], len(result["rows"]), seconds, cached)
+    errors, nll = found["validation_errors"], found["validation_nll"]
+    return Fitted(errors, nll, len(result["rows"]), seconds, cached, FAILED not in result)

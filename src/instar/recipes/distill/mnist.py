@@ -11,11 +11,12 @@ from instar import metrics
 from instar.distillation import fit_class_bias
 from instar.recipes.choosing import TUNING_SEED, Score, fit_score
 from instar.recipes.distill.correction import bias_on_validation
-from instar.recipes.distill.mnist_page import answer, page
+from instar.recipes.distill.mnist_page import COMPARED, answer, page
 from instar.recipes.distill.mnist_plan import BEYOND, CORRECTED, LIKE, MnistConfig, MnistPlan, check
 from instar.recipes.distill.scoring import errors_by_class, on_test, training_curve
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import Chosen, Student, choose
+from instar.recipes.learning import FAILED, about_failures, failures_in_words
 from instar.recipes.loading import load_run_network, load_splits, training_data
 from instar.recipes.result_tables import rows_table
 from instar.recipes.rows import ERRORS, row
@@ -94,7 +95,9 @@ def measure(plan: MnistPlan, chosen: Chosen) -> dict[str, Any]:
     rows = list(_rows(plan, on_test(plan.path, test), labels, kept))
     by_name = {one["name"]: one for one in rows}
     for name, same in _SAME.items():
-        rows.append(result_row(name, by_name[same]["values"], by_name[same]["num_train"]))
+        of = by_name[same]
+        failed = {key: of[key] for key in (FAILED,) if key in of}
+        rows.append(result_row(name, of["values"], of["num_train"], **failed))
     percents = list(plan.config.fractions)
     percent = percents[min(1, len(percents) - 1)]
     fits = {way: plan.path / "jobs" / f"fraction-{percent}-percent-{way}" / "seed-0" for way in ("hard", "soft")}
@@ -117,9 +120,9 @@ def measure(plan: MnistPlan, chosen: Chosen) -> dict[str, Any]:
     }
 
 
-def result_row(name: str, values: Sequence[float], num_train: int) -> Row:
+def result_row(name: str, values: Sequence[float], num_train: int, **more: Any) -> Row:
     """A row of the result, beside the paper's figure where there is one."""
-    about: Row = {"paper": PAPER[name]} if name in PAPER else {}
+    about: Row = {**more, "paper": PAPER[name]} if name in PAPER else more
     if name.startswith("only-7-8"):
         about["unit"] = "%"
     return row(name, values, **about, num_train=num_train)
@@ -136,24 +139,30 @@ def _rows(
     def together(ensembles: Sequence[Sequence[str]]) -> list[float]:
         return [count(torch.stack([logits_of(job) for job in jobs]).softmax(-1).mean(0)) for jobs in ensembles]
 
+    def learned(ensembles: Sequence[Sequence[str]]) -> dict[str, int]:
+        return about_failures([[plan.path / "jobs" / job for job in jobs] for jobs in ensembles])
+
     splits, pairs = load_splits(plan.config.data), range(plan.config.pairs)
     whole = len(splits.train) + len(splits.validation)
-    yield result_row("big-net", [count(logits_of(f"big-net/{one}")) for one in range(plan.num_teachers)], whole)
-    yield result_row("ensemble", together([plan.ensemble(pair) for pair in pairs]), whole)
+    teachers, ensembles = [f"big-net/{one}" for one in range(plan.num_teachers)], [*map(plan.ensemble, pairs)]
+    about = learned([[one] for one in teachers])
+    yield result_row("big-net", [count(logits_of(one)) for one in teachers], whole, **about)
+    yield result_row("ensemble", together(ensembles), whole, **learned(ensembles))
     for student in plan.students:
         if student.name == BEYOND:
-            yield result_row("beyond-teachers", together([plan.beyond_teachers(pair) for pair in pairs]), whole)
+            ensembles = [*map(plan.beyond_teachers, pairs)]
+            yield result_row("beyond-teachers", together(ensembles), whole, **learned(ensembles))
         fits = [f"{student.name}/seed-{seed}" for seed in student.seeds]
-        logits = [logits_of(fit) for fit in fits]
+        logits, about = [logits_of(fit) for fit in fits], learned([[fit] for fit in fits])
         num_train = len(training_data(load_splits(student.data), student.transfer))
         if student.name in CORRECTED:
             networks = [load_run_network(plan.path / "jobs" / fit) for fit in fits]
             ways = [_ways(student, network, one, labels) for network, one in zip(networks, logits, strict=True)]
             kept |= {f"{student.name}-{way}": ways[0][way] for way in ("uncorrected", "bias-validation")}
             for name, values in _corrected(student.name, ways, labels, splits.class_names).items():
-                yield result_row(name, values, num_train)
+                yield result_row(name, values, num_train, **about)
         else:
-            yield result_row(student.name, [count(one) for one in logits], num_train)
+            yield result_row(student.name, [count(one) for one in logits], num_train, **about)
 
 
 def _ways(student: Student, network: torch.nn.Module, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -210,4 +219,5 @@ STUDY: Study[MnistConfig, MnistPlan, Chosen] = Study(
     answer=answer,
     table=rows_table,
     published=lambda config: f"{config.data.name}-{config.scale}",
+    failures=lambda result: failures_in_words([row for row in result["rows"] if row["name"] in COMPARED]),
 )

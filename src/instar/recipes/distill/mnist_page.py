@@ -13,6 +13,9 @@ from instar.recipes.study import Page, Result
 from instar.reports import Bars, Details, Headline, Lines, Section, Table
 
 Row = dict[str, Any]
+COMPARED = ("small-net", "distilled-T20", "big-net")
+"""The rows of the headline."""
+
 _TEMPERATURE = re.compile(r"temperature-(\d+)-units-T([\d.]+)")
 _ERRORS = {"y": "errors", "y_title": "test errors", "low": "low", "high": "high"}
 _FRACTION = re.compile(r"fraction-(\d+)-percent-(hard|soft)(-views)?")
@@ -21,7 +24,7 @@ _FRACTION = re.compile(r"fraction-(\d+)-percent-(hard|soft)(-views)?")
 def answer(result: Result) -> Headline:
     """The result in a sentence."""
     rows = {row["name"]: row for row in result["rows"]}
-    alone, distilled, teacher = (rows[name] for name in ("small-net", "distilled-T20", "big-net"))
+    alone, distilled, teacher = (rows[name] for name in COMPARED)
     sentence = (
         f"Alone the student makes {alone['mean']:.0f} test errors, with soft targets {distilled['mean']:.0f}; "
         f"the teacher makes {teacher['mean']:.0f}."
@@ -34,7 +37,6 @@ def page(plan: MnistPlan, result: Result) -> Page:
     """The page."""
     config, details = plan.config, result["details"]
     sections: list[Section] = [
-        answer(result),
         *result_tables(result),
         *_temperature_curves(result["rows"]),
         _fraction_curves(result["rows"]),

@@ -77,7 +77,6 @@ def page(plan: Plan, result: Result) -> Page:
     """The page."""
     details, test = result["details"], plan.splits.test
     sections: list[Section] = [
-        answer(result),
         rows_table(result),
         *_transfer_text(plan, result),
         training_curves(details["training"], plan.config.seeds),
@@ -204,6 +203,19 @@ def calibration(rows: Sequence[Row]) -> Section:
 def sensitivities(found: Sequence[Row]) -> list[Section]:
     """A chart for each setting that had several values: validation errors at each, and whether it matters."""
     return [_sensitivity(one) for one in found]
+
+
+def sensitivity_table(found: Row) -> Table:
+    """Validation errors of each student at each value of a setting."""
+    levels: dict[Any, Row] = {}
+    for level in found["levels"]:
+        shown = f"{level['errors']:.1f} {interval(level) if level['low'] < level['high'] else ''}".strip()
+        levels.setdefault(level["value"], {"value": level["value"]})[level["network"]] = shown
+    name = SETTINGS[found["setting"]]
+    kinds = dict.fromkeys(level["network"] for level in found["levels"])
+    columns = [Column("value", name, "{:g}"), *(Column(kind, kind) for kind in kinds)]
+    caption = f"Validation errors at the best other settings, with 95 % intervals. {found['sentence']}".strip()
+    return Table(f"{name.capitalize()}, on validation", list(levels.values()), columns=columns, caption=caption)
 
 
 def _sensitivity(found: Row) -> Section:

@@ -98,6 +98,11 @@ class Plan:
         """The run directories of the students of a kind."""
         return [self.path / "jobs" / kind / f"seed-{seed}" for seed in self.seeds]
 
+    @property
+    def teacher_fits(self) -> list[Path]:
+        """The run directories of the teachers."""
+        return [self.path / "jobs" / member.job for member in self.members]
+
     @cached_property
     def teacher_jobs(self) -> list[Job]:
         """The teachers; without views also their logits, computed once, as each epoch sees the same examples."""

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from instar.distillation import SoftTargetStore
-from instar.evaluation import score
+from instar.evaluation import commonest, score
 from instar.recipes.distill import scoring
+from instar.recipes.distill.observations import failures, observations
 from instar.recipes.distill.page import answer, page
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan, check
 from instar.recipes.distill.settings import DistillConfig
 from instar.recipes.distill.students import Chosen, choose
+from instar.recipes.learning import about_failures
 from instar.recipes.loading import load_splits, training_data
 from instar.recipes.result_tables import rows_table
 from instar.recipes.rows import ERRORS
@@ -54,7 +56,8 @@ def measure(plan: Plan, chosen: Chosen) -> dict[str, Any]:
 
     A row also has the other scores on test, the costs, the candidate, and the fidelity to the teacher: on test
     (`teacher_agreement`, `teacher_kl`) and on the transfer set (`train_teacher_...`). A difference has a second
-    interval, over test examples. `details` has `transfer`, what the students learn from; the `members` of an
+    interval, over test examples. `details` has `transfer`, what the students learn from; the number of validation
+    examples; `commonest_class_errors`, those on test of always answering the commonest class; the `members` of an
     ensemble; the `class_bias` of a correction, mean over seeds; and the lists of `instar.recipes.distill.scoring`.
     """
     config, test = plan.config, plan.splits.test
@@ -76,6 +79,8 @@ def measure(plan: Plan, chosen: Chosen) -> dict[str, Any]:
         "seeds": list(plan.seeds),
         "details": {
             "transfer": _transfer(plan),
+            "num_validation": len(plan.splits.validation),
+            "commonest_class_errors": len(labels) - commonest(labels),
             "training": [line for kind in kinds[:2] for line in scoring.training_curve(kind, plan.fits(kind))],
             "errors_by_class": scoring.errors_by_class(logits, labels, test.class_names),
             "calibration": scoring.calibration(logits, labels),
@@ -91,13 +96,16 @@ def _rows(
 ) -> list[Row]:
     shape, rows = plan.splits.test.example_shape, []
     if "teacher" in logits:
-        costs = scoring.cost_row([plan.path / "jobs" / member.job for member in plan.members], shape)
-        rows.append(scoring.scored_row("teacher", logits["teacher"], labels, network=plan.teacher_name, **costs))
+        costs = scoring.cost_row(plan.teacher_fits, shape)
+        about = {"network": plan.teacher_name, **about_failures([plan.teacher_fits]), **costs}
+        rows.append(scoring.scored_row("teacher", logits["teacher"], labels, **about))
     on_train = scoring.train_fidelity(plan, kinds)
     for kind in kinds:
         on_test = scoring.fidelity(logits[kind], logits["teacher"][0], "teacher") if "teacher" in logits else {}
-        candidate = chosen.candidates[DISTILLED if kind == CORRECTED else kind]
+        fitted = DISTILLED if kind == CORRECTED else kind
+        candidate = chosen.candidates[fitted]
         about = {
+            **about_failures(plan.fits(fitted)),
             **on_test,
             **on_train[kind],
             **scoring.cost_row(plan.fits(kind)[:1], shape),
@@ -156,4 +164,6 @@ STUDY: Study[DistillConfig, Plan, Chosen] = Study(
     answer=answer,
     table=rows_table,
     published=lambda config: f"distill-{config.data.name}",
+    failures=failures,
+    observe=observations,
 )

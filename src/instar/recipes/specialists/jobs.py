@@ -13,7 +13,7 @@ from instar.distillation import LabelsInTargets, SoftTargetStore, Teacher
 from instar.errors import RunError, UsageError
 from instar.evaluation import predict_logits
 from instar.networks import freeze_
-from instar.recipes.fitting import STORE, run_fit
+from instar.recipes.fitting import STORE, fit_content, run_fit
 from instar.recipes.loading import build_for, load_run_network, load_splits, settings_of
 from instar.recipes.settings import DataSettings
 from instar.runs import Run
@@ -92,7 +92,7 @@ def fit_specialist(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[
     if has_dustbin:
         add_dustbin_correction_(network, correction, example_inputs)
     run.save_weights(network.state_dict(), {**result.about, "correction": correction})
-    return {"metrics": {**result.kept, "correction": correction}, "rows": result.metrics}
+    return fit_content(result, correction=correction)
 
 
 def _generalist_for_rest(generalist: nn.Module, train: Dataset, rest: Tensor, device: str) -> LabelsInTargets:

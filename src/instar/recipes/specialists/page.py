@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from instar.jobs import duration
+from instar.recipes.learning import FAILED
 from instar.recipes.reproductions import repeat_command
-from instar.recipes.result_tables import result_tables
+from instar.recipes.result_tables import failed_columns, result_tables
 from instar.recipes.rows import interval, mean_sd
 from instar.recipes.specialists.figures import (
     answer_pictures,
@@ -77,6 +78,7 @@ def result_table(result: Result) -> Table:
             "minus": minus.get(row["name"]),
             "inference": row["inference_cost"] / base["inference_cost"],
             "training": row["training_cost"] / base["training_cost"],
+            **{key: row[key] for key in ("n", FAILED) if key in row},
         }
         for row in result["rows"]
     ]
@@ -100,6 +102,7 @@ def result_table(result: Result) -> Table:
             Column(
                 "training", "training", "{:.2f}x", note="multiplications of all fits, relative to the generalist"
             ),
+            *failed_columns(rows),
         ],
         highlight=next(place for place, row in enumerate(rows) if row["name"] == WITH),
         caption=caption,
@@ -111,7 +114,6 @@ def page(plan: Plan, result: Result) -> Page:
     config = plan.config
     again = f"instar specialists --config {plan.path / 'config.toml'} --run-dir runs/again"
     sections: list[Section] = [
-        answer(result),
         result_table(result),
         gain_figure(result),
         cost_figure(result),

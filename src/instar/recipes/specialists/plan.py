@@ -243,6 +243,17 @@ class Replicate:
         update = {"epochs": epochs, "warmup_epochs": min(generalist.warmup_epochs, epochs / 2)}
         return generalist.model_copy(update=update)
 
+    def fits(self, row: str, choice: Choice) -> list[str]:
+        """The jobs of the networks of a row."""
+        generalist = self.plan.generalist(self.seed).name
+        if row == GENERALIST:
+            return [generalist]
+        if row in self.plan.specialist_rows:
+            return [generalist, *self.specialists(row)]
+        if row == DISTILLED and choice.student is not None:
+            return [self.student(choice.student).name]
+        return [fit.name for fit in self.controls()[row]]
+
     def jobs(self, choice: Choice) -> Iterator[Job]:
         """Everything that is compared with the generalist."""
         for row in self.plan.specialist_rows:

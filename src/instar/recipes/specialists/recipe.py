@@ -13,6 +13,7 @@ from instar.errors import UsageError
 from instar.jobs import Job, JobReport
 from instar.metrics import over_seeds
 from instar.recipes.choosing import TUNING_SEED, Tried, best, failure, fit_score, judge
+from instar.recipes.learning import failed_to_learn
 from instar.recipes.loading import load_splits
 from instar.recipes.specialists.page import answer, page, result_table
 from instar.recipes.specialists.plan import DISTILLED, GENERALIST, WITH, Choice, Plan, Replicate, make_plan
@@ -127,7 +128,8 @@ def _try(replicate: Replicate, top_n: int, report: JobReport) -> tuple[Tried[Cho
     errors = over_seeds([float(metrics.errors(log_probs, labels))])
     nll = metrics.negative_log_likelihood(log_probs, labels)
     used = float(combined.num_specialists.double().mean())
-    return Tried(choice, errors, nll), {**about, "specialists_used": used}
+    failed = any(failed_to_learn(plan.job_path(name)) for name in replicate.specialists(WITH))
+    return Tried(choice, errors, nll, num_failed_to_learn=int(failed)), {**about, "specialists_used": used}
 
 
 STUDY = Study(

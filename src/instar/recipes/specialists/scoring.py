@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from instar.metrics import over_seeds, paired_difference
+from instar.recipes.learning import about_failures
 from instar.recipes.rows import ACCURACY, difference, row
 from instar.recipes.specialists.examples import first_generalist
 from instar.recipes.specialists.plan import (
@@ -94,7 +95,7 @@ def measure(plan: Plan, found: Found) -> dict[str, Any]:
             "gain": paired_difference(accuracy[WITH], accuracy[GENERALIST]).mean,
             **({"relative_gain": gain["mean"]} if gain else {}),
         },
-        "rows": [_row(plan, name, [one.figures[name] for one in generalists]) for name in names],
+        "rows": [_row(found, plan, name, [one.figures[name] for one in generalists]) for name in names],
         "differences": [
             difference(name, minus, accuracy[name], accuracy[minus])
             for name, minus in _COMPARED
@@ -107,11 +108,12 @@ def measure(plan: Plan, found: Found) -> dict[str, Any]:
     }
 
 
-def _row(plan: Plan, name: str, figures: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def _row(found: Found, plan: Plan, name: str, figures: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     means = {key: sum(one[key] for one in figures) / len(figures) for key in figures[0] if key != "accuracy"}
     means |= {key: round(means[key], digits) for key, digits in _DIGITS.items()}
     network = plan.config.mixture if name == MIXTURE else plan.config.generalist.network
-    return row(name, [one["accuracy"] for one in figures], network=network, **means)
+    fits = [map(plan.job_path, replicate.fits(name, found.choice)) for replicate in found.replicates]
+    return row(name, [one["accuracy"] for one in figures], network=network, **about_failures(fits), **means)
 
 
 def _details(

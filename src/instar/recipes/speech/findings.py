@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from instar import metrics
 from instar.recipes import rows
+from instar.recipes.learning import FAILED, if_any
 
 Numbers = NDArray[np.float64]
 _NUM_RESAMPLES = 10_000
@@ -69,10 +70,12 @@ class Findings:
         trained = [row["train_frame_accuracy"] for row in networks]
         wer = metrics.over_seeds(self.by_fold(name, "wer"))
         low, high = self.bootstrap(self.by_recording(name, "errors"), self.words)
+        failed = sum(any(FAILED in one for one in self.networks(name, fold)) for fold in range(len(self.tests)))
         return rows.row(
             name,
             self.by_fold(name, "frame_accuracy"),
             **described,
+            **if_any(failed),
             train_frame_accuracy=None if None in trained else float(np.mean(trained)),
             wer=wer.mean,
             wer_sd=wer.sd,

@@ -7,7 +7,7 @@ from typing import Any
 
 from instar.distillation import SoftTargetStore
 from instar.jobs import Job, num_gpus
-from instar.recipes.fitting import STORE, decided_precision, run_fit, soft_options
+from instar.recipes.fitting import STORE, decided_precision, fit_content, run_fit, soft_options
 from instar.recipes.loading import load_run_network, new_network, template_network
 from instar.recipes.settings import FitSettings, SoftSettings
 from instar.recipes.speech.align_jobs import about
@@ -94,8 +94,7 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:
     store = SoftTargetStore.open(needs[soft.store] / STORE) if soft and soft.store else None
     targets = soft_options(soft, needs, train, device, store)
     result = run_fit(run, network, train, validation=validation, device=device, **targets)
-    sizes = {"num_train": len(train), "num_validation": len(validation)}
-    return {"metrics": {**result.kept, **sizes}, "rows": result.metrics}
+    return fit_content(result, num_train=len(train), num_validation=len(validation))
 
 
 def store_job(name: str, teachers: Sequence[str], source: Source, *, alignment: str, part: str) -> Job:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from instar.jobs import duration
+from instar.recipes.result_tables import failed_columns
 from instar.recipes.speech.plan import Plan
 from instar.recipes.study import Page
 from instar.reports import Code, Column, Details, Headline, Lines, Section, Table, Text
@@ -40,6 +41,7 @@ def result_table(result: Mapping[str, Any]) -> Table:
             Column("insertions"),
             Column("deletions"),
             Column("frame_accuracy", "frames", "{:.1f}", note="frame accuracy on test, percent"),
+            *failed_columns(result["rows"]),
         ],
         highlight=0,
     )
@@ -53,7 +55,6 @@ def page(plan: Plan, result: Mapping[str, Any]) -> Page:
         for row in details["confusions"][:_MOST_CONFUSIONS]
     ]
     sections: list[Section] = [
-        answer(result),
         result_table(result),
         Lines(
             "Validation during training",

@@ -22,6 +22,7 @@ from torch import nn
 from instar.evaluation import predict_logits
 from instar.jobs import JobReport
 from instar.recipes import rows
+from instar.recipes.learning import about_failures
 from instar.recipes.loading import load_run_network
 from instar.recipes.rows import Measure
 from instar.recipes.speech.data import (
@@ -154,6 +155,7 @@ def _row(kind: str, plan: Plan, network: nn.Module, decoder: Decoder, scored: Sc
         frame_accuracy=scored.frame_accuracy,
         acoustic_scale=decoder.acoustic_scale,
         word_penalty=decoder.word_penalty,
+        **about_failures([plan.path / "jobs" / kind]),
     )
 
 

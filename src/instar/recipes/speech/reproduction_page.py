@@ -54,7 +54,6 @@ def page(plan: Plan, result: Result) -> Page:
     """The page of the study."""
     name, scale = plan.config.data.name, plan.config.scale
     sections: list[Section] = [
-        answer(result),
         *result_tables(result),
         Text(_READING),
         _sounds(plan, result),

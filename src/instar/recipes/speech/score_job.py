@@ -9,6 +9,7 @@ from torch import nn
 from instar import metrics
 from instar.evaluation import predict_logits
 from instar.jobs import Job
+from instar.recipes.learning import about_failures
 from instar.recipes.loading import load_run_network
 from instar.recipes.speech.align_jobs import about
 from instar.recipes.speech.data import MODELS, load_frames, load_recordings
@@ -80,6 +81,7 @@ def _test(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
             "wer": 100 * found.words.wer,
             "train_frame_accuracy": None if train is None else _frame_accuracy(members, train),
             "validation_frame_accuracy": _frame_accuracy(members, validation),
+            **about_failures([[needs[name] for name in names]]),
         }
 
     rows = [

@@ -16,6 +16,7 @@ from instar.evaluation import evaluate
 from instar.jobs import Job, duration
 from instar.networks import layers_of
 from instar.recipes.fitting import LOGITS_OF, fit_job, logits_job
+from instar.recipes.learning import about_failures
 from instar.recipes.loading import build_for, few_examples, load_run_network, load_splits
 from instar.recipes.reproductions import repeat_command
 from instar.recipes.result_tables import differences_table, rows_table
@@ -157,14 +158,15 @@ def _rounds(plan: ComparisonPlan) -> Rounds[None]:
 def _measure(plan: ComparisonPlan, _: None) -> dict[str, Any]:
     """The result; `details` has the `treatment` of the transferred students, and `num_train` examples."""
     splits, seeds = load_splits(plan.target), range(plan.config.seeds)
+    fits = {kind: [plan.path / "jobs" / job_name(kind, seed) for seed in seeds] for kind in (TEACHER, *STUDENTS)}
     accuracies = {
         kind: [
             100 * evaluate(load_run_network(path), splits.test, device=plan.execution.device)["accuracy"]
-            for path in (plan.path / "jobs" / job_name(kind, seed) for seed in seeds)
+            for path in paths
         ]
-        for kind in (TEACHER, *STUDENTS)
+        for kind, paths in fits.items()
     }
-    rows = [row(kind, values) for kind, values in accuracies.items()]
+    rows = [row(kind, values, **about_failures(fits[kind])) for kind, values in accuracies.items()]
     return {
         "measure": ACCURACY._asdict(),
         "metrics": {row["name"]: row["mean"] for row in rows},
@@ -215,7 +217,6 @@ def comparison_page(plan: ComparisonPlan, result: Result) -> Page:
         f"Transfer or distillation: {config.student.network} on {config.data.name}",
         f"{config.examples_per_class} examples per class; {duration(result['fit_seconds'])} of training",
         [
-            answer(result),
             Bars(
                 "Accuracy",
                 result["rows"],

@@ -7,6 +7,7 @@ Each function draws a part of a result: its `rows` and `differences`, and the ke
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from instar.recipes.result_tables import failed_columns
 from instar.recipes.rows import mean_sd
 from instar.reports import Bars, Box, Boxes, BoxRow, Column, Lines, Section, Table, Text
 from instar.transfer import KINDS
@@ -210,6 +211,7 @@ def treatment_table(part: PartOfResult) -> Table:
     if any("ten_best_validation" in row for row in rows):
         note = "as in the paper: mean of the ten best of at least 100 epochs, chosen and measured on validation"
         columns.append(Column("ten_best_validation", "ten best", "{:.1f}", note=note))
+    columns += failed_columns(rows)
     caption = (
         "A3B: the first 3 layers of base A, frozen, and the rest trained on B; B3B: of base B; R3B: random ones. "
         "With +: fine-tuned. base-long: a base trained for twice as many epochs, as long as a copy and its base."

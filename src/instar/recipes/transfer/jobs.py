@@ -12,7 +12,7 @@ from instar.data import Dataset, Splits, parse_views
 from instar.errors import RunError
 from instar.jobs import Job
 from instar.networks import assert_frozen, name_layers_
-from instar.recipes.fitting import bias_factors, fit_job, run_fit, soft_options
+from instar.recipes.fitting import bias_factors, fit_content, fit_job, run_fit, soft_options
 from instar.recipes.loading import build_for, load_run_network, load_splits, settings_of
 from instar.recipes.settings import DataSettings, FitSettings, SoftSettings
 from instar.recipes.transfer.settings import CopySettings
@@ -96,8 +96,7 @@ def _fit_treatment(run: Run, needs: Mapping[str, Path], *, treatment: Treatment,
     assert_frozen(before, frozen_hashes(network, frozen))
     if features is not None:  # the fit saved the rest alone
         run.save_weights(network.state_dict(), result.about)
-    about = {"prefix_cached": features is not None, "num_frozen": len(frozen)}
-    return {"metrics": {**result.kept, **about}, "rows": result.metrics}
+    return fit_content(result, prefix_cached=features is not None, num_frozen=len(frozen))
 
 
 def _treated(

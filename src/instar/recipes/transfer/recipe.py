@@ -22,7 +22,7 @@ from instar.recipes.transfer.figures import (
 )
 from instar.recipes.transfer.filters import filter_details, filter_sections, first_filters
 from instar.recipes.transfer.plan import MANIFEST, Plan
-from instar.recipes.transfer.results import part_of
+from instar.recipes.transfer.results import failures, part_of
 from instar.recipes.transfer.settings import TransferConfig
 from instar.recipes.transfer.tasks import splits_of
 from instar.reports import Details, Headline
@@ -131,7 +131,6 @@ def transfer_page(plan: Plan, result: Result) -> Page:
         f"How transferable are the layers of {config.network.network}: {tasks}",
         f"Yosinski, Clune, Bengio and Lipson 2014, on your data; {duration(result['seconds'])}",
         [
-            answer(result),
             treatment_boxes(part),
             *part_figures(part),
             treatment_table(part),
@@ -157,4 +156,5 @@ STUDY: Study[TransferConfig, Plan, None] = Study(
     answer=answer,
     table=lambda result: treatment_table(result),
     published=lambda config: f"transfer-{config.data.name}",
+    failures=failures,
 )

@@ -30,7 +30,7 @@ from instar.recipes.transfer.figures import (
 )
 from instar.recipes.transfer.filters import filter_details, filter_sections, first_filters
 from instar.recipes.transfer.plan import MANIFEST, Plan
-from instar.recipes.transfer.results import part_of, study_of
+from instar.recipes.transfer.results import failures, part_of, study_of
 from instar.recipes.transfer.settings import (
     CONVNET,
     DISSIMILAR,
@@ -184,7 +184,6 @@ def _page(plan: ReproductionPlan, result: Result) -> Page:
     findings, *numbers = result_tables(result)
     layers = {part["network"]: part["layers"] for part in parts.values()}
     sections = [
-        answer(result),
         findings,
         Details("Rules", [_rules(details["findings"])]),
         treatment_boxes(parts[CONVNET]),
@@ -254,4 +253,5 @@ STUDY: Study[ReproductionConfig, ReproductionPlan, None] = Study(
     answer=answer,
     table=lambda result: result_tables(result)[0],
     published=lambda config: f"transfer-{config.data.name}-{config.scale}",
+    failures=failures,
 )

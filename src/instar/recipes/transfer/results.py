@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from instar.data.progress import tracked
 from instar.evaluation import evaluate
+from instar.recipes.learning import FAILED, failures_in_words
 from instar.recipes.loading import load_run_network, load_splits
 from instar.recipes.transfer.plan import Network, Plan
 from instar.runs import Run
@@ -52,7 +53,7 @@ def measured_networks(plan: Plan) -> Rows:
     networks = plan.networks()
     show = not plan.execution.quiet
     shown = tracked(networks, total=len(networks), description="reading test", show=show)
-    measured = [{**network._asdict(), **_measure(plan, network)} for network in shown]
+    measured: Rows = [{**network._asdict(), **_measure(plan, network)} for network in shown]
     if not all(
         "ten_best_validation" in network for network in measured
     ):  # the others have nothing to compare with
@@ -61,17 +62,22 @@ def measured_networks(plan: Plan) -> Rows:
     return measured
 
 
-def _measure(plan: Plan, network: Network) -> dict[str, float]:
+def _measure(plan: Plan, network: Network) -> dict[str, Any]:
     split = next(split for split in plan.splits if split.seed == network.split)
     splits = load_splits(split.tasks[network.target])
     path = plan.path / "jobs" / network.job
     accuracy = evaluate(load_run_network(path), splits.test, device=plan.execution.device)["accuracy"]
-    epochs = Run.read(path).result()["rows"]
-    if len(epochs) < MANY_EPOCHS:
-        return {"accuracy": 100 * accuracy}
-    best = sorted(row["validation_errors"] for row in epochs)[:10]
-    ten_best = 100 * (1 - sum(best) / len(best) / len(splits.validation))
-    return {"accuracy": 100 * accuracy, "ten_best_validation": ten_best}
+    fitted = Run.read(path).result()
+    found = {"accuracy": 100 * accuracy, **({FAILED: True} if FAILED in fitted else {})}
+    if len(fitted["rows"]) < MANY_EPOCHS:
+        return found
+    best = sorted(row["validation_errors"] for row in fitted["rows"])[:10]
+    return {**found, "ten_best_validation": 100 * (1 - sum(best) / len(best) / len(splits.validation))}
+
+
+def failures(result: Mapping[str, Any]) -> str:
+    """Which networks failed to learn; random layers are there to show how little they can do."""
+    return failures_in_words([row for row in result["rows"] if row["treatment"] != "RnB"])
 
 
 def study_of(networks: Iterable[Mapping[str, Any]], accuracy: str = "accuracy") -> Study:
@@ -81,8 +87,12 @@ def study_of(networks: Iterable[Mapping[str, Any]], accuracy: str = "accuracy") 
 
 
 def rows_of(networks: Sequence[Mapping[str, Any]]) -> Rows:
-    """One row for each treatment at each cut."""
+    """One row for each treatment at each cut; a split counts as failed where one of its directions failed."""
     rows = treatment_rows(study_of(networks))
+    failed = {(one["kind"], one["n"], one["split"]) for one in networks if FAILED in one}
+    for row in rows:
+        if count := sum((kind, n) == (row["treatment"], row["cut"]) for kind, n, _ in failed):
+            row[FAILED] = count
     if all("ten_best_validation" in network for network in networks):
         for row, same in zip(rows, treatment_rows(study_of(networks, "ten_best_validation")), strict=True):
             row["ten_best_validation"] = same["mean"]

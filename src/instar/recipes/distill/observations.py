@@ -1,0 +1,57 @@
+"""What an expert would see at once in the result of `instar distill`, in sentences."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from instar import metrics
+from instar.recipes import observations as shared
+from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED
+from instar.recipes.learning import FAILED, failures_in_words
+
+_WORDS = {ALONE: "students alone", DISTILLED: "distilled students", CORRECTED: "corrected students"}
+
+
+def failures(result: Mapping[str, Any]) -> str:
+    """Which networks failed to learn, in a sentence; empty where all learned."""
+    return failures_in_words(result["rows"], _WORDS)
+
+
+def observations(result: Mapping[str, Any]) -> list[str]:
+    """What is strange about the teacher and about what the student took from it, and what any result may have."""
+    return [*_about_teacher(result), *_guessing(result), *_not_taken_over(result), *shared.observations(result)]
+
+
+def _about_teacher(result: Mapping[str, Any]) -> Iterator[str]:
+    errors = {row["name"]: row["mean"] for row in result["rows"]}
+    if "teacher" in errors and errors["teacher"] >= errors[ALONE]:
+        yield (
+            f"The teacher is no better than the student alone ({errors['teacher']:.1f} and {errors[ALONE]:.1f} "
+            "errors on test), so it has little to teach: train it longer or at another learning rate, or use a "
+            "larger one."
+        )
+
+
+def _guessing(result: Mapping[str, Any]) -> Iterator[str]:
+    """Networks that learned, and yet are no better on test than the commonest class."""
+    num_test, by_guessing = result["num_test"], result["details"]["commonest_class_errors"]
+    for row in result["rows"]:
+        if FAILED in row:
+            continue
+        if not metrics.is_above_chance(num_test - round(row["mean"]), num_test, num_test - by_guessing):
+            cure = " Look at its weights, its preprocessing and the order of its classes."
+            yield (
+                f"The {row['name']} makes {row['mean']:.1f} errors on {num_test:,} test examples, where answering "
+                f"always the commonest class makes {by_guessing:,}.{cure if row['name'] == 'teacher' else ''}"
+            )
+
+
+def _not_taken_over(result: Mapping[str, Any]) -> Iterator[str]:
+    """A distilled student that agrees less with its teacher, where it was taught, than one that never saw it."""
+    rows = {row["name"]: row for row in result["rows"]}
+    agrees, control = (round(rows[name]["train_teacher_agreement"], 3) for name in (DISTILLED, ALONE))
+    if agrees < control:
+        yield (
+            f"On the transfer set the distilled student agrees with its teacher on {agrees:.1%}, the student "
+            f"alone on {control:.1%}: it did not take over what it was taught. Try other learning rates and "
+            "temperatures, or more epochs."
+        )

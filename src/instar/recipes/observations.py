@@ -1,0 +1,90 @@
+"""What an expert would see at once in a result, in sentences: the part that all experiments share."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from instar.distillation.sensitivity import SETTINGS
+from instar.recipes.learning import FAILED
+from instar.recipes.rows import Row
+from instar.reports import Section, Text
+
+OBSERVATIONS = "observations"
+"""The key in the `details` of a result."""
+
+_FEW_POINTS = 0.05  # a validation set that tells error rates apart only by more than this is small
+
+
+def observations(result: Mapping[str, Any]) -> list[str]:
+    """Fits that failed to learn, validation sets too small to choose by, choices at the edge of what was tried."""
+    found = list(_failures(result))
+    for name in dict.fromkeys(row["name"] for row in result.get("tuning", ())):
+        tried = [row for row in result["tuning"] if row["name"] == name]
+        noise = _noise(name, tried, result["details"].get("num_validation"))
+        found += [noise] if noise else _edges(name, tried, _chosen(result, name))
+    return found
+
+
+def what_to_look_at(result: Mapping[str, Any]) -> list[Section]:
+    """The observations in a result, as a section of a page; none where there are none."""
+    found = result["details"].get(OBSERVATIONS)
+    return [Text(found, title="What to look at")] if found else []
+
+
+def _failures(result: Mapping[str, Any]) -> Iterator[str]:
+    failed = result["details"].get(FAILED)
+    if failed:
+        first = failed[0]
+        others = f"; {len(failed) - 1} more in result.json" if len(failed) > 1 else ""
+        yield (
+            f"Failed to learn: {first['fit']} is {first['reason']}{others}. Try other learning rates, more "
+            "epochs, or warm-up and gradient clipping."
+        )
+
+
+def _noise(name: str, tried: Sequence[Row], num_validation: int | None) -> str:
+    """Whether validation cannot tell candidates apart: the 95 % interval of a binomial count of their errors."""
+    errors = [row["validation_errors"] for row in tried if "failed" not in row and FAILED not in row]
+    if num_validation is None or len(errors) < 2:
+        return ""
+    lowest = max(min(errors), 1.0)
+    half_width = 1.96 * math.sqrt(lowest * (1 - min(lowest / num_validation, 1)))
+    as_good = sum(one - min(errors) <= half_width for one in errors)
+    is_small = half_width > _FEW_POINTS * num_validation and as_good > 1
+    if as_good < len(errors) and not is_small:
+        return ""
+    count = f"all {len(errors)}" if as_good == len(errors) else f"{as_good} of {len(errors)}"
+    return (
+        f"{num_validation:,} validation examples are too few to choose by: {count} candidates of {name} are "
+        f"within {half_width:.1f} errors of the best, the noise of so few examples. Which one was chosen is "
+        "partly chance."
+    )
+
+
+def _chosen(result: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The settings of the candidate that was chosen."""
+    row: Row = next((row for row in result["rows"] if row["name"] == name), {})
+    choices: Mapping[str, Any] = result["details"].get("choices", {}).get(name, {})
+    return {**row, **choices}
+
+
+def _edges(name: str, tried: Sequence[Row], chosen: Mapping[str, Any]) -> Iterator[str]:
+    """Settings whose chosen value is the smallest or the largest that was tried, and could go on."""
+    if all("failed" in row or FAILED in row for row in tried):
+        return
+    for key, words in SETTINGS.items():
+        values = sorted({float(row[key]) for row in tried if key in row})
+        if len(values) < 2 or key not in chosen:
+            continue
+        value = float(chosen[key])
+        is_bound = value in (0.0, math.inf) or (key == "label_weight" and value == 1)
+        if value in (values[0], values[-1]) and not is_bound:
+            which, other = ("smallest", "smaller") if value == values[0] else ("largest", "larger")
+            yield (
+                f"The {words} of {name}, {value:g}, is the {which} that was tried ({_listed(values)}): a {other} "
+                "one may be better."
+            )
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
