@@ -30,6 +30,8 @@ class FitOptions:
         soft_weight, hard_weight: weights of the two terms; 1 and 0 with targets, 0 and 1 without.
         soft_loss: `kd` is the paper's cross-entropy; `dkd`, `dist` and `standardised` are those of
             `instar.soft_losses`.
+        auxiliary: a module that gives a further term of the loss from the inputs of each step, after the network's
+            forward pass; its parameters are trained too, and are no part of the network (`HintLoss`).
         validation: errors and NLL are measured on it after each epoch; needed for `patience`.
         sampler: which examples an epoch shows, in which order: a pure function of (ids, seed, epoch).
         batch_size: examples in a step, of all processes together; the last batch of an epoch may be smaller.
@@ -60,6 +62,7 @@ class FitOptions:
     soft_weight: float | None = None
     hard_weight: float | None = None
     soft_loss: str = "kd"
+    auxiliary: nn.Module | None = None
     validation: Data | None = None
     sampler: Sampler = shuffled
     batch_size: int = 128

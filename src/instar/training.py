@@ -106,6 +106,8 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not parameters:
         raise UsageError("the network has no parameter that requires a gradient: nothing to fit")
+    if options.auxiliary is not None:
+        parameters += options.auxiliary.to(device).parameters()
     check_targets(network, data, options.targets)
     loop = _Loop(
         network=network,
@@ -170,6 +172,8 @@ class _Loop:
         self.update = inspect.unwrap(type(self.optimiser).step)
         num_labelled = count_labelled(self.data, self.validation, self.soft_weight)
         self.all_labelled = num_labelled == len(self.data)
+        if self.options.auxiliary is not None and self.world > 1:
+            raise UsageError("auxiliary (hints): expected one process for each fit, found several")
         self.soft_loss = named_soft_loss(self.options.soft_loss)
         check_soft_loss(
             self.options.soft_loss,
@@ -232,6 +236,9 @@ class _Loop:
             check_logits(logits, len(ids), self.data)
         num_hard = self._num_hard(labels, whole)
         loss = self._loss(logits, targets, labels, len(whole), num_hard)
+        if self.options.auxiliary is not None:
+            with self._casting():
+                loss = loss._replace(total=loss.total + self.options.auxiliary(inputs))
         # The processes' gradients are averaged, so each gives its part as many times as there are processes.
         (loss.total if self.world == 1 else self.world * loss.total).backward()  # type: ignore[no-untyped-call]
         if not self.is_checked and (self.soft_weight or bool((labels >= 0).any())):
@@ -348,6 +355,8 @@ class _Loop:
             return
         self.sums = self._finite_sums()  # no checkpoint of a fit that has diverged
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        if self.options.auxiliary is not None:
+            tensors |= {f"auxiliary.{name}": value for name, value in self.options.auxiliary.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         for index, state in self.optimiser.state_dict()["state"].items():
@@ -365,12 +374,16 @@ class _Loop:
             torch.distributed.barrier()  # no process writes before all have read
 
     def _resume(self, run: Run, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}, "optimiser": {}}
+        kinds = ("network", "auxiliary", "average", "best", "optimiser")
+        parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in kinds}
         for name, value in tensors.items():
             part, _, rest = name.partition(".")
             if rest:
                 parts[part][rest] = value.to(self.device)
         load_state_(self.network, parts["network"], type(self.network).__name__, f"the checkpoint in {run.path}")
+        if self.options.auxiliary is not None:
+            source = f"the checkpoint in {run.path}"
+            load_state_(self.options.auxiliary, parts["auxiliary"], "the auxiliary loss", source)
         self.average = {name: parts["average"][name] for name in self.average}
         self.best = parts["best"]
         optimiser: dict[int, dict[str, Tensor]] = {}

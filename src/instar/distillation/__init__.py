@@ -1,12 +1,15 @@
 """Knowledge distillation: Hinton, Vinyals, Dean 2015."""
 
 from instar.distillation.class_bias import add_class_bias_, fit_class_bias
+from instar.distillation.hints import Hint, HintLoss
 from instar.distillation.store import SoftTargetStore, StoreReport, TargetError
 from instar.distillation.store_targets import StoreTargets
 from instar.distillation.students import distill, train
 from instar.distillation.teachers import LabelsInTargets, StoredLogits, Teacher, member_logits
 
 __all__ = [
+    "Hint",
+    "HintLoss",
     "LabelsInTargets",
     "SoftTargetStore",
     "StoreReport",

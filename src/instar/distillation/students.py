@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 from instar.data import Dataset, as_dataset
 from instar.data.copies import warn_of_copies
+from instar.distillation.hints import Hint, HintLoss
 from instar.distillation.store_targets import StoreTargets
 from instar.distillation.teachers import LabelsInTargets, Teacher
+from instar.errors import UsageError
 from instar.fit_options import Data, FitOptions, check_names, plain_options
 from instar.losses import Targets
 from instar.networks import load_state_, network_fingerprint
@@ -35,6 +38,7 @@ def distill(
     hard_weight: float = 0.1,
     label_weight: float = 0.0,
     ensemble_mean: str = "arithmetic",
+    hints: Sequence[Hint] = (),
     epochs: int = 50,
     seed: int = 0,
     run_dir: str | Path | None = None,
@@ -53,6 +57,8 @@ def distill(
         soft_weight, hard_weight: weights of the two terms.
         label_weight: weight of the labels that are mixed into the soft targets, the other way to use labels.
         ensemble_mean: of the members' probabilities, "arithmetic" or "geometric".
+        hints: layers of the teacher that layers of the student learn from as well; the teacher then runs in each
+            step.
         epochs: passes over the transfer set.
         seed: of the order of the data and of dropout.
         run_dir: folder for metrics and checkpoints; the same call resumes an interrupted fit.
@@ -77,6 +83,11 @@ def distill(
     """
     data, validation = _parts(train, validation)
     about: dict[str, Any] = {}
+    if hints:
+        if not isinstance(teacher, nn.Module):
+            raise UsageError("hints come from the layers of one network; pass that network as the teacher")
+        auxiliary = HintLoss(teacher, student, hints, data, seed=seed, device=device)
+        options["auxiliary"] = auxiliary
     if isinstance(teacher, nn.Module | Sequence):
         about = {} if run_dir is None else _describe_teacher(teacher, temperature, ensemble_mean)
         teacher = Teacher(teacher, data, temperature=temperature, mean=ensemble_mean, device=device)
@@ -87,7 +98,15 @@ def distill(
         teacher = LabelsInTargets(teacher, data.to(torch.device(device)), label_weight)
     options |= {"targets": teacher, "soft_weight": soft_weight, "hard_weight": hard_weight, "device": device}
     options |= {"validation": validation, "epochs": epochs, "seed": seed}
-    return fit(student, data, **options) if run_dir is None else _fit_in(run_dir, student, data, options, about)
+    if hints:
+        about["hints"] = [asdict(hint) for hint in hints]
+    try:
+        if run_dir is None:
+            return fit(student, data, **options)
+        return _fit_in(run_dir, student, data, options, about)
+    finally:
+        if hints:
+            auxiliary.close()
 
 
 def _describe_teacher(
