@@ -20,8 +20,6 @@ from instar.runs import Run, find_run, is_run
 @functools.lru_cache(maxsize=32)  # parts of a data set share its memory
 def load_splits(settings: DataSettings) -> Splits:
     """The data of a configuration; a process loads it once for all its jobs."""
-    if settings.normalise is not None:
-        return load_splits(settings.model_copy(update={"normalise": None})).normalised(settings.normalise)
     if settings.classes is not None:
         whole = load_splits(settings.model_copy(update={"classes": None}))
         numbers = [class_number(whole.class_names, name) for name in settings.classes]
@@ -29,6 +27,8 @@ def load_splits(settings: DataSettings) -> Splits:
             part.of_classes(numbers) for part in (whole.train, whole.validation, whole.test)
         )
         return dataclasses.replace(whole, train=train, validation=validation, test=test)
+    if settings.normalise is not None:  # before the classes are chosen: tasks of one data set see the same inputs
+        return load_splits(settings.model_copy(update={"normalise": None})).normalised(settings.normalise)
     splits = load_data(
         settings.name,
         validation_fraction=settings.validation_fraction,
@@ -198,6 +198,19 @@ def warn_of_plain_pictures(network: nn.Module, name: str, splits: Splits) -> Non
             f"{name} comes with weights and sees pixels from 0 to 1, most networks were trained on normalised "
             "pictures: --normalise imagenet or MEAN/SD normalises for all networks, input_normalisation = mean, "
             "sd of a module for this one; --normalise none says that pixels from 0 to 1 are meant",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def warn_of_other_normalisation(source: Splits, target: Splits) -> None:
+    """Warn of layers that are copied from normalised inputs to plain ones, or the reverse."""
+    plain = [splits.name for splits in (source, target) if not normalisation_of(splits)]
+    if len(plain) == 1:
+        other = target.name if plain[0] == source.name else source.name
+        warnings.warn(
+            f"inputs of {other} are normalised, those of {plain[0]} are not: copied layers see other values "
+            "than they were trained on; --normalise data --source-normalise data normalises both",
             DataWarning,
             stacklevel=2,
         )

@@ -7,7 +7,7 @@ from instar.data import Dataset, Splits, parse_views
 from instar.errors import UsageError
 from instar.recipes.advise.jobs import config_of_fit
 from instar.recipes.advise.plan import Plan
-from instar.recipes.loading import build_for, load_splits, training_data
+from instar.recipes.loading import build_for, load_splits, training_data, warn_of_other_normalisation
 from instar.recipes.settings import DataSettings, TransferSettings
 from instar.recipes.transfer.plan import TREATMENT_SEED
 from instar.runs import is_run
@@ -65,6 +65,7 @@ def _check_source(plan: Plan) -> None:
             f"{source.name} has examples of shape {source.train.example_shape}, {splits.name} of shape "
             f"{splits.train.example_shape}: layers transfer only between examples of the same shape"
         )
+    warn_of_other_normalisation(source, splits)
     source.train.with_views(parse_views(plan.config.base.views), view_seed=plan.config.source.view_seed)
 
 

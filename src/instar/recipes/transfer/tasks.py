@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.errors import UsageError
-from instar.recipes.loading import load_splits
+from instar.recipes.loading import load_splits, warn_of_other_normalisation
 from instar.recipes.settings import DataSettings
 from instar.recipes.transfer.settings import HalvesSettings, TransferConfig
 from instar.transfer import (
@@ -93,6 +93,7 @@ def check_tasks(splits: Sequence[Split]) -> None:
     """
     tasks = [load_splits(task) for split in splits for task in split.tasks.values()]
     first = tasks[0]
+    warn_of_other_normalisation(first, tasks[1])
     for task in tasks:
         if task.train.example_shape != first.train.example_shape:
             raise UsageError(
