@@ -52,6 +52,7 @@ if TYPE_CHECKING:  # type checkers read these lines, and so does `_HOMES`: a pub
     from instar.networks import cut as cut
     from instar.networks import freeze_ as freeze_
     from instar.networks import layers_of as layers_of
+    from instar.networks import name_logits_ as name_logits_
     from instar.networks import state_hashes as state_hashes
     from instar.recipes.from_python import advise as advise
     from instar.recipes.from_python import distill_study as distill_study

@@ -1,5 +1,8 @@
 """A trained network on data: its logits, errors, likelihood and calibration."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -7,7 +10,14 @@ from instar import metrics
 from instar.data import Dataset, as_dataset, batches, id_batches
 from instar.logit_values import refuse_probabilities
 from instar.losses import SoftTargets, Targets
-from instar.networks import channels_last_, evaluation_mode
+from instar.networks import (
+    as_logits,
+    channels_last_,
+    check_shape,
+    evaluation_mode,
+    forward_logits,
+    input_type,
+)
 
 
 def batch_size_on(device: str | torch.device) -> int:
@@ -26,7 +36,8 @@ def predict_logits(
     """Logits of a network in evaluation mode, without gradient, in float32, in the order of `data.ids`.
 
     Args:
-        network: returns logits; the weights of a convolutional network are laid out channels-last first.
+        network: gives logits (`networks.as_logits`); the weights of a convolutional network are laid out
+            channels-last first, where it works so.
         data: the examples, a `Dataset` or (inputs, labels).
         view: number of the view of every example.
         batch_size: `batch_size_on(device)` by default.
@@ -34,14 +45,35 @@ def predict_logits(
 
     Returns:
         (len(data), classes).
+
+    Raises:
+        UsageError: the network gives something else.
     """
-    data, batch_size = as_dataset(data), batch_size or batch_size_on(device)
-    channels_last_(network)
+
+    def logits(output: Any, num_examples: int) -> Tensor:
+        return check_shape(as_logits(output, network), num_examples)
+
+    return predict(network, as_dataset(data), logits, view=view, batch_size=batch_size, device=device)
+
+
+def predict(
+    network: nn.Module,
+    data: Dataset,
+    take: Callable[[Any, int], Tensor],
+    *,
+    view: int = 0,
+    batch_size: int | None = None,
+    device: str | torch.device = "cpu",
+) -> Tensor:
+    """As `predict_logits`, of any tensor: `take` finds it in the output for a batch of so many examples."""
+    batch_size = batch_size or batch_size_on(device)
+    parts: list[Tensor] = []
     with evaluation_mode(network), torch.no_grad():
-        parts = [
-            network(inputs.to(device)).float()
-            for _, inputs, _ in batches(data, id_batches(data.ids, batch_size), view=view)
-        ]
+        for _, inputs, _ in batches(data, id_batches(data.ids, batch_size), view=view):
+            inputs = inputs.to(device, input_type(network))
+            if not parts:
+                channels_last_(network, inputs[:2])
+            parts.append(take(network(inputs), len(inputs)).float())
     return torch.cat(parts)
 
 
@@ -57,10 +89,10 @@ def evaluate(
     """Errors, accuracy, negative log-likelihood (nats) and adaptive calibration error of a network.
 
     Raises:
-        UsageError: the network returns probabilities.
+        UsageError: the network gives probabilities, no logits, or those of more or fewer classes.
     """
     data = as_dataset(data).to(torch.device(device))
-    logits = predict_logits(network.to(device), data, device=device)
+    logits = check_shape(predict_logits(network.to(device), data, device=device), len(data), data.num_classes)
     refuse_probabilities("the network", logits)
     return score(logits, data.labels(data.ids))
 
@@ -108,7 +140,8 @@ def why_not_learned(
                 taught = targets(part, 0)
                 classes = taught.probs if isinstance(taught, SoftTargets) else taught.logits
                 expected = torch.where(expected < 0, classes.argmax(-1), expected)
-            right.append((network(inputs.to(device)).argmax(-1) == expected)[expected >= 0])
+            logits = check_shape(forward_logits(network, inputs.to(device)), len(part))
+            right.append((logits.argmax(-1) == expected)[expected >= 0])
             answers.append(expected[expected >= 0])
     num_right, num_examples = int(torch.cat(right).sum()), sum(map(len, right))
     num_commonest = commonest(torch.cat(answers))

@@ -8,14 +8,11 @@ import tomllib
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from instar.errors import RunError, UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -59,16 +56,18 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def load_tensors(path: Path) -> tuple["dict[str, Tensor]", dict[str, Any]]:
-    """The tensors of a safetensors file, and the state that was saved with them.
+def load_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tensors of a safetensors file, with values that are no tensors, and the state that was saved with them.
 
     Raises:
         RunError: the file is missing, truncated or damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            state = dict(json.loads((file.metadata() or {}).get("state", "{}")))
+            tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            about = file.metadata() or {}
+            state = dict(json.loads(about.get("state", "{}")))
+            tensors |= dict(json.loads(about.get("others", "{}")))
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise RunError(f"{path} cannot be read as safetensors: {error}; remove it and run again") from error
     return tensors, state

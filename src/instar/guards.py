@@ -1,14 +1,29 @@
 """Checks before a fit and on its first step, for mistakes that a loss curve does not show."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from instar.data import Dataset
-from instar.errors import TrainingError, UsageError
+from instar.errors import InstarError, TrainingError, UsageError
 from instar.logit_values import refuse_probabilities
+from instar.losses import distillation_loss, targets_of_members
+from instar.networks import (
+    check_shape,
+    evaluation_,
+    forward_logits,
+    is_compiled,
+    training_,
+    unchanged,
+    without_compiler,
+)
+
+NUM_TRIED = 4
+"""Examples in a trial of a network."""
 
 _NO_GRADIENT = "the network gets no gradient: its logits do not depend on a parameter that is trained"
 
@@ -68,29 +83,23 @@ def views_of(data: Dataset) -> tuple[Any, ...] | None:
     return (data.views, data.view_seed) + (() if data.num_views is None else (data.num_views,))
 
 
-def check_logits(logits: Any, num_examples: int, data: Dataset) -> None:
-    """Refuse logits of a shape other than (examples, classes), probabilities, and logits without a gradient.
+def check_logits(logits: Tensor) -> None:
+    """Refuse probabilities, and logits that do not depend on any parameter that is trained.
 
     Raises:
-        UsageError: the logits have another shape, or are probabilities.
-        TrainingError: the logits do not depend on any parameter that is trained.
+        UsageError: the logits are probabilities.
+        TrainingError: they have no gradient.
     """
-    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if found != (num_examples, data.num_classes):
-        raise UsageError(
-            f"the network gives {found} for {num_examples} examples of {data.num_classes} classes, "
-            f"expected logits ({num_examples}, {data.num_classes})"
-        )
     refuse_probabilities("the network", logits)
     if not logits.requires_grad:
         raise TrainingError(_NO_GRADIENT)
 
 
-def check_first_step(network: nn.Module, loss: float) -> None:
+def check_first_step(gradients: Iterable[Tensor | None], loss: float) -> None:
     """Refuse a first step without a loss or without a gradient.
 
     Args:
-        network: the network after the backward pass.
+        gradients: of the parameters, after the backward pass.
         loss: the loss of the first step.
 
     Raises:
@@ -102,9 +111,106 @@ def check_first_step(network: nn.Module, loss: float) -> None:
         raise TrainingError(
             "the loss of the first step is exactly 0: there is nothing to learn; check the targets"
         )
-    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-    if not any(bool(gradient.any()) for gradient in gradients):
+    if not any(gradient is not None and bool(gradient.any()) for gradient in gradients):
         raise TrainingError(_NO_GRADIENT)
+
+
+def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters that require a gradient.
+
+    Raises:
+        UsageError: there is none, or one is in half precision.
+    """
+    found = [(name, value) for name, value in network.named_parameters() if value.requires_grad]
+    if not found:
+        raise UsageError("the network has no parameter that requires a gradient: nothing to fit")
+    for name, value in found:
+        if value.dtype in (torch.float16, torch.bfloat16):
+            raise UsageError(
+                f"{name} is {value.dtype}, in which most steps are rounded away: convert the network with "
+                "network.float(); precision='bfloat16' computes in half precision and keeps float32 weights"
+            )
+    return [value for _, value in found]
+
+
+def try_forward(
+    network: nn.Module, name: str, inputs: Tensor, num_classes: int | None, *, data_name: str = "the data"
+) -> None:
+    """Refuse a network that gives no logits for these examples, before anything is trained; it stays as it is.
+
+    Args:
+        network: in use, not to be trained.
+        name: what the error calls it.
+        inputs: two or more examples.
+        num_classes: of the data; None where the network may have others.
+        data_name: what the error calls the data.
+
+    Raises:
+        UsageError: quotes the error of its forward pass, or says what else is wrong.
+    """
+    with (
+        _naming(name, inputs, data_name),
+        unchanged(network),
+        without_compiler(is_compiled(network)),
+        torch.no_grad(),
+    ):
+        check_shape(forward_logits(evaluation_(network), inputs.clone()), len(inputs), num_classes)
+
+
+def try_fit(
+    network: nn.Module,
+    name: str,
+    inputs: Tensor,
+    num_classes: int,
+    *,
+    temperature: float | None = None,
+    data_name: str = "the data",
+) -> None:
+    """Refuse a network that cannot learn from these examples: one batch forward and backward.
+
+    Args:
+        network: to be trained.
+        name: what the error calls it.
+        inputs: two or more examples.
+        num_classes: of the data.
+        temperature: of its soft targets; None where it learns from labels alone.
+        data_name: what the error calls the data.
+
+    Raises:
+        UsageError: quotes the error of its forward or backward pass, or says what else is wrong.
+        TrainingError: the loss is not finite, or there is no gradient.
+    """
+    targets = None
+    if temperature is not None:
+        zeros = torch.zeros(1, len(inputs), num_classes, device=inputs.device)
+        targets = targets_of_members(zeros, temperature)
+    labels = (torch.arange(len(inputs)) % num_classes).to(inputs.device)
+    with (
+        _naming(name, inputs, data_name),
+        unchanged(network),
+        without_compiler(is_compiled(network)),
+        torch.enable_grad(),
+    ):
+        parameters = trained_parameters(network)
+        logits = forward_logits(training_(network), inputs.clone())
+        check_logits(check_shape(logits, len(inputs), num_classes))
+        soft_weight = float(targets is not None)
+        loss = distillation_loss(logits, targets, labels, soft_weight=soft_weight, hard_weight=1.0).total
+        check_first_step(torch.autograd.grad(loss, parameters, allow_unused=True), loss.item())
+
+
+@contextmanager
+def _naming(name: str, inputs: Tensor, data_name: str) -> Iterator[None]:
+    """Begin every error with the name of a network."""
+    try:
+        yield
+    except InstarError as error:
+        raise type(error)(f"{name}: {error}") from error
+    except Exception as error:  # a user's module may fail in any way
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(
+            f"{name} cannot take the examples of {data_name}, {tuple(inputs.shape[1:])}: {reason}"
+        ) from error
 
 
 def _few(names: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ def decide_precision(precision: str, network: nn.Module, device: torch.device | 
         has_hardware = kind == "cpu" and (
             torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         )
+    has_hardware = has_hardware and all(value.dtype == torch.float32 for value in network.parameters())
     places = _PLACES if kind == "cpu" else 1
     weights = sum(value.numel() * (places if value.ndim > 2 else 1) for value in network.parameters())
     return "bfloat16" if has_hardware and weights >= BFLOAT16_WEIGHTS else "float32"
@@ -137,11 +138,23 @@ def stretched_schedule(schedule: str, factor: float) -> str:
 
 
 def limited_weights(network: nn.Module) -> list[Tensor]:
-    """The trained weights whose norms are limited: those of all linear and convolutional layers but the last."""
-    weights = [
-        module.weight for module in network.modules() if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
+    """The trained weights whose norms are limited: those of all linear and convolutional layers but the last.
+
+    Raises:
+        UsageError: a weight is computed from other parameters (spectral or weight norm), or the network shows no
+            layers (scripted).
+    """
+    layers = [
+        (name, module)
+        for name, module in network.named_modules()
+        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
     ]
-    return [weight for weight in weights[:-1] if weight.requires_grad]
+    if not layers:
+        raise UsageError(f"max_norm: {type(network).__name__} shows no linear or convolutional layer to limit")
+    for name, layer in layers[:-1]:
+        if not isinstance(layer.weight, nn.Parameter):
+            raise UsageError(f"max_norm: {name}.weight is computed from other parameters, and cannot be limited")
+    return [layer.weight for _, layer in layers[:-1] if layer.weight.requires_grad]
 
 
 def limit_norms_(weights: list[Tensor], max_norm: float) -> None:

@@ -6,6 +6,7 @@ run truncates it to that length. `DONE` is written last.
 
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -152,10 +153,9 @@ class Run:
             self._log_to_tensorboard(metrics)
 
     def _log_to_tensorboard(self, metrics: Mapping[str, Any]) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise UsageError("TensorBoard is not installed: pip install 'instar[tensorboard]'") from None
+        check_tensorboard()
+        from torch.utils.tensorboard import SummaryWriter
+
         epoch = int(metrics["epoch"])
         # A writer for each line: its purge_step hides what an interrupted run had written after this epoch.
         with SummaryWriter(str(self.path / "tensorboard"), purge_step=epoch) as writer:
@@ -184,11 +184,11 @@ class Run:
         except (ValueError, TypeError) as error:
             raise RunError(f"{self.path / METRICS} is damaged: {error}; remove the run and run again") from error
 
-    def save_checkpoint(self, tensors: "Mapping[str, Tensor]", state: Mapping[str, Any]) -> None:
+    def save_checkpoint(self, tensors: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Replace the checkpoint; the length of `metrics.jsonl` is saved with it."""
         self._save(LAST, tensors, {**state, "metrics_bytes": self._metrics_bytes(flush=True)})
 
-    def load_checkpoint(self) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
+    def load_checkpoint(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """The checkpoint to resume from, or None; metrics that were logged after it are removed.
 
         Raises:
@@ -213,11 +213,11 @@ class Run:
                 os.fsync(stream.fileno())
             return os.fstat(stream.fileno()).st_size
 
-    def save_weights(self, tensors: "Mapping[str, Tensor]", about: Mapping[str, Any]) -> None:
-        """Write the final weights."""
+    def save_weights(self, tensors: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        """Write the final weights: tensors, and extra state that JSON can hold."""
         self._save(FINAL, tensors, about)
 
-    def load_weights(self) -> "tuple[dict[str, Tensor], dict[str, Any]]":
+    def load_weights(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The final weights and what was saved with them.
 
         Raises:
@@ -227,14 +227,17 @@ class Run:
             raise RunError(f"{self.path} has no {FINAL}: its fit is not finished; run the same command again")
         return load_tensors(self.path / FINAL)
 
-    def _save(self, name: str, tensors: "Mapping[str, Tensor]", state: Mapping[str, Any]) -> None:
+    def _save(self, name: str, tensors: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         from safetensors.torch import save
+        from torch import Tensor
 
-        content = _unshared({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
-        write_bytes(
-            self.path / name,
-            save(content, metadata={"state": json.dumps({**self.about_weights, **state})}),
+        content = _unshared(
+            {key: value.detach().cpu().contiguous() for key, value in tensors.items() if isinstance(value, Tensor)}
         )
+        metadata = {"state": json.dumps({**self.about_weights, **state})}
+        if others := {key: value for key, value in tensors.items() if not isinstance(value, Tensor)}:
+            metadata["others"] = json.dumps(others)
+        write_bytes(self.path / name, save(content, metadata=metadata))
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write `result.json`, then `DONE`, and remove the checkpoint."""
@@ -261,6 +264,16 @@ class Run:
     def job(self, name: str) -> Path:
         """The run directory of a job of this run, which is also called `RUN:name`."""
         return self.path / "jobs" / name
+
+
+def check_tensorboard() -> None:
+    """Check, without importing it, that TensorBoard is installed.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UsageError("TensorBoard is not installed: pip install 'instar[tensorboard]'")
 
 
 def run_hash(recipe: str, config: Mapping[str, Any], *, data_fingerprint: str = "") -> str:

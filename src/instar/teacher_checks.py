@@ -11,7 +11,7 @@ from instar.data import Dataset
 from instar.errors import DataWarning, TrainingError
 from instar.logit_values import check_probabilities, check_teacher_logits
 from instar.losses import LogitTargets, SoftTargets, Targets
-from instar.networks import evaluation_mode
+from instar.networks import as_logits, evaluation_mode, forward_logits, input_type
 
 NUM_JUDGED = 512
 """A teacher is compared with the labels of so many examples; of five for each class where that is more."""
@@ -38,18 +38,19 @@ def check_network(
         TrainingError: it writes into its input, returns something else in the second pass, or returns NaN,
             infinity or rows of zeros.
     """
+    inputs = inputs.to(input_type(network))
     given = inputs.clone()
     with evaluation_mode(network), torch.no_grad():
-        logits = network(inputs)
+        logits = as_logits(network(inputs), network)
         if not torch.equal(inputs.nan_to_num(), given.nan_to_num()):
             raise TrainingError(
                 f"{name} writes into its input, so that the student would see other examples: let it work on a "
                 "copy (no inplace=True in its first layer, no += on its input)"
             )
-        if not isinstance(logits, Tensor) or logits.dim() != 2:
+        if logits.dim() != 2:
             return  # said where the logits are used
         check_teacher_logits(name, logits, temperature=temperature)
-        check_repeats(f"{name}, in evaluation mode", logits, network(inputs))
+        check_repeats(f"{name}, in evaluation mode", logits, forward_logits(network, inputs))
 
 
 def check_repeats(what: str, one: Tensor, again: Tensor) -> None:

@@ -22,10 +22,29 @@ from instar.data.hashing import key_of
 from instar.errors import RunError, TrainingError, UsageError
 from instar.evaluation import commonest, errors_and_nll, why_not_learned
 from instar.fit_options import Data, FitOptions, options_by_name
-from instar.guards import check_first_step, check_logits, check_targets, count_labelled
+from instar.guards import (
+    check_first_step,
+    check_logits,
+    check_targets,
+    count_labelled,
+    trained_parameters,
+)
 from instar.interruption import Interruption
 from instar.losses import DistillationLoss, LogitTargets, SoftTargets, distillation_loss
-from instar.networks import channels_last_, load_state_
+from instar.networks import (
+    as_logits,
+    channels_last_,
+    check_shape,
+    copied,
+    extra_state_of,
+    fails_on_one,
+    input_type,
+    load_state_,
+    materialise_,
+    tensors_of,
+    training_,
+    uncompiled,
+)
 from instar.optimisation import (
     decide_precision,
     learning_rate_factor,
@@ -101,16 +120,19 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
         raise RunError(f"{options.run.path} is done: read its weights and result, or fit in another run directory")
     device = _own_device(torch.device(options.device))
     data = as_dataset(data).to(device)
-    network.to(device)
-    channels_last_(network)
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    if not parameters:
-        raise UsageError("the network has no parameter that requires a gradient: nothing to fit")
+    example_inputs = data.gather(data.ids[:2], 0)
+    materialise_(network.to(device), example_inputs)
+    parameters = trained_parameters(network)
+    training_(network)
+    channels_last_(network, example_inputs)
     if options.auxiliary is not None:
         parameters += options.auxiliary.to(device).parameters()
     check_targets(network, data, options.targets)
+    if options.run is not None:
+        extra_state_of(network.state_dict())  # raises now what would be raised at the first checkpoint
     loop = _Loop(
-        network=network,
+        called=network,
+        network=uncompiled(network),
         data=data,
         validation=None if options.validation is None else as_dataset(options.validation).to(device),
         options=options,
@@ -140,6 +162,8 @@ _POSITION = ("epoch", "step", "batch", "best_epoch", "best_errors", "sums", "sec
 class _Loop:
     """The state of one fit: its position, and all that a checkpoint needs to resume from there."""
 
+    called: nn.Module
+    """what runs: the network, compiled or not"""
     network: nn.Module
     data: Dataset
     validation: Dataset | None
@@ -159,7 +183,7 @@ class _Loop:
     tally: Tally = field(default_factory=Tally)
     history: list[dict[str, Any]] = field(default_factory=list)
     average: dict[str, Tensor] = field(default_factory=dict)
-    best: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rank, self.world = _ranks()
@@ -167,7 +191,9 @@ class _Loop:
         self.soft_weight, self.hard_weight = self.options.weights
         self.progress = self.options.progress or (self.run.report_progress if self.run is not None else None)
         self.limited = limited_weights(self.network) if self.options.max_norm is not None else []
-        self.forward = _distributed(self.network) if self.world > 1 else self.network
+        self.forward = _distributed(self.called) if self.world > 1 else self.called
+        self.input_type = input_type(self.network)
+        self.needs_two: bool | None = None  # not known yet
         # Without what torch wraps around it for its profiler and its compiler: a tenth of a small network's step.
         self.update = inspect.unwrap(type(self.optimiser).step)
         num_labelled = count_labelled(self.data, self.validation, self.soft_weight)
@@ -185,7 +211,7 @@ class _Loop:
         self.generators = _generators(self.device)
         self.parameters = [value for group in self.optimiser.param_groups for value in group["params"]]
         self._clear_gradients()  # the caller may have run a backward pass
-        state = self.network.state_dict()
+        state = tensors_of(self.network.state_dict())
         self.live = {name: value for name, value in state.items() if value.is_floating_point()}
         if self.options.ema_decay is not None:
             self.average = {name: value.clone() for name, value in self.live.items()}
@@ -206,7 +232,7 @@ class _Loop:
     def _run_epoch(self, interruption: Interruption) -> None:
         self.network.train()
         order = self.options.sampler(self.data.ids, seed=self.options.seed, epoch=self.epoch)
-        whole = id_batches(order, self.options.batch_size)
+        whole = self._in_batches(order)
         num_batches = len(whole)
         mine = whole[self.batch :]
         if self.world > 1:
@@ -224,6 +250,23 @@ class _Loop:
                 interruption.deliver()
         self._end_epoch(order)
 
+    def _in_batches(self, order: Tensor) -> list[Tensor]:
+        """The ids of an epoch in batches; a last one too small to normalise over joins the one before it."""
+        whole, least = id_batches(order, self.options.batch_size), 2 * self.world
+        if len(whole[-1]) < least and self._needs_two():
+            if len(whole) == 1 or self.options.batch_size < least:
+                raise UsageError(
+                    f"a batch is {len(whole[0])} of {len(order)} examples: the network normalises over the batch, "
+                    f"for which each process needs two; set batch_size to {least} or more"
+                )
+            whole[-2:] = [torch.cat(whole[-2:])]
+        return whole
+
+    def _needs_two(self) -> bool:
+        if self.needs_two is None:
+            self.needs_two = fails_on_one(self.network, self.data.gather(self.data.ids[:1], 0))
+        return self.needs_two
+
     def _step(self, ids: Tensor, inputs: Tensor, labels: Tensor, whole: Tensor, time_epochs: float) -> None:
         """One step on this process's share of a batch. `whole` holds the ids of the batch of all processes."""
         for group in self.optimiser.param_groups:
@@ -231,9 +274,10 @@ class _Loop:
         targets = None if self.targets is None else self.targets(ids, self.epoch)
         self._seed_dropout()
         with self._casting():
-            logits = self.forward(inputs)
+            output = self.forward(inputs.to(self.input_type))
+        logits = check_shape(as_logits(output, self.network), len(ids), self.data.num_classes)
         if not self.is_checked:
-            check_logits(logits, len(ids), self.data)
+            check_logits(logits)
         num_hard = self._num_hard(labels, whole)
         loss = self._loss(logits, targets, labels, len(whole), num_hard)
         if self.options.auxiliary is not None:
@@ -244,7 +288,7 @@ class _Loop:
         if not self.is_checked and (self.soft_weight or bool((labels >= 0).any())):
             self.is_checked = True
             if self.is_new:  # after resuming, a loss of 0 may be the result of training
-                check_first_step(self.network, loss.total.item())
+                check_first_step((value.grad for value in self.network.parameters()), loss.total.item())
         if self.options.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.options.gradient_clip)
         with torch.no_grad():
@@ -311,7 +355,7 @@ class _Loop:
 
     def _validate(self, validation: Dataset) -> dict[str, Any]:
         kept = self._swap_in(self.average)
-        errors, loss = errors_and_nll(self.network, validation, device=self.device) if self.rank == 0 else (0, 0.0)
+        errors, loss = errors_and_nll(self.called, validation, device=self.device) if self.rank == 0 else (0, 0.0)
         if self.world > 1:  # the statistics of normalisation differ among processes: the first decides for all
             both = torch.tensor([errors, loss], dtype=torch.float64, device=self.device)
             torch.distributed.broadcast(both, 0)
@@ -320,7 +364,7 @@ class _Loop:
             raise TrainingError(f"the validation loss is {loss} in epoch {self.epoch}: lower the learning rate")
         if self.options.patience is not None and (self.best_errors is None or errors < self.best_errors):
             self.best_errors, self.best_epoch = errors, self.epoch
-            self.best = {name: value.clone() for name, value in self.network.state_dict().items()}
+            self.best = {name: copied(value) for name, value in self.network.state_dict().items()}
         self._swap_in(kept)
         return {"validation_errors": errors, "validation_nll": loss}
 
@@ -331,12 +375,14 @@ class _Loop:
             and self.epoch - self.best_epoch >= self.options.patience
         )
 
-    def _swap_in(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _swap_in(self, values: dict[str, Any]) -> dict[str, Any]:
         """Load values into the network, and return those that they replaced."""
         state = self.network.state_dict()
-        kept = {name: state[name].clone() for name in values}
-        for name, value in values.items():
+        kept = {name: copied(state[name]) for name in values}
+        for name, value in tensors_of(values).items():
             state[name].copy_(value)
+        if extra := extra_state_of(values):
+            self.network.load_state_dict(extra, strict=False)
         return kept
 
     def _report(self, fraction: float) -> None:
@@ -375,11 +421,11 @@ class _Loop:
 
     def _resume(self, run: Run, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         kinds = ("network", "auxiliary", "average", "best", "optimiser")
-        parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in kinds}
+        parts: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
         for name, value in tensors.items():
             part, _, rest = name.partition(".")
             if rest:
-                parts[part][rest] = value.to(self.device)
+                parts[part][rest] = value.to(self.device) if isinstance(value, Tensor) else value
         load_state_(self.network, parts["network"], type(self.network).__name__, f"the checkpoint in {run.path}")
         if self.options.auxiliary is not None:
             source = f"the checkpoint in {run.path}"
@@ -406,7 +452,7 @@ class _Loop:
 
     def _end(self) -> FitResult:
         self._swap_in(self.best or self.average)
-        result = FitResult(self.network, self.history, self.step, self.best_epoch, self._why_not_learned())
+        result = FitResult(self.called, self.history, self.step, self.best_epoch, self._why_not_learned())
         if self.run is not None and self.rank == 0:
             self.run.save_weights(self.network.state_dict(), result.about)
             if result.failed_to_learn:

@@ -419,7 +419,7 @@ def test_narrow_strided_convolutions_have_their_gradient_in_the_faster_layout(ow
     pixels = torch.randn(32, 32, 32, 3, generator=torch.Generator().manual_seed(0)).permute(0, 3, 1, 2)
     inputs = pixels if own else pixels.contiguous()
     exact = copy.deepcopy(network).double()
-    channels_last_(network)
+    channels_last_(network, inputs[:2])
     for one, given in ((network, inputs), (exact, inputs.double())):
         one(given).square().mean().backward()
     for (name, found), expected in zip(network.named_parameters(), exact.parameters(), strict=True):

@@ -189,10 +189,10 @@ def test_somebody_who_unfreezes_a_batchnorm_is_found_out() -> None:
         assert_frozen(before, frozen_hashes(network, before))
 
 
-def test_somebody_who_takes_the_hooks_away_is_found_out() -> None:
+def test_somebody_who_takes_away_what_keeps_the_mode_is_found_out() -> None:
     network, before = frozen_network("resnet:8")
     for module in network.modules():
-        module._forward_pre_hooks.clear()
+        module.__dict__.pop("train", None)
     fit(network, digits(), epochs=1)
     with pytest.raises(TrainingError, match=r"changed in training: stem\.1\.running_mean, .* and 6 more"):
         assert_frozen(before, frozen_hashes(network, before))

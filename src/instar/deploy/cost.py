@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from instar.errors import UsageError
-from instar.networks import evaluation_mode
+from instar.networks import evaluation_, evaluation_mode, input_type, is_compiled, without_compiler
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def cost_of(network: nn.Module, input_shape: Sequence[int], *, repeats: int = 20
     """
     if repeats < 1:
         raise UsageError(f"repeats is {repeats}, expected at least 1")
-    network = copy.deepcopy(network).cpu().eval()
+    network = evaluation_(_copy(network, input_shape).cpu())
     weights = [*network.parameters(), *_packed(network)]
     tensors = [*weights, *network.buffers()]
     dtype = next((value.dtype for value in tensors if value.is_floating_point()), torch.float32)
@@ -63,6 +63,18 @@ def cost_of(network: nn.Module, input_shape: Sequence[int], *, repeats: int = 20
         multiplications=multiplications,
         latency_ms=latency_ms,
     )
+
+
+def _copy(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
+    try:
+        return copy.deepcopy(network)
+    except (
+        RuntimeError
+    ):  # a weight that a hook computed with a gradient (nn.utils.weight_norm): compute it without
+        device = next((value.device for value in network.parameters()), torch.device("cpu"))
+        with evaluation_mode(network), torch.no_grad():
+            network(torch.zeros(1, *input_shape, dtype=input_type(network), device=device))
+        return copy.deepcopy(network)
 
 
 def multiplications_at(network: nn.Module, stages: Sequence[nn.Module], input_shape: Sequence[int]) -> list[int]:
@@ -86,12 +98,13 @@ def multiplications_at(network: nn.Module, stages: Sequence[nn.Module], input_sh
     def note(place: int) -> None:
         found.setdefault(place, counted.multiplications)
 
-    with _counting() as counted, evaluation_mode(network), torch.no_grad():
+    eagerly = without_compiler(is_compiled(network))  # compiled code does not see the hooks
+    with eagerly, _counting() as counted, evaluation_mode(network), torch.no_grad():
         handles = [
             stage.register_forward_hook(lambda *_, place=place: note(place)) for place, stage in enumerate(stages)
         ]
         try:
-            network(torch.zeros(1, *input_shape))
+            network(torch.zeros(1, *input_shape, dtype=input_type(network)))
         finally:
             for handle in handles:
                 handle.remove()

@@ -11,6 +11,7 @@ from torch.nn import functional
 from instar.data import Dataset
 from instar.errors import UsageError
 from instar.naming import unknown_name
+from instar.networks import input_type, uncompiled
 
 KINDS = ("features", "attention")
 
@@ -88,14 +89,15 @@ class HintLoss(nn.Module):
             raise UsageError("hints: there is none; name a layer of the teacher and one of the student")
         self._hints, self._found = tuple(hints), dict[tuple[str, str], Tensor]()
         self._networks = {"teacher": teacher.to(device).eval(), "student": student.to(device)}  # no submodules
+        self._teacher_type = input_type(teacher)
         self._handles = [
             self._listen(role, getattr(hint, f"{role}_layer")) for hint in hints for role in self._networks
         ]
         inputs = data.to(torch.device(device)).gather(data.ids[:2].to(device), 0)
         was_training = student.training
         with torch.no_grad():
-            student.eval()(inputs)
-            teacher(inputs)
+            student.eval()(inputs.to(input_type(student)))
+            teacher(inputs.to(input_type(teacher)))
         student.train(was_training)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -104,7 +106,7 @@ class HintLoss(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """The loss of the student's last forward pass, on the same inputs: a scalar without unit."""
         with torch.no_grad():
-            self._networks["teacher"](inputs)
+            self._networks["teacher"](inputs.to(self._teacher_type))
         terms = [
             hint.weight * _distance(hint.kind, projector(self._of("student", hint)), self._of("teacher", hint))
             for hint, projector in zip(self._hints, self.projectors, strict=True)
@@ -117,7 +119,7 @@ class HintLoss(nn.Module):
             handle.remove()
 
     def _listen(self, role: str, name: str) -> Any:
-        layers = dict(self._networks[role].named_modules())
+        layers = dict(uncompiled(self._networks[role]).named_modules())
         if name not in layers or not name:
             raise unknown_name(f"layer of the {role}", name, [layer for layer in layers if layer])
 

@@ -25,7 +25,7 @@ from instar.errors import DataError, TrainingError, UsageError
 from instar.evaluation import batch_size_on, predict_logits
 from instar.files import write_bytes
 from instar.losses import soft_targets
-from instar.networks import evaluation_mode, network_fingerprint
+from instar.networks import evaluation_mode, forward_logits, network_fingerprint
 from instar.teacher_checks import check_network, judged_ids, warn_of_classes
 
 MEASURED_TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 20.0)
@@ -152,7 +152,7 @@ def _logits(networks: Sequence[nn.Module], data: Dataset, ids: Tensor, rows: ran
             first = view * len(ids)
             wanted = ids[max(rows.start - first, 0) : rows.stop - first]
             for _, inputs, _ in batches(data, id_batches(wanted, batch_size), view=view):
-                parts.append(torch.stack([network(inputs).float().cpu() for network in networks]))
+                parts.append(torch.stack([forward_logits(network, inputs).float().cpu() for network in networks]))
     return torch.cat(parts, dim=1)
 
 

@@ -18,8 +18,17 @@ from instar.distillation.store_targets import StoreTargets
 from instar.distillation.teachers import LabelsInTargets, Teacher
 from instar.errors import UsageError
 from instar.fit_options import Data, FitOptions, check_names, plain_options
+from instar.guards import NUM_TRIED, try_fit
 from instar.losses import Targets
-from instar.networks import load_state_, network_fingerprint
+from instar.networks import (
+    evaluation_,
+    extra_state_of,
+    load_state_,
+    materialise_,
+    named_logits,
+    network_fingerprint,
+    uncompiled,
+)
 from instar.optimisation import decide_precision
 from instar.runs import CONFIG, Run
 from instar.training import FitResult, fit
@@ -82,6 +91,8 @@ def distill(
         Hinton, Vinyals, Dean 2015, section 2.
     """
     data, validation = _parts(train, validation)
+    is_networks = isinstance(teacher, nn.Module | Sequence)
+    _prepare(student, data, device, temperature=temperature if is_networks else 1.0)
     about: dict[str, Any] = {}
     if hints:
         if not isinstance(teacher, nn.Module):
@@ -159,6 +170,7 @@ def train(
         True
     """
     data, validation = _parts(data, validation)
+    _prepare(network, data, options.get("device", "cpu"))
     options |= {"validation": validation, "epochs": epochs, "seed": seed}
     return fit(network, data, **options) if run_dir is None else _fit_in(run_dir, network, data, options, {})
 
@@ -173,10 +185,27 @@ def _parts(train: Data, validation: Data | None) -> tuple[Dataset, Dataset | Non
     return data, validation
 
 
+def _prepare(
+    network: nn.Module, data: Dataset, device: str | torch.device, *, temperature: float | None = None
+) -> None:
+    """Try a network on the first examples, before a teacher runs and anything is written."""
+    inputs = data.gather(data.ids[:NUM_TRIED], 0).to(device)
+    materialise_(network.to(device), inputs)
+    if len(inputs) > 1:  # batch normalisation needs two
+        try_fit(
+            network,
+            "the network" if temperature is None else "the student",
+            inputs,
+            data.num_classes,
+            temperature=temperature,
+        )
+
+
 def _fit_in(
     path: str | Path, network: nn.Module, data: Dataset, options: dict[str, Any], about: Mapping[str, Any]
 ) -> FitResult:
     """Fit in a run directory: start, resume, or load the finished network."""
+    extra_state_of(network.state_dict())
     wanted = options.get("precision", "auto")
     options["precision"] = _decided_precision(Path(path), wanted, network, options.get("device", "cpu"))
     with Run(path, recipe="fit", config={**_configuration(network, data, options), **about}) as run:
@@ -185,7 +214,9 @@ def _fit_in(
             load_state_(network, weights, type(network).__name__, str(path))
             found = run.result()
             steps, best_epoch = about_weights["steps"], about_weights["best_epoch"]
-            return FitResult(network.eval(), found["rows"], steps, best_epoch, found.get("failed_to_learn", ""))
+            return FitResult(
+                evaluation_(network), found["rows"], steps, best_epoch, found.get("failed_to_learn", "")
+            )
         result = fit(network, data, run=run, **options)
         failed = {"failed_to_learn": result.failed_to_learn} if result.failed_to_learn else {}
         run.finish({"metrics": result.metrics[-1], "rows": result.metrics, **failed})
@@ -196,10 +227,13 @@ def _configuration(network: nn.Module, data: Dataset, options: Mapping[str, Any]
     """The configuration of a fit: everything that determines its result, as far as it can be written down."""
     check_names(options)
     plain = plain_options(FitOptions(**options))
+    network = uncompiled(network)
     tensors = chain(network.named_parameters(), network.named_buffers())
     shapes = [(name, tuple(value.shape), value.requires_grad) for name, value in tensors]
     config: dict[str, Any] = {key: value for key, value in plain.items() if key not in _NOT_CONFIGURATION}
     config["network"] = f"{type(network).__name__} {hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]}"
+    if (key := named_logits(network)) is not None:
+        config["logits"] = key
     config["data_fingerprint"] = data.fingerprint
     if data.views is not None:
         config |= {"views": data.views.name, "view_seed": data.view_seed}

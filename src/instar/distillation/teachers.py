@@ -12,6 +12,7 @@ from instar.evaluation import batch_size_on, predict_logits
 from instar.guards import views_of
 from instar.logit_values import check_teacher_logits
 from instar.losses import LogitTargets, SoftTargets, Targets, mix_in_labels, targets_of_members
+from instar.networks import evaluation_, forward_logits
 from instar.teacher_checks import check_network
 
 REMEMBERED_BYTES = 2**30  # of logits; where they take more, they are computed at each step
@@ -59,7 +60,7 @@ class Teacher:
         _check_not_empty(members)
         # Check temperature and mean now: with views the first batch would be the first to use them.
         targets_of_members(torch.zeros(len(members), 1), temperature, mean=mean)
-        self.networks = tuple(network.to(device).eval() for network in members)
+        self.networks = tuple(evaluation_(network.to(device)) for network in members)
         self.class_names = class_names
         self.temperature = temperature
         self.views = views_of(data)
@@ -90,7 +91,7 @@ class Teacher:
             raise TrainingError("the teacher is in training mode: call teacher.eval() and leave it there")
         with torch.no_grad():
             inputs = self._data.gather(ids, views)
-            logits = _stacked([network(inputs) for network in self.networks])
+            logits = _stacked([forward_logits(network, inputs) for network in self.networks])
             return targets_of_members(logits, self.temperature, mean=self.mean)
 
 

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from instar.errors import UsageError
-from instar.networks.layers import Layer, checked_layers, evaluation_mode, is_chain, require_example_input, trace
+from instar.networks.layers import Layer, checked_layers, is_chain, require_example_input, trace
+from instar.networks.logits import as_logits, name_logits_, named_logits
+from instar.networks.modes import evaluation_mode, is_compiled, uncompiled, without_compiler
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,14 @@ def cut(network: nn.Module, n: int, example_input: Tensor | None = None) -> Cut:
         >>> torch.equal(parts.rest(parts.prefix(x)), net(x)), parts.cacheable
         (True, True)
     """
+    network = uncompiled(network)
     layers = checked_layers(network, n, example_input, "cut after")
     if is_chain(network):
         named = [(layer.name, layer.module) for layer in layers]
-        return Cut(nn.Sequential(OrderedDict(named[:n])), nn.Sequential(OrderedDict(named[n:])), cacheable=True)
+        chain, key = nn.Sequential(OrderedDict(named[n:])), named_logits(network)
+        if key is not None:
+            name_logits_(chain, key)
+        return Cut(nn.Sequential(OrderedDict(named[:n])), chain, cacheable=True)
     if n == 0:
         return Cut(nn.Identity(), network, cacheable=True)
     example_input = require_example_input(network, example_input)
@@ -70,6 +76,7 @@ class _Part(nn.Module):
         super().__init__()
         self.training = network.training
         self._whole = [network]  # in a list, so that it is not registered as a submodule
+        self._is_compiled = is_compiled(network)
         self.layers = nn.ModuleList([layer.module for layer in layers])
 
     @contextmanager
@@ -78,7 +85,8 @@ class _Part(nn.Module):
         network = self._whole[0]
         training, network.training = network.training, self.training
         try:
-            yield network
+            with without_compiler(self._is_compiled):  # the parts are hooks, which compiled code does not see
+                yield network
         finally:
             network.training = training
 
@@ -143,8 +151,7 @@ class _Rest(_Part):
 
             for name in self._skipped:
                 network.get_submodule(name).forward = stand_in
-            logits: Tensor = network(_nothing(self._input, like))
-            return logits
+            return as_logits(network(_nothing(self._input, like)), network)
 
 
 @contextmanager
@@ -172,7 +179,7 @@ def _nothing(value: Tensor, like: Tensor) -> Tensor:
 
 
 def _is_parity(prefix: nn.Module, rest: nn.Module, network: nn.Module, example_input: Tensor) -> bool:
-    expected = network(example_input)
+    expected = as_logits(network(example_input), network)
     features = prefix(example_input)
     try:
         return torch.equal(rest(features), expected)

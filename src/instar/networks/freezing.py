@@ -1,17 +1,20 @@
 """Freezes layers, and proves by hashes that training did not change them."""
 
+import functools
 import hashlib
+import json
 from collections.abc import Mapping
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from instar.errors import TrainingError
+from instar.errors import TrainingError, UsageError
 from instar.networks.cutting import Prefix
-from instar.networks.layers import Layer, checked_layers, evaluation_mode, is_chain, require_example_input
+from instar.networks.layers import Layer, checked_layers, is_chain, require_example_input
+from instar.networks.modes import evaluation_mode, is_materialised, uncompiled
+from instar.networks.weights import extra_state_of, plain_name
 
 
 def freeze_(network: nn.Module, n: int, *, example_input: Tensor | None = None, dropout: bool = True) -> None:
@@ -41,6 +44,7 @@ def freeze_(network: nn.Module, n: int, *, example_input: Tensor | None = None, 
     References:
         Yosinski et al. 2014, section 3: frozen layers had learning rate and weight decay 0, dropout stayed on.
     """
+    network = uncompiled(network)
     layers = checked_layers(network, n, example_input, "freeze")
     modules = _prefix_modules(network, layers, n, example_input)
     loose = _loose_parameters(network, layers, n, example_input)
@@ -49,8 +53,9 @@ def freeze_(network: nn.Module, n: int, *, example_input: Tensor | None = None, 
         parameter.grad = None
     for module in modules:
         if not dropout or any(True for _ in module.buffers(recurse=False)):
-            # A hook, since `network.train()` would switch the statistics back on.
-            module.register_forward_pre_hook(_stay_in_evaluation_mode)
+            # `network.train()` would switch the statistics back on. Not by a hook: that of spectral norm comes
+            # before it, and a network that was compiled and called does not see it.
+            module.train = functools.partial(_train_parts, module)  # type: ignore[method-assign]
             module.training = False
 
 
@@ -70,6 +75,7 @@ def prefix_state(network: nn.Module, n: int, *, example_input: Tensor | None = N
         >>> list(prefix_state(net, 1))
         ['0.running_mean', '0.running_var', '0.num_batches_tracked']
     """
+    network = uncompiled(network)
     layers = checked_layers(network, n, example_input, "take the state of")
     modules = _prefix_modules(network, layers, n, example_input)
     own = {id(value) for module in modules for value in _tensors(module, recurse=False).values()}
@@ -124,13 +130,16 @@ def _loose_parameters(
     return [value for value, gradient in zip(loose, gradients, strict=True) if gradient is not None]
 
 
-def _stay_in_evaluation_mode(module: nn.Module, _: Any) -> None:
+def _train_parts(module: nn.Module, mode: bool = True) -> nn.Module:
+    """`module.train(mode)` for its parts; the module itself stays in evaluation mode."""
+    type(module).train(module, mode)
     module.training = False
+    return module
 
 
 def state_hashes(network: nn.Module) -> dict[str, str]:
     """A hash of every weight and buffer by name, to prove that they did or did not change."""
-    return {name: _tensor_hash(value) for name, value in _tensors(network).items()}
+    return {name: _tensor_hash(value) for name, value in _tensors(uncompiled(network)).items()}
 
 
 def _tensor_hash(value: Tensor) -> str:
@@ -141,8 +150,19 @@ def _tensor_hash(value: Tensor) -> str:
 
 
 def network_fingerprint(network: nn.Module) -> str:
-    """A hash of all weights and buffers and of their names."""
-    content = "".join(f"{name}={value}\n" for name, value in sorted(state_hashes(network).items()))
+    """A hash of all weights, buffers and extra state, and of their names; the same for a compiled network.
+
+    Raises:
+        UsageError: a lazy module has no weights yet, or extra state cannot be written down.
+    """
+    if not is_materialised(network):
+        raise UsageError(f"{type(network).__name__} has lazy modules without weights: run it on a batch first")
+    hashes = {plain_name(name): value for name, value in state_hashes(network).items()}
+    for name, value in extra_state_of(network.state_dict()).items():
+        hashes[plain_name(name)] = (
+            _tensor_hash(value) if isinstance(value, Tensor) else json.dumps(value, sort_keys=True)
+        )
+    content = "".join(f"{name}={value}\n" for name, value in sorted(hashes.items()))
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 

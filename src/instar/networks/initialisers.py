@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from instar.errors import UsageError
 from instar.naming import unknown_name
@@ -72,7 +73,7 @@ def initialise_(network: nn.Module, name: str, *, seed: int) -> nn.Module:
         seed: the same seed gives the same weights, whatever was drawn before.
 
     Raises:
-        UsageError: an unknown initialiser, or one for another network.
+        UsageError: an unknown initialiser, or one for another network, or a weight that a hook computes.
 
     Example:
         >>> one, two = (initialise_(nn.Linear(3, 2), "he-normal", seed=4) for _ in range(2))
@@ -85,13 +86,26 @@ def initialise_(network: nn.Module, name: str, *, seed: int) -> nn.Module:
         for layer, start in zip(weighted, find_initialiser(name)(len(weighted)), strict=True):
             weight = torch.empty(layer.weight.shape)  # drawn in main memory, for the same bits on every device
             start.draw(weight, generator)
-            layer.weight.copy_(weight)
+            _set_weight(layer, weight)
             if layer.bias is not None:
                 layer.bias.fill_(start.bias)
         for module in network.modules():
             if isinstance(module, (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)):
                 module.reset_parameters()
     return network
+
+
+def _set_weight(layer: nn.Module, weight: Tensor) -> None:
+    """Set the weight of a layer, also where a parametrisation computes it from other parameters."""
+    if is_parametrized(layer, "weight"):
+        layer.weight = weight.to(next(layer.parameters()))
+    elif isinstance(layer.weight, nn.Parameter):
+        layer.weight.copy_(weight)
+    else:
+        raise UsageError(
+            f"{layer}: its weight is computed from other parameters by a hook, and cannot be initialised; use "
+            "torch.nn.utils.parametrizations in place of torch.nn.utils"
+        )
 
 
 def find_initialiser(name: str) -> Callable[[int], list[Start]]:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from instar.errors import UsageError
-from instar.networks.layers import evaluation_mode
+from instar.networks.logits import input_type
+from instar.networks.modes import evaluation_mode, is_compiled, uncompiled, without_compiler
 
 Numbers = float | Sequence[float]
 Normalisation = Mapping[str, Sequence[float]]
@@ -38,6 +39,7 @@ def serve_own_needs_(network: nn.Module, given: Normalisation | None = None) -> 
         >>> network(torch.ones(1, 1, 1, 1)).item()
         2.0
     """
+    network = uncompiled(network)
     size = getattr(network, "input_size", None)
     if size is not None:
         if not isinstance(size, int) or size < 1:
@@ -72,7 +74,8 @@ def change_normalisation_(network: nn.Module, given: Normalisation, wanted: Norm
     mean, std = _tensor(wanted, "mean", 0.0), _tensor(wanted, "std", 1.0)
     shift, scale = (mean - m) / s, std / s
     if bool((shift != 0).any()) or bool((scale != 1).any()):
-        network.register_forward_pre_hook(functools.partial(_normalise, shift, scale), prepend=True)
+        hook = functools.partial(_normalise, shift, scale)
+        uncompiled(network).register_forward_pre_hook(hook, prepend=True)
 
 
 def check_channels(network: nn.Module, input_shape: Sequence[int], name: str) -> None:
@@ -85,8 +88,8 @@ def check_channels(network: nn.Module, input_shape: Sequence[int], name: str) ->
     if first is None or len(input_shape) != 3 or {first.in_channels, input_shape[0]} != {1, 3}:
         return
     try:
-        with evaluation_mode(network), torch.no_grad():
-            network(torch.zeros(2, *input_shape))
+        with evaluation_mode(network), without_compiler(is_compiled(network)), torch.no_grad():
+            network(torch.zeros(2, *input_shape, dtype=input_type(network)))
     except RuntimeError as error:
         kinds = {1: "grey", 3: "colour"}
         raise UsageError(

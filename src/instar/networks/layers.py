@@ -5,8 +5,7 @@ order in which they are called, found by running it once, or those that `name_la
 """
 
 import difflib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,8 @@ from torch.utils._pytree import tree_map_only
 
 from instar.errors import UsageError
 from instar.naming import unknown_name
+from instar.networks.logits import input_type
+from instar.networks.modes import evaluation_mode, is_compiled, uncompiled, without_compiler
 
 _NAMES = "layer_names"  # the attribute that `name_layers_` sets
 
@@ -63,6 +64,7 @@ def layers_of(network: nn.Module, example_input: Tensor | None = None) -> list[L
     References:
         Yosinski et al. 2014, section 2.
     """
+    network = uncompiled(network)
     if is_chain(network):
         # Not named_children(), which skips the second occurrence of a module.
         return [Layer(name, module) for name, module in network._modules.items() if module is not None]
@@ -97,6 +99,7 @@ def name_layers_(network: nn.Module, names: Sequence[str]) -> None:
         >>> [layer.name for layer in layers_of(net, torch.zeros(1, 4))]
         ['0.0', '0.2']
     """
+    network = uncompiled(network)
     known = [name for name, _ in network.named_modules() if name]
     for name in names:
         if name not in known:
@@ -117,21 +120,25 @@ def named_layers(network: nn.Module) -> tuple[str, ...]:
 
 def is_chain(network: nn.Module) -> bool:
     """Whether the forward pass of a network is that of its children, one after another."""
+    network = uncompiled(network)
     is_plain = isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward
     return is_plain and not named_layers(network) and not network._forward_pre_hooks  # which change its input
 
 
 def require_example_input(network: nn.Module, example_input: Tensor | None) -> Tensor:
-    """The example input, or the error that it is missing."""
+    """The example input in the type of the network's weights, or the error that it is missing."""
     if example_input is None:
         raise UsageError(
             f"{type(network).__name__} is not a plain nn.Sequential: pass an example_input, to run it once"
         )
-    return example_input
+    return example_input.to(input_type(network))
 
 
 def trace(network: nn.Module, example_input: Tensor) -> list[Call]:
     """Run a network once and return the calls of its named layers, or else of its outermost modules, in order."""
+    network = uncompiled(network)
+    if isinstance(network, torch.jit.ScriptModule):
+        raise UsageError("a scripted network has no stages to be seen: use the module that it was scripted from")
     names = named_layers(network) or [name for name, _ in network.named_modules() if name]
     calls: list[Call] = []
     inside: list[str] = []  # those being computed
@@ -147,8 +154,8 @@ def trace(network: nn.Module, example_input: Tensor) -> list[Call]:
         handles.append(module.register_forward_pre_hook(lambda _, __, name=name: inside.append(name)))
         handles.append(module.register_forward_hook(lambda _, __, output, name=name: note(name, output)))
     try:
-        with evaluation_mode(network), torch.no_grad():
-            network(example_input)
+        with evaluation_mode(network), without_compiler(is_compiled(network)), torch.no_grad():
+            network(example_input.to(input_type(network)))
     finally:
         for handle in handles:
             handle.remove()
@@ -175,34 +182,6 @@ def check_same_path(network: nn.Module, inputs: Tensor) -> None:
                 f"{', '.join(paths[0])}, example {number} passes {', '.join(path)}; name layers that "
                 "every example passes"
             )
-
-
-@contextmanager
-def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and restore the mode of each of its modules at the end."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-def channels_last_(network: nn.Module) -> None:
-    """Convert a convolutional network to channels-last, in which a CPU is 1.5 to 2.5 times as fast.
-
-    Other networks stay as they are. So does one with a strided 1x1 convolution of fewer than 16 channels: in this
-    layout oneDNN writes past its workspace in the backward pass, which crashes, hangs or makes wrong gradients
-    (https://github.com/uxlfoundation/oneDNN/issues/6035).
-    """
-    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    if convolutions and not any(map(_is_dangerous_in_channels_last, convolutions)):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _is_dangerous_in_channels_last(conv: nn.Conv2d) -> bool:
-    return set(conv.kernel_size) == {1} and max(conv.stride) > 1 and conv.in_channels // conv.groups < 16
 
 
 def checked_layers(network: nn.Module, n: int, example_input: Tensor | None, verb: str) -> list[Layer]:

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from instar.errors import UsageError
-from instar.networks.layers import evaluation_mode
+from instar.networks.logits import forward_logits
+from instar.networks.modes import evaluation_mode
 
 
 def last_linear(network: nn.Module, num_classes: int, *, caller: str) -> nn.Linear:
@@ -48,10 +49,12 @@ def shift_logits_(network: nn.Module, bias: Tensor, example_inputs: Tensor, *, c
         raise UsageError(f"{caller}: expected a bias {tuple(layer.weight.shape[:1])}, found {tuple(bias.shape)}")
     before = layer.bias
     with evaluation_mode(network), torch.no_grad():
-        logits = network(example_inputs)
+        logits = forward_logits(network, example_inputs)
         moved = bias.to(layer.weight) if before is None else before + bias.to(before)
         layer.bias = nn.Parameter(moved, requires_grad=(layer.weight if before is None else before).requires_grad)
-        if not torch.allclose(network(example_inputs), logits + bias.to(logits), atol=1e-4, rtol=1e-4):
+        if not torch.allclose(
+            forward_logits(network, example_inputs), logits + bias.to(logits), atol=1e-4, rtol=1e-4
+        ):
             layer.bias = before
             raise UsageError(
                 f"{caller}: the logits do not come straight from the last linear layer; add the bias to the logits"

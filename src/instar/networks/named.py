@@ -14,6 +14,7 @@ from instar.naming import import_function, unknown_name
 from instar.networks.architectures import MixtureOfExperts, caffenet, convnet, perceptron, residual
 from instar.networks.initialisers import initialise_
 from instar.networks.inputs import Normalisation, check_channels, serve_own_needs_
+from instar.networks.modes import is_materialised, materialise_
 from instar.networks.weights import load_weights_
 
 _MIXTURE = "mixture:4/convnet:8/convnet:8x8"
@@ -65,6 +66,7 @@ def build_network(
             raise UsageError(f"the function of network {name!r} decides its dropout; set dropout to 0 here")
         network = _users_network(name, input_shape, num_classes, seed)
         serve_own_needs_(network, normalisation)
+        _materialise_(network, name, input_shape, seed)
         check_channels(network, input_shape, name)
     else:
         network = _named(name, input_shape, num_classes, dropout, input_dropout)
@@ -147,3 +149,16 @@ def _users_network(name: str, input_shape: Sequence[int], num_classes: int, seed
     if not isinstance(network, nn.Module):
         raise UsageError(f"{name} should return a torch.nn.Module; it returned {type(network).__name__}")
     return network
+
+
+def _materialise_(network: nn.Module, name: str, input_shape: Sequence[int], seed: int) -> None:
+    """Draw the weights of lazy modules from the seed."""
+    if is_materialised(network):
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            materialise_(network, torch.zeros(2, *input_shape))
+        except Exception as error:  # of a user's module
+            shape, reason = tuple(input_shape), " ".join(str(error).split())
+            raise UsageError(f"{name} cannot take examples of shape {shape}: {reason}") from error

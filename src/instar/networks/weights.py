@@ -1,5 +1,6 @@
 """Loads weights from the files that trainers save."""
 
+import copy
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -45,7 +46,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UsageError(f"no weights file at {path}")
     state = _read_shards(path) if path.name.endswith(_INDEX) else _read_file(path)
-    for name, value in state.items():
+    for name, value in tensors_of(state).items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             count = int((~value.isfinite()).sum())
             raise DataError(f"{path}: {name} holds NaN or infinity in {count} of {value.numel()} values")
@@ -78,7 +79,9 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(value, Tensor) or is_extra_state(str(name)) for name, value in content.items()
+    ):
         raise DataError(f"{path} holds no state dict of tensors")
     return {str(key): value for key, value in content.items()}
 
@@ -99,28 +102,73 @@ def without_prefix(state: Mapping[str, Tensor], own: Iterable[str]) -> dict[str,
     return state
 
 
-def load_state_(network: nn.Module, state: Mapping[str, Tensor], name: str, source: str) -> None:
-    """Load tensors by name into a network, in place.
+def load_state_(network: nn.Module, state: Mapping[str, Any], name: str, source: str) -> None:
+    """Load tensors by name into a network, in place; a network that is compiled has the names of one that is not.
 
     Raises:
         DataError: names or shapes of another architecture, or a value that would change when converted to the
             network's type.
     """
-    own = network.state_dict()
+    own = {plain_name(key): key for key in network.state_dict()}
+    values = network.state_dict()
+    state = {plain_name(key): value for key, value in state.items()}
     missing = [key for key in own if key not in state]
     extra = [key for key in state if key not in own]
     if missing or extra:
         key = (missing or extra)[0]
         problem = f"has no {key!r}" if missing else f"has {key!r} that {name} lacks"
         raise DataError(f"{source} is of another architecture than {name}: it {problem}")
-    for key, value in own.items():
-        _check_value(state[key], value, key, name, source)
-    network.load_state_dict(dict(state))
+    for key, full in own.items():
+        _check_value(state[key], values[full], key, name, source)
+    network.load_state_dict({full: state[key] for key, full in own.items()})
+
+
+def plain_name(name: str) -> str:
+    """The name of a weight without what `torch.compile` puts into it."""
+    return name.replace("_orig_mod.", "")
+
+
+def is_extra_state(name: str) -> bool:
+    """Whether a name in a state dict is that of a module's `get_extra_state`."""
+    return name.rpartition(".")[2] == "_extra_state"
+
+
+def tensors_of(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights and buffers in a state dict, without extra state."""
+    return {name: value for name, value in state.items() if not is_extra_state(name)}
+
+
+def extra_state_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What the modules of a network keep beside weights and buffers (`get_extra_state`), by name.
+
+    Raises:
+        UsageError: it is no tensor, and nothing that JSON can hold: it could not be written without pickle.
+    """
+    extra = {name: value for name, value in state.items() if is_extra_state(name)}
+    for name, value in extra.items():
+        if not isinstance(value, Tensor) and not _is_json(value):
+            raise UsageError(
+                f"{name} is {type(value).__name__}, expected a tensor, or numbers, texts, lists and dicts: a "
+                "run directory holds no pickle; let get_extra_state return one of these"
+            )
+    return extra
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        return bool(json.loads(json.dumps(value)) == value)
+    except (TypeError, ValueError):
+        return False
+
+
+def copied(value: Any) -> Any:
+    """A copy of a value in a state dict."""
+    return value.clone() if isinstance(value, Tensor) else copy.deepcopy(value)
 
 
 def _check_value(given: Any, own: Any, key: str, name: str, source: str) -> None:
     """Check that a tensor has the network's shape, and the same values in the network's type."""
-    if not isinstance(own, Tensor):  # extra state, which its module checks
+    if is_extra_state(key) or not isinstance(own, Tensor):  # which its module checks
         return
     if given.shape != own.shape:
         raise DataError(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from instar.data import Dataset
 from instar.errors import UsageError
 from instar.losses import NO_LABEL
-from instar.networks import last_linear, shift_logits_
+from instar.networks import forward_logits, last_linear, shift_logits_
 from instar.specialists.class_sets import ClassSet
 
 
@@ -107,7 +107,7 @@ def add_dustbin_correction_(network: nn.Module, correction: float, example_input
         UsageError: the logits are not the output of a linear layer; the network is unchanged.
     """
     with torch.no_grad():
-        num_classes = network.eval()(example_inputs[:1]).shape[-1]
+        num_classes = forward_logits(network.eval(), example_inputs[:1]).shape[-1]
     bias = torch.zeros(num_classes)
     bias[-1] = correction
     shift_logits_(network, bias, example_inputs, caller="add_dustbin_correction_")

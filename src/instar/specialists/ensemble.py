@@ -20,9 +20,11 @@ from instar.networks import (
     channels_last_,
     cut,
     evaluation_mode,
+    forward_logits,
     layers_of,
     load_state_,
     prefix_state,
+    uncompiled,
 )
 from instar.specialists.class_sets import ClassSet
 from instar.specialists.combining import Combined, check_top_n, combine_on_demand
@@ -95,7 +97,7 @@ class SpecialistEnsemble(nn.Module):
         self.top_n = top_n
         self.full_softmax = full_softmax
         self.architecture = None if architecture is None else dict(architecture)
-        self.networks = nn.ModuleList([generalist, *specialists]).requires_grad_(False)
+        self.networks = nn.ModuleList(map(uncompiled, (generalist, *specialists))).requires_grad_(False)
         self.eval()
         self._check_widths(example_inputs)
         self.num_shared = self._count_shared_layers(example_inputs)
@@ -146,7 +148,7 @@ class SpecialistEnsemble(nn.Module):
                 f"these specialists are for {len(self.class_names)} classes, the first {self.class_names[0]!r}; "
                 f"the data has {data.num_classes}, the first {data.class_names[0]!r}: they are for other data"
             )
-        channels_last_(self)
+        channels_last_(self, data.gather(data.ids[:2], 0))
         batch_size = batch_size or ensemble_batch_size(data.example_shape)
         predictions = [
             self.predict_probs(inputs) for _, inputs, _ in batches(data, id_batches(data.ids, batch_size), view=0)
@@ -247,7 +249,7 @@ class SpecialistEnsemble(nn.Module):
         widths = _widths(self.class_sets, num_classes, self.full_softmax)
         for name, network, width in zip(self._names(), self.networks, widths, strict=True):
             with evaluation_mode(network), torch.no_grad():
-                logits = network(example_inputs)
+                logits = forward_logits(network, example_inputs)
             if logits.shape[-1] != width:
                 raise UsageError(f"{name} gives {logits.shape[-1]} logits, expected {width}")
             refuse_probabilities(name, logits)
@@ -280,4 +282,4 @@ def _is_equal(state: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 
 def _run(network: nn.Module, inputs: Tensor) -> Tensor:
     """Outputs of a network, in batches that suit the device: a batch to combine is larger than that."""
-    return torch.cat([network(part) for part in torch.split(inputs, batch_size_on(inputs.device))])
+    return torch.cat([forward_logits(network, part) for part in torch.split(inputs, batch_size_on(inputs.device))])

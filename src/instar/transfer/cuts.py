@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from instar.data import Splits
-from instar.errors import InstarError, UsageError
-from instar.networks import check_same_path, layers_of, prefix_state, trace
+from instar.errors import UsageError
+from instar.guards import try_forward
+from instar.networks import check_same_path, layers_of, prefix_state
 
 NUM_TRIED = 8  # examples in a trial run: enough to see whether the path through the network depends on them
 
@@ -39,15 +40,7 @@ def check_forward(network: nn.Module, name: str, splits: Splits) -> None:
         UsageError: quotes the error of the network's forward.
     """
     examples = splits.train.gather(splits.train.ids[:NUM_TRIED], 0)
-    try:
-        trace(network, examples)
-    except InstarError:
-        raise
-    except Exception as error:  # a user's forward may fail in any way
-        raise UsageError(
-            f"{name} cannot take the examples of {splits.name}, {tuple(examples.shape[1:])}: "
-            f"{' '.join(str(error).split())}"
-        ) from error
+    try_forward(network, name, examples, None, data_name=splits.name)
     check_same_path(network, examples)
     layers_of(network, examples)
 

@@ -10,8 +10,18 @@ from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils._pytree import tree_leaves
 
 from instar.data import Dataset, InMemoryDataset, Splits
-from instar.evaluation import predict_logits
-from instar.networks import Cut, cut, layers_of, named_layers
+from instar.evaluation import predict, predict_logits
+from instar.networks import (
+    Cut,
+    channels_last_,
+    cut,
+    input_type,
+    is_compiled,
+    layers_of,
+    named_layers,
+    uncompiled,
+    without_compiler,
+)
 
 CACHE_BYTES = 2**30  # the largest features of training and validation data that one fit keeps
 MOST_FEATURES = 512  # of one example; larger feature maps are averaged over areas
@@ -59,9 +69,12 @@ def cacheable_cut(network: nn.Module, n: int, splits: Splits) -> Cut | None:
 
     Returns:
         None where the features are larger than `CACHE_BYTES`, change from one pass to the next (dropout), depend
-        on the rest of the batch, or are not all that the remaining layers read (a skip connection over the cut).
+        on the rest of the batch, are not in float32, or are not all that the remaining layers read (a skip
+        connection over the cut).
     """
     if named_layers(network):  # modules without a name that run between the layers would be missing from the rest
+        return None
+    if input_type(network) != torch.float32:  # features are kept in float32, and would be rounded to it
         return None
     example_input = splits.train.gather(splits.train.ids[:2], 0)
     parts = cut(network, n, example_input)
@@ -85,13 +98,15 @@ def _repeatable_features(prefix: nn.Module, example_input: Tensor) -> Tensor | N
 
 
 def _as_features(prefix: nn.Module, data: Dataset, device: str) -> Dataset:
-    features = predict_logits(prefix, data, device=device)
+    features = predict(prefix, data, lambda output, _: output, device=device)
     return InMemoryDataset(features, data.labels(data.ids), class_names=data.class_names, ids=data.ids)
 
 
 def features_at(network: nn.Module, cuts: Sequence[int], data: Dataset) -> dict[int, Tensor]:
     """Pooled features at several cuts, from one pass over the data: (examples, features) for each cut."""
-    layers = layers_of(network, data.gather(data.ids[:2], 0))
+    example_input = data.gather(data.ids[:2], 0)
+    layers = layers_of(network, example_input)
+    channels_last_(network, example_input)  # runs it, and the hooks are not for that
     found: dict[int, list[Tensor]] = {n: [] for n in cuts}
     waiting: set[int] = set()
 
@@ -104,11 +119,12 @@ def features_at(network: nn.Module, cuts: Sequence[int], data: Dataset) -> dict[
             first = next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
             found[n].append(pooled(first).cpu())
 
-    handles = [network.register_forward_pre_hook(begin)]
+    handles = [uncompiled(network).register_forward_pre_hook(begin)]
     for n in cuts:
         handles.append(layers[n - 1].module.register_forward_hook(lambda _, __, output, n=n: keep(n, output)))
     try:
-        predict_logits(network, data)
+        with without_compiler(is_compiled(network)):
+            predict_logits(network, data)
     finally:
         for handle in handles:
             handle.remove()

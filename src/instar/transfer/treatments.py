@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from instar.data import Dataset, id_batches
 from instar.errors import TrainingError, UsageError
 from instar.naming import unknown_name
-from instar.networks import freeze_, layers_of, prefix_state, state_hashes
+from instar.networks import forward_logits, freeze_, layers_of, prefix_state, state_hashes
 from instar.transfer.cuts import check_cut
 
 KINDS = ("BnB", "BnB+", "AnB", "AnB+", "RnB")
@@ -202,7 +202,7 @@ def calibrate_statistics_(
     with torch.no_grad():
         for ids in id_batches(data.ids, batch_size):
             if len(ids) >= min(batch_size, len(data)) / 2:
-                network(data.gather(ids, 0))
+                forward_logits(network, data.gather(ids, 0))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from instar.metrics import confusion
+from instar.networks import forward_logits
 from instar.recipes.loading import load_run_network
 from instar.recipes.specialists.plan import WITH, Replicate
 from instar.specialists import ClassSet, active_specialists
@@ -93,7 +94,7 @@ def _answers(replicate: Replicate, top_n: int, labels: Tensor, before: Tensor, a
         number = int(asked.int().argmax())
         network = load_run_network(replicate.plan.job_path(replicate.specialists(WITH)[number]))
         with torch.no_grad():
-            specialist = torch.softmax(network(test.gather(test.ids[row : row + 1], 0)), 1)[0]
+            specialist = torch.softmax(forward_logits(network, test.gather(test.ids[row : row + 1], 0)), 1)[0]
         names = replicate.class_sets[number].specialist_names
         examples.append(
             {

@@ -12,7 +12,7 @@ from instar.data import Dataset, Splits, half_special, id_batches, parse_views
 from instar.distillation import LabelsInTargets, SoftTargetStore, Teacher
 from instar.errors import RunError, UsageError
 from instar.evaluation import predict_logits
-from instar.networks import freeze_
+from instar.networks import forward_logits, freeze_
 from instar.recipes.fitting import STORE, fit_content, run_fit
 from instar.recipes.loading import build_for, load_run_network, load_splits, settings_of
 from instar.recipes.settings import DataSettings
@@ -124,7 +124,7 @@ class _Oversampled(nn.Module):
         self.register_buffer("shift", shift, persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        logits: Tensor = self.network(inputs)
+        logits = forward_logits(self.network, inputs)
         return logits - self.shift if self.training else logits
 
 
