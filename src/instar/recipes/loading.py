@@ -12,7 +12,8 @@ from torch import nn
 
 from instar.data import Dataset, Splits, class_number, load_data, transfer_set, unlabelled_pictures
 from instar.errors import DataWarning, UsageError
-from instar.networks import build_network, change_normalisation_, initialise_, load_state_
+from instar.guards import NUM_TRIED, try_fit, try_forward
+from instar.networks import build_network, change_normalisation_, evaluation_, initialise_, load_state_
 from instar.recipes.settings import DataSettings, FitSettings, TransferSettings
 from instar.runs import Run, find_run, is_run
 
@@ -103,6 +104,34 @@ def build_for(settings: FitSettings, splits: Splits, *, seed: int) -> nn.Module:
     """The network of a configuration, initialised, for the examples and classes of the data."""
     given, shape = normalisation_of(splits), splits.train.example_shape
     return new_network(settings, shape, len(splits.class_names), seed=seed, normalisation=given)
+
+
+def try_network(settings: FitSettings, splits: Splits, *, temperature: float | None = None) -> nn.Module:
+    """Build the network of a configuration and try it on some examples, before the first job starts.
+
+    Args:
+        settings: of the network.
+        splits: its data.
+        temperature: of its soft targets; None where it learns from labels alone.
+
+    Raises:
+        UsageError, TrainingError: it cannot learn from these examples; the error says why.
+    """
+    network = build_for(settings, splits, seed=0)
+    inputs = splits.train.gather(splits.train.ids[:NUM_TRIED], 0)
+    num_classes = len(splits.class_names)
+    try_fit(network, settings.network, inputs, num_classes, temperature=temperature, data_name=splits.name)
+    return network
+
+
+def try_trained(network: nn.Module, name: str, splits: Splits) -> None:
+    """Try a network that is used as it is.
+
+    Raises:
+        UsageError: it gives no logits of these classes for these examples.
+    """
+    inputs = splits.train.gather(splits.train.ids[:NUM_TRIED], 0)
+    try_forward(network, name, inputs, len(splits.class_names), data_name=splits.name)
 
 
 def outline(settings: FitSettings, splits: Splits) -> nn.Module:
@@ -245,4 +274,4 @@ def load_run_network(path: Path) -> nn.Module:
             normalisation=run.config.get("normalisation"),
         )
     load_state_(network, weights, run.config["network"], str(path))
-    return network.eval()
+    return evaluation_(network)

@@ -9,13 +9,13 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import tomli_w
 
-from instar.jobs import Engine, Job, JobReport, open_engine, run_jobs
+from instar.jobs import Engine, Job, JobReport, check_engine, open_engine, run_jobs
 from instar.recipes.learning import FAILED, failed_fits, failures_in_words
 from instar.recipes.observations import OBSERVATIONS, observations, what_to_look_at
 from instar.recipes.rows import SCHEMA
 from instar.recipes.settings import Settings
 from instar.reports import Code, Details, Headline, Section, Table, prepare_drawing, write_page
-from instar.runs import ENVIRONMENT, REPORT, Run, run_hash
+from instar.runs import ENVIRONMENT, REPORT, Run, check_tensorboard, run_hash
 
 Result = Mapping[str, Any]
 """The content of a `result.json`; `instar.recipes.rows` says what its keys mean."""
@@ -134,6 +134,9 @@ def run_study(
         RunError: the run directory belongs to another configuration, or is in use.
         InstarError: a job failed.
     """
+    check_engine(execution.engine)
+    if execution.tensorboard:
+        check_tensorboard()
     path = path or run_path(study, config)
     plan = study.plan(config, path, execution)
     study.check(plan)

@@ -7,7 +7,13 @@ from instar.data import Dataset, Splits, parse_views
 from instar.errors import UsageError
 from instar.recipes.advise.jobs import config_of_fit
 from instar.recipes.advise.plan import Plan
-from instar.recipes.loading import build_for, load_splits, training_data, warn_of_other_normalisation
+from instar.recipes.loading import (
+    build_for,
+    load_splits,
+    training_data,
+    try_network,
+    warn_of_other_normalisation,
+)
 from instar.recipes.settings import DataSettings, TransferSettings
 from instar.recipes.transfer.plan import TREATMENT_SEED
 from instar.runs import is_run
@@ -29,7 +35,10 @@ def check(plan: Plan) -> None:
     _check_examples(splits)
     splits.train.with_views(parse_views(config.fit.views), view_seed=config.data.view_seed)
     _check_source(plan)
+    if config.source is not None:
+        try_network(plan.settings("base"), load_splits(config.source))
     check_forward(plan.base, config.network, splits)
+    try_network(plan.settings(), splits)
     _check_seeds(plan)
     if plan.settings().new_weights:
         _check_initialised(plan)

@@ -21,7 +21,7 @@ from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, fit_options, stored_logits_of
 from instar.recipes.fitting import fit_job, logits_job, store_job
-from instar.recipes.loading import load_splits
+from instar.recipes.loading import load_splits, try_network
 from instar.recipes.settings import (
     DataSettings,
     FitSettings,
@@ -259,10 +259,10 @@ class MnistPlan:
 
 
 def check(plan: MnistPlan) -> None:
-    """Refuse data without the classes that the study names.
+    """Refuse data without the classes that the study names, and networks that cannot learn from them.
 
     Raises:
-        UsageError: names the classes that are missing.
+        UsageError: names the classes that are missing, or the network.
     """
     names, needed = load_splits(plan.config.data).class_names, (*MISSING, *ONLY)
     if missing := ", ".join(name for name in needed if name not in names):
@@ -270,6 +270,11 @@ def check(plan: MnistPlan) -> None:
             f"reproduce mnist needs the classes {', '.join(needed)}; {plan.config.data.name} lacks {missing}: "
             "use mnist or digits"
         )
+    config = plan.config
+    networks = [config.teacher, config.student, *config.temperature_students, config.beyond.student]
+    specs = [settings.network for settings in networks] + config.beyond.teacher.network.split(",")
+    for name in dict.fromkeys(specs):
+        try_network(FitSettings(network=name), load_splits(config.data))
 
 
 def _only(settings: FitSettings, temperature: float) -> list[Candidate]:

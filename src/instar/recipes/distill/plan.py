@@ -19,7 +19,7 @@ from instar.recipes.distill.correction import correct_, correction_job
 from instar.recipes.distill.settings import Candidate, DistillConfig
 from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, fit_options
 from instar.recipes.fitting import adopt_job, fit_job, logits_job
-from instar.recipes.loading import build_for, load_network, load_splits, member_specs, training_data
+from instar.recipes.loading import load_network, load_splits, member_specs, training_data, try_network, try_trained
 from instar.recipes.settings import FitSettings, TransferSettings
 from instar.recipes.study import Execution
 from instar.runs import Run, find_run, is_run
@@ -180,23 +180,26 @@ def check(plan: Plan) -> None:
         UsageError: names what is wrong.
     """
     config, splits = plan.config, plan.splits
-    for member in plan.members:
-        network = load_network(member.settings, splits)
+    for member in {member.settings: member for member in plan.members}.values():
         if not member.comes_with_weights:
+            try_network(member.settings, splits)
             splits.train.with_views(parse_views(member.settings.views), view_seed=config.data.view_seed)
-        elif config.teachers > 1:
+            continue
+        if config.teachers > 1:
             raise UsageError(
                 f"teachers is {config.teachers}, but {member.settings.network} comes with its weights: "
                 "for an ensemble name several, with commas between them"
             )
-        else:
-            _check_teacher(plan, network)
+        network = load_network(member.settings, splits)
+        try_trained(network, member.settings.network, splits)
+        _check_teacher(plan, network)
     views, num_views = parse_views(config.student.views), config.transfer.num_views
     transfer = training_data(splits, config.transfer)
     transfer = transfer.with_views(views, view_seed=config.data.view_seed, num_views=num_views)
     if config.targets is not None:
         _check_store(plan, SoftTargetStore.open(config.targets), transfer)
-    student = build_for(config.student.at(config.student.learning_rate[0]), splits, seed=0)
+    settings = config.student.at(config.student.learning_rate[0])
+    student = try_network(settings, splits, temperature=config.temperature[0])
     if config.fit_bias:
         if not plan.missing:
             raise UsageError("fit_bias: the transfer set lacks no class, so there is nothing to correct")

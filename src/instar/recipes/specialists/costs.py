@@ -7,7 +7,7 @@ from instar.data import Splits
 from instar.deploy import multiplications_at
 from instar.errors import UsageError
 from instar.networks import build_network, freeze_, layers_of
-from instar.recipes.loading import build_for
+from instar.recipes.loading import try_network
 from instar.recipes.specialists.settings import SpecialistsConfig
 from instar.specialists import ClassSet
 from instar.transfer import cacheable_cut
@@ -78,7 +78,7 @@ def measure_costs(config: SpecialistsConfig, splits: Splits) -> Costs:
     Raises:
         UsageError: more trainable layers than the network has, or multiplications that are not known.
     """
-    network = build_for(config.generalist, splits, seed=0)
+    network = try_network(config.generalist, splits)
     example_inputs = splits.train.gather(splits.train.ids[:2], 0)
     layers = [layer.module for layer in layers_of(network, example_inputs)]
     per_layer = multiplications_at(network, layers, splits.train.example_shape)

@@ -14,12 +14,14 @@ from instar.jobs import Job, JobReport
 from instar.metrics import over_seeds
 from instar.recipes.choosing import TUNING_SEED, Tried, best, failure, fit_score, judge
 from instar.recipes.learning import failed_to_learn
-from instar.recipes.loading import load_splits
+from instar.recipes.loading import build_for, load_splits, try_network
+from instar.recipes.specialists.jobs import specialist_splits
 from instar.recipes.specialists.page import answer, page, result_table
 from instar.recipes.specialists.plan import DISTILLED, GENERALIST, WITH, Choice, Plan, Replicate, make_plan
 from instar.recipes.specialists.scoring import Found, measure
 from instar.recipes.specialists.settings import SpecialistsConfig
 from instar.recipes.study import Place, Round, Rounds, Study
+from instar.specialists import ClassSet, add_dustbin_correction_, start_from_generalist_
 from instar.specialists.clustering import check_set_sizes
 from instar.specialists.combining import check_top_n
 
@@ -56,6 +58,7 @@ def check(plan: Plan) -> None:
         )
     for sets in config.sets:
         check_set_sizes(num_classes, **sets.model_dump())
+        _try_specialist(plan, ClassSet(range(sets.classes_per_set), num_classes))
     for top_n in config.top_n:
         check_top_n(top_n, num_classes)
     if config.is_tuned and TUNING_SEED in plan.seeds:
@@ -63,6 +66,14 @@ def check(plan: Plan) -> None:
             f"seeds {plan.seeds[0]} to {plan.seeds[-1]} include {TUNING_SEED}, the seed of the tuning generalist, "
             "which is never reported; choose another seed"
         )
+
+
+def _try_specialist(plan: Plan, class_set: ClassSet) -> None:
+    """Do to an untrained generalist what is done to turn it into a specialist of so many classes."""
+    settings, splits = plan.config.generalist, plan.splits
+    specialist = try_network(settings, specialist_splits(splits, class_set))
+    start_from_generalist_(specialist, build_for(settings, splits, seed=0), class_set)
+    add_dustbin_correction_(specialist, 1.0, splits.train.gather(splits.train.ids[:2], 0))
 
 
 def num_rounds(plan: Plan) -> int:

@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from instar.distillation import SoftTargetStore
+from instar.guards import NUM_TRIED, try_fit
 from instar.jobs import Job, num_gpus
 from instar.recipes.fitting import STORE, decided_precision, fit_content, run_fit, soft_options
 from instar.recipes.loading import load_run_network, new_network, template_network
@@ -70,6 +73,20 @@ def network_job(
     frames = learning.share * num_frames(source, learning.part)
     cost = _FIT_SECONDS * settings.epochs * frames * weights
     return Job(name, functools.partial(_fit, device=device), config, tuple(needs), cost, gpus=num_gpus(device))
+
+
+def try_acoustic_network(
+    settings: FitSettings, source: Source, models: HMM, *, temperature: float | None = None
+) -> None:
+    """Try the network of a configuration on frames of noise, before the first alignment.
+
+    Raises:
+        UsageError, TrainingError: it cannot learn from such frames; the error says why.
+    """
+    shape, num_states = source.features.input_shape, len(models.state_names)
+    frames = torch.randn(NUM_TRIED, *shape, generator=torch.Generator().manual_seed(0))
+    network = new_network(settings, shape, num_states, seed=0)
+    try_fit(network, settings.network, frames, num_states, temperature=temperature, data_name="this recogniser")
 
 
 def training_frames(source: Source, alignment: Path, learning: LearningSettings) -> FrameDataset:

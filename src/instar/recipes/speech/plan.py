@@ -28,9 +28,10 @@ from instar.recipes.speech.align_jobs import (
     recogniser_job,
 )
 from instar.recipes.speech.data import Recordings, load_recordings, load_statistics
-from instar.recipes.speech.fit_jobs import network_job
+from instar.recipes.speech.fit_jobs import network_job, try_acoustic_network
 from instar.recipes.speech.settings import InputSettings, ModelSettings, RecogniserData, Source
 from instar.runs import DONE, Run
+from instar.speech.audio import optional_module
 from instar.speech.hmm import HMM
 from instar.speech.recogniser import Recogniser
 
@@ -208,7 +209,10 @@ class Plan:
 
     def check(self) -> None:
         """Refuse a plan that cannot be carried out: building its jobs reads all recordings."""
+        optional_module("jiwer")  # counts the errors at the end
         self.jobs()
+        temperature = None if self.teacher is None else self.config.temperature
+        try_acoustic_network(self.config.network, self.source, self.models, temperature=temperature)
 
     def jobs(self) -> list[Job]:
         """Everything that is trained."""

@@ -14,7 +14,7 @@ from instar.jobs import Job
 from instar.networks import layers_of, name_layers_, trace
 from instar.optimisation import stretched_schedule
 from instar.recipes.fitting import fit_job
-from instar.recipes.loading import build_for, load_splits
+from instar.recipes.loading import build_for, load_splits, try_network
 from instar.recipes.study import DEFAULT, Execution
 from instar.recipes.transfer.jobs import treatment_job
 from instar.recipes.transfer.settings import TransferConfig
@@ -105,6 +105,8 @@ class Plan:
                 )
         name, names = self.config.network.network, [layer["name"] for layer in self.layers]
         check_cuts(name, self.cuts, names, self._copied)
+        for letter in self.base_letters:
+            try_network(self.config.network, load_splits(self.splits[0].tasks[letter]))
         check_tasks(self.splits)
 
     @property
