@@ -18,7 +18,7 @@ from data_files import CIFAR10_NAMES, CIFAR100_NAMES, cifar_archive, random_imag
 from instar.data import InMemoryDataset, Splits, known_data, load_data
 from instar.data.official import channel_statistics, load_digits
 from instar.data.sources import SOURCES, Source, cache_folder, find, obtain
-from instar.errors import DataError, UsageError
+from instar.errors import DataError, DataWarning, UsageError
 
 REAL_DATA = os.environ.get("INSTAR_DATA")
 
@@ -372,6 +372,31 @@ def test_a_users_function_that_gives_something_else_is_named(
         load(function)
     assert function in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+OWN_IDS = """
+x = torch.arange(60, dtype=torch.float32).view(20, 3)
+x[10:] = x[:10]  # each twice
+y, ids = torch.arange(20) % 2, torch.arange(20)
+def data(first): return InMemoryDataset(x, y, class_names=["a", "b"], ids=ids + first)
+def same(): return data(0), data(100)
+def other():
+    return data(0), InMemoryDataset(x + 1, y, class_names=["a", "b"], ids=ids)
+"""
+
+
+def test_copies_are_known_by_their_content_whatever_ids_a_user_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = in_module(tmp_path, OWN_IDS, monkeypatch)
+    with pytest.warns(DataWarning, match="of 20 test examples are byte-identical to") as caught:
+        splits = load("same")
+    counts = [(str(one.message).split()[1], str(one.message).split(" to ")[1].split()[0]) for one in caught]
+    assert counts == [("16", "training"), ("4", "validation")]
+    validation = splits.validation.gather(splits.validation.ids, 0)
+    training = splits.train.gather(splits.train.ids, 0)
+    assert not (validation[:, None] == training[None]).all(2).any()
+    load("other")  # the same ids, and other examples: no warning
 
 
 def test_splits_of_different_classes_are_refused() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from instar.data.dataset import Dataset
-from instar.data.identity import shared_contents
+from instar.data.identity import content_ids, shared_rows
 from instar.errors import DataWarning
 
 _AT_ONCE = 500  # examples, for memory
@@ -46,10 +46,19 @@ def copies_of(other: Dataset, data: Dataset) -> tuple[Tensor, Tensor]:
         >>> torch.equal(ids, other.ids[:1]), torch.equal(same, one.ids[2:])
         (True, True)
     """
-    ids, same = shared_contents(data.ids, other.ids)
-    if not len(ids) or data.example_shape != other.example_shape:
-        return ids[:0], same[:0]
-    pairs = zip(torch.split(ids, _AT_ONCE), torch.split(same, _AT_ONCE), strict=True)
-    equal = [data.raw(data.rows(mine)) == other.raw(other.rows(theirs)) for mine, theirs in pairs]
-    is_copy = torch.cat([one.flatten(1).all(1).cpu() for one in equal])  # a user's own ids may be equal otherwise
-    return ids[is_copy], same[is_copy]
+    if data.example_shape != other.example_shape:
+        return data.ids[:0], other.ids[:0]
+    rows, other_rows = shared_rows(contents_of(data), contents_of(other))
+    return data.ids.cpu()[rows], other.ids.cpu()[other_rows]
+
+
+def contents_of(data: Dataset) -> Tensor:
+    """`content_ids` of the examples, (n,) int64: those of a data set in memory whatever ids a user gave it."""
+    if data.files is not None or not data.in_memory:
+        return data.ids
+    rows = (
+        row
+        for part in torch.split(data.ids, _AT_ONCE)
+        for row in data.raw(data.rows(part)).cpu().contiguous().view(torch.uint8).flatten(1).numpy()
+    )
+    return content_ids(rows, data.labels(data.ids).cpu())

@@ -114,8 +114,8 @@ def original_rows(ids: Tensor) -> Tensor:
     return originals
 
 
-def shared_contents(ids: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """The ids whose content is among `others` too, and for each of them one of `others` with that content.
+def shared_rows(ids: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of the examples that other data hold too, and for each of them a row there.
 
     Args:
         ids, others: (n,) and (m,) int64, `content_ids` of different data.
@@ -123,14 +123,13 @@ def shared_contents(ids: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     Example:
         >>> labels = torch.tensor([0, 0, 0])
         >>> ids, others = content_ids([b"a", b"b", b"a"], labels), content_ids([b"c", b"a", b"d"], labels)
-        >>> mine, theirs = shared_contents(ids, others)
-        >>> torch.equal(mine, ids[[0, 2]]), torch.equal(theirs, others[[1, 1]])
-        (True, True)
+        >>> [rows.tolist() for rows in shared_rows(ids, others)]
+        [[0, 2], [1, 1]]
     """
     ids, others = ids.cpu(), others.cpu()
     contents, index = ids[original_rows(ids)], IdIndex(others, "the other data", "")
-    is_there = torch.isin(contents, others)
-    return ids[is_there], others[index.order[index.find(contents[is_there])]]
+    rows = torch.isin(contents, others).nonzero().squeeze(1)
+    return rows, index.order[index.find(contents[rows])]
 
 
 def _copy_ids(ids: Tensor, copy: int) -> Tensor:

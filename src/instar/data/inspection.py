@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from instar.data.copies import contents_of
 from instar.data.identity import original_rows
 from instar.data.named import Splits
 from instar.data.progress import tracked
@@ -125,7 +126,8 @@ def inspect_splits(splits: Splits) -> Inspection:
     found = Inspection(splits.name)
     for part in ("train", "validation", "test"):
         data = getattr(splits, part)
-        contents = data.ids[original_rows(data.ids)].tolist()
+        ids = contents_of(data)
+        contents = ids[original_rows(ids)].tolist()
         labels = data.labels(data.ids).tolist()
         for content, label, name in zip(contents, labels, data.names(data.ids), strict=True):
             text = data.class_names[label] if label >= 0 else ""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from instar.data.copies import warn_of_copies
+from instar.data.copies import contents_of, warn_of_copies
 from instar.data.dataset import Dataset, as_dataset
 from instar.data.normalisation import measured, normalised, parse_normalisation
 from instar.data.official import load_digits, load_official, load_omniglot
@@ -150,7 +150,7 @@ def load_data(
     else:
         raise unknown_name("data set", name, ["digits", *SOURCES, _FOLDER, _PYTHON])
     if validation is None:
-        train, validation = _cut(train, validation_fraction, split_seed)
+        train, validation = _cut(train, validation_fraction, split_seed, of_user=name.startswith("python:"))
     splits = Splits(train, validation, test, name)
     if name.startswith(("folder:", "python:")):
         warn_of_copies(name, {"training": train, "validation": validation, "test": test})
@@ -205,10 +205,12 @@ def _where(source: Source) -> str | None:
     return str(found[0]) if found else None
 
 
-def _cut(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Split off a part of every class: the rest, and the part."""
+def _cut(data: Dataset, fraction: float, seed: int, *, of_user: bool = False) -> tuple[Dataset, Dataset]:
+    """Split off a part of every class: the rest, and the part. A user's own ids say nothing of the content."""
+    contents = contents_of(data) if of_user else None
+    labels, names = data.labels(data.ids), data.class_names
     rest, chosen = stratified_split(
-        data.ids, data.labels(data.ids), fraction=fraction, split_seed=seed, class_names=data.class_names
+        data.ids, labels, fraction=fraction, split_seed=seed, class_names=names, contents=contents
     )
     return data.subset(rest), data.subset(chosen)
 

@@ -24,6 +24,7 @@ def stratified_split(
     fraction: float,
     split_seed: int,
     class_names: Sequence[str] | None = None,
+    contents: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Split off a part of every class, chosen by hashes of the ids and so independent of the examples' order.
 
@@ -37,6 +38,7 @@ def stratified_split(
         fraction: share of each class, above 0 and below 1.
         split_seed: part of the data, shared by a teacher and all its students.
         class_names: for the error about a class that is too small.
+        contents: (n,) int64, ids made from the content, by which copies are recognised; by default `data_ids`.
 
     Returns: the ids that stay and the chosen ids, each in the order of `data_ids`.
 
@@ -57,7 +59,7 @@ def stratified_split(
         raise DataError("no example has a label, so the data cannot be split by class; pass a split of your own")
     hashes = keyed_hash(key_of("split", split_seed), data_ids)
     chosen = torch.zeros(len(data_ids), dtype=torch.bool, device=data_ids.device)
-    originals = original_rows(data_ids)
+    originals = original_rows(data_ids if contents is None else contents.to(data_ids.device))
     is_original = originals == torch.arange(len(data_ids), device=data_ids.device)
     for label in present:
         rows = ((labels == label) & is_original).nonzero().squeeze(1)
