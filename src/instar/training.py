@@ -96,7 +96,8 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
         options: by name, each described in `FitOptions`: `epochs` is required.
 
     Returns:
-        The network, the metrics of each epoch and the number of steps.
+        The network, the metrics of each epoch, the number of steps, and `failed_to_learn`: why it is no better
+        than guessing on what it learned from, where it is not.
 
     Raises:
         UsageError: an option is unknown, out of its range, or does not fit the data.

@@ -40,7 +40,7 @@ def test_rows_details_and_jobs_say_which_fits_failed(failed_run: Path) -> None:
     ]
     fits = {one["fit"]: one["reason"] for one in result["details"]["failed_to_learn"]}
     kinds = [f"student-{kind}/seed-{seed}" for kind in ("alone", "distilled") for seed in (0, 1)]
-    assert sorted(fits) == [*kinds, "teacher"]
+    assert list(fits) == ["teacher", *kinds]
     for name, reason in fits.items():
         assert Run.read(failed_run / "jobs" / name).result()["failed_to_learn"] == reason
         assert "failed to learn: right on" in (failed_run / "jobs" / name / "log.txt").read_text()
@@ -62,7 +62,7 @@ def test_the_terminal_says_it_too(typed: Command, failed_run: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "2 of 2" in done.stdout
     assert done.stdout.index("failed to learn: they are") < done.stdout.index("With them: ")
-    assert "- Failed to learn: student-alone/seed-0 is right on" in done.stdout
+    assert "- teacher failed to learn: it is right on" in done.stdout
     shown = typed("runs", "show", failed_run, COLUMNS="200")
     assert "What to look at" in shown.stdout
 
@@ -230,7 +230,7 @@ def test_a_candidate_that_failed_closes_the_edge() -> None:
 def test_validation_too_small_to_choose_by() -> None:
     few = observations(result_of(tried({0.1: 27.0, 0.3: 33.0}), num_validation=52))
     assert few == [
-        "52 validation examples are too few to choose by: all 2 candidates of student-distilled are within 7.1 "
+        "52 validation examples are too few to choose by: both candidates of student-distilled are within 7.1 "
         "errors of the best, the noise of so few examples. Which one was chosen is partly chance."
     ]
     enough = observations(result_of(tried({0.01: 3300.0, 0.1: 2700.0, 0.3: 3300.0}), num_validation=5200))
@@ -242,6 +242,6 @@ def test_validation_too_small_to_choose_by() -> None:
 def test_a_result_of_another_experiment_has_the_shared_observations() -> None:
     result = {"rows": [], "details": {"failed_to_learn": [{"fit": "base", "reason": "right on 3 of 9"}] * 2}}
     assert shared_observations(result) == [
-        "Failed to learn: base is right on 3 of 9; 1 more in result.json. Try other learning rates, more epochs, "
-        "or warm-up and gradient clipping."
+        "base failed to learn: it is right on 3 of 9; 1 more in result.json. Try other learning rates, more "
+        "epochs, or warm-up and gradient clipping."
     ]

@@ -75,7 +75,8 @@ def distill(
         options: any other option of `instar.fit`, see `FitOptions`.
 
     Returns:
-        The student, the metrics of each epoch and the number of steps.
+        The student, the metrics of each epoch and the number of steps. `failed_to_learn` says why it is no better
+        than guessing on its transfer set, where it is not.
 
     Raises:
         UsageError, TrainingError: as `fit`.

@@ -36,15 +36,16 @@ def if_any(count: int) -> dict[str, int]:
 
 
 def failed_fits(path: Path) -> list[dict[str, str]]:
-    """`fit` and `reason` of each reported fit of a study that failed to learn; candidates are in `tuning`."""
+    """`fit` and `reason` of each reported fit of a study that failed to learn, teachers first.
+
+    Candidates are in `tuning`.
+    """
     jobs = path / "jobs"
-    fits = [file.parent for file in sorted(jobs.rglob(RESULT)) if not _CANDIDATES.search(str(file))]
-    found = {fit: Run.read(fit).result() for fit in fits}
-    return [
-        {"fit": str(fit.relative_to(jobs)), "reason": result[FAILED]}
-        for fit, result in found.items()
-        if FAILED in result
-    ]
+    fits = [file.parent for file in jobs.rglob(RESULT) if not _CANDIDATES.search(str(file))]
+    found = {fit.relative_to(jobs): Run.read(fit).result() for fit in fits}
+    failed = [fit for fit in found if FAILED in found[fit]]
+    failed.sort(key=lambda fit: ("teacher" not in str(fit), fit))
+    return [{"fit": str(fit), "reason": found[fit][FAILED]} for fit in failed]
 
 
 def failures_in_words(rows: Sequence[Row], words: Mapping[str, str] | None = None) -> str:

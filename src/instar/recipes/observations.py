@@ -37,7 +37,7 @@ def _failures(result: Mapping[str, Any]) -> Iterator[str]:
         first = failed[0]
         others = f"; {len(failed) - 1} more in result.json" if len(failed) > 1 else ""
         yield (
-            f"Failed to learn: {first['fit']} is {first['reason']}{others}. Try other learning rates, more "
+            f"{first['fit']} failed to learn: it is {first['reason']}{others}. Try other learning rates, more "
             "epochs, or warm-up and gradient clipping."
         )
 
@@ -53,7 +53,8 @@ def _noise(name: str, tried: Sequence[Row], num_validation: int | None) -> str:
     is_small = half_width > _FEW_POINTS * num_validation and as_good > 1
     if as_good < len(errors) and not is_small:
         return ""
-    count = f"all {len(errors)}" if as_good == len(errors) else f"{as_good} of {len(errors)}"
+    all_of_them = "both" if len(errors) == 2 else f"all {len(errors)}"
+    count = all_of_them if as_good == len(errors) else f"{as_good} of {len(errors)}"
     return (
         f"{num_validation:,} validation examples are too few to choose by: {count} candidates of {name} are "
         f"within {half_width:.1f} errors of the best, the noise of so few examples. Which one was chosen is "
