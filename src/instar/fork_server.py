@@ -21,8 +21,6 @@ def _end_with_parent(number: int) -> None:
 
 _end_with_parent(signal.SIGKILL)  # a command that fails at once leaves no process behind
 
-import torch._dynamo  # noqa: E402, F401 - an optimiser imports it when it is made
-
 import instar.training  # noqa: E402, F401
 
 _end_with_parent(0)  # from now on it ends when no process is left that could ask it for a worker

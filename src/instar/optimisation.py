@@ -1,5 +1,6 @@
 """The optimiser, the learning rate schedule, the limit on weight norms and the precision of a step."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 
@@ -10,6 +11,18 @@ from instar.errors import UsageError
 
 BFLOAT16_WEIGHTS = 200_000  # with fewer, the casts cost more than the faster products save (benchmarks/)
 _PLACES = 64  # positions of a small image at which a CPU uses a weight of a convolution; on a GPU 1 is assumed
+
+
+# What torch wraps around this method keeps its compiler out, and imports the compiler for that: over a second.
+_add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+
+
+class _SGD(torch.optim.SGD):
+    add_param_group = _add_param_group
+
+
+class _AdamW(torch.optim.AdamW):
+    add_param_group = _add_param_group
 
 
 def decide_precision(precision: str, network: nn.Module, device: torch.device | str) -> str:
@@ -65,9 +78,9 @@ def make_optimiser(
     ]
     fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
     if name == "sgd":
-        return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, fused=fused)
+        return _SGD(groups, lr=learning_rate, momentum=momentum, fused=fused)
     if name == "adamw":
-        return torch.optim.AdamW(groups, lr=learning_rate, fused=fused)
+        return _AdamW(groups, lr=learning_rate, fused=fused)
     raise UsageError(f"optimiser {name!r} should be sgd or adamw")
 
 

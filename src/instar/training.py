@@ -378,6 +378,8 @@ class _Loop:
 
     def _swap_in(self, values: dict[str, Any]) -> dict[str, Any]:
         """Load values into the network, and return those that they replaced."""
+        if not values:
+            return {}
         state = self.network.state_dict()
         kept = {name: copied(state[name]) for name in values}
         for name, value in tensors_of(values).items():
@@ -406,7 +408,8 @@ class _Loop:
             tensors |= {f"auxiliary.{name}": value for name, value in self.options.auxiliary.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        for index, state in self.optimiser.state_dict()["state"].items():
+        for index, parameter in enumerate(self.parameters):
+            state = self.optimiser.state[parameter]
             tensors |= {f"optimiser.{index}.{key}": v for key, v in state.items() if v is not None}
         self.seconds = self._elapsed()
         self.run.save_checkpoint(tensors, {key: getattr(self, key) for key in _POSITION})
@@ -433,16 +436,12 @@ class _Loop:
             load_state_(self.options.auxiliary, parts["auxiliary"], "the auxiliary loss", source)
         self.average = {name: parts["average"][name] for name in self.average}
         self.best = parts["best"]
-        optimiser: dict[int, dict[str, Tensor]] = {}
         for name, value in parts["optimiser"].items():
             index, _, key = name.partition(".")
-            optimiser.setdefault(int(index), {})[key] = value
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": optimiser, "param_groups": groups})
-        for parameter, state_of in self.optimiser.state.items():
-            for key, value in state_of.items():  # a fused step needs the memory layout of the weights
-                if value.shape == parameter.shape:
-                    state_of[key] = torch.empty_like(parameter).copy_(value).detach()
+            parameter = self.parameters[int(index)]
+            if value.shape == parameter.shape:  # a fused step needs the memory layout of the weights
+                value = torch.empty_like(parameter).copy_(value).detach()
+            self.optimiser.state[parameter][key] = value
         for key in _POSITION:
             setattr(self, key, state[key])
         self.tally = Tally(self.sums)

@@ -356,3 +356,14 @@ def test_relabelled_examples_are_the_same_and_no_label_stays_none() -> None:
     for numbers in (torch.tensor([0, 1]), torch.tensor([0, 1, 2]), torch.tensor([0, 1, -2])):
         with pytest.raises(UsageError, match="expected 3 numbers from -1 to 1"):
             data.relabelled(numbers, ["x", "y"])
+
+
+@pytest.mark.parametrize(("width", "batch_size"), [(64, 16), (3, 5)])  # whole cache lines, and not
+def test_batches_made_together_begin_where_batches_made_alone_do(width: int, batch_size: int) -> None:
+    """Products of matrices may have other last bits where their memory begins elsewhere in a cache line."""
+    data = as_dataset((torch.rand(50, width), torch.arange(50) % 4))
+    order = shuffled(data.ids, seed=0, epoch=1)
+    for ids, inputs, labels in batches(data, id_batches(order, batch_size), view=1):
+        assert torch.equal(inputs, data.gather(ids, 1))
+        assert torch.equal(labels, data.labels(ids))
+        assert inputs.data_ptr() % 64 == 0

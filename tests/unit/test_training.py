@@ -6,6 +6,8 @@ import inspect
 import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -564,3 +566,26 @@ def test_the_signature_names_every_option_and_each_is_described() -> None:
     assert named["learning_rate"].default == 0.1
     assert [name for name in options if f" {name}: " not in str(FitOptions.__doc__)] == ["soft_weight"]
     assert "soft_weight, hard_weight: " in str(FitOptions.__doc__)
+
+
+FITS = """
+import sys
+from instar.runs import Run
+from instar.training import fit
+from small_fits import blots, perceptron
+for optimiser in ("sgd", "adamw"):
+    for time in range(2):
+        with Run(f"{sys.argv[1]}/{optimiser}", recipe="fit", config={}) as run:
+            options = {"batch_size": 10, "optimiser": optimiser, "gradient_clip": 1.0}
+            fit(perceptron(dropout=0.1), blots(40), epochs=2, run=run, checkpoint_seconds=0.0, **options)
+assert "resumed" in (run.path / "log.txt").read_text()
+print([name for name in sys.modules if name == "torch._dynamo"])
+"""
+
+
+def test_a_fit_does_not_import_the_compiler(tmp_path: Path) -> None:
+    """It takes over a second, in every process that fits."""
+    command = [sys.executable, "-c", FITS, str(tmp_path)]
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr

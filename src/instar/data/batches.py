@@ -13,9 +13,10 @@ from instar.errors import InstarError
 
 _MOST_WORKERS = 8  # more processes are seldom needed to keep up with training
 _BATCHES_AHEAD = 4  # for each worker
-_BYTES_TOGETHER = (
-    2**26
-)  # of inputs that are made at once on a device: for a small batch it would mostly start kernels
+# Of inputs that are made at once, since the work for a small batch is mostly the calls:
+_BYTES_ON_A_DEVICE = 2**26
+_BYTES_IN_CACHE = 2**18  # on a CPU: what is made is read from its cache
+_CACHE_LINE = 64
 
 
 def batches(
@@ -51,9 +52,7 @@ def _from_memory(data: Dataset, id_batches: list[Tensor], view: int) -> Iterator
     # One search for all ids: a search in each step would take a fifth of the step of a small network.
     all_ids = torch.cat(id_batches)
     all_rows = data.rows(all_ids)
-    together = 1
-    if all_rows.device.type != "cpu":  # on a CPU, a batch at a time stays in the cache
-        together = max(1, _BYTES_TOGETHER // (4 * sizes[0] * math.prod(data.example_shape)))
+    together = max(1, _most_bytes_together(data, view, sizes[0]) // _bytes_of(data, sizes[0]))
     groups = [sizes[first : first + together] for first in range(0, len(sizes), together)]
     lengths = [sum(group) for group in groups]
     parts = zip(groups, torch.split(all_ids, lengths), torch.split(all_rows, lengths), strict=True)
@@ -63,6 +62,18 @@ def _from_memory(data: Dataset, id_batches: list[Tensor], view: int) -> Iterator
             yield ids, inputs, labels
         else:
             yield from zip(*(torch.split(values, group) for values in (ids, inputs, labels)), strict=True)
+
+
+def _bytes_of(data: Dataset, num_examples: int) -> int:
+    return 4 * num_examples * math.prod(data.example_shape)
+
+
+def _most_bytes_together(data: Dataset, view: int, batch_size: int) -> int:
+    if data.ids.device.type != "cpu":
+        return _BYTES_ON_A_DEVICE
+    # A batch that begins elsewhere in a cache line, or a view made beside others, could have other last bits.
+    same_bits = data.views is None and _bytes_of(data, batch_size) % _CACHE_LINE == 0
+    return _BYTES_IN_CACHE if same_bits else 0
 
 
 def _decoded(

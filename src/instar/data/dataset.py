@@ -139,7 +139,7 @@ class Dataset(ABC):
         Raises:
             UsageError: an id that is not in this data set.
         """
-        return self._rows[self._id_index.find(ids)]
+        return self._own_rows if ids is self.ids else self._rows[self._id_index.find(ids)]
 
     def names(self, ids: Tensor) -> list[str]:
         """Some examples as messages call them: the files that they come from, or their rows.
@@ -298,7 +298,7 @@ class Dataset(ABC):
         return other
 
     def _index(self, ids: Tensor, rows: Tensor) -> None:
-        self.ids = ids
+        self.ids, self._own_rows = ids, rows
         self._id_index = IdIndex(ids, f"this data set of {len(ids)} examples", "take ids from its .ids")
         self._rows = rows[self._id_index.order]
 
