@@ -14,7 +14,8 @@ import torch
 from instar.optimisation import decide_precision
 from instar.runs import environment, write_bytes
 
-RESULTS = Path(__file__).parents[1] / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
 FEWEST_ROUNDS = 3
 Way = Callable[[], object]
 Seconds = dict[str, list[float]]
@@ -94,16 +95,9 @@ def write_result(
         figures: from `figure`, where something absolute is asked for.
         benchmark: the benchmark that wrote it, where that has another name.
     """
-    about = environment()
     counts = [len(values) for values in seconds.values()]
     result = {
-        "name": name,
-        "command": f"python -m benchmarks {benchmark or name}",
-        "commit": _commit(),
-        "machine": {key: about[key] for key in ("processor", "cores", "threads", "platform")}
-        | {"load_average": round(os.getloadavg()[0], 2)},
-        "torch": about["torch"],
-        "python": about["python"],
+        **provenance(name, benchmark or name),
         "config": dict(config),
         "n": max(counts),
         "spread": "quartiles over rounds; each round measures every way once",
@@ -113,6 +107,20 @@ def write_result(
     }
     RESULTS.mkdir(exist_ok=True)
     write_bytes(RESULTS / f"bench-{name}.json", json.dumps(result, indent=2).encode() + b"\n")
+
+
+def provenance(name: str, benchmark: str) -> dict[str, Any]:
+    """What every file of a benchmark begins with: its name, the command that wrote it, the commit, the machine."""
+    about = environment()
+    return {
+        "name": name,
+        "command": f"python -m benchmarks {benchmark}",
+        "commit": _commit(),
+        "machine": {key: about[key] for key in ("processor", "cores", "threads", "platform")}
+        | {"load_average": round(os.getloadavg()[0], 2)},
+        "torch": about["torch"],
+        "python": about["python"],
+    }
 
 
 def _commit() -> str | None:

@@ -28,7 +28,8 @@ def page() -> str:
     results = [json.loads(path.read_text()) for path in sorted((ROOT / "results").glob("*.json"))]
     studies = [study(result) for result in results if "rows" in result]
     speeds = [benchmark(result) for result in results if "ratios" in result]
-    return "\n".join([HEAD, *studies, "## Speed\n", *speeds]).rstrip() + "\n"
+    counted = [counts(result) for result in results if "counts" in result]
+    return "\n".join([HEAD, *studies, "## Speed\n", *speeds, "## Robustness\n", *counted]).rstrip() + "\n"
 
 
 def study(result: dict[str, Any]) -> str:
@@ -67,6 +68,14 @@ def benchmark(result: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def counts(result: dict[str, Any]) -> str:
+    """What was counted, by case."""
+    rows = [{key: str(value) for key, value in row.items()} for row in result["counts"]]
+    about = f"`{result['command']}`, {machine(result['machine'])}, commit {result['commit']}.\n"
+    body = table(list(rows[0]), (list(row.values()) for row in rows))
+    return "\n".join([f"### {result['name']}\n", about, *body, ""])
 
 
 def goal(about: dict[str, Any]) -> list[str]:
