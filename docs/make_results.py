@@ -29,7 +29,8 @@ def page() -> str:
     studies = [study(result) for result in results if "rows" in result]
     speeds = [benchmark(result) for result in results if "ratios" in result]
     counted = [counts(result) for result in results if "counts" in result]
-    return "\n".join([HEAD, *studies, "## Speed\n", *speeds, "## Robustness\n", *counted]).rstrip() + "\n"
+    robustness = ["## Robustness\n", *counted] if counted else []
+    return "\n".join([HEAD, *studies, "## Speed\n", *speeds, *robustness]).rstrip() + "\n"
 
 
 def study(result: dict[str, Any]) -> str:
