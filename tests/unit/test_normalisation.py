@@ -121,6 +121,11 @@ def test_one_normalisation_is_changed_into_another() -> None:
     network = nn.Sequential(nn.Identity())
     change_normalisation_(network, {"mean": [0.5], "std": [0.1]}, {"mean": [0.2], "std": [0.4]})
     assert torch.allclose(network((inputs - 0.5) / 0.1), (inputs - 0.2) / 0.4, atol=1e-5)
+    features = torch.rand(5, 2)
+    network = nn.Sequential(nn.Identity())
+    change_normalisation_(network, {}, {"mean": [0.5, 0.2], "std": [0.1, 2.0]})
+    expected = (features - torch.tensor([0.5, 0.2])) / torch.tensor([0.1, 2.0])
+    assert torch.allclose(network(features), expected, atol=1e-5)
     same = nn.Sequential(nn.Identity())
     change_normalisation_(same, {"mean": [0.5], "std": [0.1]}, {"mean": [0.5], "std": [0.1]})
     assert not same._forward_pre_hooks

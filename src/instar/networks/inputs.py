@@ -99,7 +99,7 @@ def check_channels(network: nn.Module, input_shape: Sequence[int], name: str) ->
 
 
 def _tensor(normalisation: Normalisation, key: str, default: float) -> Tensor:
-    return torch.as_tensor(normalisation.get(key, [default]), dtype=torch.float32).view(-1, 1, 1)
+    return torch.as_tensor(normalisation.get(key, [default]), dtype=torch.float32)
 
 
 def _resize(size: int, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -111,4 +111,5 @@ def _resize(size: int, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _normalise(shift: Tensor, scale: Tensor, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     inputs, *others = args
-    return (inputs - shift.to(inputs)) / scale.to(inputs), *others
+    channels = (-1, *(1,) * (inputs.dim() - 2))  # pictures have two dimensions more than features
+    return (inputs - shift.to(inputs).view(channels)) / scale.to(inputs).view(channels), *others
