@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from instar import metrics
+from instar.arguments import require_network
 from instar.data import Dataset, as_dataset, batches, id_batches
 from instar.logit_values import refuse_probabilities
 from instar.losses import SoftTargets, Targets
@@ -49,6 +50,7 @@ def predict_logits(
     Raises:
         UsageError: the network gives something else.
     """
+    require_network("the network", network)
 
     def logits(output: Any, num_examples: int) -> Tensor:
         return check_shape(as_logits(output, network), num_examples)
@@ -91,6 +93,7 @@ def evaluate(
     Raises:
         UsageError: the network gives probabilities, no logits, or those of more or fewer classes.
     """
+    require_network("the network", network)
     data = as_dataset(data).to(torch.device(device))
     logits = check_shape(predict_logits(network.to(device), data, device=device), len(data), data.num_classes)
     refuse_probabilities("the network", logits)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from instar import row_pieces
+from instar.arguments import require_tensor
 from instar.errors import UsageError
 from instar.sparse_targets import SparseTargets, check_classes
 
@@ -275,6 +276,7 @@ def mix_in_labels(targets: SoftTargets, labels: Tensor, label_weight: float) -> 
     """
     if not 0 <= label_weight <= 1:
         raise UsageError(f"mix_in_labels: label_weight is {label_weight!r}, expected from 0 to 1")
+    _check_targets("mix_in_labels", targets)
     check_labels("mix_in_labels", targets.probs.shape[:-1], labels)
     rows = labels.long().unsqueeze(-1)
     probs = at_least_float32(targets.probs)
@@ -408,6 +410,7 @@ def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
         Hinton, Vinyals and Dean 2015, section 2.1, equations 2 to 4.
     """
     _check_classes_last("logit_matching_loss: student_logits", student_logits)
+    require_tensor("logit_matching_loss: teacher_logits", teacher_logits)
     check_same_shape("logit_matching_loss: teacher_logits", teacher_logits.shape, student_logits.shape)
     student = at_least_float32(student_logits)
     return _squared_distance(student, teacher_logits.detach().to(student.dtype)) / max(student[..., 0].numel(), 1)
@@ -517,9 +520,18 @@ def targets_for(caller: str, shape: torch.Size, targets: AnyTargets | None) -> A
     if isinstance(targets, SparseTargets):
         check_classes(caller, targets, shape)
         return targets
+    _check_targets(caller, targets)
     values = targets.logits if isinstance(targets, LogitTargets) else targets
     check_same_shape(f"{caller}: targets", values.shape, shape)
     return targets
+
+
+def _check_targets(caller: str, targets: object) -> None:
+    if not isinstance(targets, SoftTargets | LogitTargets):
+        raise UsageError(
+            f"{caller}: expected targets with their temperature, found {type(targets).__name__}; make them with "
+            "instar.soft_targets(teacher_logits, temperature)"
+        )
 
 
 def labels_for(caller: str, leading: torch.Size, labels: Tensor | None) -> Tensor:
@@ -545,6 +557,7 @@ def check_weights(caller: str, soft_weight: float, hard_weight: float) -> None:
 
 
 def _check_classes_last(name: str, values: Tensor) -> None:
+    require_tensor(name, values)
     if values.dim() == 0 or values.shape[-1] == 0 or not values.is_floating_point():
         raise UsageError(
             f"{name}: expected floating-point values of shape (..., classes), "
@@ -573,6 +586,7 @@ def check_same_shape(name: str, found: torch.Size, expected: torch.Size) -> None
 
 def check_labels(caller: str, leading: torch.Size, labels: Tensor) -> None:
     """Refuse labels of another shape than the examples, or of another type."""
+    require_tensor(f"{caller}: labels", labels)
     if labels.shape != leading or labels.is_floating_point() or labels.dtype == torch.bool:
         raise UsageError(
             f"{caller}: expected integer labels of shape {tuple(leading)} (-1 means none), "

@@ -1,4 +1,4 @@
-"""Names that a user types: suggestions for an unknown name, and the function of `python:module:function`."""
+"""What a user gives, in words: suggestions for an unknown name; and the function of `python:module:function`."""
 
 import difflib
 import importlib
@@ -27,6 +27,23 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
         near = near or [word for word in known if word.startswith(name) or initials[word] == name][:3]
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     return UsageError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")
+
+
+def described(value: Any) -> str:
+    """What a value is, in a few words: short ones as they are, others by their kind.
+
+    Example:
+        >>> described("digits"), described(None), described([1, 2]), described(int)
+        ("'digits'", 'None', 'a list of int, int', 'the class int')
+    """
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, list | tuple) and value:
+        kinds = [type(part).__name__ for part in value]
+        return f"a {type(value).__name__} of {', '.join(kinds[:3])}{', ...' * (len(kinds) > 3)}"
+    short = repr(value)
+    is_plain = value is None or isinstance(value, str | int | float)
+    return short if is_plain and len(short) < 80 else type(value).__name__
 
 
 def import_function(spec: str) -> Callable[..., Any]:

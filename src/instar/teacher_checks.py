@@ -1,16 +1,19 @@
 """Checks of a teacher before the first step: what it gives, whether it gives it again, and how right it is."""
 
+import inspect
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from instar.data import Dataset
-from instar.errors import DataWarning, TrainingError
+from instar.errors import DataWarning, TrainingError, UsageError
 from instar.logit_values import check_probabilities, check_teacher_logits
 from instar.losses import LogitTargets, SoftTargets, Targets
+from instar.naming import described
 from instar.networks import as_logits, evaluation_mode, forward_logits, input_type
 
 NUM_JUDGED = 512
@@ -20,6 +23,37 @@ _REPEATS = 1e-4  # of the largest logit: two passes of the same batch may differ
 _FEW = 20  # classes whose order is written out
 _MOST_CLASSES = 2000  # of which an order is looked for
 _MOST_NUMBERS = 2**24  # in the soft targets that are looked at
+
+
+def require_targets(name: str, targets: Any) -> None:
+    """Refuse what is no function of (ids, views), and say how to make one of it.
+
+    Args:
+        name: of the argument, for the message.
+        targets: of a fit.
+
+    Raises:
+        UsageError: they cannot be called so.
+    """
+    cures = {
+        "SoftTargetStore": "take store.targets(data, temperature=...)",
+        "Tensor": "if they are logits, instar.StoredLogits(data.ids, logits, temperature=...)",
+        "ndarray": "if they are logits, instar.StoredLogits(data.ids, torch.from_numpy(logits), temperature=...)",
+        "dict": "if they are networks, an ensemble is list(teachers.values())",
+        "FitResult": "take its .network",
+    }
+    try:
+        inspect.signature(targets).bind("ids", "views")
+        if not isinstance(targets, nn.Module | type):
+            return
+    except ValueError:
+        return  # a function of C, which does not say what it takes
+    except TypeError:
+        pass
+    cure = cures.get(type(targets).__name__, "instar.Teacher(network, data, temperature=...) makes one")
+    raise UsageError(
+        f"{name}: expected a function of (ids, views) that gives soft targets, found {described(targets)}; {cure}"
+    )
 
 
 def check_network(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from instar import metrics
+from instar.arguments import require_network
 from instar.data import Dataset, as_dataset, batches, id_batches
 from instar.data.hashing import key_of
 from instar.errors import RunError, TrainingError, UsageError
@@ -56,7 +57,7 @@ from instar.optimisation import (
 from instar.runs import Run
 from instar.soft_losses import check_soft_loss, named_soft_loss, weighted_loss
 from instar.tally import Tally, epoch_means
-from instar.teacher_checks import check_soft_targets
+from instar.teacher_checks import check_soft_targets, require_targets
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,9 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
         >>> result.metrics[-1]["train_errors"]
         0
     """
+    require_network("the network", network)
+    if options.targets is not None:
+        require_targets("targets", options.targets)
     _, num_processes = _ranks()
     if options.batch_size < num_processes:
         raise UsageError(

@@ -13,11 +13,13 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from instar.arguments import require_tensor
 from instar.data.checks import checked_inputs, checked_labels, checked_names
 from instar.data.identity import IdIndex, content_ids, fingerprint_of, tensor_ids
 from instar.data.views import Views
 from instar.errors import DataError, UsageError
 from instar.losses import NO_LABEL
+from instar.naming import described
 
 Numbers = Sequence[float] | Tensor
 
@@ -363,9 +365,11 @@ class InMemoryDataset(Dataset):
         mean: Numbers | None = None,
         std: Numbers | None = None,
     ) -> None:
+        require_tensor("inputs", inputs)
         inputs = checked_inputs(inputs)
         if labels is None:
             labels = torch.full((len(inputs),), NO_LABEL, device=inputs.device)
+        require_tensor("labels", labels)
         if len(labels) != len(inputs):
             raise DataError(f"{len(inputs)} inputs and {len(labels)} labels: each input needs one (-1 is none)")
         if scale is None:
@@ -478,7 +482,7 @@ def as_dataset(data: Dataset | tuple[Tensor, Tensor], *, class_names: Sequence[s
 
     Raises:
         DataError: the tensors are not valid; see `InMemoryDataset`.
-        UsageError: neither a data set nor a pair of tensors.
+        UsageError: neither a data set nor a pair of tensors, or the labels do not tell the classes.
 
     Example:
         >>> as_dataset((torch.rand(4, 8), torch.tensor([0, 1, 2, 0]))).class_names
@@ -488,9 +492,29 @@ def as_dataset(data: Dataset | tuple[Tensor, Tensor], *, class_names: Sequence[s
         return data
     if not (isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)):
         raise UsageError(
-            f"data should be a Dataset or a pair of tensors (inputs, labels), found {type(data).__name__}"
+            f"data should be a Dataset or a pair of tensors (inputs, labels), found {_in_words(data)}"
         )
     inputs, labels = data
     if class_names is None:
-        class_names = [str(index) for index in range(int(labels.max()) + 1 if len(labels) else 0)]
+        largest = int(labels.max()) if labels.numel() else NO_LABEL
+        if largest < 1 and len(inputs):
+            raise UsageError(
+                f"the largest label is {largest}, which does not tell the classes: name them all, with "
+                "instar.data.as_dataset((inputs, labels), class_names=[...])"
+            )
+        class_names = [str(number) for number in range(largest + 1)]
     return InMemoryDataset(inputs, labels, class_names=class_names)
+
+
+def _in_words(data: object) -> str:
+    """What was given in place of data, and what to do about it."""
+    found = described(data)
+    if isinstance(data, str | Path):
+        return f"{found}; read it with instar.load_data, and take a part: .train, .validation or .test"
+    if hasattr(data, "train") and hasattr(data, "validation"):
+        return f"{found}; take one of its parts: .train, .validation or .test"
+    if isinstance(data, tuple | list):
+        return f"{found}; torch.from_numpy makes tensors" if "ndarray" in found else found
+    if isinstance(data, Tensor):
+        return f"a {found} alone; without labels: instar.InMemoryDataset(inputs, None, class_names=[...])"
+    return f"{found}; stack all its examples into two tensors" if hasattr(data, "__len__") else found

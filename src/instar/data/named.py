@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from instar.arguments import require_text
 from instar.data.copies import contents_of, warn_of_copies
 from instar.data.dataset import Dataset, as_dataset
 from instar.data.normalisation import measured, normalised, parse_normalisation
@@ -134,6 +135,7 @@ def load_data(
         >>> len(digits.train), len(digits.validation), len(digits.test), digits.train.example_shape
         (1295, 143, 359, (1, 8, 8))
     """
+    require_text("load_data", name, "folder:PATH")
     form = _checked_form(name, image_size, colour, memory_budget_bytes)
     validation: Dataset | None = None
     if name == "digits":
@@ -205,13 +207,13 @@ def _where(source: Source) -> str | None:
     return str(found[0]) if found else None
 
 
-def _cut(data: Dataset, fraction: float, seed: int, *, of_user: bool = False) -> tuple[Dataset, Dataset]:
+def _cut(
+    data: Dataset, fraction: float, seed: int, *, of_user: bool = False, parts: int = 2
+) -> tuple[Dataset, Dataset]:
     """Split off a part of every class: the rest, and the part. A user's own ids say nothing of the content."""
     contents = contents_of(data) if of_user else None
-    labels, names = data.labels(data.ids), data.class_names
-    rest, chosen = stratified_split(
-        data.ids, labels, fraction=fraction, split_seed=seed, class_names=names, contents=contents
-    )
+    about: dict[str, Any] = {"class_names": data.class_names, "contents": contents, "parts": parts}
+    rest, chosen = stratified_split(data.ids, data.labels(data.ids), fraction=fraction, split_seed=seed, **about)
     return data.subset(rest), data.subset(chosen)
 
 
@@ -227,7 +229,7 @@ class _FolderReader:
         parts = find_parts(folder)
         if not parts:
             whole, _ = self._read(list_image_folder(folder))
-            train, test = _cut(whole, _TEST_FRACTION, split_seed)
+            train, test = _cut(whole, _TEST_FRACTION, split_seed, parts=3)
             return train, None, test
         train, form = self._read(list_image_folder(parts.pop("train")))
         others = {

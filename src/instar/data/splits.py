@@ -2,19 +2,19 @@
 
 import operator
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from instar.data.dataset import Dataset
+from instar.data.dataset import Dataset, as_dataset
 from instar.data.hashing import key_of, keyed_hash
 from instar.data.identity import original_rows
 from instar.errors import DataError, UsageError
 from instar.losses import NO_LABEL
 from instar.naming import unknown_name
 
-Data = TypeVar("Data", bound=Dataset)
+_NUMBERS = {2: "two", 3: "three"}
+_NEEDS = {2: "a split needs at least two", 3: "training, validation and test data need at least three"}
 
 
 def stratified_split(
@@ -25,6 +25,7 @@ def stratified_split(
     split_seed: int,
     class_names: Sequence[str] | None = None,
     contents: Tensor | None = None,
+    parts: int = 2,
 ) -> tuple[Tensor, Tensor]:
     """Split off a part of every class, chosen by hashes of the ids and so independent of the examples' order.
 
@@ -39,11 +40,12 @@ def stratified_split(
         split_seed: part of the data, shared by a teacher and all its students.
         class_names: for the error about a class that is too small.
         contents: (n,) int64, ids made from the content, by which copies are recognised; by default `data_ids`.
+        parts: 3 where the rest will be split once more: each class then needs an example for each.
 
     Returns: the ids that stay and the chosen ids, each in the order of `data_ids`.
 
     Raises:
-        DataError: a class with a single distinct example, or no labels at all.
+        DataError: a class with fewer distinct examples than `parts`, or no labels at all.
         UsageError: the fraction is out of range.
 
     Example:
@@ -63,18 +65,19 @@ def stratified_split(
     is_original = originals == torch.arange(len(data_ids), device=data_ids.device)
     for label in present:
         rows = ((labels == label) & is_original).nonzero().squeeze(1)
-        if len(rows) < 2:
+        if len(rows) < parts:
             name = class_names[label] if class_names else label
             count = int((labels == label).sum())
-            found = "a single example" if count == 1 else f"{count} examples, but not two different ones"
-            raise DataError(f"class {name!r} has {found}; a split needs at least two of each class")
+            found = "a single example" if count == 1 else f"{count} examples"
+            found += "" if len(rows) == count else f", but not {_NUMBERS[parts]} different ones"
+            raise DataError(f"class {name!r} has {found}; {_NEEDS[parts]} of each class")
         chosen[_share_of(rows, hashes, fraction)] = True
     chosen = chosen[originals]
     return data_ids[~chosen], data_ids[chosen]
 
 
 def transfer_set(
-    data: Data,
+    data: Dataset | tuple[Tensor, Tensor],
     *,
     drop_classes: Sequence[str | int] = (),
     keep_classes: Sequence[str | int] | None = None,
@@ -82,7 +85,7 @@ def transfer_set(
     rest: bool = False,
     labelled: float = 1.0,
     seed: int = 0,
-) -> Data:
+) -> Dataset:
     """A part of a data set for distillation: without some classes, a fraction of each class, few labels or none.
 
     Classes are dropped first, then the fraction is taken, then labels are removed. Both shares are stratified by
@@ -91,7 +94,7 @@ def transfer_set(
     chosen. The labels keep their numbers: a student has an output for each class, also for those it never sees.
 
     Args:
-        data: the whole data set.
+        data: the whole data set, a `Dataset` or (inputs, labels).
         drop_classes: names or numbers of the classes to drop.
         keep_classes: names or numbers of the only classes to keep; None keeps all.
         fraction: share of the examples of each class, above 0 and at most 1.
@@ -119,7 +122,7 @@ def transfer_set(
             f"transfer_set: fraction is {fraction} and labelled is {labelled}, expected above 0 and at most 1, "
             "and from 0 to 1"
         )
-    part = _of_classes(data, drop_classes, keep_classes)
+    part = _of_classes(as_dataset(data), drop_classes, keep_classes)
     if fraction < 1:
         chosen = _share(part, fraction, seed)
         part = part.subset(part.ids[~torch.isin(part.ids, chosen)] if rest else chosen)
@@ -133,7 +136,7 @@ def transfer_set(
     return part
 
 
-def _of_classes(data: Data, drop: Sequence[str | int], keep: Sequence[str | int] | None) -> Data:
+def _of_classes(data: Dataset, drop: Sequence[str | int], keep: Sequence[str | int] | None) -> Dataset:
     if not drop and keep is None:
         return data
     names = data.class_names

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from instar.arguments import require_text
 from instar.data.hashing import DRAW_BITS, draws, key_of
 from instar.errors import UsageError
 from instar.naming import unknown_name
@@ -291,6 +292,7 @@ def parse_views(text: str) -> Views | None:
         >>> parse_views("none") is None, parse_views("crop:4+flip").name
         (True, 'crop:4+flip')
     """
+    require_text("views", text, "crop:4+flip")
     if text == "none":
         return None
     parts = tuple(_parse_part(part) for part in text.split("+"))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from instar.arguments import require_tensor
 from instar.data.splits import class_numbers
 from instar.errors import UsageError
 from instar.logit_values import refuse_probabilities
@@ -54,6 +55,8 @@ def fit_class_bias(
         Hinton, Vinyals, Dean 2015, section 3: the bias of class 3 raised by 3.5, those of 7 and 8 lowered by 7.6,
         there chosen on the test set.
     """
+    require_tensor("fit_class_bias: logits", logits)
+    require_tensor("fit_class_bias: labels", labels)
     names = class_names or [str(number) for number in range(logits.shape[-1])]
     _check(logits, labels, names)
     numbers = sorted(class_numbers(names, classes))

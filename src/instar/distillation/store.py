@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from instar.data import Dataset
+from instar.data import Dataset, as_dataset
 from instar.distillation.store_format import CLASSES, REST, Manifest, check_class_names
 from instar.distillation.store_reading import StoredRows
 from instar.distillation.store_rows import content_hashes, restore_logits
@@ -91,7 +91,7 @@ class SoftTargetStore:
         cls,
         path: str | Path,
         teachers: Mapping[str, nn.Module],
-        data: Dataset,
+        data: Dataset | tuple[Tensor, Tensor],
         *,
         views: int = 1,
         top_k: int | None = None,
@@ -133,6 +133,7 @@ class SoftTargetStore:
         """
         from instar.distillation.store_writing import store_settings, write_shards  # reading needs none of it
 
+        data = as_dataset(data)
         settings = store_settings(
             teachers,
             data,
@@ -201,7 +202,7 @@ class SoftTargetStore:
 
     def targets(
         self,
-        data: Dataset,
+        data: Dataset | tuple[Tensor, Tensor],
         *,
         temperature: float,
         mean: str = "arithmetic",
@@ -222,6 +223,7 @@ class SoftTargetStore:
                 other content, a temperature that this top-k store was not written for.
             DataError: a shard is damaged.
         """
+        data = as_dataset(data)
         self.check_data(data)
         self._check_temperature(temperature)
         read = functools.partial(self.soft_targets, temperature=temperature, mean=mean)
@@ -237,12 +239,13 @@ class SoftTargetStore:
             remembered_bytes=remembered_bytes,
         )
 
-    def check_data(self, data: Dataset) -> None:
+    def check_data(self, data: Dataset | tuple[Tensor, Tensor]) -> None:
         """Refuse data that this store was not written for.
 
         Raises:
             UsageError: names the difference.
         """
+        data = as_dataset(data)
         check_class_names(self.path, self.class_names, tuple(data.class_names))
         here = "none" if data.views is None else f"{data.views.name} (view_seed {data.view_seed})"
         there = "none" if self.views == "none" else f"{self.views} (view_seed {self.view_seed})"

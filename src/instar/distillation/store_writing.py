@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from instar.arguments import require_network
 from instar.data import Dataset, batches, id_batches
 from instar.distillation.store_format import (
     Columns,
@@ -25,6 +26,7 @@ from instar.errors import DataError, TrainingError, UsageError
 from instar.evaluation import batch_size_on, predict_logits
 from instar.files import write_bytes
 from instar.losses import soft_targets
+from instar.naming import described
 from instar.networks import evaluation_mode, forward_logits, network_fingerprint
 from instar.teacher_checks import check_network, judged_ids, warn_of_classes
 
@@ -48,6 +50,10 @@ def store_settings(
     Raises:
         UsageError: an argument of `SoftTargetStore.write` is out of its range.
     """
+    if not isinstance(teachers, Mapping):
+        raise UsageError(f"teachers: expected networks by name, {{'big': network}}, found {described(teachers)}")
+    for name, network in teachers.items():
+        require_network(f"teacher {name!r}", network)
     for wrong, message in (
         (not teachers, "no teacher to store; give one or more"),
         (dtype not in DTYPES, f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}"),

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from instar.arguments import require_network
 from instar.data import Dataset, as_dataset
 from instar.data.copies import warn_of_copies
 from instar.distillation.hints import Hint, HintLoss
 from instar.distillation.store_targets import StoreTargets
-from instar.distillation.teachers import LabelsInTargets, Teacher
+from instar.distillation.teachers import LabelsInTargets, Teacher, members_of
 from instar.errors import UsageError
 from instar.fit_options import Data, FitOptions, check_names, plain_options
 from instar.guards import NUM_TRIED, try_fit
@@ -31,6 +32,7 @@ from instar.networks import (
 )
 from instar.optimisation import decide_precision
 from instar.runs import CONFIG, Run
+from instar.teacher_checks import require_targets
 from instar.training import FitResult, fit
 
 _NOT_CONFIGURATION = ("checkpoint_seconds", "progress", "device")
@@ -84,8 +86,8 @@ def distill(
 
     Example:
         >>> inputs = torch.randn(64, 4); labels = (inputs[:, 0] > 0).long()
-        >>> teacher, student = nn.Linear(4, 2), nn.Linear(4, 2)
-        >>> distill(teacher, student, (inputs, labels), epochs=2, temperature=2.0).num_steps
+        >>> teacher = train(nn.Linear(4, 2), (inputs, labels), epochs=20, learning_rate=1.0).network
+        >>> distill(teacher, nn.Linear(4, 2), (inputs, labels), epochs=2, temperature=2.0).num_steps
         2
 
     References:
@@ -101,10 +103,12 @@ def distill(
         auxiliary = HintLoss(teacher, student, hints, data, seed=seed, device=device)
         options["auxiliary"] = auxiliary
     if isinstance(teacher, nn.Module | Sequence):
+        members_of(teacher)
         about = {} if run_dir is None else _describe_teacher(teacher, temperature, ensemble_mean)
         teacher = Teacher(teacher, data, temperature=temperature, mean=ensemble_mean, device=device)
-    elif run_dir is not None:
-        about = {"targets": _describe_targets(teacher)}
+    else:
+        require_targets("the teacher, which is no network", teacher)
+        about = {} if run_dir is None else {"targets": _describe_targets(teacher)}
     if label_weight:
         about["label_weight"] = label_weight
         teacher = LabelsInTargets(teacher, data.to(torch.device(device)), label_weight)
@@ -190,16 +194,12 @@ def _prepare(
     network: nn.Module, data: Dataset, device: str | torch.device, *, temperature: float | None = None
 ) -> None:
     """Try a network on the first examples, before a teacher runs and anything is written."""
+    name = "the network" if temperature is None else "the student"
+    require_network(name, network)
     inputs = data.gather(data.ids[:NUM_TRIED], 0).to(device)
     materialise_(network.to(device), inputs)
     if len(inputs) > 1:  # batch normalisation needs two
-        try_fit(
-            network,
-            "the network" if temperature is None else "the student",
-            inputs,
-            data.num_classes,
-            temperature=temperature,
-        )
+        try_fit(network, name, inputs, data.num_classes, temperature=temperature)
 
 
 def _fit_in(

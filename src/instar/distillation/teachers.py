@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from instar.data import Dataset, IdIndex
+from instar.arguments import require_network, require_tensor
+from instar.data import Dataset, IdIndex, as_dataset
 from instar.errors import TrainingError, UsageError
 from instar.evaluation import batch_size_on, predict_logits
 from instar.guards import views_of
@@ -26,7 +28,7 @@ class Teacher:
 
     Args:
         teacher: the trained network, or the members of an ensemble; put into evaluation mode.
-        data: the transfer set.
+        data: the transfer set, a `Dataset` or (inputs, labels).
         temperature: of the soft targets; `math.inf` gives the logits to match.
         mean: of the members' probabilities, "arithmetic" or "geometric".
         class_names: classes of the teacher's logits; `fit` compares them with those of the data.
@@ -49,14 +51,14 @@ class Teacher:
     def __init__(
         self,
         teacher: nn.Module | Sequence[nn.Module],
-        data: Dataset,
+        data: Dataset | tuple[Tensor, Tensor],
         *,
         temperature: float,
         mean: str = "arithmetic",
         class_names: tuple[str, ...] | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        members = [teacher] if isinstance(teacher, nn.Module) else list(teacher)
+        data, members = as_dataset(data), members_of(teacher)
         _check_not_empty(members)
         # Check temperature and mean now: with views the first batch would be the first to use them.
         targets_of_members(torch.zeros(len(members), 1), temperature, mean=mean)
@@ -93,6 +95,18 @@ class Teacher:
             inputs = self._data.gather(ids, views)
             logits = _stacked([forward_logits(network, inputs) for network in self.networks])
             return targets_of_members(logits, self.temperature, mean=self.mean)
+
+
+def members_of(teacher: Any) -> list[nn.Module]:
+    """One network, or those of an ensemble, as a list.
+
+    Raises:
+        UsageError: one of them is no network.
+    """
+    members = list(teacher) if isinstance(teacher, list | tuple) else [teacher]
+    for member in members:
+        require_network("the teacher" if len(members) == 1 else "a teacher of the ensemble", member)
+    return members
 
 
 def member_logits(
@@ -146,6 +160,8 @@ class StoredLogits:
         mean: str = "arithmetic",
         class_names: tuple[str, ...] | None = None,
     ) -> None:
+        require_tensor("ids", ids)
+        require_tensor("the teacher's logits", logits)
         members = logits if logits.dim() == 3 else logits[None]
         if len(ids) != members.shape[1]:
             raise UsageError(f"{len(ids)} ids but {members.shape[1]} rows of logits")
@@ -188,7 +204,8 @@ class LabelsInTargets:
         Hinton, Vinyals, Dean 2015, section 2: the first of the two ways to use labels.
     """
 
-    def __init__(self, targets: Targets, data: Dataset, label_weight: float) -> None:
+    def __init__(self, targets: Targets, data: Dataset | tuple[Tensor, Tensor], label_weight: float) -> None:
+        data = as_dataset(data)
         self.networks = getattr(targets, "networks", ())
         self.class_names = getattr(targets, "class_names", None)
         self.views = getattr(targets, "views", views_of(data))

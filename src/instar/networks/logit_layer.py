@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from instar.arguments import require_network
 from instar.errors import UsageError
 from instar.networks.logits import forward_logits
 from instar.networks.modes import evaluation_mode
@@ -42,6 +43,7 @@ def shift_logits_(network: nn.Module, bias: Tensor, example_inputs: Tensor, *, c
         UsageError: the logits do not come straight from a linear layer, or there is no example to check it with;
             the network is unchanged.
     """
+    require_network(f"{caller}: the network", network)
     if len(example_inputs) == 0:
         raise UsageError(f"{caller}: there is no example input to check that the logits change by the bias")
     layer = last_linear(network, bias.numel(), caller=caller)

@@ -121,6 +121,11 @@ def _cure(found: tuple[int, ...], n: int, classes: int | None) -> str:
         return ": the batch is its second dimension; use batch_first=True, and return the logits of one position"
     if len(found) > 2 and found[0] == n and is_first:
         return ": logits at every place; return their mean, output.flatten(2).mean(2)"
+    if len(found) == 2 and found[0] == n and classes is not None and found[1] > classes:
+        return (
+            "; where the data has no example of some classes, name them all: "
+            "instar.data.as_dataset((inputs, labels), class_names=[...])"
+        )
     return ""
 
 

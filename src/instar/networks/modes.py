@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
+from instar.arguments import require_network
 from instar.errors import UsageError
 from instar.networks.logits import input_type
 
@@ -22,6 +23,7 @@ _tried_layouts: WeakSet[nn.Module] = WeakSet()
 
 def uncompiled(network: nn.Module) -> nn.Module:
     """The module inside of what `torch.compile` returned; any other module as it is."""
+    require_network("the network", network)
     inside: nn.Module = getattr(network, "_orig_mod", network)
     return inside
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from instar.arguments import require_text
 from instar.errors import UsageError
 from instar.naming import import_function, unknown_name
 from instar.networks.architectures import MixtureOfExperts, caffenet, convnet, perceptron, residual
@@ -58,6 +59,7 @@ def build_network(
         >>> [tuple(p.shape) for p in net.parameters() if p.ndim == 2]
         [(30, 784), (30, 30), (10, 30)]
     """
+    require_text("the network's name", name, FORMS[0])
     name, _, weights = name.partition("@")
     if not 0 <= dropout < 1 or not 0 <= input_dropout < 1:
         raise UsageError(f"dropout {dropout} and input_dropout {input_dropout} should be in [0, 1)")

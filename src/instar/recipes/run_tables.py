@@ -150,12 +150,13 @@ def _differing_settings(configs: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table("Settings that differ", differing) if differing else same
 
 
-def write_report(specs: Sequence[str], out: Path) -> Path:
+def write_report(specs: str | Sequence[str], out: Path | str) -> Path:
     """One page about several runs; for one run a copy of its own page, where it has one.
 
     Raises:
         UsageError: a run is not there, or not finished.
     """
+    specs, out = [specs] if isinstance(specs, str | Path) else specs, Path(out)
     paths = [find_run(spec) for spec in specs]
     for path in paths:
         if not Run.read(path).is_done:

@@ -24,8 +24,10 @@ from pydantic import (
 
 from instar.errors import UsageError
 from instar.files import read_toml
+from instar.naming import described
 from instar.recipes.keys import unknown_setting
 
+_LONGEST = 80  # characters of a wrong value that an error shows
 _PositiveInt = Annotated[int, Field(ge=1)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -281,7 +283,19 @@ def checked(kind: type[SettingsType], content: Mapping[str, Any]) -> SettingsTyp
             raise unknown_setting(kind, key) from None
         if problem["type"] == "value_error":  # one of our own errors: it says all
             raise UsageError(f"{key}: {problem['ctx']['error']}".removeprefix(": ")) from None
-        raise UsageError(f"{key} {problem['msg'].removeprefix('Input ')}, found {problem['input']!r}") from None
+        raise UsageError(
+            f"{key} {problem['msg'].removeprefix('Input ')}, found {_found(problem['input'])}"
+        ) from None
+
+
+def _found(value: Any) -> str:
+    """A value in the place of a setting, in one line; of an object what it is, and how a study is given it."""
+    if value is None or isinstance(value, str | int | float | list | Mapping):
+        text = " ".join(repr(value).split())
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return (
+        f"{described(value)}; a study takes names: python:MODULE:FUNCTION is a function of yours that returns it"
+    )
 
 
 def check_source(content: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from instar.arguments import require_tensor
 from instar.data import Dataset
 from instar.errors import UsageError
 from instar.losses import NO_LABEL
@@ -32,6 +33,7 @@ def specialist_labels(labels: Tensor, class_set: ClassSet) -> Tensor:
     References:
         Hinton, Vinyals and Dean 2015, section 5.2.
     """
+    require_tensor("specialist_labels: labels", labels)
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise UsageError(f"specialist_labels: expected integer labels, found {labels.dtype}")
     if labels.numel() and not NO_LABEL <= int(labels.min()) <= int(labels.max()) < class_set.num_classes:

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from instar.data import Dataset, batches, id_batches
+from instar.arguments import require_network
+from instar.data import Dataset, as_dataset, batches, id_batches
 from instar.errors import RunError, UsageError
 from instar.evaluation import batch_size_on
 from instar.files import load_tensors, write_bytes
@@ -91,6 +92,8 @@ class SpecialistEnsemble(nn.Module):
         super().__init__()
         if len(specialists) != len(class_sets):
             raise UsageError(f"{len(specialists)} specialists and {len(class_sets)} class sets; give one set each")
+        for name, network in zip(_names(len(specialists)), [generalist, *specialists], strict=True):
+            require_network(name, network)
         check_top_n(top_n, len(class_names))
         self.class_names = tuple(class_names)
         self.class_sets = list(class_sets)
@@ -133,7 +136,7 @@ class SpecialistEnsemble(nn.Module):
                 full_softmax=self.full_softmax,
             )
 
-    def predict(self, data: Dataset, *, batch_size: int | None = None) -> Combined:
+    def predict(self, data: Dataset | tuple[Tensor, Tensor], *, batch_size: int | None = None) -> Combined:
         """The combined probabilities of a data set (view 0), in the order of its ids.
 
         Args:
@@ -143,6 +146,7 @@ class SpecialistEnsemble(nn.Module):
         Raises:
             UsageError: the data has other classes than the networks.
         """
+        data = as_dataset(data)
         if data.class_names != self.class_names:
             raise UsageError(
                 f"these specialists are for {len(self.class_names)} classes, the first {self.class_names[0]!r}; "

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from instar.arguments import require_tensor
 from instar.errors import UsageError
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}  # of the sum of a row; 1e-2 in half precision
@@ -23,6 +24,7 @@ def checked_probs(what: str, probs: Tensor, num_classes: int | None = None) -> T
         >>> checked_probs("probs", torch.tensor([[0.25, 0.75]]))
         tensor([[0.2500, 0.7500]])
     """
+    require_tensor(what, probs)
     if probs.dim() != 2 or not probs.is_floating_point() or (num_classes or probs.shape[1]) != probs.shape[1]:
         width = "classes" if num_classes is None else num_classes
         raise UsageError(

@@ -12,7 +12,7 @@ import numpy as np
 
 from instar.errors import UsageError
 from instar.losses import NO_LABEL
-from instar.naming import unknown_name
+from instar.naming import described, unknown_name
 from instar.transfer.groups import CIFAR100_PARENTS, LIVING, MAN_MADE, imagenet_groups
 
 
@@ -116,6 +116,7 @@ def random_halves(
     References:
         Yosinski et al. 2014, section 4; their repository's notebooks.
     """
+    _check_names("random_halves", class_names)
     size = classes_per_half or len(class_names) // 2
     if 2 * size > len(class_names):
         raise UsageError(f"{size} classes in each half: there are {len(class_names)} classes in all")
@@ -123,6 +124,14 @@ def random_halves(
     a, b = order[:size], order[size : 2 * size] if classes_per_half else order[size:]
     first, second = (tuple(class_names[number] for number in sorted(half.tolist())) for half in (a, b))
     return Halves(first, second, how="random", seed=seed, parents=parents or {})
+
+
+def _check_names(caller: str, class_names: object) -> None:
+    if not isinstance(class_names, Sequence):
+        raise UsageError(
+            f"{caller}: class_names should be a list of names, found {described(class_names)}; that of a data set "
+            "is its .class_names"
+        )
 
 
 def semantic_halves(class_names: Sequence[str], *, seed: int) -> Halves:
@@ -141,6 +150,7 @@ def semantic_halves(class_names: Sequence[str], *, seed: int) -> Halves:
     References:
         Yosinski et al. 2014, section 4.2 and supplement.
     """
+    _check_names("semantic_halves", class_names)
     if set(class_names) == set(CIFAR100_PARENTS):
         group_of = {name: CIFAR100_PARENTS[name] for name in class_names}
         a = [name for name in class_names if group_of[name] in MAN_MADE]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from instar.arguments import require_tensor
 from instar.errors import UsageError
 
 PENALTIES = tuple(10.0**power for power in range(-6, 4))
@@ -156,6 +157,8 @@ def linear_probe(
         1.0
     """
     values, numbers, num_classes = _checked("linear_probe", features, labels)
+    require_tensor("linear_probe: validation_features", validation_features)
+    require_tensor("linear_probe: validation_labels", validation_labels)
     if validation_features.shape[1:] != features.shape[1:] or len(validation_features) != len(validation_labels):
         raise UsageError(
             f"linear_probe: validation features {tuple(validation_features.shape)} and labels "
@@ -181,6 +184,8 @@ def linear_probe(
 
 def _checked(caller: str, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, int]:
     """Features in float64, labels, and the number of classes."""
+    require_tensor(f"{caller}: features", features)
+    require_tensor(f"{caller}: labels", labels)
     if features.dim() != 2 or labels.shape != features.shape[:1] or labels.is_floating_point():
         raise UsageError(
             f"{caller}: expected features (examples, d) and whole labels (examples,), found "
