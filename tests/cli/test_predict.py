@@ -157,6 +157,10 @@ def test_wrong_uses_are_one_clear_error(
         load(finished_transfer)
     with pytest.raises(UsageError, match="there is no run"):
         load(tmp_path)
+    data = (torch.rand(8, 2), torch.arange(8) % 2)
+    instar.train(torch.nn.Linear(2, 2), data, epochs=1, run_dir=tmp_path / "own")
+    with pytest.raises(UsageError, match="a module of your own"):
+        load(tmp_path / "own")
     with pytest.raises(UsageError, match=r"shape \(3, 4, 4\), this network takes \(3, 10, 10\)"):
         load(picture_run).predict(torch.zeros(3, 4, 4))
     with pytest.raises(DataError, match="cannot be read"):

@@ -7,7 +7,7 @@ from torch import nn
 
 from instar.errors import UsageError
 from instar.networks import build_network, change_normalisation_, evaluation_, load_state_
-from instar.runs import CONFIG, Run, find_run, is_run
+from instar.runs import CONFIG, FINAL, Run, find_run, is_run
 
 _STUDENT = {"distill": "student-distilled"}
 """The network that a command is run for, by the command."""
@@ -62,6 +62,11 @@ def find_fit(spec: str | Path) -> Path:
         run = Run.read(path)
         if "network" in run.config and "class_names" in run.config:
             return path
+        if run.recipe == "fit":
+            raise UsageError(
+                f"{path} is a fit of a module of your own, which the run does not hold: build the module, and load "
+                f"{path / FINAL} into it"
+            )
         if run.recipe in _STUDENT:
             return find_fit(f"{path}:{_STUDENT[run.recipe]}")
         names = sorted(str(fit.relative_to(path / "jobs")) for fit in _fits(path / "jobs"))
