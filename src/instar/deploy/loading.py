@@ -64,7 +64,7 @@ def find_fit(spec: str | Path) -> Path:
             return path
         if run.recipe == "fit":
             raise UsageError(
-                f"{path} is a fit of a module of your own, which the run does not hold: build the module, and load "
+                f"{path} is a fit of a module of your own, which it does not hold: build the module, and load "
                 f"{path / FINAL} into it"
             )
         if run.recipe in _STUDENT:
