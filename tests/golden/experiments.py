@@ -22,12 +22,15 @@ _SMALL = (
     "3",
     "--seeds",
     "2",
+    "--teacher-learning-rate",
+    "0.05",
 )
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "distill": (
         *("distill", "--teacher", "mlp:64x1", "--teacher-epochs", "8", "--student", "mlp:8x1", "--epochs", "6"),
         *("--seeds", "3", "--temperature", "2,8", "--learning-rate", "0.1,0.3", "--set", "tuning_seeds=1"),
+        *("--teacher-learning-rate", "0.05"),
     ),
     "distill-missing": (
         *("distill", *_SMALL, "--drop-classes", "3", "--fit-bias", "missing", "--teachers", "2"),

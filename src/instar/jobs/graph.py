@@ -1,6 +1,6 @@
 """Jobs and the order that their needs put them in."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,14 @@ class JobReport:
     failed: dict[str, str] = field(default_factory=dict)
     kept_back: dict[str, str] = field(default_factory=dict)
     """Jobs that were not started, each with the job that it needs and that failed."""
+
+    def of(self, names: Collection[str]) -> "JobReport":
+        """How some of the jobs ended."""
+        done, skipped = ([name for name in part if name in names] for part in (self.done, self.skipped))
+        failed, kept_back = (
+            {name: part[name] for name in part if name in names} for part in (self.failed, self.kept_back)
+        )
+        return JobReport(done, skipped, failed, kept_back)
 
     def raise_if_failed(self) -> None:
         """Raise one error that says what failed and why."""

@@ -6,6 +6,7 @@ diverges) is skipped and reported; the study ends only where no candidate is lef
 learn is chosen only where no other is left.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,16 +105,63 @@ def best(tried: Sequence[Tried[CandidateT]], report: JobReport) -> CandidateT:
     return ranked(tried, report)[0]
 
 
-def ranked(tried: Sequence[Tried[CandidateT]], report: JobReport) -> list[CandidateT]:
-    """The candidates that did not fail, from best to worst; those that failed to learn are last.
+def ranked(
+    tried: Sequence[Tried[CandidateT]], report: JobReport, num_validation: int | None = None
+) -> list[CandidateT]:
+    """The candidates that did not fail, from best to worst, as in `ranking_of`.
 
     Raises:
         InstarError: all failed.
     """
-    left = [one for one in tried if not one.failed]
-    if not left:
+    ranking = ranking_of(tried, num_validation)
+    if not ranking:
         report.raise_if_failed()
-    return [one.candidate for one in sorted(left, key=_order)]
+    return ranking
+
+
+def ranking_of(tried: Sequence[Tried[CandidateT]], num_validation: int | None = None) -> list[CandidateT]:
+    """The candidates that did not fail, from best to worst; those that failed to learn are last.
+
+    Args:
+        tried: candidates with their scores.
+        num_validation: the number of validation examples. With it, errors that are within a standard error of the
+            fewest are a tie, which the likelihood breaks: after a short fit, errors on few examples are noise.
+    """
+    left = [one for one in tried if not one.failed]
+    learned = [one for one in left if not one.num_failed_to_learn] or left
+    fewest = min((one.errors.mean for one in learned if one.errors), default=0.0)
+    noise = math.sqrt(fewest * (1 - fewest / num_validation)) if num_validation else 0.0
+
+    def order(one: Tried[CandidateT]) -> tuple[bool, float, float]:
+        errors = one.errors.mean if one.errors else 0.0
+        return one.num_failed_to_learn > 0, (fewest if errors <= fewest + noise else errors), (one.nll or 0.0)
+
+    return [one.candidate for one in sorted(left, key=order)]
+
+
+def tuning_rows(
+    name: str,
+    rounds: Sequence[Sequence[Tried[CandidateT]]],
+    lengths: Sequence[int],
+    settings: Callable[[CandidateT], Mapping[str, Any]],
+    chosen: CandidateT,
+) -> list[dict[str, Any]]:
+    """The rows in `tuning` of what was tried in rounds of so many epochs; the last one of `chosen` says so."""
+    rows = [
+        (one.candidate, one.row(name, {"round": number, "epochs": epochs, **settings(one.candidate)}))
+        for number, (epochs, tried) in enumerate(zip(lengths, rounds, strict=True), 1)
+        for one in tried
+    ]
+    last = max(place for place, (candidate, _) in enumerate(rows) if candidate == chosen)
+    return [{**row, "chosen": True} if place == last else row for place, (_, row) in enumerate(rows)]
+
+
+def last_round(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `tuning` by which a candidate was chosen: of each name those of its last round."""
+    last: dict[str, int] = {}
+    for row in rows:
+        last[row["name"]] = max(row.get("round", 1), last.get(row["name"], 1))
+    return [row for row in rows if row.get("round", 1) == last[row["name"]]]
 
 
 def tuning_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -124,7 +172,8 @@ def tuning_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     keys = sorted(found, key=lambda key: last.index(key) if key in last else -1)
     shown = [{key: _in_words(value) for key, value in row.items()} for row in rows]
     columns = [Column(key, format=formats.get(key, "{}")) for key in keys]
-    caption = "The candidate with the fewest validation errors is used."
+    where = "in the last round of its name " if any("round" in row for row in rows) else ""
+    caption = f"The candidate with the fewest validation errors {where}is used."
     if FAILED in keys:
         caption += " One with a fit that failed to learn is used only where no other is left."
     return Table("Chosen on validation", shown, columns=columns, caption=caption)
@@ -133,7 +182,3 @@ def tuning_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 def _in_words(value: Any) -> Any:
     """A list of numbers as it can stand in a cell."""
     return ", ".join(f"{number:.4g}" for number in value) if isinstance(value, list) else value
-
-
-def _order(tried: Tried[Any]) -> tuple[bool, float, float]:
-    return tried.num_failed_to_learn > 0, (tried.errors.mean if tried.errors else 0.0), (tried.nll or 0.0)

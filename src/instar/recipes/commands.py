@@ -50,9 +50,11 @@ DISTILL = Command(
             "--learning-rate": "student.learning_rate",
             "--views": "student.views",
             "--seeds": "seeds",
+            "--quick": "quick",
         },
         "Teacher": {
             "--teachers": "teachers",
+            "--teacher-learning-rate": "teacher.learning_rate",
             "--ensemble-mean": "ensemble_mean",
             "--teacher-views": "teacher.views",
             "--teacher-pretrained": "teacher.pretrained",

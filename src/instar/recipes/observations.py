@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from instar.distillation.sensitivity import SETTINGS
+from instar.recipes.choosing import last_round
 from instar.recipes.learning import FAILED
 from instar.recipes.rows import Row
 from instar.reports import Section, Text
@@ -20,7 +21,7 @@ def observations(result: Mapping[str, Any]) -> list[str]:
     found = list(_failures(result))
     for name in dict.fromkeys(row["name"] for row in result.get("tuning", ())):
         tried = [row for row in result["tuning"] if row["name"] == name]
-        noise = _noise(name, tried, result["details"].get("num_validation"))
+        noise = _noise(name, last_round(tried), result["details"].get("num_validation"))
         found += [noise] if noise else _edges(name, tried, _chosen(result, name))
     return found
 
@@ -42,7 +43,7 @@ def _failures(result: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _noise(name: str, tried: Sequence[Row], num_validation: int | None) -> str:
+def _noise(name: str, tried: Sequence[dict[str, Any]], num_validation: int | None) -> str:
     """Whether validation cannot tell candidates apart: the 95 % interval of a binomial count of their errors."""
     errors = [row["validation_errors"] for row in tried if "failed" not in row and FAILED not in row]
     if num_validation is None or len(errors) < 2:

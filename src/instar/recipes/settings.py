@@ -158,15 +158,42 @@ class FitSettings(NetworkSettings):
     """learning rate"""
 
 
-class StudentSettings(NetworkSettings):
-    """A network whose learning rate may be chosen on validation."""
+class SearchedSettings(NetworkSettings):
+    """A network whose learning rate is found where none is given (see `instar.recipes.rates`)."""
 
-    learning_rate: CandidateRates = [0.1]
-    """learning rate; of several values the best on validation is used"""
+    learning_rate: Any = None
+    warmup_epochs: _NotNegative | None = None  # type: ignore[assignment]  # `settled` decides
+    """epochs in which the rate rises from 0; where it is found, 5 % for deep networks without normalisation"""
+    gradient_clip: _Positive | None = None
+    """largest norm of the gradient; where the rate is found, 1 for networks without normalisation"""
 
-    def at(self, learning_rate: float) -> FitSettings:
-        """The settings of one fit."""
-        return FitSettings(**self.model_dump() | {"learning_rate": learning_rate})
+    @model_validator(mode="before")
+    @classmethod
+    def _is_given(cls, content: Any) -> Any:
+        """With a learning rate that is given nothing is left open."""
+        if isinstance(content, dict) and content.get("learning_rate") is not None:
+            return {**content, "warmup_epochs": content.get("warmup_epochs") or 0.0}
+        return content
+
+    def at(self, learning_rate: float | None = None) -> FitSettings:
+        """The settings of one fit; without a rate those of a network that is not to be trained yet."""
+        decided = {"warmup_epochs": self.warmup_epochs or 0.0}
+        rate = {} if learning_rate is None else {"learning_rate": learning_rate}
+        return FitSettings(**self.model_dump(exclude={"learning_rate"}) | decided | rate)
+
+
+class TeacherSettings(SearchedSettings):
+    """A network whose learning rate is given or found."""
+
+    learning_rate: Annotated[_Positive, BeforeValidator(_without_list)] | None = None
+    """learning rate; without one it is found by short fits"""
+
+
+class StudentSettings(SearchedSettings):
+    """A network whose learning rate is given, chosen from several, or found."""
+
+    learning_rate: CandidateRates | None = None
+    """learning rate; of several values the best on validation is used; without one it is found by short fits"""
 
 
 class TransferSettings(Settings):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -12,10 +12,10 @@ from instar.data import Splits
 from instar.deploy import multiplications_at
 from instar.jobs import Job
 from instar.networks import layers_of, network_fingerprint
-from instar.optimisation import stretched_schedule
 from instar.recipes.advise.jobs import config_of_fit, load_pretrained, pretrained_job, scores_job
 from instar.recipes.advise.settings import AdviseConfig
 from instar.recipes.fitting import fit_job
+from instar.recipes.halving import shortened
 from instar.recipes.loading import build_for, few_examples, load_splits
 from instar.recipes.settings import DataSettings, FitSettings, Settings
 from instar.recipes.study import DEFAULT, Execution
@@ -73,15 +73,8 @@ class Plan:
     def settings(self, kind: str = "fit", *, epochs: int | None = None) -> FitSettings:
         """How the base, or a network on the target, is trained; fewer epochs shorten the schedule alike."""
         found: FitSettings = getattr(self.config, kind)
-        changed: dict[str, Any] = {
-            "network": self.architecture,
-            "new_weights": self.config.is_module or None,
-        }
-        if epochs is not None:
-            share = epochs / found.epochs
-            changed |= {"epochs": epochs, "schedule": stretched_schedule(found.schedule, share)}
-            changed["warmup_epochs"] = share * found.warmup_epochs
-        return found.model_copy(update=changed)
+        own = {"network": self.architecture, "new_weights": self.config.is_module or None}
+        return (found if epochs is None else shortened(found, epochs)).model_copy(update=own)
 
     @cached_property
     def network(self) -> nn.Module:

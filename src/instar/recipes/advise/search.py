@@ -7,8 +7,9 @@ Successive halving fits all treatments for few epochs, keeps the best on validat
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from instar.recipes import halving
 from instar.recipes.advise.plan import Plan, treatments_at
-from instar.recipes.choosing import judge, ranked
+from instar.recipes.choosing import ranking_of
 from instar.recipes.learning import FAILED
 from instar.recipes.study import Round, Rounds
 from instar.runs import Run
@@ -52,20 +53,26 @@ def successive_halving(plan: Plan) -> Rounds[Search]:
     scored = Run.read(plan.path / "jobs" / plan.scores_job.name).result()
     accuracies = {row["cut"]: row["probe_accuracy"] for row in scored["rows"]}
     tried = list(treatments_at(promising_cuts(accuracies, plan.config.num_cuts)))
-    left, finalists = tried, tried
-    rounds: list[dict[str, Fitted]] = []
-    failed: dict[str, str] = {}
-    for number, epochs in enumerate(plan.round_epochs, 1):
-        fits = {
-            name: plan.fit(f"{plan.folder}round-{number}/{name}", name, epochs, plan.config.seed) for name in left
-        }
-        report = yield Round([plan.base_job, *fits.values()], may_fail=True)
-        judged = judge(left, lambda name, fits=fits: [fits[name].name], report, plan.path)  # type: ignore[misc]
-        failed |= {candidate.candidate: candidate.failed for candidate in judged if candidate.failed}
-        ranking = ranked(judged, report)
-        rounds.append({name: read_fit(plan, fits[name].name) for name in ranking})
-        left, finalists = survivors(ranking, plan.config.keep), ranking[: plan.config.finalists]
-    return Search(scored, tried, rounds, failed, finalists)
+    lengths, keep = plan.round_epochs, plan.config.keep
+    found = yield from halving.successive_halving(
+        tried,
+        lambda number, name: [plan.fit(_job(plan, number, name), name, lengths[number - 1], plan.config.seed)],
+        lambda number, ranking: survivors(ranking, keep) if number < len(lengths) else [],
+        plan.path,
+        needs=[plan.base_job],
+    )
+    rankings = [ranking_of(one) for one in found]
+    failed = {one.candidate: one.failed for judged in found for one in judged if one.failed}
+    rounds = [
+        {name: read_fit(plan, _job(plan, number, name)) for name in ranking}
+        for number, ranking in enumerate(rankings, 1)
+    ]
+    return Search(scored, tried, rounds, failed, rankings[-1][: plan.config.finalists])
+
+
+def _job(plan: Plan, number: int, name: str) -> str:
+    """The short fit of a treatment in a round."""
+    return f"{plan.folder}round-{number}/{name}"
 
 
 def advice_rounds(plan: Plan) -> Rounds[Search]:

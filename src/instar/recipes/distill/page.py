@@ -31,7 +31,11 @@ def answer(result: Result) -> Headline:
         f"{distilled['network']} makes {distilled['mean']:.1f} errors distilled and {alone['mean']:.1f} alone."
     )
     if difference["low"] is None:
-        sure = "One seed does not show how sure this is; use --seeds 5."
+        sure = "One seed: no interval, so this does not show how sure it is; use --seeds 5."
+        if result["config"].get("quick"):
+            sure = (
+                "A quick look, with one seed (no interval) and one round of search: leave --quick out to be sure."
+            )
     else:
         verdict = "excludes zero" if excludes_zero(difference) else "includes zero: undecided"
         bounds = interval(difference, sign=True)
@@ -79,6 +83,7 @@ def page(plan: Plan, result: Result) -> Page:
     sections: list[Section] = [
         rows_table(result),
         *_transfer_text(plan, result),
+        *_clipped_text(details.get("clipped", [])),
         training_curves(details["training"], plan.config.seeds),
         errors_by_class(details, plan.config.fit_bias is not None),
         calibration(details["calibration"]),
@@ -119,6 +124,15 @@ def _transfer_text(plan: Plan, result: Result) -> list[Section]:
         alone += ", before labels were taken away" if num_labelled < num_examples else ""
     paragraph = f"The distilled student learned from {what}. The student alone learned from {alone}."
     return [Text(paragraph, title="What the students learned from")]
+
+
+def _clipped_text(clipped: Sequence[Row]) -> list[Section]:
+    """The networks that were trained with a bound on the gradient, because they do not normalise."""
+    said = []
+    for one in clipped:
+        rising = f", and its rate rose over {one['warmup_epochs']:g} epochs" if one["warmup_epochs"] else ""
+        said.append(f"{one['network']}: its gradients were clipped to norm {one['gradient_clip']:g}{rising}.")
+    return [Text(" ".join(said), title="Networks without normalisation layers")] if said else []
 
 
 def _fidelity_table(result: Result) -> Section:
@@ -222,7 +236,7 @@ def _sensitivity(found: Row) -> Section:
     name = SETTINGS[found["setting"]]
     caption = f"Each {name} at its best other settings; mean and 95 % interval over the tuning seeds."
     if found["setting"] == "learning_rate":
-        caption += " The student alone has the same learning rates to choose from as the distilled one."
+        caption += " The student alone has as many fits to choose from."
     caption = f"{found['sentence']} {caption}".strip()
     levels = [{**level, "value": float(level["value"])} for level in found["levels"]]
     finite = [level for level in levels if math.isfinite(level["value"])]

@@ -1,5 +1,6 @@
 """The jobs of `instar distill`: teachers, candidates, students, and students with a corrected bias."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,8 +20,17 @@ from instar.recipes.distill.correction import correct_, correction_job
 from instar.recipes.distill.settings import Candidate, DistillConfig
 from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, fit_options
 from instar.recipes.fitting import adopt_job, fit_job, logits_job
-from instar.recipes.loading import load_network, load_splits, member_specs, training_data, try_network, try_trained
-from instar.recipes.settings import FitSettings, TransferSettings
+from instar.recipes.loading import (
+    load_network,
+    load_splits,
+    member_specs,
+    outline,
+    training_data,
+    try_network,
+    try_trained,
+)
+from instar.recipes.rates import STUDENT_ROUNDS, TEACHER_ROUNDS, Shares, round_lengths, settled
+from instar.recipes.settings import FitSettings, SearchedSettings, TransferSettings
 from instar.recipes.study import Execution
 from instar.runs import Run, find_run, is_run
 from instar.teacher_checks import check_soft_targets, judged_ids
@@ -28,18 +38,23 @@ from instar.teacher_checks import check_soft_targets, judged_ids
 ALONE, DISTILLED, CORRECTED = "student-alone", "student-distilled", "student-distilled-corrected"
 
 
+def comes_with_weights(settings: FitSettings) -> bool:
+    """Whether a network is used as it is, not trained."""
+    return settings.pretrained or "@" in settings.network or is_run(settings.network)
+
+
 class Member(NamedTuple):
     """A teacher, or a member of an ensemble: the name of its job, and how it is built."""
 
     job: str
     settings: FitSettings
+    """its learning rate is the one that was given, or is found"""
     seed: int
 
     @property
     def comes_with_weights(self) -> bool:
         """It is used as it is, not trained."""
-        network = self.settings.network
-        return self.settings.pretrained or "@" in network or is_run(network)
+        return comes_with_weights(self.settings)
 
 
 @dataclass(frozen=True)
@@ -66,11 +81,21 @@ class Plan:
         count = range(len(networks))
         names = ["teacher"] if len(networks) == 1 else [f"teacher/member-{number}" for number in count]
         return [
-            Member(
-                name, config.teacher.model_copy(update={"network": network}), config.seed + TEACHER_SEED + number
-            )
+            Member(name, self._teacher_settings(network), config.seed + TEACHER_SEED + number)
             for number, name, network in zip(count, names, networks, strict=True)
         ]
+
+    def _teacher_settings(self, network: str) -> FitSettings:
+        settings = self.config.teacher.model_copy(update={"network": network})
+        if settings.learning_rate is None and not comes_with_weights(settings.at()):
+            settings = settled(settings, outline(settings.at(), self.splits))
+        return settings.at(settings.learning_rate)
+
+    @property
+    def searched_members(self) -> list[Member]:
+        """One member of each network whose learning rate is to be found."""
+        trained = {one.settings.network: one for one in reversed(self.members) if not one.comes_with_weights}
+        return list(reversed(trained.values())) if self.config.teacher.learning_rate is None else []
 
     @property
     def teacher_name(self) -> str:
@@ -94,6 +119,26 @@ class Plan:
         first = self.config.seed + TUNING_SEED
         return range(first, first + self.config.tuning_seeds)
 
+    @property
+    def is_searched(self) -> bool:
+        """Whether the students' learning rates are to be found."""
+        return self.config.student.learning_rate is None
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Epochs of the rounds in which a student's learning rate is found: the same for both students."""
+        data = training_data(self.splits, self.config.control)
+        return self._lengths(STUDENT_ROUNDS, self.config.student, data)
+
+    @property
+    def teacher_lengths(self) -> list[int]:
+        """Epochs of the rounds in which a teacher's learning rate is found."""
+        return self._lengths(TEACHER_ROUNDS, self.config.teacher, self.splits.train)
+
+    def _lengths(self, shares: Shares, settings: SearchedSettings, data: Dataset) -> list[int]:
+        lengths = round_lengths(shares, settings.epochs, math.ceil(len(data) / settings.batch_size))
+        return lengths[:1] if self.config.quick else lengths
+
     def fits(self, kind: str) -> list[Path]:
         """The run directories of the students of a kind."""
         return [self.path / "jobs" / kind / f"seed-{seed}" for seed in self.seeds]
@@ -103,13 +148,18 @@ class Plan:
         """The run directories of the teachers."""
         return [self.path / "jobs" / member.job for member in self.members]
 
-    @cached_property
-    def teacher_jobs(self) -> list[Job]:
-        """The teachers; without views also their logits, computed once, as each epoch sees the same examples."""
+    def teacher_jobs(self, rates: Mapping[str, float] | None = None) -> list[Job]:
+        """The teachers; without views also their logits, computed once, as each epoch sees the same examples.
+
+        Args:
+            rates: the learning rates that were found, by network.
+        """
         data, execution = self.config.data, self.execution
         jobs: list[Job] = []
         for member in self.members:
             name, settings, seed = member
+            rate = (rates or {}).get(settings.network, settings.learning_rate)
+            settings = settings.model_copy(update={"learning_rate": rate})
             if member.comes_with_weights:
                 jobs.append(adopt_job(name, settings, data))
             else:
@@ -122,17 +172,22 @@ class Plan:
     @cached_property
     def teaching(self) -> Teaching:
         """Where the soft targets of all students come from."""
-        teachers, needs = [member.job for member in self.members], [job.name for job in self.teacher_jobs]
+        teachers, needs = [member.job for member in self.members], [job.name for job in self.teacher_jobs()]
         return Teaching(teachers, self.config.targets, self.config.ensemble_mean, needs)
+
+    @property
+    def student_network(self) -> nn.Module:
+        """The student's network, untrained."""
+        return outline(self.config.student.at(), self.splits)
 
     @cached_property
     def students(self) -> list[Student]:
         """The student alone and the distilled one."""
-        config = self.config
+        config, settings = self.config, settled(self.config.student, self.student_network)
 
         def student(name: str, transfer: TransferSettings, candidates: list[Candidate]) -> Student:
             seeds, teaching = self.seeds, self.teaching
-            return Student(name, config.student, config.data, transfer, candidates, seeds, lambda _: teaching)
+            return Student(name, settings, config.data, transfer, candidates, seeds, lambda _: teaching)
 
         return [
             student(ALONE, config.control, config.alone),
@@ -152,7 +207,7 @@ class Plan:
             for student in self.students
             for seed in self.seeds
         ]
-        settings, shared = config.student.at(config.student.learning_rate[0]), not config.bias_per_class
+        settings, shared = config.student.at(chosen[DISTILLED].learning_rate), not config.bias_per_class
         for seed in self.seeds if config.fit_bias else ():
             name, student = (f"{kind}/seed-{seed}" for kind in (CORRECTED, DISTILLED))
             jobs.append(correction_job(name, student, settings, config.data, classes=self.moved, shared=shared))
@@ -198,8 +253,7 @@ def check(plan: Plan) -> None:
     transfer = transfer.with_views(views, view_seed=config.data.view_seed, num_views=num_views)
     if config.targets is not None:
         _check_store(plan, SoftTargetStore.open(config.targets), transfer)
-    settings = config.student.at(config.student.learning_rate[0])
-    student = try_network(settings, splits, temperature=config.temperature[0])
+    student = try_network(config.student.at(), splits, temperature=config.temperature[0])
     if config.fit_bias:
         if not plan.missing:
             raise UsageError("fit_bias: the transfer set lacks no class, so there is nothing to correct")

@@ -1,6 +1,6 @@
 """`instar distill`: train a large network, distil it into a small one, compare that with the small one alone.
 
-The control has the same budget and seeds, and the same learning rates to choose from. Of several candidates the
+The control has the same budget and seeds, and as many fits to choose from. Of several candidates the
 best on validation is used, with seeds that are not in the result. Test is read once, at the end.
 """
 
@@ -12,17 +12,19 @@ from torch import Tensor
 
 from instar.distillation import SoftTargetStore
 from instar.evaluation import commonest, score
+from instar.recipes.choosing import last_round
 from instar.recipes.distill import scoring
 from instar.recipes.distill.observations import failures, observations
 from instar.recipes.distill.page import answer, page
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan, check
+from instar.recipes.distill.search import num_rounds, search
 from instar.recipes.distill.settings import DistillConfig
-from instar.recipes.distill.students import Chosen, choose
+from instar.recipes.distill.students import Chosen
 from instar.recipes.learning import about_failures
 from instar.recipes.loading import load_splits, training_data
 from instar.recipes.result_tables import rows_table
 from instar.recipes.rows import ERRORS
-from instar.recipes.settings import as_text
+from instar.recipes.settings import NetworkSettings, as_text
 from instar.recipes.study import Place, Round, Rounds, Study
 from instar.runs import Run
 
@@ -44,10 +46,9 @@ def place(config: DistillConfig) -> Place:
 
 
 def rounds(plan: Plan) -> Rounds[Chosen]:
-    """Teachers and candidates; then, with the best of these, the students."""
-    report = yield Round([*plan.teacher_jobs, *plan.tuning_jobs()], may_fail=True)
-    chosen = choose(plan.students, plan.tuning_seeds, report, plan.path)
-    yield Round([*plan.teacher_jobs, *plan.student_jobs(chosen.candidates)])
+    """Teachers and candidates, in one round or those of a search; then, with the best of these, the students."""
+    chosen, teachers = yield from search(plan)
+    yield Round([*teachers, *plan.student_jobs(chosen.candidates)])
     return chosen
 
 
@@ -84,7 +85,8 @@ def measure(plan: Plan, chosen: Chosen) -> dict[str, Any]:
             "training": [line for kind in kinds[:2] for line in scoring.training_curve(kind, plan.fits(kind))],
             "errors_by_class": scoring.errors_by_class(logits, labels, test.class_names),
             "calibration": scoring.calibration(logits, labels),
-            "sensitivity": scoring.sensitivities(chosen.tuning, [ALONE, DISTILLED]),
+            **_clipped(plan),
+            "sensitivity": scoring.sensitivities(last_round(chosen.tuning), [ALONE, DISTILLED]),
             **({} if members is None else _about_teacher(plan, chosen, logits, members)),
             **({"class_bias": _class_bias(plan)} if config.fit_bias else {}),
         },
@@ -98,6 +100,8 @@ def _rows(
     if "teacher" in logits:
         costs = scoring.cost_row(plan.teacher_fits, shape)
         about = {"network": plan.teacher_name, **about_failures([plan.teacher_fits]), **costs}
+        if len(plan.searched_members) == 1:
+            about["learning_rate"] = Run.read(plan.teacher_fits[0]).config["fit"]["learning_rate"]
         rows.append(scoring.scored_row("teacher", logits["teacher"], labels, **about))
     on_train = scoring.train_fidelity(plan, kinds)
     for kind in kinds:
@@ -147,6 +151,19 @@ def _transfer(plan: Plan) -> Row:
     }
 
 
+def _clipped(plan: Plan) -> dict[str, list[Row]]:
+    """The networks without normalisation that got a bound on the gradient, and perhaps a warm-up."""
+    searched: list[NetworkSettings] = [member.settings for member in plan.searched_members]
+    if plan.is_searched:
+        searched.append(plan.students[0].settings)
+    found = [
+        {"network": one.network, "warmup_epochs": one.warmup_epochs, "gradient_clip": one.gradient_clip}
+        for one in searched
+        if one.gradient_clip
+    ]
+    return {"clipped": found} if found else {}
+
+
 def _class_bias(plan: Plan) -> dict[str, float]:
     found = [Run.read(fit).result()["rows"][0]["bias"] for fit in plan.fits(CORRECTED)]
     return {name: sum(bias[name] for bias in found) / len(found) for name in plan.moved}
@@ -158,7 +175,7 @@ STUDY: Study[DistillConfig, Plan, Chosen] = Study(
     plan=Plan,
     check=check,
     rounds=rounds,
-    num_rounds=lambda plan: 2,
+    num_rounds=num_rounds,
     measure=measure,
     page=page,
     answer=answer,

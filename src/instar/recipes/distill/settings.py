@@ -2,21 +2,21 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from instar.errors import UsageError
 from instar.recipes.settings import (
     CandidateTemperatures,
     CandidateWeights,
     DataSettings,
-    FitSettings,
     LossSettings,
     Settings,
     StudentSettings,
+    TeacherSettings,
     TransferSettings,
     checked,
     merge,
@@ -40,13 +40,17 @@ class Candidate(Settings):
         """Its values by name: `learning_rate`, `temperature`, `soft_weight`, ..."""
         return {"learning_rate": self.learning_rate, **dict(self.loss or ())}
 
+    def slug(self, keys: Iterable[str]) -> str:
+        """`learning-rate-0.1-temperature-4`."""
+        return "-".join(f"{key.replace('_', '-')}-{self.settings[key]:g}" for key in keys)
+
 
 class DistillConfig(Settings):
     """The configuration of `instar distill`."""
 
     data: DataSettings = DataSettings()
     """the data set"""
-    teacher: FitSettings = FitSettings(network="mlp:1200x2", epochs=40, learning_rate=0.05)
+    teacher: TeacherSettings = TeacherSettings(network="mlp:1200x2", epochs=40)
     """the large network, or a trained one (RUN:teacher, NAME@WEIGHTS); several with commas are an ensemble"""
     teachers: Annotated[int, Field(ge=1)] = 1
     """how many teachers of each network, with different seeds: an ensemble"""
@@ -54,7 +58,7 @@ class DistillConfig(Settings):
     """mean of the probabilities of an ensemble"""
     targets: str | None = None
     """folder of stored soft targets, in place of a teacher"""
-    student: StudentSettings = StudentSettings(network="mlp:8x1", learning_rate=[0.03, 0.1])
+    student: StudentSettings = StudentSettings(network="mlp:8x1")
     """the small network, trained alone and distilled"""
     transfer: TransferSettings = TransferSettings()
     """what the students learn from; the teacher learns from all training examples"""
@@ -76,6 +80,8 @@ class DistillConfig(Settings):
     """the first seed of the students; it moves the teachers' seeds too"""
     tuning_seeds: Annotated[int, Field(ge=1)] = 2
     """number of other seeds by which candidates are compared on validation"""
+    quick: Annotated[Literal[True] | None, BeforeValidator(lambda value: value or None)] = None
+    """a first look: one seed, fewer epochs, one temperature, and one short round of search for learning rates"""
 
     @property
     def control(self) -> TransferSettings:
@@ -88,22 +94,34 @@ class DistillConfig(Settings):
         return self.transfer.model_copy(update={"labelled": 1.0})
 
     @property
+    def losses(self) -> list[LossSettings]:
+        """All combinations of temperature and weights."""
+        return [
+            LossSettings(**dict(zip(_LOSS, values, strict=True)))
+            for values in itertools.product(*(getattr(self, key) for key in _LOSS))
+        ]
+
+    @property
+    def middle_loss(self) -> LossSettings:
+        """The one with the middle value of each: at this loss a learning rate is searched for."""
+        return LossSettings(
+            **{key: sorted(getattr(self, key))[(len(getattr(self, key)) - 1) // 2] for key in _LOSS}
+        )
+
+    @property
     def alone(self) -> list[Candidate]:
         """The candidates of the student alone: the same learning rates as those of the distilled one."""
-        return [Candidate(learning_rate=rate) for rate in self.student.learning_rate]
+        return [Candidate(learning_rate=rate) for rate in self.student.learning_rate or ()]
 
     @property
     def distilled(self) -> list[Candidate]:
         """The candidates of the distilled student: all combinations."""
-        losses = [
-            LossSettings(**dict(zip(_LOSS, values, strict=True)))
-            for values in itertools.product(*(getattr(self, key) for key in _LOSS))
-        ]
-        return [Candidate(learning_rate=rate, loss=loss) for loss in losses for rate in self.student.learning_rate]
+        rates = self.student.learning_rate or ()
+        return [Candidate(learning_rate=rate, loss=loss) for loss in self.losses for rate in rates]
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
-        several = {key: getattr(self, key) for key in _LOSS} | {"learning_rate": self.student.learning_rate}
+        several = {key: getattr(self, key) for key in _LOSS} | {"learning_rate": self.student.learning_rate or []}
         for name, values in several.items():
             if len(set(values)) < len(values):
                 raise UsageError(f"{name} names a value twice: {', '.join(f'{value:g}' for value in values)}")
@@ -144,13 +162,13 @@ class DistillConfig(Settings):
 
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "mnist": {
-        "teacher": {"views": "jitter:2"},
-        "student": {"learning_rate": [0.01, 0.03]},
-        "temperature": [1, 2, 4],
-    }
+    "mnist": {"teacher": {"views": "jitter:2"}, "temperature": [1.0, 2.0, 4.0]}
 }
 """Defaults of data sets that need others than the digits; found on their validation examples."""
+
+
+_QUICK = {"teacher": {"epochs": 10}, "student": {"epochs": 30}}
+"""Half a student's epochs and a quarter of a teacher's: a first look takes less than a quarter of the time."""
 
 
 def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> DistillConfig:
@@ -173,6 +191,9 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Di
         if isinstance(teacher, Mapping) and teacher.get("network") is not None:
             raise UsageError("--teacher and --targets: give one of them; stored targets need no teacher")
         defaults = merge(defaults, _store_defaults(str(content["targets"])))
+    if content.get("quick"):
+        middle = sorted(defaults["temperature"], key=float)[(len(defaults["temperature"]) - 1) // 2]
+        defaults = merge(defaults, {"seeds": 1, "tuning_seeds": 1, "temperature": [middle], **_QUICK})
     return checked(DistillConfig, merge(defaults, content))
 
 

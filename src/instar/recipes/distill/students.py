@@ -82,9 +82,8 @@ class Student:
 
     def tuning_name(self, candidate: Candidate) -> str:
         """The prefix of a candidate's jobs: the settings in which the candidates differ."""
-        values = candidate.settings
-        varied = [key for key in values if len({one.settings[key] for one in self.candidates}) > 1]
-        return f"tuning/{self.name}/" + "-".join(f"{key.replace('_', '-')}-{values[key]:g}" for key in varied)
+        varied = [key for key in candidate.settings if len({one.settings[key] for one in self.candidates}) > 1]
+        return f"tuning/{self.name}/{candidate.slug(varied)}"
 
 
 def fit_options(execution: Execution) -> dict[str, Any]:
