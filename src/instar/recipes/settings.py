@@ -143,7 +143,7 @@ class NetworkSettings(Settings):
         if self.schedule != "cosine" or self.warmup_epochs:
             from instar.optimisation import learning_rate_factor
 
-            learning_rate_factor(self.schedule, self.epochs, self.warmup_epochs)
+            learning_rate_factor(self.schedule, self.epochs, self.warmup_epochs or 0.0)
         if self.initialiser != "he-normal":
             from instar.networks import find_initialiser
 
