@@ -5,6 +5,7 @@ compared with an undisturbed run file by file: weights and stores byte by byte, 
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -215,11 +216,14 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def _content(file: Path) -> Any:
-    if file.suffix == ".json":
-        return _without_times(json.loads(file.read_text()))
-    if file.suffix == ".jsonl":
-        return [_without_times(json.loads(line)) for line in file.read_text().splitlines()]
-    return file.read_bytes()
+    """What has to be the same; the bytes of a file that is damaged."""
+    content = file.read_bytes()
+    with contextlib.suppress(ValueError):
+        if file.suffix == ".json":
+            return _without_times(json.loads(content))
+        if file.suffix == ".jsonl":
+            return [_without_times(json.loads(line)) for line in content.splitlines()]
+    return content
 
 
 def counts_of(names: list[str], seed: int) -> list[dict[str, Any]]:
