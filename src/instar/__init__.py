@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # type checkers read these lines, and so does `_HOMES`: a pub
     from instar.data import load_data as load_data
     from instar.data import parse_views as parse_views
     from instar.data import transfer_set as transfer_set
+    from instar.deploy import Model as Model
+    from instar.deploy import load as load
     from instar.distillation import Hint as Hint
     from instar.distillation import HintLoss as HintLoss
     from instar.distillation import SoftTargetStore as SoftTargetStore

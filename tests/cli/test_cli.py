@@ -135,6 +135,7 @@ def test_wrong_type_in_the_config_names_the_key(typed: Command, tmp_path: Path) 
         ("[student]\nepochs = [1]", "student.epochs"),
         ("student = 3", "student should be"),
         ("colour = 'red'", "unknown setting 'colour'"),
+        ("[1]\nseed = 7", "unknown setting '1'"),
         ("seeds = = 3", "cannot be read as TOML"),
     ):
         (tmp_path / "config.toml").write_text(text)

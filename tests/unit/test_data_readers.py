@@ -305,7 +305,9 @@ def test_a_truncated_picture_is_found_before_training_where_pictures_stream(tmp_
     cut = tmp_path / "dog" / "3.png"
     cut.write_bytes(cut.read_bytes()[:-30])
     for budget in (2**30, 10):
-        assert f"{cut}: not a whole image" in folder_error(tmp_path, memory_budget_bytes=budget)
+        message = folder_error(tmp_path, memory_budget_bytes=budget)
+        assert f"{cut}: not a whole image" in message
+        assert message.endswith(f"(instar data check folder:{tmp_path} lists all that is broken)")
 
 
 def test_copies_in_two_parts_are_counted(tmp_path: Path) -> None:

@@ -176,3 +176,14 @@ def test_what_would_not_fit_into_memory_is_refused() -> None:
 def test_a_form_that_is_none_is_refused(name: str, options: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         load_data(name, **options)
+
+
+def test_a_first_picture_that_claims_to_be_large_is_named_before_memory_is_taken_for_all(tmp_path: Path) -> None:
+    """Three hundred pictures of 8192 x 8192 would take 60 GB; the header alone says so."""
+    write_image_folder(tmp_path, per_class=150)
+    first = min((tmp_path / "cat").iterdir())
+    content = bytearray(image_bytes(PIXELS, form="BMP"))
+    content[18:26] = struct.pack("<ii", 8192, 8192)
+    first.write_bytes(content)
+    with pytest.raises(DataError, match=f"{first.name}: not a whole image"):
+        load_data(f"folder:{tmp_path}", memory_budget_bytes=2**60, progress=False)

@@ -44,7 +44,7 @@ def test_telephone_recordings_of_gsm_are_read_to_their_last_block(tmp_path: Path
     path = tmp_path / "call.wav"
     soundfile.write(path, SOUND, 8000, subtype="GSM610")
     samples = read_audio(path).samples
-    assert len(SOUND) <= len(samples) < len(SOUND) + 640
+    assert len(SOUND) <= len(samples) <= len(SOUND) + 2 * 320  # whole blocks; libsndfile takes a pad byte for one
     assert np.corrcoef(samples[: len(SOUND)], SOUND)[0, 1] > 0.9
     assert audio.audio_form(path) == (8000, 1)
 

@@ -367,6 +367,48 @@ def test_nan_in_a_shard_that_is_as_it_was_written_is_found(tmp_path: Path) -> No
         SoftTargetStore.open(store.path).check()
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows_per_shard": 0},
+        {"rows_per_shard": [50]},
+        {"num_views": -1},
+        {"num_examples": 10**30},
+        {"num_examples": 59},
+        {"class_names": []},
+        {"class_names": 5},
+        {"teachers": ["one", "two"]},
+        {"top_k": 1000},
+        {"temperatures": [1.0]},
+    ],
+)
+def test_a_manifest_whose_checksum_is_right_and_whose_values_are_not_is_damaged(
+    store: SoftTargetStore, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """A faulty writer signs what it writes."""
+    path = sign(shutil.copytree(store.path, tmp_path / "signed"), changes)
+    with pytest.raises(DataError, match=r"store\.json is damaged"):
+        SoftTargetStore.open(path)
+
+
+@pytest.mark.parametrize("changes", [{"top_k": 2}, {"class_names": ["a", "b", "c"]}])
+def test_shards_of_another_form_than_the_manifest_says_are_refused(
+    store: SoftTargetStore, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    signed = SoftTargetStore.open(sign(shutil.copytree(store.path, tmp_path / "signed"), changes))
+    with pytest.raises(DataError, match=r"shard-00000\.arrow has other columns or rows than store\.json says"):
+        signed.soft_targets(ALL[:1], 0, 4.0)
+
+
+def sign(path: Path, changes: dict[str, Any]) -> Path:
+    content = json.loads((path / MANIFEST).read_text())
+    del content["sha256"]
+    content["settings"] |= changes
+    content["sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    (path / MANIFEST).write_bytes(json.dumps(content, indent=1).encode() + b"\n")
+    return path
+
+
 def test_an_unfinished_a_newer_and_no_store_are_refused(store: SoftTargetStore, tmp_path: Path) -> None:
     unfinished = Path(shutil.copytree(store.path, tmp_path / "unfinished"))
     manifest = Manifest.read(unfinished)

@@ -9,7 +9,19 @@ from typing import Any, NoReturn
 
 import typer
 
-from instar.cli import advise, data, distill, report, reproduce, runs, specialists, speech, targets, transfer
+from instar.cli import (
+    advise,
+    data,
+    distill,
+    predict,
+    report,
+    reproduce,
+    runs,
+    specialists,
+    speech,
+    targets,
+    transfer,
+)
 from instar.cli.commands import LazyCommand
 from instar.errors import DataWarning, InstarError
 
@@ -44,6 +56,7 @@ app.command("distill", cls=LazyCommand)(distill.distill)
 app.command("transfer", cls=LazyCommand)(transfer.transfer)
 app.command("advise", cls=LazyCommand)(advise.advise)
 app.command("specialists", cls=LazyCommand)(specialists.specialists)
+app.command("predict")(predict.predict)
 app.command("report")(report.report)
 app.add_typer(data.app, name="data")
 app.add_typer(reproduce.app, name="reproduce")

@@ -145,8 +145,9 @@ def load_data(
     elif name in SOURCES:
         train, test = load_official(name, form, base_url=base_url, progress=progress)
     elif name.startswith("folder:"):
-        read = _FolderReader(image_size, colour, memory_budget_bytes, progress)
-        train, validation, test = read.splits(Path(name.removeprefix("folder:")).expanduser(), split_seed)
+        folder = Path(name.removeprefix("folder:")).expanduser()
+        read = _FolderReader(folder, image_size, colour, memory_budget_bytes, progress)
+        train, validation, test = read.splits(split_seed)
     elif name.startswith("python:"):
         train, validation, test = _from_function(name)
     else:
@@ -219,16 +220,17 @@ def _cut(
 
 @dataclasses.dataclass(frozen=True)
 class _FolderReader:
+    folder: Path
     image_size: int | None
     colour: str | None
     memory_budget_bytes: int
     progress: bool
 
-    def splits(self, folder: Path, split_seed: int) -> tuple[Dataset, Dataset | None, Dataset]:
+    def splits(self, split_seed: int) -> tuple[Dataset, Dataset | None, Dataset]:
         """Split by the folder's parts, if it has train/ and test/; else a fifth of each class is the test set."""
-        parts = find_parts(folder)
+        parts = find_parts(self.folder)
         if not parts:
-            whole, _ = self._read(list_image_folder(folder))
+            whole, _ = self._read(list_image_folder(self.folder))
             train, test = _cut(whole, _TEST_FRACTION, split_seed, parts=3)
             return train, None, test
         train, form = self._read(list_image_folder(parts.pop("train")))
@@ -239,12 +241,17 @@ class _FolderReader:
         return train, others.get("validation"), others["test"]
 
     def _read(self, listing: ImageFolder, form: ImageForm | None = None) -> tuple[Dataset, ImageForm]:
-        if form is None:
-            form = common_form(
-                listing.files, image_size=self.image_size, colour=self.colour, progress=self.progress
-            )
-        budget = self.memory_budget_bytes
-        return folder_dataset(listing, form, memory_budget_bytes=budget, progress=self.progress), form
+        budget, progress = self.memory_budget_bytes, self.progress
+        try:
+            if form is None:
+                form = common_form(
+                    listing.files, image_size=self.image_size, colour=self.colour, progress=progress
+                )
+            return folder_dataset(listing, form, memory_budget_bytes=budget, progress=progress), form
+        except DataError as error:
+            raise DataError(
+                f"{error} (instar data check folder:{self.folder} lists all that is broken)"
+            ) from error
 
 
 def _from_function(name: str) -> tuple[Dataset, Dataset | None, Dataset]:

@@ -24,6 +24,7 @@ from instar.runs import first_difference
 FORMAT_VERSION = 1
 MANIFEST, LOCK = "store.json", ".lock"
 CLASSES, REST = ".classes", ".rest"
+_MOST_ROWS, _MOST_SHARDS = 2**40, 2**20
 Columns = dict[str, NDArray[Any]]
 
 
@@ -67,6 +68,14 @@ class StoreSettings:
         endings = ("",) if self.top_k is None else ("", CLASSES, REST)
         return ["id", "view", *(f"{name}{ending}" for name in self.teachers for ending in endings)]
 
+    def column_shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
+        """The shape of each column of a shard with so many rows."""
+        widths = {"": len(self.class_names)}
+        if self.top_k is not None:
+            widths = {"": self.top_k, CLASSES: self.top_k, REST: len(self.temperatures)}
+        wide = {f"{name}{ending}": (rows, width) for name in self.teachers for ending, width in widths.items()}
+        return {"id": (rows,), "view": (rows,), **wide}
+
 
 @dataclass(frozen=True)
 class ShardEntry:
@@ -109,9 +118,9 @@ class Manifest:
                     f"{path} has format version {version}, this instar reads {FORMAT_VERSION}: update instar"
                 )
             settings = StoreSettings(**_tuples(content["settings"]))
-            manifest = cls(
-                path, settings, {name: ShardEntry(**_tuples(about)) for name, about in content["shards"].items()}
-            )
+            shards = {name: ShardEntry(**_tuples(about)) for name, about in content["shards"].items()}
+            _check_values(settings, shards, content)
+            manifest = cls(path, settings, shards)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise damaged from error
         # Writing it again gives the same bytes, checksum included, only if no byte has changed.
@@ -154,6 +163,24 @@ class Manifest:
         content = {"format_version": FORMAT_VERSION, "settings": settings, "shards": shards}
         content["sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return json.dumps(content, indent=1).encode() + b"\n"
+
+
+def _check_values(settings: StoreSettings, shards: Mapping[str, ShardEntry], content: Mapping[str, Any]) -> None:
+    """Raise a ValueError where a value is of another type or range: a faulty writer signs it with the rest."""
+    from pydantic import TypeAdapter
+
+    for kind, part in ((StoreSettings, "settings"), (dict[str, ShardEntry], "shards")):
+        TypeAdapter(kind).validate_json(json.dumps(content[part]), strict=True)
+    counts = (settings.num_views, settings.num_examples, settings.rows_per_shard)
+    if not all(0 < count <= _MOST_ROWS for count in counts) or settings.num_rows > _MOST_SHARDS * counts[-1]:
+        raise ValueError(f"counts {counts}")
+    if not 0 < (1 if settings.top_k is None else settings.top_k) <= len(settings.class_names):
+        raise ValueError(f"top_k {settings.top_k}, {len(settings.class_names)} classes")
+    places = {file: number for number, file in enumerate(settings.files())}
+    for name, shard in shards.items():
+        errors = (len(shard.max_l1), len(shard.mean_l1))
+        if shard.rows != len(settings.rows_of(places[name])) or {*errors} != {len(settings.temperatures)}:
+            raise ValueError(f"shard {name}")
 
 
 def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:

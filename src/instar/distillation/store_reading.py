@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.data import IdIndex
-from instar.distillation.store_format import Columns, Manifest, map_shard
+from instar.distillation.store_format import MANIFEST, Columns, Manifest, map_shard
+from instar.errors import DataError
 
 
 class StoredRows:
@@ -69,5 +70,10 @@ class StoredRows:
     def _columns(self, number: int) -> Columns:
         if number not in self._mapped:
             file = self._files[number]
-            self._mapped[number] = map_shard(self._manifest.path / file, self._manifest.shards[file])
+            columns = map_shard(self._manifest.path / file, self._manifest.shards[file])
+            settings = self._manifest.settings
+            shapes = settings.column_shapes(len(settings.rows_of(number)))
+            if {name: values.shape for name, values in columns.items()} != shapes:
+                raise DataError(f"{self._manifest.path / file} has other columns or rows than {MANIFEST} says")
+            self._mapped[number] = columns
         return self._mapped[number]

@@ -102,7 +102,7 @@ def summary(found: Inspection) -> str:
         'mine: 0 examples, nothing broken, no copies'
     """
     kinds = Counter(one.kind for one in found.copies)
-    copies = ", ".join(f"{number} groups of copies ({kind})" for kind, number in kinds.items()) or "no copies"
+    copies = ", ".join(f"groups of copies ({kind}): {number}" for kind, number in kinds.items()) or "no copies"
     return f"{found.name}: {len(found.seen)} examples, {len(found.broken) or 'nothing'} broken, {copies}"
 
 

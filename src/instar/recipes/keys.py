@@ -111,7 +111,7 @@ def unknown_setting(kind: type[BaseModel], key: str, also: Sequence[str] = ()) -
     near = nearest(key, list(dict.fromkeys([*also, *all_keys(kind)])))
     if near:
         return UsageError(f"unknown setting {key!r}; did you mean {' or '.join(near)}?")
-    *parents, _ = [part for part in key.split(".") if not part.isdigit()]
+    *parents, _ = _names_in(key)
     return UsageError(f"unknown setting {key!r}; known here: {', '.join(_part_of(kind, parents).model_fields)}")
 
 
@@ -124,8 +124,8 @@ def nearest(key: str, known: Sequence[str]) -> list[str]:
         >>> nearest("num_epochs", ["student.epochs", "teacher.epochs", "seeds"])
         ['student.epochs', 'teacher.epochs']
     """
-    parts = [part for part in key.split(".") if not part.isdigit()]
-    parent, last = ".".join(parts[:-1]), parts[-1]
+    *parents, last = _names_in(key)
+    parent = ".".join(parents)
     beside = [one for one in known if one.rpartition(".")[0] == parent]
     for keys, cutoff in ((beside, 0.7), (known, 0.85)):
         names = list(dict.fromkeys(one.rpartition(".")[2] for one in keys))
@@ -134,6 +134,11 @@ def nearest(key: str, known: Sequence[str]) -> list[str]:
         if meant:
             return [one for name in meant for one in keys if one.rpartition(".")[2] == name][:3]
     return []
+
+
+def _names_in(key: str) -> list[str]:
+    """The parts of a key without places in a list; the key itself where it is a number."""
+    return [part for part in key.split(".") if not part.isdigit()] or [key]
 
 
 def _part_of(kind: type[BaseModel], parents: Sequence[str]) -> type[BaseModel]:

@@ -5,15 +5,16 @@ import functools
 import itertools
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from instar.data import Dataset, Splits, class_number, load_data, transfer_set, unlabelled_pictures
+from instar.deploy.loading import load_run_network as load_run_network
+from instar.deploy.loading import network_seeing
 from instar.errors import DataWarning, UsageError
 from instar.guards import NUM_TRIED, try_fit, try_forward
-from instar.networks import build_network, change_normalisation_, evaluation_, initialise_, load_state_
+from instar.networks import build_network, initialise_
 from instar.recipes.settings import DataSettings, FitSettings, TransferSettings
 from instar.runs import Run, find_run, is_run
 
@@ -207,15 +208,7 @@ def load_network(settings: FitSettings, splits: Splits) -> nn.Module:
             f"validation_fraction {own['validation_fraction']}), or its data have changed since: its training may "
             "hold examples that are validation here; use the same data and split"
         )
-    return _seeing(path, normalisation_of(splits))
-
-
-def _seeing(path: Path, given: Mapping[str, Sequence[float]] | None) -> nn.Module:
-    """The network of a fit, which sees inputs of a given normalisation as those that it was trained on."""
-    network, own = load_run_network(path), Run.read(path).config.get("normalisation")
-    if given is not None and own is not None:  # runs of an older instar do not know theirs
-        change_normalisation_(network, given, own)
-    return network
+    return network_seeing(path, normalisation_of(splits))
 
 
 def warn_of_plain_pictures(network: nn.Module, name: str, splits: Splits) -> None:
@@ -249,29 +242,3 @@ def member_specs(spec: str) -> list[str]:
     """The networks that a teacher's name means: all members if `RUN:teacher` was an ensemble."""
     members = list(itertools.takewhile(is_run, (f"{spec}/member-{number}" for number in itertools.count())))
     return members if ":" in spec and members and not is_run(spec) else [spec]
-
-
-def load_run_network(path: Path) -> nn.Module:
-    """The network that a fit left, in evaluation mode, rebuilt from its run directory.
-
-    Raises:
-        UsageError: there is no such run.
-        RunError: the fit is not finished.
-    """
-    run = Run.read(path)
-    weights, about = run.load_weights()
-    source = str(about.get("from", ""))
-    if source and is_run(source):
-        network = _seeing(find_run(source), run.config.get("normalisation"))
-    else:
-        network = build_network(
-            run.config["network"].partition("@")[0],
-            input_shape=run.config["input_shape"],
-            num_classes=len(run.config["class_names"]),
-            seed=0,
-            dropout=run.config["fit"]["dropout"],
-            input_dropout=run.config["fit"]["input_dropout"],
-            normalisation=run.config.get("normalisation"),
-        )
-    load_state_(network, weights, run.config["network"], str(path))
-    return evaluation_(network)

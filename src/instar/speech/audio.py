@@ -18,7 +18,7 @@ Samples = NDArray[np.float32]
 
 _STREAMED_BYTES = 0x7FFFF000  # a size of so many bytes or more stands for an unknown one: SoX, FFmpeg, arecord
 _RIFF_HEADER_BYTES = 12
-_KEPT_CHUNKS = (b"fmt ", b"fact")
+_FORM, _FACT, _DATA = b"fmt ", b"fact", b"data"
 _MOST_SAMPLES = 2**40
 _SAMPLE_RATES_HZ = (1_000, 400_000)
 _SAMPLES_AT_ONCE = 2**20  # a header can promise more than there is memory for
@@ -163,7 +163,7 @@ def wav_bytes(samples: Samples | Sequence[float], sample_rate: int) -> bytes:
 def _all_samples(file: Any) -> Samples:
     """All samples of an open file, (n, channels); fewer than its header says where they are not there."""
     at_once = max(1, _SAMPLES_AT_ONCE // file.channels)
-    blocks = [file.read(0, dtype="float32", always_2d=True)]
+    blocks = [np.zeros((0, file.channels), np.float32)]
     num_left = file.frames
     while num_left > 0:
         block = file.read(min(at_once, num_left), dtype="float32", always_2d=True)
@@ -180,16 +180,18 @@ def _plain_wav(content: bytes, name: str) -> bytes:
     """
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         return content
-    kept = []
+    kept: dict[bytes, bytes] = {}
     for chunk, start, size in _chunks(content, _RIFF_HEADER_BYTES):
-        if chunk == b"data":
-            kept.append((chunk, content[start : start + _size_of_data(content, start, size, name)]))
+        if chunk == _DATA:
+            kept[chunk] = content[start : start + _size_of_data(content, start, size, name)]
             break
-        if chunk in _KEPT_CHUNKS:
-            kept.append((chunk, content[start : start + size]))
+        if chunk in (_FORM, _FACT):
+            kept.setdefault(chunk, content[start : start + size])
     else:
         raise DataError(f"{name}: truncated or damaged, no samples follow its header")
-    body = b"".join(struct.pack("<4sI", chunk, len(part)) + part + bytes(len(part) % 2) for chunk, part in kept)
+    body = b"".join(
+        struct.pack("<4sI", chunk, len(part)) + part + bytes(len(part) % 2) for chunk, part in kept.items()
+    )
     return struct.pack("<4sI4s", b"RIFF", 4 + len(body), b"WAVE") + body
 
 

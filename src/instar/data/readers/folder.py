@@ -141,6 +141,7 @@ def folder_dataset(
             example_shape=form.shape,
             ids=content_ids((_checked_content(file, form) for file in bar), labels),
         )
+    form.read(files[0])  # a damaged header may claim a size that there is no memory for
     images = torch.empty(len(files), *form.shape, dtype=torch.uint8)
     ids = content_ids(_decoding(bar, form, images), labels)
     data = InMemoryDataset(images, labels, class_names=listing.class_names, ids=ids)

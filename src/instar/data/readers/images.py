@@ -83,16 +83,20 @@ class ImageForm:
 
     def decode(self, content: bytes, where: object) -> Tensor:
         """`read` from bytes; `where` names them in errors."""
+        with opened(content, where) as image:
+            return self.of_image(image, where)
+
+    def of_image(self, image: "Image", where: object) -> Tensor:
+        """`read` from an image of Pillow; `where` names it in errors."""
         from PIL import Image, ImageOps
 
-        with opened(content, where) as image:
-            self.check(image, where)
-            upright = ImageOps.exif_transpose(image)
-            if self.fit or self.convert:
-                upright = _opaque(upright).convert(self.mode)
-            if self.fit:
-                upright = ImageOps.fit(upright, (self.width, self.height), Image.Resampling.BICUBIC)
-            pixels = torch.from_numpy(np.array(upright))
+        self.check(image, where)
+        upright = ImageOps.exif_transpose(image)
+        if self.fit or self.convert:
+            upright = _opaque(upright).convert(self.mode)
+        if self.fit:
+            upright = ImageOps.fit(upright, (self.width, self.height), Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(upright))
         return pixels.view(self.height, self.width, -1).permute(2, 0, 1).contiguous()
 
     def check(self, image: "Image", where: object) -> None:

@@ -1,0 +1,48 @@
+"""`instar predict`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from instar.cli.options import Device, Quiet
+
+
+def predict(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="RUN, RUN:job, or the folder of a fit.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help="Pictures, folders of pictures, .npy files; - reads names from stdin."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a file in place of stdout.")] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="NAME", help="csv, jsonl or parquet; by default as --out ends, or csv."),
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of classes to name, the most probable first.")] = 1,
+    explain: Annotated[bool, typer.Option("--explain", help="Add the entropy of each prediction (nats).")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable input.")] = False,
+    device: Device = "cpu",
+    quiet: Quiet = False,
+) -> int:
+    """Class and probability of each input. An unreadable input is one line on stderr, and exit status 1."""
+    from instar.deploy import load
+    from instar.recipes.experiments import check_device
+    from instar.recipes.predictions import answers, find_inputs, row_of, row_writer
+
+    ending = "" if out is None else out.suffix.lower().removeprefix(".")
+    names, refused = find_inputs(inputs), list[str]()
+    with row_writer(out, form or ending or "csv") as write:
+        model = load(run, device=check_device(device))
+        if not quiet:
+            sys.stderr.write(f"network: {model.source}\n")
+        for answer in answers(model, names, refused=refused, strict=strict, quiet=quiet):
+            write(row_of(answer, model.class_names, top_k=top_k, explain=explain))
+    for error in refused:
+        sys.stderr.write(f"instar: {error}\n")
+    if refused:
+        sys.stderr.write(f"instar: {len(refused)} of {len(names)} inputs could not be read\n")
+    return int(bool(refused))

@@ -1,0 +1,88 @@
+"""Networks rebuilt from the run directory of the fit that left them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import nn
+
+from instar.errors import UsageError
+from instar.networks import build_network, change_normalisation_, evaluation_, load_state_
+from instar.runs import CONFIG, FINAL, Run, find_run, is_run
+
+_STUDENT = {"distill": "student-distilled"}
+"""The network that a command is run for, by the command."""
+
+
+def load_run_network(path: Path) -> nn.Module:
+    """The network that a fit left, in evaluation mode, rebuilt from its run directory.
+
+    Raises:
+        UsageError: there is no such run.
+        RunError: the fit is not finished.
+    """
+    run = Run.read(path)
+    weights, about = run.load_weights()
+    source = str(about.get("from", ""))
+    if source and is_run(source):
+        network = network_seeing(find_run(source), run.config.get("normalisation"))
+    else:
+        network = build_network(
+            run.config["network"].partition("@")[0],
+            input_shape=run.config["input_shape"],
+            num_classes=len(run.config["class_names"]),
+            seed=0,
+            dropout=run.config["fit"]["dropout"],
+            input_dropout=run.config["fit"]["input_dropout"],
+            normalisation=run.config.get("normalisation"),
+        )
+    load_state_(network, weights, run.config["network"], str(path))
+    return evaluation_(network)
+
+
+def network_seeing(path: Path, given: Mapping[str, Sequence[float]] | None) -> nn.Module:
+    """The network of a fit, which sees inputs of a given normalisation as those that it was trained on."""
+    network, own = load_run_network(path), Run.read(path).config.get("normalisation")
+    if given is not None and own is not None:  # runs of an older instar do not know theirs
+        change_normalisation_(network, given, own)
+    return network
+
+
+def find_fit(spec: str | Path) -> Path:
+    """The run directory of the one network that a name means.
+
+    `RUN:job` and the folder of a fit are that fit. Of several seeds, the one with the fewest validation errors is
+    taken; the negative log-likelihood on validation breaks ties. A run of `instar distill` means its distilled
+    student.
+
+    Raises:
+        UsageError: there is no such run, or it has several networks and none is named.
+    """
+    path = find_run(spec)
+    if (path / CONFIG).is_file():
+        run = Run.read(path)
+        if "network" in run.config and "class_names" in run.config:
+            return path
+        if run.recipe == "fit":
+            raise UsageError(
+                f"{path} is a fit of a module of your own, which it does not hold: build the module, and load "
+                f"{path / FINAL} into it"
+            )
+        if run.recipe in _STUDENT:
+            return find_fit(f"{path}:{_STUDENT[run.recipe]}")
+        names = sorted(str(fit.relative_to(path / "jobs")) for fit in _fits(path / "jobs"))
+        some = ", ".join(f"{path}:{name}" for name in names[:3])
+        raise UsageError(f"{spec} has {len(names)} networks; name one of them, for instance {some or 'a fit'}")
+    fits = [fit for fit in path.glob("seed-*") if (fit / CONFIG).is_file()]
+    if not fits:
+        raise UsageError(f"{spec}: there is no run in {path}; expected RUN, RUN:job or the folder of a fit")
+    return min(sorted(fits), key=_validation)
+
+
+def _fits(path: Path) -> list[Path]:
+    configs = (file.parent for file in path.rglob(CONFIG) if "tuning" not in file.parts)
+    return [fit for fit in configs if "network" in Run.read(fit).config]
+
+
+def _validation(fit: Path) -> tuple[float, float]:
+    metrics = Run.read(fit).result()["metrics"]
+    return metrics.get("validation_errors", 0.0), metrics.get("validation_nll", 0.0)

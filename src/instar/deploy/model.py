@@ -1,0 +1,176 @@
+"""`instar.load`: a trained network that takes what people have and answers with the names of classes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from instar.data.readers.images import ImageForm, content_of
+from instar.deploy.loading import find_fit, load_run_network
+from instar.errors import UsageError
+from instar.networks import forward_logits
+from instar.runs import Run
+
+_BATCH_SIZE = 128  # on a CPU the outputs of a layer then stay in its cache
+
+
+class Model(nn.Module):
+    """A trained network with its classes and its preprocessing, in evaluation mode.
+
+    Args:
+        network: takes normalised inputs, returns logits.
+        class_names: in the order of the logits.
+        input_shape: of one example, (channels, height, width) for pictures.
+        mean, std: of each channel, by which inputs are normalised; empty for none.
+        source: the run directory that it was loaded from, for errors.
+
+    Example:
+        >>> model = Model(nn.Flatten(), ["dark", "bright"], (1, 1, 2))
+        >>> model.predict([torch.tensor([[[0.9, 0.1]]]), torch.tensor([[[0.2, 0.7]]])])
+        ['dark', 'bright']
+    """
+
+    mean: Tensor | None
+    std: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        class_names: Sequence[str],
+        input_shape: Sequence[int],
+        *,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+        source: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.class_names, self.input_shape = network, tuple(class_names), tuple(input_shape)
+        self.source = source
+        channels, *size = self.input_shape
+        self._shapes = [self.input_shape]
+        if size:
+            self._shapes += [(*size, channels)] + [tuple(size)] * (channels == 1)
+        shape = (-1, *[1] * (len(self.input_shape) - 1))
+        self.register_buffer("mean", torch.tensor(list(mean)).view(shape) if mean else None)
+        self.register_buffer("std", torch.tensor(list(std)).view(shape) if std else None)
+        self.eval()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits (batch, classes) of a batch as `preprocess` gives its examples."""
+        if self.mean is not None:
+            inputs = inputs - self.mean
+        if self.std is not None:
+            inputs = inputs / self.std
+        return forward_logits(self.network, inputs).float()
+
+    def preprocess(self, example: Any) -> Tensor:
+        """One example as the network's data has it, before normalisation: a float32 tensor of `input_shape`.
+
+        Args:
+            example: a picture's path, its bytes or a Pillow image, which is turned upright, converted to the
+                network's colours, resized to its size and cropped, from 0 to 1; or a tensor or an array of
+                `input_shape`. Integers of eight bits are scaled to 0 to 1, other numbers are taken as they are.
+
+        Raises:
+            DataError: a picture that cannot be read.
+            UsageError: another shape, or a picture for a network that takes none.
+        """
+        if isinstance(example, (str, Path, bytes)) or hasattr(example, "getexif"):
+            return self._picture(example)
+        values = torch.as_tensor(example)
+        if tuple(values.shape) not in self._shapes:
+            raise UsageError(f"an example has shape {tuple(values.shape)}, this network takes {self.input_shape}")
+        if values.shape != self.input_shape:  # height, width, channels; or height, width
+            values = values.movedim(-1, 0) if values.dim() == len(self.input_shape) else values[None]
+        return values.float() / 255 if values.dtype == torch.uint8 else values.float()
+
+    def predict(self, examples: Any, *, batch_size: int = _BATCH_SIZE) -> Any:
+        """The name of the most probable class: of each of several examples, or of one.
+
+        Raises:
+            DataError, UsageError: as `preprocess`.
+        """
+        best = self.predict_proba(examples, batch_size=batch_size).argmax(-1)
+        return (
+            [self.class_names[number] for number in best.tolist()] if best.dim() else self.class_names[int(best)]
+        )
+
+    def predict_proba(self, examples: Any, *, batch_size: int = _BATCH_SIZE) -> Tensor:
+        """The probabilities of the classes, (examples, classes); (classes,) of one example.
+
+        Args:
+            examples: a list, or a batch as a tensor or an array, or one example.
+            batch_size: examples in one pass.
+
+        Raises:
+            DataError, UsageError: as `preprocess`.
+        """
+        several = self._several(examples)
+        parts = [torch.zeros(0, len(self.class_names))]
+        for start in range(0, len(several), batch_size):
+            batch = torch.stack([self.preprocess(one) for one in several[start : start + batch_size]])
+            parts.append(self.probabilities(batch))
+        found = torch.cat(parts)
+        return found if several is examples else found[0]
+
+    def probabilities(self, batch: Tensor) -> Tensor:
+        """The probabilities (batch, classes) of preprocessed examples, on the CPU."""
+        device = next((value.device for value in self.parameters()), torch.device("cpu"))
+        with torch.inference_mode():
+            return torch.softmax(self(batch.to(device)), -1).cpu()
+
+    def _several(self, examples: Any) -> Sequence[Any]:
+        """The examples; one is put into a list."""
+        if isinstance(examples, (Tensor, np.ndarray)):
+            shape = tuple(examples.shape)
+            is_batch = shape not in self._shapes and shape[1:] in self._shapes
+            return examples if is_batch else [examples]  # type: ignore[return-value]
+        return examples if isinstance(examples, (list, tuple)) else [examples]
+
+    def _picture(self, picture: Any) -> Tensor:
+        if len(self.input_shape) != 3 or self.input_shape[0] not in (1, 3):
+            raise UsageError(f"a picture was given, and this network takes inputs of shape {self.input_shape}")
+        channels, height, width = self.input_shape
+        form = ImageForm("L" if channels == 1 else "RGB", height, width, fit=True)
+        if isinstance(picture, (str, Path)):
+            pixels = form.decode(content_of(Path(picture)), picture)
+        elif isinstance(picture, bytes):
+            pixels = form.decode(picture, "the picture")
+        else:
+            pixels = form.of_image(picture, "the picture")
+        return pixels.float() / 255
+
+
+def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
+    """A trained network with its classes and preprocessing, from the run directory that it was trained in.
+
+    Args:
+        run: `RUN`, `RUN:job`, `RUN:student-distilled/seed-3`, or the folder of a fit, which may have been moved:
+            neither the data nor the rest of the run is needed. A run of `instar distill` means its distilled
+            student. Of several seeds the one with the fewest validation errors is taken, and the negative
+            log-likelihood breaks ties.
+        device: where it computes.
+
+    Raises:
+        UsageError: there is no such run, it has several networks and none is named, or the function of a `python:`
+            network is not there.
+        RunError: the fit is not finished, or its weights are damaged.
+
+    Example:
+        >>> load("runs/distill/digits").predict(["seven.png"])  # doctest: +SKIP
+        ['7']
+    """
+    path = find_fit(run)
+    config = Run.read(path).config
+    normalisation = config.get("normalisation", {})
+    return Model(
+        load_run_network(path),
+        config["class_names"],
+        config["input_shape"],
+        mean=normalisation.get("mean", ()),
+        std=normalisation.get("std", ()),
+        source=path,
+    ).to(device)

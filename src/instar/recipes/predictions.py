@@ -1,0 +1,154 @@
+"""`instar predict`: the classes of new examples, a row for each."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from instar.data.progress import tracked
+from instar.data.readers.images import IMAGE_SUFFIXES
+from instar.deploy import Model
+from instar.errors import DataError, InstarError, UsageError
+from instar.files import writing, written_whole
+
+FORMATS = ("csv", "jsonl", "parquet")
+_BATCH_SIZE = 128
+Row = dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """The probabilities of the classes of one input, (classes,)."""
+
+    name: str
+    probs: Tensor
+
+
+def find_inputs(given: Iterable[str]) -> list[str]:
+    """Files, all pictures below folders (nothing hidden), and the lines of stdin for `-`.
+
+    Raises:
+        UsageError: nothing was found.
+    """
+    found: list[str] = []
+    for one in given:
+        if one == "-":
+            found += [line.strip() for line in sys.stdin if line.strip()]
+        elif (folder := Path(one)).is_dir():
+            files = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES)
+            inside = ((file, file.relative_to(folder).parts) for file in files)
+            found += [str(file) for file, parts in inside if not any(part.startswith(".") for part in parts)]
+        else:
+            found.append(one)
+    if not found:
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise UsageError(f"{', '.join(given)}: found no picture ({kinds} are read); name files or another folder")
+    return found
+
+
+def answers(
+    model: Model, names: Sequence[str], *, refused: list[str], strict: bool = False, quiet: bool = False
+) -> Iterator[Answer]:
+    """The answers in the order of the inputs, computed in batches.
+
+    Args:
+        model: as `instar.load` gives it.
+        names: pictures, or `.npy` files that hold a batch of arrays.
+        refused: gets a line for each input that cannot be read.
+        strict: raise the first of these errors.
+        quiet: show no progress.
+
+    Raises:
+        DataError, UsageError: an input that cannot be read, where `strict`.
+    """
+    waiting: list[tuple[str, Tensor]] = []
+    for name in tracked(names, total=len(names), description="predicting", show=not quiet):
+        try:
+            waiting += _examples(model, name)
+        except InstarError as error:
+            if strict:
+                raise
+            refused.append(str(error))
+        while len(waiting) >= _BATCH_SIZE:
+            yield from _answered(model, waiting[:_BATCH_SIZE])
+            waiting = waiting[_BATCH_SIZE:]
+    if waiting:
+        yield from _answered(model, waiting)
+
+
+def _examples(model: Model, name: str) -> list[tuple[str, Tensor]]:
+    if not name.lower().endswith(".npy"):
+        return [(name, model.preprocess(name))]
+    try:
+        arrays = np.load(name, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{name}: not an array that can be read: {error}") from error
+    if arrays.shape[1:] != model.input_shape:
+        shape = ", ".join(map(str, model.input_shape))
+        raise DataError(f"{name}: expected an array of shape (n, {shape}), found {arrays.shape}")
+    return [(f"{name}:{number}", model.preprocess(array)) for number, array in enumerate(arrays)]
+
+
+def _answered(model: Model, batch: Sequence[tuple[str, Tensor]]) -> Iterator[Answer]:
+    probs = model.probabilities(torch.stack([values for _, values in batch]))
+    return (Answer(name, row) for (name, _), row in zip(batch, probs, strict=True))
+
+
+def row_of(answer: Answer, class_names: Sequence[str], *, top_k: int = 1, explain: bool = False) -> Row:
+    """A row of the output: class and probability, then the next ones; for `explain` the entropy in nats."""
+    probs, best = answer.probs.topk(min(top_k, len(class_names)))
+    row: Row = {"input": answer.name}
+    for place, (probability, number) in enumerate(zip(probs.tolist(), best.tolist(), strict=True), 1):
+        ending = "" if place == 1 else f"_{place}"
+        row |= {f"class{ending}": class_names[number], f"probability{ending}": round(probability, 6)}
+    if explain:
+        row["entropy"] = round(float(torch.special.entr(answer.probs).sum()), 6)
+    return row
+
+
+@contextmanager
+def row_writer(out: Path | None, form: str) -> Iterator[Callable[[Row], None]]:
+    """A function that writes a row to stdout, or to a file that gets its name when all rows are written.
+
+    Raises:
+        UsageError: an unknown format, or Parquet on stdout.
+        RunError: the file cannot be written.
+    """
+    if form not in FORMATS:
+        raise UsageError(f"format {form!r}: expected {', '.join(FORMATS)}")
+    if out is None and form == "parquet":
+        raise UsageError("Parquet is not for a terminal: name a file with --out")
+    if out is None:
+        yield _lines(sys.stdout, form)
+        return
+    with writing(out), written_whole(out) as unfinished:
+        if form == "parquet":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            rows: list[Row] = []
+            yield rows.append
+            pq.write_table(pa.Table.from_pylist(rows), unfinished)
+        else:
+            with unfinished.open("w", encoding="utf-8", newline="") as file:
+                yield _lines(file, form)
+
+
+def _lines(file: IO[str], form: str) -> Callable[[Row], None]:
+    if form == "jsonl":
+        return lambda row: print(json.dumps(row, ensure_ascii=False), file=file)
+    tables: list[csv.DictWriter[str]] = []
+
+    def write(row: Row) -> None:
+        if not tables:
+            tables.append(csv.DictWriter(file, list(row), lineterminator="\n"))
+            tables[0].writeheader()
+        tables[0].writerow(row)
+
+    return write

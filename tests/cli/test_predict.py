@@ -1,0 +1,175 @@
+"""`instar.load` and `instar predict`: a finished run answers for new examples."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+import instar
+from command_line import Command
+from data_files import write_image_folder
+from instar.deploy import find_fit, load
+from instar.errors import DataError, UsageError
+from instar.evaluation import predict_logits
+from instar.recipes.loading import load_run_network, load_splits, settings_of
+from instar.runs import Run
+from small_studies import distilled
+
+
+@pytest.fixture(scope="module")
+def picture_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A distillation on normalised colour pictures, some of them of another size."""
+    folder = tmp_path_factory.mktemp("pictures")
+    data = {"name": f"folder:{write_image_folder(folder / 'photos', per_class=12)}", "image_size": 10}
+    data["normalise"] = "0.4,0.5,0.6/0.2"
+    student = {"network": "mlp:4x1", "epochs": 2, "learning_rate": 0.1}
+    about = {"data": data, "student": student, "temperature": 2.0, "seeds": 3}
+    distilled(folder / "run", teacher={"network": "mlp:8x1", "epochs": 1, "learning_rate": 0.1}, **about)
+    return folder / "run"
+
+
+def pictures(run: Path) -> list[Path]:
+    return sorted((run.parent / "photos").rglob("*.png"))
+
+
+def test_the_student_with_the_fewest_validation_errors_is_taken(picture_run: Path) -> None:
+    fits = sorted((picture_run / "jobs" / "student-distilled").iterdir())
+    kept = [Run.read(fit).result()["metrics"] for fit in fits]
+    best = min(range(3), key=lambda one: (kept[one]["validation_errors"], kept[one]["validation_nll"]))
+    assert find_fit(picture_run) == find_fit(f"{picture_run}:student-distilled") == fits[best]
+    assert load(f"{picture_run}:student-alone/seed-1").source == picture_run / "jobs" / "student-alone" / "seed-1"
+
+
+def test_a_model_answers_as_the_run_did(picture_run: Path) -> None:
+    model = instar.load(picture_run)
+    assert model.source is not None
+    splits = load_splits(settings_of(Run.read(model.source).config)[0])
+    network, parts = load_run_network(model.source), (splits.train, splits.validation, splits.test)
+    expected = torch.cat([torch.softmax(predict_logits(network, part), -1) for part in parts])
+    found = model.predict_proba(pictures(picture_run))
+    assert len(found) == len(expected) == 24
+    apart = torch.cdist(found, expected)
+    assert float(apart.min(0).values.max()) < 1e-5 < float(apart.max())
+
+    one = pictures(picture_run)[0]
+    with Image.open(one) as image:
+        ways = [str(one), one, one.read_bytes(), image.copy()]
+    assert len({model.predict(way) for way in ways}) == 1
+    array = np.random.default_rng(0).integers(0, 255, (10, 10, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    for other in (tensor, tensor.float() / 255, Image.fromarray(array)):
+        torch.testing.assert_close(model.predict_proba(other), model.predict_proba(array))
+    several = [
+        model.predict_proba(batch) for batch in (torch.stack([tensor] * 3), np.stack([array] * 3), [array] * 3)
+    ]
+    assert [tuple(probs.shape) for probs in several] == [(3, len(model.class_names))] * 3
+    assert model.predict_proba([]).shape == (0, len(model.class_names))
+
+
+def test_a_fit_that_was_moved_answers_without_its_data(picture_run: Path, tmp_path: Path) -> None:
+    fit, picture = find_fit(picture_run), pictures(picture_run)[0]
+    expected = load(fit).predict_proba(picture)
+    shutil.copytree(fit, tmp_path / "moved")
+    shutil.copy(picture, tmp_path / "picture.png")
+    script = "import instar; print(instar.load('moved').predict_proba('picture.png').tolist())"
+    how = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, "text": True}
+    hidden = picture_run.parent / "photos"
+    hidden.rename(picture_run.parent / "away")
+    try:
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, **how)  # type: ignore[call-overload]
+    finally:
+        (picture_run.parent / "away").rename(hidden)
+    torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), expected)
+
+
+def test_predict_writes_a_row_for_each_picture_in_each_format(
+    picture_run: Path, tmp_path: Path, typed: Command
+) -> None:
+    folder, model = picture_run.parent / "photos", load(picture_run)
+    (folder / ".hidden").mkdir(exist_ok=True)
+    shutil.copy(pictures(picture_run)[0], folder / ".hidden" / "hidden.png")
+    names = [str(file) for file in pictures(picture_run) if ".hidden" not in file.parts]
+    done = typed("predict", picture_run, folder, "--top-k", "2", "--explain")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["input"] for row in rows] == names
+    assert [row["class"] for row in rows] == model.predict(names)
+    probs = model.predict_proba(names)
+    assert [float(row["probability"]) for row in rows] == pytest.approx(probs.max(-1).values.tolist(), abs=1e-5)
+    entropy = torch.special.entr(probs).sum(-1).tolist()
+    assert [float(row["entropy"]) for row in rows] == pytest.approx(entropy, abs=1e-4)
+    assert all(float(row["probability"]) >= float(row["probability_2"]) for row in rows)
+    assert str(find_fit(picture_run)) in done.stderr
+
+    lines, table = tmp_path / "answers.jsonl", tmp_path / "answers.parquet"
+    for out in (lines, table):
+        assert typed("predict", picture_run, *names, "--out", out, "--quiet").returncode == 0
+    assert [json.loads(line)["class"] for line in lines.read_text().splitlines()] == model.predict(names)
+    assert pq.read_table(table)["class"].to_pylist() == model.predict(names)
+
+
+def test_an_unreadable_input_is_one_line_and_does_not_end_the_rest(
+    picture_run: Path, tmp_path: Path, typed: Command
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    good = [pictures(picture_run)[0], pictures(picture_run)[1]]
+    given = [good[0], tmp_path / "broken.png", tmp_path / "missing.png", good[1]]
+    done = typed("predict", picture_run, *given)
+    assert done.returncode == 1
+    assert [line.split(",")[0] for line in done.stdout.splitlines()[1:]] == list(map(str, good))
+    assert "broken.png: not an image" in done.stderr
+    assert "missing.png: cannot be read" in done.stderr
+    assert done.stderr.endswith("2 of 4 inputs could not be read\n")
+    strict = typed("predict", picture_run, *given, "--strict", "--out", tmp_path / "out.csv")
+    assert strict.returncode != 0
+    assert strict.stderr.count("instar:") == 1
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_arrays_are_read_from_npy(finished_run: Path, tmp_path: Path, typed: Command) -> None:
+    test = instar.load_data("digits").test
+    inputs = test.gather(test.ids, 0)
+    np.save(tmp_path / "digits.npy", inputs.numpy())
+    done = typed("predict", finished_run, tmp_path / "digits.npy", "--quiet")
+    assert done.returncode == 0, done.stderr
+    fit = find_fit(finished_run)
+    expected = predict_logits(load_run_network(fit), test).argmax(-1).tolist()
+    assert [row["class"] for row in csv.DictReader(io.StringIO(done.stdout))] == list(map(str, expected))
+    wrong = typed("predict", finished_run, "--strict", tmp_path / "wrong.npy")
+    assert wrong.returncode != 0
+    assert "wrong.npy" in wrong.stderr
+
+
+def test_wrong_uses_are_one_clear_error(
+    finished_run: Path, finished_transfer: Path, picture_run: Path, tmp_path: Path, typed: Command
+) -> None:
+    with pytest.raises(UsageError, match="name one of them"):
+        load(finished_transfer)
+    with pytest.raises(UsageError, match="there is no run"):
+        load(tmp_path)
+    data = (torch.rand(8, 2), torch.arange(8) % 2)
+    instar.train(torch.nn.Linear(2, 2), data, epochs=1, run_dir=tmp_path / "own")
+    with pytest.raises(UsageError, match="a module of your own"):
+        load(tmp_path / "own")
+    with pytest.raises(UsageError, match=r"shape \(3, 4, 4\), this network takes \(3, 10, 10\)"):
+        load(picture_run).predict(torch.zeros(3, 4, 4))
+    with pytest.raises(DataError, match="cannot be read"):
+        load(picture_run).predict("nowhere.png")
+    for arguments, expected in (
+        ((picture_run, tmp_path), "found no picture"),
+        ((picture_run, "a.png", "--format", "xml"), "expected csv, jsonl, parquet"),
+        ((picture_run, "a.png", "--format", "parquet"), "name a file with --out"),
+    ):
+        done = typed("predict", *arguments)
+        assert done.returncode == 2
+        assert expected in done.stderr
