@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -456,13 +456,14 @@ class _Loop:
 
     def _end(self) -> FitResult:
         self._swap_in(self.best or self.average)
-        result = FitResult(self.called, self.history, self.step, self.best_epoch, self._why_not_learned())
+        result = FitResult(self.called, self.history, self.step, self.best_epoch)
         if self.run is not None and self.rank == 0:
             self.run.save_weights(self.network.state_dict(), result.about)
-            if result.failed_to_learn:
-                self.run.log(f"failed to learn: {result.failed_to_learn}")
+        reason = self._why_not_learned()
+        if reason and self.run is not None and self.rank == 0:
+            self.run.log(f"failed to learn: {reason}")
         self.network.eval()
-        return result
+        return replace(result, failed_to_learn=reason)
 
     def _why_not_learned(self) -> str:
         """By the training errors of the epoch whose weights are kept; where they do not show it, by the network.
@@ -477,7 +478,7 @@ class _Loop:
             num_right = num_labelled - line["train_errors"]
             if metrics.is_above_chance(num_right, num_labelled, commonest(labels)):
                 return ""
-        return why_not_learned(self.network, self.data, order, targets=self.targets, device=self.device)
+        return why_not_learned(self.called, self.data, order, targets=self.targets, device=self.device)
 
 
 def _ranks() -> tuple[int, int]:
