@@ -44,11 +44,15 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     for name, words in _golden["COMMANDS"].items()
     if name not in _golden["NEED_DATA"] or "INSTAR_DATA" in os.environ
 }
+COMMANDS["distill-rates"] = (
+    *("distill", "--teacher", "mlp:32x1", "--student", "mlp:8x1", "--teacher-epochs", "8", "--epochs", "8"),
+    *("--temperature", "4", "--seeds", "2", "--run-dir", "run", "--quiet"),
+)
 COMMANDS["targets"] = (
     *("targets", "write", "--teacher", f"{FOLDER}/distill/undisturbed/run:teacher", "--out", "run", "--quiet"),
     *("--views", "jitter:1", "--num-views", "40", "--rows-per-shard", "500"),
 )
-"""The tiny experiments of the golden values, and a store; each writes into the folder `run`."""
+"""The tiny experiments of the golden values, one that looks for rates, and a store; each writes into `run`."""
 
 
 class Kill(NamedTuple):
