@@ -25,8 +25,8 @@ def mnist_imbalanced() -> tuple[Part, Part]:
 
 
 def cifar100_4() -> tuple[Part, Part]:
-    """Four classes with 150 images each."""
-    return _parts("cifar100", (0, 22, 43, 89), [150] * 4, 100)
+    """Four classes with 100 images each."""
+    return _parts("cifar100", (0, 22, 43, 89), [100] * 4, 100)
 
 
 def cifar100_20() -> tuple[Part, Part]:
@@ -40,7 +40,7 @@ def cifar100_100() -> tuple[Part, Part]:
 
 
 def spoken_digits() -> tuple[Part, Part]:
-    """Log-mel frames of 600 spoken digits, (48, 40), cut or padded; the publisher's test recordings."""
+    """Log-mel frames of 300 spoken digits, (48, 40), cut or padded; the publisher's test recordings."""
     from instar.speech.features import FeatureSettings, log_mel
     from instar.speech.fsdd import load_fsdd, official_split
 
@@ -48,7 +48,7 @@ def spoken_digits() -> tuple[Part, Part]:
     digits = sorted({one.words[0] for one in corpus.utterances})
     settings = FeatureSettings(shift_ms=16.0)
     parts = []
-    for part, count in zip(official_split(corpus), (600, 300), strict=True):
+    for part, count in zip(official_split(corpus), (300, 300), strict=True):
         chosen = random.Random(0).sample(list(part.utterances), min(count, len(part)))
         frames = [log_mel(part.audio(one), part.sample_rate, settings)[:_FRAMES] for one in chosen]
         padded = torch.stack([nn.functional.pad(one, (0, 0, 0, _FRAMES - len(one))) for one in frames])
@@ -103,7 +103,7 @@ class Patches(nn.Module):
 
 
 class Frames(nn.Module):
-    """An LSTM over frames; its last state is classified."""
+    """An LSTM over frames; the mean of its states is classified."""
 
     def __init__(self, input_shape: Sequence[int], num_classes: int, width: int = 48) -> None:
         super().__init__()
