@@ -235,6 +235,9 @@ def test_validation_too_small_to_choose_by() -> None:
     ]
     enough = observations(result_of(tried({0.01: 3300.0, 0.1: 2700.0, 0.3: 3300.0}), num_validation=5200))
     assert enough == []
+    last_round = [{**row, "round": 3} for row in tried({0.1: 40.0, 0.3: 41.0})]
+    first = [{**row, "round": 1} for row in tried({0.01: 400.0, 0.1: 90.0, 0.3: 95.0, 1.0: 400.0})]
+    assert observations(result_of([*first, *last_round])) == []  # the best of a search are alike
     some = observations(result_of(tried({0.01: 39.0, 0.1: 20.0, 0.3: 22.0}), num_validation=52))
     assert some[0].startswith("52 validation examples are too few to choose by: 2 of 3 candidates")
 

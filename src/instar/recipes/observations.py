@@ -44,7 +44,10 @@ def _failures(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _noise(name: str, tried: Sequence[dict[str, Any]], num_validation: int | None) -> str:
-    """Whether validation cannot tell candidates apart: the 95 % interval of a binomial count of their errors."""
+    """Whether validation cannot tell candidates apart: the 95 % interval of a binomial count of their errors.
+
+    The last round of a search compares the best, which are alike: there it matters only if validation is small.
+    """
     errors = [row["validation_errors"] for row in tried if "failed" not in row and FAILED not in row]
     if num_validation is None or len(errors) < 2:
         return ""
@@ -52,7 +55,8 @@ def _noise(name: str, tried: Sequence[dict[str, Any]], num_validation: int | Non
     half_width = 1.96 * math.sqrt(lowest * (1 - min(lowest / num_validation, 1)))
     as_good = sum(one - min(errors) <= half_width for one in errors)
     is_small = half_width > _FEW_POINTS * num_validation and as_good > 1
-    if as_good < len(errors) and not is_small:
+    is_search = any(row.get("round", 1) > 1 for row in tried)
+    if not is_small and (is_search or as_good < len(errors)):
         return ""
     all_of_them = "both" if len(errors) == 2 else f"all {len(errors)}"
     count = all_of_them if as_good == len(errors) else f"{as_good} of {len(errors)}"
