@@ -6,7 +6,7 @@ import json
 import os
 import tomllib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,36 @@ def write_bytes(path: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def tensor_bytes(values: Mapping[str, Any], state: Mapping[str, Any] | None = None) -> bytes:
+    """A safetensors file that `load_tensors` reads.
+
+    Args:
+        values: tensors, and others that JSON can hold, such as the extra state of a module.
+        state: saved with them.
+    """
+    from safetensors.torch import save
+    from torch import Tensor
+
+    tensors = {
+        key: value.detach().cpu().contiguous() for key, value in values.items() if isinstance(value, Tensor)
+    }
+    metadata = {} if state is None else {"state": json.dumps(state)}
+    if others := {key: value for key, value in values.items() if key not in tensors}:
+        metadata["others"] = json.dumps(others)
+    return save(_unshared(tensors), metadata=metadata or None)
+
+
+def _unshared(tensors: dict[str, Any]) -> dict[str, Any]:
+    """The tensors, with a copy of each one that shares its memory with another (tied weights)."""
+    known: set[int] = set()
+    for name, value in tensors.items():
+        memory = value.untyped_storage().data_ptr()
+        if memory in known:
+            tensors[name] = value.clone()
+        known.add(memory)
+    return tensors
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,16 +13,13 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import tomli_w
 
 from instar.errors import RunError, UsageError
-from instar.files import load_tensors, read_toml, write_bytes, writing
+from instar.files import load_tensors, read_toml, tensor_bytes, write_bytes, writing
 from instar.machine import environment
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FORMAT_VERSION = 2
 CONFIG, ENVIRONMENT, METRICS, RESULT, REPORT, LOG, DONE, PROGRESS = (
@@ -228,16 +225,7 @@ class Run:
         return load_tensors(self.path / FINAL)
 
     def _save(self, name: str, tensors: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-        from safetensors.torch import save
-        from torch import Tensor
-
-        content = _unshared(
-            {key: value.detach().cpu().contiguous() for key, value in tensors.items() if isinstance(value, Tensor)}
-        )
-        metadata = {"state": json.dumps({**self.about_weights, **state})}
-        if others := {key: value for key, value in tensors.items() if not isinstance(value, Tensor)}:
-            metadata["others"] = json.dumps(others)
-        write_bytes(self.path / name, save(content, metadata=metadata))
+        write_bytes(self.path / name, tensor_bytes(tensors, {**self.about_weights, **state}))
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write `result.json`, then `DONE`, and remove the checkpoint."""
@@ -357,17 +345,6 @@ def _json(path: Path, content: object, *, indent: int | None = None) -> str:
         return json.dumps(content, indent=indent, allow_nan=False)
     except ValueError as error:
         raise RunError(f"{path}: a number in it is not finite ({error})") from error
-
-
-def _unshared(tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":
-    """The tensors, with a copy of each one that shares its memory with another (tied weights)."""
-    known: set[int] = set()
-    for name, value in tensors.items():
-        memory = value.untyped_storage().data_ptr()
-        if memory in known:
-            tensors[name] = value.clone()
-        known.add(memory)
-    return tensors
 
 
 def without_none(content: Any) -> Any:

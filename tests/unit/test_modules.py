@@ -113,9 +113,9 @@ class Output(NamedTuple):
 class Headed(nn.Module):
     """A perceptron that gives its logits in some form."""
 
-    def __init__(self, form: Callable[[Tensor], Any]) -> None:
+    def __init__(self, form: Callable[[Tensor], Any], layers: nn.Module | None = None) -> None:
         super().__init__()
-        self.layers, self.form = perceptron(), form
+        self.layers, self.form = layers or perceptron(), form
 
     def forward(self, inputs: Tensor) -> Any:
         return self.form(self.layers(inputs))
@@ -393,6 +393,48 @@ def test_tied_weights_stay_tied_in_training_and_in_files(tmp_path: Path) -> None
     assert same_bits(again.state_dict(), network.state_dict())
 
 
+class Wrapped(nn.Module):
+    """A module that is no chain, gives a dict, and keeps extra state."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(64, 12), nn.Linear(12, classes)
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 3}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        assert state == {"version": 3}
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.second(F.relu(self.first(inputs.flatten(1))))}
+
+
+def wrapped(num_classes: int) -> nn.Module:
+    return Wrapped(num_classes)
+
+
+def test_specialists_that_are_modules_of_a_user_are_saved_with_what_they_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    generalist, specialist = wrapped(10), wrapped(4)
+    specialist.first.load_state_dict(generalist.first.state_dict())
+    ensemble = instar.SpecialistEnsemble(
+        generalist,
+        [specialist],
+        [instar.ClassSet([1, 4, 7], 10)],
+        class_names=TRAIN.class_names,
+        example_inputs=FEW,
+        architecture={"name": "python:test_modules:wrapped", "input_shape": [1, 8, 8]},
+    )
+    assert ensemble.num_shared == 1
+    ensemble.save(tmp_path)
+    assert (tmp_path / "ensemble.safetensors").stat().st_size < 2 * 4 * 64 * 12  # the first layer is there once
+    loaded = instar.SpecialistEnsemble.load(tmp_path)
+    assert torch.equal(loaded.predict(TRAIN).probs, ensemble.predict(TRAIN).probs)
+
+
 # Compiled, exported, scripted
 
 
@@ -628,16 +670,7 @@ def test_the_digits_are_learned_by_a_network_of_each_kind() -> None:
     expected = errors(normalised_network())
     for other in (
         normalised_network().double(),
-        Wrapped(normalised_network()),
+        Headed(lambda z: {"logits": z}, normalised_network()),
         compiled(normalised_network(), "wrapped"),
     ):
         assert abs(errors(other) - expected) <= 3
-
-
-class Wrapped(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        return {"logits": self.network(inputs)}

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from instar.arguments import require_network
 from instar.data import Dataset, as_dataset, batches, id_batches
 from instar.errors import RunError, UsageError
 from instar.evaluation import batch_size_on
-from instar.files import load_tensors, write_bytes
+from instar.files import load_tensors, tensor_bytes, write_bytes
 from instar.logit_values import refuse_probabilities
 from instar.networks import (
     build_network,
@@ -100,10 +99,12 @@ class SpecialistEnsemble(nn.Module):
         self.top_n = top_n
         self.full_softmax = full_softmax
         self.architecture = None if architecture is None else dict(architecture)
-        self.networks = nn.ModuleList(map(uncompiled, (generalist, *specialists))).requires_grad_(False)
+        self.networks = nn.ModuleList(map(uncompiled, (generalist, *specialists)))
         self.eval()
         self._check_widths(example_inputs)
         self.num_shared = self._count_shared_layers(example_inputs)
+        self._shared = set(prefix_state(self.networks[0], self.num_shared, example_input=example_inputs))
+        self.requires_grad_(False)
         parts = [cut(network, self.num_shared, example_inputs) for network in self.networks]
         # A plain list: these modules are parts of self.networks and must not be registered twice.
         self._parts = [parts[0].prefix, *(part.rest for part in parts)]
@@ -171,12 +172,11 @@ class SpecialistEnsemble(nn.Module):
                 "SpecialistEnsemble.save: create the ensemble with `architecture`, which `load` needs"
             )
         path = Path(path)
-        tensors: dict[str, Tensor] = {}
+        tensors: dict[str, Any] = {}
         for name, network in zip(self._names(), self.networks, strict=True):
-            shared = {} if network is self.networks[0] else prefix_state(network, self.num_shared)
-            for key, value in network.state_dict().items():
-                if key not in shared:
-                    tensors[f"{name}.{key}"] = value.detach().cpu().contiguous().clone()
+            shared = set() if network is self.networks[0] else self._shared
+            state = network.state_dict().items()
+            tensors |= {f"{name}.{key}": value for key, value in state if key not in shared}
         description = {
             "format_version": FORMAT_VERSION,
             "architecture": self.architecture,
@@ -186,7 +186,7 @@ class SpecialistEnsemble(nn.Module):
             "full_softmax": self.full_softmax,
             "num_shared": self.num_shared,
         }
-        write_bytes(path / WEIGHTS, safetensors_bytes(tensors))
+        write_bytes(path / WEIGHTS, tensor_bytes(tensors))
         write_bytes(path / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
 
     @classmethod
@@ -219,13 +219,15 @@ class SpecialistEnsemble(nn.Module):
         tensors, _ = load_tensors(path / WEIGHTS)
         widths = _widths(class_sets, len(names), full_softmax)
         networks: list[nn.Module] = []
+        example_inputs = torch.zeros(2, *architecture["input_shape"])
         for name, width in zip(_names(len(class_sets)), widths, strict=True):
-            network = build_network(**architecture, num_classes=width, seed=0)
+            network = uncompiled(build_network(**architecture, num_classes=width, seed=0))
             prefix = f"{name}."
             state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             if networks:
                 generalist = networks[0].state_dict()
-                state |= {key: generalist[key] for key in prefix_state(network, about["num_shared"])}
+                shared = prefix_state(network, about["num_shared"], example_input=example_inputs)
+                state |= {key: generalist[key] for key in shared}
             load_state_(network, state, architecture["name"], f"{path / WEIGHTS}: {name}")
             networks.append(network)
         return cls(
@@ -233,7 +235,7 @@ class SpecialistEnsemble(nn.Module):
             networks[1:],
             class_sets,
             class_names=names,
-            example_inputs=torch.zeros(2, *architecture["input_shape"]),
+            example_inputs=example_inputs,
             top_n=about["top_n"],
             full_softmax=full_softmax,
             architecture=architecture,
