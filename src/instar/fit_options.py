@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from instar.data import Dataset, Sampler, shuffled
 from instar.errors import UsageError
+from instar.identity import plain
 from instar.losses import Targets
 from instar.naming import unknown_name
 from instar.runs import Run
@@ -85,6 +86,8 @@ class FitOptions:
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):  # numbers of numpy are numbers
+            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
         ranges: dict[str, tuple[Callable[[Any], bool], str]] = {
             "epochs": (lambda value: value >= 1, "at least 1"),
             "batch_size": (lambda value: value >= 1, "at least 1"),
@@ -153,9 +156,3 @@ def check_names(chosen: Iterable[str]) -> None:
     for name in chosen:
         if name not in known:
             raise unknown_name("option of fit", name, known)
-
-
-def plain_options(options: FitOptions) -> dict[str, Any]:
-    """The options that can be written into a configuration: numbers, texts and numbers by name."""
-    values = {field.name: getattr(options, field.name) for field in fields(options)}
-    return {name: value for name, value in values.items() if isinstance(value, (bool, int, float, str, Mapping))}

@@ -19,6 +19,7 @@ import tomli_w
 
 from instar.errors import RunError, UsageError
 from instar.files import load_tensors, read_toml, tensor_bytes, write_bytes, writing
+from instar.identity import exact, first_difference, plain
 from instar.machine import environment
 
 FORMAT_VERSION = 2
@@ -38,6 +39,13 @@ LAST, FINAL = "checkpoints/last.safetensors", "checkpoints/final.safetensors"
 class Run:
     """One run directory, locked by one process at a time.
 
+    Args:
+        path: the folder, new or of the same run.
+        recipe: what the run does.
+        config: all that decides its result; written into `config.toml`.
+        contents: by name, what the configuration names and does not hold, by content: data, networks, stores.
+        wait_seconds: how long to wait for another process that has the run.
+
     Example:
         >>> import tempfile
         >>> with Run(Path(tempfile.mkdtemp()) / "first", recipe="fit", config={"epochs": 3}) as run:
@@ -48,11 +56,18 @@ class Run:
     """
 
     def __init__(
-        self, path: str | Path, *, recipe: str, config: Mapping[str, Any], wait_seconds: float = 0.0
+        self,
+        path: str | Path,
+        *,
+        recipe: str,
+        config: Mapping[str, Any],
+        contents: Mapping[str, Any] | None = None,
+        wait_seconds: float = 0.0,
     ) -> None:
         self.path = Path(path)
         self.recipe = recipe
-        self.config: dict[str, Any] = without_none(config)  # as it will be read back
+        self.config: dict[str, Any] = without_none(plain(config))  # as it will be read back
+        self._contents = without_none(plain(contents or {}))
         self._wait_seconds = wait_seconds
         self.about_weights: dict[str, Any] = {}  # saved with the weights and with each checkpoint
         self.tensorboard = False  # whether metrics are also written to TensorBoard's event files
@@ -97,6 +112,7 @@ class Run:
     def _claim(self) -> None:
         """Write the configuration, or check that it equals the existing one."""
         content = {"recipe": self.recipe, "format_version": FORMAT_VERSION, "config": self.config}
+        content |= {"contents": self._contents} if self._contents else {}
         for folder in (self.path, (self.path / LAST).parent):
             for temporary in folder.glob(".*.tmp"):  # from a process that was killed while writing
                 temporary.unlink(missing_ok=True)
@@ -264,17 +280,15 @@ def check_tensorboard() -> None:
         raise UsageError("TensorBoard is not installed: pip install 'instar[tensorboard]'")
 
 
-def run_hash(recipe: str, config: Mapping[str, Any], *, data_fingerprint: str = "") -> str:
-    """Eight hexadecimal digits that change with everything that changes the result.
+def run_hash(recipe: str, config: Mapping[str, Any], *, contents: Mapping[str, Any] | None = None) -> str:
+    """Eight hexadecimal digits of a configuration and, but for sketches, of the `contents` of a run.
 
     Example:
         >>> run_hash("fit", {"epochs": 3}) == run_hash("fit", {"epochs": 3})
         True
     """
-    content = json.dumps(
-        [FORMAT_VERSION, recipe, without_none(config), data_fingerprint], sort_keys=True, default=str
-    )
-    return hashlib.sha256(content.encode()).hexdigest()[:8]
+    known = [FORMAT_VERSION, recipe, *(without_none(plain(part)) for part in (config, exact(contents or {})))]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def find_run(spec: str | Path) -> Path:
@@ -354,18 +368,6 @@ def without_none(content: Any) -> Any:
     if isinstance(content, (list, tuple)):
         return [without_none(value) for value in content]
     return content
-
-
-def first_difference(there: Any, here: Any, key: str = "") -> str | None:
-    """The first difference between two nested configurations, in words; None where they are equal."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        for name in [*here, *(name for name in there if name not in here)]:
-            inner = f"{key}.{name}" if key else str(name)
-            found = first_difference(there.get(name), here.get(name), inner)
-            if found:
-                return found
-        return None
-    return None if there == here else f"{key} is {there!r} there and {here!r} here"
 
 
 def remove_run(path: Path) -> None:

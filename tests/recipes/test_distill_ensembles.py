@@ -125,7 +125,7 @@ def test_both_students_see_the_views_of_the_store(stored_run: Path, store: Path)
     )
     assert alone["fit"]["views"] == taught["fit"]["views"] == "jitter:1"
     assert alone["transfer"] == taught["transfer"] == {"num_views": 3}
-    assert taught["stored_teachers"] == dict(SoftTargetStore.open(store).settings.teachers)
+    assert taught["store_identity"] == SoftTargetStore.open(store).identity
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_unlabelled_pictures_of_a_folder_teach(pictures: Path, tmp_path: Path) -
     )
     assert "transfer" not in alone.config
     assert taught.config["transfer"] == {"folder": str(pictures)}
-    assert len(taught.config["transfer_fingerprint"]) == 64
+    assert len(taught.config["transfer_identity"]["fingerprint"]) == 64
     assert "unlabelled pictures" in (tmp_path / "run" / "report.html").read_text()
 
 

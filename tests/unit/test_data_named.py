@@ -4,7 +4,6 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +18,7 @@ from instar.data import InMemoryDataset, Splits, known_data, load_data
 from instar.data.official import channel_statistics, load_digits
 from instar.data.sources import SOURCES, Source, cache_folder, find, obtain
 from instar.errors import DataError, DataWarning, UsageError
+from instar.identity import first_difference
 
 REAL_DATA = os.environ.get("INSTAR_DATA")
 
@@ -341,15 +341,16 @@ def in_training(): return data(mean=[1, 2, 3])[0], data()[0]
 
 
 @pytest.mark.filterwarnings("ignore:.*byte-identical")
-def test_the_fingerprint_of_a_users_function_knows_its_normalisation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_identity_of_data_knows_its_normalisation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load = in_module(tmp_path, NORMALISED, monkeypatch)
     names = ("plain", "scaled", "centred", "deviating", "in_training")
-    assert len({load(name).fingerprint for name in names}) == len(names)
-    assert load("centred").fingerprint == load("centred").fingerprint
-    ours = [replace(load(name), name="ours").fingerprint for name in ("plain", "scaled", "centred")]
-    assert ours == [load("plain").fingerprint] * 3
+    known = {name: load(name).identity for name in names}
+    for one in names:
+        for other in names:
+            is_same = first_difference(known[one], known[other]) is None
+            assert is_same == (one == other)
+    assert len({load(name).fingerprint for name in names}) == 1
+    assert first_difference(load("centred").identity, known["centred"]) is None
 
 
 @pytest.mark.parametrize(

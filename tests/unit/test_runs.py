@@ -100,7 +100,7 @@ def test_the_hash_changes_with_all_that_changes_the_numbers() -> None:
         run_hash("fit", CONFIG),
         run_hash("other", CONFIG),
         run_hash("fit", {**CONFIG, "epochs": 4}),
-        run_hash("fit", CONFIG, data_fingerprint="12"),
+        run_hash("fit", CONFIG, contents={"data": {"fingerprint": "12"}}),
     ]
     assert len(set(hashes)) == 4
     assert run_hash("fit", {key: CONFIG[key] for key in reversed(CONFIG) if key != "views"}) == hashes[0]

@@ -8,7 +8,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from instar.data.checks import checked_inputs, checked_labels, checked_names
 from instar.data.identity import IdIndex, content_ids, fingerprint_of, tensor_ids
 from instar.data.views import Views
 from instar.errors import DataError, UsageError
+from instar.identity import plain, sketch
 from instar.losses import NO_LABEL
 from instar.naming import described
 
@@ -86,6 +87,27 @@ class Dataset(ABC):
     def fingerprint(self) -> str:
         """64 hex digits that identify the (id, label) pairs, in any order, the class names and the shape."""
         return fingerprint_of(self.ids, self.labels(self.ids), self.class_names, self.example_shape)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run directory knows the data by: its examples, its views, and sketches of what it gives.
+
+        So another mean, std or scale, other views or another way to decode the same files are other data.
+        """
+        about: dict[str, Any] = {"fingerprint": self.fingerprint, "values": sketch([self.examples()])}
+        if self.views is not None:
+            views = {"name": self.views.name, "view_seed": self.view_seed, "num_views": self.num_views}
+            about["views"] = {**views, "values": sketch([self.examples(view=1)])}
+        return about
+
+    def some_ids(self) -> Tensor:
+        """The ids of up to sixteen examples: the same ones in any order of the data."""
+        ids = self.ids.sort().values
+        return ids[:: -(-len(ids) // 16)]
+
+    def examples(self, *, view: int = 0) -> Tensor:
+        """Up to sixteen examples, those of `some_ids`, by which data and networks are recognised."""
+        return self.gather(self.some_ids(), view)
 
     @property
     def normalisation(self) -> tuple[float, list[float] | None, list[float] | None]:
@@ -250,6 +272,7 @@ class Dataset(ABC):
         Raises:
             UsageError: the views do not fit the shape of the examples, or num_views is below 1.
         """
+        view_seed, num_views = plain(view_seed), plain(num_views)
         if num_views is not None and num_views < 1:
             raise UsageError(f"num_views is {num_views}, expected at least 1")
         if views is not None:  # try the views now, not in the first epoch

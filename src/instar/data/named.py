@@ -1,6 +1,7 @@
 """Data sets by name, split into training, validation and test data."""
 
 import dataclasses
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,6 @@ from instar.naming import import_function, unknown_name
 MEMORY_BUDGET_BYTES = 2 * 2**30
 _TEST_FRACTION = 0.2  # for data without a test set
 _DIGITS_TEST_SEED = 0  # fixed: the test digits are the same for everybody, whatever split_seed is
-_AS_STORED = (1.0, None, None)  # the scale, mean and std of data without normalisation
 _FOLDER, _PYTHON = "folder:PATH", "python:MODULE:FUNCTION"
 
 
@@ -86,14 +86,15 @@ class Splits:
 
     @property
     def fingerprint(self) -> str:
-        """64 hex digits of the three fingerprints; for a user's function also of scale, mean and std."""
+        """64 hex digits of the fingerprints of the three parts: their examples, without their normalisation."""
         parts = (self.train, self.validation, self.test)
-        known = [part.fingerprint for part in parts]
-        normalisations = [part.normalisation for part in parts]
-        # The named data sets have a fixed normalisation; that of a function may change.
-        if self.name.startswith("python:") and any(one != _AS_STORED for one in normalisations):
-            known.append(repr(normalisations))
-        return hashlib.sha256(" ".join(known).encode()).hexdigest()
+        return hashlib.sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest()
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a run directory knows the data by; see `Dataset.identity`."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {"fingerprint": self.fingerprint, **{name: part.identity["values"] for name, part in parts.items()}}
 
 
 def load_data(

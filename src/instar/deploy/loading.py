@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from instar.deploy.code import check_code
 from instar.errors import UsageError
 from instar.networks import build_network, change_normalisation_, evaluation_, load_state_
 from instar.runs import CONFIG, FINAL, Run, find_run, is_run
@@ -17,10 +18,11 @@ def load_run_network(path: Path) -> nn.Module:
     """The network that a fit left, in evaluation mode, rebuilt from its run directory.
 
     Raises:
-        UsageError: there is no such run.
+        UsageError: there is no such run, or its network is that of a user's function, whose code was changed.
         RunError: the fit is not finished.
     """
     run = Run.read(path)
+    check_code(run)
     weights, about = run.load_weights()
     source = str(about.get("from", ""))
     if source and is_run(source):

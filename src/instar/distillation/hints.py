@@ -87,7 +87,7 @@ class HintLoss(nn.Module):
         super().__init__()
         if not hints:
             raise UsageError("hints: there is none; name a layer of the teacher and one of the student")
-        self._hints, self._found = tuple(hints), dict[tuple[str, str], Tensor]()
+        self.hints, self._found = tuple(hints), dict[tuple[str, str], Tensor]()
         self._networks = {"teacher": teacher.to(device).eval(), "student": student.to(device)}  # no submodules
         self._teacher_type = input_type(teacher)
         self._handles = [
@@ -103,13 +103,18 @@ class HintLoss(nn.Module):
             torch.manual_seed(seed)
             self.projectors = nn.ModuleList(self._projector(hint) for hint in hints).to(device)
 
+    @property
+    def teacher(self) -> nn.Module:
+        """The network whose layers teach."""
+        return self._networks["teacher"]
+
     def forward(self, inputs: Tensor) -> Tensor:
         """The loss of the student's last forward pass, on the same inputs: a scalar without unit."""
         with torch.no_grad():
             self._networks["teacher"](inputs.to(self._teacher_type))
         terms = [
             hint.weight * _distance(hint.kind, projector(self._of("student", hint)), self._of("teacher", hint))
-            for hint, projector in zip(self._hints, self.projectors, strict=True)
+            for hint, projector in zip(self.hints, self.projectors, strict=True)
         ]
         return torch.stack(terms).sum()
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from instar.distillation.store_rows import content_hashes, restore_logits
 from instar.distillation.store_targets import StoreTargets
 from instar.distillation.teachers import REMEMBERED_BYTES
 from instar.errors import DataError, RunError, UsageError
+from instar.identity import exact, first_difference, plain
 from instar.losses import LogitTargets, SoftTargets, targets_of_members
 from instar.networks import network_fingerprint
 
@@ -137,11 +140,11 @@ class SoftTargetStore:
         settings = store_settings(
             teachers,
             data,
-            views=views,
-            top_k=top_k,
+            views=plain(views),
+            top_k=plain(top_k),
             dtype=dtype,
-            temperatures=temperatures,
-            rows_per_shard=rows_per_shard,
+            temperatures=[float(T) for T in temperatures],
+            rows_per_shard=plain(rows_per_shard),
             split=split,
         )
         write_shards(Path(path), settings, teachers, data, batch_size=batch_size, device=device, progress=progress)
@@ -164,6 +167,13 @@ class SoftTargetStore:
                 "write it again with the same settings to resume"
             )
         return cls(manifest)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run directory knows the store by; a copy of it elsewhere is the same."""
+        settings = dataclasses.asdict(self.settings)
+        content = json.dumps(exact(settings), sort_keys=True)
+        return {"settings": hashlib.sha256(content.encode()).hexdigest(), "answers": settings["answers"]}
 
     @property
     def ids(self) -> Tensor:
@@ -234,7 +244,7 @@ class SoftTargetStore:
             num_views=self.num_views,
             temperature=temperature,
             mean=mean,
-            teachers=self.settings.teachers,
+            identity=self.identity,
             device=torch.device(device),
             remembered_bytes=remembered_bytes,
         )
@@ -269,12 +279,21 @@ class SoftTargetStore:
             if content != self.settings.content[example]:
                 raise UsageError(f"{self.path}: example {example} has other content in this data; use the same")
 
-    def check_teachers(self, teachers: Mapping[str, nn.Module]) -> None:
+    def check_teachers(self, teachers: Mapping[str, nn.Module], data: Dataset | None = None) -> None:
         """Refuse teachers other than those of the store.
 
+        Args:
+            teachers: by their name in the store.
+            data: that of the store; where it is given, the teachers' answers are compared too.
+
         Raises:
-            UsageError: names the first teacher that is missing, not in the store, or has other weights.
+            UsageError: names the first teacher that is missing, not in the store, has other weights, or answers
+                otherwise.
         """
+        from instar.distillation.store_writing import answers_of  # reading needs none of it
+
+        has_answers = data is not None and data.fingerprint == self.settings.data_fingerprint
+        answers = (self.settings.answers or {}) if has_answers else {}
         for name in [*self.members, *teachers]:
             if name not in teachers or name not in self.members:
                 raise UsageError(
@@ -282,6 +301,13 @@ class SoftTargetStore:
                 )
             if network_fingerprint(teachers[name]) != self.settings.teachers[name]:
                 raise UsageError(f"{self.path}: teacher {name!r} has other weights now than when it was written")
+            if data is not None and name in answers:
+                difference = first_difference(answers[name], answers_of(teachers[name], data), name)
+                if difference:
+                    raise UsageError(
+                        f"{self.path}: teacher {name!r} has the same weights, and answers otherwise than when the "
+                        f"store was written: {difference}"
+                    )
 
     def check(self, *, temperature: float | None = None) -> StoreReport:
         """Read and check every shard, and report the errors of soft targets that its precision causes.

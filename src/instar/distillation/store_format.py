@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from instar.errors import DataError, RunError, UsageError
 from instar.files import write_bytes, writing
-from instar.runs import first_difference
+from instar.identity import first_difference
 
 FORMAT_VERSION = 1
 MANIFEST, LOCK = "store.json", ".lock"
@@ -49,6 +49,9 @@ class StoreSettings:
     num_examples: int
     split: Mapping[str, Any] | None = None
     """which examples are validation, where it is known; None in stores from older versions"""
+    answers: Mapping[str, Mapping[str, Any]] | None = None
+    """what each member answers to some examples, a sketch: its code and preprocessing, and what the examples were
+    scaled by; None in stores from older versions"""
 
     @property
     def num_rows(self) -> int:
@@ -158,8 +161,9 @@ class Manifest:
     def _bytes(self) -> bytes:
         shards = {name: asdict(about) for name, about in sorted(self.shards.items())}
         settings = asdict(self.settings)
-        if settings["split"] is None:  # stores from older versions do not have this key
-            del settings["split"]
+        for key in ("split", "answers"):  # stores from older versions do not have them
+            if settings[key] is None:
+                del settings[key]
         content = {"format_version": FORMAT_VERSION, "settings": settings, "shards": shards}
         content["sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return json.dumps(content, indent=1).encode() + b"\n"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ class StoreTargets:
         num_views: view v is the stored view v mod num_views.
         temperature: the temperature of the targets that `read` returns.
         mean: how `read` averages the members' probabilities.
-        teachers: the members' fingerprints, by name.
+        identity: what the store is known by.
         device: where the targets are kept.
         remembered_bytes: the most memory that prepared targets may take; above it, each step reads the files.
     """
@@ -39,12 +40,12 @@ class StoreTargets:
         num_views: int,
         temperature: float,
         mean: str,
-        teachers: Mapping[str, str],
+        identity: Mapping[str, Any],
         device: torch.device,
         remembered_bytes: int,
     ) -> None:
         self.class_names, self.views, self.num_views = class_names, views_of(data), num_views
-        self.temperature, self.mean, self.teachers = temperature, mean, teachers
+        self.temperature, self.mean, self.identity = temperature, mean, identity
         self._read, self._device = read, device
         self._index = IdIndex(
             data.ids.to(device), "the data of these soft targets", "make them for the data that the student sees"

@@ -27,7 +27,7 @@ from instar.evaluation import batch_size_on, predict_logits
 from instar.files import write_bytes
 from instar.losses import soft_targets
 from instar.naming import described
-from instar.networks import evaluation_mode, forward_logits, network_fingerprint
+from instar.networks import evaluation_mode, forward_logits, network_fingerprint, network_identity
 from instar.teacher_checks import check_network, judged_ids, warn_of_classes
 
 MEASURED_TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 20.0)
@@ -90,11 +90,18 @@ def store_settings(
         rows_per_shard=rows_per_shard,
         num_examples=len(ids),
         split=split,
+        answers={name: answers_of(network, data) for name, network in teachers.items()},
     )
     names = settings.column_names()
     if len(set(names)) < len(names):
         raise UsageError(f"the teachers' names {', '.join(teachers)} do not give distinct columns: rename one")
     return settings
+
+
+def answers_of(network: nn.Module, data: Dataset) -> dict[str, Any]:
+    """A sketch of what a teacher answers to some examples: it shows its code, where weights do not."""
+    sketch: dict[str, Any] = network_identity(network, data.examples(), trained=False)["outputs"]
+    return sketch
 
 
 def write_shards(

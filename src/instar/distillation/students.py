@@ -1,10 +1,6 @@
 """`distill` and `train`: one call with a user's own networks and data."""
 
-import hashlib
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +11,18 @@ from instar.arguments import require_network
 from instar.data import Dataset, as_dataset
 from instar.data.copies import warn_of_copies
 from instar.distillation.hints import Hint, HintLoss
-from instar.distillation.store_targets import StoreTargets
+from instar.distillation.run_config import describe_targets, describe_teacher, fit_config
 from instar.distillation.teachers import LabelsInTargets, Teacher, members_of
 from instar.errors import UsageError
-from instar.fit_options import Data, FitOptions, check_names, plain_options
+from instar.fit_options import Data
 from instar.guards import NUM_TRIED, try_fit
+from instar.identity import plain
 from instar.losses import Targets
-from instar.networks import (
-    evaluation_,
-    extra_state_of,
-    load_state_,
-    materialise_,
-    named_logits,
-    network_fingerprint,
-    uncompiled,
-)
+from instar.networks import evaluation_, extra_state_of, load_state_, materialise_
 from instar.optimisation import decide_precision
 from instar.runs import CONFIG, Run
 from instar.teacher_checks import require_targets
 from instar.training import FitResult, fit
-
-_NOT_CONFIGURATION = ("checkpoint_seconds", "progress", "device")
 
 
 def distill(
@@ -72,7 +59,8 @@ def distill(
             step.
         epochs: passes over the transfer set.
         seed: of the order of the data and of dropout.
-        run_dir: folder for metrics and checkpoints; the same call resumes an interrupted fit.
+        run_dir: folder for metrics and checkpoints; the same call resumes an interrupted fit, or reads a finished
+            one. All that decides the result has to be the same, the student's first weights included.
         device: where to train.
         options: any other option of `instar.fit`, see `FitOptions`.
 
@@ -82,7 +70,7 @@ def distill(
 
     Raises:
         UsageError, TrainingError: as `fit`.
-        RunError: `run_dir` holds a fit with another configuration.
+        RunError: `run_dir` holds another fit; the error names the difference.
 
     Example:
         >>> inputs = torch.randn(64, 4); labels = (inputs[:, 0] > 0).long()
@@ -94,6 +82,7 @@ def distill(
         Hinton, Vinyals, Dean 2015, section 2.
     """
     data, validation = _parts(train, validation)
+    temperature, label_weight = plain(temperature), plain(label_weight)
     is_networks = isinstance(teacher, nn.Module | Sequence)
     _prepare(student, data, device, temperature=temperature if is_networks else 1.0)
     about: dict[str, Any] = {}
@@ -104,18 +93,16 @@ def distill(
         options["auxiliary"] = auxiliary
     if isinstance(teacher, nn.Module | Sequence):
         members_of(teacher)
-        about = {} if run_dir is None else _describe_teacher(teacher, temperature, ensemble_mean)
+        about = {} if run_dir is None else describe_teacher(teacher, data, temperature, ensemble_mean)
         teacher = Teacher(teacher, data, temperature=temperature, mean=ensemble_mean, device=device)
     else:
         require_targets("the teacher, which is no network", teacher)
-        about = {} if run_dir is None else {"targets": _describe_targets(teacher)}
+        about = {} if run_dir is None else {"targets": describe_targets(teacher, data)}
     if label_weight:
         about["label_weight"] = label_weight
         teacher = LabelsInTargets(teacher, data.to(torch.device(device)), label_weight)
     options |= {"targets": teacher, "soft_weight": soft_weight, "hard_weight": hard_weight, "device": device}
     options |= {"validation": validation, "epochs": epochs, "seed": seed}
-    if hints:
-        about["hints"] = [asdict(hint) for hint in hints]
     try:
         if run_dir is None:
             return fit(student, data, **options)
@@ -123,37 +110,6 @@ def distill(
     finally:
         if hints:
             auxiliary.close()
-
-
-def _describe_teacher(
-    teacher: nn.Module | Sequence[nn.Module], temperature: float, ensemble_mean: str
-) -> dict[str, Any]:
-    """A JSON description of everything that determines the soft targets of networks."""
-    about: dict[str, Any] = {"temperature": _as_json(temperature)}
-    if isinstance(teacher, nn.Module):
-        return {"teacher": network_fingerprint(teacher), **about}
-    members = [network_fingerprint(member) for member in teacher]
-    return {"teachers": members, "ensemble_mean": ensemble_mean, **about}
-
-
-def _describe_targets(targets: Targets) -> dict[str, Any]:
-    """A JSON description of a targets callable; for a user's own function it may be no more than its name."""
-    about: dict[str, Any] = {"kind": getattr(targets, "__name__", type(targets).__name__)}
-    if isinstance(targets, LabelsInTargets):
-        return {**about, "label_weight": targets.label_weight, "targets": _describe_targets(targets.targets)}
-    for key in ("temperature", "mean", "fingerprint"):
-        if isinstance(value := getattr(targets, key, None), (int, float, str)):
-            about[key] = _as_json(value)
-    if isinstance(targets, Teacher):
-        about["teachers"] = [network_fingerprint(network) for network in targets.networks]
-    if isinstance(targets, StoreTargets):
-        about["teachers"] = list(targets.teachers.values())
-    return about
-
-
-def _as_json(value: float | str) -> float | str:
-    """An infinite temperature as text, since JSON has no number for it."""
-    return "inf" if value == math.inf else value
 
 
 def train(
@@ -209,7 +165,7 @@ def _fit_in(
     extra_state_of(network.state_dict())
     wanted = options.get("precision", "auto")
     options["precision"] = _decided_precision(Path(path), wanted, network, options.get("device", "cpu"))
-    with Run(path, recipe="fit", config={**_configuration(network, data, options), **about}) as run:
+    with Run(path, recipe="fit", config={**fit_config(network, data, options), **about}) as run:
         if run.is_done:
             weights, about_weights = run.load_weights()
             load_state_(network, weights, type(network).__name__, str(path))
@@ -222,25 +178,6 @@ def _fit_in(
         failed = {"failed_to_learn": result.failed_to_learn} if result.failed_to_learn else {}
         run.finish({"metrics": result.metrics[-1], "rows": result.metrics, **failed})
     return result
-
-
-def _configuration(network: nn.Module, data: Dataset, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a fit: everything that determines its result, as far as it can be written down."""
-    check_names(options)
-    plain = plain_options(FitOptions(**options))
-    network = uncompiled(network)
-    tensors = chain(network.named_parameters(), network.named_buffers())
-    shapes = [(name, tuple(value.shape), value.requires_grad) for name, value in tensors]
-    config: dict[str, Any] = {key: value for key, value in plain.items() if key not in _NOT_CONFIGURATION}
-    config["network"] = f"{type(network).__name__} {hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]}"
-    if (key := named_logits(network)) is not None:
-        config["logits"] = key
-    config["data_fingerprint"] = data.fingerprint
-    if data.views is not None:
-        config |= {"views": data.views.name, "view_seed": data.view_seed}
-    if options["validation"] is not None:
-        config["validation_fingerprint"] = as_dataset(options["validation"]).fingerprint
-    return config
 
 
 def _decided_precision(path: Path, precision: str, network: nn.Module, device: str | torch.device) -> str:

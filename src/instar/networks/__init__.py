@@ -2,7 +2,8 @@
 
 from instar.networks.architectures import MixtureOfExperts, ResidualBlock, caffenet, convnet, perceptron, residual
 from instar.networks.cutting import Cut, cut
-from instar.networks.freezing import assert_frozen, freeze_, network_fingerprint, prefix_state, state_hashes
+from instar.networks.freezing import assert_frozen, freeze_, prefix_state, state_hashes
+from instar.networks.identity import identity_inputs, network_fingerprint, network_identity
 from instar.networks.initialisers import find_initialiser, initialise_
 from instar.networks.inputs import change_normalisation_, serve_own_needs_
 from instar.networks.layers import (
@@ -53,6 +54,7 @@ __all__ = [
     "find_initialiser",
     "forward_logits",
     "freeze_",
+    "identity_inputs",
     "initialise_",
     "input_type",
     "is_compiled",
@@ -66,6 +68,7 @@ __all__ = [
     "named_layers",
     "named_logits",
     "network_fingerprint",
+    "network_identity",
     "perceptron",
     "plain_name",
     "prefix_state",

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 from collections.abc import Mapping
 from itertools import chain
 
@@ -10,11 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from instar.errors import TrainingError, UsageError
+from instar.errors import TrainingError
 from instar.networks.cutting import Prefix
 from instar.networks.layers import Layer, checked_layers, is_chain, require_example_input
-from instar.networks.modes import evaluation_mode, is_materialised, uncompiled
-from instar.networks.weights import extra_state_of, plain_name
+from instar.networks.modes import evaluation_mode, uncompiled
 
 
 def freeze_(network: nn.Module, n: int, *, example_input: Tensor | None = None, dropout: bool = True) -> None:
@@ -139,31 +137,14 @@ def _train_parts(module: nn.Module, mode: bool = True) -> nn.Module:
 
 def state_hashes(network: nn.Module) -> dict[str, str]:
     """A hash of every weight and buffer by name, to prove that they did or did not change."""
-    return {name: _tensor_hash(value) for name, value in _tensors(uncompiled(network)).items()}
+    return {name: tensor_hash(value) for name, value in _tensors(uncompiled(network)).items()}
 
 
-def _tensor_hash(value: Tensor) -> str:
+def tensor_hash(value: Tensor) -> str:
     """32 hex digits that identify the values, type and shape of a tensor."""
     raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     about = f"{value.dtype}{tuple(value.shape)}".encode()
     return hashlib.blake2b(raw.tobytes() + about, digest_size=16).hexdigest()
-
-
-def network_fingerprint(network: nn.Module) -> str:
-    """A hash of all weights, buffers and extra state, and of their names; the same for a compiled network.
-
-    Raises:
-        UsageError: a lazy module has no weights yet, or extra state cannot be written down.
-    """
-    if not is_materialised(network):
-        raise UsageError(f"{type(network).__name__} has lazy modules without weights: run it on a batch first")
-    hashes = {plain_name(name): value for name, value in state_hashes(network).items()}
-    for name, value in extra_state_of(network.state_dict()).items():
-        hashes[plain_name(name)] = (
-            _tensor_hash(value) if isinstance(value, Tensor) else json.dumps(value, sort_keys=True)
-        )
-    content = "".join(f"{name}={value}\n" for name, value in sorted(hashes.items()))
-    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 def assert_frozen(before: Mapping[str, str], after: Mapping[str, str]) -> None:

@@ -10,22 +10,26 @@ from safetensors.torch import save
 from torch import nn
 
 from instar.data import Dataset, Splits, parse_views
+from instar.deploy.code import check_code
 from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, Teacher
 from instar.errors import UsageError
 from instar.evaluation import predict_logits, why_not_learned
 from instar.files import load_tensors, write_bytes
+from instar.identity import first_difference
 from instar.jobs import Job, num_gpus
 from instar.losses import Targets
 from instar.networks import network_fingerprint
 from instar.optimisation import decide_precision
 from instar.recipes.loading import (
+    about_data,
     about_network,
-    build_for,
     load_network,
     load_run_network,
     load_splits,
+    network_of,
     outline,
     settings_of,
+    splits_of,
     training_data,
     warn_of_plain_pictures,
 )
@@ -97,7 +101,7 @@ def fit_config(
     """The part of a configuration that all jobs have that fit a network; `path` is the run directory."""
     precision = decided_precision(path, settings.precision, network, device)
     settings = settings.model_copy(update={"precision": precision})
-    return {**about_network(settings, data, splits), "seed": seed}
+    return {**about_network(settings, data, splits, seed=seed), "seed": seed}
 
 
 def run_fit(
@@ -159,7 +163,7 @@ def adopt_job(name: str, settings: FitSettings, data: DataSettings) -> Job:
 def logits_job(teacher: str, data: DataSettings, *, folder: str | None = None, device: str = "cpu") -> Job:
     """A job that stores a teacher's logits on training and validation examples, or on the pictures of a folder."""
     splits = load_splits(data)
-    config = {"data": data.model_dump(), "data_fingerprint": splits.fingerprint, "teacher": teacher}
+    config = {**about_data(data), "teacher": teacher}
     if folder is not None:
         transfer = TransferSettings(folder=folder)
         config |= {"transfer": transfer.model_dump(exclude_defaults=True), **_outside(splits, transfer, None)}
@@ -181,8 +185,7 @@ def store_job(
     """A job that stores teachers' logits on several views of each example."""
     transfer = transfer or TransferSettings()
     config = {
-        "data": data.model_dump(),
-        "data_fingerprint": load_splits(data).fingerprint,
+        **about_data(data),
         "transfer": transfer.model_dump(exclude_defaults=True),
         "teachers": list(teachers),
         "views": views,
@@ -192,13 +195,24 @@ def store_job(
     return Job(name, function, config, tuple(teachers), gpus=num_gpus(device))
 
 
+def _transfer_data(config: Mapping[str, Any], splits: Splits) -> Dataset:
+    """What a network learns from, as it was when its job was planned."""
+    transfer = TransferSettings(**config.get("transfer", {}))
+    data = training_data(splits, transfer)
+    if "transfer_identity" in config and (
+        difference := first_difference(config["transfer_identity"], data.identity, "transfer")
+    ):
+        raise UsageError(f"{transfer.folder} has changed since the command began; run it again ({difference})")
+    return data
+
+
 def _outside(splits: Splits, transfer: TransferSettings, store: str | None) -> dict[str, Any]:
     """Fingerprints of inputs that live outside the run: the pictures of a folder, the teachers of a store."""
     about: dict[str, Any] = {}
     if transfer.folder is not None:
-        about["transfer_fingerprint"] = training_data(splits, transfer).fingerprint
+        about["transfer_identity"] = training_data(splits, transfer).identity
     if store is not None:
-        about["stored_teachers"] = dict(SoftTargetStore.open(store).settings.teachers)
+        about["store_identity"] = SoftTargetStore.open(store).identity
     return about
 
 
@@ -214,13 +228,12 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
     run.tensorboard = tensorboard
     run.about_weights = {"manifest": config["manifest"]} if "manifest" in config else {}
     data, settings = settings_of(config)
-    splits = load_splits(data)
-    network = build_for(settings, splits, seed=config["seed"])
+    splits, network = splits_of(config), network_of(run)
     transfer = TransferSettings(**config.get("transfer", {}))
     soft = SoftSettings(**config["soft"]) if config.get("soft") else None
     store = SoftTargetStore.open(_store_path(soft.store, needs)) if soft and soft.store else None
     views = parse_views(settings.views)
-    train = training_data(splits, transfer).with_views(
+    train = _transfer_data(config, splits).with_views(
         views, view_seed=data.view_seed, num_views=store.num_views if store and views else transfer.num_views
     )
     result = run_fit(
@@ -298,23 +311,25 @@ def _store_path(store: str, needs: Mapping[str, Path]) -> Path:
 
 
 def _adopt(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
-    data, settings = settings_of(run.config)
-    network = load_network(settings, load_splits(data))
+    _, settings = settings_of(run.config)
+    check_code(run)
+    splits = splits_of(run.config)
+    network = load_network(settings, splits)
     if network_fingerprint(network) != run.config["weights"]:
         raise UsageError(
             f"{settings.network} has other weights now than when this run was started; choose another --run-dir"
         )
     run.save_weights(network.state_dict(), {"from": settings.network})
-    train = load_splits(data).train
+    train = splits.train
     reason = why_not_learned(network, train, train.ids[:: -(-len(train) // _MOST_ADOPTED)])
     return {"failed_to_learn": reason} if reason else {}
 
 
 def _write_logits(run: Run, needs: Mapping[str, Path], *, teacher: str, device: str) -> dict[str, Any]:
-    splits = load_splits(DataSettings(**run.config["data"]))
+    splits = splits_of(run.config)
     network = load_run_network(needs[teacher]).to(device)
-    transfer = TransferSettings(**run.config.get("transfer", {}))
-    parts = [training_data(splits, transfer)] if transfer.folder else [splits.train, splits.validation]
+    has_folder = "transfer" in run.config
+    parts = [_transfer_data(run.config, splits)] if has_folder else [splits.train, splits.validation]
     logits = [predict_logits(network, part.to(torch.device(device)), device=device).cpu() for part in parts]
     ids = torch.cat([part.ids for part in parts])
     write_bytes(run.path / LOGITS, save({"ids": ids, "logits": torch.cat(logits)}))
@@ -324,7 +339,7 @@ def _write_logits(run: Run, needs: Mapping[str, Path], *, teacher: str, device: 
 def _write_store(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:
     config = run.config
     data = DataSettings(**config["data"])
-    train = training_data(load_splits(data), TransferSettings(**config["transfer"]))
+    train = _transfer_data(config, splits_of(config))
     train = train.with_views(parse_views(config["views"]), view_seed=data.view_seed)
     teachers = {name: load_run_network(needs[name]) for name in config["teachers"]}
     SoftTargetStore.write(run.path / STORE, teachers, train, views=config["num_views"], device=device)

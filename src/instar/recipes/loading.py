@@ -10,12 +10,14 @@ from typing import Any
 from torch import nn
 
 from instar.data import Dataset, Splits, class_number, load_data, transfer_set, unlabelled_pictures
+from instar.deploy.code import check_code, code_identity, network_in
 from instar.deploy.loading import load_run_network as load_run_network
 from instar.deploy.loading import network_seeing
 from instar.errors import DataWarning, UsageError
 from instar.guards import NUM_TRIED, try_fit, try_forward
+from instar.identity import first_difference
 from instar.networks import build_network, initialise_
-from instar.recipes.settings import DataSettings, FitSettings, TransferSettings
+from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, TransferSettings
 from instar.runs import Run, find_run, is_run
 
 
@@ -77,17 +79,44 @@ def load_pictures(folder: str, splits: Splits) -> Dataset:
     return unlabelled_pictures(folder, splits.train)
 
 
-def about_network(settings: FitSettings, data: DataSettings, splits: Splits) -> dict[str, Any]:
+def about_data(data: DataSettings, splits: Splits | None = None) -> dict[str, Any]:
+    """The part of a job's configuration that describes its data, by name and by content."""
+    identity = (splits or load_splits(data)).identity
+    values = {name: value for name, value in identity.items() if name != "fingerprint"}
+    return {"data": data.model_dump(), "data_fingerprint": identity["fingerprint"], "data_values": values}
+
+
+def splits_of(config: Mapping[str, Any]) -> Splits:
+    """The data of a job; see `as_planned`."""
+    return as_planned(config, load_splits(DataSettings(**config["data"])))
+
+
+def as_planned(config: Mapping[str, Any], splits: Splits) -> Splits:
+    """The data of a job.
+
+    Raises:
+        UsageError: they are not those of its plan.
+    """
+    there = {"fingerprint": config["data_fingerprint"], **config["data_values"]}
+    if difference := first_difference(there, splits.identity):
+        name = splits.name
+        function = f"{name}: the function gives other data each time it is called: seed it"
+        changed = f"{name} has changed since the command began; run it again"
+        raise UsageError(f"{function if name.startswith('python:') else changed} ({difference})")
+    return splits
+
+
+def about_network(settings: FitSettings, data: DataSettings, splits: Splits, *, seed: int = 0) -> dict[str, Any]:
     """The part of a job's configuration that describes its network: enough to load it again."""
-    return {
+    about = {
         "network": settings.network,
         "input_shape": list(splits.train.example_shape),
         "class_names": list(splits.class_names),
         "normalisation": normalisation_of(splits),  # also where it is empty: older runs have none
-        "data": data.model_dump(),
-        "data_fingerprint": splits.fingerprint,
+        **about_data(data, splits),
         "fit": settings.model_dump(exclude={"network"}),
     }
+    return {**about, "network_identity": code_identity({**about, "seed": seed})}
 
 
 def normalisation_of(splits: Splits) -> dict[str, list[float]]:
@@ -96,12 +125,22 @@ def normalisation_of(splits: Splits) -> dict[str, list[float]]:
     return {name: numbers for name, numbers in (("mean", mean), ("std", std)) if numbers is not None}
 
 
+def network_of(run: Run) -> nn.Module:
+    """The network of a fit's run, initialised.
+
+    Raises:
+        UsageError: it is the network of a user's function, which gives another one than when the run began.
+    """
+    check_code(run)
+    return network_in(run.config)
+
+
 def settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
     """The settings in the configuration of a job."""
     return DataSettings(**config["data"]), FitSettings(network=config["network"], **config["fit"])
 
 
-def build_for(settings: FitSettings, splits: Splits, *, seed: int) -> nn.Module:
+def build_for(settings: NetworkSettings, splits: Splits, *, seed: int) -> nn.Module:
     """The network of a configuration, initialised, for the examples and classes of the data."""
     given, shape = normalisation_of(splits), splits.train.example_shape
     return new_network(settings, shape, len(splits.class_names), seed=seed, normalisation=given)
@@ -154,7 +193,7 @@ def _template_network(settings: str, input_shape: tuple[int, ...], num_classes: 
 
 
 def new_network(
-    settings: FitSettings,
+    settings: NetworkSettings,
     input_shape: Sequence[int],
     num_classes: int,
     *,
@@ -175,7 +214,7 @@ def new_network(
     return initialise_(network, settings.initialiser, seed=seed) if settings.new_weights else network
 
 
-def load_network(settings: FitSettings, splits: Splits) -> nn.Module:
+def load_network(settings: NetworkSettings, splits: Splits) -> nn.Module:
     """A network with its weights: of a run, of a file, or initialised.
 
     Raises:

@@ -24,6 +24,7 @@ from pydantic import (
 
 from instar.errors import UsageError
 from instar.files import read_toml
+from instar.identity import plain
 from instar.naming import described
 from instar.recipes.keys import unknown_setting
 
@@ -298,7 +299,7 @@ def checked(kind: type[SettingsType], content: Mapping[str, Any]) -> SettingsTyp
         UsageError: names the first key that is unknown or whose value is wrong.
     """
     try:
-        return kind.model_validate(content)
+        return kind.model_validate(plain(content))
     except ValidationError as error:
         problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
         problem = problems[0]  # an unknown key first: it may be why another one is missing

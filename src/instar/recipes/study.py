@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import tomli_w
 
 from instar.jobs import Engine, Job, JobReport, check_engine, open_engine, run_jobs
+from instar.recipes.contents import code_of, contents_of
 from instar.recipes.learning import FAILED, failed_fits, failures_in_words
 from instar.recipes.observations import OBSERVATIONS, observations, what_to_look_at
 from instar.recipes.rows import SCHEMA
@@ -59,11 +60,12 @@ class Page(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where runs live, `runs/FOLDER/NAME-HASH`; the hash covers the settings and the fingerprint of the data."""
+    """Where runs live, `runs/FOLDER/NAME-HASH`; the hash covers the settings and the content of what they name."""
 
     folder: str
     name: str
-    data_fingerprint: str
+    contents: Mapping[str, Any] = {}
+    """by name, what the settings name and `contents_of` does not find"""
 
 
 ConfigT = TypeVar("ConfigT", bound=Settings)
@@ -107,9 +109,9 @@ class Study(Generic[ConfigT, PlanT, FoundT]):
 
 def run_path(study: Study[ConfigT, PlanT, FoundT], config: ConfigT, root: Path = Path("runs")) -> Path:
     """The default run directory of a configuration."""
-    folder, name, fingerprint = study.place(config)
-    hashed = run_hash(study.recipe, config.model_dump(), data_fingerprint=fingerprint)
-    return root / folder / f"{name}-{hashed}"
+    place = study.place(config)
+    known = {**contents_of(config), **place.contents, "code": code_of(config)}
+    return root / place.folder / f"{place.name}-{run_hash(study.recipe, config.model_dump(), contents=known)}"
 
 
 def run_study(
@@ -140,7 +142,8 @@ def run_study(
     path = path or run_path(study, config)
     plan = study.plan(config, path, execution)
     study.check(plan)
-    with Run(path, recipe=study.recipe, config=config.model_dump()) as run:
+    contents = {**contents_of(config), **study.place(config).contents}
+    with Run(path, recipe=study.recipe, config=config.model_dump(), contents=contents) as run:
         if run.is_done:
             return run.result()
         started = time.monotonic()

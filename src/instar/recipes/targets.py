@@ -72,7 +72,7 @@ def check_store(
     if specs or data.get("name") is not None:
         splits = load_splits(data_settings(specs, data))
         if specs:
-            store.check_teachers(load_teachers(specs, splits))
+            store.check_teachers(load_teachers(specs, splits), _examples(splits))
             compared.append("teachers")
         if data.get("name") is not None:
             shown = parse_views(store.views)

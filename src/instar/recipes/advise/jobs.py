@@ -10,17 +10,20 @@ from typing import Any
 from torch import nn
 
 from instar.data import Dataset, Splits, transfer_set
+from instar.deploy.code import check_code
 from instar.errors import UsageError
 from instar.jobs import Job
 from instar.networks import layers_of, load_state_, network_fingerprint
 from instar.networks.weights import read_weights, without_prefix
 from instar.recipes.loading import (
+    about_data,
     about_network,
     build_for,
     load_run_network,
     load_splits,
     normalisation_of,
     settings_of,
+    splits_of,
     warn_of_plain_pictures,
 )
 from instar.recipes.settings import DataSettings, FitSettings
@@ -44,7 +47,8 @@ def pretrained_job(name: str, network: str, settings: FitSettings, data: DataSet
     about = about_network(settings, data, splits)
     if is_run(network):
         theirs = config_of_fit(network)
-        about |= {key: theirs[key] for key in ("input_shape", "class_names", "data", "data_fingerprint", "fit")}
+        keys = ("input_shape", "class_names", "data", "data_fingerprint", "data_values", "fit", "seed")
+        about |= {key: theirs.get(key) for key in (*keys, "normalisation", "network_identity")}
     taken = load_pretrained(network, settings, splits)
     warn_of_plain_pictures(taken, network, splits)
     return Job(name, _take, {**about, "taken_from": network, "weights": network_fingerprint(taken)})
@@ -122,8 +126,9 @@ def _take(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     if is_run(network):
         taken = load_run_network(find_run(network))
     else:
-        data, settings = settings_of(run.config)
-        taken = load_pretrained(network, settings, load_splits(data))
+        check_code(run)
+        _, settings = settings_of(run.config)
+        taken = load_pretrained(network, settings, splits_of(run.config))
     if network_fingerprint(taken) != run.config["weights"]:
         raise UsageError(f"{network} has other weights now than when this run started")
     run.save_weights(taken.state_dict(), {"taken_from": network})
@@ -133,8 +138,7 @@ def _take(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
 def scores_job(name: str, base: str, cuts: Sequence[int], data: DataSettings) -> Job:
     """A job that computes the features at all cuts of a base in one pass, and scores them."""
     config = {
-        "data": data.model_dump(),
-        "data_fingerprint": load_splits(data).fingerprint,
+        **about_data(data),
         "base": base,
         "cuts": list(cuts),
         "most_features": MOST_FEATURES,
@@ -145,7 +149,7 @@ def scores_job(name: str, base: str, cuts: Sequence[int], data: DataSettings) ->
 
 def _score(run: Run, needs: Mapping[str, Path], *, base: str) -> dict[str, Any]:
     started = time.monotonic()
-    splits, cuts = load_splits(DataSettings(**run.config["data"])), run.config["cuts"]
+    splits, cuts = splits_of(run.config), run.config["cuts"]
     network = load_run_network(needs[base])
     train, validation = (_at_most(part) for part in (splits.train, splits.validation))
     labels, validation_labels = (part.labels(part.ids) for part in (train, validation))

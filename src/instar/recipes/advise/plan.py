@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from instar.data import Splits
 from instar.deploy import multiplications_at
+from instar.deploy.code import identity_of
 from instar.jobs import Job
 from instar.networks import layers_of, network_fingerprint
 from instar.recipes.advise.jobs import config_of_fit, load_pretrained, pretrained_job, scores_job
@@ -89,10 +90,14 @@ class Plan:
         return build_for(self.settings("base"), load_splits(self.config.source), seed=0)
 
     @property
-    def base_fingerprint(self) -> str:
-        """Identifies the weights of a pretrained base, or the data that the base is trained on."""
-        source = self.config.source
-        return network_fingerprint(self.base) if source is None else load_splits(source).fingerprint
+    def base_identity(self) -> dict[str, Any] | None:
+        """What a network that comes with its weights is known by; None where it is trained on the source."""
+        if self.config.source is not None:
+            return None
+        examples = self.splits.train.examples()
+        name = self.splits.name
+        about = identity_of(self.base, self.config.network, examples, trained=False, data_name=name)
+        return {**about, "state": network_fingerprint(self.base)}
 
     @property
     def example(self) -> Tensor:

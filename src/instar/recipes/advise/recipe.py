@@ -40,7 +40,7 @@ def place(config: AdviseConfig) -> Place:
     """`runs/advise/DATA-NETWORK-HASH`; other weights are another run."""
     plan = Plan(config, Path())
     slug = "-".join(Path(name.replace(":", "-")).name for name in (plan.target.name, plan.architecture))
-    return Place("advise", slug, f"{plan.splits.fingerprint} {plan.base_fingerprint}")
+    return Place("advise", slug, {"base": plan.base_identity})
 
 
 def measure(plan: Plan, search: Search) -> dict[str, Any]:

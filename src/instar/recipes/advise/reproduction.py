@@ -34,7 +34,6 @@ from instar.recipes.advise.search import (
     successive_halving,
 )
 from instar.recipes.learning import if_any
-from instar.recipes.loading import load_splits
 from instar.recipes.result_tables import rows_table
 from instar.recipes.rows import Measure, row
 from instar.recipes.study import Place, Rounds, Study
@@ -48,8 +47,7 @@ Rows = list[dict[str, Any]]
 
 
 def _place(config: JudgeConfig) -> Place:
-    fingerprints = {pair.data.name: load_splits(pair.data).fingerprint for pair in config.pairs.values()}
-    return Place("reproduce", f"advise-{config.scale}", str(sorted(fingerprints.items())))
+    return Place("reproduce", f"advise-{config.scale}")
 
 
 def _check(plans: Plans) -> None:

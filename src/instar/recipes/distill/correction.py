@@ -12,7 +12,7 @@ from instar.distillation import add_class_bias_, fit_class_bias
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.jobs import Job
-from instar.recipes.loading import about_network, load_run_network, load_splits
+from instar.recipes.loading import about_network, load_run_network, load_splits, splits_of
 from instar.recipes.settings import DataSettings, FitSettings
 from instar.runs import Run
 
@@ -55,7 +55,7 @@ def bias_on_validation(
 def _correct(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     config = run.config
     network = load_run_network(needs[config["corrects"]])
-    validation = load_splits(DataSettings(**config["data"])).validation
+    validation = splits_of(config).validation
     logits, bias = bias_on_validation(network, validation, config["classes"], shared=config["shared"])
     correct_(network, bias, validation, config["network"])
     run.save_weights(network.state_dict(), {})

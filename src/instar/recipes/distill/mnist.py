@@ -59,7 +59,7 @@ def config_for(scale: str, data: str = "mnist") -> MnistConfig:
 
 def place(config: MnistConfig) -> Place:
     """`runs/reproduce/DATA-SCALE-HASH`."""
-    return Place("reproduce", f"{config.data.name}-{config.scale}", load_splits(config.data).fingerprint)
+    return Place("reproduce", f"{config.data.name}-{config.scale}")
 
 
 def rounds(plan: MnistPlan) -> Rounds[Chosen]:

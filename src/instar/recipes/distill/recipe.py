@@ -32,17 +32,13 @@ Row = dict[str, Any]
 
 
 def place(config: DistillConfig) -> Place:
-    """`runs/distill/DATA-TEACHER-STUDENT-HASH`; pictures and stores outside the run count by their content."""
+    """`runs/distill/DATA-TEACHER-STUDENT-HASH`; a store of soft targets counts by its content."""
     splits = load_splits(config.data)
     many = f"{config.teachers}x" if config.teachers > 1 else ""
     names = [splits.name, config.targets or many + config.teacher.network, config.student.network]
     slug = "-".join(Path(name.replace(":", "-").replace(",", "+")).name for name in names)
-    fingerprints = [splits.fingerprint]
-    if config.transfer.folder is not None:
-        fingerprints.append(training_data(splits, config.transfer).fingerprint)
-    if config.targets is not None:
-        fingerprints += SoftTargetStore.open(config.targets).settings.teachers.values()
-    return Place("distill", slug, " ".join(fingerprints))
+    store = None if config.targets is None else SoftTargetStore.open(config.targets).identity
+    return Place("distill", slug, {"targets": store})
 
 
 def rounds(plan: Plan) -> Rounds[Chosen]:

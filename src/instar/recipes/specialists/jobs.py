@@ -14,7 +14,7 @@ from instar.errors import RunError, UsageError
 from instar.evaluation import predict_logits
 from instar.networks import forward_logits, freeze_
 from instar.recipes.fitting import STORE, fit_content, run_fit
-from instar.recipes.loading import build_for, load_run_network, load_splits, settings_of
+from instar.recipes.loading import as_planned, build_for, load_run_network, load_splits, settings_of, splits_of
 from instar.recipes.settings import DataSettings
 from instar.runs import Run
 from instar.specialists import (
@@ -37,7 +37,7 @@ DUSTBIN_KIND, FULL, FULL_HARD = "dustbin", "full-softmax", "full-softmax-hard"
 def find_class_sets(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:
     """Cluster the classes that a generalist confuses. It uses predictions, no labels."""
     config = run.config
-    splits = load_splits(DataSettings(**config["data"]))
+    splits = splits_of(config)
     network = load_run_network(needs[config["generalist"]]).to(device)
     predictions = (
         torch.softmax(predict_logits(network, data.subset(ids).to(device), device=device), 1)
@@ -63,11 +63,11 @@ def fit_specialist(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[
     data, settings = settings_of(run.config)
     splits = load_splits(data)
     class_set = ClassSet.of_numbers(about["classes"], splits.class_names)
+    has_dustbin = about["kind"] == DUSTBIN_KIND
+    own = as_planned(run.config, specialist_splits(splits, class_set) if has_dustbin else splits)
     special, rest = _special_and_rest(splits.train, class_set)
     correction = oversampling_correction(len(special), len(rest))
     generalist = load_run_network(needs[about["generalist"]])
-    has_dustbin = about["kind"] == DUSTBIN_KIND
-    own = specialist_splits(splits, class_set) if has_dustbin else splits
     network = build_for(settings, own, seed=0)
     if has_dustbin:
         start_from_generalist_(network, generalist, class_set, correction=correction)
@@ -136,7 +136,7 @@ def save_ensemble(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[s
     ensemble.save(run.path)
     if config["num_views"]:
         data = DataSettings(**config["data"])
-        train = load_splits(data).train.with_views(parse_views(config["views"]), view_seed=data.view_seed)
+        train = splits_of(config).train.with_views(parse_views(config["views"]), view_seed=data.view_seed)
         SoftTargetStore.write(
             run.path / STORE,
             {"specialists": ensemble.to(device)},

@@ -10,7 +10,7 @@ from instar.data import Splits
 from instar.jobs import Job, num_gpus
 from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.fitting import fit_config, fit_cost, fit_job
-from instar.recipes.loading import load_splits, outline
+from instar.recipes.loading import about_data, load_splits, outline
 from instar.recipes.settings import FitSettings, LossSettings, SoftSettings
 from instar.recipes.specialists.costs import Costs, measure_costs
 from instar.recipes.specialists.jobs import (
@@ -102,7 +102,7 @@ class Plan:
         self, function: Callable[..., Any], name: str, config: dict[str, Any], *needs: str, cost: float = 1
     ) -> Job:
         """Any other job."""
-        config = {"data": self.config.data.model_dump(), "data_fingerprint": self.splits.fingerprint, **config}
+        config = {**about_data(self.config.data), **config}
         function = functools.partial(function, device=self.device)
         return Job(name, function, config, needs, cost, gpus=num_gpus(self.device))
 

@@ -33,7 +33,7 @@ def place(config: SpecialistsConfig) -> Place:
     splits = load_splits(config.data)
     names = [splits.name, config.generalist.network, *([config.scale] if config.scale else [])]
     slug = "-".join(Path(name.replace(":", "-")).name for name in names)
-    return Place("specialists", slug, splits.fingerprint)
+    return Place("specialists", slug)
 
 
 def published(config: SpecialistsConfig) -> str:

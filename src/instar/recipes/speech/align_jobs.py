@@ -47,6 +47,18 @@ def about(source: Source) -> dict[str, Any]:
     return {"source": source.model_dump(), "data_fingerprint": load_recordings(source).fingerprint}
 
 
+def source_of(config: Mapping[str, Any]) -> Source:
+    """The frames of a job.
+
+    Raises:
+        UsageError: the recordings are not those of its plan.
+    """
+    source = Source(**config["source"])
+    if load_recordings(source).fingerprint != config["data_fingerprint"]:
+        raise UsageError(f"{source.data.name}: the recordings have changed since the command began; run it again")
+    return source
+
+
 def new_models(settings: ModelSettings, source: Source) -> HMM:
     """Untrained models of the words that a recogniser will know.
 
@@ -120,7 +132,7 @@ def _take_over(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
 
 def _align_flat(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     torch.set_num_threads(1)  # the steps are so small that several threads take longer
-    source, settings = Source(**run.config["source"]), ModelSettings(**run.config["models"])
+    source, settings = source_of(run.config), ModelSettings(**run.config["models"])
     hmm = new_models(settings, source)
     words, _ = transcripts(source, "train", hmm)
 
@@ -140,7 +152,7 @@ def _align_flat(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
 
 def _align_with_network(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     config = run.config
-    source, models = Source(**config["source"]), needs[config["models"]]
+    source, models = source_of(config), needs[config["models"]]
     network, hmm = load_run_network(needs[config["network"]]), HMM.load(models / MODELS)
     logits = {}
     for part in ALIGNED:

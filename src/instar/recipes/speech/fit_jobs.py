@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
+from instar.deploy.code import code_identity
 from instar.distillation import SoftTargetStore
 from instar.guards import NUM_TRIED, try_fit
 from instar.jobs import Job, num_gpus
 from instar.recipes.fitting import STORE, decided_precision, fit_content, run_fit, soft_options
-from instar.recipes.loading import load_run_network, new_network, template_network
+from instar.recipes.loading import load_run_network, network_of, new_network, template_network
 from instar.recipes.settings import FitSettings, SoftSettings
-from instar.recipes.speech.align_jobs import about
+from instar.recipes.speech.align_jobs import about, source_of
 from instar.recipes.speech.data import load_frames, num_frames
 from instar.recipes.speech.settings import LearningSettings, Source
 from instar.runs import Run
@@ -57,11 +58,7 @@ def network_job(
     precision = decided_precision(root / "jobs" / name, settings.precision, network, device)
     config = {
         **about(source),
-        "network": settings.network,
-        "input_shape": list(source.features.input_shape),
-        "class_names": list(models.state_names),
-        "fit": settings.model_copy(update={"precision": precision}).model_dump(exclude={"network"}),
-        "seed": seed,
+        **described_network(settings.model_copy(update={"precision": precision}), source, models, seed=seed),
         "learning": learning.model_dump(),
         "soft": soft.model_dump() if soft else None,
         "alignment": alignment,
@@ -89,6 +86,18 @@ def try_acoustic_network(
     try_fit(network, settings.network, frames, num_states, temperature=temperature, data_name="this recogniser")
 
 
+def described_network(settings: FitSettings, source: Source, models: HMM, *, seed: int = 0) -> dict[str, Any]:
+    """The part of a job's configuration that describes its network."""
+    described = {
+        "network": settings.network,
+        "input_shape": list(source.features.input_shape),
+        "class_names": list(models.state_names),
+        "fit": settings.model_dump(exclude={"network"}),
+        "seed": seed,
+    }
+    return {**described, "network_identity": code_identity(described, "this recogniser")}
+
+
 def training_frames(source: Source, alignment: Path, learning: LearningSettings) -> FrameDataset:
     """The frames that a network learns from."""
     frames = load_frames(source, learning.part, alignment, quiet=learning.quiet)
@@ -100,13 +109,12 @@ def training_frames(source: Source, alignment: Path, learning: LearningSettings)
 
 def _fit(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:
     config = run.config
-    source, learning = Source(**config["source"]), LearningSettings(**config["learning"])
+    source, learning = source_of(config), LearningSettings(**config["learning"])
     alignment = needs[config["alignment"]]
     train = training_frames(source, alignment, learning)
     validation = load_frames(source, "validation", alignment, quiet=learning.quiet)
     validation = validation.subset(validation.ids[:: learning.validation_every])
-    settings = FitSettings(network=config["network"], **config["fit"])
-    network = new_network(settings, config["input_shape"], len(config["class_names"]), seed=config["seed"])
+    network = network_of(run)
     soft = SoftSettings(**config["soft"]) if config.get("soft") else None
     store = SoftTargetStore.open(needs[soft.store] / STORE) if soft and soft.store else None
     targets = soft_options(soft, needs, train, device, store)
@@ -123,7 +131,7 @@ def store_job(name: str, teachers: Sequence[str], source: Source, *, alignment: 
 
 def _write_store(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     config = run.config
-    frames = load_frames(Source(**config["source"]), config["part"], needs[config["alignment"]])
+    frames = load_frames(source_of(config), config["part"], needs[config["alignment"]])
     teachers = {name: load_run_network(needs[name]) for name in config["teachers"]}
     SoftTargetStore.write(run.path / STORE, teachers, frames)
     return {"metrics": {"num_frames": len(frames)}}

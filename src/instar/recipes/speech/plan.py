@@ -1,5 +1,7 @@
 """The configuration of a recogniser, and the jobs that it takes."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +30,7 @@ from instar.recipes.speech.align_jobs import (
     recogniser_job,
 )
 from instar.recipes.speech.data import Recordings, load_recordings, load_statistics
-from instar.recipes.speech.fit_jobs import network_job, try_acoustic_network
+from instar.recipes.speech.fit_jobs import described_network, network_job, try_acoustic_network
 from instar.recipes.speech.settings import InputSettings, ModelSettings, RecogniserData, Source
 from instar.runs import DONE, Run
 from instar.speech.audio import optional_module
@@ -252,10 +254,16 @@ class Plan:
         )
 
     @property
-    def fingerprint(self) -> str:
-        """A hash of recordings, lexicon and teacher."""
-        parts = [load_recordings(self.source).fingerprint, str(self.models.lexicon.to_json())]
-        return " ".join(parts if self.teacher is None else [*parts, network_digest(self.teacher_folder)])
+    def contents(self) -> dict[str, Any]:
+        """What recordings, lexicon, network and teacher are known by."""
+        lexicon = json.dumps(self.models.lexicon.to_json(), sort_keys=True)
+        network = described_network(self.config.network, self.source, self.models)
+        return {
+            "recordings": load_recordings(self.source).fingerprint,
+            "lexicon": hashlib.sha256(lexicon.encode()).hexdigest(),
+            "network": network["network_identity"],
+            "teacher": None if self.teacher is None else network_digest(self.teacher_folder),
+        }
 
 
 def _in_words(features: Any, context: tuple[int, int], sample_rate: int) -> str:

@@ -55,7 +55,7 @@ def place(config: RecogniserConfig) -> Place:
     """Where a run of this configuration lives: `runs/speech/DATA-NETWORK-HASH`."""
     data = Path(config.data.name.rpartition(":")[2]).name
     network = Path(config.network.network.replace(":", "-")).name
-    return Place("speech", f"{data}-{network}", Plan(config, Path()).fingerprint)
+    return Place("speech", f"{data}-{network}", Plan(config, Path()).contents)
 
 
 def grammar_of(name: str, hmm: HMM, transcripts: list[tuple[str, ...]]) -> Grammar:

@@ -26,6 +26,7 @@ from instar.recipes.rows import Measure
 from instar.recipes.speech.data import load_recordings
 from instar.recipes.speech.examples import examples
 from instar.recipes.speech.findings import Findings
+from instar.recipes.speech.fit_jobs import described_network
 from instar.recipes.speech.reproduction_page import answer, page, result_table
 from instar.recipes.speech.reproduction_plan import (
     BASELINE,
@@ -70,8 +71,11 @@ class Chosen(NamedTuple):
 
 
 def _place(config: ReproductionConfig) -> Place:
-    fingerprint = load_recordings(Plan(config, Path()).source(0)).fingerprint
-    return Place("reproduce", _published(config), fingerprint)
+    plan = Plan(config, Path())
+    source, networks = plan.source(0), {"network": config.network, "aligner": config.aligner}
+    described = {key: described_network(one, source, plan.models) for key, one in networks.items()}
+    code = {key: one["network_identity"] for key, one in described.items()}
+    return Place("reproduce", _published(config), {"recordings": load_recordings(source).fingerprint, **code})
 
 
 def _published(config: ReproductionConfig) -> str:

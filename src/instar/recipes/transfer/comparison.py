@@ -148,7 +148,7 @@ def job_name(kind: str, seed: int) -> str:
 
 
 def _place(config: ComparisonConfig) -> Place:
-    return Place("reproduce", f"transfer-or-distil-{config.scale}", load_splits(config.data).fingerprint)
+    return Place("reproduce", f"transfer-or-distil-{config.scale}")
 
 
 def _rounds(plan: ComparisonPlan) -> Rounds[None]:

@@ -13,7 +13,7 @@ from instar.errors import RunError
 from instar.jobs import Job
 from instar.networks import assert_frozen, name_layers_
 from instar.recipes.fitting import bias_factors, fit_content, fit_job, run_fit, soft_options
-from instar.recipes.loading import build_for, load_run_network, load_splits, settings_of
+from instar.recipes.loading import load_run_network, load_splits, network_of, settings_of, splits_of
 from instar.recipes.settings import DataSettings, FitSettings, SoftSettings
 from instar.recipes.transfer.settings import CopySettings
 from instar.runs import Run
@@ -68,8 +68,8 @@ def treatment_job(
 def _fit_treatment(run: Run, needs: Mapping[str, Path], *, treatment: Treatment, device: str) -> dict[str, Any]:
     config = run.config
     data, settings = settings_of(config)
-    splits = load_splits(data)
-    network, names = _treated(config, treatment, _load_base(config["treatment"], needs), splits)
+    splits = splits_of(config)
+    network, names = _treated(run, treatment, _load_base(config["treatment"], needs), splits)
     frozen = [] if treatment.fine_tune else names
     run.about_weights = {"manifest": config["manifest"]} if "manifest" in config else {}
     run.about_weights |= {"frozen": frozen}
@@ -100,12 +100,11 @@ def _fit_treatment(run: Run, needs: Mapping[str, Path], *, treatment: Treatment,
 
 
 def _treated(
-    config: Mapping[str, Any], treatment: Treatment, base: nn.Module | None, splits: Splits
+    run: Run, treatment: Treatment, base: nn.Module | None, splits: Splits
 ) -> tuple[nn.Module, list[str]]:
     """The network with its copied layers, and the names of their weights and buffers."""
-    _, settings = settings_of(config)
+    config, network = run.config, network_of(run)
     copied = CopySettings(**config["copied"])
-    network = build_for(settings, splits, seed=config["seed"])
     for module in (network, base):
         if module is not None and "layers" in config:
             name_layers_(module, config["layers"])

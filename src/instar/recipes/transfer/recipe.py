@@ -24,7 +24,7 @@ from instar.recipes.transfer.filters import filter_details, filter_sections, fir
 from instar.recipes.transfer.plan import MANIFEST, Plan
 from instar.recipes.transfer.results import failures, part_of
 from instar.recipes.transfer.settings import TransferConfig
-from instar.recipes.transfer.tasks import splits_of
+from instar.recipes.transfer.tasks import halves_hashes
 from instar.reports import Details, Headline
 from instar.runs import Run
 
@@ -33,10 +33,7 @@ def _place(config: TransferConfig) -> Place:
     tasks = [load_splits(data) for data in (config.source, config.data) if data is not None]
     names = [*(task.name for task in tasks), config.halves.how, config.network.network]
     slug = "-".join(Path(name.replace(":", "-")).name for name in names)
-    splits = splits_of(config)  # a file of parents may have changed
-    halves = [split.halves.hash for split in splits if split.halves]
-    fingerprint = " ".join([*(task.fingerprint for task in tasks), *halves])
-    return Place("transfer", slug, fingerprint)
+    return Place("transfer", slug, {"halves": halves_hashes(config)})
 
 
 def _rounds(plan: Plan) -> Rounds[None]:

@@ -39,6 +39,7 @@ from instar.recipes.transfer.settings import (
     CurvePoint,
     ReproductionConfig,
 )
+from instar.recipes.transfer.tasks import halves_hashes
 from instar.reports import Details, Headline, Lines, Section, Text
 from instar.runs import Run
 from instar.transfer import findings_of
@@ -101,7 +102,8 @@ def curve_name(point: CurvePoint, seed: int) -> str:
 
 
 def _place(config: ReproductionConfig) -> Place:
-    return Place("reproduce", f"transfer-{config.data.name}-{config.scale}", load_splits(config.data).fingerprint)
+    halves = {"halves": {name: halves_hashes(part) for name, part in config.parts.items()}}
+    return Place("reproduce", f"transfer-{config.data.name}-{config.scale}", halves)
 
 
 def _rounds(plan: ReproductionPlan) -> Rounds[None]:

@@ -72,6 +72,11 @@ def splits_of(config: TransferConfig) -> list[Split]:
     return splits
 
 
+def halves_hashes(config: TransferConfig) -> list[str]:
+    """What the halves of each split are known by: a file of parents may change."""
+    return [split.halves.hash for split in splits_of(config) if split.halves]
+
+
 def _halves(settings: HalvesSettings, names: Sequence[str], seed: int) -> Halves:
     parents = known_parents(names) if settings.parents is None else read_parents(Path(settings.parents), names)
     if settings.how == "lists":

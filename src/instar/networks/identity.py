@@ -1,0 +1,167 @@
+"""What a network is known by: its weights, what it answers, and the functions that it calls in training."""
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from instar.errors import UsageError
+from instar.identity import sketch, stated_fingerprint
+from instar.networks.freezing import state_hashes, tensor_hash
+from instar.networks.logits import input_type, named_logits
+from instar.networks.modes import (
+    evaluation_,
+    is_compiled,
+    is_materialised,
+    training_,
+    unchanged,
+    uncompiled,
+    without_compiler,
+)
+from instar.networks.weights import extra_state_of, plain_name
+
+_EXAMPLES = 8
+
+
+def network_fingerprint(network: nn.Module) -> str:
+    """A hash of all weights, buffers and extra state, and of their names; the same for a compiled network.
+
+    The text in the attribute `fingerprint` of the network counts too, where it has one.
+
+    Raises:
+        UsageError: it has neither weights nor a `fingerprint`, a lazy module has no weights yet, or extra state
+            cannot be written down.
+    """
+    _check_known(network)
+    hashes = {plain_name(name): value for name, value in state_hashes(network).items()} | _extra(network)
+    content = "".join(f"{name}={value}\n" for name, value in sorted(hashes.items()))
+    return hashlib.blake2b((content + (_stated(network) or "")).encode(), digest_size=16).hexdigest()
+
+
+def network_identity(network: nn.Module, examples: Tensor, *, trained: bool = True) -> dict[str, Any]:
+    """What a run directory knows a network by, whatever its class or function is called.
+
+    Args:
+        network: as it is before it is trained. It is the same afterwards.
+        examples: (batch, ...), at least two.
+        trained: whether it will be trained; a teacher runs in evaluation mode alone.
+
+    Returns:
+        `tensors`: a hash of the names, shapes and types of weights and buffers, of which of them are trained, of
+        extra state, and of the part of the output that is the logits;
+        `weights` and `outputs` in evaluation mode: sketches;
+        `code`: a hash of the functions of torch that a forward pass calls, in training mode if it will be trained,
+        in order, with their numbers: the rate of a dropout and the activation count, wherever they are written;
+        `fingerprint`: the text that the network states in this attribute, where it has one.
+
+    Raises:
+        UsageError: it has neither weights nor a `fingerprint`, or as `network_fingerprint`.
+
+    Example:
+        >>> from instar.identity import first_difference
+        >>> net, examples = nn.Sequential(nn.Linear(4, 3), nn.ReLU()), torch.rand(8, 4)
+        >>> about = network_identity(net, examples)
+        >>> first_difference(about, network_identity(net, examples)) is None
+        True
+        >>> sorted(about)
+        ['code', 'outputs', 'tensors', 'weights']
+    """
+    _check_known(network)
+    network = uncompiled(network)
+    state = {plain_name(name): value for name, value in (*network.named_parameters(), *network.named_buffers())}
+    device = next((value.device for value in state.values()), examples.device)
+    inputs = examples.to(device, input_type(network))
+    form = [(name, str(value.dtype), tuple(value.shape), value.requires_grad) for name, value in state.items()]
+    with _tried(network):
+        _seed()
+        outputs = [one for one in tree_leaves(evaluation_(network)(inputs.clone())) if isinstance(one, Tensor)]
+        _seed()
+        with _Calls() as calls:
+            (training_ if trained else evaluation_)(network)(inputs.clone())
+    epsilon = max([torch.finfo(one.dtype).eps for one in outputs if one.is_floating_point()], default=0.0)
+    found = {
+        "tensors": _hash((form, sorted(_extra(network).items()), named_logits(network))),
+        "weights": sketch(state.values(), relative=1e-5),
+        "outputs": sketch(outputs, relative=max(1e-3, 8 * epsilon)),
+        "code": _hash(calls.found),
+    }
+    stated = _stated(network)
+    return found if stated is None else {**found, "fingerprint": stated}
+
+
+def identity_inputs(input_shape: Sequence[int]) -> Tensor:
+    """Examples for `network_identity` where there is no data: uniform in [0, 1), the same everywhere."""
+    return torch.rand(_EXAMPLES, *input_shape, generator=torch.Generator().manual_seed(0))
+
+
+def _check_known(network: nn.Module) -> None:
+    kind = type(uncompiled(network)).__name__
+    if not is_materialised(network):
+        raise UsageError(f"{kind} has lazy modules without weights: run it on a batch first")
+    if _stated(network) is None and not any(True for _ in (*network.parameters(), *network.buffers())):
+        raise UsageError(
+            f"{kind} has no weights by which it could be recognised: give it an attribute `fingerprint`, a text "
+            "that changes whenever its answers do"
+        )
+
+
+def _stated(network: nn.Module) -> str | None:
+    return stated_fingerprint(uncompiled(network))
+
+
+def _extra(network: nn.Module) -> dict[str, str]:
+    """The extra state of a network as texts, by name."""
+    return {
+        plain_name(name): tensor_hash(value) if isinstance(value, Tensor) else json.dumps(value, sort_keys=True)
+        for name, value in extra_state_of(network.state_dict()).items()
+    }
+
+
+def _hash(content: object) -> str:
+    return hashlib.blake2b(repr(content).encode(), digest_size=8).hexdigest()
+
+
+def _seed() -> None:
+    """Seed what may be random in a forward pass."""
+    torch.manual_seed(0)
+    random.seed(0)
+
+
+@contextmanager
+def _tried(network: nn.Module) -> Iterator[None]:
+    """Forward passes that leave no trace, and that a GPU computes as exactly as a CPU."""
+    state = random.getstate()
+    try:
+        with (
+            unchanged(network),
+            without_compiler(is_compiled(network)),
+            torch.backends.cudnn.flags(allow_tf32=False),
+            torch.no_grad(),
+        ):
+            yield
+    finally:
+        random.setstate(state)
+
+
+class _Calls(TorchFunctionMode):
+    """Notes each function of torch that is called, with its numbers and texts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Any] = []
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Sequence[Any] = (), named: dict[str, Any] | None = None
+    ) -> Any:
+        written = [
+            value for value in tree_leaves((arguments, named)) if isinstance(value, bool | int | float | str)
+        ]
+        self.found.append((getattr(function, "__name__", ""), written))
+        return function(*arguments, **(named or {}))
