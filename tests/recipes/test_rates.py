@@ -71,7 +71,7 @@ def test_both_students_have_the_same_effort_and_the_chosen_candidate_is_marked(f
     assert {row["name"] for row in tuning} == {"teacher", ALONE, DISTILLED}
     for name in (ALONE, DISTILLED):
         fits = (path / "jobs" / "tuning" / name).rglob("result.json")
-        assert sum(len(Run.read(fit.parent).result()["rows"]) for fit in fits) == 5 * 3 + 4 * 5 + 6 * 8
+        assert sum(len(Run.read(fit.parent).result()["rows"]) for fit in fits) == 5 * 3 + 4 * 5 + 6 * 10
         (chosen,) = [row for row in tuning if row["name"] == name and row.get("chosen")]
         assert chosen in last_round(tuning)
         (row,) = [row for row in result["rows"] if row["name"] == name]
@@ -150,10 +150,12 @@ def test_rates_that_diverge_are_out_and_reported(tmp_path: Path) -> None:
 
 
 def test_errors_within_the_noise_are_a_tie_after_short_fits() -> None:
-    tried = [Tried("few", over_seeds([10.0]), 1.4), Tried("likely", over_seeds([12.0]), 1.1)]
-    tried.append(Tried("bad", over_seeds([16.0]), 0.9))
-    assert ranking_of(tried) == ["few", "likely", "bad"]
-    assert ranking_of(tried, num_validation=20) == ["likely", "few", "bad"]
+    """The statistics of batch normalisation lag behind: the likelihood prefers a network that has not moved."""
+    tried = [Tried("still", over_seeds([10.0]), 1.1, train_loss=1.9)]
+    tried.append(Tried("learning", over_seeds([12.0]), 4.1, train_loss=1.2))
+    tried.append(Tried("bad", over_seeds([16.0]), 0.9, train_loss=0.9))
+    assert ranking_of(tried) == ["still", "learning", "bad"]
+    assert ranking_of(tried, num_validation=20) == ["learning", "still", "bad"]
 
 
 def test_what_a_user_says_is_not_changed() -> None:

@@ -26,10 +26,11 @@ TUNING_SEED = 10_000
 
 
 class Score(NamedTuple):
-    """Validation errors and negative log-likelihood of one network."""
+    """Validation errors and negative log-likelihood of one network, and its training loss in the last epoch."""
 
     errors: float
     nll: float
+    train_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Tried(Generic[CandidateT]):
     failed: str = ""
     num_failed_to_learn: int = 0
     """of its fits"""
+    train_loss: float | None = None
 
     def row(self, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Its row in `tuning`."""
@@ -54,8 +56,11 @@ class Tried(Generic[CandidateT]):
 
 def fit_score(job: Path) -> Score:
     """The validation score of the network that a fit kept."""
-    kept = Run.read(job).result()["metrics"]
-    return Score(kept["validation_errors"], kept["validation_nll"])
+    result = Run.read(job).result()
+    kept, epochs = result["metrics"], result["rows"]
+    return Score(
+        kept["validation_errors"], kept["validation_nll"], epochs[-1].get("train_loss") if epochs else None
+    )
 
 
 def judge(
@@ -84,9 +89,10 @@ def judge(
         scores = [score(candidate, path / "jobs" / name) for name in names]
         errors = metrics.over_seeds([one.errors for one in scores])
         lost = sum(failed_to_learn(path / "jobs" / name) for name in names)
-        tried.append(
-            Tried(candidate, errors, sum(one.nll for one in scores) / len(scores), num_failed_to_learn=lost)
-        )
+        nll = sum(one.nll for one in scores) / len(scores)
+        losses = [one.train_loss for one in scores if one.train_loss is not None]
+        train_loss = sum(losses) / len(losses) if losses else None
+        tried.append(Tried(candidate, errors, nll, num_failed_to_learn=lost, train_loss=train_loss))
     return tried
 
 
@@ -124,17 +130,20 @@ def ranking_of(tried: Sequence[Tried[CandidateT]], num_validation: int | None = 
 
     Args:
         tried: candidates with their scores.
-        num_validation: the number of validation examples. With it, errors that are within a standard error of the
-            fewest are a tie, which the likelihood breaks: after a short fit, errors on few examples are noise.
+        num_validation: the number of validation examples, after short fits. Errors within a standard error of the
+            fewest are then a tie, which the training loss breaks: errors on few examples are noise, the statistics
+            of batch normalisation lag behind in evaluation, and nothing is overfitted yet.
     """
     left = [one for one in tried if not one.failed]
-    learned = [one for one in left if not one.num_failed_to_learn] or left
-    fewest = min((one.errors.mean for one in learned if one.errors), default=0.0)
-    noise = math.sqrt(fewest * (1 - fewest / num_validation)) if num_validation else 0.0
+    if num_validation is None:
+        return [one.candidate for one in sorted(left, key=_order)]
+    fewest = min((one.errors.mean for one in left if one.errors), default=0.0)
+    noise = math.sqrt(fewest * (1 - fewest / num_validation))
 
-    def order(one: Tried[CandidateT]) -> tuple[bool, float, float]:
-        errors = one.errors.mean if one.errors else 0.0
-        return one.num_failed_to_learn > 0, (fewest if errors <= fewest + noise else errors), (one.nll or 0.0)
+    def order(one: Tried[CandidateT]) -> tuple[float, float]:
+        _, errors, nll = _order(one)
+        loss = nll if one.train_loss is None else one.train_loss
+        return (fewest if errors <= fewest + noise else errors), loss
 
     return [one.candidate for one in sorted(left, key=order)]
 
@@ -182,3 +191,7 @@ def tuning_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 def _in_words(value: Any) -> Any:
     """A list of numbers as it can stand in a cell."""
     return ", ".join(f"{number:.4g}" for number in value) if isinstance(value, list) else value
+
+
+def _order(tried: Tried[Any]) -> tuple[bool, float, float]:
+    return tried.num_failed_to_learn > 0, (tried.errors.mean if tried.errors else 0.0), (tried.nll or 0.0)

@@ -37,7 +37,7 @@ def successive_halving(
             none after the last round.
         path: the run directory of the study.
         needs: jobs that the fits need.
-        num_validation: as for `ranking_of`: with it, errors within the noise are a tie.
+        num_validation: as for `ranking_of`, where the fits are short.
 
     Returns:
         The candidates of each round, with their scores.

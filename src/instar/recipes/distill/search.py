@@ -103,6 +103,6 @@ def _found(plan: Plan, student: Student, teachers: Sequence[Job]) -> Rounds[Chos
     rounds = yield from successive_halving(
         decades, jobs_of, following, plan.path, needs=teachers, num_validation=num_validation
     )
-    best = ranking_of(rounds[-1], num_validation)[0]
+    best = ranking_of(rounds[-1], num_validation if len(lengths) == 1 else None)[0]
     rows = tuning_rows(student.name, rounds, lengths, lambda one: as_text(one.settings), best)
     return Chosen({student.name: best}, rows)
