@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,13 +17,13 @@ import torch
 from PIL import Image
 
 import instar
-from command_line import Command
+from command_line import TINY, Command
 from data_files import write_image_folder
 from instar.deploy import find_fit, load
 from instar.errors import DataError, UsageError
 from instar.evaluation import predict_logits
 from instar.recipes.loading import load_run_network, load_splits, settings_of
-from instar.runs import Run
+from instar.runs import REPORT, Run
 from small_studies import distilled
 
 
@@ -148,6 +149,17 @@ def test_arrays_are_read_from_npy(finished_run: Path, tmp_path: Path, typed: Com
     wrong = typed("predict", finished_run, "--strict", tmp_path / "wrong.npy")
     assert wrong.returncode != 0
     assert "wrong.npy" in wrong.stderr
+
+
+def test_a_distillation_ends_with_the_commands_that_use_it(finished_run: Path, instar: Command) -> None:
+    shown = instar("distill", *TINY, "--run-dir", finished_run)
+    lines = [line.strip() for line in shown.stdout.partition("Use it:\n")[2].splitlines()]
+    assert lines[0] == f"instar predict {finished_run} PICTURE_OR_FOLDER"
+    assert "PICTURE_OR_FOLDER" in (finished_run / REPORT).read_text().partition("Use it")[2]
+    done = subprocess.run(
+        shlex.split(lines[1].replace("python", sys.executable, 1)), capture_output=True, text=True
+    )
+    assert done.stdout == f"{tuple('0123456789')}\n", done.stderr
 
 
 def test_wrong_uses_are_one_clear_error(

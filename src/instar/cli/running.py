@@ -71,3 +71,5 @@ def _print(study: Any, result: Result, path: str, more_tables: Iterable[Any]) ->
             lines.add_row("-", Text(line))
         console.print(lines)
     console.print(f"\nPage: {path}/{REPORT}", soft_wrap=True)
+    if use := study.use(path):
+        console.print("Use it:", *(f"  {line}" for line in use), sep="\n", soft_wrap=True, markup=False)

@@ -100,6 +100,8 @@ class Study(Generic[ConfigT, PlanT, FoundT]):
     """which of the networks that the answer compares failed to learn, in a sentence; empty where all learned"""
     observe: Callable[[Result], list[str]] = observations
     """what an expert would look at first, in sentences"""
+    use: Callable[[str], Sequence[str]] = lambda path: ()
+    """the commands that use what was trained, given the run directory"""
 
     def headline(self, result: Result) -> Headline:
         """The answer, after the networks that failed to learn: no comparison with them stands alone."""
@@ -165,7 +167,7 @@ def run_study(
                 study.headline(described),
                 *what_to_look_at(described),
                 *page.sections,
-                *_tail(page, run.config, machine),
+                *_tail(page, study.use(str(path)), run.config, machine),
             ],
             subtitle=page.subtitle,
             footer=f"instar {machine['instar']}",
@@ -175,13 +177,14 @@ def run_study(
         return run.result()
 
 
-def _tail(page: Page, config: Mapping[str, Any], machine: Mapping[str, Any]) -> list[Section]:
-    """The end of a page: how to repeat the run, its configuration, and the machine that it ran on."""
+def _tail(page: Page, use: Sequence[str], config: Mapping[str, Any], machine: Mapping[str, Any]) -> list[Section]:
+    """The end of a page: how to use what was trained, how to repeat the run, its configuration and its machine."""
     if not page.again:
         return []
     about = {key: machine[key] for key in ("instar", "torch", "python", "processor", "cores") if key in machine}
     configuration: list[Section] = [Code("config.toml", tomli_w.dumps(config)), Table("Machine", [about])]
-    return [Code("Get it again", page.again), Details("Configuration and machine", configuration)]
+    using = [Code("Use it", "\n".join(use))] if use else []
+    return [*using, Code("Get it again", page.again), Details("Configuration and machine", configuration)]
 
 
 def _run_rounds(rounds: Rounds[FoundT], engine: Engine, path: Path, total: int, quiet: bool) -> FoundT:

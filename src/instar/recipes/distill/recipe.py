@@ -4,6 +4,7 @@ The control has the same budget and seeds, and as many fits to choose from. Of s
 best on validation is used, with seeds that are not in the result. Test is read once, at the end.
 """
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,14 @@ def _class_bias(plan: Plan) -> dict[str, float]:
     return {name: sum(bias[name] for bias in found) / len(found) for name in plan.moved}
 
 
+def use_it(path: str) -> list[str]:
+    """The commands that use the distilled student."""
+    loaded = f"import instar; model = instar.load({path!r}); print(model.class_names)"
+    is_plain = shlex.quote(path) == path
+    quoted = f'"{loaded}"' if is_plain else shlex.quote(loaded)
+    return [f"instar predict {shlex.quote(path)} PICTURE_OR_FOLDER", f"python -c {quoted}"]
+
+
 STUDY: Study[DistillConfig, Plan, Chosen] = Study(
     recipe="distill",
     place=place,
@@ -179,4 +188,5 @@ STUDY: Study[DistillConfig, Plan, Chosen] = Study(
     published=lambda config: f"distill-{config.data.name}",
     failures=failures,
     observe=observations,
+    use=use_it,
 )
