@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from instar import metrics
 from instar.data import Dataset
 from instar.errors import DataWarning, TrainingError, UsageError
 from instar.logit_values import check_probabilities, check_teacher_logits
@@ -20,6 +21,7 @@ NUM_JUDGED = 512
 """A teacher is compared with the labels of so many examples; of five for each class where that is more."""
 
 _REPEATS = 1e-4  # of the largest logit: two passes of the same batch may differ by this much (on a GPU they do)
+_ENOUGH = 100  # labelled examples: of fewer, an honest teacher of many classes may have few right
 _FEW = 20  # classes whose order is written out
 _MOST_CLASSES = 2000  # of which an order is looked for
 _MOST_NUMBERS = 2**24  # in the soft targets that are looked at
@@ -157,7 +159,7 @@ def warn_of_classes(
 
 
 def about_classes(values: Tensor, labels: Tensor, class_names: Sequence[str], *, name: str = "the teacher") -> str:
-    """What labels say against a teacher, in a sentence: that its classes are in another order.
+    """What labels say against a teacher, in a sentence: another order of its classes, or no better than guessing.
 
     Args:
         values: its logits or probabilities, (examples, classes).
@@ -167,11 +169,33 @@ def about_classes(values: Tensor, labels: Tensor, class_names: Sequence[str], *,
 
     Returns:
         The sentence; empty where there is nothing to say.
+    """
+    if bool((values == values[:, :1]).all()):  # uniform targets smooth the labels and predict nothing
+        return ""
+    order = about_order(values, labels, class_names, name=name)
+    known = (labels >= 0).cpu()
+    labels, predicted = labels.cpu()[known], values.argmax(-1).cpu()[known]
+    if order or len(labels) < _ENOUGH or values.shape[-1] != len(class_names):
+        return order
+    num_right, num_commonest = int((predicted == labels).sum()), int(labels.bincount().max())
+    if metrics.is_above_chance(num_right, len(labels), num_commonest):
+        return ""
+    return (
+        f"{name} is right on {num_right:,} of {len(labels):,} labelled examples, where the commonest class alone "
+        f"is right on {num_commonest:,}: is it trained, for these classes and for inputs normalised like these?"
+    )
+
+
+def about_order(values: Tensor, labels: Tensor, class_names: Sequence[str], *, name: str) -> str:
+    """That a teacher's classes are in another order than the data's, in a sentence; empty where they are not.
+
+    Args:
+        values, labels, class_names, name: as for `about_classes`.
 
     Example:
         >>> labels = torch.arange(3).repeat(40)
         >>> outputs = torch.eye(3)[labels][:, [0, 2, 1]]
-        >>> about_classes(outputs, labels, ("ant", "bee", "cat")).partition("; ")[2]
+        >>> about_order(outputs, labels, ("ant", "bee", "cat"), name="it").partition("; ")[2]
         'reorder its outputs: logits[:, [0, 2, 1]]'
     """
     known = (labels >= 0).cpu()

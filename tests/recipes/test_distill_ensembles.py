@@ -155,6 +155,7 @@ def test_what_does_not_fit_a_store_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.filterwarnings("ignore:teacher .one. is right on:instar.errors.DataWarning")
 def test_a_store_decides_the_split_where_it_knows_one(tmp_path: Path) -> None:
     data = load_splits(DataSettings()).train
     teachers = {"one": build_network("mlp:4x1", input_shape=data.example_shape, num_classes=10, seed=0)}

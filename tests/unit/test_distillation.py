@@ -51,6 +51,10 @@ def test_remembered_and_live_targets_teach_the_same(teacher: nn.Module, monkeypa
         torch.testing.assert_close(states[1][name], value)
 
 
+UNTRAINED = pytest.mark.filterwarnings("ignore:the teacher is right on:instar.errors.DataWarning")
+
+
+@UNTRAINED
 def test_a_teacher_is_asked_once_where_there_are_no_views() -> None:
     asked = []
 
@@ -63,6 +67,7 @@ def test_a_teacher_is_asked_once_where_there_are_no_views() -> None:
     assert asked == [128, 128, 128, 72]  # the first batch twice, to look at the teacher; then all examples
 
 
+@UNTRAINED
 def test_teacher_and_student_see_the_same_view_at_each_step() -> None:
     seen: dict[str, list[Tensor]] = {"teacher": [], "student": []}
 

@@ -540,7 +540,12 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
     "old spectral norm": nn.utils.spectral_norm,
     "old weight norm": nn.utils.weight_norm,
 }
-pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:.*eacher.* is right on:instar.errors.DataWarning"
+    ),  # none of them is trained
+]
 
 
 def normed(name: str) -> nn.Sequential:

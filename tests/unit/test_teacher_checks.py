@@ -1,6 +1,7 @@
 """What a teacher gives is looked at before the first step: values, repetition, inputs, order of the classes."""
 
 import math
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from instar import evaluate, fit_class_bias, predict_logits
+from instar import distill_study, evaluate, fit_class_bias, predict_logits
 from instar.data import load_data, parse_views
 from instar.distillation import SoftTargetStore, StoredLogits, distill, train
 from instar.errors import DataWarning, InstarError, TrainingError, UsageError
@@ -250,3 +251,28 @@ def test_many_classes_are_not_all_listed() -> None:
     said = about_classes(outputs, labels, [f"class {number}" for number in range(100)])
     assert "(output 1 is 'class 0', 2 is 'class 1', " in said
     assert said.endswith(", ...); reorder its outputs to the order of the data's class names")
+
+
+def test_an_untrained_teacher_is_said_to_be_no_better_than_guessing(teacher: nn.Module) -> None:
+    labels = TRAIN.labels(TRAIN.ids)
+    said = about_classes(predict_logits(perceptron(), TRAIN), labels, NAMES)
+    assert re.match(
+        r"the teacher is right on \d+ of 400 labelled examples, where the commonest class alone is", said
+    )
+    assert about_classes(predict_logits(teacher, TRAIN), labels, NAMES) == ""
+    assert about_classes(torch.zeros(400, 10), labels, NAMES) == ""  # uniform targets smooth the labels
+    assert about_classes(predict_logits(perceptron(), TRAIN), torch.full_like(labels, -1), NAMES) == ""
+    with pytest.warns(DataWarning, match="is it trained, for these classes"):
+        distill(perceptron(), perceptron(seed=1), TRAIN, epochs=1)
+
+
+def test_the_result_and_the_page_of_the_command_say_another_order_first(tmp_path: Path) -> None:
+    given = {"network": "python:small_fits:reordered_teacher", "pretrained": True}
+    small = {"epochs": 1, "seeds": 1, "learning_rate": 0.1, "run_dir": tmp_path / "run"}
+    with pytest.warns(DataWarning, match="reorder its outputs"):
+        result = distill_study(teacher=given, student="mlp:8x1", **small)
+    (said,) = result["details"]["class_order"]
+    assert said.startswith("The teacher is right on ")
+    assert "output 3 is '2', 2 is '3'" in said
+    assert result["details"]["observations"][0] == said
+    assert "reorder its outputs" in (tmp_path / "run" / "report.html").read_text()

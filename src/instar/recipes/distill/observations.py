@@ -18,7 +18,14 @@ def failures(result: Mapping[str, Any]) -> str:
 
 def observations(result: Mapping[str, Any]) -> list[str]:
     """What is strange about the teacher and about what the student took from it, and what any result may have."""
-    return [*_about_teacher(result), *_guessing(result), *_not_taken_over(result), *shared.observations(result)]
+    order = result["details"].get("class_order", [])
+    return [
+        *order,
+        *_about_teacher(result),
+        *_guessing(result),
+        *_not_taken_over(result),
+        *shared.observations(result),
+    ]
 
 
 def _about_teacher(result: Mapping[str, Any]) -> Iterator[str]:

@@ -28,6 +28,7 @@ from instar.recipes.rows import ERRORS
 from instar.recipes.settings import NetworkSettings, as_text
 from instar.recipes.study import Place, Round, Rounds, Study
 from instar.runs import Run
+from instar.teacher_checks import about_order
 
 Row = dict[str, Any]
 
@@ -85,6 +86,7 @@ def measure(plan: Plan, chosen: Chosen) -> dict[str, Any]:
             **_clipped(plan),
             "sensitivity": scoring.sensitivities(last_round(chosen.tuning), [ALONE, DISTILLED]),
             **({} if members is None else _about_teacher(plan, chosen, logits, members)),
+            **_order_of_classes(plan, members),
             **({"class_bias": _class_bias(plan)} if config.fit_bias else {}),
         },
     }
@@ -134,6 +136,19 @@ def _about_teacher(plan: Plan, chosen: Chosen, logits: dict[str, list[Tensor]], 
             for member, one in zip(plan.members, scores, strict=True)
         ]
     return found
+
+
+def _order_of_classes(plan: Plan, members: Tensor | None) -> Row:
+    """Which teachers have their classes in another order than the data, in sentences; empty where none has."""
+    if members is None:
+        values, labels = scoring.stored_on_train(plan)
+        given = {"The stored teacher": values}
+    else:
+        labels = plan.splits.test.labels(plan.splits.test.ids)
+        names = [member.job.replace("teacher/", "teacher ") for member in plan.members]
+        given = {f"The {name}": one for name, one in zip(names, members, strict=True)}
+    said = [about_order(one, labels, plan.splits.class_names, name=name) for name, one in given.items()]
+    return {"class_order": found} if (found := [sentence for sentence in said if sentence]) else {}
 
 
 def _transfer(plan: Plan) -> Row:

@@ -21,6 +21,7 @@ from instar.recipes.loading import load_run_network, training_data
 from instar.recipes.rows import difference, row
 from instar.recipes.settings import LossSettings
 from instar.runs import Run
+from instar.teacher_checks import judged_ids
 
 MOST_EXAMPLES = 10_000
 """Fidelity is measured on at most so many examples of the transfer set: enough for a percentage to a tenth."""
@@ -108,6 +109,14 @@ def train_fidelity(plan: Plan, kinds: Sequence[str]) -> dict[str, Row]:
         if not has_probs:
             found[kind]["train_teacher_kl"] = None
     return found
+
+
+def stored_on_train(plan: Plan) -> tuple[Tensor, Tensor]:
+    """Logits of stored teachers on some examples, and the labels of these."""
+    store = SoftTargetStore.open(str(plan.config.targets))
+    data = training_data(plan.splits, plan.config.control)
+    data = data.subset(judged_ids(data))
+    return _teacher_on(plan, data, store, min(store.temperatures)), data.labels(data.ids)
 
 
 def _teacher_on(plan: Plan, data: Dataset, store: SoftTargetStore | None, temperature: float) -> Tensor:
