@@ -336,7 +336,7 @@ WRONG_USE = {
     "--network python:test_transfer:of_a_hundred": "cannot take the examples of digits, (1, 8, 8): mat1 and",
     "--source python:test_transfer:colour_pictures": "are (3, 8, 8), of digits (1, 8, 8)",
     "--source python:test_transfer:large_pictures": "are (1, 16, 16), of digits (1, 8, 8)",
-    "--data python:test_transfer:one_class": "class_names should be at least two different names",
+    "--data python:test_transfer:one_class": "the largest label is 0, which does not tell the classes",
     "--data python:test_transfer:few_examples --a 0,2 --b 1,3": "no training example of class '2', and of 1 of",
     "--data python:test_transfer:few_examples --a 0,1 --b 2,3": "there is no example of 2, 3",
 }
