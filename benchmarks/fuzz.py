@@ -23,9 +23,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.fuzz_data import DATA_READERS, Reader
 from benchmarks.fuzz_results import RESULT_READERS
@@ -83,11 +80,10 @@ def main() -> int:
     rows = []
     for name in typed.readers or READERS:
         rows.append(tried(name, num_inputs=typed.inputs, first=typed.first, seed=typed.seed))
-        print(json.dumps(rows[-1]), file=sys.stderr)
+        print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     config = {"seed": typed.seed, "limit_seconds": LIMIT_SECONDS, "limit_mib": LIMIT_MIB}
     content = {**provenance("fuzz", "fuzz"), "config": config, "counts": rows}
     write_bytes(typed.out, json.dumps(content, indent=2).encode() + b"\n")
-    Console().print(_table(rows))
     return int(any(row[name] for row in rows for name in ("other value", "traceback", "hang", "crash")))
 
 
@@ -217,15 +213,6 @@ def _limit_memory() -> None:
 
 def _peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title="Damaged inputs, and what became of them", box=box.SIMPLE_HEAD)
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name == "of" else "right")
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    return table
 
 
 if __name__ == "__main__":

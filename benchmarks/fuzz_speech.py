@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fuzz_data import Reader, only_file
+from benchmarks.fuzz_data import Read, Reader, only_file
 from benchmarks.mutations import Files
 
 RATE = 8000
@@ -45,19 +45,19 @@ def _read_sound(folder: Path) -> Any:
     return found.samples, found.sample_rate, found.num_channels
 
 
-def _sound_by_soundfile(folder: Path) -> Any:
+def _sound_by_soundfile(path: Path) -> Any:
     import soundfile
 
     # libsndfile refuses a chunk PEAK that is odd, though no sample depends on it.
-    with soundfile.SoundFile(io.BytesIO((folder / "sound.wav").read_bytes().replace(b"PEAK", b"JUNK"))) as file:
+    with soundfile.SoundFile(io.BytesIO(path.read_bytes().replace(b"PEAK", b"JUNK"))) as file:
         samples = file.read(file.frames, dtype="float32", always_2d=True)
         return samples.mean(axis=1, dtype=np.float64), file.samplerate, file.channels
 
 
-def _sound_by_scipy(folder: Path) -> Any:
+def _sound_by_scipy(path: Path) -> Any:
     from scipy.io import wavfile
 
-    rate, samples = wavfile.read(folder / "sound.wav")
+    rate, samples = wavfile.read(path)
     samples = samples.reshape(len(samples), -1)
     if samples.dtype.kind in "iu":
         zero = 128 if samples.dtype == np.uint8 else 0
@@ -65,9 +65,9 @@ def _sound_by_scipy(folder: Path) -> Any:
     return samples.mean(axis=1, dtype=np.float64), rate, samples.shape[1]
 
 
-def _sound_by_struct(folder: Path) -> Any:
+def _sound_by_struct(path: Path) -> Any:
     """The first form and all samples after it, whatever sizes and chunks stand around them."""
-    content = (folder / "sound.wav").read_bytes()
+    content = path.read_bytes()
     form, data = content.index(b"fmt ") + 8, content.index(b"data") + 8
     code, channels, rate, _, block_bytes, bits = struct.unpack_from("<HHIIHH", content, form)
     size = int.from_bytes(content[data - 4 : data], "little")
@@ -77,6 +77,10 @@ def _sound_by_struct(folder: Path) -> Any:
         code = int.from_bytes(content[form + 24 : form + 26], "little")
     if code == 3:
         samples = np.frombuffer(raw, f"<f{bits // 8}").astype(np.float64)
+    elif code == 7:  # mu-law
+        bits_of = ~np.frombuffer(raw, np.uint8)
+        size_of = ((((bits_of & 15).astype(np.int64) << 3) + 132) << (bits_of >> 4 & 7)) - 132
+        samples = np.where(bits_of & 128, -size_of, size_of) / 2**15
     elif bits == 8:
         samples = (np.frombuffer(raw, np.uint8).astype(np.float64) - 128) / 128
     else:
@@ -84,6 +88,22 @@ def _sound_by_struct(folder: Path) -> Any:
         padded = np.concatenate([np.zeros((len(whole), 4 - bits // 8), np.uint8), whole], axis=1)
         samples = padded.copy().view("<i4")[:, 0] / 2**31
     return samples.reshape(-1, channels).mean(axis=1, dtype=np.float64), rate, channels
+
+
+def _of_the_file(read: Read) -> Read:
+    return lambda folder: read(folder / "sound.wav")
+
+
+_SOUNDS = tuple(map(_of_the_file, (_sound_by_soundfile, _sound_by_scipy, _sound_by_struct)))
+
+
+def _samples(path: Path) -> tuple[np.ndarray, int]:
+    """The samples and their rate, by libsndfile or, where it refuses the chunks around them, without it."""
+    try:
+        samples, rate, _ = _sound_by_soundfile(path)
+    except RuntimeError:
+        samples, rate, _ = _sound_by_struct(path)
+    return samples.astype(np.float32), rate
 
 
 # --- lexicons ---
@@ -181,7 +201,6 @@ def _kaldi_by_hand(folder: Path) -> Any:
             raise ValueError("twice")
         return {row[0]: row[1] if len(row) > 1 else "" for row in rows}
 
-    import soundfile
     from scipy.signal import resample_poly
 
     paths, text, speakers = (table(name) for name in ("wav.scp", "text", "utt2spk"))
@@ -191,10 +210,9 @@ def _kaldi_by_hand(folder: Path) -> Any:
     recordings: dict[str, np.ndarray] = {}
     rate = 0
     for name in dict.fromkeys(recording for recording, _, _ in parts.values()):
-        samples, own = soundfile.read(folder / paths[name], always_2d=True, dtype="float32")
+        mono, own = _samples(folder / paths[name])
         rate = rate or own
         common = math.gcd(rate, own)
-        mono = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
         recordings[name] = mono if own == rate else resample_poly(mono, rate // common, own // common)
     found = []
     for name, (recording, start, end) in parts.items():
@@ -205,7 +223,7 @@ def _kaldi_by_hand(folder: Path) -> Any:
 
 
 SPEECH_READERS = {
-    "wav": Reader(_recordings, _read_sound, (_sound_by_soundfile, _sound_by_scipy, _sound_by_struct)),
+    "wav": Reader(_recordings, _read_sound, _SOUNDS),
     "lexicon": Reader(_lexicons, _read_lexicon, (_lexicon_by_pattern,)),
     "kaldi directory": Reader(_kaldi_dirs, _read_kaldi, (_kaldi_by_hand,)),
 }

@@ -190,8 +190,8 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`, without a truncated last line."""
         try:
-            lines = (self.path / METRICS).read_text().splitlines(keepends=True)
-            return [dict(json.loads(line)) for line in lines if line.endswith("\n")]
+            lines = (self.path / METRICS).read_bytes().decode().split("\n")[:-1]
+            return [dict(json.loads(line)) for line in lines]
         except FileNotFoundError:
             return []
         except (ValueError, TypeError) as error:

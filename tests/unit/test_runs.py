@@ -285,6 +285,14 @@ def test_a_path_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:
 # Going on
 
 
+@pytest.mark.parametrize("between", ["\r", "\u2028", "\x0c"])
+def test_a_line_of_metrics_ends_with_a_newline_and_nothing_else(tmp_path: Path, between: str) -> None:
+    with Run(tmp_path, recipe="fit", config={}) as run:
+        (tmp_path / "metrics.jsonl").write_text(f'{{"epoch": 1}}{between}{{"epoch": 2}}\n', newline="")
+        with pytest.raises(RunError, match=r"metrics\.jsonl is damaged"):
+            run.metrics()
+
+
 def test_metrics_after_the_checkpoint_are_cut_off(tmp_path: Path) -> None:
     with run_in(tmp_path) as run:
         run.log_metrics({"epoch": 1})

@@ -72,6 +72,7 @@ def flac_bytes() -> bytes:
         (wav_bytes(SOUND, 8000)[:-100], "truncated, the last 100 bytes"),
         (wav_bytes(SOUND, 8000)[:30], "truncated"),
         (wav_bytes([], 8000), "contains no samples"),
+        (b"RIFF\0\0\0\0WAVE" + 2 * (b"fmt \x10\0\0\0" + bytes(16)) + bytes(40), "its header has two forms"),
         (b"this is no sound at all, whatever its name says", "cannot be read as wav or flac"),
         (flac_bytes()[:-2000], "truncated|cannot be read as wav or flac"),
     ],

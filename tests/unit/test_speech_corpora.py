@@ -89,6 +89,8 @@ def segments(*lines: str) -> Callable[[Path], None]:
         ),
         (segments(f"a {FIRST} -1 0.1"), "line 1: expected 0 <= START < END"),
         (segments(f"a {FIRST} nan 1"), "line 1: expected 0 <= START < END"),
+        (segments(f"a {FIRST} 0 inf"), "line 1: expected 0 <= START < END"),
+        (segments(f"a {FIRST} inf -1"), "line 1: expected 0 <= START < END"),
         (segments(f"a {FIRST} 0 1", f"a {FIRST} 1 2"), "line 2: 'a' occurs twice"),
         (replace("text", f"{FIRST} low", f"{FIRST} low\u00a0"), r"text, line 1: the white space U\+00A0"),
         (lambda folder: (folder / f"{FIRST}.wav").write_bytes(b""), "the file is empty"),

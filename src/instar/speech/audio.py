@@ -185,8 +185,10 @@ def _plain_wav(content: bytes, name: str) -> bytes:
         if chunk == _DATA:
             kept[chunk] = content[start : start + _size_of_data(content, start, size, name)]
             break
+        if chunk == _FORM and chunk in kept:
+            raise DataError(f"{name}: damaged, its header has two forms")
         if chunk in (_FORM, _FACT):
-            kept.setdefault(chunk, content[start : start + size])
+            kept[chunk] = content[start : start + size]
     else:
         raise DataError(f"{name}: truncated or damaged, no samples follow its header")
     body = b"".join(
@@ -197,11 +199,9 @@ def _plain_wav(content: bytes, name: str) -> bytes:
 
 def _size_of_data(content: bytes, start: int, size: int, name: str) -> int:
     num_there = len(content) - start
-    is_unknown = size >= _STREAMED_BYTES
-    if size == 0:  # no samples, if whole chunks follow and nothing else; or an unknown number of them
-        ends = [place + length + length % 2 for _, place, length in _chunks(content, start)]
-        is_unknown = num_there > 0 and ends[-1:] != [len(content)]
-    if is_unknown:
+    file_end = int.from_bytes(content[4:8], "little") + 8
+    is_unwritten = size == 0 and not start < file_end < _STREAMED_BYTES  # the size of the file is not there either
+    if size >= _STREAMED_BYTES or is_unwritten:
         return min(size or num_there, num_there)
     if size > num_there:
         raise DataError(

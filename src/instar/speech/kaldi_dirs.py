@@ -97,20 +97,20 @@ def _segments(path: Path, recordings: dict[str, Path]) -> dict[str, _Segment]:
     for name, line in _table(path).items():
         try:
             recording, start, end = line.rest.split()
-            segment = _Segment(recording, float(start), math.inf if float(end) == -1 else float(end))
+            first, last = float(start), float(end)
         except ValueError:
             raise DataError(
                 f"{path}, line {line.number}: expected UTTERANCE RECORDING START END, found "
                 f"{shortened(line.rest)} after {name!r}"
             ) from None
-        if not 0 <= segment.start_seconds < segment.end_seconds:
+        if not 0 <= first < (last if last != -1 else math.inf) or last == math.inf:
             raise DataError(
                 f"{path}, line {line.number}: expected 0 <= START < END in seconds, found {start} and {end} for "
                 f"{name!r}"
             )
         if recording not in recordings:
             raise DataError(f"{path}, line {line.number}: no line for the recording {recording!r} in {WAV}")
-        segments[name] = segment
+        segments[name] = _Segment(recording, first, math.inf if last == -1 else last)
     unused = [*recordings.keys() - {segment.recording for segment in segments.values()}]
     if unused:
         warnings.warn(
