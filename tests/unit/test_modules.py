@@ -386,9 +386,10 @@ def test_tied_weights_stay_tied_in_training_and_in_files(tmp_path: Path) -> None
         def forward(self, inputs: Tensor) -> Tensor:
             return self.head(self.last(F.relu(self.first(inputs.flatten(1)))))
 
-    network, again = Tied(), Tied()
-    instar.train(network, TRAIN, epochs=1, run_dir=tmp_path / "run")
-    instar.train(again.load_state_dict(network.state_dict()) and again, TRAIN, epochs=1, run_dir=tmp_path / "run")
+    network = Tied()
+    again = copy.deepcopy(network)
+    for one in (network, again):  # the second time it is read
+        instar.train(one, TRAIN, epochs=1, run_dir=tmp_path / "run")
     assert network.last.weight is network.first.weight
     assert same_bits(again.state_dict(), network.state_dict())
 
@@ -457,7 +458,8 @@ def test_a_compiled_network_is_frozen_trained_and_saved_as_the_module_it_is(
         for one in (plain, network):
             torch.set_rng_state(random_state)
             one(FEW)
-    for one in (plain, network):
+    fresh = copy.deepcopy(plain)
+    for one in (plain, network, fresh):
         instar.freeze_(one, 1, example_input=FEW)
     before = instar.state_hashes(network)
     frozen = prefix_state(network, 1, example_input=FEW)
@@ -470,8 +472,6 @@ def test_a_compiled_network_is_frozen_trained_and_saved_as_the_module_it_is(
     assert [name for name in frozen if after[name] != before[name]] == []
     assert after["2.1.weight"] != before["2.1.weight"]
     assert set(Run.read(tmp_path / "run").load_weights()[0]) == set(plain.state_dict())
-    fresh = normalised_network()
-    instar.freeze_(fresh, 1)
     instar.train(fresh, TRAIN, epochs=2, validation=VALIDATION, run_dir=tmp_path / "run")  # reads what is there
     assert network_fingerprint(fresh) == network_fingerprint(network)
 
@@ -566,6 +566,7 @@ def test_a_frozen_layer_keeps_every_bit_of_what_its_weight_is_computed_from(name
     assert [key for key in before if after[key] != before[key] and key.startswith("3.")] != []
     assert torch.equal(network.eval()(FEW) is not None and network[1].weight, weight)
     again = normed(name)
+    again(FEW)
     instar.freeze_(again, 2)
     instar.train(again, TRAIN, epochs=2, batch_size=32, run_dir=tmp_path / "run")
     assert torch.equal(again(FEW), network(FEW))
