@@ -19,8 +19,8 @@ MOST_COLUMNS = 100  # characters; rows of wider tables are hard to follow
 def print_table(table: Table, console: Console) -> None:
     """Print a table; where it is wider than the terminal, transposed if that makes it narrower.
 
-    No word is broken: a table whose words fit neither way is printed in parts, transposed, with some of its rows
-    each.
+    No word is broken: a table whose words fit neither way is printed in parts, with some of its columns or,
+    transposed, with some of its rows each, whichever takes fewer lines.
 
     Example:
         >>> table = Table("Errors", [{"network": "teacher", "errors": 67}])
@@ -43,20 +43,44 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def _drawn(table: Table, console: Console, width: int) -> list[RichTable]:
-    """The table as it fits: upright, transposed, or transposed in parts."""
+    """The table as it fits: upright, transposed, or in parts."""
     upright, transposed = _upright(table, console), _transposed(table, console)
     is_narrow = _measured(upright, console).maximum <= max(width, _measured(transposed, console).maximum)
     for drawn in (upright, transposed) if is_narrow else (transposed, upright):
         if _fit(drawn, console, width):
             return [drawn]
-    for size in range(len(table.rows) - 1, 0, -1):
+    ways = [way for way in (_by_columns(table, console, width), _by_rows(table, console, width)) if way]
+    return min(ways, key=lambda parts: sum(part.row_count + 4 for part in parts)) if ways else [transposed]
+
+
+def _by_columns(table: Table, console: Console, width: int) -> list[RichTable]:
+    """The table upright in parts, each with the first column and some of the others; empty if one does not fit."""
+    first, *others = table.columns
+    parts: list[RichTable] = []
+    while others:
+        for count in range(len(others), 0, -1):
+            part = _upright(replace(table, columns=[first, *others[:count]]), console)
+            if _fit(part, console, width, folded=count == 1):
+                break
+        else:
+            return []
+        parts.append(part)
+        others = others[count:]
+    return parts
+
+
+def _by_rows(table: Table, console: Console, width: int) -> list[RichTable]:
+    """The table transposed in parts, each with some of the rows; empty if one does not fit."""
+    empty = {column.key: None for column in table.columns}
+    whole = [{**empty, **row} for row in table.rows]  # a part may have no row with the field of a column
+    for size in range(len(whole) - 1, 0, -1):
         parts = [
-            _transposed(replace(table, rows=table.rows[first : first + size], highlight=None), console)
-            for first in range(0, len(table.rows), size)
+            _transposed(replace(table, rows=whole[first : first + size], highlight=None), console)
+            for first in range(0, len(whole), size)
         ]
         if all(_fit(part, console, width) for part in parts):
             return parts
-    return [transposed]
+    return []
 
 
 def _upright(table: Table, console: Console) -> RichTable:
@@ -82,8 +106,10 @@ def _transposed(table: Table, console: Console) -> RichTable:
     return drawn
 
 
-def _fit(drawn: RichTable, console: Console, width: int) -> bool:
+def _fit(drawn: RichTable, console: Console, width: int, *, folded: bool = True) -> bool:
     """Set the widths of the columns, if no word has to be broken: each has room for its longest word.
+
+    Unless `folded`, each but the first has room for its longest line.
 
     What is left goes to the names in the first column, which stay on one line if they can, and is then shared
     among the columns whose lines are longer. (Rich takes from the widest columns, whatever words they hold.)
@@ -94,6 +120,8 @@ def _fit(drawn: RichTable, console: Console, width: int) -> bool:
     widths, longest = (
         [max(getattr(one, end) for one in column) for column in needs] for end in Measurement._fields
     )
+    if not folded:
+        widths[1:] = longest[1:]
     spare = width - (_measured(drawn, console).maximum - sum(longest)) - sum(widths)
     if spare < 0:
         return False
