@@ -134,18 +134,19 @@ def ranking_of(tried: Sequence[Tried[CandidateT]], num_validation: int | None = 
             fewest are then a tie, which the training loss breaks: errors on few examples are noise, the statistics
             of batch normalisation lag behind in evaluation, and nothing is overfitted yet.
     """
-    left = [one for one in tried if not one.failed]
-    if num_validation is None:
-        return [one.candidate for one in sorted(left, key=_order)]
-    fewest = min((one.errors.mean for one in left if one.errors), default=0.0)
+    left = sorted((one for one in tried if not one.failed), key=_order)
+    if num_validation is not None:
+        ties = as_good_as_best(left, num_validation)
+        left = sorted(ties, key=_loss) + [one for one in left if one not in ties]
+    return [one.candidate for one in left]
+
+
+def as_good_as_best(tried: Sequence[Tried[CandidateT]], num_validation: int) -> list[Tried[CandidateT]]:
+    """The candidates whose errors are within a binomial standard error of the fewest, in their order."""
+    counts = [(one, one.errors.mean) for one in tried if one.errors]
+    fewest = min((errors for _, errors in counts), default=0.0)
     noise = math.sqrt(fewest * (1 - fewest / num_validation))
-
-    def order(one: Tried[CandidateT]) -> tuple[float, float]:
-        _, errors, nll = _order(one)
-        loss = nll if one.train_loss is None else one.train_loss
-        return (fewest if errors <= fewest + noise else errors), loss
-
-    return [one.candidate for one in sorted(left, key=order)]
+    return [one for one, errors in counts if errors <= fewest + noise]
 
 
 def tuning_rows(
@@ -181,8 +182,12 @@ def tuning_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     keys = sorted(found, key=lambda key: last.index(key) if key in last else -1)
     shown = [{key: _in_words(value) for key, value in row.items()} for row in rows]
     columns = [Column(key, format=formats.get(key, "{}")) for key in keys]
-    where = "in the last round of its name " if any("round" in row for row in rows) else ""
-    caption = f"The candidate with the fewest validation errors {where}is used."
+    caption = "The candidate with the fewest validation errors is used."
+    if any("round" in row for row in rows):
+        caption = (
+            "Of those within a standard error of the fewest errors the ones with the lowest training loss "
+            "go on, and in the last round that with the lowest learning rate is used."
+        )
     if FAILED in keys:
         caption += " One with a fit that failed to learn is used only where no other is left."
     return Table("Chosen on validation", shown, columns=columns, caption=caption)
@@ -195,3 +200,7 @@ def _in_words(value: Any) -> Any:
 
 def _order(tried: Tried[Any]) -> tuple[bool, float, float]:
     return tried.num_failed_to_learn > 0, (tried.errors.mean if tried.errors else 0.0), (tried.nll or 0.0)
+
+
+def _loss(tried: Tried[Any]) -> float:
+    return (tried.nll or 0.0) if tried.train_loss is None else tried.train_loss

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from instar.jobs import Job, JobReport
-from instar.recipes.choosing import TUNING_SEED, ranking_of, tuning_rows
+from instar.recipes.choosing import TUNING_SEED, Tried, as_good_as_best, ranking_of, tuning_rows
 from instar.recipes.distill.plan import DISTILLED, Member, Plan
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import Chosen, Student, choose, fit_options
@@ -84,7 +84,9 @@ def _found(plan: Plan, student: Student, teachers: Sequence[Job]) -> Rounds[Chos
     def jobs_of(number: int, candidate: Candidate) -> list[Job]:
         shorter = dataclasses.replace(student, settings=shortened(student.settings, lengths[number - 1]))
         name = f"tuning/{student.name}/round-{number}/{candidate.slug(candidate.settings)}"
-        seeds = range(first_seed, first_seed + (num_seeds if number == len(lengths) > 1 else 1))
+        seeds = range(first_seed, first_seed + num_seeds)
+        if number < len(lengths) or number == 1:
+            seeds = range(first_seed + number - 1, first_seed + number)  # no seed decides twice
         return [shorter.job(plan.path, name, candidate, seed, plan.execution) for seed in seeds]
 
     def at(rates: Sequence[float]) -> list[Candidate]:
@@ -103,6 +105,13 @@ def _found(plan: Plan, student: Student, teachers: Sequence[Job]) -> Rounds[Chos
     rounds = yield from successive_halving(
         decades, jobs_of, following, plan.path, needs=teachers, num_validation=num_validation
     )
-    best = ranking_of(rounds[-1], num_validation if len(lengths) == 1 else None)[0]
+    best = ranking_of(rounds[-1], num_validation)[0] if len(lengths) == 1 else _lowest(rounds[-1], num_validation)
     rows = tuning_rows(student.name, rounds, lengths, lambda one: as_text(one.settings), best)
     return Chosen({student.name: best}, rows)
+
+
+def _lowest(tried: Sequence[Tried[Candidate]], num_validation: int) -> Candidate:
+    """Of the candidates as good as the best that with the lowest rate: a longer fit bears less, and needs less."""
+    learned = [one for one in tried if not one.num_failed_to_learn] or tried
+    good = {one.candidate for one in as_good_as_best(learned, num_validation)}
+    return min((one for one in ranking_of(tried) if one in good), key=lambda one: one.learning_rate)
