@@ -153,13 +153,16 @@ def _settings() -> list[Files]:
 def _read_settings(folder: Path) -> Any:
     from instar.recipes.distill.settings import read_config
 
-    return read_config({}, folder / "mine.toml").model_dump()
+    return _alike(read_config({}, folder / "mine.toml").model_dump())
 
 
-def _list_of(given: Any) -> list[Any]:
-    """One value stands for a list of it, and infinity is written in letters."""
-    values = given if isinstance(given, list) else [given]
-    return ["inf" if value == math.inf else value for value in values]
+def _alike(content: Any) -> Any:
+    """One value stands for a list of it, infinity is written in letters, and given rates decide the warm-up."""
+    if isinstance(content, dict):
+        return {key: _alike(value) for key, value in content.items() if key != "warmup_epochs"}
+    if isinstance(content, list):
+        return _alike(content[0]) if len(content) == 1 else [_alike(value) for value in content]
+    return "inf" if content == math.inf else content
 
 
 def _settings_by_tomllib(folder: Path) -> Any:
@@ -170,10 +173,10 @@ def _settings_by_tomllib(folder: Path) -> Any:
 
     def over(default: Any, given: Any) -> Any:
         if not isinstance(default, dict) or not isinstance(given, dict):
-            return _list_of(given) if isinstance(default, list) else given
+            return given
         return default | {key: over(default.get(key), value) for key, value in given.items()}
 
-    return over(read_config({}).model_dump(), content.get("config", content))
+    return _alike(over(read_config({}).model_dump(), content.get("config", content)))
 
 
 # --- run directories ---
