@@ -132,20 +132,20 @@ def test_a_rate_that_wins_at_the_edge_is_followed_by_one_beyond_it(tmp_path: Pat
 
     rounds = find_rate("teacher", settings, job, tmp_path, [2, 4], 100)
     first = {"0.0001": 90, "0.001": 80, "0.01": 40, "0.1": 60}
-    fitted, found = drive(rounds, tmp_path, [first | {"1": 10}, {"0.1": 30, "0.3": 20, "1": 10, "3": 9}])
-    assert fitted == [["0.0001", "0.001", "0.01", "0.1", "1"], ["0.01", "0.3", "1", "3"]]
+    fitted, found = drive(rounds, tmp_path, [first | {"1": 10}, {"0.3": 20, "1": 10, "3": 9}])
+    assert fitted == [["0.0001", "0.001", "0.01", "0.1", "1"], ["0.3", "1", "3"]]
     assert found.rate == 3.0
 
 
 def test_rates_that_diverge_are_out_and_reported(tmp_path: Path) -> None:
     settings = FitSettings(network="mlp:4x1", epochs=40)
     rounds = find_rate("teacher", settings, lambda name, short: Job(name, print, {}), tmp_path, [2, 4], 100)
-    errors = [{"0.0001": 90, "0.001": 30, "0.01": 40}, {"0.0003": 30, "0.001": 25, "0.003": 28}]
+    errors = [{"0.0001": 90, "0.001": 30, "0.01": 40}, {"0.0003": 30, "0.001": 25}]
     fitted, found = drive(rounds, tmp_path, errors)
-    assert fitted[1] == ["0.0003", "0.001", "0.003", "0.01"]
+    assert fitted[1] == ["0.0003", "0.001", "0.003"]
     assert (found.rate, [row["learning_rate"] for row in found.rows if "failed" in row]) == (
         0.001,
-        [0.1, 1.0, 0.01],
+        [0.1, 1.0, 0.003],
     )
 
 

@@ -55,7 +55,7 @@ def moved(rate: float, steps: int) -> float:
 
 
 def neighbours(ranking: Sequence[float]) -> list[float]:
-    """The best rate with its neighbours, and the second best: what follows the decades.
+    """The best rate with its neighbours, and the second best if there is one: what follows the decades.
 
     Example:
         >>> neighbours([0.1, 1.0, 0.01])
@@ -142,7 +142,7 @@ def find_rate(
     rounds = yield from successive_halving(
         DECADES[settings.optimiser],
         jobs_of,
-        lambda number, ranking: neighbours(ranking) if number < len(lengths) else [],
+        lambda number, ranking: neighbours(ranking[:1]) if number < len(lengths) else [],
         path,
         num_validation=num_validation,
     )
