@@ -5,8 +5,10 @@ views on (view_seed, example, view). So a fit that was killed resumes from its c
 bits as an uninterrupted one.
 """
 
+import functools
 import inspect
 import math
+import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -115,6 +117,7 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
     require_network("the network", network)
     if options.targets is not None:
         require_targets("targets", options.targets)
+    _let_forks_compute()
     _, num_processes = _ranks()
     if options.batch_size < num_processes:
         raise UsageError(
@@ -479,6 +482,15 @@ class _Loop:
             if metrics.is_above_chance(num_right, num_labelled, commonest(labels)):
                 return ""
         return why_not_learned(self.called, self.data, order, targets=self.targets, device=self.device)
+
+
+@functools.cache
+def _let_forks_compute() -> None:
+    """Let processes that are forked from now on compute with one thread: OpenMP's threads do not survive a fork.
+
+    With more, a process that the user forks after a fit would wait for ever in its own first fit.
+    """
+    os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 def _ranks() -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Worker processes: what they inherit, what they leave alone, and scripts that start them."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -135,3 +136,25 @@ def test_the_last_lines_of_a_worker_that_dies_are_quoted(
 def test_what_a_worker_writes_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_jobs([Job("warns", job_functions.warn, {})], tmp_path, quiet=True)
     assert capsys.readouterr().err == "take care\n"
+
+
+FORKS_AFTER_A_FIT = """
+import os, signal, torch, instar
+torch.set_num_threads(2)
+inputs, labels = torch.randn(3000, 64), torch.arange(3000) % 4
+def fitted():
+    network = torch.nn.Sequential(torch.nn.Linear(64, 512), torch.nn.ReLU(), torch.nn.Linear(512, 4))
+    return instar.fit(network, (inputs, labels), epochs=1).num_steps
+print(fitted())
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # where it hangs
+    os._exit(int(fitted() != 24))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_process_that_is_forked_after_a_fit_fits_too() -> None:
+    command = [sys.executable, "-c", FORKS_AFTER_A_FIT]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"})
+    assert done.stdout.split() == ["24", "0"], done.stderr
