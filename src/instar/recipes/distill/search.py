@@ -17,7 +17,7 @@ from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import Chosen, Student, choose, fit_options
 from instar.recipes.fitting import fit_job
 from instar.recipes.halving import shortened, side_by_side, successive_halving
-from instar.recipes.rates import DECADES, Found, finalists, find_rate, neighbours
+from instar.recipes.rates import Found, finalists, find_rate, first_rates, neighbours
 from instar.recipes.settings import FitSettings, as_text
 from instar.recipes.study import Round, Rounds
 
@@ -101,7 +101,7 @@ def _found(plan: Plan, student: Student, teachers: Sequence[Job]) -> Rounds[Chos
         best = [Candidate(learning_rate=rates[0], loss=loss) for loss in others]
         return at(finalists(rates, num_rates)) + best
 
-    decades = at(DECADES[student.settings.optimiser])
+    decades = at(first_rates(student.settings.optimiser, len(lengths)))
     rounds = yield from successive_halving(
         decades, jobs_of, following, plan.path, needs=teachers, num_validation=num_validation
     )
