@@ -40,6 +40,14 @@ def test_every_format_is_the_same_sound(tmp_path: Path, ending: str, subtype: st
     assert audio.audio_form(path) == (16000, 1)
 
 
+@pytest.mark.parametrize("num_blocks", [1, 2, 25])
+def test_a_gsm_recording_has_as_many_samples_as_were_written(tmp_path: Path, num_blocks: int) -> None:
+    """libsndfile reads the padding byte after an odd number of blocks as one more block."""
+    path = tmp_path / "gsm.wav"
+    soundfile.write(path, np.zeros(320 * num_blocks), 8000, subtype="GSM610")
+    assert len(read_audio(path).samples) == 320 * num_blocks
+
+
 def test_telephone_recordings_of_gsm_are_read_to_their_last_block(tmp_path: Path) -> None:
     path = tmp_path / "call.wav"
     soundfile.write(path, SOUND, 8000, subtype="GSM610")

@@ -84,18 +84,21 @@ def decode_audio(content: bytes, name: str) -> Recording:
     soundfile = optional_module("soundfile")
     if not content:
         raise DataError(f"{name}: the file is empty")
+    wav = _plain_wav(content, name)
     try:
-        with soundfile.SoundFile(BytesIO(_plain_wav(content, name))) as file:
+        with soundfile.SoundFile(BytesIO(wav)) as file:
             expected, sample_rate = file.frames, file.samplerate
             if expected > _MOST_SAMPLES:
                 raise DataError(
                     f"{name}: its header does not say how many samples it has; write it to a file, not a pipe"
                 )
-            samples = _all_samples(file)
+            samples, code = _all_samples(file), file.subtype
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
         raise DataError(f"{name}: cannot be read as wav or flac ({_reason(error)})") from error
     if len(samples) < expected:
         raise DataError(f"{name}: truncated, only {len(samples):,} of {expected:,} samples are there")
+    if code == "GSM610":
+        samples = samples[: _stated_samples(wav)]
     if len(samples) == 0:
         raise DataError(f"{name}: contains no samples")
     if not np.isfinite(samples).all():
@@ -170,6 +173,14 @@ def _all_samples(file: Any) -> Samples:
         num_left = num_left - len(block) if len(block) else 0
         blocks.append(block)
     return np.concatenate(blocks)
+
+
+def _stated_samples(wav: bytes) -> int | None:
+    """The number of samples in the fact chunk; libsndfile makes 320 more of the padding after an odd GSM chunk."""
+    for chunk, start, size in _chunks(wav, _RIFF_HEADER_BYTES):
+        if chunk == _FACT and size >= 4:
+            return int.from_bytes(wav[start : start + 4], "little") or None
+    return None
 
 
 def _plain_wav(content: bytes, name: str) -> bytes:
