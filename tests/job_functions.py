@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from instar.distillation import Teacher
-from instar.errors import TrainingError
+from instar.errors import DataWarning, TrainingError
 from instar.runs import Run, write_bytes
 from instar.training import fit
 from small_fits import blots, normalised_network, part_labelled, perceptron
@@ -130,7 +131,9 @@ def shared_case(name: str) -> tuple[nn.Module, list[dict[str, Any]]]:
     data, network = options.pop("data"), perceptron()
     if options.pop("teacher", False):
         options["targets"] = Teacher(perceptron(7), data, temperature=3.0)
-    result = fit(network, data, epochs=3, batch_size=33, learning_rate=0.05, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # the teacher was not trained
+        result = fit(network, data, epochs=3, batch_size=33, learning_rate=0.05, **options)
     return result.network, result.metrics
 
 
