@@ -53,7 +53,7 @@ def test_every_row_says_network_split_treatment_cut_and_how_sure(result: dict[st
             "high",
             "values",
         }
-        assert keys == set(row)
+        assert keys == set(row) - {"failed_to_learn"}  # which so small a run may have
         assert row["n"] == len(row["values"]) == 2
         assert ((row["part"], row["name"]) in over_base) == (row["treatment"] != "base")
         found[row["network"], row["halves"]].add(row["treatment"])

@@ -23,6 +23,7 @@ def shards_of(path: Path) -> int:
     return len(list(path.glob("shard-*.arrow")))
 
 
+@pytest.mark.filterwarnings("ignore:teacher .* is right on:instar.errors.DataWarning")  # they were not trained
 @pytest.mark.slow
 def test_a_store_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Path) -> None:
     """Twenty times, over as many stores as that takes."""
