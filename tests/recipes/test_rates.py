@@ -11,7 +11,8 @@ from instar.metrics import over_seeds
 from instar.networks import build_network
 from instar.recipes.choosing import Tried, last_round, ranking_of
 from instar.recipes.distill.plan import ALONE, DISTILLED, Plan
-from instar.recipes.distill.settings import read_config
+from instar.recipes.distill.search import _lowest
+from instar.recipes.distill.settings import Candidate, read_config
 from instar.recipes.halving import shortened, side_by_side
 from instar.recipes.rates import Found, find_rate, has_normalisation, settled
 from instar.recipes.settings import FitSettings, StudentSettings
@@ -156,6 +157,17 @@ def test_errors_within_the_noise_are_a_tie_after_short_fits() -> None:
     tried.append(Tried("bad", over_seeds([16.0]), 0.9, train_loss=0.9))
     assert ranking_of(tried) == ["still", "learning", "bad"]
     assert ranking_of(tried, num_validation=20) == ["learning", "still", "bad"]
+
+
+def test_a_candidate_is_chosen_though_one_diverged_and_the_others_failed_to_learn() -> None:
+    """A fit that was done is better than none, and one that learned is better than one with fewer errors."""
+    slow, fast, good = (Candidate(learning_rate=rate) for rate in (0.1, 1.0, 0.3))
+    lost = Tried(slow, over_seeds([10.0]), 1.0, num_failed_to_learn=1, train_loss=0.1)
+    diverged, learned = Tried(fast, failed="diverged"), Tried(good, over_seeds([11.0]), 1.0, train_loss=0.5)
+    for tried, expected in (([lost], slow), ([lost, diverged], slow), ([lost, diverged, learned], good)):
+        assert _lowest(tried, 20) == expected
+        assert ranking_of(tried, num_validation=20)[0] == ranking_of(tried)[0] == expected
+    assert ranking_of([diverged], num_validation=20) == []  # the round says that all failed
 
 
 def test_what_a_user_says_is_not_changed() -> None:

@@ -142,8 +142,13 @@ def ranking_of(tried: Sequence[Tried[CandidateT]], num_validation: int | None = 
 
 
 def as_good_as_best(tried: Sequence[Tried[CandidateT]], num_validation: int) -> list[Tried[CandidateT]]:
-    """The candidates whose errors are within a binomial standard error of the fewest, in their order."""
-    counts = [(one, one.errors.mean) for one in tried if one.errors]
+    """The candidates whose errors are within a binomial standard error of the fewest, in their order.
+
+    Those that failed are left out; so are those that failed to learn, where any learned.
+    """
+    done = [one for one in tried if not one.failed]
+    learned = [one for one in done if not one.num_failed_to_learn] or done
+    counts = [(one, one.errors.mean) for one in learned if one.errors]
     fewest = min((errors for _, errors in counts), default=0.0)
     noise = math.sqrt(fewest * (1 - fewest / num_validation))
     return [one for one, errors in counts if errors <= fewest + noise]

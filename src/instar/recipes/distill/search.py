@@ -112,6 +112,5 @@ def _found(plan: Plan, student: Student, teachers: Sequence[Job]) -> Rounds[Chos
 
 def _lowest(tried: Sequence[Tried[Candidate]], num_validation: int) -> Candidate:
     """Of the candidates as good as the best that with the lowest rate: a longer fit bears less, and needs less."""
-    learned = [one for one in tried if not one.num_failed_to_learn] or tried
-    good = {one.candidate for one in as_good_as_best(learned, num_validation)}
+    good = {one.candidate for one in as_good_as_best(tried, num_validation)}
     return min((one for one in ranking_of(tried) if one in good), key=lambda one: one.learning_rate)
