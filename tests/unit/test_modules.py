@@ -24,6 +24,7 @@ from instar.networks import (
     channels_last_,
     cut,
     initialise_,
+    input_type,
     name_logits_,
     network_fingerprint,
     prefix_state,
@@ -256,6 +257,31 @@ def test_a_network_in_float64_learns_as_one_in_float32() -> None:
     assert close(metrics_of(network), metrics_of(normalised_network()), rel=1e-4)
     assert all(value.dtype == torch.float64 for value in network.parameters())
     assert predict_logits(network, TRAIN).dtype == torch.float32
+
+
+class WithScale(nn.Module):
+    """A network with a scale in float64 before its first layer, cast in the forward pass."""
+
+    def __init__(self, shape: tuple[int, ...] = (1,)) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(shape, dtype=torch.float64))
+        self.network = perceptron(1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.network(inputs) * self.scale.to(inputs.dtype)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (10,), (1, 10)])
+def test_a_scale_in_another_type_does_not_decide_that_of_the_inputs(shape: tuple[int, ...]) -> None:
+    network = WithScale(shape)
+    assert close(metrics_of(network), metrics_of(perceptron(1)), rel=0.2)
+    assert input_type(network) == torch.float32
+    network.network.half()
+    assert input_type(network) == torch.float16
+    assert predict_logits(network, TRAIN).isfinite().all()
+    assert input_type(network.double()) == torch.float64
+    head = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3).half())
+    assert input_type(head) == torch.float32
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])

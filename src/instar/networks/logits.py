@@ -1,7 +1,6 @@
 """What a network takes and gives: inputs in the type of its weights, and of its output the logits."""
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import torch
@@ -47,14 +46,20 @@ def forward_logits(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def input_type(network: nn.Module) -> torch.dtype:
-    """The type of the first floating-point weights of a network; float32 where it has none.
+    """The type of a network's weights; where they have several, that of the first layer.
+
+    The first layer has the first weights with two dimensions larger than 1, as `network.parameters()` has them:
+    a scale or a mean in another type before it says nothing of what the network computes in.
 
     Example:
         >>> input_type(nn.Linear(2, 2).double()), input_type(nn.Flatten())
         (torch.float64, torch.float32)
     """
-    weights = chain(network.parameters(), network.buffers())
-    return next((value.dtype for value in weights if value.is_floating_point()), torch.float32)
+    weights: list[Tensor] = [value for value in network.parameters() if value.is_floating_point()]
+    weights = weights or [value for value in network.buffers() if value.is_floating_point()]
+    if len({value.dtype for value in weights}) > 1:
+        weights = [value for value in weights if sum(size > 1 for size in value.shape) > 1]
+    return weights[0].dtype if weights else torch.float32
 
 
 def as_logits(output: Any, network: nn.Module) -> Tensor:
