@@ -22,7 +22,7 @@ from instar.files import load_tensors, read_toml, tensor_bytes, write_bytes, wri
 from instar.identity import exact, first_difference, plain
 from instar.machine import environment
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CONFIG, ENVIRONMENT, METRICS, RESULT, REPORT, LOG, DONE, PROGRESS = (
     "config.toml",
     "environment.json",

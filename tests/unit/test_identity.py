@@ -114,16 +114,70 @@ def test_networks_are_known_by_their_weights_and_their_code() -> None:
             assert one == other or first_difference(known[one], known[other]) is not None, (one, other)
 
 
+def attentive(dropout: float) -> nn.Module:
+    """All kinds of layers with dropout, and momentum of as much."""
+    torch.manual_seed(0)
+    recurrent = nn.LSTM(8, 8, 2, batch_first=True, dropout=dropout)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=dropout, batch_first=True)
+
+    class Attentive(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([recurrent, layer, nn.BatchNorm1d(8, momentum=dropout), nn.Linear(64, 10)])
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            hidden = self.layers[1](self.layers[0](inputs.flatten(1, 2))[0])
+            return self.layers[3](F.dropout(self.layers[2](hidden), dropout, self.training).flatten(1))
+
+    return Attentive()
+
+
+def test_of_a_teacher_only_what_it_is_in_evaluation_mode_counts() -> None:
+    def known(network: nn.Module) -> dict[str, Any]:
+        return network_identity(network, EXAMPLES, trained=False)
+
+    for one, other in ((perceptron(), frozen(perceptron())), (attentive(0.1), attentive(0.2))):
+        assert first_difference(known(one), known(other)) is None
+        assert first_difference(identity_of(one), identity_of(other)) is not None
+    names = ("written", "tanh", "relu6, which is the same on these examples", "another preprocessing")
+    teachers = [known(NETWORKS[name]()) for name in names]
+    for number, one in enumerate(teachers):
+        for other in teachers[:number]:
+            assert first_difference(one, other) is not None
+
+
+class Skips(nn.Module):
+    """A network that leaves a layer out at random in training; the random numbers are numpy's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = perceptron()
+        self.more = nn.Linear(10, 10)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits = self.layers(inputs)
+        skips = self.training and np.random.rand() < 0.5  # noqa: NPY002
+        return logits if skips else logits + self.more(logits)
+
+
+def test_a_network_that_draws_from_numpy_is_recognised(tmp_path: Path) -> None:
+    first = instar.train(Skips(), TRAIN, epochs=1, run_dir=tmp_path)
+    for _ in range(5):
+        assert instar.train(Skips(), TRAIN, epochs=1, run_dir=tmp_path).metrics == first.metrics
+
+
 def test_to_be_recognised_changes_nothing() -> None:
     network = normalised_network().train()
     network[1].eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    states = torch.get_rng_state(), random.getstate()
+    states = torch.get_rng_state(), random.getstate(), str(np.random.get_state())  # noqa: NPY002
     identity_of(network)
     assert same_bits(network.state_dict(), before)
     assert [module.training for module in network] == [True, False, True]
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
+    assert str(np.random.get_state()) == states[2]  # noqa: NPY002
 
 
 ELSEWHERE = """
@@ -304,10 +358,23 @@ def test_every_option_of_a_fit_is_in_its_identity_or_on_a_list_with_the_reason(t
 
 
 def fitted(network: nn.Module, data: Any, options: dict[str, Any]) -> None:
-    if "targets" in options:
-        instar.distill(options.pop("targets"), network, data, **options)
-    else:
-        instar.train(network, data, **options)
+    instar.train(network, data, **options)
+
+
+def test_train_and_distill_know_soft_targets_by_the_same(tmp_path: Path) -> None:
+    teachers = [Teacher(perceptron(seed), TRAIN, temperature=2.0) for seed in (5, 6)]
+    options = {"epochs": 1, "soft_weight": 1.0, "hard_weight": 0.1}
+    instar.train(perceptron(), TRAIN, targets=teachers[0], run_dir=tmp_path / "train", **options)
+    instar.distill(teachers[0], perceptron(), TRAIN, run_dir=tmp_path / "distill", **options)
+    trained, distilled = (Run.read(tmp_path / name) for name in ("train", "distill"))
+    assert first_difference(trained.config, distilled.config) is None
+    with pytest.raises(RunError, match=r"config\.targets\.\S+ is .* there and"):
+        instar.train(perceptron(), TRAIN, targets=teachers[1], run_dir=trained.path, **options)
+    with pytest.raises(UsageError, match="run_dir: the soft targets are a lambda"):
+        instar.train(
+            perceptron(), TRAIN, targets=lambda ids, views: teachers[0](ids, views), run_dir=tmp_path / "new"
+        )
+    assert not (tmp_path / "new").exists()
 
 
 def config_of(network: nn.Module, data: Any, options: dict[str, Any]) -> dict[str, Any]:

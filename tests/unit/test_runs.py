@@ -374,22 +374,25 @@ def test_a_file_of_noise_is_named(finished: Path, name: str, reader: int, words:
         reads(finished)[reader]()
 
 
-def test_a_run_of_an_older_instar_is_read_and_not_resumed(finished: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_run_of_an_older_instar_is_read_and_not_resumed(finished: Path, version: int) -> None:
     text = (finished / "config.toml").read_text()
-    (finished / "config.toml").write_text(text.replace("format_version = 2", "format_version = 1"))
+    (finished / "config.toml").write_text(text.replace("format_version = 3", f"format_version = {version}"))
     before = files_in(finished)
     assert Run.read(finished).result()["recipe"] == "fit"
-    with pytest.raises(RunError, match=r"has format version 1, from an older instar.*choose another --run-dir"):
+    with pytest.raises(
+        RunError, match=rf"has format version {version}, from an older instar.*choose another --run-dir"
+    ):
         run_in(finished).__enter__()
     assert files_in(finished) == before
 
 
 def test_a_run_of_a_newer_instar_is_left_alone(finished: Path) -> None:
     text = (finished / "config.toml").read_text()
-    (finished / "config.toml").write_text(text.replace("format_version = 2", "format_version = 3"))
+    (finished / "config.toml").write_text(text.replace("format_version = 3", "format_version = 4"))
     before = files_in(finished)
     for use in (lambda: Run.read(finished), lambda: run_in(finished).__enter__()):
-        with pytest.raises(RunError, match="has format version 3, this instar reads up to 2: update instar"):
+        with pytest.raises(RunError, match="has format version 4, this instar reads up to 3: update instar"):
             use()
     assert files_in(finished) == before
 

@@ -133,7 +133,13 @@ def train(
     data, validation = _parts(data, validation)
     _prepare(network, data, options.get("device", "cpu"))
     options |= {"validation": validation, "epochs": epochs, "seed": seed}
-    return fit(network, data, **options) if run_dir is None else _fit_in(run_dir, network, data, options, {})
+    if run_dir is None:
+        return fit(network, data, **options)
+    about: dict[str, Any] = {}
+    if (targets := options.get("targets")) is not None:
+        require_targets("targets", targets)
+        about = {"targets": describe_targets(targets, data)}
+    return _fit_in(run_dir, network, data, options, about)
 
 
 def _parts(train: Data, validation: Data | None) -> tuple[Dataset, Dataset | None]:

@@ -1,12 +1,14 @@
 """What a network is known by: its weights, what it answers, and the functions that it calls in training."""
 
 import hashlib
+import inspect
 import json
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -28,6 +30,8 @@ from instar.networks.modes import (
 from instar.networks.weights import extra_state_of, plain_name
 
 _EXAMPLES = 8
+_OF_TRAINING = ("dropout_p", "momentum")
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
 def network_fingerprint(network: nn.Module) -> str:
@@ -51,7 +55,8 @@ def network_identity(network: nn.Module, examples: Tensor, *, trained: bool = Tr
     Args:
         network: as it is before it is trained. It is the same afterwards.
         examples: (batch, ...), at least two.
-        trained: whether it will be trained; a teacher runs in evaluation mode alone.
+        trained: whether it will be trained. A teacher runs in evaluation mode alone: rates of dropout, momentum of
+            normalisation and which tensors require a gradient are then no part of it.
 
     Returns:
         `tensors`: a hash of the names, shapes and types of weights and buffers, of which of them are trained, of
@@ -78,12 +83,15 @@ def network_identity(network: nn.Module, examples: Tensor, *, trained: bool = Tr
     state = {plain_name(name): value for name, value in (*network.named_parameters(), *network.named_buffers())}
     device = next((value.device for value in state.values()), examples.device)
     inputs = examples.to(device, input_type(network))
-    form = [(name, str(value.dtype), tuple(value.shape), value.requires_grad) for name, value in state.items()]
+    form = [
+        (name, str(value.dtype), tuple(value.shape), *([value.requires_grad] if trained else []))
+        for name, value in state.items()
+    ]
     with _tried(network):
         _seed()
         outputs = [one for one in tree_leaves(evaluation_(network)(inputs.clone())) if isinstance(one, Tensor)]
         _seed()
-        with _Calls() as calls:
+        with _Calls(of_training=trained) as calls:
             (training_ if trained else evaluation_)(network)(inputs.clone())
     epsilon = max([torch.finfo(one.dtype).eps for one in outputs if one.is_floating_point()], default=0.0)
     found = {
@@ -132,12 +140,13 @@ def _seed() -> None:
     """Seed what may be random in a forward pass."""
     torch.manual_seed(0)
     random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the global state, which networks use
 
 
 @contextmanager
 def _tried(network: nn.Module) -> Iterator[None]:
     """Forward passes that leave no trace, and that a GPU computes as exactly as a CPU."""
-    state = random.getstate()
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with (
             unchanged(network),
@@ -147,21 +156,35 @@ def _tried(network: nn.Module) -> Iterator[None]:
         ):
             yield
     finally:
-        random.setstate(state)
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
 
 
 class _Calls(TorchFunctionMode):
     """Notes each function of torch that is called, with its numbers and texts."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, of_training: bool) -> None:
         super().__init__()
+        self.of_training = of_training
         self.found: list[Any] = []
 
     def __torch_function__(
         self, function: Any, types: Any, arguments: Sequence[Any] = (), named: dict[str, Any] | None = None
     ) -> Any:
-        written = [
-            value for value in tree_leaves((arguments, named)) if isinstance(value, bool | int | float | str)
-        ]
-        self.found.append((getattr(function, "__name__", ""), written))
-        return function(*arguments, **(named or {}))
+        name, named = getattr(function, "__name__", ""), named or {}
+        if self.of_training or "dropout" not in name:
+            given = (arguments, named) if self.of_training else _of_evaluation(function, arguments, named)
+            written = [value for value in tree_leaves(given) if isinstance(value, bool | int | float | str)]
+            self.found.append((name, written))
+        return function(*arguments, **named)
+
+
+def _of_evaluation(function: Any, arguments: Sequence[Any], named: dict[str, Any]) -> list[Any]:
+    """The arguments of a function of torch without those that count in training alone."""
+    if getattr(function, "__name__", "") in _RECURRENT:
+        return [value for value in arguments if not isinstance(value, float)]  # the rate of dropout
+    try:
+        bound = inspect.signature(function).bind(*arguments, **named).arguments
+    except (TypeError, ValueError):  # a function of C does not name its arguments
+        return [arguments, named]
+    return [value for name, value in bound.items() if name not in _OF_TRAINING]
