@@ -220,8 +220,9 @@ def order_of_classes(predicted: Tensor, labels: Tensor, num_classes: int) -> lis
     """The order of a teacher's outputs that its labels ask for: output `order[i]` stands for class i.
 
     The order with the most right answers on one half of the examples. It counts only if it is the right one on the
-    other half too: for the classes that it moves at least half of the answers are then right, and they are
-    more than as the outputs stand, by three standard deviations of chance.
+    other half too: it leaves at most half of the errors of always answering the commonest class; for the classes
+    that it moves at least half of the answers are right, and they are more than as the outputs stand, by
+    three standard deviations of chance.
 
     Args:
         predicted: (examples,), the output that is largest.
@@ -249,5 +250,6 @@ def order_of_classes(predicted: Tensor, labels: Tensor, num_classes: int) -> lis
     moved = order[labels] != labels
     fitted = int((predicted == order[labels])[moved].sum())
     unmoved = int((predicted == labels)[moved].sum())
-    is_certain = fitted - unmoved > 3 * (fitted + unmoved) ** 0.5
-    return order.tolist() if is_certain and 2 * fitted >= int(moved.sum()) else None
+    is_certain = fitted - unmoved > 3 * (fitted + unmoved) ** 0.5 and 2 * fitted >= int(moved.sum())
+    num_wrong, by_guessing = int((predicted != order[labels]).sum()), len(labels) - int(labels.bincount().max())
+    return order.tolist() if is_certain and 2 * num_wrong <= by_guessing else None

@@ -245,6 +245,18 @@ def test_a_weak_teacher_has_no_other_order(num_classes: int, right: float) -> No
             assert order_of_classes(found, labels, num_classes) is None
 
 
+def test_answers_that_vary_with_the_inputs_alone_are_no_other_order() -> None:
+    """Labels that the inputs show, and a network that was never trained: its answers vary with the labels too."""
+    inputs = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+    labels = (inputs[:, 0] > 0).long() + (inputs[:, 1] > 0).long()
+    torch.manual_seed(5)
+    untrained = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 3))
+    predicted = untrained(inputs).argmax(1)
+    assert order_of_classes(predicted, labels, 3) is None
+    constant, rare = torch.ones(200, dtype=torch.long), (torch.arange(200) % 19 == 0).long()
+    assert order_of_classes(constant, rare, 2) is None
+
+
 def test_many_classes_are_not_all_listed() -> None:
     labels, found = answers(100, right=0.9)
     outputs = torch.eye(100)[(found + 1) % 100]
