@@ -99,8 +99,8 @@ def linear_distillation_loss(
             pieces would take more than 256 MiB.
 
     Returns:
-        total, soft and hard: scalars in nats, at least float32. Half precision is multiplied as it is, and summed
-        in float32.
+        total, soft and hard: scalars in nats, at least float32. Products have the precision of `hidden`, sums are
+        float32.
 
     Raises:
         UsageError: shapes that do not fit together, a term without its targets or labels, a class or a weight out
@@ -126,7 +126,9 @@ def linear_distillation_loss(
     row = _label_row(labels, shape, mask) if hard_weight else None
     flat = hidden.reshape(-1, hidden.shape[-1])
     terms = row_pieces.Terms(soft, row, mask, *counted(len(flat), row, mask, num_soft, num_hard))
-    rows = rows_at_once or _rows_at_once(*weight.shape)
+    rows = _rows_at_once(*weight.shape) if rows_at_once is None else rows_at_once
+    if rows < 1:
+        raise UsageError(f"{_NAME}: rows_at_once is {rows}, expected at least 1")
     apply: Any = _FusedHead.apply
     return DistillationLoss(*apply(flat, weight, bias, terms, soft_weight, hard_weight, rows))
 
@@ -143,30 +145,9 @@ class _FusedHead(torch.autograd.Function):
         hard_weight: float,
         rows_at_once: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        wanted = any(ctx.needs_input_grad[:3])
-        dtype = torch.promote_types(hidden.dtype, torch.float32)
-        soft, hard = (torch.zeros((), dtype=torch.float64, device=hidden.device) for _ in range(2))
-        soft_share, hard_share = (soft + soft_weight) / terms.num_soft, (hard + hard_weight) / terms.num_hard
-        grads = _Gradients.zeros(hidden, weight, bias, ctx.needs_input_grad[:3], dtype)
-        for rows in row_pieces.pieces(len(hidden), rows_at_once):
-            states = _unmasked(hidden[rows], terms.where, rows)
-            logits = _unmasked(functional.linear(states, weight, bias).to(dtype), terms.where, rows)
-            found: list[Tensor] = []
-            if terms.soft is not None and wanted:
-                value, gradient = terms.soft.both(logits, rows)
-                found.append(gradient.mul_(soft_share))
-                soft += value
-            elif terms.soft is not None:
-                soft += terms.soft.value(logits, rows)
-            if terms.labels is not None:
-                log_probs = torch.log_softmax(logits, -1)
-                hard += row_pieces.hard_value(log_probs, terms.labels[rows])
-                gradient = row_pieces.hard_gradient_(log_probs.exp_(), terms.labels[rows])
-                found.append(gradient.mul_(hard_share))
-            if wanted:
-                grads.add_(rows, states, weight, found[0] if len(found) == 1 else found[0].add_(found[1]))
-        ctx.save_for_backward(*grads.like(hidden, weight, bias))
-        soft, hard = (soft / terms.num_soft).to(dtype), (hard / terms.num_hard).to(dtype)
+        ctx.save_for_backward(hidden, weight, bias)
+        ctx.how = (terms, soft_weight, hard_weight, rows_at_once)
+        soft, hard, ctx.gradients = _compute(hidden, weight, bias, ctx.how, ctx.needs_input_grad[:3])
         total = soft * soft_weight + hard * hard_weight
         ctx.mark_non_differentiable(soft, hard)
         return total, soft, hard
@@ -174,11 +155,49 @@ class _FusedHead(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            raise UsageError("linear_distillation_loss: there are no second derivatives; leave create_graph out")
-        scale = gradients[0]
-        # Not in place: the graph may be gone through again.
-        found = [None if one is None else one if bool(scale == 1) else one * scale for one in ctx.saved_tensors]
+            raise UsageError(f"{_NAME}: there are no second derivatives; leave create_graph out")
+        found = ctx.gradients
+        if found is None:  # the graph is gone through again, and the first time has given the tensors away
+            hidden, weight, bias = ctx.saved_tensors
+            _, _, found = _compute(hidden, weight, bias, ctx.how, ctx.needs_input_grad[:3])
+        ctx.gradients, scale = None, gradients[0]
+        found = [one if one is None or bool(scale == 1) else one.mul_(scale) for one in found]
         return (*found, None, None, None, None)
+
+
+def _compute(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    how: tuple[row_pieces.Terms, float, float, int],
+    needed: tuple[bool, ...],
+) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+    """Both terms, and the gradients of the total in hidden, weight and bias where they are needed."""
+    terms, soft_weight, hard_weight, rows_at_once = how
+    dtype = torch.promote_types(hidden.dtype, torch.float32)
+    head, offset = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
+    soft, hard = (torch.zeros((), dtype=torch.float64, device=hidden.device) for _ in range(2))
+    soft_share, hard_share = (soft + soft_weight) / terms.num_soft, (hard + hard_weight) / terms.num_hard
+    grads = _Gradients.zeros(hidden, weight, bias, needed, dtype)
+    for rows in row_pieces.pieces(len(hidden), rows_at_once):
+        states = _unmasked(hidden[rows], terms.where, rows)
+        logits = _unmasked(functional.linear(states, head, offset).to(dtype), terms.where, rows)
+        found: list[Tensor] = []
+        if terms.soft is not None and any(needed):
+            value, gradient = terms.soft.both(logits, rows)
+            found.append(gradient.mul_(soft_share))
+            soft += value
+        elif terms.soft is not None:
+            soft += terms.soft.value(logits, rows)
+        if terms.labels is not None:
+            log_probs = torch.log_softmax(logits, -1)
+            hard += row_pieces.hard_value(log_probs, terms.labels[rows])
+            gradient = row_pieces.hard_gradient_(log_probs.exp_(), terms.labels[rows])
+            found.append(gradient.mul_(hard_share))
+        if any(needed):
+            grads.add_(rows, states, head, found[0] if len(found) == 1 else found[0].add_(found[1]))
+    sums = (soft / terms.num_soft).to(dtype), (hard / terms.num_hard).to(dtype)
+    return *sums, grads.like(hidden, weight, bias)
 
 
 def _unmasked(values: Tensor, where: Tensor | None, rows: slice) -> Tensor:
@@ -212,7 +231,7 @@ class _Gradients(NamedTuple):
         factor = logits.to(weight.dtype)
         if self.hidden is not None:
             self.hidden[rows] = factor @ weight
-        if self.weight is not None and self.weight.dtype == weight.dtype:
+        if self.weight is not None and self.weight.dtype == hidden.dtype:
             self.weight.addmm_(factor.T, hidden)
         elif self.weight is not None:
             self.weight.add_(factor.T @ hidden)
@@ -263,9 +282,9 @@ def _rows_at_once(num_classes: int, width: int) -> int:
 
 def _check_head(caller: str, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     fits = hidden.dim() > 0 and weight.dim() == 2 and hidden.shape[-1] == weight.shape[1]
-    if not fits or not hidden.is_floating_point() or hidden.dtype != weight.dtype:
+    if not fits or not len(weight) or not hidden.is_floating_point() or not weight.is_floating_point():
         raise UsageError(
-            f"{caller}: expected hidden (..., width) and weight (classes, width) of one floating-point type, "
+            f"{caller}: expected floating-point hidden (..., width) and weight (classes, width), "
             f"found {hidden.dtype} {tuple(hidden.shape)} and {weight.dtype} {tuple(weight.shape)}"
         )
     if bias is not None and bias.shape != weight.shape[:1]:

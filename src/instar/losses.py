@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,11 +73,18 @@ class _TargetsOfLogits(SoftTargets):
     _version: int | None
     _laid_out: Tensor | None
 
-    def __init__(self, members: Tensor, temperature: float) -> None:
+    @classmethod
+    def of(cls, members: Tensor, temperature: float) -> "_TargetsOfLogits":
+        """The targets of logits."""
+        targets = cls.__new__(cls)
         version = None if members.is_inference() else members._version
         values = {"members": members, "temperature": temperature, "_version": version, "_laid_out": None}
         for name, value in values.items():
-            object.__setattr__(self, name, value)
+            object.__setattr__(targets, name, value)
+        return targets
+
+    def __reduce__(self) -> Any:
+        return SoftTargets, (self.probs, self.temperature)
 
     @property
     def probs(self) -> Tensor:
@@ -87,12 +94,19 @@ class _TargetsOfLogits(SoftTargets):
             object.__setattr__(self, "_laid_out", laid_out)
         return laid_out
 
+    @probs.setter
+    def probs(self, values: Tensor) -> None:  # of a copy with other values, which has no logits
+        object.__setattr__(self, "members", values[None])
+        object.__setattr__(self, "_laid_out", values)
+
     @property
     def shape(self) -> torch.Size:
         return self.members.shape[1:]
 
-    def __getitem__(self, index: slice | Tensor | int) -> SoftTargets:
-        return _TargetsOfLogits(self._unchanged()[:, index], self.temperature)
+    def __getitem__(self, index: Any) -> SoftTargets:
+        if not isinstance(index, (slice, Tensor, int)):  # several dimensions
+            return SoftTargets(self.probs[index], self.temperature)
+        return _TargetsOfLogits.of(self._unchanged()[:, index], self.temperature)
 
     def rows(self) -> Callable[[slice], Tensor]:
         """Some rows of the probabilities, (examples, classes), without a gradient."""
@@ -186,7 +200,7 @@ def soft_targets(logits: Tensor, temperature: float) -> SoftTargets:
     _check_classes_last("soft_targets: logits", logits)
     _check_temperature("soft_targets", temperature)
     if row_pieces.pays(logits):
-        return _TargetsOfLogits(logits[None], temperature)
+        return _TargetsOfLogits.of(logits[None], temperature)
     return SoftTargets(torch.softmax(at_least_float32(logits) / temperature, -1), temperature)
 
 
@@ -221,7 +235,7 @@ def ensemble_soft_targets(member_logits: Tensor, temperature: float, *, mean: st
         return soft_targets(at_least_float32(member_logits).mean(0), temperature)
     if row_pieces.pays(member_logits[0]):
         _check_temperature("ensemble_soft_targets", temperature)
-        return _TargetsOfLogits(member_logits, temperature)
+        return _TargetsOfLogits.of(member_logits, temperature)
     members = soft_targets(member_logits, temperature)
     return SoftTargets(members.probs.mean(0), temperature)
 
@@ -438,9 +452,10 @@ def soft_rows(targets: AnyTargets, where: Tensor | None) -> row_pieces.Soft:
         flat = targets.flat()
         return row_pieces.SparseTerm(flat if where is None else flat.masked(where))
     if isinstance(targets, LogitTargets):
-        return row_pieces.MatchingTerm(_masked(_rows_of(targets.logits), where))
-    rows = targets.rows() if isinstance(targets, _TargetsOfLogits) else _rows_of(targets.probs)
-    return row_pieces.DenseTerm(_masked(rows, where), targets.temperature)
+        return row_pieces.MatchingTerm(_masked(_rows_of(targets.logits), where), (targets.logits,))
+    if isinstance(targets, _TargetsOfLogits):
+        return row_pieces.DenseTerm(_masked(targets.rows(), where), targets.temperature, (targets.members,))
+    return row_pieces.DenseTerm(_masked(_rows_of(targets.probs), where), targets.temperature, (targets.probs,))
 
 
 def _masked(rows_of: Callable[[slice], Tensor], where: Tensor | None) -> Callable[[slice], Tensor]:

@@ -29,10 +29,12 @@ class DenseTerm:
     Args:
         teacher: some rows of its probabilities at T.
         temperature: T.
+        sources: what the rows are computed from; a change in place before the backward pass is an error.
     """
 
     teacher: Callable[[slice], Tensor]
     temperature: float
+    sources: tuple[Tensor, ...] = ()
 
     def value(self, logits: Tensor, rows: slice) -> Tensor:
         """T^2 sum H(p, q_T)."""
@@ -66,6 +68,7 @@ class MatchingTerm:
 
     teacher: Callable[[slice], Tensor]
     """some rows of its logits"""
+    sources: tuple[Tensor, ...] = ()
 
     def value(self, logits: Tensor, rows: slice) -> Tensor:
         """Summed over the rows."""
@@ -91,6 +94,12 @@ class SparseTerm:
     targets: SparseTargets
     """(examples, ...)"""
 
+    @property
+    def sources(self) -> tuple[Tensor, ...]:
+        """The tensors of the targets."""
+        targets = self.targets
+        return targets.classes, targets.probs, targets.rest, *(() if targets.drawn is None else (targets.drawn,))
+
     def value(self, logits: Tensor, rows: slice) -> Tensor:
         """T^2 sum H(p, q_T)."""
         T = self.targets.temperature
@@ -101,14 +110,14 @@ class SparseTerm:
     def gradient(self, logits: Tensor, rows: slice) -> Tensor:
         """T times the gradient in the logits over T."""
         T = self.targets.temperature
-        return self.targets[rows].gradient_(torch.softmax(logits / T, -1)).mul_(T)
+        return self.targets[rows].gradient_(torch.log_softmax(logits / T, -1)).mul_(T)
 
     def both(self, logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         """Value and gradient."""
         T, targets = self.targets.temperature, self.targets[rows]
         log_probs = torch.log_softmax(logits / T, -1)
         value = targets.cross_entropies(log_probs).sum(dtype=torch.float64) * T**2
-        return value, targets.gradient_(log_probs.exp_()).mul_(T)
+        return value, targets.gradient_(log_probs).mul_(T)
 
 
 Soft = DenseTerm | MatchingTerm | SparseTerm
@@ -149,6 +158,10 @@ def sums_in_pieces(logits: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
     Returns:
         Two scalars, each with a first derivative; 0 for a term that is not computed.
     """
+    if terms.labels is not None and len(terms.labels):
+        low, high = int(terms.labels.min()), int(terms.labels.max())
+        if low < -1 or high >= logits.shape[1]:
+            raise IndexError(f"label {low if low < -1 else high} is out of bounds of {logits.shape[1]} classes")
     apply: Any = _SumsInPieces.apply
     soft, hard = apply(logits, terms)
     return soft, hard
@@ -157,7 +170,9 @@ def sums_in_pieces(logits: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
 class _SumsInPieces(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(logits)
+        given = (terms.labels, terms.where, *(terms.soft.sources if terms.soft is not None else ()))
+        # The backward pass computes from these again: torch refuses it where one was changed in place.
+        ctx.save_for_backward(logits, *given)
         ctx.terms = terms
         soft, hard = (torch.zeros((), dtype=torch.float64, device=logits.device) for _ in range(2))
         for rows, piece in _pieces_of(logits, terms.where):
@@ -175,7 +190,7 @@ class _SumsInPieces(torch.autograd.Function):
                 f"distillation_loss: from {WIDE:,} logits on there are no second derivatives; "
                 "leave create_graph out, or compute the loss of fewer examples at a time"
             )
-        (logits,) = ctx.saved_tensors
+        logits = ctx.saved_tensors[0]
         terms: Terms = ctx.terms
         soft, hard = gradients[0] / terms.num_soft, gradients[1] / terms.num_hard
         gradient = torch.empty_like(logits)

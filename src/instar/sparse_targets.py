@@ -1,5 +1,6 @@
 """Soft targets of which only a few classes are known: the top k, the mass of the others, and draws of these."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -117,8 +118,9 @@ class SparseTargets:
 
     def flat(self) -> "SparseTargets":
         """With one leading dimension, (examples, ...)."""
-        drawn = None if self.drawn is None else self.drawn.flatten(0, -2)
-        rest, classes, probs = self.rest.flatten(), self.classes.flatten(0, -2), self.probs.flatten(0, -2)
+        drawn = None if self.drawn is None else self.drawn.reshape(-1, self.drawn.shape[-1])
+        classes, probs = (values.reshape(-1, values.shape[-1]) for values in (self.classes, self.probs))
+        rest = self.rest.flatten()
         return replace(self, classes=classes, probs=probs, rest=rest, drawn=drawn)
 
     def cross_entropies(self, log_probs: Tensor) -> Tensor:
@@ -132,23 +134,22 @@ class SparseTargets:
         if self.reading == "drawn":
             assert self.drawn is not None
             return -known - rest * log_probs.gather(-1, self.drawn.long()).mean(-1)
-        # The sum of the others, and not 1 less the top k, which would cancel.
-        others = log_probs.exp().scatter(-1, classes, 0.0).sum(-1)
-        return -known - rest * others.clamp(min=torch.finfo(log_probs.dtype).tiny).log()
+        # The sum of the others, and not 1 less the top k, which would cancel; without others there is no rest.
+        others = log_probs.scatter(-1, classes, -math.inf).logsumexp(-1)
+        return -known - torch.where(rest > 0, rest * others, 0.0)
 
-    def gradient_(self, probs: Tensor) -> Tensor:
-        """The gradient of `cross_entropies` in the logits over T, (rows, N), in place of the probabilities q.
+    def gradient_(self, log_probs: Tensor) -> Tensor:
+        """The gradient of `cross_entropies` in the logits over T, (rows, N), in place of log q.
 
         tail: q_j m - p_j on K, q_j m - r q_j / sum_others q elsewhere;  m = sum_K p + r is 1 up to rounding
         """
-        classes, rest, known = self.classes.long(), self.rest.to(probs.dtype), self.probs.to(probs.dtype)
+        classes, rest, known = self.classes.long(), self.rest.to(log_probs.dtype), self.probs.to(log_probs.dtype)
         mass = known.sum(-1) + rest
         if self.reading == "tail":
-            top = probs.gather(-1, classes)
-            others = probs.scatter_(-1, classes, 0.0).sum(-1).clamp(min=torch.finfo(probs.dtype).tiny)
-            probs.mul_((mass - rest / others)[:, None])
-            return probs.scatter_(-1, classes, top * mass[:, None] - known)
-        probs.mul_(mass[:, None])
+            others = log_probs.scatter(-1, classes, -math.inf)  # a student may give them less than float32 holds
+            within = torch.softmax(others, -1).nan_to_num_(0.0).mul_(rest[:, None])
+            return log_probs.exp_().mul_(mass[:, None]).sub_(within).scatter_add_(-1, classes, -known)
+        probs = log_probs.exp_().mul_(mass[:, None])
         if self.reading == "drawn":
             assert self.drawn is not None
             share = (rest / self.drawn.shape[-1])[:, None].expand(self.drawn.shape)

@@ -1,6 +1,9 @@
 """The losses over a vocabulary: in pieces of rows, fused with the head, with sparse targets."""
 
+import copy
+import dataclasses
 import math
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -285,13 +288,95 @@ def test_half_precision_is_summed_in_float32() -> None:
         assert (found.double() - exact).norm() / exact.norm() < 0.01
 
 
+def test_what_is_changed_in_place_before_the_backward_pass_is_an_error(in_pieces: Callable[[bool], None]) -> None:
+    in_pieces(True)
+    teacher, labels = normal(N, CLASSES, seed=1), LABELS.clone()
+    probs = torch.softmax(teacher, -1)
+    for targets, changed in (
+        (soft_targets(teacher, 2.0), teacher),
+        (SoftTargets(probs, 2.0), probs),
+        (LogitTargets(teacher), teacher),
+        (SoftTargets(torch.softmax(normal(N, CLASSES), -1), 2.0), labels),
+    ):
+        loss = distillation_loss(normal(N, CLASSES).requires_grad_(), targets, labels, hard_weight=1.0)
+        changed.add_(1)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.total.backward()
+
+
+def test_labels_that_are_no_class_are_refused_as_on_whole_tensors(in_pieces: Callable[[bool], None]) -> None:
+    for wanted in (False, True):
+        in_pieces(wanted)
+        for wrong in (-100, CLASSES):
+            labels = LABELS.clone()
+            labels[1] = wrong
+            with pytest.raises(IndexError, match="out of bounds"):
+                distillation_loss(normal(N, CLASSES), None, labels, soft_weight=0.0, hard_weight=1.0)
+
+
+def test_the_graph_of_the_fused_head_can_be_gone_through_again() -> None:
+    inputs = [normal(N, WIDTH).requires_grad_(), normal(CLASSES, WIDTH, seed=5).requires_grad_()]
+    loss = linear_distillation_loss(*inputs, all_targets(2.0)["head"], LABELS, hard_weight=0.3).total
+    loss.backward(retain_graph=True)
+    first = [value.grad.clone() for value in inputs if value.grad is not None]
+    for value in inputs:
+        assert value.grad is not None
+        value.grad.zero_()
+    for times in (1, 2, 3):
+        (3 * loss).backward(retain_graph=True)
+        for value, one in zip(inputs, first, strict=True):
+            torch.testing.assert_close(value.grad, 3 * times * one)
+
+
+def test_a_student_that_gives_the_others_nothing_is_still_told_of_them() -> None:
+    teacher, student = torch.zeros(1, CLASSES), torch.full((1, CLASSES), -100.0)
+    teacher[0, 0], student[0, 0] = 0.1, 100.0
+    targets = SparseTargets.of_logits(teacher, 1.0, top_k=1)
+    student.requires_grad_()
+    loss = distillation_loss(student, targets).soft
+    rest = float(targets.rest)
+    assert loss.item() == pytest.approx(rest * (200 - math.log(CLASSES - 1)), rel=1e-5)
+    (gradient,) = torch.autograd.grad(loss, student)
+    torch.testing.assert_close(gradient[0, 1:], torch.full((CLASSES - 1,), -rest / (CLASSES - 1)))
+    linear = linear_distillation_loss(student, torch.eye(CLASSES), targets).soft
+    assert linear.item() == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_targets_of_one_example_and_of_half_precision_beside_a_head_of_float32() -> None:
+    one = all_targets(2.0)["tail"]
+    assert isinstance(one, SparseTargets)
+    logits = normal(N, CLASSES)
+    several = [distillation_loss(logits[number], one[number]).soft for number in range(N)]
+    torch.testing.assert_close(torch.stack(several).mean(), distillation_loss(logits, one).soft)
+    hidden, weight = normal(N, WIDTH).bfloat16(), (normal(CLASSES, WIDTH, seed=5) / 16).float().requires_grad_()
+    loss = linear_distillation_loss(hidden, weight, all_targets(2.0)["dense"])  # as in a loop with autocast
+    loss.total.backward()
+    exact = distillation_loss(hidden.double() @ weight.detach().double().T, all_targets(2.0)["dense"]).soft  # type: ignore[arg-type]
+    assert loss.soft.item() == pytest.approx(exact.item(), rel=1e-3)
+    assert weight.grad is not None
+    assert weight.grad.dtype == torch.float32
+
+
+def test_soft_targets_of_many_classes_are_like_those_of_few(in_pieces: Callable[[bool], None]) -> None:
+    in_pieces(True)
+    targets = soft_targets(normal(N, CLASSES), 2.0)
+    expected = torch.softmax(normal(N, CLASSES) / 2, -1)
+    copies = (copy.deepcopy(targets), pickle.loads(pickle.dumps(targets)), dataclasses.replace(targets))
+    for other in (targets, *copies, targets.to(torch.float32)):
+        torch.testing.assert_close(other.probs, expected, check_dtype=False, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(targets[..., :5].probs, expected[..., :5])  # type: ignore[index]
+    assert dataclasses.replace(targets, temperature=3.0).temperature == 3
+
+
 WRONG = {
-    "hidden of another width": ({"hidden": normal(N, 5)}, r"expected hidden \(\.\.\., width\)"),
+    "hidden of another width": ({"hidden": normal(N, 5)}, r"hidden \(\.\.\., width\) and weight"),
     "a bias of other classes": ({"bias": normal(3)}, r"expected a bias of shape \(50,\), found \(3,\)"),
     "labels out of range": (
         {"labels": LABELS + 1, "hard_weight": 1.0},
         "labels: expected from -1 .* to 49, found 0 to 50",
     ),
+    "no rows at once": ({"rows_at_once": -1}, "rows_at_once is -1, expected at least 1"),
+    "a head without classes": ({"weight": normal(0, WIDTH)}, "classes"),
     "no labels": ({"labels": None, "hard_weight": 1.0}, "needs labels"),
     "no targets": ({"targets": None}, "needs soft targets"),
     "no weight": ({"soft_weight": 0.0}, "both 0"),
