@@ -151,6 +151,50 @@ def test_arrays_are_read_from_npy(finished_run: Path, tmp_path: Path, typed: Com
     assert "wrong.npy" in wrong.stderr
 
 
+def test_integers_are_scaled_as_those_of_the_data(finished_run: Path) -> None:
+    test, model = instar.load_data("digits").test, load(finished_run)
+    assert test.normalisation[0] == 1 / 16
+    raw = test.raw(test.rows(test.ids))
+    assert not raw.is_floating_point()
+    torch.testing.assert_close(model.predict_proba(raw), model.predict_proba(test.gather(test.ids, 0)))
+
+
+def test_arrays_of_any_layout_are_taken_and_what_is_no_number_is_refused(finished_run: Path) -> None:
+    model, array = load(finished_run), np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
+    expected = model.predict_proba(array)
+    for other in (array.astype(">f4"), array[..., ::-1].copy()[..., ::-1]):
+        torch.testing.assert_close(model.predict_proba(other), expected)
+    with pytest.raises(DataError, match="NaN or infinite"):
+        model.predict(np.full((1, 8, 8), np.nan))
+    with pytest.raises(DataError, match="expected numbers"):
+        model.predict(np.full((1, 8, 8), "a"))
+
+
+def test_arrays_that_cannot_be_read_are_a_line_each(finished_run: Path, tmp_path: Path, typed: Command) -> None:
+    good = np.zeros((2, 1, 8, 8), np.float32)
+    np.save(tmp_path / "good.npy", good)
+    (tmp_path / "empty.npy").touch()
+    np.savez(tmp_path / "several.npz", one=good)
+    (tmp_path / "several.npz").rename(tmp_path / "several.npy")
+    np.save(tmp_path / "nan.npy", np.full((2, 1, 8, 8), np.nan))
+    np.save(tmp_path / "text.npy", np.full((2, 1, 8, 8), "a"))
+    names = [tmp_path / f"{name}.npy" for name in ("empty", "several", "nan", "text", "good")]
+    done = typed("predict", finished_run, *names, "--quiet", "--out", tmp_path / "answers.csv")
+    assert done.returncode == 1
+    assert done.stderr.count("instar:") == 5, done.stderr
+    assert len((tmp_path / "answers.csv").read_text().splitlines()) == 3
+
+
+def test_a_name_that_is_no_utf8_is_written_with_escapes(picture_run: Path, tmp_path: Path, typed: Command) -> None:
+    name = os.fsdecode(bytes(tmp_path) + b"/\xff.png")
+    shutil.copy(pictures(picture_run)[0], name)
+    for ending in ("csv", "jsonl", "parquet"):
+        out = tmp_path / f"answers.{ending}"
+        done = typed("predict", picture_run, name, "--quiet", "--out", out)
+        assert done.returncode == 0, done.stderr
+    assert "\\xff.png" in (tmp_path / "answers.csv").read_text()
+
+
 def test_a_distillation_ends_with_the_commands_that_use_it(finished_run: Path, instar: Command) -> None:
     shown = instar("distill", *TINY, "--run-dir", finished_run)
     lines = [line.strip() for line in shown.stdout.partition("Use it:\n")[2].splitlines()]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from instar import distill
 from instar.data import InMemoryDataset, as_dataset
 from instar.distillation import Hint, HintLoss
-from instar.errors import UsageError
+from instar.errors import TrainingError, UsageError
 from instar.runs import FINAL
 
 INPUTS = torch.randn(40, 2, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -113,3 +113,29 @@ def test_hints_of_an_ensemble_are_refused() -> None:
         distill([convnet(6, 1, seed=1)] * 2, convnet(4, 1, seed=2), DATA, hints=[Hint("1", "1")], epochs=1)
     with pytest.raises(UsageError, match="kind is one of"):
         Hint("1", "1", "atention")
+
+
+def test_a_layer_is_seen_before_the_next_one_writes_into_it() -> None:
+    torch.manual_seed(1)
+    teacher = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 3))
+    student = convnet(4, 1, seed=2)
+    loss = HintLoss(teacher, student, [Hint("0", "0")], DATA)
+    student(INPUTS)
+    found = float(loss(INPUTS).detach())
+    plain, weight = teacher[0](INPUTS).detach(), loss.projectors[0].weight.detach()
+    mapped = torch.nn.functional.conv2d(student[0](INPUTS).detach(), weight)
+    assert plain.min() < 0
+    assert found == pytest.approx(float((mapped - plain).square().mean() / plain.square().mean()), rel=1e-5)
+    teacher.train()
+    with pytest.raises(TrainingError, match="training mode"):
+        loss(INPUTS)
+
+
+def test_hints_may_be_pairs_and_a_wrong_one_leaves_nothing_behind() -> None:
+    teacher, student = convnet(6, 1, seed=1), convnet(4, 1, seed=2)
+    for wrong in ([("1", "nowhere")], ["11"], 3):
+        with pytest.raises(UsageError):
+            distill(teacher, student, DATA, hints=wrong, epochs=1)
+    assert not any(module._forward_hooks for network in (teacher, student) for module in network.modules())
+    for right in ([("1", "1")], Hint("1", "1")):
+        distill(teacher, student, DATA, hints=right, epochs=1)

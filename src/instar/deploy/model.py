@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from instar.data.readers.images import ImageForm, content_of
 from instar.deploy.loading import find_fit, load_run_network
-from instar.errors import UsageError
+from instar.errors import DataError, UsageError
 from instar.networks import forward_logits
 from instar.runs import Run
 
@@ -25,6 +26,7 @@ class Model(nn.Module):
         class_names: in the order of the logits.
         input_shape: of one example, (channels, height, width) for pictures.
         mean, std: of each channel, by which inputs are normalised; empty for none.
+        scale: by which integers are multiplied first.
         source: the run directory that it was loaded from, for errors.
 
     Example:
@@ -44,11 +46,12 @@ class Model(nn.Module):
         *,
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
+        scale: float = 1 / 255,
         source: Path | None = None,
     ) -> None:
         super().__init__()
         self.network, self.class_names, self.input_shape = network, tuple(class_names), tuple(input_shape)
-        self.source = source
+        self.source, self.scale = source, scale
         channels, *size = self.input_shape
         self._shapes = [self.input_shape]
         if size:
@@ -72,20 +75,24 @@ class Model(nn.Module):
         Args:
             example: a picture's path, its bytes or a Pillow image, which is turned upright, converted to the
                 network's colours, resized to its size and cropped, from 0 to 1; or a tensor or an array of
-                `input_shape`. Integers of eight bits are scaled to 0 to 1, other numbers are taken as they are.
+                `input_shape`. Integers are scaled as those of the data, pixels to 0 to 1; other numbers are taken
+                as they are: as `gather` of the data gives them before normalisation.
 
         Raises:
-            DataError: a picture that cannot be read.
+            DataError: a picture that cannot be read, or values that are not finite.
             UsageError: another shape, or a picture for a network that takes none.
         """
         if isinstance(example, (str, Path, bytes)) or hasattr(example, "getexif"):
             return self._picture(example)
-        values = torch.as_tensor(example)
+        values = torch.as_tensor(_plain_array(example) if isinstance(example, np.ndarray) else example)
         if tuple(values.shape) not in self._shapes:
             raise UsageError(f"an example has shape {tuple(values.shape)}, this network takes {self.input_shape}")
         if values.shape != self.input_shape:  # height, width, channels; or height, width
             values = values.movedim(-1, 0) if values.dim() == len(self.input_shape) else values[None]
-        return values.float() / 255 if values.dtype == torch.uint8 else values.float()
+        found = values.float() if values.is_floating_point() else values.float() * self.scale
+        if not bool(found.isfinite().all()):
+            raise DataError("an example holds NaN or infinite values; leave it out, or replace them")
+        return found
 
     def predict(self, examples: Any, *, batch_size: int = _BATCH_SIZE) -> Any:
         """The name of the most probable class: of each of several examples, or of one.
@@ -144,6 +151,17 @@ class Model(nn.Module):
         return pixels.float() / 255
 
 
+def _plain_array(array: NDArray[Any]) -> NDArray[Any]:
+    """An array that torch takes: numbers in the byte order of this machine, none of them stored backwards.
+
+    Raises:
+        DataError: it holds no numbers.
+    """
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"an array of {array.dtype} was given, expected numbers")
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
 def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
     """A trained network with its classes and preprocessing, from the run directory that it was trained in.
 
@@ -172,5 +190,6 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
         config["input_shape"],
         mean=normalisation.get("mean", ()),
         std=normalisation.get("std", ()),
+        scale=config.get("scale", 1 / 255),  # which runs of before do not state
         source=path,
     ).to(device)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from instar.data import Dataset
-from instar.errors import UsageError
+from instar.errors import TrainingError, UsageError
 from instar.naming import unknown_name
 from instar.networks import input_type, uncompiled
 
@@ -56,6 +56,32 @@ class Hint:
             raise UsageError(f"Hint: weight is {self.weight}, expected a finite number above 0")
 
 
+def as_hints(hints: Hint | Sequence[Hint | tuple[str, str]]) -> tuple[Hint, ...]:
+    """Hints as they may be given: one, several, or pairs of a layer of the teacher and one of the student.
+
+    Raises:
+        UsageError: something else.
+
+    Example:
+        >>> as_hints([("layer3", "layer2")])[0].student_layer
+        'layer2'
+    """
+    several = (hints,) if isinstance(hints, Hint) else hints
+    try:
+        return tuple(one if isinstance(one, Hint) else _pair(one) for one in several)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"hints: expected a list of Hint(teacher_layer, student_layer), found {hints!r}"
+        ) from None
+
+
+def _pair(one: tuple[str, str]) -> Hint:
+    if isinstance(one, str):  # whose letters would be two layers
+        raise TypeError
+    teacher_layer, student_layer = one
+    return Hint(teacher_layer, student_layer)
+
+
 class HintLoss(nn.Module):
     """The weighted sum of hints, computed beside each step; its only parameters are the projectors.
 
@@ -90,18 +116,28 @@ class HintLoss(nn.Module):
         self.hints, self._found = tuple(hints), dict[tuple[str, str], Tensor]()
         self._networks = {"teacher": teacher.to(device).eval(), "student": student.to(device)}  # no submodules
         self._teacher_type = input_type(teacher)
-        self._handles = [
-            self._listen(role, getattr(hint, f"{role}_layer")) for hint in hints for role in self._networks
-        ]
-        inputs = data.to(torch.device(device)).gather(data.ids[:2].to(device), 0)
+        self._handles: list[Any] = []
+        try:
+            self._look(data, torch.device(device))
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.projectors = nn.ModuleList(self._projector(hint) for hint in hints).to(device)
+        except BaseException:
+            self.close()
+            raise
+
+    def _look(self, data: Dataset, device: torch.device) -> None:
+        """Listen to the layers, and run both networks on two examples, which show the shapes."""
+        teacher, student = self._networks["teacher"], self._networks["student"]
+        for hint in self.hints:
+            for role in self._networks:
+                self._handles.append(self._listen(role, getattr(hint, f"{role}_layer")))
+        inputs = data.to(device).gather(data.ids[:2].to(device), 0)
         was_training = student.training
         with torch.no_grad():
             student.eval()(inputs.to(input_type(student)))
             teacher(inputs.to(input_type(teacher)))
         student.train(was_training)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.projectors = nn.ModuleList(self._projector(hint) for hint in hints).to(device)
 
     @property
     def teacher(self) -> nn.Module:
@@ -110,8 +146,10 @@ class HintLoss(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The loss of the student's last forward pass, on the same inputs: a scalar without unit."""
+        if any(module.training for module in self.teacher.modules()):
+            raise TrainingError("the teacher is in training mode: call teacher.eval() and leave it there")
         with torch.no_grad():
-            self._networks["teacher"](inputs.to(self._teacher_type))
+            self.teacher(inputs.to(self._teacher_type))
         terms = [
             hint.weight * _distance(hint.kind, projector(self._of("student", hint)), self._of("teacher", hint))
             for hint, projector in zip(self.hints, self.projectors, strict=True)
@@ -132,7 +170,7 @@ class HintLoss(nn.Module):
             if not isinstance(output, Tensor):
                 kind = type(output).__name__
                 raise UsageError(f"hints: layer {name!r} of the {role} gives {kind}, expected a tensor")
-            self._found[role, name] = output
+            self._found[role, name] = output.clone()  # the next layer may write into it
 
         return layers[name].register_forward_hook(keep)
 

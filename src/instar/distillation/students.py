@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from instar.arguments import require_network
 from instar.data import Dataset, as_dataset
 from instar.data.copies import warn_of_copies
-from instar.distillation.hints import Hint, HintLoss
+from instar.distillation.hints import Hint, HintLoss, as_hints
 from instar.distillation.run_config import describe_targets, describe_teacher, fit_config
 from instar.distillation.teachers import LabelsInTargets, Teacher, members_of
 from instar.errors import UsageError
@@ -36,7 +36,7 @@ def distill(
     hard_weight: float = 0.1,
     label_weight: float = 0.0,
     ensemble_mean: str = "arithmetic",
-    hints: Sequence[Hint] = (),
+    hints: Hint | Sequence[Hint | tuple[str, str]] = (),
     epochs: int = 50,
     seed: int = 0,
     run_dir: str | Path | None = None,
@@ -86,11 +86,10 @@ def distill(
     is_networks = isinstance(teacher, nn.Module | Sequence)
     _prepare(student, data, device, temperature=temperature if is_networks else 1.0)
     about: dict[str, Any] = {}
-    if hints:
-        if not isinstance(teacher, nn.Module):
-            raise UsageError("hints come from the layers of one network; pass that network as the teacher")
-        auxiliary = HintLoss(teacher, student, hints, data, seed=seed, device=device)
-        options["auxiliary"] = auxiliary
+    layers = as_hints(hints)
+    if layers and not isinstance(teacher, nn.Module):
+        raise UsageError("hints come from the layers of one network; pass that network as the teacher")
+    asked = teacher
     if isinstance(teacher, nn.Module | Sequence):
         members_of(teacher)
         about = {} if run_dir is None else describe_teacher(teacher, data, temperature, ensemble_mean)
@@ -103,13 +102,20 @@ def distill(
         teacher = LabelsInTargets(teacher, data.to(torch.device(device)), label_weight)
     options |= {"targets": teacher, "soft_weight": soft_weight, "hard_weight": hard_weight, "device": device}
     options |= {"validation": validation, "epochs": epochs, "seed": seed}
+    if not layers:
+        return _fitted(run_dir, student, data, options, about)
+    assert isinstance(asked, nn.Module)
+    auxiliary = HintLoss(asked, student, layers, data, seed=seed, device=device)
     try:
-        if run_dir is None:
-            return fit(student, data, **options)
-        return _fit_in(run_dir, student, data, options, about)
+        return _fitted(run_dir, student, data, {**options, "auxiliary": auxiliary}, about)
     finally:
-        if hints:
-            auxiliary.close()
+        auxiliary.close()
+
+
+def _fitted(
+    run_dir: str | Path | None, student: nn.Module, data: Dataset, options: dict[str, Any], about: dict[str, Any]
+) -> FitResult:
+    return fit(student, data, **options) if run_dir is None else _fit_in(run_dir, student, data, options, about)
 
 
 def train(

@@ -113,6 +113,7 @@ def about_network(settings: FitSettings, data: DataSettings, splits: Splits, *, 
         "input_shape": list(splits.train.example_shape),
         "class_names": list(splits.class_names),
         "normalisation": normalisation_of(splits),  # also where it is empty: older runs have none
+        "scale": splits.train.normalisation[0],
         **about_data(data, splits),
         "fit": settings.model_dump(exclude={"network"}),
     }

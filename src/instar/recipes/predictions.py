@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ def find_inputs(given: Iterable[str]) -> list[str]:
     found: list[str] = []
     for one in given:
         if one == "-":
-            found += [line.strip() for line in sys.stdin if line.strip()]
+            found += _named_on_stdin()
         elif (folder := Path(one)).is_dir():
             files = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES)
             inside = ((file, file.relative_to(folder).parts) for file in files)
@@ -50,6 +51,16 @@ def find_inputs(given: Iterable[str]) -> list[str]:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise UsageError(f"{', '.join(given)}: found no picture ({kinds} are read); name files or another folder")
     return found
+
+
+def _named_on_stdin() -> list[str]:
+    try:
+        lines = [line.strip() for line in sys.stdin if line.strip()]
+    except UnicodeDecodeError:  # the content of a picture, for instance
+        lines = []
+    if not lines or any("\0" in line for line in lines):
+        raise UsageError("-: expected names of files on stdin, one a line, found none")
+    return lines
 
 
 def answers(
@@ -87,12 +98,17 @@ def _examples(model: Model, name: str) -> list[tuple[str, Tensor]]:
         return [(name, model.preprocess(name))]
     try:
         arrays = np.load(name, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{name}: not an array that can be read: {error}") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{name}: not an array that can be read: {error or type(error).__name__}") from error
+    if not isinstance(arrays, np.ndarray):
+        raise DataError(f"{name}: holds several arrays; save the one that is meant with numpy.save")
     if arrays.shape[1:] != model.input_shape:
         shape = ", ".join(map(str, model.input_shape))
         raise DataError(f"{name}: expected an array of shape (n, {shape}), found {arrays.shape}")
-    return [(f"{name}:{number}", model.preprocess(array)) for number, array in enumerate(arrays)]
+    try:
+        return [(f"{name}:{number}", model.preprocess(array)) for number, array in enumerate(arrays)]
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
 
 
 def _answered(model: Model, batch: Sequence[tuple[str, Tensor]]) -> Iterator[Answer]:
@@ -103,7 +119,8 @@ def _answered(model: Model, batch: Sequence[tuple[str, Tensor]]) -> Iterator[Ans
 def row_of(answer: Answer, class_names: Sequence[str], *, top_k: int = 1, explain: bool = False) -> Row:
     """A row of the output: class and probability, then the next ones; for `explain` the entropy in nats."""
     probs, best = answer.probs.topk(min(top_k, len(class_names)))
-    row: Row = {"input": answer.name}
+    # A name of bytes that are no UTF-8 is written with escapes.
+    row: Row = {"input": os.fsencode(answer.name).decode("utf-8", "backslashreplace")}
     for place, (probability, number) in enumerate(zip(probs.tolist(), best.tolist(), strict=True), 1):
         ending = "" if place == 1 else f"_{place}"
         row |= {f"class{ending}": class_names[number], f"probability{ending}": round(probability, 6)}
