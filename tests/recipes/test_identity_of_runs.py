@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 import instar
@@ -105,6 +106,30 @@ def test_a_network_that_changes_between_plan_and_job_is_refused(
 
 def adopted(path: Path) -> Job:
     return adopt_job("teacher", FIT.model_copy(update={"pretrained": True}), DIGITS)
+
+
+@pytest.mark.parametrize("network", ["mlp:4x1", "python:mended:net"])
+def test_an_adopted_network_holds_all_that_its_answers_follow_from(
+    mended: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    """Neither another training of its source, nor another folder, nor a source that is gone changes them."""
+    monkeypatch.chdir(tmp_path)
+    normalised = DataSettings(normalise="0.5/0.25")
+    execute(job(Path("source"), normalised, network=network), Path("source"), 1)
+    for name, source in (("once", "source:student"), ("twice", "once:teacher")):
+        execute(adopt_job("teacher", FitSettings(network=source), DIGITS), Path(name), 1)
+    inputs = load_splits(DIGITS).test.examples()
+    expected = load_run_network(Path("source/jobs/student"))((inputs - 0.5) / 0.25)
+    shutil.rmtree("source")
+    execute(job(Path("source"), DIGITS, network=network), Path("source"), 1)
+    shutil.move("once", "moved")
+    monkeypatch.chdir("/")
+    for name in ("moved", "twice"):
+        torch.testing.assert_close(load_run_network(tmp_path / name / "jobs" / "teacher")(inputs), expected)
+    mended(ACT="tanh")
+    if network.startswith("python:"):
+        with pytest.raises(UsageError, match=r"twice.*: python:mended:net gives another network now than when"):
+            load_run_network(tmp_path / "twice" / "jobs" / "teacher")
 
 
 def test_data_that_differ_each_time_stop_the_job(mended: Callable[..., None], tmp_path: Path) -> None:

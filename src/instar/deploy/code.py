@@ -59,9 +59,10 @@ def check_code(run: Run) -> None:
     Raises:
         UsageError: names the difference.
     """
-    there = run.config.get("network_identity")
-    if there and (difference := first_difference(there, code_identity(run.config), "network")):
+    config = run.config.get("source", run.config)
+    there = config.get("network_identity")
+    if there and (difference := first_difference(there, code_identity(config), "network")):
         raise UsageError(
-            f"{run.path}: {run.config['network']} gives another network now than when this run began: {difference}"
+            f"{run.path}: {config['network']} gives another network now than when this run began: {difference}"
             "; undo the change of its code, or train it anew in another --run-dir; if it is random, seed it"
         )

@@ -1,13 +1,14 @@
 """Networks rebuilt from the run directory of the fit that left them."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from instar.deploy.code import check_code
+from instar.deploy.code import check_code, network_in
 from instar.errors import UsageError
-from instar.networks import build_network, change_normalisation_, evaluation_, load_state_
+from instar.networks import change_normalisation_, evaluation_, load_state_
+from instar.networks.inputs import Normalisation
 from instar.runs import CONFIG, FINAL, Run, find_run, is_run
 
 _STUDENT = {"distill": "student-distilled"}
@@ -24,29 +25,38 @@ def load_run_network(path: Path) -> nn.Module:
     run = Run.read(path)
     check_code(run)
     weights, about = run.load_weights()
-    source = str(about.get("from", ""))
-    if source and is_run(source):
-        network = network_seeing(find_run(source), run.config.get("normalisation"))
+    given, older = run.config.get("normalisation"), str(about.get("from", ""))
+    if "source" in run.config:
+        network = _seeing(network_in(run.config["source"]), given, run.config["source"].get("normalisation"))
+    elif older and is_run(older):  # a run of an older instar does not hold what its network was trained as
+        network = network_seeing(find_run(older), given)
     else:
-        network = build_network(
-            run.config["network"].partition("@")[0],
-            input_shape=run.config["input_shape"],
-            num_classes=len(run.config["class_names"]),
-            seed=0,
-            dropout=run.config["fit"]["dropout"],
-            input_dropout=run.config["fit"]["input_dropout"],
-            normalisation=run.config.get("normalisation"),
-        )
+        network = network_in(run.config)
     load_state_(network, weights, run.config["network"], str(path))
     return evaluation_(network)
 
 
-def network_seeing(path: Path, given: Mapping[str, Sequence[float]] | None) -> nn.Module:
+def network_seeing(path: Path, given: Normalisation | None) -> nn.Module:
     """The network of a fit, which sees inputs of a given normalisation as those that it was trained on."""
-    network, own = load_run_network(path), Run.read(path).config.get("normalisation")
+    return _seeing(load_run_network(path), given, Run.read(path).config.get("normalisation"))
+
+
+def _seeing(network: nn.Module, given: Normalisation | None, own: Normalisation | None) -> nn.Module:
     if given is not None and own is not None:  # runs of an older instar do not know theirs
         change_normalisation_(network, given, own)
     return network
+
+
+def source_of(path: Path) -> dict[str, Any]:
+    """What the network of a fit is built from, by those that take it over: its run may change or move."""
+    run = Run.read(path)
+    if "source" in run.config:
+        return dict(run.config["source"])
+    older = str(run.load_weights()[1].get("from", ""))
+    if older and is_run(older):
+        return source_of(find_run(older))
+    keys = ("network", "input_shape", "class_names", "normalisation", "fit", "seed", "network_identity")
+    return {key: run.config[key] for key in keys if key in run.config}
 
 
 def find_fit(spec: str | Path) -> Path:

@@ -29,12 +29,13 @@ from instar.recipes.loading import (
     network_of,
     outline,
     settings_of,
+    source_of,
     splits_of,
     training_data,
     warn_of_plain_pictures,
 )
 from instar.recipes.settings import DataSettings, FitSettings, SoftSettings, TransferSettings
-from instar.runs import Run
+from instar.runs import Run, find_run, is_run
 from instar.training import FitResult, fit
 
 LOGITS, STORE = "logits.safetensors", "targets"
@@ -157,6 +158,8 @@ def adopt_job(name: str, settings: FitSettings, data: DataSettings) -> Job:
     network = load_network(settings, splits)
     warn_of_plain_pictures(network, settings.network, splits)
     config = {**about_network(settings, data, splits), "weights": network_fingerprint(network)}
+    if is_run(settings.network):
+        config["source"] = source_of(find_run(settings.network))
     return Job(name, _adopt, config)
 
 

@@ -13,6 +13,7 @@ from instar.data import Dataset, Splits, class_number, load_data, transfer_set, 
 from instar.deploy.code import check_code, code_identity, network_in
 from instar.deploy.loading import load_run_network as load_run_network
 from instar.deploy.loading import network_seeing
+from instar.deploy.loading import source_of as source_of
 from instar.errors import DataWarning, UsageError
 from instar.guards import NUM_TRIED, try_fit, try_forward
 from instar.identity import first_difference
