@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from instar import metrics
@@ -124,8 +125,9 @@ def why_not_learned(
 ) -> str:
     """Why a network counts as one that failed to learn its own transfer set, in words; empty where it learned.
 
-    It failed where `metrics.is_above_chance` is false of its answers: it is no better than the commonest class. An
-    example without a label is answered right where the network agrees with its soft targets.
+    It failed where its answers are no better than the commonest class (`metrics.is_above_chance`) and its
+    likelihood is no better than the shares of the classes (`metrics.is_likelier_than_shares`). The label of an
+    example that has none is the likeliest class of its soft targets.
 
     Args:
         network: returns logits; it is on the device.
@@ -135,7 +137,7 @@ def why_not_learned(
         device: where to compute.
     """
     ids = ids[:: -(-len(ids) // MOST_JUDGED)]
-    right, answers = [], []
+    right, nll, answers = [], [], []
     with evaluation_mode(network), torch.no_grad():
         for part, inputs, labels in batches(data, id_batches(ids, batch_size_on(device)), view=0):
             expected = labels.to(device)
@@ -144,11 +146,15 @@ def why_not_learned(
                 classes = taught.probs if isinstance(taught, SoftTargets) else taught.logits
                 expected = torch.where(expected < 0, classes.argmax(-1), expected)
             logits = check_shape(forward_logits(network, inputs.to(device)), len(part))
-            right.append((logits.argmax(-1) == expected)[expected >= 0])
-            answers.append(expected[expected >= 0])
-    num_right, num_examples = int(torch.cat(right).sum()), sum(map(len, right))
-    num_commonest = commonest(torch.cat(answers))
+            logits, expected = logits[expected >= 0], expected[expected >= 0]
+            right.append(logits.argmax(-1) == expected)
+            nll.append(F.cross_entropy(logits.float(), expected, reduction="none"))
+            answers.append(expected)
+    expected = torch.cat(answers)
+    num_right, num_examples, num_commonest = int(torch.cat(right).sum()), len(expected), commonest(expected)
     if not num_examples or metrics.is_above_chance(num_right, num_examples, num_commonest):
+        return ""
+    if metrics.is_likelier_than_shares(torch.cat(nll), expected):
         return ""
     return (
         f"right on {num_right:,} of {num_examples:,} examples of its transfer set, where the commonest class "

@@ -326,6 +326,43 @@ def is_above_chance(num_right: int, num_examples: int, num_commonest: int, *, le
     return bool(by_luck <= 1 - level)
 
 
+def is_likelier_than_shares(nll: Tensor, labels: Tensor, *, level: float = 0.99) -> bool:
+    """Whether predictions say more of the labels than the shares of the classes do.
+
+    mean(d) > t_{n-1} sd(d) / sqrt(n),  mean(d) > mean(-log share_label) / 100,  d = -log share_label - nll
+
+    Where a class is rare, a good fit may always answer another: it has no more right answers than guessing, and is
+    likelier all the same. No constant prediction is likelier than the shares.
+
+    Args:
+        nll: (examples,), negative log-likelihoods (nats).
+        labels: (examples,), from 0.
+        level: of the one-sided t-test, between 0 and 1.
+
+    Raises:
+        UsageError: other shapes, or a level out of range.
+
+    Example:
+        >>> labels = torch.tensor(9 * [0] + [1]).repeat(20)
+        >>> logits = torch.stack([2 - labels, labels], 1).float()  # 0 is likely for all, less so where it is 1
+        >>> is_likelier_than_shares(F.cross_entropy(logits, labels, reduction="none"), labels)
+        True
+    """
+    _check_level("is_likelier_than_shares", level)
+    if nll.dim() != 1 or nll.shape != labels.shape:
+        found = f"found {tuple(nll.shape)} and {tuple(labels.shape)}"
+        raise UsageError(f"is_likelier_than_shares: expected (examples,) twice, {found}")
+    n = len(labels)
+    if n < 2:
+        return False
+    from scipy.special import stdtrit
+
+    by_shares = -(labels.bincount().double() / n).log()[labels]
+    gain = by_shares - nll
+    noise = float(stdtrit(n - 1, level)) * gain.std() / math.sqrt(n)
+    return bool(gain.mean() > noise and gain.mean() > by_shares.mean() / 100)
+
+
 def over_seeds(values: Sequence[float], *, level: float = 0.95) -> SeedStatistics:
     """Mean, standard deviation and confidence interval of a number over independent seeds.
 

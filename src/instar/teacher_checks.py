@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from instar import metrics
 from instar.data import Dataset
 from instar.errors import DataWarning, TrainingError, UsageError
 from instar.logit_values import check_probabilities, check_teacher_logits
-from instar.losses import LogitTargets, SoftTargets, Targets
+from instar.losses import LogitTargets, SoftTargets, Targets, at_least_float32
 from instar.naming import described
 from instar.networks import as_logits, evaluation_mode, forward_logits, input_type
 
@@ -22,6 +23,7 @@ NUM_JUDGED = 512
 
 _REPEATS = 1e-4  # of the largest logit: two passes of the same batch may differ by this much (on a GPU they do)
 _ENOUGH = 100  # labelled examples: of fewer, an honest teacher of many classes may have few right
+_LIKELIER = 0.8  # level: few examples of a rare class show little, and a teacher that guesses is far less likely
 _FEW = 20  # classes whose order is written out
 _MOST_CLASSES = 2000  # of which an order is looked for
 _MOST_NUMBERS = 2**24  # in the soft targets that are looked at
@@ -125,7 +127,7 @@ def check_soft_targets(targets: Targets, data: Dataset, *, batch_size: int) -> N
         return  # of a vocabulary, or refused by the loss
     values = [_checked(part) for part in found]
     check_repeats("the soft targets", values[0], _values(targets(ids[:batch_size], 0)))
-    warn_of_classes(torch.cat(values), data.labels(ids), data.class_names)
+    warn_of_classes(torch.cat([_logits(part) for part in found]), data.labels(ids), data.class_names)
 
 
 def _checked(targets: SoftTargets | LogitTargets) -> Tensor:
@@ -141,6 +143,14 @@ def _values(targets: SoftTargets | LogitTargets) -> Tensor:
     return targets.logits if isinstance(targets, LogitTargets) else targets.probs
 
 
+def _logits(targets: SoftTargets | LogitTargets) -> Tensor:
+    """Logits that give these targets at their temperature."""
+    if isinstance(targets, LogitTargets):
+        return targets.logits
+    probs = at_least_float32(targets.probs)
+    return targets.temperature * probs.clamp(min=torch.finfo(probs.dtype).tiny).log()
+
+
 def judged_ids(data: Dataset) -> Tensor:
     """The ids of some examples, those with a label first; drawn, so that sorted data shows all classes."""
     num_judged = min(max(NUM_JUDGED, 5 * data.num_classes), max(_MOST_NUMBERS // data.num_classes, 2))
@@ -150,19 +160,19 @@ def judged_ids(data: Dataset) -> Tensor:
 
 
 def warn_of_classes(
-    values: Tensor, labels: Tensor, class_names: Sequence[str], *, name: str = "the teacher"
+    logits: Tensor, labels: Tensor, class_names: Sequence[str], *, name: str = "the teacher"
 ) -> None:
     """Warn of what `about_classes` has to say."""
-    said = about_classes(values, labels, class_names, name=name)
+    said = about_classes(logits, labels, class_names, name=name)
     if said:
         warnings.warn(said, DataWarning, stacklevel=2)
 
 
-def about_classes(values: Tensor, labels: Tensor, class_names: Sequence[str], *, name: str = "the teacher") -> str:
+def about_classes(logits: Tensor, labels: Tensor, class_names: Sequence[str], *, name: str = "the teacher") -> str:
     """What labels say against a teacher, in a sentence: another order of its classes, or no better than guessing.
 
     Args:
-        values: its logits or probabilities, (examples, classes).
+        logits: (examples, classes).
         labels: (examples,); -1 means no label.
         class_names: in the order of the labels.
         name: of the teacher.
@@ -170,27 +180,30 @@ def about_classes(values: Tensor, labels: Tensor, class_names: Sequence[str], *,
     Returns:
         The sentence; empty where there is nothing to say.
     """
-    if bool((values == values[:, :1]).all()):  # uniform targets smooth the labels and predict nothing
+    if bool((logits == logits[:, :1]).all()):  # uniform targets smooth the labels and predict nothing
         return ""
-    order = about_order(values, labels, class_names, name=name)
+    order = about_order(logits, labels, class_names, name=name)
     known = (labels >= 0).cpu()
-    labels, predicted = labels.cpu()[known], values.argmax(-1).cpu()[known]
-    if order or len(labels) < _ENOUGH or values.shape[-1] != len(class_names):
+    labels, logits = labels.cpu()[known], at_least_float32(logits.cpu()[known])
+    if order or len(labels) < _ENOUGH or logits.shape[-1] != len(class_names):
         return order
-    num_right, num_commonest = int((predicted == labels).sum()), int(labels.bincount().max())
+    num_right, num_commonest = int((logits.argmax(-1) == labels).sum()), int(labels.bincount().max())
     if metrics.is_above_chance(num_right, len(labels), num_commonest):
         return ""
+    nll = F.cross_entropy(logits, labels, reduction="none")
+    if metrics.is_likelier_than_shares(nll, labels, level=_LIKELIER):
+        return ""  # a rare class need not be the likeliest of any example
     return (
         f"{name} is right on {num_right:,} of {len(labels):,} labelled examples, where the commonest class alone "
         f"is right on {num_commonest:,}: is it trained, for these classes and for inputs normalised like these?"
     )
 
 
-def about_order(values: Tensor, labels: Tensor, class_names: Sequence[str], *, name: str) -> str:
+def about_order(logits: Tensor, labels: Tensor, class_names: Sequence[str], *, name: str) -> str:
     """That a teacher's classes are in another order than the data's, in a sentence; empty where they are not.
 
     Args:
-        values, labels, class_names, name: as for `about_classes`.
+        logits, labels, class_names, name: as for `about_classes`.
 
     Example:
         >>> labels = torch.arange(3).repeat(40)
@@ -199,8 +212,8 @@ def about_order(values: Tensor, labels: Tensor, class_names: Sequence[str], *, n
         'reorder its outputs: logits[:, [0, 2, 1]]'
     """
     known = (labels >= 0).cpu()
-    labels, predicted = labels.cpu()[known], values.argmax(-1).cpu()[known]
-    if values.shape[-1] != len(class_names) or len(class_names) > _MOST_CLASSES:
+    labels, predicted = labels.cpu()[known], logits.argmax(-1).cpu()[known]
+    if logits.shape[-1] != len(class_names) or len(class_names) > _MOST_CLASSES:
         return ""
     order = order_of_classes(predicted, labels, len(class_names))
     if order is None:

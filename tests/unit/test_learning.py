@@ -1,5 +1,8 @@
 """Which fits count as ones that failed to learn."""
 
+import math
+import warnings
+
 import pytest
 import torch
 from scipy import stats
@@ -9,7 +12,7 @@ from instar import metrics
 from instar.data import InMemoryDataset
 from instar.distillation import distill, train
 from instar.errors import UsageError
-from instar.evaluation import why_not_learned
+from instar.evaluation import predict_logits, why_not_learned
 from instar.training import fit
 from small_fits import blots, part_labelled, perceptron
 
@@ -63,6 +66,42 @@ def test_always_the_commonest_class_is_not_learned() -> None:
     with torch.no_grad():
         constant.bias.copy_(torch.tensor([5.0, -5.0]))
     assert why_not_learned(constant, data, data.ids).startswith("right on 900 of 1,000")
+
+
+def rare_class(n: int = 1000) -> InMemoryDataset:
+    """One example of twenty is of class 1: more where the first input is large, hardly ever every second."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(n, 6, generator=generator)
+    return dataset(inputs, (torch.rand(n, generator=generator) < torch.sigmoid(inputs[:, 0] - 3.5)).long())
+
+
+def test_a_fit_that_never_answers_a_rare_class_has_learned_where_its_likelihood_says_so() -> None:
+    data = rare_class()
+    labels = data.labels(data.ids)
+    result = train(nn.Linear(6, 2), data, epochs=30, learning_rate=0.05)
+    nll = nn.functional.cross_entropy(predict_logits(result.network, data), labels, reduction="none")
+    num_right = 1000 - result.metrics[-1]["train_errors"]
+    assert not metrics.is_above_chance(num_right, 1000, 1000 - int(labels.sum()))
+    assert metrics.is_likelier_than_shares(nll, labels)
+    assert result.failed_to_learn == ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a teacher that is no guess, at any temperature
+        for temperature in (1.0, 4.0, math.inf):
+            distill(result.network, nn.Linear(6, 2), data, epochs=1, temperature=temperature)
+    shuffled = dataset(data.gather(data.ids, 0), labels.roll(7))
+    assert why_not_learned(result.network, shuffled, shuffled.ids) != ""
+
+
+def test_no_constant_prediction_is_likelier_than_the_shares() -> None:
+    labels = rare_class().labels(rare_class().ids)
+    for share in (0.5, 1 - float(labels.double().mean()), 0.99):
+        probs = torch.tensor([share, 1 - share], dtype=torch.float64).repeat(1000, 1)
+        assert not metrics.is_likelier_than_shares(
+            nn.functional.nll_loss(probs.log(), labels, reduction="none"), labels
+        )
+    assert not metrics.is_likelier_than_shares(torch.zeros(1), torch.zeros(1).long())
+    with pytest.raises(UsageError, match=r"is_likelier_than_shares: expected \(examples,\) twice"):
+        metrics.is_likelier_than_shares(torch.zeros(3), torch.zeros(2).long())
 
 
 def test_dropout_and_a_short_first_epoch_do_not_hide_that_a_network_learned() -> None:
