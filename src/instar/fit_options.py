@@ -146,13 +146,13 @@ def options_by_name(
     return decorate
 
 
-def check_names(chosen: Iterable[str]) -> None:
-    """Refuse names that are not options.
+def check_names(chosen: Iterable[str], *, of: str = "fit", also: Iterable[str] = ()) -> None:
+    """Refuse names that are not options: of `fit`, or of a function that has more, and hands on the rest.
 
     Raises:
         UsageError: an unknown name; the error suggests the nearest option.
     """
-    known = [field.name for field in fields(FitOptions)]
+    known = [*also, *(field.name for field in fields(FitOptions) if field.name not in also)]
     for name in chosen:
         if name not in known:
-            raise unknown_name("option of fit", name, known)
+            raise unknown_name(f"option of {of}", name, known)

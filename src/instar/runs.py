@@ -291,6 +291,9 @@ def run_hash(recipe: str, config: Mapping[str, Any], *, contents: Mapping[str, A
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:8]
 
 
+_NETWORKS = ("mlp", "convnet", "resnet", "mixture", "python")
+
+
 def find_run(spec: str | Path) -> Path:
     """The path of the run directory that `RUN` or `RUN:job` names; it need not exist.
 
@@ -298,8 +301,12 @@ def find_run(spec: str | Path) -> Path:
         >>> str(find_run("runs/distill/digits-1234:student-alone/seed-3"))
         'runs/distill/digits-1234/jobs/student-alone/seed-3'
     """
-    run, separator, job = str(spec).partition(":")
-    return Path(run) / "jobs" / job if separator else Path(run)
+    parts = str(spec).split(":")
+    # The name of a folder may have colons; but `convnet:8` is a network, whatever a folder is called.
+    lengths = range(2, len(parts) + 1) if parts[0] not in _NETWORKS else ()
+    length = next((n for n in (1, *lengths) if (Path(":".join(parts[:n])) / CONFIG).is_file()), 1)
+    run, job = Path(":".join(parts[:length])), ":".join(parts[length:])
+    return run / "jobs" / job if length < len(parts) else run
 
 
 def is_run(spec: str) -> bool:

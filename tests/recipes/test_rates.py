@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from instar.errors import UsageError
 from instar.jobs import Job, JobReport
 from instar.metrics import over_seeds
 from instar.networks import build_network
@@ -14,8 +15,9 @@ from instar.recipes.distill.plan import ALONE, DISTILLED, Plan
 from instar.recipes.distill.search import _lowest
 from instar.recipes.distill.settings import Candidate, read_config
 from instar.recipes.halving import shortened, side_by_side
+from instar.recipes.loading import load_network, load_splits
 from instar.recipes.rates import Found, find_rate, has_normalisation, settled
-from instar.recipes.settings import FitSettings, StudentSettings
+from instar.recipes.settings import DataSettings, FitSettings, StudentSettings
 from instar.recipes.study import Round, Rounds
 from instar.runs import Run
 from small_studies import distilled
@@ -173,13 +175,29 @@ def test_a_candidate_is_chosen_though_one_diverged_and_the_others_failed_to_lear
 def test_what_a_user_says_is_not_changed() -> None:
     plain, normal = build_network("convnet:8x4", input_shape=(3, 32, 32), num_classes=4, seed=0), nn.LayerNorm(3)
     open_ = StudentSettings(network="convnet:8x4", epochs=40)
-    assert (settled(open_, plain).gradient_clip, settled(open_, plain).warmup_epochs) == (1.0, 2.0)
-    assert settled(open_, normal).gradient_clip is None
+    assert (settled(open_, plain, 1000).gradient_clip, settled(open_, plain, 1000).warmup_epochs) == (1.0, 2.0)
+    assert settled(open_, normal, 1000).gradient_clip is None
     for given in ({"learning_rate": 0.1}, {"warmup_epochs": 0}, {"gradient_clip": 5.0}):
         said = StudentSettings(network="convnet:8x4", **given)
-        assert settled(said, plain).gradient_clip == given.get("gradient_clip")
-        assert settled(said, plain).warmup_epochs == 0.0
+        assert settled(said, plain, 1000).gradient_clip == given.get("gradient_clip")
+        assert settled(said, plain, 1000).warmup_epochs == 0.0
     assert not has_normalisation(nn.LocalResponseNorm(2))
+
+
+def test_few_examples_are_learned_in_smaller_batches_unless_something_is_said() -> None:
+    network = nn.LayerNorm(3)
+    sizes = [settled(StudentSettings(network="mlp:8x1"), network, count).batch_size for count in (60_000, 184, 40)]
+    assert sizes == [128, 32, 16]
+    for given, expected in (({"learning_rate": 0.1}, 128), ({"batch_size": 64}, 64)):
+        assert settled(StudentSettings(network="mlp:8x1", **given), network, 40).batch_size == expected
+
+
+def test_a_network_that_is_built_anew_is_no_pretrained_one_and_a_run_that_is_not_there_is_said() -> None:
+    splits = load_splits(DataSettings())
+    with pytest.raises(UsageError, match=r"mlp:8x1 is built anew and has no weights"):
+        load_network(FitSettings(network="mlp:8x1", pretrained=True), splits)
+    with pytest.raises(UsageError, match="there is no run in runs/nothing/jobs/teacher"):
+        load_network(FitSettings(network="runs/nothing:teacher"), splits)
 
 
 def test_a_shorter_fit_has_the_whole_schedule() -> None:

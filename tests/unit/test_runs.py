@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from instar.errors import RunError, UsageError
 from instar.files import write_bytes
-from instar.runs import FINAL, LAST, Run, find_run, list_runs, remove_run, run_hash
+from instar.runs import FINAL, LAST, Run, find_run, is_run, list_runs, remove_run, run_hash
 from instar.training import fit
 from small_fits import digits, perceptron, same_bits
 
@@ -409,3 +409,16 @@ def test_only_a_run_is_removed(tmp_path: Path, finished: Path) -> None:
         remove_run(tmp_path / "nowhere")
     remove_run(finished)
     assert not finished.exists()
+
+
+def test_a_run_in_a_folder_with_a_colon_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("run-mlp:8x1", "convnet:8"):
+        with Run(tmp_path / name, recipe="fit", config={}):
+            pass
+    assert find_run("run-mlp:8x1") == Path("run-mlp:8x1")
+    assert (
+        find_run(f"{tmp_path}/run-mlp:8x1:student/seed-0") == tmp_path / "run-mlp:8x1" / "jobs" / "student/seed-0"
+    )
+    assert find_run("nowhere:teacher") == Path("nowhere/jobs/teacher")
+    assert not is_run("convnet:8")  # a network, whatever a folder is called

@@ -39,7 +39,7 @@ def show(
     from instar.reports import print_table
 
     settings = typed.get("data", {}) | ({"name": name} if name else {})
-    print_table(data_table(settings) if settings else known_table(), Console(highlight=False))
+    print_table(data_table(settings) if settings else known_table(), Console(highlight=False, emoji=False))
 
 
 @app.command(cls=LazyCommand)
@@ -60,7 +60,7 @@ def check(
     if as_json:
         sys.stdout.write(json.dumps(inspection_record(found), indent=2) + "\n")
     else:
-        console = Console(highlight=False)
+        console = Console(highlight=False, emoji=False)
         for table in inspection_tables(found):
             print_table(table, console)
         console.print(f"\n{summary(found)}", soft_wrap=True, markup=False)

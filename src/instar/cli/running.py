@@ -52,6 +52,7 @@ def run_and_show(
 def _print(study: Any, result: Result, path: str, more_tables: Iterable[Any]) -> None:
     """The tables and the headline of a result, what to look at, and the path of its page."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -59,17 +60,17 @@ def _print(study: Any, result: Result, path: str, more_tables: Iterable[Any]) ->
     from instar.reports import print_table
     from instar.runs import REPORT
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     for table in (study.table(result), *more_tables):
         print_table(table, console)
     headline = study.headline(result)
-    console.print(f"\n[bold]{headline.sentence}[/bold]\n{headline.detail}")
+    console.print(f"\n[bold]{escape(headline.sentence)}[/bold]\n{escape(headline.detail)}")
     if seen := result["details"].get(OBSERVATIONS):
         console.print("\nWhat to look at:")
         lines = RichTable.grid(padding=(0, 1))
         for line in seen:
             lines.add_row("-", Text(line))
         console.print(lines)
-    console.print(f"\nPage: {path}/{REPORT}", soft_wrap=True)
-    if use := study.use(path):
+    console.print(f"\nPage: {path}/{REPORT}", soft_wrap=True, markup=False)
+    if use := study.use(path, result):
         console.print("Use it:", *(f"  {line}" for line in use), sep="\n", soft_wrap=True, markup=False)

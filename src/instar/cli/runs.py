@@ -33,7 +33,7 @@ def list_(
     from instar.recipes.run_tables import run_records
 
     records = run_records(root)
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if as_json:
         sys.stdout.write(json.dumps(records, indent=2) + "\n")
     elif records:
@@ -111,7 +111,7 @@ def show(
     if as_json:
         sys.stdout.write(json.dumps(Run.read(find_run(run)).result(), indent=2) + "\n")
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     for table in run_tables(find_run(run)):
         print_table(table, console)
 
@@ -124,7 +124,7 @@ def compare(runs: list[str] = typer.Argument(help="Two or more run directories."
     from instar.recipes.run_tables import comparison_tables
     from instar.reports import print_table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     for table in comparison_tables(runs):
         print_table(table, console)
 

@@ -103,4 +103,4 @@ def _print(tables: "Iterable[Table]") -> None:
     from instar.reports import print_table
 
     for table in tables:
-        print_table(table, Console(highlight=False))
+        print_table(table, Console(highlight=False, emoji=False))

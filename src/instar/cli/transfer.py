@@ -40,4 +40,4 @@ def _print_layers(config: Any) -> None:
     from instar.recipes.transfer.plan import Plan
     from instar.reports import print_table
 
-    print_table(layer_table(Plan(config, Path()).layers), Console(highlight=False))
+    print_table(layer_table(Plan(config, Path()).layers), Console(highlight=False, emoji=False))

@@ -1,6 +1,7 @@
 """`distill` and `train`: one call with a user's own networks and data."""
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from instar.distillation.hints import Hint, HintLoss, as_hints
 from instar.distillation.run_config import describe_targets, describe_teacher, fit_config
 from instar.distillation.teachers import LabelsInTargets, Teacher, members_of
 from instar.errors import UsageError
-from instar.fit_options import Data
+from instar.fit_options import Data, check_names
 from instar.guards import NUM_TRIED, try_fit
 from instar.identity import plain
 from instar.losses import Targets
@@ -81,6 +82,7 @@ def distill(
     References:
         Hinton, Vinyals, Dean 2015, section 2.
     """
+    check_names(options, of="distill", also=_named(distill))
     data, validation = _parts(train, validation)
     temperature, label_weight = plain(temperature), plain(label_weight)
     is_networks = isinstance(teacher, nn.Module | Sequence)
@@ -112,6 +114,12 @@ def distill(
         auxiliary.close()
 
 
+def _named(function: Callable[..., Any]) -> list[str]:
+    """The keywords in the signature of a function."""
+    parameters = inspect.signature(function).parameters.values()
+    return [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
 def _fitted(
     run_dir: str | Path | None, student: nn.Module, data: Dataset, options: dict[str, Any], about: dict[str, Any]
 ) -> FitResult:
@@ -136,6 +144,7 @@ def train(
         >>> result.metrics[-1]["train_errors"] < 10
         True
     """
+    check_names(options, of="train", also=_named(train))
     data, validation = _parts(data, validation)
     _prepare(network, data, options.get("device", "cpu"))
     options |= {"validation": validation, "epochs": epochs, "seed": seed}

@@ -188,10 +188,12 @@ def tuning_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     shown = [{key: _in_words(value) for key, value in row.items()} for row in rows]
     columns = [Column(key, format=formats.get(key, "{}")) for key in keys]
     caption = "The candidate with the fewest validation errors is used."
-    if any("round" in row for row in rows):
+    if num_rounds := max((row.get("round", 0) for row in rows), default=0):
         caption = (
             "Of those within a standard error of the fewest errors the ones with the lowest training loss "
             "go on, and in the last round that with the lowest learning rate is used."
+            if num_rounds > 1
+            else "Of those within a standard error of the fewest errors the lowest training loss decides."
         )
     if FAILED in keys:
         caption += " One with a fit that failed to learn is used only where no other is left."

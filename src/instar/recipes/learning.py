@@ -74,4 +74,4 @@ def failures_in_words(rows: Sequence[Row], words: Mapping[str, str] | None = Non
 
 def _counted(row: Mapping[str, Any], name: str) -> str:
     """`2 of 5 distilled students`, `the teacher`."""
-    return f"the {name}" if row["n"] == 1 else f"{row[FAILED]} of {row['n']} {name}"
+    return f"the {name.removesuffix('s')}" if row["n"] == 1 else f"{row[FAILED]} of {row['n']} {name}"

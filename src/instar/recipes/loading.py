@@ -223,8 +223,16 @@ def load_network(settings: NetworkSettings, splits: Splits) -> nn.Module:
         UsageError: the network of a run is for other classes or examples, or was trained on examples that are
             validation here: on another split, or on all of them.
     """
-    path = find_run(settings.network)
-    if not is_run(settings.network):
+    spec, path = settings.network, find_run(settings.network)
+    if not is_run(spec):
+        has_own = spec.startswith("python:") or "@" in spec
+        if settings.pretrained and not has_own:
+            raise UsageError(
+                f"pretrained: {spec} is built anew and has no weights; name a file of them ({spec}@FILE), a run "
+                "(RUN:teacher) or python:MODULE:FUNCTION"
+            )
+        if "/" in spec.partition(":")[0] and not has_own:
+            raise UsageError(f"{spec}: there is no run in {path}; see instar runs list")
         return build_for(settings, splits, seed=0)
     config = Run.read(path).config
     if "network" not in config:

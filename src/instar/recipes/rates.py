@@ -92,12 +92,24 @@ def finalists(ranking: Sequence[float], count: int) -> list[float]:
     return [best, *beyond, *ranking[1:]][:count]
 
 
-def settled(settings: SearchedT, network: nn.Module) -> SearchedT:
-    """The settings with warm-up and clipping decided, where the rate is found and nobody says otherwise.
+def batch_size_for(num_examples: int) -> int:
+    """128; of few examples the largest power of two, from 16 on, that gives five steps an epoch.
+
+    Example:
+        >>> batch_size_for(60_000), batch_size_for(184), batch_size_for(40)
+        (128, 32, 16)
+    """
+    return min(128, max(16, 1 << max(num_examples // 5, 1).bit_length() - 1))
+
+
+def settled(settings: SearchedT, network: nn.Module, num_examples: int) -> SearchedT:
+    """The settings with batch size, warm-up and clipping decided, where the rate is found and nothing is given.
 
     Without normalisation a step that is too large kills units for good, and few learning rates are right. A bound
     on the gradient, and in deep networks a first part with a rising rate, make that range wider.
     """
+    if settings.batch_size is None:
+        settings = settings.model_copy(update={"batch_size": batch_size_for(num_examples)})
     given = (settings.learning_rate, settings.warmup_epochs, settings.gradient_clip)
     if any(value is not None for value in given) or has_normalisation(network):
         return settings.model_copy(update={"warmup_epochs": settings.warmup_epochs or 0.0})

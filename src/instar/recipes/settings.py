@@ -29,6 +29,7 @@ from instar.naming import described
 from instar.recipes.keys import unknown_setting
 
 _LONGEST = 80  # characters of a wrong value that an error shows
+_BATCH_SIZE = 128
 _PositiveInt = Annotated[int, Field(ge=1)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -97,7 +98,7 @@ class NetworkSettings(Settings):
     """passes over the training data"""
     bias_rate_factor: _Positive | None = None
     """factor on the learning rate of biases; 2 in Yosinski et al. 2014"""
-    batch_size: _PositiveInt = 128
+    batch_size: _PositiveInt = _BATCH_SIZE
     """examples in one step"""
     optimiser: Literal["sgd", "adamw"] = "sgd"
     """the optimiser"""
@@ -163,6 +164,8 @@ class SearchedSettings(NetworkSettings):
     """A network whose learning rate is found where none is given (see `instar.recipes.rates`)."""
 
     learning_rate: Any = None
+    batch_size: _PositiveInt | None = None  # type: ignore[assignment]  # `settled` decides
+    """examples in one step; 128, but where the rate is found fewer on few examples, for five steps an epoch"""
     warmup_epochs: _NotNegative | None = None  # type: ignore[assignment]  # `settled` decides
     """epochs in which the rate rises from 0; where it is found, 5 % for deep networks without normalisation"""
     gradient_clip: _Positive | None = None
@@ -173,12 +176,13 @@ class SearchedSettings(NetworkSettings):
     def _is_given(cls, content: Any) -> Any:
         """With a learning rate that is given nothing is left open."""
         if isinstance(content, dict) and content.get("learning_rate") is not None:
-            return {**content, "warmup_epochs": content.get("warmup_epochs") or 0.0}
+            left_open = {"warmup_epochs": 0.0, "batch_size": _BATCH_SIZE}
+            return {**content, **{key: content.get(key) or value for key, value in left_open.items()}}
         return content
 
     def at(self, learning_rate: float | None = None) -> FitSettings:
         """The settings of one fit; without a rate those of a network that is not to be trained yet."""
-        decided = {"warmup_epochs": self.warmup_epochs or 0.0}
+        decided = {"warmup_epochs": self.warmup_epochs or 0.0, "batch_size": self.batch_size or _BATCH_SIZE}
         rate = {} if learning_rate is None else {"learning_rate": learning_rate}
         return FitSettings(**self.model_dump(exclude={"learning_rate"}) | decided | rate)
 

@@ -100,7 +100,7 @@ class Study(Generic[ConfigT, PlanT, FoundT]):
     """which of the networks that the answer compares failed to learn, in a sentence; empty where all learned"""
     observe: Callable[[Result], list[str]] = observations
     """what an expert would look at first, in sentences"""
-    use: Callable[[str], Sequence[str]] = lambda path: ()
+    use: Callable[[str, Result], Sequence[str]] = lambda path, result: ()
     """the commands that use what was trained, given the run directory"""
 
     def headline(self, result: Result) -> Headline:
@@ -167,7 +167,7 @@ def run_study(
                 study.headline(described),
                 *what_to_look_at(described),
                 *page.sections,
-                *_tail(page, study.use(str(path)), run.config, machine),
+                *_tail(page, study.use(str(path), described), run.config, machine),
             ],
             subtitle=page.subtitle,
             footer=f"instar {machine['instar']}",

@@ -29,8 +29,8 @@ from instar.recipes.loading import (
     try_network,
     try_trained,
 )
-from instar.recipes.rates import STUDENT_ROUNDS, TEACHER_ROUNDS, Shares, round_lengths, settled
-from instar.recipes.settings import FitSettings, SearchedSettings, TransferSettings
+from instar.recipes.rates import STUDENT_ROUNDS, TEACHER_ROUNDS, Shares, batch_size_for, round_lengths, settled
+from instar.recipes.settings import FitSettings, SearchedSettings, StudentSettings, TransferSettings
 from instar.recipes.study import Execution
 from instar.runs import Run, find_run, is_run
 from instar.teacher_checks import check_soft_targets, judged_ids
@@ -88,7 +88,7 @@ class Plan:
     def _teacher_settings(self, network: str) -> FitSettings:
         settings = self.config.teacher.model_copy(update={"network": network})
         if settings.learning_rate is None and not comes_with_weights(settings.at()):
-            settings = settled(settings, outline(settings.at(), self.splits))
+            settings = settled(settings, outline(settings.at(), self.splits), len(self.splits.train))
         return settings.at(settings.learning_rate)
 
     @property
@@ -128,7 +128,7 @@ class Plan:
     def lengths(self) -> list[int]:
         """Epochs of the rounds in which a student's learning rate is found: the same for both students."""
         data = training_data(self.splits, self.config.control)
-        return self._lengths(STUDENT_ROUNDS, self.config.student, data)
+        return self._lengths(STUDENT_ROUNDS, self.student_settings, data)
 
     @property
     def teacher_lengths(self) -> list[int]:
@@ -136,7 +136,8 @@ class Plan:
         return self._lengths(TEACHER_ROUNDS, self.config.teacher, self.splits.train)
 
     def _lengths(self, shares: Shares, settings: SearchedSettings, data: Dataset) -> list[int]:
-        lengths = round_lengths(shares, settings.epochs, math.ceil(len(data) / settings.batch_size))
+        batch_size = settings.batch_size or batch_size_for(len(data))
+        lengths = round_lengths(shares, settings.epochs, math.ceil(len(data) / batch_size))
         return lengths[-1:] if self.config.quick else lengths
 
     def fits(self, kind: str) -> list[Path]:
@@ -181,9 +182,15 @@ class Plan:
         return outline(self.config.student.at(), self.splits)
 
     @cached_property
+    def student_settings(self) -> StudentSettings:
+        """How both students are built and trained, but for what is searched for."""
+        data = training_data(self.splits, self.config.control)
+        return settled(self.config.student, self.student_network, len(data))
+
+    @cached_property
     def students(self) -> list[Student]:
         """The student alone and the distilled one."""
-        config, settings = self.config, settled(self.config.student, self.student_network)
+        config, settings = self.config, self.student_settings
 
         def student(name: str, transfer: TransferSettings, candidates: list[Candidate]) -> Student:
             seeds, teaching = self.seeds, self.teaching
@@ -270,7 +277,7 @@ def _check_teacher(plan: Plan, network: nn.Module) -> None:
     judged = train.subset(judged_ids(train)).to(device)
     temperature = max(plan.config.temperature)
     teacher = Teacher(network, judged, temperature=temperature, device=device)
-    check_soft_targets(teacher, judged, batch_size=plan.config.student.batch_size)
+    check_soft_targets(teacher, judged, batch_size=plan.student_settings.batch_size or len(plan.splits.train))
 
 
 def _check_store(plan: Plan, store: SoftTargetStore, transfer: Dataset) -> None:
@@ -286,4 +293,4 @@ def _check_store(plan: Plan, store: SoftTargetStore, transfer: Dataset) -> None:
         store.soft_targets(transfer.ids[:1], 0, temperature, mean=plan.config.ensemble_mean)
     labelled = transfer if plan.config.transfer.folder else training_data(plan.splits, plan.config.control)
     ask = partial(store.soft_targets, temperature=plan.config.temperature[0], mean=plan.config.ensemble_mean)
-    check_soft_targets(ask, labelled, batch_size=plan.config.student.batch_size)
+    check_soft_targets(ask, labelled, batch_size=plan.student_settings.batch_size or len(plan.splits.train))

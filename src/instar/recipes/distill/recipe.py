@@ -21,12 +21,12 @@ from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan, check
 from instar.recipes.distill.search import num_rounds, search
 from instar.recipes.distill.settings import DistillConfig
 from instar.recipes.distill.students import Chosen
-from instar.recipes.learning import about_failures
+from instar.recipes.learning import FAILED, about_failures
 from instar.recipes.loading import load_splits, training_data
 from instar.recipes.result_tables import rows_table
 from instar.recipes.rows import ERRORS
 from instar.recipes.settings import NetworkSettings, as_text
-from instar.recipes.study import Place, Round, Rounds, Study
+from instar.recipes.study import Place, Result, Round, Rounds, Study
 from instar.runs import Run
 from instar.teacher_checks import about_order
 
@@ -181,12 +181,16 @@ def _class_bias(plan: Plan) -> dict[str, float]:
     return {name: sum(bias[name] for bias in found) / len(found) for name in plan.moved}
 
 
-def use_it(path: str) -> list[str]:
-    """The commands that use the distilled student."""
+def use_it(path: str, result: Result) -> list[str]:
+    """The commands that use the distilled student, and the student alone where that is the better one."""
+    rows = {row["name"]: row for row in result["rows"]}
     loaded = f"import instar; model = instar.load({path!r}); print(model.class_names)"
-    is_plain = shlex.quote(path) == path
-    quoted = f'"{loaded}"' if is_plain else shlex.quote(loaded)
-    return [f"instar predict {shlex.quote(path)} PICTURE_OR_FOLDER", f"python -c {quoted}"]
+    quoted = f'"{loaded}"' if shlex.quote(path) == path else shlex.quote(loaded)
+    commands = [f"instar predict {shlex.quote(path)} PICTURE_OR_FOLDER", f"python -c {quoted}"]
+    if rows[DISTILLED].get(FAILED) or rows[DISTILLED]["mean"] > rows[ALONE]["mean"]:
+        better = f"instar predict {shlex.quote(f'{path}:{ALONE}')} PICTURE_OR_FOLDER"
+        commands.append(f"{better}    # the student alone, which made fewer errors")
+    return commands
 
 
 STUDY: Study[DistillConfig, Plan, Chosen] = Study(
