@@ -1,12 +1,14 @@
 """What rows of logits may hold. Probabilities, NaN and rows of zeros in their place are refused by name."""
 
 import math
+import warnings
 
 import torch
 from torch import Tensor
 
-from instar.errors import TrainingError, UsageError
+from instar.errors import DataWarning, TrainingError, UsageError
 
+_FEW, _FEW_SHARE = 2, 0.01  # rows of zeros that nobody asks about: a blank picture, for a network without biases
 _TOLERANCE = 1e-2  # of the sum of a row of probabilities: in half precision, or rounded to two or three digits
 
 
@@ -56,7 +58,7 @@ def check_teacher_logits(what: str, rows: Tensor, *, temperature: float = 1.0) -
 
     Raises:
         UsageError: the rows are probabilities.
-        TrainingError: a row holds NaN or infinity, or some rows are all zeros while others are not.
+        TrainingError: a row holds NaN or infinity, or many rows are all zeros and no other has a negative number.
     """
     refuse_probabilities(what, rows)
     finite = rows.isfinite()
@@ -67,10 +69,23 @@ def check_teacher_logits(what: str, rows: Tensor, *, temperature: float = 1.0) -
             "them (the logarithm of 0 is -infinity: take probs.clamp(min=1e-30).log())"
         )
     empty = ~rows.any(-1)
-    if bool(empty.any()) and not bool(empty.all()):
+    if _are_many(empty) and not bool((rows < 0).any()):  # votes of a tree that knows nothing of these examples
         raise TrainingError(
             f"{what}: nothing but zeros in {_count(empty)}; leave these examples out, or repair what gives them"
         )
+
+
+def warn_of_zeros(what: str, rows: Tensor) -> None:
+    """Warn of logits of which many rows are all zeros while others are not, as in an array that was not filled.
+
+    Args:
+        what: where the rows come from, for the message.
+        rows: (examples, classes).
+    """
+    empty = ~rows.any(-1)
+    if _are_many(empty):
+        cure = "leave these examples out, or a student is taught that all classes are equally likely there"
+        warnings.warn(f"{what}: nothing but zeros in {_count(empty)}; {cure}", DataWarning, stacklevel=3)
 
 
 def check_probabilities(what: str, rows: Tensor) -> None:
@@ -94,6 +109,10 @@ def check_probabilities(what: str, rows: Tensor) -> None:
             f"{float(first.min()):.3g} as its smallest number; make them with instar.soft_targets(logits, "
             "temperature), or leave these examples out"
         )
+
+
+def _are_many(empty: Tensor) -> bool:
+    return int(empty.sum()) > max(_FEW, _FEW_SHARE * len(empty)) and not bool(empty.all())
 
 
 def _count(chosen: Tensor) -> str:

@@ -74,7 +74,7 @@ def check_network(
     Raises:
         UsageError: it returns probabilities.
         TrainingError: it writes into its input, returns something else in the second pass, or returns NaN,
-            infinity or rows of zeros.
+            infinity or, beside rows without a negative number, many rows of zeros.
     """
     inputs = inputs.to(input_type(network))
     given = inputs.clone()
@@ -125,18 +125,13 @@ def check_soft_targets(targets: Targets, data: Dataset, *, batch_size: int) -> N
     found = [targets(part, 0) for part in torch.split(ids, batch_size)]
     if not all(isinstance(part, SoftTargets | LogitTargets) for part in found):
         return  # of a vocabulary, or refused by the loss
-    values = [_checked(part) for part in found]
+    values = [_values(part) for part in found]
+    if isinstance(found[0], LogitTargets):
+        check_teacher_logits("the logits to match", torch.cat(values), temperature=math.inf)
+    else:
+        check_probabilities("the soft targets", torch.cat(values))
     check_repeats("the soft targets", values[0], _values(targets(ids[:batch_size], 0)))
     warn_of_classes(torch.cat([_logits(part) for part in found]), data.labels(ids), data.class_names)
-
-
-def _checked(targets: SoftTargets | LogitTargets) -> Tensor:
-    values = _values(targets)
-    if isinstance(targets, LogitTargets):
-        check_teacher_logits("the logits to match", values, temperature=math.inf)
-    else:
-        check_probabilities("the soft targets", values)
-    return values
 
 
 def _values(targets: SoftTargets | LogitTargets) -> Tensor:

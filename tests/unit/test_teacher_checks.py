@@ -79,7 +79,13 @@ WRONG: dict[str, tuple[Callable[[nn.Module], nn.Module], type[InstarError], str]
     ),
     "infinity": (lambda net: Around(net, with_row(math.inf)), TrainingError, "NaN or infinity in 1 of 128 rows"),
     "no class": (lambda net: Around(net, with_row(-math.inf)), TrainingError, "NaN or infinity in 1 of 128 rows"),
-    "zeros": (lambda net: Around(net, with_row(0.0)), TrainingError, "nothing but zeros in 1 of 128 rows"),
+    "counts of votes": (
+        lambda net: Around(
+            net, lambda z: 7 * F.one_hot(z.argmax(1), 10) * (torch.arange(len(z)) > 2)[:, None].float()
+        ),
+        TrainingError,
+        "nothing but zeros in 3 of 128 rows",
+    ),
 }
 
 
@@ -117,14 +123,35 @@ def test_logarithms_of_probabilities_are_logits(teacher: nn.Module) -> None:
 def test_stored_logits_are_looked_at_as_a_whole(teacher: nn.Module) -> None:
     logits = predict_logits(teacher, TRAIN)
     wrong = {"softmax": logits.softmax(1), "rounded": (1000 * logits.softmax(1)).round() / 1000}
-    wrong |= {"NaN": logits.clone(), "zeros": logits.clone()}
-    wrong["NaN"][300, 2], wrong["zeros"][300] = math.nan, 0.0
+    wrong |= {"NaN": logits.clone(), "zeros": logits.abs()}
+    wrong["NaN"][300, 2], wrong["zeros"][300:305] = math.nan, 0.0
     words = {"softmax": "probabilities", "rounded": "probabilities", "NaN": "is row 300", "zeros": "is row 300"}
     for name, values in wrong.items():
         for members in (values, torch.stack([logits, values])):
             with pytest.raises(InstarError, match=f"^the teacher's logits: .*{words[name]}"):
                 StoredLogits(TRAIN.ids, members, temperature=4.0)
     StoredLogits(TRAIN.ids, torch.zeros_like(logits), temperature=4.0)  # as a whole that is a uniform teacher
+    logits[300:304] = 0.0
+    StoredLogits(TRAIN.ids, logits, temperature=4.0)  # 1 %
+    logits[304] = 0.0
+    with pytest.warns(
+        DataWarning, match="the teacher's logits: nothing but zeros in 5 of 400 rows, the first is row 3"
+    ):
+        StoredLogits(TRAIN.ids, logits, temperature=4.0)
+
+
+@pytest.mark.parametrize("temperature", [4.0, math.inf])
+def test_a_teacher_without_biases_may_be_shown_a_blank_picture(temperature: float) -> None:
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
+    inputs, labels = TRAIN.gather(TRAIN.ids, 0), TRAIN.labels(TRAIN.ids)
+    teacher = train(teacher, (inputs, labels), epochs=5, batch_size=32).network
+    inputs[7] = 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        distill(teacher, perceptron(), (inputs, labels), epochs=1, temperature=temperature)
+    inputs[10:100] = 0.0
+    with pytest.warns(DataWarning, match="^the teacher's logits: nothing but zeros in 91 of 400"):
+        distill(teacher, perceptron(), (inputs, labels), epochs=1)
 
 
 def targets_that(change: Callable[[Tensor], Any], logits: Tensor) -> Callable[[Tensor, Tensor | int], Any]:
@@ -135,9 +162,9 @@ def targets_that(change: Callable[[Tensor], Any], logits: Tensor) -> Callable[[T
 def test_a_function_of_the_user_gives_soft_targets(teacher: nn.Module) -> None:
     logits = predict_logits(teacher, TRAIN)
     wrong: dict[str, tuple[Callable[[Tensor], Any], str]] = {
-        "logits": (lambda z: SoftTargets(z, 4.0), r"no probabilities in \d+ of 128 rows.*instar\.soft_targets"),
+        "logits": (lambda z: SoftTargets(z, 4.0), r"no probabilities in \d+ of 400 rows.*instar\.soft_targets"),
         "percent": (lambda z: SoftTargets(100 * z.softmax(1), 4.0), "which adds up to 100 "),
-        "NaN": (lambda z: SoftTargets(with_row(math.nan)(z.softmax(1)), 4.0), "the soft targets: NaN in 1 of"),
+        "NaN": (lambda z: SoftTargets(with_row(math.nan)(z.softmax(1)), 4.0), "the soft targets: NaN in 4 of"),
         "zeros": (lambda z: SoftTargets(with_row(0.0)(z.softmax(1)), 4.0), "adds up to 0 "),
         "to match": (lambda z: LogitTargets(z.softmax(1)), "the logits to match: found probabilities"),
         "noise": (lambda z: soft_targets(z + torch.randn_like(z), 4.0), "the soft targets: two passes"),

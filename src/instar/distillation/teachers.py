@@ -12,7 +12,7 @@ from instar.data import Dataset, IdIndex, as_dataset
 from instar.errors import TrainingError, UsageError
 from instar.evaluation import batch_size_on, predict_logits
 from instar.guards import views_of
-from instar.logit_values import check_teacher_logits
+from instar.logit_values import check_teacher_logits, warn_of_zeros
 from instar.losses import LogitTargets, SoftTargets, Targets, mix_in_labels, targets_of_members
 from instar.networks import evaluation_, forward_logits
 from instar.teacher_checks import check_network
@@ -146,7 +146,10 @@ class StoredLogits:
     Raises:
         UsageError: ids and logits have different lengths, the temperature is not positive, or the logits are
             probabilities.
-        TrainingError: the logits hold NaN, or rows of zeros.
+        TrainingError: the logits hold NaN, or many rows of zeros and no negative number.
+
+    Warns:
+        DataWarning: many rows of logits are all zeros.
     """
 
     views = None  # each example is the same in every epoch
@@ -167,6 +170,7 @@ class StoredLogits:
             raise UsageError(f"{len(ids)} ids but {members.shape[1]} rows of logits")
         for member in members:
             check_teacher_logits("the teacher's logits", member, temperature=temperature)
+            warn_of_zeros("the teacher's logits", member)
         self._index = IdIndex(ids, "these stored soft targets", "they were stored for other data")
         self._targets = targets_of_members(members[:, self._index.order], temperature, mean=mean)
         self.temperature, self.mean = temperature, mean
