@@ -6,7 +6,7 @@ recognises nothing elsewhere. A sketch does: it is a few numbers, and says how f
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from instar.errors import UsageError
@@ -46,13 +46,37 @@ def sketch(tensors: "Iterable[Tensor]", *, relative: float = 1e-3) -> dict[str, 
     signs = _signs()
     found, square, number = torch.zeros(_DIRECTIONS, dtype=torch.float64), 0.0, 0
     for tensor in tensors:
-        values = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-        values = values.detach().reshape(-1).to("cpu", torch.float64).nan_to_num(nan=1.0, posinf=2.0, neginf=-2.0)
+        values = _flat(tensor)
         square += float(values @ values)
         for part in torch.split(values, _BLOCK):
             number += 1
             found += signs[:, -number % _BLOCK] * (signs[:, : len(part)] @ part)
     return {_WITHIN: relative * math.sqrt(square) + 1e-9, _VALUES: found.tolist()}
+
+
+def each_alone(tensors: "Iterable[Tensor]") -> "Iterator[Tensor]":
+    """x / ||x|| and log ||x|| of each tensor: in a sketch of these none hides another, as -1e9 of a mask would.
+
+    Example:
+        >>> import torch
+        >>> mask, one, other = torch.full((9,), -1e9), torch.ones(9), torch.zeros(9)
+        >>> first_difference(sketch([mask, one]), sketch([mask, other])) is None
+        True
+        >>> first_difference(sketch(each_alone([mask, one])), sketch(each_alone([mask, other]))) is None
+        False
+    """
+    for tensor in tensors:
+        values = _flat(tensor)
+        norm = values.norm()
+        yield from (values / norm, norm.log()) if norm > 0 else (values, norm)
+
+
+def _flat(tensor: "Tensor") -> "Tensor":
+    """All numbers of a tensor, finite, in double precision."""
+    import torch
+
+    values = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).detach()
+    return values.reshape(-1).to("cpu", torch.float64).nan_to_num(nan=1.0, posinf=2.0, neginf=-2.0)
 
 
 @functools.cache

@@ -77,7 +77,70 @@ def frozen(network: nn.Module) -> nn.Module:
     return network
 
 
+class Scaled(torch.autograd.Function):
+    """The identity, with a factor on the gradient."""
+
+    @staticmethod
+    def forward(context: Any, inputs: Tensor, factor: float) -> Tensor:
+        context.factor = factor
+        return inputs.clone()
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Any:
+        return gradients[0] * context.factor, None
+
+
+class Backwards(nn.Module):
+    """A network whose first layer gets another gradient, and that computes the same."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.layers, self.factor = perceptron(), factor
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.factor != 0):
+            hidden = self.layers[:3](inputs)
+        return self.layers[3:](Scaled.apply(hidden, self.factor))
+
+
+class Noisy(nn.Module):
+    """Noise in training, of a scale that is no buffer; it keeps its features."""
+
+    def __init__(self, scale: float = 0.1) -> None:
+        super().__init__()
+        self.layers, self.scales = perceptron(), {"of the input": torch.tensor(scale)}
+        self.features = torch.rand(int(1000 * scale))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.training:
+            inputs = inputs + self.scales["of the input"] * torch.randn_like(inputs)
+        self.features = self.layers[:3](inputs)
+        return self.layers[3:](self.features)
+
+
+def masked(seed: int) -> nn.Module:
+    """Its outputs are zero at first, and the mask of its attention is larger than all its weights."""
+    network = perceptron(seed)
+    nn.init.zeros_(network.get_parameter("4.weight"))
+    nn.init.zeros_(network.get_parameter("4.bias"))
+    network.register_buffer("mask", torch.full((8, 8), -1e9))
+    return network
+
+
+def hooked(network: nn.Module) -> nn.Module:
+    network.get_parameter("1.weight").register_hook(lambda gradient: 0.5 * gradient)
+    return network
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "two layers": Backwards,
+    "the first without a gradient": lambda: Backwards(0.0),
+    "the first with the reverse gradient": lambda: Backwards(-1.0),
+    "perceptron with half a gradient": lambda: hooked(perceptron()),
+    "noise": Noisy,
+    "more of it": lambda: Noisy(2.0),
+    "masked": lambda: masked(0),
+    "masked, with another seed": lambda: masked(1),
     "perceptron": perceptron,
     "another seed": lambda: perceptron(1),
     "another dropout": lambda: perceptron(dropout=0.1),
@@ -186,7 +249,7 @@ from instar.networks import build_network, network_identity
 from instar.data import load_data, parse_views
 data = load_data("digits").train.with_views(parse_views("affine:12,0.15,0.15,2"), view_seed=0)
 found = {"data": data.identity}
-for name in ("mlp:300x2", "convnet:8", "resnet:8"):
+for name in ("mlp:300x2", "convnet:8", "resnet:8", "convnet:8x4"):
     network = build_network(name, input_shape=(1, 8, 8), num_classes=10, seed=0)
     found[name] = network_identity(network, data.examples())
 print(json.dumps(found))

@@ -17,7 +17,7 @@ from instar.distillation.store_targets import StoreTargets
 from instar.distillation.teachers import LabelsInTargets, StoredLogits, Teacher
 from instar.errors import UsageError
 from instar.fit_options import FitOptions, check_names
-from instar.identity import plain, sketch, stated_fingerprint
+from instar.identity import each_alone, plain, sketch, stated_fingerprint
 from instar.losses import LogitTargets, Targets
 from instar.networks import network_identity
 
@@ -67,7 +67,7 @@ def _describe_auxiliary(auxiliary: nn.Module, data: Dataset) -> Any:
     if not isinstance(auxiliary, HintLoss):
         return written("auxiliary", auxiliary)
     about = {"hints": written("hints", auxiliary.hints), **_describe_networks([auxiliary.teacher], data)}
-    return {**about, "projectors": sketch(auxiliary.parameters(), relative=1e-5)}
+    return {**about, "projectors": sketch(each_alone(auxiliary.parameters()), relative=1e-5)}
 
 
 def describe_teacher(

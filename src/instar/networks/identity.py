@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from instar.errors import UsageError
-from instar.identity import sketch, stated_fingerprint
+from instar.identity import each_alone, sketch, stated_fingerprint
 from instar.networks.freezing import state_hashes, tensor_hash
 from instar.networks.logits import input_type, named_logits
 from instar.networks.modes import (
@@ -31,6 +31,7 @@ from instar.networks.weights import extra_state_of, plain_name
 
 _EXAMPLES = 8
 _OF_TRAINING = ("dropout_p", "momentum")
+_IN_STATE = ("_parameters", "_buffers", "_modules")
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
@@ -59,9 +60,11 @@ def network_identity(network: nn.Module, examples: Tensor, *, trained: bool = Tr
             normalisation and which tensors require a gradient are then no part of it.
 
     Returns:
-        `tensors`: a hash of the names, shapes and types of weights and buffers, of which of them are trained, of
-        extra state, and of the part of the output that is the logits;
-        `weights` and `outputs` in evaluation mode: sketches;
+        `tensors`: a hash of the names, shapes and types of weights and buffers, of which of them are trained and
+        get a gradient, of extra state, and of the part of the output that is the logits;
+        `weights`, `outputs` and, if it will be trained in single precision, `gradients`, both in evaluation mode,
+        where nothing is random: sketches. Other tensors that modules hold count as weights, if it will be trained
+        and a forward pass leaves them;
         `code`: a hash of the functions of torch that a forward pass calls, in training mode if it will be trained,
         in order, with their numbers: the rate of a dropout and the activation count, wherever they are written;
         `fingerprint`: the text that the network states in this attribute, where it has one.
@@ -76,7 +79,7 @@ def network_identity(network: nn.Module, examples: Tensor, *, trained: bool = Tr
         >>> first_difference(about, network_identity(net, examples)) is None
         True
         >>> sorted(about)
-        ['code', 'outputs', 'tensors', 'weights']
+        ['code', 'gradients', 'outputs', 'tensors', 'weights']
     """
     _check_known(network)
     network = uncompiled(network)
@@ -88,18 +91,25 @@ def network_identity(network: nn.Module, examples: Tensor, *, trained: bool = Tr
         for name, value in state.items()
     ]
     with _tried(network):
-        _seed()
-        outputs = [one for one in tree_leaves(evaluation_(network)(inputs.clone())) if isinstance(one, Tensor)]
+        held = _held(network) if trained else {}
+        outputs = _outputs(network, inputs)
+        types = {one.dtype for one in (*state.values(), *outputs) if one.is_floating_point()}
+        epsilon = max((torch.finfo(one).eps for one in types), default=0.0)
+        # In half precision gradients of attention differ by a tenth between two processors.
+        gradients = _gradients(network, inputs) if trained and epsilon < 1e-6 else {}
         _seed()
         with _Calls(of_training=trained) as calls:
             (training_ if trained else evaluation_)(network)(inputs.clone())
-    epsilon = max([torch.finfo(one.dtype).eps for one in outputs if one.is_floating_point()], default=0.0)
+        still = _held(network)
+        constants = [one for one, before in held.values() if id(one) in still and torch.equal(one, before)]
     found = {
-        "tensors": _hash((form, sorted(_extra(network).items()), named_logits(network))),
-        "weights": sketch(state.values(), relative=1e-5),
+        "tensors": _hash((form, sorted(_extra(network).items()), named_logits(network), sorted(gradients))),
+        "weights": sketch(each_alone([*state.values(), *constants]), relative=1e-5),
         "outputs": sketch(outputs, relative=max(1e-3, 8 * epsilon)),
         "code": _hash(calls.found),
     }
+    if gradients:
+        found["gradients"] = sketch(gradients.values(), relative=1e-2)
     stated = _stated(network)
     return found if stated is None else {**found, "fingerprint": stated}
 
@@ -134,6 +144,35 @@ def _extra(network: nn.Module) -> dict[str, str]:
 
 def _hash(content: object) -> str:
     return hashlib.blake2b(repr(content).encode(), digest_size=8).hexdigest()
+
+
+def _outputs(network: nn.Module, inputs: Tensor) -> list[Tensor]:
+    """The tensors that a network gives in evaluation mode."""
+    _seed()
+    return [one for one in tree_leaves(evaluation_(network)(inputs.clone())) if isinstance(one, Tensor)]
+
+
+def _gradients(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    """The gradients of a sum of the outputs, each with another factor, by the weights that have one."""
+    weights = {name: value for name, value in network.named_parameters() if value.requires_grad}
+    try:
+        with torch.enable_grad():
+            outputs = [one for one in _outputs(network, inputs) if one.requires_grad]
+            if not outputs or not weights:
+                return {}
+            factors = [torch.linspace(1, 2, one.numel()).to(one).view_as(one) for one in outputs]
+            found = torch.autograd.grad(outputs, [*weights.values()], factors, allow_unused=True)
+    except RuntimeError:  # there may be none in evaluation mode, where nobody needs them
+        return {}
+    pairs = zip(weights, found, strict=True)
+    return {plain_name(name): value.to_dense() for name, value in pairs if value is not None}
+
+
+def _held(network: nn.Module) -> dict[int, tuple[Tensor, Tensor]]:
+    """Tensors that modules hold beside weights and buffers, each with a copy, by their `id`."""
+    own = [[value for key, value in vars(one).items() if key not in _IN_STATE] for one in network.modules()]
+    tensors = [one for one in tree_leaves(own) if isinstance(one, Tensor) and not isinstance(one, nn.Parameter)]
+    return {id(one): (one, one.clone()) for one in tensors}
 
 
 def _seed() -> None:
@@ -174,7 +213,9 @@ class _Calls(TorchFunctionMode):
         name, named = getattr(function, "__name__", ""), named or {}
         if self.of_training or "dropout" not in name:
             given = (arguments, named) if self.of_training else _of_evaluation(function, arguments, named)
-            written = [value for value in tree_leaves(given) if isinstance(value, bool | int | float | str)]
+            written = [
+                value for value in tree_leaves(given) if isinstance(value, bool | int | float | str | np.generic)
+            ]
             self.found.append((name, written))
         return function(*arguments, **named)
 
