@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,15 @@ _add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 
 class _SGD(torch.optim.SGD):
     add_param_group = _add_param_group
+
+    def _init_group(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None]
+    ) -> bool:
+        """A momentum of 0 for weights that get their first gradient later: without one, the fused step fails."""
+        is_sparse: bool = super()._init_group(group, params, grads, buffers)  # type: ignore[no-untyped-call]
+        if any(one is not None for one in buffers):
+            buffers[:] = [torch.zeros_like(p) if b is None else b for p, b in zip(params, buffers, strict=True)]
+        return is_sparse
 
 
 class _AdamW(torch.optim.AdamW):

@@ -24,7 +24,7 @@ from instar.errors import DataError, InstarError, RunError, TrainingError, Usage
 from instar.evaluation import evaluate, predict_logits
 from instar.fit_options import FitOptions
 from instar.losses import SoftTargets
-from instar.optimisation import decide_precision, learning_rate_factor
+from instar.optimisation import decide_precision, learning_rate_factor, make_optimiser
 from instar.runs import LAST, Run
 from instar.training import fit
 from small_fits import digits, normalised_network, part_labelled, perceptron, same_bits, state_of
@@ -566,6 +566,23 @@ def test_the_signature_names_every_option_and_each_is_described() -> None:
     assert named["learning_rate"].default == 0.1
     assert [name for name in options if f" {name}: " not in str(FitOptions.__doc__)] == ["soft_weight"]
     assert "soft_weight, hard_weight: " in str(FitOptions.__doc__)
+
+
+def test_a_layer_may_be_left_out_of_a_step() -> None:
+    """Its momentum begins with its first gradient; the fused step of torch failed there."""
+    found = []
+    for make in (
+        lambda weights: make_optimiser("sgd", weights, 0.1, 0.9, 0.0),
+        lambda weights: torch.optim.SGD(weights, lr=0.1, momentum=0.9, foreach=False),
+    ):
+        weights = [nn.Parameter(torch.arange(4.0) + place) for place in range(2)]
+        optimiser = make(weights)
+        for used in ([0], [0, 1], [1], [0, 1]):
+            optimiser.zero_grad()
+            torch.stack([weights[place].square().sum() for place in used]).sum().backward()
+            optimiser.step()
+        found.append(torch.stack([value.detach() for value in weights]))
+    torch.testing.assert_close(found[0], found[1])
 
 
 FITS = """
