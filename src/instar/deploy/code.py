@@ -59,7 +59,7 @@ def check_code(run: Run) -> None:
     Raises:
         UsageError: names the difference.
     """
-    config = run.config.get("source", run.config)
+    config = run.config.get("adopted", run.config)
     there = config.get("network_identity")
     if there and (difference := first_difference(there, code_identity(config), "network")):
         raise UsageError(

@@ -26,8 +26,8 @@ def load_run_network(path: Path) -> nn.Module:
     check_code(run)
     weights, about = run.load_weights()
     given, older = run.config.get("normalisation"), str(about.get("from", ""))
-    if "source" in run.config:
-        network = _seeing(network_in(run.config["source"]), given, run.config["source"].get("normalisation"))
+    if "adopted" in run.config:
+        network = _seeing(network_in(run.config["adopted"]), given, run.config["adopted"].get("normalisation"))
     elif older and is_run(older):  # a run of an older instar does not hold what its network was trained as
         network = network_seeing(find_run(older), given)
     else:
@@ -50,8 +50,8 @@ def _seeing(network: nn.Module, given: Normalisation | None, own: Normalisation 
 def source_of(path: Path) -> dict[str, Any]:
     """What the network of a fit is built from, by those that take it over: its run may change or move."""
     run = Run.read(path)
-    if "source" in run.config:
-        return dict(run.config["source"])
+    if "adopted" in run.config:
+        return dict(run.config["adopted"])
     older = str(run.load_weights()[1].get("from", ""))
     if older and is_run(older):
         return source_of(find_run(older))

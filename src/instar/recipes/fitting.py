@@ -159,7 +159,7 @@ def adopt_job(name: str, settings: FitSettings, data: DataSettings) -> Job:
     warn_of_plain_pictures(network, settings.network, splits)
     config = {**about_network(settings, data, splits), "weights": network_fingerprint(network)}
     if is_run(settings.network):
-        config["source"] = source_of(find_run(settings.network))
+        config["adopted"] = source_of(find_run(settings.network))
     return Job(name, _adopt, config)
 
 

@@ -48,7 +48,7 @@ def pretrained_job(name: str, network: str, settings: FitSettings, data: DataSet
     if is_run(network):
         theirs = config_of_fit(network)
         keys = ("input_shape", "class_names", "data", "data_fingerprint", "data_values", "fit", "seed")
-        about |= {key: theirs.get(key) for key in (*keys, "normalisation", "network_identity", "source")}
+        about |= {key: theirs.get(key) for key in (*keys, "normalisation", "network_identity", "adopted")}
     taken = load_pretrained(network, settings, splits)
     warn_of_plain_pictures(taken, network, splits)
     return Job(name, _take, {**about, "taken_from": network, "weights": network_fingerprint(taken)})
