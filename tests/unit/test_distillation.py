@@ -215,7 +215,7 @@ def test_a_call_with_anything_else_is_refused_by_name(teacher: nn.Module, tmp_pa
 
 def test_an_unknown_option_is_answered_with_the_nearest_one(tmp_path: Path) -> None:
     for folder in (None, tmp_path / "run"):
-        with pytest.raises(UsageError, match="unknown option of train .lr.; did you mean learning_rate"):
+        with pytest.raises(UsageError, match="unknown option of train 'lr'; did you mean learning_rate"):
             train(perceptron(), TRAIN, lr=0.1, run_dir=folder)
     assert not (tmp_path / "run").exists()
 
