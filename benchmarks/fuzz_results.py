@@ -16,6 +16,9 @@ from safetensors.torch import load, save
 from benchmarks.fuzz_data import Reader
 from benchmarks.mutations import Files
 
+_LEFT_OPEN = ("warmup_epochs", "batch_size")
+"""Settings whose default depends on whether a learning rate is given."""
+
 
 def _files_in(folder: Path) -> Files:
     return {
@@ -159,7 +162,7 @@ def _read_settings(folder: Path) -> Any:
 def _alike(content: Any) -> Any:
     """One value stands for a list of it, infinity is written in letters, and given rates decide the warm-up."""
     if isinstance(content, dict):
-        return {key: _alike(value) for key, value in content.items() if key != "warmup_epochs"}
+        return {key: _alike(value) for key, value in content.items() if key not in _LEFT_OPEN}
     if isinstance(content, list):
         return _alike(content[0]) if len(content) == 1 else [_alike(value) for value in content]
     return "inf" if content == math.inf else content

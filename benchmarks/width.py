@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -44,6 +44,7 @@ def main() -> None:
     """Measure, and write `results/bench-width.json`; with `--peak CASE` one peak, printed in bytes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.width", description=__doc__)
     parser.add_argument("--peak", help=argparse.SUPPRESS)
+    parser.add_argument("--widths", nargs="*", type=int, default=[*HEADS], help="of the hidden states")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.peak:
@@ -52,12 +53,13 @@ def main() -> None:
     ratios: dict[str, object] = {}
     figures: dict[str, object] = {}
     seconds: Seconds = {}
-    for measure in (given, small, heads, errors):
+    for measure in (given, small, functools.partial(heads, asked.widths), errors):
         measure(ratios, figures, seconds)
     config = {
         "ratio": "as the line says",
         "earlier": EARLIER,
         "hard_weight": HARD_WEIGHT,
+        "widths": asked.widths,
         "precision": "float32",
         "threads": 1,
         "seconds": "of the processor",
@@ -92,10 +94,11 @@ def small(ratios: dict[str, object], figures: dict[str, object], seconds: Second
         seconds |= {f"{case}: {way}": values for way, values in times.items()}
 
 
-def heads(ratios: dict[str, object], figures: dict[str, object], seconds: Seconds) -> None:
+def heads(widths: Sequence[int], ratios: dict[str, object], figures: dict[str, object], seconds: Seconds) -> None:
     """The head fused with the loss."""
     goals = {256: ("<= 0.1", "<= 0.05"), 1024: ("<= 0.2", "<= 0.0667")}
-    for width, num in HEADS.items():
+    for width in widths:
+        num = HEADS[width]
         case = f"head fused, {num} x {CLASSES:,}, width {width}"
         names = ["fused", "eager", "earlier", "sparse", "labels, fused", "labels, torch"]
         names += [f"liger, {rows} rows" for rows in (64, 256)] if has_liger() else []
