@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from instar.data.readers.images import ImageForm, content_of
 from instar.deploy.loading import find_fit, load_run_network
 from instar.errors import DataError, UsageError
-from instar.networks import forward_logits
+from instar.evaluation import batch_size_on
+from instar.networks import change_normalisation_, forward_logits
+from instar.networks.inputs import Normalisation
 from instar.runs import Run
-
-_BATCH_SIZE = 128  # on a CPU the outputs of a layer then stay in its cache
 
 
 class Model(nn.Module):
@@ -25,7 +25,7 @@ class Model(nn.Module):
         network: takes normalised inputs, returns logits.
         class_names: in the order of the logits.
         input_shape: of one example, (channels, height, width) for pictures.
-        mean, std: of each channel, by which inputs are normalised; empty for none.
+        normalisation: `mean` and `std` of each channel, which the network needs; empty for none.
         scale: by which integers are multiplied first.
         source: the run directory that it was loaded from, for errors.
 
@@ -35,17 +35,13 @@ class Model(nn.Module):
         ['dark', 'bright']
     """
 
-    mean: Tensor | None
-    std: Tensor | None
-
     def __init__(
         self,
         network: nn.Module,
         class_names: Sequence[str],
         input_shape: Sequence[int],
         *,
-        mean: Sequence[float] = (),
-        std: Sequence[float] = (),
+        normalisation: Normalisation | None = None,
         scale: float = 1 / 255,
         source: Path | None = None,
     ) -> None:
@@ -56,17 +52,11 @@ class Model(nn.Module):
         self._shapes = [self.input_shape]
         if size:
             self._shapes += [(*size, channels)] + [tuple(size)] * (channels == 1)
-        shape = (-1, *[1] * (len(self.input_shape) - 1))
-        self.register_buffer("mean", torch.tensor(list(mean)).view(shape) if mean else None)
-        self.register_buffer("std", torch.tensor(list(std)).view(shape) if std else None)
+        change_normalisation_(network, {}, normalisation or {})
         self.eval()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits (batch, classes) of a batch as `preprocess` gives its examples."""
-        if self.mean is not None:
-            inputs = inputs - self.mean
-        if self.std is not None:
-            inputs = inputs / self.std
         return forward_logits(self.network, inputs).float()
 
     def preprocess(self, example: Any) -> Tensor:
@@ -94,7 +84,7 @@ class Model(nn.Module):
             raise DataError("an example holds NaN or infinite values; leave it out, or replace them")
         return found
 
-    def predict(self, examples: Any, *, batch_size: int = _BATCH_SIZE) -> Any:
+    def predict(self, examples: Any, *, batch_size: int | None = None) -> Any:
         """The name of the most probable class: of each of several examples, or of one.
 
         Raises:
@@ -105,17 +95,17 @@ class Model(nn.Module):
             [self.class_names[number] for number in best.tolist()] if best.dim() else self.class_names[int(best)]
         )
 
-    def predict_proba(self, examples: Any, *, batch_size: int = _BATCH_SIZE) -> Tensor:
+    def predict_proba(self, examples: Any, *, batch_size: int | None = None) -> Tensor:
         """The probabilities of the classes, (examples, classes); (classes,) of one example.
 
         Args:
             examples: a list, or a batch as a tensor or an array, or one example.
-            batch_size: examples in one pass.
+            batch_size: examples in one pass; `batch_size_on` the device by default.
 
         Raises:
             DataError, UsageError: as `preprocess`.
         """
-        several = self._several(examples)
+        several, batch_size = self._several(examples), batch_size or batch_size_on(self.device)
         parts = [torch.zeros(0, len(self.class_names))]
         for start in range(0, len(several), batch_size):
             batch = torch.stack([self.preprocess(one) for one in several[start : start + batch_size]])
@@ -125,9 +115,13 @@ class Model(nn.Module):
 
     def probabilities(self, batch: Tensor) -> Tensor:
         """The probabilities (batch, classes) of preprocessed examples, on the CPU."""
-        device = next((value.device for value in self.parameters()), torch.device("cpu"))
         with torch.inference_mode():
-            return torch.softmax(self(batch.to(device)), -1).cpu()
+            return torch.softmax(self(batch.to(self.device)), -1).cpu()
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next((value.device for value in self.parameters()), torch.device("cpu"))
 
     def _several(self, examples: Any) -> Sequence[Any]:
         """The examples; one is put into a list."""
@@ -183,13 +177,11 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
     """
     path = find_fit(run)
     config = Run.read(path).config
-    normalisation = config.get("normalisation", {})
     return Model(
         load_run_network(path),
         config["class_names"],
         config["input_shape"],
-        mean=normalisation.get("mean", ()),
-        std=normalisation.get("std", ()),
+        normalisation=config.get("normalisation"),
         scale=config.get("scale", 1 / 255),  # which runs of before do not state
         source=path,
     ).to(device)

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from instar.data.progress import tracked
+from instar.data.readers.folder import find_images
 from instar.data.readers.images import IMAGE_SUFFIXES
 from instar.deploy import Model
 from instar.errors import DataError, InstarError, UsageError
+from instar.evaluation import batch_size_on
 from instar.files import writing, written_whole
 
 FORMATS = ("csv", "jsonl", "parquet")
-_BATCH_SIZE = 128
 Row = dict[str, Any]
 
 
@@ -42,9 +43,7 @@ def find_inputs(given: Iterable[str]) -> list[str]:
         if one == "-":
             found += _named_on_stdin()
         elif (folder := Path(one)).is_dir():
-            files = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES)
-            inside = ((file, file.relative_to(folder).parts) for file in files)
-            found += [str(file) for file, parts in inside if not any(part.startswith(".") for part in parts)]
+            found += map(str, find_images(folder))
         else:
             found.append(one)
     if not found:
@@ -79,6 +78,7 @@ def answers(
         DataError, UsageError: an input that cannot be read, where `strict`.
     """
     waiting: list[tuple[str, Tensor]] = []
+    batch_size = batch_size_on(model.device)
     for name in tracked(names, total=len(names), description="predicting", show=not quiet):
         try:
             waiting += _examples(model, name)
@@ -86,9 +86,9 @@ def answers(
             if strict:
                 raise
             refused.append(str(error))
-        while len(waiting) >= _BATCH_SIZE:
-            yield from _answered(model, waiting[:_BATCH_SIZE])
-            waiting = waiting[_BATCH_SIZE:]
+        while len(waiting) >= batch_size:
+            yield from _answered(model, waiting[:batch_size])
+            waiting = waiting[batch_size:]
     if waiting:
         yield from _answered(model, waiting)
 

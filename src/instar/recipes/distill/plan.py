@@ -29,8 +29,8 @@ from instar.recipes.loading import (
     try_network,
     try_trained,
 )
-from instar.recipes.rates import STUDENT_ROUNDS, TEACHER_ROUNDS, Shares, batch_size_for, round_lengths, settled
-from instar.recipes.settings import FitSettings, SearchedSettings, StudentSettings, TransferSettings
+from instar.recipes.rates import STUDENT_ROUNDS, TEACHER_ROUNDS, Shares, round_lengths, settled
+from instar.recipes.settings import FitSettings, StudentSettings, TransferSettings
 from instar.recipes.study import Execution
 from instar.runs import Run, find_run, is_run
 from instar.teacher_checks import check_soft_targets, judged_ids
@@ -119,6 +119,11 @@ class Plan:
         first = self.config.seed + TUNING_SEED
         return range(first, first + self.config.tuning_seeds)
 
+    @cached_property
+    def control_data(self) -> Dataset:
+        """What the student alone learns from."""
+        return training_data(self.splits, self.config.control)
+
     @property
     def is_searched(self) -> bool:
         """Whether the students' learning rates are to be found."""
@@ -127,17 +132,15 @@ class Plan:
     @cached_property
     def lengths(self) -> list[int]:
         """Epochs of the rounds in which a student's learning rate is found: the same for both students."""
-        data = training_data(self.splits, self.config.control)
-        return self._lengths(STUDENT_ROUNDS, self.student_settings, data)
+        return self._lengths(STUDENT_ROUNDS, self.student_settings.at(), self.control_data)
 
     @property
     def teacher_lengths(self) -> list[int]:
-        """Epochs of the rounds in which a teacher's learning rate is found."""
-        return self._lengths(TEACHER_ROUNDS, self.config.teacher, self.splits.train)
+        """Epochs of the rounds in which a teacher's learning rate is found: the same for all of them."""
+        return self._lengths(TEACHER_ROUNDS, self.searched_members[0].settings, self.splits.train)
 
-    def _lengths(self, shares: Shares, settings: SearchedSettings, data: Dataset) -> list[int]:
-        batch_size = settings.batch_size or batch_size_for(len(data))
-        lengths = round_lengths(shares, settings.epochs, math.ceil(len(data) / batch_size))
+    def _lengths(self, shares: Shares, settings: FitSettings, data: Dataset) -> list[int]:
+        lengths = round_lengths(shares, settings.epochs, math.ceil(len(data) / settings.batch_size))
         return lengths[-1:] if self.config.quick else lengths
 
     def fits(self, kind: str) -> list[Path]:
@@ -184,8 +187,7 @@ class Plan:
     @cached_property
     def student_settings(self) -> StudentSettings:
         """How both students are built and trained, but for what is searched for."""
-        data = training_data(self.splits, self.config.control)
-        return settled(self.config.student, self.student_network, len(data))
+        return settled(self.config.student, self.student_network, len(self.control_data))
 
     @cached_property
     def students(self) -> list[Student]:
@@ -223,7 +225,7 @@ class Plan:
     @cached_property
     def missing(self) -> list[str]:
         """The classes that the transfer set lacks; unknown, and so none, where its examples have no labels."""
-        data = training_data(self.splits, self.config.control)
+        data = self.control_data
         present = set(data.labels(data.ids).tolist())
         return [name for number, name in enumerate(data.class_names) if number not in present]
 
@@ -277,7 +279,7 @@ def _check_teacher(plan: Plan, network: nn.Module) -> None:
     judged = train.subset(judged_ids(train)).to(device)
     temperature = max(plan.config.temperature)
     teacher = Teacher(network, judged, temperature=temperature, device=device)
-    check_soft_targets(teacher, judged, batch_size=plan.student_settings.batch_size or len(plan.splits.train))
+    check_soft_targets(teacher, judged, batch_size=plan.student_settings.at().batch_size)
 
 
 def _check_store(plan: Plan, store: SoftTargetStore, transfer: Dataset) -> None:
@@ -291,6 +293,6 @@ def _check_store(plan: Plan, store: SoftTargetStore, transfer: Dataset) -> None:
         )
     for temperature in plan.config.temperature:
         store.soft_targets(transfer.ids[:1], 0, temperature, mean=plan.config.ensemble_mean)
-    labelled = transfer if plan.config.transfer.folder else training_data(plan.splits, plan.config.control)
+    labelled = transfer if plan.config.transfer.folder else plan.control_data
     ask = partial(store.soft_targets, temperature=plan.config.temperature[0], mean=plan.config.ensemble_mean)
-    check_soft_targets(ask, labelled, batch_size=plan.student_settings.batch_size or len(plan.splits.train))
+    check_soft_targets(ask, labelled, batch_size=plan.student_settings.at().batch_size)
