@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.defaults_cases import write_photos
 from benchmarks.timing import RESULTS, provenance
-from instar import metrics
+from instar import intervals, metrics
 from instar.jobs import run_jobs
 from instar.recipes.distill.plan import ALONE, DISTILLED, Plan
 from instar.recipes.distill.recipe import STUDY
@@ -181,7 +181,7 @@ def _compared(
     row: dict[str, Any], grid: dict[float, list[int]], chance: int, about: dict[str, Any]
 ) -> dict[str, Any]:
     best_rate = min(grid, key=lambda rate: sum(grid[rate]))
-    best = metrics.over_seeds(grid[best_rate])
+    best = intervals.over_seeds(grid[best_rate])
     # The seeds of both, pooled: two alone often have no spread.
     sd = ((2 * row["sd"] ** 2 + (best.sd or 0.0) ** 2) / 3) ** 0.5
     return {

@@ -276,7 +276,7 @@ def _tried(row: Row, num_validation: int) -> dict[str, Any]:
 
 def reproduce_advise(result: Result) -> dict[str, Any]:
     """The usual ways are differences over the pairs, as the advice is."""
-    from instar.metrics import over_seeds
+    from instar.intervals import over_seeds
     from instar.recipes.advise.reproduction import MEASURE, THE_CHOICE
     from instar.recipes.advise.reproduction_plan import config_for
 

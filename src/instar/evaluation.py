@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from instar import metrics
+from instar import intervals, metrics
 from instar.arguments import require_network
 from instar.data import Dataset, as_dataset, batches, id_batches
 from instar.logit_values import refuse_probabilities
@@ -125,8 +125,8 @@ def why_not_learned(
 ) -> str:
     """Why a network counts as one that failed to learn its own transfer set, in words; empty where it learned.
 
-    It failed where its answers are no better than the commonest class (`metrics.is_above_chance`) and its
-    likelihood is no better than the shares of the classes (`metrics.is_likelier_than_shares`). The label of an
+    It failed where its answers are no better than the commonest class (`intervals.is_above_chance`) and its
+    likelihood is no better than the shares of the classes (`intervals.is_likelier_than_shares`). The label of an
     example that has none is the likeliest class of its soft targets.
 
     Args:
@@ -152,9 +152,9 @@ def why_not_learned(
             answers.append(expected)
     expected = torch.cat(answers)
     num_right, num_examples, num_commonest = int(torch.cat(right).sum()), len(expected), commonest(expected)
-    if not num_examples or metrics.is_above_chance(num_right, num_examples, num_commonest):
+    if not num_examples or intervals.is_above_chance(num_right, num_examples, num_commonest):
         return ""
-    if metrics.is_likelier_than_shares(torch.cat(nll), expected):
+    if intervals.is_likelier_than_shares(torch.cat(nll), expected):
         return ""
     return (
         f"right on {num_right:,} of {num_examples:,} examples of its transfer set, where the commonest class "

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from instar import metrics
+from instar import intervals
 from instar.data import Dataset
 from instar.errors import DataWarning, TrainingError, UsageError
 from instar.logit_values import check_probabilities, check_teacher_logits
@@ -183,10 +183,10 @@ def about_classes(logits: Tensor, labels: Tensor, class_names: Sequence[str], *,
     if order or len(labels) < _ENOUGH or logits.shape[-1] != len(class_names):
         return order
     num_right, num_commonest = int((logits.argmax(-1) == labels).sum()), int(labels.bincount().max())
-    if metrics.is_above_chance(num_right, len(labels), num_commonest):
+    if intervals.is_above_chance(num_right, len(labels), num_commonest):
         return ""
     nll = F.cross_entropy(logits, labels, reduction="none")
-    if metrics.is_likelier_than_shares(nll, labels, level=_LIKELIER):
+    if intervals.is_likelier_than_shares(nll, labels, level=_LIKELIER):
         return ""  # a rare class need not be the likeliest of any example
     return (
         f"{name} is right on {num_right:,} of {len(labels):,} labelled examples, where the commonest class alone "

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instar import metrics
+from instar import intervals
 from instar.arguments import require_network
 from instar.data import Dataset, as_dataset, batches, id_batches
 from instar.data.hashing import key_of
@@ -479,7 +479,7 @@ class _Loop:
         num_labelled = int((labels >= 0).sum())
         if num_labelled and not self.average:
             num_right = num_labelled - line["train_errors"]
-            if metrics.is_above_chance(num_right, num_labelled, commonest(labels)):
+            if intervals.is_above_chance(num_right, num_labelled, commonest(labels)):
                 return ""
         return why_not_learned(self.called, self.data, order, targets=self.targets, device=self.device)
 

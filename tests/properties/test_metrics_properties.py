@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from instar import metrics
+from instar import intervals, metrics
 
 quick = settings(deadline=None, max_examples=60)
 BINS = st.sampled_from(["adaptive", "equal-width"])
@@ -84,12 +84,12 @@ def test_a_network_follows_itself(example: tuple[Tensor, Tensor], temperature: f
 def test_the_interval_over_seeds_holds_the_mean_and_moves_with_the_values(
     values: list[float], shift: float, level: float
 ) -> None:
-    found = metrics.over_seeds(values, level=level)
+    found = intervals.over_seeds(values, level=level)
     assert found.low <= found.mean <= found.high
-    moved = metrics.over_seeds([value + shift for value in values], level=level)
+    moved = intervals.over_seeds([value + shift for value in values], level=level)
     assert moved.low == pytest.approx(found.low + shift, abs=1e-3, rel=1e-6)
     assert moved.high == pytest.approx(found.high + shift, abs=1e-3, rel=1e-6)
-    wider = metrics.over_seeds(values, level=(1 + level) / 2)
+    wider = intervals.over_seeds(values, level=(1 + level) / 2)
     assert wider.low <= found.low <= found.high <= wider.high
 
 
@@ -97,9 +97,9 @@ def test_the_interval_over_seeds_holds_the_mean_and_moves_with_the_values(
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), min_size=2, max_size=8))
 def test_changing_sides_changes_the_sign_of_a_paired_difference(pairs: list[tuple[float, float]]) -> None:
     values, controls = map(list, zip(*pairs, strict=True))
-    there, back = metrics.paired_difference(values, controls), metrics.paired_difference(controls, values)
+    there, back = intervals.paired_difference(values, controls), intervals.paired_difference(controls, values)
     assert (there.mean, there.low, there.high) == pytest.approx((-back.mean, -back.high, -back.low), abs=1e-6)
-    assert metrics.paired_difference(values, values).high == 0
+    assert intervals.paired_difference(values, values).high == 0
 
 
 @quick
@@ -108,7 +108,7 @@ def test_the_bootstrap_interval_lies_within_the_differences(
     data: st.DataObject, n: int, seeds_a: int, seeds_b: int
 ) -> None:
     a, b = (torch.from_numpy(data.draw(arrays("bool", (seeds, n)))) for seeds in (seeds_a, seeds_b))
-    found = metrics.bootstrap_difference(a, b, num_resamples=200, seed=0)
+    found = intervals.bootstrap_difference(a, b, num_resamples=200, seed=0)
     difference = a.double().mean(0) - b.double().mean(0)
     assert found.mean == pytest.approx(difference.mean().item(), abs=1e-12)
     assert difference.min() - 1e-12 <= found.low <= found.high <= difference.max() + 1e-12

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import stats
 
 from command_line import Command
-from instar import metrics
+from instar import intervals, metrics
 from instar.distillation import fit_class_bias
 from instar.distillation.sensitivity import levels_of, sensitivity
 from instar.evaluation import predict_logits
@@ -126,7 +126,7 @@ def _tuned(errors: dict[float | str, tuple[float, ...]]) -> list[dict]:
     """Rows of `tuning` of a sweep of the temperature."""
     rows = []
     for temperature, values in errors.items():
-        over = metrics.over_seeds(values)
+        over = intervals.over_seeds(values)
         about = {"name": "student-distilled", "learning_rate": 0.1, "temperature": temperature}
         rows.append({**about, "validation_errors": over.mean, "sd": over.sd, "n": over.n})
     return rows

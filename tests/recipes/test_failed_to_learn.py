@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from command_line import Command
+from instar.intervals import over_seeds
 from instar.jobs import JobReport
-from instar.metrics import over_seeds
 from instar.recipes.choosing import Tried, best, judge, tuning_table
 from instar.recipes.distill.observations import observations
 from instar.recipes.distill.recipe import STUDY

@@ -7,8 +7,8 @@ import pytest
 from torch import nn
 
 from instar.errors import UsageError
+from instar.intervals import over_seeds
 from instar.jobs import Job, JobReport
-from instar.metrics import over_seeds
 from instar.networks import build_network
 from instar.recipes.choosing import Tried, last_round, ranking_of
 from instar.recipes.distill.plan import ALONE, DISTILLED, Plan

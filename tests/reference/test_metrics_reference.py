@@ -6,7 +6,7 @@ import scipy.stats
 import second_opinion
 import torch
 
-from instar import metrics
+from instar import intervals, metrics
 
 NUM_CLASSES = 5
 
@@ -83,7 +83,7 @@ def test_confusion_and_errors_by_class_count_every_cell(
 @pytest.mark.parametrize("n", [2, 5, 30])
 def test_the_interval_over_seeds_is_students_t(n: int, level: float) -> None:
     values = np.random.default_rng(n).normal(70, 5, size=n)
-    found = metrics.over_seeds(values.tolist(), level=level)
+    found = intervals.over_seeds(values.tolist(), level=level)
     low, high = scipy.stats.t.interval(level, n - 1, loc=values.mean(), scale=scipy.stats.sem(values))
     assert (found.mean, found.sd, found.n) == (pytest.approx(values.mean()), pytest.approx(values.std(ddof=1)), n)
     assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
@@ -93,7 +93,7 @@ def test_the_paired_difference_is_that_of_the_paired_t_test() -> None:
     rng = np.random.default_rng(0)
     controls = rng.normal(140, 10, size=5)
     values = controls - rng.normal(60, 5, size=5)
-    found = metrics.paired_difference(values.tolist(), controls.tolist(), level=0.9)
+    found = intervals.paired_difference(values.tolist(), controls.tolist(), level=0.9)
     low, high = scipy.stats.ttest_rel(values, controls).confidence_interval(0.9)
     assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
 
@@ -104,7 +104,7 @@ def test_the_bootstrap_has_the_exact_distribution_of_draws_with_replacement() ->
     halves = (errors_a.sum(0) - 2 * errors_b).tolist()  # a has two seeds, so differences come in halves
     distribution = second_opinion.bootstrap_distribution(halves)
     for level in (0.5, 0.9, 0.99):
-        found = metrics.bootstrap_difference(errors_a, errors_b, level=level, num_resamples=200_000, seed=0)
+        found = intervals.bootstrap_difference(errors_a, errors_b, level=level, num_resamples=200_000, seed=0)
         assert found.mean == pytest.approx(sum(halves) / 24)
         assert found.n == 12
         for bound, quantile in ((found.low, (1 - level) / 2), (found.high, (1 + level) / 2)):
@@ -118,7 +118,7 @@ def test_the_bootstrap_has_the_exact_distribution_of_draws_with_replacement() ->
 def test_the_bootstrap_agrees_with_scipys_on_a_test_set() -> None:
     rng = np.random.default_rng(1)
     errors_a, errors_b = rng.random((3, 2000)) < 0.1, rng.random((3, 2000)) < 0.13
-    found = metrics.bootstrap_difference(torch.tensor(errors_a), torch.tensor(errors_b), seed=0)
+    found = intervals.bootstrap_difference(torch.tensor(errors_a), torch.tensor(errors_b), seed=0)
     difference = errors_a.mean(0) - errors_b.mean(0)
     scipys = scipy.stats.bootstrap(
         (difference,), np.mean, n_resamples=10_000, batch=100, method="percentile", rng=np.random.default_rng(2)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from instar.metrics import over_seeds
+from instar.intervals import over_seeds
 from instar.transfer import Measured, Study, findings, unpaired_difference
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from instar import metrics
+from instar import intervals
 from instar.data import InMemoryDataset
 from instar.distillation import distill, train
 from instar.errors import UsageError
@@ -20,17 +20,17 @@ from small_fits import blots, part_labelled, perceptron
 @pytest.mark.parametrize(("n", "commonest"), [(50, 5), (204, 51), (1000, 10), (5000, 4900)])
 def test_chance_is_a_one_sided_binomial_bound(n: int, commonest: int) -> None:
     least = next(k for k in range(n + 1) if stats.binom.sf(k - 1, n, commonest / n) <= 0.01)
-    found = [metrics.is_above_chance(right, n, commonest) for right in range(n + 1)]
+    found = [intervals.is_above_chance(right, n, commonest) for right in range(n + 1)]
     assert found == [right >= least for right in range(n + 1)]
 
 
 def test_few_examples_and_one_class_do_not_show_that_a_fit_failed() -> None:
-    assert metrics.is_above_chance(4, 4, 2)  # no error, though luck gives that once in sixteen
-    assert not metrics.is_above_chance(3, 4, 2)
-    assert metrics.is_above_chance(90, 100, 100)  # one class: guessing it is always right
+    assert intervals.is_above_chance(4, 4, 2)  # no error, though luck gives that once in sixteen
+    assert not intervals.is_above_chance(3, 4, 2)
+    assert intervals.is_above_chance(90, 100, 100)  # one class: guessing it is always right
     for counts in ((5, 4, 2), (-1, 4, 2), (1, 4, 0), (1, 4, 5)):
         with pytest.raises(UsageError, match="is_above_chance"):
-            metrics.is_above_chance(*counts)
+            intervals.is_above_chance(*counts)
 
 
 @pytest.mark.parametrize("rate", [1e-7, 300.0])
@@ -81,8 +81,8 @@ def test_a_fit_that_never_answers_a_rare_class_has_learned_where_its_likelihood_
     result = train(nn.Linear(6, 2), data, epochs=30, learning_rate=0.05)
     nll = nn.functional.cross_entropy(predict_logits(result.network, data), labels, reduction="none")
     num_right = 1000 - result.metrics[-1]["train_errors"]
-    assert not metrics.is_above_chance(num_right, 1000, 1000 - int(labels.sum()))
-    assert metrics.is_likelier_than_shares(nll, labels)
+    assert not intervals.is_above_chance(num_right, 1000, 1000 - int(labels.sum()))
+    assert intervals.is_likelier_than_shares(nll, labels)
     assert result.failed_to_learn == ""
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a teacher that is no guess, at any temperature
@@ -96,19 +96,19 @@ def test_no_constant_prediction_is_likelier_than_the_shares() -> None:
     labels = rare_class().labels(rare_class().ids)
     for share in (0.5, 1 - float(labels.double().mean()), 0.99):
         probs = torch.tensor([share, 1 - share], dtype=torch.float64).repeat(1000, 1)
-        assert not metrics.is_likelier_than_shares(
+        assert not intervals.is_likelier_than_shares(
             nn.functional.nll_loss(probs.log(), labels, reduction="none"), labels
         )
-    assert not metrics.is_likelier_than_shares(torch.zeros(1), torch.zeros(1).long())
+    assert not intervals.is_likelier_than_shares(torch.zeros(1), torch.zeros(1).long())
     with pytest.raises(UsageError, match=r"is_likelier_than_shares: expected \(examples,\) twice"):
-        metrics.is_likelier_than_shares(torch.zeros(3), torch.zeros(2).long())
+        intervals.is_likelier_than_shares(torch.zeros(3), torch.zeros(2).long())
 
 
 def test_dropout_and_a_short_first_epoch_do_not_hide_that_a_network_learned() -> None:
     """Training errors of the only epoch, with most units dropped, are at chance; the network itself is not."""
     result = train(perceptron(dropout=0.9, hidden=64), blots(2000), epochs=1, learning_rate=0.02)
     line = result.metrics[-1]
-    assert not metrics.is_above_chance(2000 - line["train_errors"], 2000, 230)
+    assert not intervals.is_above_chance(2000 - line["train_errors"], 2000, 230)
     assert result.failed_to_learn == ""
 
 

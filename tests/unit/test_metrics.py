@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from instar import metrics
+from instar import intervals, metrics
 from instar.errors import UsageError
 
 DEVICES = ["cpu"]
@@ -126,31 +126,31 @@ def test_kl_of_nearly_equal_networks_is_never_below_zero_by_rounding() -> None:
 
 
 def test_one_seed_has_a_mean_and_no_interval() -> None:
-    assert metrics.over_seeds([74]) == metrics.SeedStatistics(74.0, None, 1, None, None)
+    assert intervals.over_seeds([74]) == intervals.SeedStatistics(74.0, None, 1, None, None)
 
 
 def test_equal_values_have_an_interval_of_no_width() -> None:
-    assert metrics.over_seeds([0.1] * 5) == metrics.SeedStatistics(0.1, 0.0, 5, 0.1, 0.1)
+    assert intervals.over_seeds([0.1] * 5) == intervals.SeedStatistics(0.1, 0.0, 5, 0.1, 0.1)
 
 
 def test_pairing_takes_the_seeds_own_ups_and_downs_out() -> None:
     controls = [100.0, 150.0, 200.0]
     values = [control - 10 for control in controls]
-    assert metrics.paired_difference(values, controls) == metrics.SeedStatistics(-10.0, 0.0, 3, -10.0, -10.0)
+    assert intervals.paired_difference(values, controls) == intervals.SeedStatistics(-10.0, 0.0, 3, -10.0, -10.0)
 
 
 def test_the_bootstrap_gives_the_same_numbers_for_the_same_seed_and_others_for_another() -> None:
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.rand(3, 500, generator=generator) < 0.3 for _ in range(2))
-    first = metrics.bootstrap_difference(a, b, num_resamples=500, seed=0)
-    assert first == metrics.bootstrap_difference(a, b, num_resamples=500, seed=0)
-    others = {metrics.bootstrap_difference(a, b, num_resamples=500, seed=seed).low for seed in range(5)}
+    first = intervals.bootstrap_difference(a, b, num_resamples=500, seed=0)
+    assert first == intervals.bootstrap_difference(a, b, num_resamples=500, seed=0)
+    others = {intervals.bootstrap_difference(a, b, num_resamples=500, seed=seed).low for seed in range(5)}
     assert len(others) > 1
 
 
 def test_the_bootstrap_of_a_network_with_itself_is_zero() -> None:
     wrong = torch.arange(50) < 7
-    assert metrics.bootstrap_difference(wrong, wrong, seed=0) == metrics.BootstrapInterval(0.0, 0.0, 0.0, 50)
+    assert intervals.bootstrap_difference(wrong, wrong, seed=0) == intervals.BootstrapInterval(0.0, 0.0, 0.0, 50)
 
 
 def test_a_large_bootstrap_takes_little_memory() -> None:
@@ -159,7 +159,7 @@ def test_a_large_bootstrap_takes_little_memory() -> None:
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.rand(5, 10_000, generator=generator) < 0.02 for _ in range(2))
     tracemalloc.start()
-    metrics.bootstrap_difference(a, b, num_resamples=10_000, seed=0)
+    intervals.bootstrap_difference(a, b, num_resamples=10_000, seed=0)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < 10e6  # all the draws at once would be 800 MB
@@ -182,15 +182,15 @@ def wrong_calls() -> dict[str, tuple[object, str]]:
         "no example": (lambda: metrics.agreement(LOGITS[:0], LOGITS[:0]), "no example"),
         "temperature 0": (lambda: metrics.kl_from_teacher(LOGITS, LOGITS, temperature=0), "above 0, not 0"),
         "too few classes": (lambda: metrics.errors_by_class(LOGITS, LABELS, 2), "num_classes is 2"),
-        "no seed": (lambda: metrics.over_seeds([]), "finite numbers"),
-        "a NaN seed": (lambda: metrics.over_seeds([1.0, math.nan]), "finite numbers"),
-        "level 95": (lambda: metrics.over_seeds([1.0, 2.0], level=95), "level must be between 0 and 1, not 95"),
-        "unpaired": (lambda: metrics.paired_difference([1.0], [1.0, 2.0]), "each of the 1 values, found 2"),
-        "other examples": (lambda: metrics.bootstrap_difference(a, a[:3], seed=0), "found 4 and 3"),
-        "no resample": (lambda: metrics.bootstrap_difference(a, a, num_resamples=0, seed=0), "num_resamples"),
-        "rates": (lambda: metrics.bootstrap_difference(a + 0.5, a, seed=0), "each 0 or 1"),
+        "no seed": (lambda: intervals.over_seeds([]), "finite numbers"),
+        "a NaN seed": (lambda: intervals.over_seeds([1.0, math.nan]), "finite numbers"),
+        "level 95": (lambda: intervals.over_seeds([1.0, 2.0], level=95), "level must be between 0 and 1, not 95"),
+        "unpaired": (lambda: intervals.paired_difference([1.0], [1.0, 2.0]), "each of the 1 values, found 2"),
+        "other examples": (lambda: intervals.bootstrap_difference(a, a[:3], seed=0), "found 4 and 3"),
+        "no resample": (lambda: intervals.bootstrap_difference(a, a, num_resamples=0, seed=0), "num_resamples"),
+        "rates": (lambda: intervals.bootstrap_difference(a + 0.5, a, seed=0), "each 0 or 1"),
         "no test set": (
-            lambda: metrics.bootstrap_difference(a[:0], a[:0], seed=0),
+            lambda: intervals.bootstrap_difference(a[:0], a[:0], seed=0),
             r"found torch.bool of shape \(0,\)",
         ),
     }

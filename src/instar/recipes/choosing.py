@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from instar import metrics
+from instar import intervals
+from instar.intervals import SeedStatistics
 from instar.jobs import JobReport
-from instar.metrics import SeedStatistics
 from instar.recipes.learning import FAILED, failed_to_learn, if_any
 from instar.reports import Column, Table
 from instar.runs import Run
@@ -87,7 +87,7 @@ def judge(
             tried.append(Tried(candidate, failed=reason))
             continue
         scores = [score(candidate, path / "jobs" / name) for name in names]
-        errors = metrics.over_seeds([one.errors for one in scores])
+        errors = intervals.over_seeds([one.errors for one in scores])
         lost = sum(failed_to_learn(path / "jobs" / name) for name in names)
         nll = sum(one.nll for one in scores) / len(scores)
         losses = [one.train_loss for one in scores if one.train_loss is not None]

@@ -24,7 +24,7 @@ A `result.json` has these keys, in all experiments:
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from instar import metrics
+from instar import intervals
 
 SCHEMA = 2
 Row = Mapping[str, Any]
@@ -50,7 +50,7 @@ def row(name: str, values: Sequence[float], **about: Any) -> dict[str, Any]:
         >>> row("student", [70.0, 74.0], network="mlp:8x1")["mean"]
         72.0
     """
-    return {"name": name, **about, **metrics.over_seeds(values)._asdict(), "values": list(values)}
+    return {"name": name, **about, **intervals.over_seeds(values)._asdict(), "values": list(values)}
 
 
 def difference(
@@ -62,7 +62,7 @@ def difference(
         >>> difference("distilled", "alone", [70.0, 74.0], [80.0, 86.0])["mean"]
         -11.0
     """
-    over = metrics.paired_difference(values, controls)
+    over = intervals.paired_difference(values, controls)
     return {"name": name, "minus": minus, **over._asdict(), **about}
 
 

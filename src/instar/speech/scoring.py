@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from instar.errors import UsageError
-from instar.metrics import BootstrapInterval
+from instar.intervals import BootstrapInterval
 
 NOTHING = ""
 """In the confusion of words: stands for the reference of an insertion and the recognised word of a deletion."""

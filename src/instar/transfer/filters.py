@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instar.errors import UsageError
-from instar.metrics import over_seeds
+from instar.intervals import over_seeds
 from instar.transfer.statistics import unpaired_difference
 
 Array = NDArray[np.float64]

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from instar.metrics import SeedStatistics
+from instar.intervals import SeedStatistics
 from instar.transfer.statistics import Study, unpaired_difference
 
 Holds = bool | Literal["undecided"]
@@ -35,7 +35,7 @@ def below(over: SeedStatistics, limit: float, *, margin: float = 0.0) -> Holds:
     """True if the interval is below `limit`, false if it is above `limit - margin`, else undecided.
 
     Example:
-        >>> from instar.metrics import over_seeds
+        >>> from instar.intervals import over_seeds
         >>> [below(over_seeds(values), 0.0, margin=0.5) for values in ([-2, -3], [-2.4, -2.5], [0.2, 0.3])]
         ['undecided', True, False]
     """
@@ -50,7 +50,7 @@ def above(over: SeedStatistics, limit: float, *, margin: float = 0.0) -> Holds:
     """True if the interval is above `limit`, false if it is below `limit + margin`, else undecided.
 
     Example:
-        >>> from instar.metrics import over_seeds
+        >>> from instar.intervals import over_seeds
         >>> above(over_seeds([2.4, 2.5]), 0.0)
         True
     """

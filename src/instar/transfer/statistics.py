@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from instar.errors import UsageError
-from instar.metrics import SeedStatistics, over_seeds
+from instar.intervals import SeedStatistics, over_seeds
 
 _Values = dict[tuple[int, str], float]
 

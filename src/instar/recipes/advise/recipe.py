@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instar import metrics
+from instar import intervals, metrics
 from instar.evaluation import predict_logits
 from instar.recipes.advise.checks import check
 from instar.recipes.advise.costs import cost_of_advice
@@ -123,9 +123,11 @@ def _difference(best: Sequence[Tensor], other: Sequence[Tensor]) -> dict[str, An
     """Points of accuracy between two treatments, paired by seed, or with one seed by test example."""
     if len(best) > 1:
         pairs = zip(best, other, strict=True)
-        return metrics.over_seeds([100 * float(a.double().mean() - b.double().mean()) for a, b in pairs])._asdict()
+        return intervals.over_seeds(
+            [100 * float(a.double().mean() - b.double().mean()) for a, b in pairs]
+        )._asdict()
     wrong = [~torch.stack(list(right)) for right in (other, best)]
-    shift = metrics.bootstrap_difference(*wrong, seed=0)
+    shift = intervals.bootstrap_difference(*wrong, seed=0)
     bounds = {"mean": 100 * shift.mean, "sd": None, "n": 1, "low": 100 * shift.low, "high": 100 * shift.high}
     return {**bounds, "interval": f"95 % bootstrap interval over {shift.n:,} test examples"}
 
@@ -144,7 +146,7 @@ def _tried(plan: Plan, search: Search, name: str) -> dict[str, Any]:
     if name in search.failed:
         return {**found, "failed": search.failed[name]}
     last = search.full.get(name, short[-1:])
-    errors = metrics.over_seeds([fit.errors for fit in last])
+    errors = intervals.over_seeds([fit.errors for fit in last])
     nll = sum(fit.nll for fit in last) / len(last)
     about = {"validation_errors": errors.mean, "sd": errors.sd, "n": errors.n, "validation_nll": nll}
     return {**found, "epochs": last[0].epochs, **about, **if_any(num_failed(last))}

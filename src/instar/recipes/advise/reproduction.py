@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instar import metrics
+from instar import intervals
 from instar.recipes.advise.checks import check
 from instar.recipes.advise.costs import cost_of_advice
 from instar.recipes.advise.page import SCORES
@@ -104,7 +104,7 @@ def _differences(plans: Plans, rows: Rows, study: Mapping[str, Rows]) -> Rows:
             minus_best = statistics.fmean(_minus(study[pair["name"]], name, pair["best"]))
             over_pairs.setdefault(called, []).append(minus_best)
     return [
-        {"name": name, "minus": THE_CHOICE, **metrics.over_seeds(values)._asdict()}
+        {"name": name, "minus": THE_CHOICE, **intervals.over_seeds(values)._asdict()}
         for name, values in over_pairs.items()
     ]
 
@@ -184,7 +184,7 @@ def _correlation(pairs: Sequence[tuple[Rows, Rows]], score: str, fine_tune: bool
         values, accuracies = [row[score] for row in scores], [means[row["cut"]] for row in scores]
         if len(set(values)) > 1 and len(set(accuracies)) > 1:
             found.append(float(spearmanr(values, accuracies).statistic))
-    over = metrics.over_seeds(found)._asdict() if found else {"mean": None, "n": 0, "low": None, "high": None}
+    over = intervals.over_seeds(found)._asdict() if found else {"mean": None, "n": 0, "low": None, "high": None}
     return {
         "score": score,
         "with": "fine-tuned" if fine_tune else "frozen",

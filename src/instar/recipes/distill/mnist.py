@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instar import metrics
+from instar import intervals, metrics
 from instar.distillation import fit_class_bias
 from instar.recipes.choosing import TUNING_SEED, Score, fit_score
 from instar.recipes.distill.correction import bias_on_validation
@@ -201,7 +201,7 @@ def recovered(percents: Sequence[str], values: Mapping[str, Sequence[float]]) ->
         hard, soft = (values[f"fraction-{percent}-percent-{way}"] for way in ("hard", "soft"))
         shares = [(h - s) / (h - a) for h, s, a in zip(hard, soft, values["small-net"], strict=True) if h > a]
         if len(shares) == len(hard):
-            over = metrics.over_seeds(shares)
+            over = intervals.over_seeds(shares)
             about = {"percent": float(percent), "share": over.mean}
             rows.append({**about, "low": over.low, "high": over.high, "n": over.n})
     return rows

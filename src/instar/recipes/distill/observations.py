@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from instar import metrics
+from instar import intervals
 from instar.recipes import observations as shared
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED
 from instar.recipes.learning import FAILED, failures_in_words
@@ -44,7 +44,7 @@ def _guessing(result: Mapping[str, Any]) -> Iterator[str]:
     for row in result["rows"]:
         if FAILED in row:
             continue
-        if not metrics.is_above_chance(num_test - round(row["mean"]), num_test, num_test - by_guessing):
+        if not intervals.is_above_chance(num_test - round(row["mean"]), num_test, num_test - by_guessing):
             cure = " Look at its weights, its preprocessing and the order of its classes."
             yield (
                 f"The {row['name']} makes {row['mean']:.1f} errors on {num_test:,} test examples, where answering "

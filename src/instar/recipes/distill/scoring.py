@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instar import metrics
+from instar import intervals, metrics
 from instar.data import Dataset
 from instar.deploy import cost_of
 from instar.distillation import SoftTargetStore
@@ -71,7 +71,7 @@ def cost_row(jobs: Sequence[Path], input_shape: Sequence[int]) -> Row:
 def error_difference(name: str, minus: str, logits: Mapping[str, Sequence[Tensor]], labels: Tensor) -> Row:
     """One student minus another in test errors: over seeds (paired, t), and over test examples (bootstrap)."""
     wrong = [torch.stack([wrong_of(logits, labels) for logits in logits[key]]) for key in (name, minus)]
-    over_examples = metrics.bootstrap_difference(*wrong, seed=0)
+    over_examples = intervals.bootstrap_difference(*wrong, seed=0)
     low, high = len(labels) * over_examples.low, len(labels) * over_examples.high
     return difference(name, minus, *(one.sum(1).tolist() for one in wrong), low_examples=low, high_examples=high)
 
@@ -137,7 +137,7 @@ def training_curve(network: str, fits: Sequence[Path]) -> list[Row]:
     """Validation errors after each epoch, mean over fits; `low` to `high` is one sd to each side."""
     rows = []
     for lines in zip(*(Run.read(fit).result()["rows"] for fit in fits), strict=False):
-        errors = metrics.over_seeds([line["validation_errors"] for line in lines])
+        errors = intervals.over_seeds([line["validation_errors"] for line in lines])
         low, high = errors.mean - (errors.sd or 0.0), errors.mean + (errors.sd or 0.0)
         about = {"network": network, "epoch": lines[0]["epoch"], "errors": errors.mean}
         rows.append({**about, "low": max(low, 0.0), "high": high})

@@ -10,8 +10,8 @@ from typing import Any
 
 from instar import metrics
 from instar.errors import UsageError
+from instar.intervals import over_seeds
 from instar.jobs import Job, JobReport
-from instar.metrics import over_seeds
 from instar.recipes.choosing import TUNING_SEED, Tried, best, failure, fit_score, judge
 from instar.recipes.learning import failed_to_learn
 from instar.recipes.loading import build_for, load_splits, try_network

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from instar.metrics import over_seeds, paired_difference
+from instar.intervals import over_seeds, paired_difference
 from instar.recipes.learning import about_failures
 from instar.recipes.rows import ACCURACY, difference, row
 from instar.recipes.specialists.examples import first_generalist

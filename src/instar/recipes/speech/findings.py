@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instar import metrics
+from instar import intervals
 from instar.recipes import rows
 from instar.recipes.learning import FAILED, if_any
 
@@ -68,7 +68,7 @@ class Findings:
         """The row of a system: frame accuracy over folds, word error rate."""
         networks = [row for fold in range(len(self.tests)) for row in self.networks(name, fold)]
         trained = [row["train_frame_accuracy"] for row in networks]
-        wer = metrics.over_seeds(self.by_fold(name, "wer"))
+        wer = intervals.over_seeds(self.by_fold(name, "wer"))
         low, high = self.bootstrap(self.by_recording(name, "errors"), self.words)
         failed = sum(any(FAILED in one for one in self.networks(name, fold)) for fold in range(len(self.tests)))
         return rows.row(
@@ -86,7 +86,7 @@ class Findings:
 
     def difference(self, name: str, minus: str) -> dict[str, Any]:
         """One system minus another: frame accuracy and word error rate, over folds and over recordings."""
-        wer = metrics.paired_difference(self.by_fold(name, "wer"), self.by_fold(minus, "wer"))
+        wer = intervals.paired_difference(self.by_fold(name, "wer"), self.by_fold(minus, "wer"))
         frames = self.by_recording(name, "right") - self.by_recording(minus, "right")
         words = self.by_recording(name, "errors") - self.by_recording(minus, "errors")
         low, high = self.bootstrap(frames, self.frames)
@@ -114,7 +114,7 @@ class Findings:
         part, all_of_it, nothing = (self.by_recording(system, "right") for system in (name, whole, base))
         sums = self.draws(part - nothing, all_of_it - nothing, self.frames)
         gain_low, gain_high = map(float, np.quantile(100 * sums[:, 1] / sums[:, 2], [0.025, 0.975]))
-        over_folds = metrics.paired_difference(
+        over_folds = intervals.paired_difference(
             self.by_fold(whole, "frame_accuracy"), self.by_fold(base, "frame_accuracy")
         )
         is_decided = gain_low > 0 and (over_folds.low is None or over_folds.low > 0)

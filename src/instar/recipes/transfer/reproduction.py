@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from instar import metrics
+from instar import intervals
 from instar.evaluation import evaluate
 from instar.jobs import Job, duration
 from instar.recipes.fitting import fit_job
@@ -160,7 +160,7 @@ def _curve(plan: ReproductionPlan) -> list[dict[str, Any]]:
         ]
         splits = load_splits(plan.curve_data(point))
         images = round(len(splits.train) / len(splits.class_names), 1)
-        over = metrics.over_seeds(accuracies)._asdict()
+        over = intervals.over_seeds(accuracies)._asdict()
         rows.append({"images_per_class": images, "epochs": point.epochs, **over, "values": accuracies})
     return rows
 
