@@ -30,7 +30,7 @@ from instar.recipes.keys import unknown_setting
 
 _LONGEST = 80  # characters of a wrong value that an error shows
 _BATCH_SIZE = 128
-_PositiveInt = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
@@ -94,11 +94,11 @@ class NetworkSettings(Settings):
 
     network: str
     """mlp:1200x2, convnet:8, resnet:20, python:MODULE:FUNCTION, NAME@WEIGHTS"""
-    epochs: _PositiveInt = 60
+    epochs: Count = 60
     """passes over the training data"""
     bias_rate_factor: _Positive | None = None
     """factor on the learning rate of biases; 2 in Yosinski et al. 2014"""
-    batch_size: _PositiveInt = _BATCH_SIZE
+    batch_size: Count = _BATCH_SIZE
     """examples in one step"""
     optimiser: Literal["sgd", "adamw"] = "sgd"
     """the optimiser"""
@@ -116,7 +116,7 @@ class NetworkSettings(Settings):
     """largest norm of the incoming weights of a unit"""
     ema_decay: _Share | None = None
     """decay of a moving average of the weights, which is then the trained network"""
-    patience: _PositiveInt | None = None
+    patience: Count | None = None
     """early stopping: epochs without improvement on validation"""
     dropout: _Share = 0.0
     """dropout of hidden units"""
@@ -164,7 +164,7 @@ class SearchedSettings(NetworkSettings):
     """A network whose learning rate is found where none is given (see `instar.recipes.rates`)."""
 
     learning_rate: Any = None
-    batch_size: _PositiveInt | None = None  # type: ignore[assignment]  # `settled` decides
+    batch_size: Count | None = None  # type: ignore[assignment]  # `settled` decides
     """examples in one step; 128, but where the rate is found fewer on few examples, for five steps an epoch"""
     warmup_epochs: _NotNegative | None = None  # type: ignore[assignment]  # `settled` decides
     """epochs in which the rate rises from 0; where it is found, 5 % for deep networks without normalisation"""
@@ -220,7 +220,7 @@ class TransferSettings(Settings):
     """train on the validation examples as well, and do not validate"""
     folder: str | None = None
     """a transfer set without labels: all pictures below this folder"""
-    num_views: _PositiveInt | None = None
+    num_views: Count | None = None
     """views of each example, shown in turn; by default each epoch shows a new one"""
 
 
@@ -259,7 +259,7 @@ class DataSettings(Settings):
     """selects the validation examples"""
     view_seed: int = 0
     """seed of the augmentation"""
-    image_size: _PositiveInt | None = None
+    image_size: Count | None = None
     """resize pictures to this many pixels"""
     colour: Literal["rgb", "grey"] | None = None
     """read all pictures in colour or in grey; by default as they are"""

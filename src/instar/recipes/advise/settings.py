@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from instar.errors import UsageError
 from instar.recipes.settings import (
+    Count,
     DataSettings,
     FitSettings,
     Settings,
@@ -19,7 +20,6 @@ from instar.recipes.settings import (
 from instar.recipes.transfer.settings import CopySettings
 from instar.runs import is_run
 
-_Count = Annotated[int, Field(ge=1)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -33,13 +33,13 @@ class SearchSettings(Settings):
     """How the advisor searches."""
 
     copied: CopySettings = CopySettings()
-    num_cuts: _Count = 3
+    num_cuts: Count = 3
     """number of cuts in the first round; the deepest is always one of them"""
     rounds: Annotated[list[_Share], Field(min_length=1)] = [0.1, 0.3]
     """budgets of the rounds of successive halving: epochs as a share of those of a full fit"""
     keep: _Share = 1 / 3
     """share of the treatments that each round keeps"""
-    finalists: _Count = 2
+    finalists: Count = 2
     """how many treatments of the last round are fitted in full, for validation to choose from"""
 
     @model_validator(mode="after")
@@ -64,7 +64,7 @@ class AdviseConfig(SearchSettings):
     """how a network without weights is trained on the source"""
     fit: TrainingSettings = TrainingSettings(epochs=60, batch_size=16, learning_rate=0.03)
     """how a network is trained on the target: `epochs` of a full fit"""
-    seeds: _Count = 1
+    seeds: Count = 1
     """full fits of each finalist"""
     seed: int = 0
     """the first seed"""

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from instar.errors import UsageError
 from instar.jobs import Job
@@ -23,6 +23,7 @@ from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, fit
 from instar.recipes.fitting import fit_job, logits_job, store_job
 from instar.recipes.loading import load_splits, try_network
 from instar.recipes.settings import (
+    Count,
     DataSettings,
     FitSettings,
     LossSettings,
@@ -42,7 +43,6 @@ LIKE = {"transfer-set-separate": "distilled-T20", "distilled-ensemble": "distill
 
 BEYOND = "beyond-2x800"
 _WHOLE, _HALF = TransferSettings(validation_too=True), TransferSettings(validation_too=True, fraction=0.5)
-_Count = Annotated[int, Field(ge=1)]
 _LABELS_ALONE = ("small-net", "fraction-hard")
 _ROWS = (
     *_LABELS_ALONE,
@@ -56,7 +56,7 @@ class BeyondSettings(Settings):
 
     teacher: FitSettings
     """the large networks with commas, an ensemble"""
-    num_views: _Count
+    num_views: Count
     """number of views in the store; the student sees them in turn"""
     student: FitSettings
     """the small network"""
@@ -73,11 +73,11 @@ class MnistConfig(Settings):
     """the data; its validation part is for tuning, the result trains on both parts"""
     held_out: DataSettings
     """the same data with another split, where a bias or an early stop needs examples that were held out"""
-    pairs: _Count
+    pairs: Count
     """pairs of teacher and student"""
-    smallest_pairs: _Count
+    smallest_pairs: Count
     """pairs with the smallest network of the temperature study"""
-    ensemble_size: _Count
+    ensemble_size: Count
     """teachers in an ensemble"""
     teacher: FitSettings
     """the large network"""
@@ -89,7 +89,7 @@ class MnistConfig(Settings):
     """temperatures of the temperature study"""
     temperature_students: list[FitSettings]
     """students of the temperature study, the smallest first"""
-    fractions: dict[str, _Count]
+    fractions: dict[str, Count]
     """epochs by percent of the training examples"""
     views: str
     """augmentation of the students that learn from a fraction with views"""

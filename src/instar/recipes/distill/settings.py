@@ -12,6 +12,7 @@ from instar.errors import UsageError
 from instar.recipes.settings import (
     CandidateTemperatures,
     CandidateWeights,
+    Count,
     DataSettings,
     LossSettings,
     Settings,
@@ -52,7 +53,7 @@ class DistillConfig(Settings):
     """the data set"""
     teacher: TeacherSettings = TeacherSettings(network="mlp:1200x2", epochs=40)
     """the large network, or a trained one (RUN:teacher, NAME@WEIGHTS); several with commas are an ensemble"""
-    teachers: Annotated[int, Field(ge=1)] = 1
+    teachers: Count = 1
     """how many teachers of each network, with different seeds: an ensemble"""
     ensemble_mean: Literal["arithmetic", "geometric"] = "arithmetic"
     """mean of the probabilities of an ensemble"""
@@ -74,11 +75,11 @@ class DistillConfig(Settings):
     """where the transfer set lacks classes: fit the bias of the missing or of the present ones on validation"""
     bias_per_class: bool = False
     """fit a bias for each of these classes in place of one for all"""
-    seeds: Annotated[int, Field(ge=1)] = 5
+    seeds: Count = 5
     """number of students of each kind in the result"""
     seed: int = 0
     """the first seed of the students; it moves the teachers' seeds too"""
-    tuning_seeds: Annotated[int, Field(ge=1)] = 2
+    tuning_seeds: Count = 2
     """number of other seeds by which candidates are compared on validation"""
     quick: Annotated[Literal[True] | None, BeforeValidator(lambda value: value or None)] = None
     """a first look: one seed, fewer epochs, one temperature, and one short round of search for learning rates"""

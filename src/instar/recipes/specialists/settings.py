@@ -13,6 +13,7 @@ from instar.recipes.scales import choose_scale, load_scale
 from instar.recipes.settings import (
     CandidateTemperatures,
     CandidateWeights,
+    Count,
     DataSettings,
     FitSettings,
     LossSettings,
@@ -22,7 +23,6 @@ from instar.recipes.settings import (
     read_config_file,
 )
 
-_Count = Annotated[int, Field(ge=1)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Control = Literal["longer", "random", "ensemble", "mixture", "full-softmax"]
 DATA = ("cifar100", "omniglot", "digits")
@@ -34,7 +34,7 @@ class SetSettings(Settings):
 
     method: Literal["overlapping", "balanced", "kmeans"] = "overlapping"
     """the classes nearest to each cluster centre, sets of equal size without a common class, or the clusters"""
-    num_sets: _Count
+    num_sets: Count
     """number of class sets, each with a specialist"""
     classes_per_set: Annotated[int, Field(ge=2)]
     """number of classes that a specialist distinguishes"""
@@ -48,11 +48,11 @@ class SetSettings(Settings):
 class SpecialistSettings(Settings):
     """How specialists are trained; all other settings are the generalist's."""
 
-    epochs: _Count
+    epochs: Count
     """epochs over the examples of the class set and as many others"""
     learning_rate: _Positive
     """learning rate of the specialists"""
-    trainable_layers: _Count | None = None
+    trainable_layers: Count | None = None
     """how many last layers are trained, all by default; the others keep the generalist's weights"""
 
 
@@ -74,7 +74,7 @@ class DistillBackSettings(Settings):
     Of several temperatures and label weights, the best on the tuning generalist's validation is used.
     """
 
-    epochs: _Count
+    epochs: Count
     """epochs of the distilled network"""
     learning_rate: _Positive
     """learning rate of the distilled network"""
@@ -84,7 +84,7 @@ class DistillBackSettings(Settings):
     """weight of the soft targets"""
     hard_weight: CandidateWeights = [0.1]
     """weight of the labels; of several, the best on validation is used"""
-    num_views: _Count | None = None
+    num_views: Count | None = None
     """views of each example to store soft targets for. By default 8, or 1 without augmentation"""
 
     @property
@@ -116,7 +116,7 @@ class SpecialistsConfig(Settings):
     """what specialists are compared with, each at about their cost"""
     mixture: str
     """the mixture of experts, mixture:EXPERTS/EXPERT/GATE; with another network by default two experts like it"""
-    seeds: _Count = 5
+    seeds: Count = 5
     """number of generalists, each with its specialists and controls"""
     seed: int = 0
     """the first seed"""

@@ -15,12 +15,12 @@ from pydantic import Field, model_validator
 from instar.errors import UsageError
 from instar.jobs import Job
 from instar.recipes.scales import choose_scale
-from instar.recipes.settings import FitSettings, Settings, SoftSettings, Temperature, checked, merge
+from instar.recipes.settings import Count, FitSettings, Settings, SoftSettings, Temperature, checked, merge
 from instar.recipes.speech.align_jobs import alignment_job, flat_alignment_job, new_models
 from instar.recipes.speech.data import ALIGNED, UNTRANSCRIBED, load_features
 from instar.recipes.speech.fit_jobs import network_job, store_job, try_acoustic_network
 from instar.recipes.speech.score_job import scoring_job
-from instar.recipes.speech.settings import Count, LearningSettings, ModelSettings, Source, StudyData
+from instar.recipes.speech.settings import LearningSettings, ModelSettings, Source, StudyData
 from instar.speech.audio import optional_module
 from instar.speech.hmm import HMM
 

@@ -6,13 +6,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from instar.errors import UsageError
-from instar.recipes.settings import Settings
+from instar.recipes.settings import Count, Settings
 from instar.speech.alignment import ITERATIONS
 from instar.speech.features import FeatureSettings, Normalisation
 from instar.speech.frames import LEFT, RIGHT
 from instar.speech.hmm import STATES_OF_PHONE, STATES_OF_SILENCE, STATES_OF_WORD
 
-Count = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Ratio = float | Literal["clean"]

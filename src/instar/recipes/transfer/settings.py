@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from instar.errors import UsageError
 from instar.recipes.settings import (
+    Count,
     DataSettings,
     FitSettings,
     Settings,
@@ -17,7 +18,6 @@ from instar.recipes.settings import (
     read_config_file,
 )
 
-_Count = Annotated[int, Field(ge=1)]
 _KINDS = ("BnB", "BnB+", "AnB", "AnB+", "RnB")  # of `instar.transfer`
 
 
@@ -32,7 +32,7 @@ class HalvesSettings(Settings):
     """classes of B (lists), or parent classes of B (parents)"""
     parents: str | None = None
     """a file with a class, a tab and its parent on each line (parents)"""
-    classes_per_half: _Count | None = None
+    classes_per_half: Count | None = None
     """the size of random halves; by default half of all classes"""
 
 
@@ -68,7 +68,7 @@ class TransferConfig(Settings):
     copied: CopySettings = CopySettings()
     longer: bool = True
     """whether to add a base trained as long as a base and its transfer network together"""
-    splits: _Count = 5
+    splits: Count = 5
     """independent replicates, each with its own halves and seeds"""
     seed: Annotated[int, Field(ge=0)] = 0
     """the seed of the first split"""
@@ -166,14 +166,14 @@ class CurvePoint(Settings):
 
     percent: Annotated[float, Field(gt=0, le=100)]
     """the share of the training images of each class"""
-    epochs: _Count
+    epochs: Count
 
 
 class CurveSettings(Settings):
     """Networks on few images of every class, as in the paper's supplement."""
 
     points: list[CurvePoint]
-    seeds: _Count
+    seeds: Count
     """replicates of each point"""
 
 
@@ -182,7 +182,7 @@ class ReproductionConfig(Settings):
 
     scale: str
     data: DataSettings
-    splits: _Count
+    splits: Count
     """replicates of each part"""
     convnet: FitSettings
     """the network without normalisation, of all parts but one, and of the curve"""
