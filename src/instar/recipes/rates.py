@@ -22,7 +22,7 @@ DECADES = {"sgd": (1e-4, 1e-3, 1e-2, 1e-1, 1.0), "adamw": (1e-5, 1e-4, 1e-3, 1e-
 
 
 Shares = Sequence[tuple[float, float]]
-STUDENT_ROUNDS = ((1 / 10, 100.0), (1 / 6, 300.0), (1 / 3, 1e9))
+STUDENT_ROUNDS = ((1 / 10, 100.0), (1 / 6, 300.0), (1 / 4, 1e9))
 TEACHER_ROUNDS = ((1 / 20, 10.0), (1 / 10, 30.0))
 """Of each round the share of the epochs of a whole fit, and the steps that are enough. A teacher is fitted
 once and costs as much as many students: the search for its rate takes about half a fit."""
@@ -39,7 +39,7 @@ def round_lengths(rounds: Shares, epochs: int, steps_per_epoch: int) -> list[int
 
     Example:
         >>> round_lengths(STUDENT_ROUNDS, 60, 11), round_lengths(TEACHER_ROUNDS, 40, 422)
-        ([6, 10, 20], [1, 1])
+        ([6, 10, 15], [1, 1])
     """
     return [max(1, min(round(share * epochs), math.ceil(steps / steps_per_epoch))) for share, steps in rounds]
 
