@@ -272,6 +272,12 @@ def test_runs_list_folds_names_and_never_numbers(typed: Command, tmp_path: Path)
     assert {"runs/reproduce/a-name-that-is-", "longer-than-its-column-may-be"} <= cells
 
 
+def test_runs_list_breaks_no_name_in_a_pipe(typed: Command, tmp_path: Path) -> None:
+    name = "runs/reproduce/a-name-that-is-longer-than-its-column-may-be-in-a-terminal-of-eighty-columns"
+    write_run(tmp_path / name, "reproduce-mnist", **STUDY)
+    assert name in typed("runs", "list", cwd=tmp_path, COLUMNS="").stdout
+
+
 def test_a_name_without_parts_is_broken_where_it_must_be() -> None:
     console = Console(file=io.StringIO(), width=40)
     record = {"run": f"runs/{'x' * 50}", "recipe": "fit", "done": False, "fits": 0}

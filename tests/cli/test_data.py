@@ -1,9 +1,11 @@
 """`instar data`: list, describe and check data sets."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from command_line import Command
 from data_files import image_bytes, random_images, write_image_folder
@@ -70,6 +72,19 @@ def test_a_sound_folder_passes_and_a_class_that_cannot_be_split_does_not(typed: 
         (str(tmp_path / "cow"), "no images in this class"),
         ("class dog", "2 different examples, at least 3 are needed"),
     ]
+
+
+def test_a_check_of_pictures_of_many_sizes_shows_the_most_frequent(typed: Command, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for width in range(20):
+            Image.new("L", (20, 8 + width), 10 * width).save(tmp_path / name / f"{width}.png")
+    Image.new("L", (20, 8), 255).save(tmp_path / "dog" / "bright.png")
+    lines = typed("data", "check", f"folder:{tmp_path}").stdout.splitlines()
+    sizes = [line for line in lines if re.search("[0-9]+x[0-9]+ grey", line)]
+    assert len(sizes) == 12
+    assert re.search(r"20x8 grey\s+3|8x20 grey\s+3", sizes[0])
+    assert any("8 more, see --json." in line for line in lines)
 
 
 USERS = """

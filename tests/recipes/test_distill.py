@@ -167,6 +167,16 @@ def test_the_headline_says_the_difference_in_plain_words(result: dict) -> None:
     assert "over 3 paired seeds" in headline.detail
 
 
+def test_the_headline_says_where_the_two_intervals_disagree(result: dict) -> None:
+    (first, *_) = result["differences"]
+    sure = first | {"low": -3.0, "high": -1.0}
+    unsure = answer(result | {"differences": [sure | {"low_examples": -4.0, "high_examples": 2.0}]})
+    assert "excludes zero. Over test examples: [-4.0, +2.0], which includes zero" in unsure.detail
+    for low, high in ((-4.0, -2.0), (None, None)):
+        both = answer(result | {"differences": [sure | {"low_examples": low, "high_examples": high}]})
+        assert "Over test examples" not in both.detail
+
+
 def test_no_fit_reads_test(finished_run: Path) -> None:
     for path in (finished_run / "jobs").rglob("result.json"):
         assert "test_" not in path.read_text()

@@ -1,6 +1,7 @@
 """`instar runs`: list, show, compare and remove run directories."""
 
 import json
+import os
 import re
 import sys
 import textwrap
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List, show, compare and remove run directories.", no_args_is_help=True)
 
 _EDGES = 10  # columns of padding and lines beside the three of the list
+_IN_A_PIPE = 400  # columns, where another program reads the names
 _LEAST_NAME, _WIDE_NAME = 10, 30  # a name gets more than the second only where nothing else needs the room
 
 Root = typer.Option(Path("runs"), "--root", help="Where the runs are.")
@@ -34,6 +36,8 @@ def list_(
 
     records = run_records(root)
     console = Console(highlight=False, emoji=False)
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        console.width = _IN_A_PIPE
     if as_json:
         sys.stdout.write(json.dumps(records, indent=2) + "\n")
     elif records:

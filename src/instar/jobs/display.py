@@ -15,6 +15,7 @@ from instar.jobs.graph import Job
 from instar.runs import PROGRESS
 
 PLAIN_SECONDS = 20.0  # between two lines of progress in a log
+_LEAST_NAME, _BESIDE_NAME = 24, 84  # columns of a job's name at least, and those that its bar and its note take
 
 
 class Display:
@@ -81,7 +82,8 @@ class Display:
 
     def _change_bar(self, bars: Progress, name: str, state: str) -> None:
         if state == "started":
-            self._tasks[name] = bars.add_task(f"  {name}", total=1.0, note="")
+            room = max(_LEAST_NAME, self._console.width - _BESIDE_NAME)
+            self._tasks[name] = bars.add_task(f"  {_end_of(name, room)}", total=1.0, note="")
         elif name in self._tasks:
             bars.remove_task(self._tasks.pop(name))
         if state in ("failed", "died, tried again"):
@@ -131,6 +133,16 @@ class Display:
 
     def _print(self, line: str) -> None:
         self._console.print(line, soft_wrap=True)
+
+
+def _end_of(name: str, width: int) -> str:
+    """A name that is too long without its beginning.
+
+    Example:
+        >>> _end_of("student-alone/seed-3", 30), _end_of("tuning/student-alone/seed-3", 10)
+        ('student-alone/seed-3', '.../seed-3')
+    """
+    return name if len(name) <= width else f"...{name[3 - width :]}"
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,9 @@ from instar.recipes.loading import load_splits
 from instar.recipes.settings import DataSettings, checked
 from instar.reports import Column, Table
 
+_FORMS = 12
+"""Sizes and modes of pictures that a table shows: photographs have as many as there are pictures."""
+
 
 def known_table() -> Table:
     """The data sets that are known by name, and where they are on this machine."""
@@ -69,9 +72,9 @@ def inspection_tables(found: Inspection) -> Iterator[Table]:
     skipped = ", ".join(f"{kind} ({number})" for kind, number in sorted(found.passed_over.items()) if number)
     if parts := _part_rows(found):
         yield Table(found.name, parts, caption=f"Not read: {skipped}" if skipped else "")
-        yield Table(
-            "Sizes and modes", forms, caption=OFFER_TO_FIT if len({row["form"] for row in forms}) > 1 else ""
-        )
+        notes = [f"{len(forms) - _FORMS:,} more, see --json."] if len(forms) > _FORMS else []
+        notes += [OFFER_TO_FIT] if len({row["form"] for row in forms}) > 1 else []
+        yield Table("Sizes and modes", forms[:_FORMS], caption=" ".join(notes))
     if found.broken:
         yield Table("Broken", [one._asdict() for one in found.broken])
     if copies := found.copies:
@@ -107,8 +110,8 @@ def summary(found: Inspection) -> str:
 
 
 def _form_rows(found: Inspection) -> list[dict[str, Any]]:
-    """The forms of each part, the most frequent first."""
-    forms = sorted(found.forms.items(), key=lambda item: (item[0][0], -item[1]))
+    """The forms, the most frequent first."""
+    forms = sorted(found.forms.items(), key=lambda item: (-item[1], item[0]))
     return [{"part": part, "form": form, "examples": number} for (part, form), number in forms]
 
 

@@ -40,7 +40,17 @@ def answer(result: Result) -> Headline:
         verdict = "excludes zero" if excludes_zero(difference) else "includes zero: undecided"
         bounds = interval(difference, sign=True)
         sure = f"95 % interval over {difference['n']} paired seeds: {bounds}, which {verdict}."
+        sure += _over_examples(difference)
     return Headline(sentence, " ".join([sure, _about_teacher(rows), *_about_correction(rows)]))
+
+
+def _over_examples(difference: Row) -> str:
+    """What the interval over test examples says, where that over seeds excludes zero and it does not."""
+    over_examples = {"low": difference.get("low_examples"), "high": difference.get("high_examples")}
+    if not excludes_zero(difference) or over_examples["low"] is None or excludes_zero(over_examples):
+        return ""
+    bounds = interval(over_examples, sign=True)
+    return f" Over test examples: {bounds}, which includes zero: another test set might not show it."
 
 
 def fewer_errors(difference: float) -> str:
