@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from instar.distillation import Teacher
-from instar.errors import DataWarning, TrainingError
+from instar.errors import DataWarning, TrainingError, UsageError
 from instar.runs import Run, write_bytes
 from instar.training import fit
 from small_fits import blots, normalised_network, part_labelled, perceptron
@@ -27,6 +27,21 @@ def note(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     """Write down when the work was done, and what was there by then."""
     there = [name for name, path in needs.items() if Run.read(path).is_done]
     return {"rows": [{"time": time.time(), "there": there, "threads": torch.get_num_threads()}]}
+
+
+def wait_for(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
+    """Waits for a file, for a minute at most."""
+    for _ in range(600):
+        if Path(run.config["path"]).exists():
+            return {}
+        time.sleep(0.1)
+    raise UsageError("nothing came")
+
+
+def touch(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
+    """Makes the file that another job waits for."""
+    Path(run.config["path"]).touch()
+    return {}
 
 
 def refuse(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from instar.errors import UsageError
+from instar.errors import InstarError, UsageError
 from instar.intervals import over_seeds
 from instar.jobs import Job, JobReport
 from instar.networks import build_network
@@ -74,7 +74,7 @@ def test_both_students_have_the_same_effort_and_the_chosen_candidate_is_marked(f
     assert {row["name"] for row in tuning} == {"teacher", ALONE, DISTILLED}
     for name in (ALONE, DISTILLED):
         fits = (path / "jobs" / "tuning" / name).rglob("result.json")
-        assert sum(len(Run.read(fit.parent).result()["rows"]) for fit in fits) == 5 * 3 + 4 * 5 + 6 * 10
+        assert sum(len(Run.read(fit.parent).result()["rows"]) for fit in fits) == 5 * 3 + 4 * 5 + 6 * 8
         (chosen,) = [row for row in tuning if row["name"] == name and row.get("chosen")]
         assert chosen in last_round(tuning)
         (row,) = [row for row in result["rows"] if row["name"] == name]
@@ -206,7 +206,7 @@ def test_a_shorter_fit_has_the_whole_schedule() -> None:
     assert (short.epochs, short.schedule, short.warmup_epochs) == (10, "step:5,7.5", 1.0)
 
 
-def test_rounds_side_by_side_share_jobs_and_end_on_their_own() -> None:
+def test_rounds_side_by_side_share_jobs_and_go_on_on_their_own() -> None:
     base = Job("base", print, {})
 
     def series(name: str, length: int) -> Rounds[str]:
@@ -215,13 +215,31 @@ def test_rounds_side_by_side_share_jobs_and_end_on_their_own() -> None:
             assert set(report.failed) <= {f"{name}-{number}"}
         return name
 
-    rounds, names = side_by_side(series("a", 1), series("b", 2)), []
-    names.append([job.name for job in next(rounds).jobs])
-    names.append([job.name for job in rounds.send(JobReport(failed={"a-0": "why"})).jobs])
+    rounds = side_by_side(series("a", 2), side_by_side(series("b", 1), series("c", 2)))
+
+    def after(*done: str, failed: bool = True) -> list[str]:
+        more = rounds.send(JobReport(done=["base", *done], failed={"a-0": "why"} if failed else {}))
+        assert more.early
+        return [job.name for job in more.jobs]
+
+    assert [job.name for job in next(rounds).jobs] == ["base", "a-0", "b-0", "c-0"]
+    assert after(failed=False) == []
+    assert after() == ["base", "a-1"]  # b and c still run
+    assert after("c-0") == ["base", "c-1"]
+    assert after("c-0", "b-0", "a-1") == []
     with pytest.raises(StopIteration) as end:
-        rounds.send(JobReport())
-    assert names == [["base", "a-0", "b-0"], ["base", "b-1"]]
-    assert end.value.value == ["a", "b"]
+        after("c-0", "b-0", "a-1", "c-1")
+    assert end.value.value == ["a", ["b", "c"]]
+
+
+def test_a_failed_job_of_one_series_ends_them_all_where_it_may_not_fail() -> None:
+    def series(name: str) -> Rounds[None]:
+        yield Round([Job(name, print, {})])
+
+    rounds = side_by_side(series("a"), series("b"))
+    next(rounds)
+    with pytest.raises(InstarError, match="b failed: why"):
+        rounds.send(JobReport(failed={"b": "why"}))
 
 
 def test_a_quick_look_is_one_seed_one_temperature_and_one_round(tmp_path: Path) -> None:

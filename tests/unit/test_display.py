@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.jobs import Job
+from instar.jobs import Batch, Job
 from instar.jobs import display as shown
 from instar.runs import Run
 from job_functions import note
@@ -15,7 +15,8 @@ from job_functions import note
 @pytest.mark.parametrize("state", ["failed", "kept back"])
 def test_what_failed_or_was_kept_back_is_no_work_of_this_session(state: str, tmp_path: Path) -> None:
     jobs = [Job("lost", note, {}, cost=3.0), Job("other", note, {}, cost=1.0)]
-    display = shown.Display(jobs, tmp_path, quiet=True)
+    display = shown.Display(tmp_path, quiet=True)
+    display.add(Batch(jobs))
     display.change("other", "started")
     display.change("lost", state)
     assert display._whole(display._fractions) == 0.75  # nothing of it is left to do
@@ -32,7 +33,8 @@ def test_time_left_leaves_out_what_earlier_processes_did(
     jobs = [Job("old", note, {}, cost=3.0), Job("new", note, {}, cost=1.0)]
     with Run(tmp_path / "jobs" / "old", recipe="job", config={}) as run:
         run.report_progress(0.9, {"epoch": 9})
-    with Run(tmp_path / "jobs" / "new", recipe="job", config={}) as run, shown.Display(jobs, tmp_path) as display:
+    with Run(tmp_path / "jobs" / "new", recipe="job", config={}) as run, shown.Display(tmp_path) as display:
+        display.add(Batch(jobs))
         display.change("old", "started" if state == "cut off" else "skipped")
         display.change("new", "started")
         run.report_progress(0.5, {"epoch": 1})

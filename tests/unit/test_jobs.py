@@ -8,7 +8,7 @@ import pytest
 
 import job_functions
 from instar.errors import InstarError, RunError, UsageError
-from instar.jobs import Job, JobReport, check_graph, open_engine, run_jobs
+from instar.jobs import Batch, Job, JobReport, check_graph, open_engine, run_batches, run_jobs
 from instar.jobs.graph import costs_ahead, threads_of
 from instar.jobs.walk import STARTED, Task
 from instar.runs import Run
@@ -127,7 +127,8 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobReport, Ev
     """The graph above, done once, and what became of it when the same was asked again."""
     root, events = tmp_path_factory.mktemp("graph"), Events()
     with open_engine(cores=2) as engine:
-        report = engine.run(GRAPH, root, on_change=events)
+        batches = iter([Batch(GRAPH)])
+        report = engine.run(root, lambda _: next(batches, None), on_change=events)
         times = {path: path.stat().st_mtime_ns for path in (root / "jobs" / "teacher").rglob("*")}
         again = run_jobs(
             [job for job in GRAPH if not job.name.startswith("dies al")], root, engine=engine, quiet=True
@@ -150,6 +151,22 @@ def test_each_job_is_done_after_its_needs(graph: Graph) -> None:
     assert rows["last"]["there"] == ["student/seed-0", "student/seed-1"]
     assert rows["teacher"]["time"] < rows["student/seed-0"]["time"] < rows["last"]["time"]
     assert {name: rows[name]["threads"] for name in rows} == {name: threads_of(GRAPH, 2)[name] for name in rows}
+
+
+def test_jobs_come_while_others_run(tmp_path: Path) -> None:
+    flag = str(tmp_path / "flag")
+    waiting, quick = job("waits", job_functions.wait_for, config={"path": flag}), job("quick")
+    raises_flag = job("raises it", job_functions.touch, "quick", config={"path": flag})
+
+    def more(report: JobReport) -> Batch | None:
+        if "waits" in report.done:
+            return None
+        return Batch([quick, raises_flag] if "quick" in report.done else [waiting, quick], beside=1)
+
+    with open_engine(cores=2) as engine:
+        report = run_batches(more, tmp_path, engine=engine, quiet=True)
+    assert sorted(report.done) == ["quick", "raises it", "waits"]
+    assert report.failed == {}
 
 
 def test_what_fails_is_listed_with_its_reason_and_keeps_back_only_what_needs_it(graph: Graph) -> None:

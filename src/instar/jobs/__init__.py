@@ -6,12 +6,13 @@ from pathlib import Path
 
 from instar.errors import UsageError
 from instar.jobs.display import Display, duration
-from instar.jobs.graph import Job, JobReport, check_graph, num_gpus
+from instar.jobs.graph import Batch, Job, JobReport, check_graph, num_gpus
 from instar.jobs.local import LocalEngine
 from instar.jobs.ray import RayEngine, check_ray
-from instar.jobs.walk import Engine
+from instar.jobs.walk import Engine, More
 
 __all__ = [
+    "Batch",
     "Engine",
     "Job",
     "JobReport",
@@ -20,6 +21,7 @@ __all__ = [
     "duration",
     "num_gpus",
     "open_engine",
+    "run_batches",
     "run_jobs",
 ]
 
@@ -82,10 +84,31 @@ def run_jobs(
     Raises:
         UsageError: the graph or the engine is wrong.
     """
-    check_graph(jobs)
-    root = Path(root)
+    batches = iter([Batch(jobs, title)])
+    return run_batches(lambda _: next(batches, None), root, engine=engine, quiet=quiet)
+
+
+def run_batches(more: More, root: str | Path, *, engine: Engine | str = "local", quiet: bool = False) -> JobReport:
+    """Do jobs that come in batches, each decided by how those before it ended, or while they still run.
+
+    Args:
+        more: gives the next batch, from the report so far; one without jobs where none come yet, None after the
+            last. It is asked twice a second, and whenever a job ends.
+        root, engine, quiet: as for `run_jobs`.
+
+    Raises:
+        UsageError: a batch or the engine is wrong.
+    """
     if isinstance(engine, str):
         with open_engine(engine) as opened:
-            return run_jobs(jobs, root, engine=opened, title=title, quiet=quiet)
-    with Display(jobs, root, title=title, quiet=quiet) as display:
-        return engine.run(jobs, root, on_change=display.change)
+            return run_batches(more, root, engine=opened, quiet=quiet)
+    root = Path(root)
+    with Display(root, quiet=quiet) as display:
+
+        def shown(report: JobReport) -> Batch | None:
+            batch = more(report)
+            if batch is not None and batch.jobs:
+                display.add(batch)
+            return batch
+
+        return engine.run(root, shown, on_change=display.change)

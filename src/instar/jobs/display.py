@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,7 +11,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from instar.jobs.graph import Job
+from instar.jobs.graph import Batch
 from instar.runs import PROGRESS
 
 PLAIN_SECONDS = 20.0  # between two lines of progress in a log
@@ -19,17 +19,18 @@ _LEAST_NAME, _BESIDE_NAME = 24, 84  # columns of a job's name at least, and thos
 
 
 class Display:
-    """Shows a graph of jobs on stderr; what it knows it reads from the run directories."""
+    """Shows jobs on stderr; what it knows it reads from the run directories."""
 
-    def __init__(self, jobs: Sequence[Job], root: Path, *, title: str = "all jobs", quiet: bool = False) -> None:
-        self._jobs = {job.name: job for job in jobs}
+    def __init__(self, root: Path, *, quiet: bool = False) -> None:
         self._root = root
-        self._title = title
+        self._title = ""
         self._quiet = quiet
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-        self._fractions = dict.fromkeys(self._jobs, 0.0)
-        self._first: dict[str, float] = {}  # what earlier processes had done
+        self._costs: dict[str, float] = {}  # of the jobs that the total is of
+        self._fractions: dict[str, float] = {}
+        self._first: dict[str, float] = {}  # what was done before that total began
         self._running: dict[str, float] = {}
+        self._ended: set[str] = set()
         self._tasks: dict[str, TaskID] = {}
         self._bars: Progress | None = None
         self._stopping = threading.Event()
@@ -60,10 +61,24 @@ class Display:
         if self._bars is not None:
             self._bars.stop()
 
+    def add(self, batch: Batch) -> None:
+        """Jobs have come: the total is now of these and of those that have not ended."""
+        with self._lock:
+            left = {name: cost for name, cost in self._costs.items() if name not in self._ended}
+            new = {job.name: job.cost for job in batch.jobs if job.name not in self._ended}
+            self._costs, self._title = {**left, **new}, batch.title
+            self._fractions = {name: self._fractions.get(name, 0.0) for name in self._costs}
+            self._first = {name: fraction for name, fraction in self._fractions.items() if name in left}
+            self._started = time.monotonic()
+            if self._bars is not None:
+                self._bars.update(self._total, description=self._title)
+
     def change(self, name: str, state: str) -> None:
         """A job was skipped, started, done, failed, kept back, or died and is tried again."""
         with self._lock:
             started = self._running.pop(name, None)
+            if state not in ("started", "died, tried again"):
+                self._ended.add(name)
             if state == "started":
                 self._running[name] = time.monotonic()
             else:
@@ -117,8 +132,8 @@ class Display:
 
     def _whole(self, fractions: Mapping[str, float]) -> float:
         """Of all jobs, by their costs."""
-        total = sum(job.cost for job in self._jobs.values())
-        return sum(fraction * self._jobs[name].cost for name, fraction in fractions.items()) / total
+        total = sum(self._costs.values())
+        return sum(fraction * self._costs[name] for name, fraction in fractions.items()) / total if total else 0.0
 
     def _show_total(self) -> None:
         fraction, now = self._whole(self._fractions), time.monotonic()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from instar.errors import InstarError, UsageError
 from instar.runs import Run
@@ -35,6 +35,17 @@ class Job:
     gpus: int = 0
 
 
+class Batch(NamedTuple):
+    """Jobs that come together."""
+
+    jobs: Sequence[Job]
+    """with those of earlier batches that they need"""
+    title: str = "all jobs"
+    """what the progress is of"""
+    beside: int = 0
+    """how many series of other jobs share the cores with these"""
+
+
 @dataclass(frozen=True)
 class JobReport:
     """How a graph of jobs ended: what was done now, what was done before, what failed and what that kept back."""
@@ -52,6 +63,11 @@ class JobReport:
             {name: part[name] for name in part if name in names} for part in (self.failed, self.kept_back)
         )
         return JobReport(done, skipped, failed, kept_back)
+
+    def has_ended(self, jobs: Sequence[Job]) -> bool:
+        """Whether nothing of some jobs is left to do."""
+        ended = {*self.done, *self.skipped, *self.failed, *self.kept_back}
+        return all(job.name in ended for job in jobs)
 
     def raise_if_failed(self) -> None:
         """Raise one error that says what failed and why."""
@@ -136,12 +152,12 @@ def num_gpus(device: str, processes: int = 1) -> int:
     return processes if device == "cuda" else 0
 
 
-def threads_of(jobs: Sequence[Job], cores: int) -> dict[str, int]:
-    """How many threads each job computes with: the cores, shared among the jobs of its level.
+def threads_of(jobs: Sequence[Job], cores: int, beside: int = 0) -> dict[str, int]:
+    """How many threads each job computes with: the cores, shared by the jobs of its level and those `beside` it.
 
     A function of the graph alone and not of what happens to be done already, since the number of threads
     decides the last bits of a sum.
     """
     levels = check_graph(jobs)
-    width = {level: sum(1 for other in levels.values() if other == level) for level in levels.values()}
+    width = {level: beside + sum(1 for other in levels.values() if other == level) for level in levels.values()}
     return {job.name: max(1, cores // (min(cores, width[levels[job.name]]) * job.processes)) for job in jobs}

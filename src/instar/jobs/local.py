@@ -4,7 +4,7 @@ import bisect
 import multiprocessing
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -12,7 +12,7 @@ from typing import Any
 
 from instar.errors import DataWarning, InstarError
 from instar.jobs.execution import ProcessDiedError, attempt
-from instar.jobs.graph import Job, threads_of
+from instar.jobs.graph import Batch, threads_of
 from instar.jobs.walk import DIED, DONE, FAILED, MAX_TRIES, STARTED, Engine, News, Task
 from instar.processes import Written, pack, start_process, start_server, unpack
 
@@ -45,9 +45,9 @@ class LocalEngine(Engine):
         self._waiting: list[_Try] = []
         start_server()
 
-    def threads(self, jobs: Sequence[Job]) -> dict[str, int]:
+    def threads(self, batch: Batch) -> dict[str, int]:
         """The cores, shared among the jobs of a level."""
-        return threads_of(jobs, self._cores)
+        return threads_of(batch.jobs, self._cores, batch.beside)
 
     def submit(self, task: Task) -> None:
         """Take a job, to do it as soon as there is room: of several, that with most ahead."""

@@ -17,14 +17,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from instar.errors import UsageError
 from instar.jobs.execution import ProcessDiedError, attempt
-from instar.jobs.graph import Job, threads_of
+from instar.jobs.graph import Batch, Job, threads_of
 from instar.jobs.walk import DIED, DONE, FAILED, MAX_TRIES, STARTED, Engine, News, Task
 
 TRIES = "processes.txt"  # in a job's run directory: machine and process of each try
@@ -139,21 +139,21 @@ class RayEngine(Engine):
         # After a job with GPUs Ray ends the process, which could not change to another GPU: only if told so here.
         self._on_cpus, self._on_gpus = ray.remote(_work), ray.remote(num_gpus=1)(_work)
 
-    def threads(self, jobs: Sequence[Job]) -> dict[str, int]:
+    def threads(self, batch: Batch) -> dict[str, int]:
         """As the local engine's on one machine; on many, no job gets more than one of them has.
 
         Raises:
             UsageError: a job computes on more GPUs than any machine has.
         """
-        for job in jobs:
+        for job in batch.jobs:
             if job.gpus > self._largest["GPU"]:
                 raise UsageError(
                     f"job {job.name!r} computes on {job.gpus} GPUs, and no machine of the cluster has more than "
                     f"{self._largest['GPU']}"
                 )
-        threads = threads_of(jobs, self._cores)
+        threads = threads_of(batch.jobs, self._cores, batch.beside)
         most = self._largest["CPU"]
-        return {job.name: max(1, min(threads[job.name], most // job.processes)) for job in jobs}
+        return {job.name: max(1, min(threads[job.name], most // job.processes)) for job in batch.jobs}
 
     def submit(self, task: Task) -> None:
         """Take a job: Ray starts it as soon as there is room, and again when its process dies."""

@@ -58,7 +58,7 @@ def successive_halving(
 
 
 def side_by_side(*several: Rounds[Any]) -> Rounds[list[Any]]:
-    """Several series of rounds at the same time; the jobs of a round of ours are those of one round of each.
+    """Several series of rounds at the same time: each goes on as soon as its own jobs have ended.
 
     Returns:
         What each of them decided, in their order.
@@ -67,26 +67,29 @@ def side_by_side(*several: Rounds[Any]) -> Rounds[list[Any]]:
         InstarError: a job of a round failed that may not fail.
     """
     found: dict[int, Any] = {}
-    open_rounds: dict[int, Round] = {}
+    current: dict[int, Round] = {}
 
-    def go_on(number: int, report: JobReport | None) -> None:
+    def go_on(number: int, report: JobReport | None) -> Sequence[Round]:
         try:
             series = several[number]
-            open_rounds[number] = next(series) if report is None else series.send(report)
+            current[number] = next(series) if report is None else series.send(report)
         except StopIteration as end:
             found[number] = end.value
+            current.pop(number, None)
+            return ()
+        return [current[number]] if current[number].jobs else []
 
-    for number in range(len(several)):
-        go_on(number, None)
-    while open_rounds:
-        jobs = {job.name: job for current in open_rounds.values() for job in current.jobs}
-        report = yield Round(list(jobs.values()), may_fail=True)
-        ended, open_rounds = open_rounds, {}
-        for number, current in ended.items():
-            own = report.of([job.name for job in current.jobs])
-            if not current.may_fail:
-                own.raise_if_failed()
-            go_on(number, own)
+    first = [one for number in range(len(several)) for one in go_on(number, None)]
+    beside = max(len(current) - 1, 0)
+    jobs = {job.name: job for one in first for job in one.jobs}
+    arriving = [Round(list(jobs.values()), may_fail=True, early=True)] if jobs else []
+    while arriving or current:
+        report = yield arriving.pop(0) if arriving else Round((), early=True)
+        for number, one in list(current.items()):
+            # What came while this report was made is not in it: nothing of that has ended.
+            if one.is_due(report):
+                new = go_on(number, one.report(report))
+                arriving += [Round(few.jobs, True, True, few.beside + beside) for few in new]
     return [found[number] for number in range(len(several))]
 
 

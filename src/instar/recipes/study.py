@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import tomli_w
 
-from instar.jobs import Engine, Job, JobReport, check_engine, open_engine, run_jobs
+from instar.jobs import Batch, Job, JobReport, check_engine, open_engine, run_batches
 from instar.recipes.contents import code_of, contents_of
 from instar.recipes.learning import FAILED, failed_fits, failures_in_words
 from instar.recipes.observations import OBSERVATIONS, observations, what_to_look_at
@@ -45,6 +45,27 @@ class Round:
     jobs: Sequence[Job]
     may_fail: bool = False
     """whether the study handles failed jobs itself (candidates); otherwise the first failure ends it"""
+    early: bool = False
+    """whether the study is told how all jobs so far go while they run, and may add others"""
+    beside: int = 0
+    """how many series of other jobs share the cores with these"""
+
+    def is_due(self, report: JobReport) -> bool:
+        """Whether the study goes on."""
+        return self.early or report.has_ended(self.jobs)
+
+    def report(self, whole: JobReport) -> JobReport:
+        """What the study is told.
+
+        Raises:
+            InstarError: a job failed that may not fail.
+        """
+        if self.early:
+            return whole
+        own = whole.of([job.name for job in self.jobs])
+        if not self.may_fail:
+            own.raise_if_failed()
+        return own
 
 
 class Page(NamedTuple):
@@ -151,8 +172,9 @@ def run_study(
         started = time.monotonic()
         with open_engine(execution.engine) as engine:
             threading.Thread(target=prepare_drawing).start()
-            found = _run_rounds(study.rounds(plan), engine, path, study.num_rounds(plan), execution.quiet)
-        result = {"schema": SCHEMA, **study.measure(plan, found), **_time_spent(path, started)}
+            course = Course(study.rounds(plan), study.num_rounds(plan))
+            run_batches(course.more, path, engine=engine, quiet=execution.quiet)
+        result = {"schema": SCHEMA, **study.measure(plan, course.found), **_time_spent(path, started)}
         if failed := failed_fits(path):
             result["details"][FAILED] = failed
         described = {"recipe": study.recipe, "config": run.config, **result}
@@ -187,21 +209,41 @@ def _tail(page: Page, use: Sequence[str], config: Mapping[str, Any], machine: Ma
     return [*using, Code("Get it again", page.again), Details("Configuration and machine", configuration)]
 
 
-def _run_rounds(rounds: Rounds[FoundT], engine: Engine, path: Path, total: int, quiet: bool) -> FoundT:
-    """Run each round's jobs and send its report back, until the study has decided."""
-    number = 1
-    try:
-        current = next(rounds)
-        while True:
-            title = f"part {number} of {total}" if total > 1 else "all jobs"
-            report = run_jobs(current.jobs, path, engine=engine, title=title, quiet=quiet)
-            if not current.may_fail:
-                report.raise_if_failed()
-            current = rounds.send(report)
-            number += 1
-    except StopIteration as end:
-        found: FoundT = end.value
-        return found
+class Course(Generic[FoundT]):
+    """The rounds of a study on their way, from one report to the next.
+
+    Args:
+        rounds: of the study.
+        total: how many rounds there are, without those that come early.
+    """
+
+    found: FoundT
+    """what the rounds decided, after the last one"""
+
+    def __init__(self, rounds: Rounds[FoundT], total: int) -> None:
+        self._rounds, self._total = rounds, total
+        self._current: Round | None = None
+        self._number, self._is_over = 1, False
+
+    def more(self, report: JobReport) -> Batch | None:
+        """The jobs that follow, as `run_batches` asks for them.
+
+        Raises:
+            InstarError: a job failed that may not fail.
+        """
+        current = self._current
+        if self._is_over or (current is not None and not current.is_due(report)):
+            return None if self._is_over else Batch(())
+        try:
+            following = next(self._rounds) if current is None else self._rounds.send(current.report(report))
+        except StopIteration as end:
+            self.found, self._is_over = end.value, True
+            return None
+        if current is not None and not following.early:
+            self._number += 1
+        self._current = following
+        title = f"part {self._number} of {self._total}" if self._total > 1 else "all jobs"
+        return Batch(following.jobs, title, following.beside)
 
 
 def _time_spent(path: Path, started: float) -> dict[str, float]:

@@ -208,14 +208,14 @@ class Plan:
         seeds, execution = self.tuning_seeds, self.execution
         return [job for student in self.students for job in student.tuning_jobs(self.path, seeds, execution)]
 
+    def reported_jobs(self, student: Student, candidate: Candidate) -> list[Job]:
+        """The fits of a student in the result."""
+        return [student.job(self.path, student.name, candidate, seed, self.execution) for seed in self.seeds]
+
     def student_jobs(self, chosen: Mapping[str, Candidate]) -> list[Job]:
         """The students in the result, and the corrected ones where the transfer set lacks classes."""
-        config, path, execution = self.config, self.path, self.execution
-        jobs = [
-            student.job(path, student.name, chosen[student.name], seed, execution)
-            for student in self.students
-            for seed in self.seeds
-        ]
+        config = self.config
+        jobs = [job for student in self.students for job in self.reported_jobs(student, chosen[student.name])]
         settings, shared = config.student.at(chosen[DISTILLED].learning_rate), not config.bias_per_class
         for seed in self.seeds if config.fit_bias else ():
             name, student = (f"{kind}/seed-{seed}" for kind in (CORRECTED, DISTILLED))

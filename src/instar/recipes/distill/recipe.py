@@ -18,7 +18,7 @@ from instar.recipes.distill import scoring
 from instar.recipes.distill.observations import failures, observations
 from instar.recipes.distill.page import answer, page
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan, check
-from instar.recipes.distill.search import num_rounds, search
+from instar.recipes.distill.search import search
 from instar.recipes.distill.settings import DistillConfig
 from instar.recipes.distill.students import Chosen
 from instar.recipes.learning import FAILED, about_failures
@@ -44,7 +44,7 @@ def place(config: DistillConfig) -> Place:
 
 
 def rounds(plan: Plan) -> Rounds[Chosen]:
-    """Teachers and candidates, in one round or those of a search; then, with the best of these, the students."""
+    """Teachers, candidates and the student alone, each as soon as it can be; then the distilled students."""
     chosen, teachers = yield from search(plan)
     yield Round([*teachers, *plan.student_jobs(chosen.candidates)])
     return chosen
@@ -199,7 +199,7 @@ STUDY: Study[DistillConfig, Plan, Chosen] = Study(
     plan=Plan,
     check=check,
     rounds=rounds,
-    num_rounds=num_rounds,
+    num_rounds=lambda plan: 2,
     measure=measure,
     page=page,
     answer=answer,

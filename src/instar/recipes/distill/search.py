@@ -30,15 +30,16 @@ Row = dict[str, Any]
 def search(plan: Plan) -> Rounds[tuple[Chosen, list[Job]]]:
     """The candidate of each student with the rows of `tuning`, and the jobs of the teachers."""
     alone, distilled = plan.students
-    (rows, teachers, ours), theirs = yield from side_by_side(_taught(plan, distilled), _chosen(plan, alone))
+    (rows, teachers, ours), theirs = yield from side_by_side(_taught(plan, distilled), _fitted(plan, alone))
     chosen = Chosen({**theirs.candidates, **ours.candidates}, [*rows, *theirs.tuning, *ours.tuning])
     return chosen, teachers
 
 
-def num_rounds(plan: Plan) -> int:
-    """The rounds of `search`, and that of the students in the result."""
-    of_teachers = len(plan.teacher_lengths) if plan.searched_members else 0
-    return of_teachers + (len(plan.lengths) if plan.is_searched else 1) + 1
+def _fitted(plan: Plan, student: Student) -> Rounds[Chosen]:
+    """The student alone: its fits in the result begin as soon as it is chosen, while the teacher still learns."""
+    chosen = yield from _chosen(plan, student)
+    yield Round(plan.reported_jobs(student, chosen.candidates[student.name]))
+    return chosen
 
 
 def _taught(plan: Plan, student: Student) -> Rounds[tuple[list[Row], list[Job], Chosen]]:
