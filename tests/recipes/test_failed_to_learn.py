@@ -240,6 +240,12 @@ def test_validation_too_small_to_choose_by() -> None:
     assert observations(result_of([*first, *last_round])) == []  # the best of a search are alike
     some = observations(result_of(tried({0.01: 39.0, 0.1: 20.0, 0.3: 22.0}), num_validation=52))
     assert some[0].startswith("52 validation examples are too few to choose by: 2 of 3 candidates")
+    both = [*tried({0.1: 27.0, 0.3: 33.0}), *({**row, "name": "teacher"} for row in tried({0.1: 27.0, 0.3: 28.0}))]
+    assert observations(result_of(both, num_validation=52)) == [
+        "52 validation examples are too few to choose by: both candidates of student-distilled are within 7.1 "
+        "errors of the best, both of teacher within 7.1, the noise of so few examples. Which ones were chosen is "
+        "partly chance."
+    ]
 
 
 def test_a_result_of_another_experiment_has_the_shared_observations() -> None:

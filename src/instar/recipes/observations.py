@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from instar.distillation.sensitivity import SETTINGS
 from instar.recipes.choosing import last_round
@@ -18,12 +18,16 @@ _FEW_POINTS = 0.05  # a validation set that tells error rates apart only by more
 
 def observations(result: Mapping[str, Any]) -> list[str]:
     """Fits that failed to learn, validation sets too small to choose by, choices at the edge of what was tried."""
-    found = list(_failures(result))
+    edges: list[str] = []
+    noisy: dict[str, _Noise] = {}
+    num_validation = result["details"].get("num_validation")
     for name in dict.fromkeys(row["name"] for row in result.get("tuning", ())):
         tried = [row for row in result["tuning"] if row["name"] == name]
-        noise = _noise(name, last_round(tried), result["details"].get("num_validation"))
-        found += [noise] if noise else _edges(name, tried, _chosen(result, name))
-    return found
+        if noise := _noise(last_round(tried), num_validation):
+            noisy[name] = noise
+        else:
+            edges += _edges(name, tried, _chosen(result, name))
+    return [*_failures(result), *_too_few(noisy, num_validation), *edges]
 
 
 def what_to_look_at(result: Mapping[str, Any]) -> list[Section]:
@@ -43,28 +47,45 @@ def _failures(result: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _noise(name: str, tried: Sequence[dict[str, Any]], num_validation: int | None) -> str:
+class _Noise(NamedTuple):
+    """Candidates that validation cannot tell apart."""
+
+    as_good: str
+    """how many are as good as the best, in words"""
+    half_width: float
+    """of the 95 % interval of their errors"""
+
+
+def _noise(tried: Sequence[dict[str, Any]], num_validation: int | None) -> _Noise | None:
     """Whether validation cannot tell candidates apart: the 95 % interval of a binomial count of their errors.
 
     The last round of a search compares the best, which are alike: there it matters only if validation is small.
     """
     errors = [row["validation_errors"] for row in tried if "failed" not in row and FAILED not in row]
     if num_validation is None or len(errors) < 2:
-        return ""
+        return None
     lowest = max(min(errors), 1.0)
     half_width = 1.96 * math.sqrt(lowest * (1 - min(lowest / num_validation, 1)))
     as_good = sum(one - min(errors) <= half_width for one in errors)
     is_small = half_width > _FEW_POINTS * num_validation and as_good > 1
     is_search = any(row.get("round", 1) > 1 for row in tried)
     if not is_small and (is_search or as_good < len(errors)):
-        return ""
+        return None
     all_of_them = "both" if len(errors) == 2 else f"all {len(errors)}"
-    count = all_of_them if as_good == len(errors) else f"{as_good} of {len(errors)}"
-    return (
-        f"{num_validation:,} validation examples are too few to choose by: {count} candidates of {name} are "
-        f"within {half_width:.1f} errors of the best, the noise of so few examples. Which one was chosen is "
-        "partly chance."
-    )
+    return _Noise(all_of_them if as_good == len(errors) else f"{as_good} of {len(errors)}", half_width)
+
+
+def _too_few(noisy: Mapping[str, _Noise], num_validation: int | None) -> Iterator[str]:
+    """One sentence about all networks whose candidates validation cannot tell apart."""
+    if noisy:
+        (first, noise), *others = noisy.items()
+        more = [f"{one.as_good} of {name} within {one.half_width:.1f}" for name, one in others]
+        chosen = "Which one was chosen is" if not more else "Which ones were chosen is"
+        yield (
+            f"{num_validation:,} validation examples are too few to choose by: {noise.as_good} candidates of {first} "
+            f"are within {noise.half_width:.1f} errors of the best, {''.join(f'{one}, ' for one in more)}the noise of "
+            f"so few examples. {chosen} partly chance."
+        )
 
 
 def _chosen(result: Mapping[str, Any], name: str) -> Mapping[str, Any]:
