@@ -17,7 +17,7 @@ from instar.jobs.execution import execute
 from instar.recipes import from_python
 from instar.recipes.loading import load_run_network, load_splits
 from instar.recipes.settings import DataSettings
-from instar.recipes.study import Execution, run_path
+from instar.recipes.study import Execution, run_path, run_study
 from instar.recipes.transfer.figures import treatment_table
 from instar.recipes.transfer.plan import Plan
 from instar.recipes.transfer.recipe import STUDY, answer
@@ -90,6 +90,25 @@ def few_networks(path: Path, **fit: object) -> Part:
     for job in plan.jobs():
         execute(job, path, threads=1)
     return part_of(plan)
+
+
+def test_the_learning_rate_of_another_network_is_found_on_validation(tmp_path: Path) -> None:
+    assert read_config({}).network.learning_rate == 0.1
+    assert read_config({"network": {"epochs": 3}}).network.learning_rate == 0.1
+    few = {"treatments": ["AnB"], "targets": ["B"], "cuts": [1], "splits": 1, "longer": False}
+    config = read_config({**few, "network": {"network": "mlp:6x3", "epochs": 20}})
+    assert config.network.learning_rate is None
+    result = run_study(STUDY, config, tmp_path / "run", QUIET)
+    (chosen,) = (row for row in result["tuning"] if row.get("chosen"))
+    assert {row["round"] for row in result["tuning"]} == {1, 2}
+    assert {1e-4, 1e-3, 1e-2, 1e-1, 1.0} <= {row["learning_rate"] for row in result["tuning"]}
+    seeds = {Run.read(path.parent).config["seed"] for path in (tmp_path / "run/jobs/tuning").rglob("config.toml")}
+    assert min(seeds) >= 10_000
+    for job in ("baseA", "baseB", "A1B"):
+        fit = Run.read(tmp_path / "run/jobs/split-0" / job).config["fit"]
+        assert (fit["learning_rate"], fit["gradient_clip"]) == (chosen["learning_rate"], 1.0)
+    assert "Chosen on validation" in (tmp_path / "run/report.html").read_text()
+    assert "failed_to_learn" not in result["details"]
 
 
 @pytest.mark.parametrize("epochs", [99, 100])

@@ -79,12 +79,11 @@ def _too_few(noisy: Mapping[str, _Noise], num_validation: int | None) -> Iterato
     """One sentence about all networks whose candidates validation cannot tell apart."""
     if noisy:
         (first, noise), *others = noisy.items()
-        more = [f"{one.as_good} of {name} within {one.half_width:.1f}" for name, one in others]
-        chosen = "Which one was chosen is" if not more else "Which ones were chosen is"
+        more = "".join(f"{one.as_good} of {name} within {one.half_width:.1f}, " for name, one in others)
         yield (
-            f"{num_validation:,} validation examples are too few to choose by: {noise.as_good} candidates of {first} "
-            f"are within {noise.half_width:.1f} errors of the best, {''.join(f'{one}, ' for one in more)}the noise of "
-            f"so few examples. {chosen} partly chance."
+            f"{num_validation:,} validation examples are too few to choose by: {noise.as_good} candidates of "
+            f"{first} are within {noise.half_width:.1f} errors of the best, {more}the noise of so few examples. "
+            f"{'Which ones were' if more else 'Which one was'} chosen is partly chance."
         )
 
 

@@ -29,7 +29,7 @@ def first_filters(plan: Plan) -> Filters:
         return {}
     networks = {f"base {letter}": load_run_network(plan.base_path(split, letter)) for letter in "AB"}
     splits = load_splits(split.tasks["B"])
-    networks["random"] = build_for(plan.config.network, splits, seed=TREATMENT_SEED + split.seed)  # as in RnB
+    networks["random"] = build_for(plan.config.network.at(), splits, seed=TREATMENT_SEED + split.seed)  # as in RnB
     found = {name: _filters(network, splits.train.example_shape) for name, network in networks.items()}
     shown = {name: filters for name, filters in found.items() if filters is not None}
     return shown if len(shown) == len(networks) else {}

@@ -1,5 +1,6 @@
 """The networks of `instar transfer` and their jobs: bases first, then the treatments that copy their layers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,12 @@ from instar.errors import UsageError
 from instar.jobs import Job
 from instar.networks import layers_of, name_layers_, trace
 from instar.optimisation import stretched_schedule
+from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.fitting import fit_job
-from instar.recipes.loading import build_for, load_splits, try_network
-from instar.recipes.study import DEFAULT, Execution
+from instar.recipes.loading import build_for, load_splits, outline, try_network
+from instar.recipes.rates import TEACHER_ROUNDS, Found, find_rate, round_lengths, settled
+from instar.recipes.settings import FitSettings
+from instar.recipes.study import DEFAULT, Execution, Rounds
 from instar.recipes.transfer.jobs import treatment_job
 from instar.recipes.transfer.settings import TransferConfig
 from instar.recipes.transfer.tasks import Split, check_tasks, splits_of
@@ -51,6 +55,8 @@ class Plan:
     execution: Execution = DEFAULT
     folder: str = ""
     """below `jobs/`, for a plan that shares its run directory with others: `convnet/`"""
+    rate: float | None = None
+    """the learning rate that was found, where none is given"""
 
     @cached_property
     def splits(self) -> list[Split]:
@@ -58,10 +64,39 @@ class Plan:
         return splits_of(self.config)
 
     @cached_property
+    def settings(self) -> FitSettings:
+        """How every network is built and trained; without a learning rate that is not known yet."""
+        given = self.config.network
+        if given.learning_rate is None:
+            task = load_splits(self.splits[0].tasks[self.base_letters[0]])
+            given = settled(given, outline(given.at(), task), len(task.train))
+        return given.at(given.learning_rate or self.rate)
+
+    @property
+    def lengths(self) -> list[int]:
+        """The epochs of the rounds in which the learning rate is found; none where it is given."""
+        if self.config.network.learning_rate is not None:
+            return []
+        task = load_splits(self.splits[0].tasks[self.base_letters[0]])
+        steps_per_epoch = math.ceil(len(task.train) / self.settings.batch_size)
+        return round_lengths(TEACHER_ROUNDS, self.settings.epochs, steps_per_epoch)
+
+    def find_rate(self) -> Rounds[Found]:
+        """The learning rate of every network, by short fits of a base of the first split."""
+        split, letter = self.splits[0], self.base_letters[0]
+
+        def job(name: str, settings: FitSettings) -> Job:
+            seed, task = TUNING_SEED + _base_seed(split, letter), split.tasks[letter]
+            return fit_job(self.path, name, settings, task, seed=seed, device=self.execution.device)
+
+        num_validation = len(load_splits(split.tasks[letter]).validation)
+        return find_rate("base", self.settings, job, self.path, self.lengths, num_validation)
+
+    @cached_property
     def _network(self) -> tuple[nn.Module, Tensor]:
         """The network, untrained, and an example input."""
         splits = load_splits(self.config.data)
-        network = build_for(self.config.network, splits, seed=0)
+        network = build_for(self.config.network.at(), splits, seed=0)
         if self.config.layers is not None:
             name_layers_(network, self.config.layers)
         check_forward(network, self.config.network.network, splits)
@@ -106,7 +141,7 @@ class Plan:
         name, names = self.config.network.network, [layer["name"] for layer in self.layers]
         check_cuts(name, self.cuts, names, self._copied)
         for letter in self.base_letters:
-            try_network(self.config.network, load_splits(self.splits[0].tasks[letter]))
+            try_network(self.config.network.at(), load_splits(self.splits[0].tasks[letter]))
         check_tasks(self.splits)
 
     @property
@@ -148,7 +183,7 @@ class Plan:
             self.path,
             self._name(split, treatment.name),
             treatment,
-            self.config.network,
+            self.settings,
             split.tasks[treatment.target],
             base=None if source is None else self._base_name(split, source, "base"),
             base_data=None if source is None else split.tasks[source],
@@ -160,7 +195,7 @@ class Plan:
         )
 
     def _base_job(self, split: Split, letter: str, kind: str) -> Job:
-        settings = self.config.network
+        settings = self.settings
         if kind == "base-long":
             longer = {"epochs": 2 * settings.epochs, "schedule": stretched_schedule(settings.schedule, 2)}
             settings = settings.model_copy(update=longer)

@@ -1,14 +1,18 @@
 """`instar transfer`: how transferable each layer of a network is.
 
-Nothing is chosen: every network is trained as configured, and evaluated on test once, after its last epoch.
+Every network is trained alike, and evaluated on test once, after its last epoch. Nothing is chosen but the
+learning rate, where none is given: by short fits of a base, on validation.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from instar.jobs import duration
+from instar.recipes.choosing import tuning_table
 from instar.recipes.loading import load_splits
+from instar.recipes.rates import Found
 from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import ACCURACY, excludes_zero
 from instar.recipes.study import Page, Place, Result, Round, Rounds, Study
@@ -36,13 +40,18 @@ def _place(config: TransferConfig) -> Place:
     return Place("transfer", slug, {"halves": halves_hashes(config)})
 
 
-def _rounds(plan: Plan) -> Rounds[None]:
+def _rounds(plan: Plan) -> Rounds[Found | None]:
     Run.read(plan.path).write_json(MANIFEST, plan.manifest())
-    yield Round(plan.jobs())
+    found = (yield from plan.find_rate()) if plan.lengths else None
+    yield Round((plan if found is None else dataclasses.replace(plan, rate=found.rate)).jobs())
+    return found
 
 
-def _measure(plan: Plan, _: None) -> dict[str, Any]:
-    """The result: rows, differences and details as in `results.Part`, and `filters` as in `filter_details`."""
+def _measure(plan: Plan, found: Found | None) -> dict[str, Any]:
+    """The result: rows, differences and details as in `results.Part`, and `filters` as in `filter_details`.
+
+    Where the learning rate was found, also `tuning`.
+    """
     part = part_of(plan)
     details = part.details
     filters = filter_details(first_filters(plan))
@@ -54,6 +63,7 @@ def _measure(plan: Plan, _: None) -> dict[str, Any]:
         "num_test": details.pop("num_test"),
         "seeds": details.pop("seeds"),
         "details": details | ({"filters": filters} if filters else {}),
+        **({} if found is None else {"tuning": found.rows}),
     }
 
 
@@ -133,6 +143,7 @@ def transfer_page(plan: Plan, result: Result) -> Page:
             treatment_table(part),
             *filter_sections(first_filters(plan), part.get("filters", {})),
             layer_table(part["layers"]),
+            *([tuning_table(result["tuning"])] if result.get("tuning") else []),
             Details("Every number", result_tables(result)),
             Details("Splits", [task_table(part["tasks"])]),
         ],
@@ -141,13 +152,13 @@ def transfer_page(plan: Plan, result: Result) -> Page:
     )
 
 
-STUDY: Study[TransferConfig, Plan, None] = Study(
+STUDY: Study[TransferConfig, Plan, Found | None] = Study(
     recipe="transfer",
     place=_place,
     plan=Plan,
     check=Plan.check,
     rounds=_rounds,
-    num_rounds=lambda plan: 1,
+    num_rounds=lambda plan: 1 + len(plan.lengths),
     measure=_measure,
     page=transfer_page,
     answer=answer,

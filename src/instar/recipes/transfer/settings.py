@@ -12,6 +12,7 @@ from instar.recipes.settings import (
     DataSettings,
     FitSettings,
     Settings,
+    TeacherSettings,
     check_source,
     checked,
     merge,
@@ -55,7 +56,7 @@ class TransferConfig(Settings):
     source: DataSettings | None = None
     """another data set, all of which is A"""
     halves: HalvesSettings = HalvesSettings()
-    network: FitSettings = FitSettings(network="mlp:64x3", epochs=40)
+    network: TeacherSettings = TeacherSettings(network="mlp:64x3", epochs=40)
     """every network of the study; caffenet is the paper's"""
     treatments: list[str] = list(_KINDS)
     """kinds of treatment: BnB, BnB+, AnB, AnB+, RnB"""
@@ -100,10 +101,13 @@ class TransferConfig(Settings):
 
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "digits": {"halves": {"how": "lists", "a": list("01234"), "b": list("56789")}},
+    "digits": {
+        "halves": {"how": "lists", "a": list("01234"), "b": list("56789")},
+        "network": {"network": "mlp:64x3", "learning_rate": 0.1},
+    },
     "cifar100": {"network": {"network": "convnet:8", "epochs": 20, "learning_rate": 0.05, "weight_decay": 5e-4}},
 }
-"""Defaults that depend on the data."""
+"""Defaults that depend on the data. Their learning rates are for their networks: that of another one is found."""
 
 
 def _caffenet(epochs: int) -> dict[str, Any]:
@@ -146,8 +150,10 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Tr
     defaults = dict(_DEFAULTS.get(str(data["name"]), {})) if isinstance(data, Mapping) else {}
     if content.get("source") or not isinstance(halves, Mapping) or halves.get("how"):
         defaults.pop("halves", None)
-    start = merge(base, defaults)
-    network = content.get("network", {})
+    start, network = merge(base, defaults), content.get("network", {})
+    usual = start["network"]["network"]
+    if isinstance(network, Mapping) and network.get("network", usual) != usual:
+        start = {**start, "network": {**start["network"], "learning_rate": None}}
     if isinstance(network, Mapping) and network.get("network") == "caffenet":
         start = merge(start, {"network": _caffenet(int(network.get("epochs") or 179)), "data": _pictures(data)})
     return checked(TransferConfig, merge(start, content))
@@ -207,12 +213,12 @@ class ReproductionConfig(Settings):
     def parts(self) -> dict[str, TransferConfig]:
         """The configuration of each part."""
         shared = {"data": self.data, "splits": self.splits}
-        convnet = {**shared, "network": self.convnet, "cuts": self.convnet_cuts}
+        convnet = {**shared, "network": self.convnet.model_dump(), "cuts": self.convnet_cuts}
         frozen = {**convnet, "treatments": ["AnB"], "longer": False}
         parts = {
             CONVNET: convnet,
             DISSIMILAR: {**frozen, "halves": self.dissimilar},
             SIMILAR: {**frozen, "halves": self.similar},
-            RESNET: {**shared, "network": self.resnet, "cuts": self.resnet_cuts, "targets": ["B"]},
+            RESNET: {**shared, "network": self.resnet.model_dump(), "cuts": self.resnet_cuts, "targets": ["B"]},
         }
         return {name: checked(TransferConfig, content) for name, content in parts.items()}
