@@ -23,6 +23,7 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
         UsageError: there is no height and width, or they differ.
 
     Example:
+        >>> import torch
         >>> maps = torch.rand(2, 3, 4, 4)
         >>> round(float(attention_loss(2 * maps, maps.repeat(1, 2, 1, 1))), 6)
         0.0
