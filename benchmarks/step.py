@@ -1,12 +1,15 @@
 """A training step of `fit` over the same step of a bare PyTorch loop."""
 
+from itertools import chain
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.bare_losses import bare_attention, bare_features, bare_losses
 from benchmarks.timing import Seconds, Way, has_bfloat16, in_turns, ratio, write_result
 from instar.data import as_dataset
-from instar.distillation import StoredLogits
+from instar.distillation import Hint, HintLoss, StoredLogits
 from instar.networks import build_network
 from instar.training import fit
 
@@ -16,6 +19,10 @@ LEARNING_RATE = 0.01
 GOAL = "<= 1.05"
 STEPS = {"mlp:30x2": 256, "mlp:800x2": 48, "mlp:1200x2": 24}  # about a third of a second each
 ROUNDS = 21
+LOSSES = ("dkd", "dist", "standardised")
+LOSS_GOAL = "<= 1.1"
+LAYERS = "convnet:4x8"  # the last maps of a convnet:4x32 teach its own; its steps are short
+LAYER_STEPS = 24
 
 
 def main() -> None:
@@ -31,12 +38,19 @@ def main() -> None:
         measured = in_turns({"fit": ours, "bare": bare}, rounds=ROUNDS)
         ratios[case] = ratio(measured["fit"], measured["bare"], goal=None if name == "mlp:30x2" else GOAL)
         seconds |= {f"{case}: {way}": values for way, values in measured.items()}
+    pairs = {f"mlp:800x2, {loss}, float32": _ways("mlp:800x2", loss, "float32") for loss in LOSSES}
+    pairs |= {f"{LAYERS}, {kind}, float32": _layer_ways(kind) for kind in ("features", "attention")}
+    for case, (ours, bare) in pairs.items():
+        measured = in_turns({"fit": ours, "bare": bare}, rounds=ROUNDS)
+        ratios[case] = ratio(measured["fit"], measured["bare"], goal=LOSS_GOAL)
+        seconds |= {f"{case}: {way}": values for way, values in measured.items()}
     config = {
         "data": "random, 1x28x28 float32, 10 classes, in memory",
         "batch_size": BATCH_SIZE,
         "steps": STEPS,
         "optimiser": "SGD, momentum 0.9, fused",
         "temperature": TEMPERATURE,
+        "layers": "the last maps of convnet:4x32, features with a 1x1 projector; the teacher runs in each step",
         "ratio": "seconds of fit over seconds of the bare loop",
     }
     write_result("step", config=config, seconds=seconds, ratios=ratios)
@@ -49,8 +63,9 @@ def _ways(name: str, kind: str, precision: str) -> tuple[Way, Way]:
     labels = torch.arange(num_examples) % 10
     data = as_dataset((inputs, labels))
     logits = torch.randn(num_examples, 10, generator=generator)
-    targets = StoredLogits(data.ids, logits, temperature=TEMPERATURE) if kind == "soft targets" else None
-    probs = torch.softmax(logits / TEMPERATURE, 1) if kind == "soft targets" else None
+    targets = StoredLogits(data.ids, logits, temperature=TEMPERATURE) if kind != "labels" else None
+    probs = torch.softmax(logits / TEMPERATURE, 1) if kind != "labels" else None
+    loss = "kd" if kind in ("labels", "soft targets") else kind
     network, same = (build_network(name, input_shape=(1, 28, 28), num_classes=10, seed=0) for _ in range(2))
 
     def ours() -> object:
@@ -59,6 +74,7 @@ def _ways(name: str, kind: str, precision: str) -> tuple[Way, Way]:
             data,
             epochs=1,
             targets=targets,
+            soft_loss=loss,
             batch_size=BATCH_SIZE,
             learning_rate=LEARNING_RATE,
             schedule="constant",
@@ -66,16 +82,74 @@ def _ways(name: str, kind: str, precision: str) -> tuple[Way, Way]:
         )
 
     def bare() -> None:
-        bare_epoch(same, inputs, labels, probs, bfloat16=precision == "bfloat16")
+        bare_epoch(same, inputs, labels, probs, bfloat16=precision == "bfloat16", loss=loss)
 
     return ours, bare
 
 
+def _layer_ways(kind: str) -> tuple[Way, Way]:
+    """A student of a teacher's layer, beside its soft targets."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.rand(LAYER_STEPS * BATCH_SIZE, 1, 28, 28, generator=generator)
+    labels = torch.arange(len(inputs)) % 10
+    data, logits = as_dataset((inputs, labels)), torch.randn(len(inputs), 10, generator=generator)
+    targets, probs = (
+        StoredLogits(data.ids, logits, temperature=TEMPERATURE),
+        torch.softmax(logits / TEMPERATURE, 1),
+    )
+    about = {"input_shape": (1, 28, 28), "num_classes": 10, "seed": 0}
+    teacher = build_network("convnet:4x32", **about).eval()
+    network, same = (build_network(LAYERS, **about) for _ in range(2))
+    assert isinstance(teacher, nn.Sequential)
+    assert isinstance(same, nn.Sequential)
+    hints = HintLoss(teacher, network, [Hint("conv1", "conv1", kind)], data)
+    projector = nn.Conv2d(8, 32, 1, bias=False) if kind == "features" else None
+
+    def ours() -> object:
+        options = {"batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "schedule": "constant"}
+        return fit(network, data, epochs=1, targets=targets, auxiliary=hints, precision="float32", **options)
+
+    def bare() -> None:
+        bare_layer_epoch(teacher, same, projector, inputs, probs)
+
+    return ours, bare
+
+
+def bare_layer_epoch(
+    teacher: nn.Sequential, network: nn.Sequential, projector: nn.Module | None, inputs: Tensor, probs: Tensor
+) -> None:
+    """A student of a teacher's first layer; without a projector by its attention."""
+    parameters = chain(network.parameters(), projector.parameters() if projector else ())
+    optimiser = torch.optim.SGD(parameters, lr=LEARNING_RATE, momentum=0.9, fused=True)
+    network.train()
+    for rows in torch.split(torch.randperm(len(inputs)), BATCH_SIZE):
+        batch = inputs.index_select(0, rows)
+        with torch.no_grad():
+            theirs = teacher[0](batch)
+            teacher[1:](theirs)
+        ours = network[0](batch)
+        log_probs = torch.log_softmax(network[1:](ours) / TEMPERATURE, 1)
+        loss = -(TEMPERATURE**2) * (log_probs * probs[rows]).sum(1).mean()
+        loss = loss + (
+            bare_attention(ours, theirs) if projector is None else bare_features(ours, theirs, projector)
+        )
+        torch.autograd.backward(loss)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+
 def bare_epoch(
-    network: nn.Module, inputs: Tensor, labels: Tensor, probs: Tensor | None, *, bfloat16: bool
+    network: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    probs: Tensor | None,
+    *,
+    bfloat16: bool,
+    loss: str = "kd",
 ) -> None:
     """What somebody would write who wants this one training and nothing else."""
     optimiser = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=0.9, fused=True)
+    soft = bare_losses(TEMPERATURE)[loss]
     network.train()
     for rows in torch.split(torch.randperm(len(inputs)), BATCH_SIZE):
         batch = inputs.index_select(0, rows)
@@ -85,12 +159,8 @@ def bare_epoch(
             logits = logits.float()
         else:
             logits = network(batch)
-        if probs is None:
-            loss = F.cross_entropy(logits, labels[rows])
-        else:
-            log_probs = torch.log_softmax(logits / TEMPERATURE, 1)
-            loss = -(TEMPERATURE**2) * (log_probs * probs[rows]).sum(1).mean()
-        torch.autograd.backward(loss)
+        value = F.cross_entropy(logits, labels[rows]) if probs is None else soft(logits, probs[rows], labels[rows])
+        torch.autograd.backward(value)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 

@@ -29,8 +29,8 @@ class FitOptions:
         epochs: passes over the data; epoch e (from 0) sees view e.
         targets: soft targets for (ids, views); None fits the labels alone.
         soft_weight, hard_weight: weights of the two terms; 1 and 0 with targets, 0 and 1 without.
-        soft_loss: `kd` is the paper's cross-entropy; `dkd`, `dist` and `standardised` are those of
-            `instar.soft_losses`.
+        soft_loss: `kd` is the paper's cross-entropy; `dkd` (or `dkd:WEIGHT`), `dist` and `standardised` are those
+            of `instar.soft_losses`.
         auxiliary: a module that gives a further term of the loss from the inputs of each step, after the network's
             forward pass; its parameters are trained too, and are no part of the network (`HintLoss`).
         validation: errors and NLL are measured on it after each epoch; needed for `patience`.

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import second_opinion
 import torch
 
+from instar.errors import UsageError
 from instar.losses import SoftTargets, distillation_loss
-from instar.soft_losses import correlation_loss, decoupled_loss, standardised_loss
+from instar.soft_losses import attention_loss, correlation_loss, decoupled_loss, feature_loss, standardised_loss
 
 LABELS = torch.tensor([3, 1, 0, 4, 4, 2])
 Rows = Sequence[Sequence[float]]
@@ -108,3 +110,43 @@ def test_the_gradient_is_0_at_the_teacher_also_where_it_is_sure() -> None:
         )
         assert gradient.abs().max() < 1e-3
     assert distillation_loss(teacher, targets).total > 0
+
+
+def _maps(channels: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(3, channels, 2, 4, dtype=torch.float64, generator=generator)
+
+
+def test_the_loss_of_features_follows_its_equation() -> None:
+    student, teacher = _maps(5, 1), _maps(5, 2)
+    s, t = student.flatten().tolist(), teacher.flatten().tolist()
+    expected = math.fsum((a - b) ** 2 for a, b in zip(s, t, strict=True)) / math.fsum(b**2 for b in t)
+    assert feature_loss(student, teacher).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_loss_of_attention_follows_its_equation() -> None:
+    student, teacher = _maps(5, 1), _maps(3, 2)
+
+    def unit(maps: Sequence[Sequence[Sequence[float]]]) -> list[float]:
+        places = [(y, x) for y in range(2) for x in range(4)]
+        a = [math.fsum(channel[y][x] ** 2 for channel in maps) for y, x in places]
+        norm = math.sqrt(math.fsum(value**2 for value in a))
+        return [value / norm for value in a]
+
+    pairs = zip(student.tolist(), teacher.tolist(), strict=True)
+    distances = [
+        math.fsum((a - b) ** 2 for a, b in zip(unit(ours), unit(theirs), strict=True)) for ours, theirs in pairs
+    ]
+    assert attention_loss(student, teacher).item() == pytest.approx(math.fsum(distances) / 3, rel=1e-10)
+
+
+def test_the_losses_of_layers_have_the_gradient_of_finite_differences_and_give_the_teacher_none() -> None:
+    for loss in (feature_loss, attention_loss):
+        student, teacher = _maps(3, 1).requires_grad_(), _maps(3, 2).requires_grad_()
+        assert torch.autograd.gradcheck(partial(loss, teacher=teacher.detach()), student)
+        loss(student, teacher).backward()
+        assert teacher.grad is None
+    with pytest.raises(UsageError, match="of one height and width"):
+        attention_loss(_maps(3, 1), _maps(3, 2)[..., :2])
+    with pytest.raises(UsageError, match="shape"):
+        feature_loss(_maps(3, 1), _maps(5, 2))

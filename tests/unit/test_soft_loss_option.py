@@ -8,7 +8,7 @@ from instar import distill, fit
 from instar.data import as_dataset
 from instar.errors import UsageError
 from instar.losses import LogitTargets, soft_targets
-from instar.soft_losses import SOFT_LOSSES
+from instar.soft_losses import SOFT_LOSSES, decoupled_loss, named_soft_loss
 
 INPUTS = torch.randn(96, 6, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(96) % 3
@@ -50,3 +50,18 @@ def test_wrong_uses_are_one_clear_error() -> None:
         fit(network(0), half, epochs=1, targets=lambda ids, views: targets[: len(ids)], soft_loss="dkd")
     with pytest.raises(UsageError, match="finite temperature"):
         fit(network(0), data, epochs=1, targets=lambda ids, views: matched[: len(ids)], soft_loss="dist")
+
+
+def test_the_weight_of_the_other_classes_goes_with_the_name() -> None:
+    logits, labels = torch.randn(6, 5), torch.arange(6) % 5
+    targets = soft_targets(torch.randn(6, 5), 3.0)
+    loss = named_soft_loss("dkd:0.5")
+    assert loss is not None
+    assert torch.equal(loss(logits, targets, labels), decoupled_loss(logits, targets, labels, other_weight=0.5))
+    for wrong in ("dkd:", "dkd:much", "dist:2", "kd:1"):
+        with pytest.raises(UsageError, match="expected a name, or dkd:WEIGHT"):
+            named_soft_loss(wrong)
+    data = as_dataset((INPUTS, LABELS))
+    half = data.without_labels(data.ids[:3])
+    with pytest.raises(UsageError, match="3 training examples have no label"):
+        fit(network(0), half, epochs=1, targets=lambda ids, views: targets[: len(ids)], soft_loss="dkd:2")

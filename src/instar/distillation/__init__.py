@@ -1,13 +1,15 @@
 """Knowledge distillation: Hinton, Vinyals, Dean 2015."""
 
 from instar.distillation.class_bias import add_class_bias_, fit_class_bias
-from instar.distillation.hints import Hint, HintLoss
+from instar.distillation.hint_layers import last_layers
+from instar.distillation.hints import EnsembleHintLoss, Hint, HintLoss
 from instar.distillation.store import SoftTargetStore, StoreReport, TargetError
 from instar.distillation.store_targets import StoreTargets
 from instar.distillation.students import distill, train
 from instar.distillation.teachers import LabelsInTargets, StoredLogits, Teacher, member_logits
 
 __all__ = [
+    "EnsembleHintLoss",
     "Hint",
     "HintLoss",
     "LabelsInTargets",
@@ -20,6 +22,7 @@ __all__ = [
     "add_class_bias_",
     "distill",
     "fit_class_bias",
+    "last_layers",
     "member_logits",
     "train",
 ]

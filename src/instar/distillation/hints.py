@@ -12,6 +12,7 @@ from instar.data import Dataset
 from instar.errors import TrainingError, UsageError
 from instar.naming import unknown_name
 from instar.networks import input_type, uncompiled
+from instar.soft_losses import attention_loss, feature_loss
 
 KINDS = ("features", "attention")
 
@@ -197,12 +198,24 @@ class HintLoss(nn.Module):
         return nn.Linear(student.shape[-1], teacher.shape[-1], bias=False)
 
 
+class EnsembleHintLoss(nn.Module):
+    """The mean of the hints of several teachers, each with projectors of its own.
+
+    Args:
+        losses: of the same student, one for each teacher.
+    """
+
+    def __init__(self, losses: Sequence[HintLoss]) -> None:
+        super().__init__()
+        self.losses = nn.ModuleList(losses)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The loss of the student's last forward pass, on the same inputs: a scalar without unit."""
+        return torch.stack([loss(inputs) for loss in self.losses]).mean()
+
+
 def _distance(kind: str, student: Tensor, teacher: Tensor) -> Tensor:
     if student.dim() == 4:
         size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
         student, teacher = (functional.adaptive_avg_pool2d(one, size) for one in (student, teacher))
-    if kind == "attention":
-        maps = [functional.normalize(one.square().sum(1).flatten(1), dim=1) for one in (student, teacher)]
-        return (maps[0] - maps[1]).square().sum(1).mean()
-    scale = teacher.square().mean().clamp(min=torch.finfo(teacher.dtype).tiny)
-    return (student - teacher).square().mean() / scale
+    return attention_loss(student, teacher) if kind == "attention" else feature_loss(student, teacher)

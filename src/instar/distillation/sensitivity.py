@@ -9,6 +9,7 @@ SETTINGS = {
     "soft_weight": "weight of the soft targets",
     "hard_weight": "weight of the labels",
     "label_weight": "weight of the labels in the soft targets",
+    "own_weight": "own weight",
     "learning_rate": "learning rate",
 }
 """The settings that candidates may differ in, in words."""

@@ -45,11 +45,13 @@ DISTILL = Command(
             "--student": "student.network",
             "--temperature": "temperature",
             "--hard-weight": "hard_weight",
+            "--loss": "loss",
             "--epochs": "student.epochs",
             "--teacher-epochs": "teacher.epochs",
             "--learning-rate": "student.learning_rate",
             "--views": "student.views",
             "--seeds": "seeds",
+            "--same-cost": "same_cost",
             "--quick": "quick",
         },
         "Teacher": {
@@ -63,6 +65,7 @@ DISTILL = Command(
         "Soft targets": {
             "--soft-weight": "soft_weight",
             "--label-weight": "label_weight",
+            "--hint-layers": "hint_layers",
             "--tuning-seeds": "tuning_seeds",
         },
         "Transfer set": {

@@ -138,6 +138,16 @@ DETAILS = (
             Column("test_calibration_error", "calibration error", "{:.2%}"),
         ),
     ),
+    Detail(
+        "hint_layers",
+        "Layers that teach",
+        (
+            Column("loss"),
+            Column("teacher"),
+            Column("teacher_layer", "layer of the teacher"),
+            Column("student_layer", "layer of the student"),
+        ),
+    ),
     Detail("sensitivity", "Whether settings matter", (Column("sentence", "on validation"),)),
     Detail(
         "recovered",

@@ -20,6 +20,7 @@ from instar.jobs import Job, num_gpus
 from instar.losses import Targets
 from instar.networks import network_fingerprint
 from instar.optimisation import decide_precision
+from instar.recipes.hinting import hint_loss
 from instar.recipes.loading import (
     about_data,
     about_network,
@@ -239,14 +240,16 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
     train = _transfer_data(config, splits).with_views(
         views, view_seed=data.view_seed, num_views=store.num_views if store and views else transfer.num_views
     )
-    result = run_fit(
-        run,
-        network,
-        train,
-        validation=None if transfer.validation_too else splits.validation,
-        device=device,
-        **soft_options(soft, needs, train, device, store),
-    )
+    with hint_loss(soft, needs, network, train, seed=config["seed"], device=device) as auxiliary:
+        result = run_fit(
+            run,
+            network,
+            train,
+            validation=None if transfer.validation_too else splits.validation,
+            device=device,
+            auxiliary=auxiliary,
+            **soft_options(soft, needs, train, device, store),
+        )
     return fit_content(result)
 
 
@@ -282,7 +285,8 @@ def soft_options(
     if soft is None:
         return {}
     targets = targets_of(soft, needs, train, device, store)
-    return {"targets": targets, "soft_weight": soft.soft_weight, "hard_weight": soft.hard_weight}
+    weights = {"soft_weight": soft.soft_weight, "hard_weight": soft.hard_weight}
+    return {"targets": targets, "soft_loss": soft.soft_loss, **weights}
 
 
 def targets_of(

@@ -32,6 +32,8 @@ def distill_study(
     student: Part = None,
     temperature: Numbers = None,
     hard_weight: Numbers = None,
+    loss: str | Sequence[str] | None = None,
+    same_cost: bool | None = None,
     epochs: int | None = None,
     teacher_epochs: int | None = None,
     learning_rate: Numbers = None,
@@ -55,6 +57,8 @@ def distill_study(
         student: the small network.
         temperature: of the soft targets.
         hard_weight: the weight of the labels, beside the soft targets.
+        loss: several losses to be compared, of `kd`, `dkd`, `dist`, `standardised`, `hints` and `attention`.
+        same_cost: also a student on labels alone that may train for what teacher and student cost together.
         epochs: of each student.
         teacher_epochs: of the teacher.
         learning_rate: of the students, alone and distilled.

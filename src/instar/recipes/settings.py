@@ -237,8 +237,32 @@ class LossSettings(Settings):
     """weight of the labels mixed into the soft targets"""
 
 
+LOSSES = ("kd", "dkd", "dist", "standardised", "hints", "attention")
+"""The losses that a student may learn with: the paper's, three in the place of its soft term, two beside it."""
+
+
 class SoftSettings(LossSettings):
     """A student's loss, and where its soft targets come from."""
+
+    loss: Literal["dkd", "dist", "standardised", "hints", "attention"] | None = None
+    """another loss than that of the paper"""
+    own_weight: _Positive | None = None
+    """of dkd the weight of the other classes, of hints and attention that of the layers"""
+    hint_layers: list[str] | None = None
+    """TEACHER_LAYER:STUDENT_LAYER, for hints and attention; by default the last before the heads"""
+
+    @model_validator(mode="after")
+    def _has_own_weight(self) -> Self:
+        if self.own_weight is not None and self.loss not in ("dkd", "hints", "attention"):
+            raise UsageError(f"own_weight is {self.own_weight:g}, but loss {self.loss or LOSSES[0]} has none")
+        return self
+
+    @property
+    def soft_loss(self) -> str:
+        """The name of the soft term, with its weight: `dkd:2`."""
+        if self.loss in (None, "hints", "attention"):
+            return LOSSES[0]
+        return str(self.loss) if self.own_weight is None else f"{self.loss}:{self.own_weight!r}"
 
     teachers: list[str] = ["teacher"]
     """jobs that trained the teachers; several are an ensemble"""

@@ -1,14 +1,21 @@
-"""Soft terms other than the paper's cross-entropy, by name: each compares logits with soft targets."""
+"""Losses other than the paper's cross-entropy: soft terms by name, which compare logits with soft targets.
 
+Two more compare intermediate layers: `feature_loss` and `attention_loss`.
+"""
+
+import re
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
 from instar.errors import UsageError
 from instar.losses import DistillationLoss, LogitTargets, SoftTargets, cross_entropy
 from instar.naming import unknown_name
+from instar.soft_losses.attention import attention_loss
 from instar.soft_losses.dist import correlation_loss
 from instar.soft_losses.dkd import decoupled_loss
+from instar.soft_losses.hints import feature_loss
 from instar.soft_losses.standardised import standardised_loss
 
 SoftLoss = Callable[[Tensor, SoftTargets, Tensor], Tensor]
@@ -29,14 +36,20 @@ SOFT_LOSSES = (KD, *_LOSSES)
 def named_soft_loss(name: str) -> SoftLoss | None:
     """A soft term by name; None for `kd`, which is a part of `distillation_loss`.
 
+    Args:
+        name: of the loss; `dkd:2` is `dkd` with the weight 2 of the other classes.
+
     Raises:
-        UsageError: there is no such loss; the error suggests the nearest name.
+        UsageError: there is no such loss (the error suggests the nearest name), or it has no such weight.
     """
-    if name == KD:
-        return None
-    if name not in _LOSSES:
-        raise unknown_name("soft loss", name, SOFT_LOSSES)
-    return _LOSSES[name]
+    kind, separator, weight = name.partition(":")
+    if kind not in SOFT_LOSSES:
+        raise unknown_name("soft loss", kind, SOFT_LOSSES)
+    if not separator:
+        return _LOSSES.get(kind)
+    if kind != "dkd" or not re.fullmatch(r"[0-9.]+(e[+-]?[0-9]+)?", weight):
+        raise UsageError(f"soft_loss {name!r}: expected a name, or dkd:WEIGHT, for instance dkd:2")
+    return partial(decoupled_loss, other_weight=float(weight))
 
 
 def check_soft_loss(name: str, *, has_targets: bool, num_unlabelled: int, num_processes: int) -> None:
@@ -50,7 +63,7 @@ def check_soft_loss(name: str, *, has_targets: bool, num_unlabelled: int, num_pr
         return
     if not has_targets:
         raise UsageError(f"soft_loss is {name!r}, but there are no soft targets; pass targets, or leave it out")
-    if name == "dkd" and num_unlabelled:
+    if name.partition(":")[0] == "dkd" and num_unlabelled:
         raise UsageError(
             f"soft_loss 'dkd' is about the true class, and {num_unlabelled} training examples have no label; "
             "use kd, dist or standardised"
@@ -84,9 +97,11 @@ __all__ = [
     "KD",
     "SOFT_LOSSES",
     "SoftLoss",
+    "attention_loss",
     "check_soft_loss",
     "correlation_loss",
     "decoupled_loss",
+    "feature_loss",
     "named_soft_loss",
     "standardised_loss",
     "weighted_loss",

@@ -5,10 +5,15 @@ from typing import Any
 
 from instar import intervals
 from instar.recipes import observations as shared
-from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED
+from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, SAME_COST
 from instar.recipes.learning import FAILED, failures_in_words
 
-_WORDS = {ALONE: "students alone", DISTILLED: "distilled students", CORRECTED: "corrected students"}
+_WORDS = {
+    ALONE: "students alone",
+    SAME_COST: "students alone at the same cost",
+    DISTILLED: "distilled students",
+    CORRECTED: "corrected students",
+}
 
 
 def failures(result: Mapping[str, Any]) -> str:

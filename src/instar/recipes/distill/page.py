@@ -20,6 +20,8 @@ from instar.reports import Bars, Column, Headline, Lines, Section, Share, Table,
 
 Row = dict[str, Any]
 
+_MOST_BANDS = 3  # of more curves the bands hide each other
+
 
 def answer(result: Result) -> Headline:
     """The result in one sentence, with its interval."""
@@ -41,7 +43,9 @@ def answer(result: Result) -> Headline:
         bounds = interval(difference, sign=True)
         sure = f"95 % interval over {difference['n']} paired seeds: {bounds}, which {verdict}."
         sure += _over_examples(difference)
-    return Headline(sentence, " ".join([sure, _about_teacher(rows), *_about_correction(rows)]))
+    details = result["details"]
+    more = [details[key]["sentence"] for key in ("losses", "same_cost") if key in details]
+    return Headline(sentence, " ".join([sure, _about_teacher(rows), *_about_correction(rows), *more]))
 
 
 def _over_examples(difference: Row) -> str:
@@ -92,6 +96,8 @@ def page(plan: Plan, result: Result) -> Page:
     details, test = result["details"], plan.splits.test
     sections: list[Section] = [
         rows_table(result),
+        *([losses(details["losses"])] if "losses" in details else []),
+        *([same_cost(details["same_cost"])] if "same_cost" in details else []),
         *_transfer_text(plan, result),
         *_clipped_text(details.get("clipped", [])),
         training_curves(details["training"], plan.config.seeds),
@@ -110,7 +116,7 @@ def page(plan: Plan, result: Result) -> Page:
         f"Knowledge distillation on {plan.splits.name}: {counts} examples; training took "
         f"{duration(result['fit_seconds'])} of one core",
         sections,
-        series=("teacher", ALONE, DISTILLED, CORRECTED),
+        series=("teacher", ALONE, DISTILLED, *([CORRECTED] if plan.config.fit_bias else [])),
         again=_commands(plan),
     )
 
@@ -134,6 +140,34 @@ def _transfer_text(plan: Plan, result: Result) -> list[Section]:
         alone += ", before labels were taken away" if num_labelled < num_examples else ""
     paragraph = f"The distilled student learned from {what}. The student alone learned from {alone}."
     return [Text(paragraph, title="What the students learned from")]
+
+
+def losses(compared: Row) -> Section:
+    """A bar for each loss: the change in test errors against the first, with its interval."""
+    first = compared["rows"][0]["minus"]
+    title = f"Other losses against {first}"
+    bars: Row = {"category": "loss", "value": "mean"}
+    if compared["rows"][0]["low"] is not None:
+        bars |= {"low": "low", "high": "high"}
+    caption = (
+        f"Test errors minus those of {first}, paired by seed; the line is the 95 % interval of each. Bars to the "
+        f"left are fewer errors. {compared['sentence']}"
+    )
+    return Bars(
+        title, compared["rows"], **bars, value_title=f"test errors minus those of {first}", caption=caption
+    )
+
+
+def same_cost(about: Row) -> Section:
+    """What the student alone could have been trained for."""
+    times = about["teacher_multiplications"] / about["student_multiplications"]
+    cost = (
+        f"Training the teacher, and its answers on the transfer set, took {times:,.1f} times the multiplications "
+        "of training the distilled student; the search for learning rates, which both had, is left out. A "
+        "backward pass counts as two forward passes. Each number of epochs that is tried is four times the last, "
+        "until two in a row have no fewer validation errors."
+    )
+    return Text([about["sentence"], cost], title="Whether to distil at all")
 
 
 def _clipped_text(clipped: Sequence[Row]) -> list[Section]:
@@ -179,9 +213,10 @@ def _commands(plan: Plan) -> str:
 
 def training_curves(rows: Sequence[Row], num_seeds: int) -> Section:
     """Validation errors after each epoch."""
-    caption = (
-        f"Errors on validation after each epoch, mean over {num_seeds} seeds; the band is one sd to each side."
-    )
+    caption = f"Errors on validation after each epoch, mean over {num_seeds} seeds"
+    if len({row["network"] for row in rows}) > _MOST_BANDS:
+        return _without_first_epochs("Training", rows, f"{caption}.", series="network")
+    caption += "; the band is one sd to each side."
     return _without_first_epochs("Training", rows, caption, series="network", low="low", high="high")
 
 

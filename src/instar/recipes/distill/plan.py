@@ -1,5 +1,6 @@
 """The jobs of `instar distill`: teachers, candidates, students, and students with a corrected bias."""
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -17,10 +18,14 @@ from instar.errors import UsageError
 from instar.jobs import Job
 from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.distill.correction import correct_, correction_job
+from instar.recipes.distill.same_cost import Allowance, allowance
 from instar.recipes.distill.settings import Candidate, DistillConfig
 from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, fit_options
 from instar.recipes.fitting import adopt_job, fit_job, logits_job
+from instar.recipes.halving import shortened
+from instar.recipes.hinting import KINDS, listening
 from instar.recipes.loading import (
+    build_for,
     load_network,
     load_splits,
     member_specs,
@@ -30,12 +35,13 @@ from instar.recipes.loading import (
     try_trained,
 )
 from instar.recipes.rates import STUDENT_ROUNDS, TEACHER_ROUNDS, Shares, round_lengths, settled
-from instar.recipes.settings import FitSettings, StudentSettings, TransferSettings
+from instar.recipes.settings import LOSSES, FitSettings, StudentSettings, TransferSettings
 from instar.recipes.study import Execution
 from instar.runs import Run, find_run, is_run
 from instar.teacher_checks import check_soft_targets, judged_ids
 
 ALONE, DISTILLED, CORRECTED = "student-alone", "student-distilled", "student-distilled-corrected"
+SAME_COST = "student-alone-same-cost"
 
 
 def comes_with_weights(settings: FitSettings) -> bool:
@@ -143,6 +149,21 @@ class Plan:
         lengths = round_lengths(shares, settings.epochs, math.ceil(len(data) / settings.batch_size))
         return lengths[1:2] if self.config.quick else lengths
 
+    @property
+    def kinds(self) -> list[str]:
+        """The rows of students in the result, in their order."""
+        first, *others = self.rows_of_losses.values()
+        longer, corrected = [SAME_COST] * bool(self.config.same_cost), [CORRECTED] * bool(self.config.fit_bias)
+        return [ALONE, *longer, first, *corrected, *others]
+
+    @property
+    def differences(self) -> list[tuple[str, str]]:
+        """The rows that are compared, each with its control: first the distilled student and the one alone."""
+        first, *others = self.rows_of_losses.values()
+        pairs = [(kind, ALONE) for kind in self.kinds if kind in (first, CORRECTED)]
+        longer = [(first, SAME_COST)] * bool(self.config.same_cost)
+        return [*pairs, *longer, *((other, first) for other in others)]
+
     def fits(self, kind: str) -> list[Path]:
         """The run directories of the students of a kind."""
         return [self.path / "jobs" / kind / f"seed-{seed}" for seed in self.seeds]
@@ -174,6 +195,12 @@ class Plan:
         return jobs
 
     @cached_property
+    def rows_of_losses(self) -> dict[str, str]:
+        """The row of each loss; that of the first is the distilled student, with which others are compared."""
+        first, *others = self.config.loss_names
+        return {first: DISTILLED, **{name: f"student-{name}" for name in others}}
+
+    @cached_property
     def teaching(self) -> Teaching:
         """Where the soft targets of all students come from."""
         teachers, needs = [member.job for member in self.members], [job.name for job in self.teacher_jobs()]
@@ -191,31 +218,70 @@ class Plan:
 
     @cached_property
     def students(self) -> list[Student]:
-        """The student alone and the distilled one."""
+        """The student alone, and a distilled one for each loss."""
         config, settings = self.config, self.student_settings
 
-        def student(name: str, transfer: TransferSettings, candidates: list[Candidate]) -> Student:
-            seeds, teaching = self.seeds, self.teaching
-            return Student(name, settings, config.data, transfer, candidates, seeds, lambda _: teaching)
+        def student(
+            name: str, transfer: TransferSettings, candidates: list[Candidate], teaching: Teaching
+        ) -> Student:
+            return Student(name, settings, config.data, transfer, candidates, self.seeds, lambda _: teaching)
 
         return [
-            student(ALONE, config.control, config.alone),
-            student(DISTILLED, config.transfer, config.distilled),
+            student(ALONE, config.control, config.alone, Teaching()),
+            *(
+                student(row, config.transfer, config.distilled(loss), self.teaching_with(loss))
+                for loss, row in self.rows_of_losses.items()
+            ),
         ]
+
+    def teaching_with(self, loss: str) -> Teaching:
+        """The soft targets with a loss."""
+        if loss == LOSSES[0]:
+            return self.teaching
+        layers = self.config.hint_layers if loss in KINDS else None
+        return self.teaching._replace(loss=loss, hint_layers=layers)
 
     def tuning_jobs(self) -> list[Job]:
         """The candidates of each student that has several, with the tuning seeds."""
         seeds, execution = self.tuning_seeds, self.execution
         return [job for student in self.students for job in student.tuning_jobs(self.path, seeds, execution)]
 
+    @cached_property
+    def allowance(self) -> Allowance:
+        """What teachers and distilled student cost together, in epochs of the student alone.
+
+        Raises:
+            UsageError: a teacher was not trained in this run, or the multiplications of a network are not known.
+        """
+        for member in self.members:
+            if member.comes_with_weights:
+                raise UsageError(
+                    f"same_cost: {member.settings.network} comes with its weights, and what it cost is not known"
+                )
+        student = self.student_settings.at()
+        return allowance(
+            [member.settings for member in self.members],
+            student,
+            self.splits,
+            num_transfer=len(training_data(self.splits, self.config.transfer)),
+            num_control=len(self.control_data),
+            asked_each_epoch=student.views != "none" or self.config.loss_names[0] in KINDS,
+        )
+
+    def longer(self, epochs: int) -> Student:
+        """The student alone with more epochs: its schedule is stretched."""
+        alone = self.students[0]
+        return dataclasses.replace(alone, name=SAME_COST, settings=shortened(alone.settings, epochs))
+
     def reported_jobs(self, student: Student, candidate: Candidate) -> list[Job]:
         """The fits of a student in the result."""
         return [student.job(self.path, student.name, candidate, seed, self.execution) for seed in self.seeds]
 
-    def student_jobs(self, chosen: Mapping[str, Candidate]) -> list[Job]:
+    def student_jobs(self, chosen: Mapping[str, Candidate], longer_epochs: int | None = None) -> list[Job]:
         """The students in the result, and the corrected ones where the transfer set lacks classes."""
-        config = self.config
-        jobs = [job for student in self.students for job in self.reported_jobs(student, chosen[student.name])]
+        config, longer = self.config, [self.longer(longer_epochs)] if longer_epochs else []
+        students = [*self.students, *longer]
+        jobs = [job for student in students for job in self.reported_jobs(student, chosen[student.name])]
         settings, shared = config.student.at(chosen[DISTILLED].learning_rate), not config.bias_per_class
         for seed in self.seeds if config.fit_bias else ():
             name, student = (f"{kind}/seed-{seed}" for kind in (CORRECTED, DISTILLED))
@@ -263,6 +329,10 @@ def check(plan: Plan) -> None:
     if config.targets is not None:
         _check_store(plan, SoftTargetStore.open(config.targets), transfer)
     student = try_network(config.student.at(), splits, temperature=config.temperature[0])
+    if config.same_cost:
+        _ = plan.allowance  # raises now where the multiplications of a network are not known
+    for loss in config.loss_names:
+        _check_loss(plan, loss, student, transfer)
     if config.fit_bias:
         if not plan.missing:
             raise UsageError("fit_bias: the transfer set lacks no class, so there is nothing to correct")
@@ -271,6 +341,32 @@ def check(plan: Plan) -> None:
         # Both raise now and not after the students are trained.
         fit_class_bias(logits, labels, classes=plan.moved, class_names=splits.class_names)
         correct_(student, torch.ones(len(splits.class_names)), splits.validation, config.student.network)
+
+
+def _check_loss(plan: Plan, loss: str, student: nn.Module, transfer: Dataset) -> None:
+    """Refuse a loss that these data, networks or processes do not allow."""
+    config, num_unlabelled = plan.config, int((transfer.labels(transfer.ids) < 0).sum())
+    if loss == "dkd" and num_unlabelled:
+        raise UsageError(
+            f"loss dkd is about the true class, and {num_unlabelled:,} of {len(transfer):,} examples of the "
+            "transfer set have no label; leave it out"
+        )
+    if loss == "standardised" and len(plan.splits.class_names) < 3:
+        raise UsageError("loss standardised needs three classes or more, and these data have two; leave it out")
+    if loss != LOSSES[0] and plan.execution.processes > 1:
+        raise UsageError(f"loss {loss} is that of a whole batch: one process for each fit, or --loss kd")
+    if loss not in KINDS:
+        return
+    soft = plan.teaching_with(loss).soft_settings(config.middle_loss)
+    cure = "; leave it out, or name layers with --hint-layers" if config.hint_layers is None else ""
+    for member in {member.settings.network: member for member in plan.members}.values():
+        load = load_network if member.comes_with_weights else partial(build_for, seed=0)
+        teacher, networks = load(member.settings, plan.splits), (member.settings.network, config.student.network)
+        try:
+            with listening(soft, [teacher], student, transfer, seed=0, device="cpu"):
+                pass
+        except UsageError as error:
+            raise UsageError(f"loss {loss}, {' into '.join(networks)}: {error}{cure}") from None
 
 
 def _check_teacher(plan: Plan, network: nn.Module) -> None:

@@ -15,14 +15,17 @@ from instar.distillation import SoftTargetStore
 from instar.evaluation import commonest, score
 from instar.recipes.choosing import last_round
 from instar.recipes.distill import scoring
+from instar.recipes.distill.comparison import compared_losses
 from instar.recipes.distill.observations import failures, observations
 from instar.recipes.distill.page import answer, page
-from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan, check
+from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, SAME_COST, Plan, check
+from instar.recipes.distill.same_cost import verdict
 from instar.recipes.distill.search import search
 from instar.recipes.distill.settings import DistillConfig
 from instar.recipes.distill.students import Chosen
+from instar.recipes.hinting import KINDS, hints_between
 from instar.recipes.learning import FAILED, about_failures
-from instar.recipes.loading import load_splits, training_data
+from instar.recipes.loading import load_run_network, load_splits, training_data
 from instar.recipes.result_tables import rows_table
 from instar.recipes.rows import ERRORS
 from instar.recipes.settings import NetworkSettings, as_text
@@ -46,7 +49,7 @@ def place(config: DistillConfig) -> Place:
 def rounds(plan: Plan) -> Rounds[Chosen]:
     """Teachers, candidates and the student alone, each as soon as it can be; then the distilled students."""
     chosen, teachers = yield from search(plan)
-    yield Round([*teachers, *plan.student_jobs(chosen.candidates)])
+    yield Round([*teachers, *plan.student_jobs(chosen.candidates, chosen.longer_epochs)])
     return chosen
 
 
@@ -57,21 +60,24 @@ def measure(plan: Plan, chosen: Chosen) -> dict[str, Any]:
     (`teacher_agreement`, `teacher_kl`) and on the transfer set (`train_teacher_...`). A difference has a second
     interval, over test examples. `details` has `transfer`, what the students learn from; the number of validation
     examples; `commonest_class_errors`, those on test of always answering the commonest class; the `members` of an
-    ensemble; the `class_bias` of a correction, mean over seeds; and the lists of `instar.recipes.distill.scoring`.
+    ensemble; the `class_bias` of a correction, mean over seeds; `losses` where several were compared,
+    `hint_layers` where layers were, `same_cost` where that was asked for; and the lists of
+    `instar.recipes.distill.scoring`.
     """
     config, test = plan.config, plan.splits.test
     labels, logits_of = test.labels(test.ids), scoring.on_test(plan.path, test)
-    kinds = [ALONE, DISTILLED, *([CORRECTED] if config.fit_bias else [])]
+    kinds, losses = plan.kinds, list(plan.rows_of_losses.values())
     logits = {kind: [logits_of(f"{kind}/seed-{seed}") for seed in plan.seeds] for kind in kinds}
     members = torch.stack([logits_of(member.job) for member in plan.members]) if plan.members else None
     if members is not None:
         logits = {"teacher": [scoring.ensemble_logits(members, config.ensemble_mean)], **logits}
-    differences = [scoring.error_difference(kind, ALONE, logits, labels) for kind in kinds[1:]]
-    first = differences[0]
+    differences = [scoring.error_difference(*pair, logits, labels) for pair in plan.differences]
+    first, rows = differences[0], _rows(plan, chosen, kinds, logits, labels)
+    main = {name: logits[name] for name in ("teacher", ALONE, DISTILLED, CORRECTED) if name in logits}
     return {
         "measure": ERRORS._asdict(),
         "metrics": {f"difference{end}": first[end.strip("_") or "mean"] for end in ("", "_low", "_high")},
-        "rows": _rows(plan, chosen, kinds, logits, labels),
+        "rows": rows,
         "differences": differences,
         "tuning": chosen.tuning,
         "num_test": len(labels),
@@ -80,14 +86,18 @@ def measure(plan: Plan, chosen: Chosen) -> dict[str, Any]:
             "transfer": _transfer(plan),
             "num_validation": len(plan.splits.validation),
             "commonest_class_errors": len(labels) - commonest(labels),
-            "training": [line for kind in kinds[:2] for line in scoring.training_curve(kind, plan.fits(kind))],
-            "errors_by_class": scoring.errors_by_class(logits, labels, test.class_names),
-            "calibration": scoring.calibration(logits, labels),
+            "training": [
+                line for kind in (ALONE, *losses) for line in scoring.training_curve(kind, plan.fits(kind))
+            ],
+            "errors_by_class": scoring.errors_by_class(main, labels, test.class_names),
+            "calibration": scoring.calibration(main, labels),
             **_clipped(plan),
             "sensitivity": scoring.sensitivities(last_round(chosen.tuning), [ALONE, DISTILLED]),
             **({} if members is None else _about_teacher(plan, chosen, logits, members)),
             **_order_of_classes(plan, members),
             **({"class_bias": _class_bias(plan)} if config.fit_bias else {}),
+            **_about_losses(plan, rows),
+            **({"same_cost": _same_cost(plan, chosen, rows, differences)} if config.same_cost else {}),
         },
     }
 
@@ -103,6 +113,7 @@ def _rows(
             about["learning_rate"] = Run.read(plan.teacher_fits[0]).config["fit"]["learning_rate"]
         rows.append(scoring.scored_row("teacher", logits["teacher"], labels, **about))
     on_train = scoring.train_fidelity(plan, kinds)
+    names = {row: loss for loss, row in plan.rows_of_losses.items()}
     for kind in kinds:
         on_test = scoring.fidelity(logits[kind], logits["teacher"][0], "teacher") if "teacher" in logits else {}
         fitted = DISTILLED if kind == CORRECTED else kind
@@ -113,9 +124,60 @@ def _rows(
             **on_train[kind],
             **scoring.cost_row(plan.fits(kind)[:1], shape),
             **as_text(candidate.settings),
+            **({"epochs": _epochs(plan, fitted)} if plan.config.same_cost else {}),
         }
+        if plan.config.loss and fitted in names:
+            about = {"loss": names[fitted], **about}
         rows.append(scoring.scored_row(kind, logits[kind], labels, network=plan.config.student.network, **about))
     return rows
+
+
+def _epochs(plan: Plan, kind: str) -> int:
+    return int(Run.read(plan.fits(kind)[0]).config["fit"]["epochs"])
+
+
+def _about_losses(plan: Plan, rows: list[Row]) -> Row:
+    """Which loss helps, and the layers that were compared."""
+    found: Row = {}
+    if len(plan.rows_of_losses) > 1:
+        values = {row["name"]: row["values"] for row in rows}
+        found["losses"] = compared_losses({loss: values[row] for loss, row in plan.rows_of_losses.items()})
+    if pairs := [{"loss": loss, **pair} for loss in plan.rows_of_losses for pair in _layers(plan, loss)]:
+        found["hint_layers"] = pairs
+    return found
+
+
+def _layers(plan: Plan, loss: str) -> list[Row]:
+    """The layers by which a loss teaches; none where it compares answers alone."""
+    if loss not in KINDS:
+        return []
+    soft = plan.teaching_with(loss).soft_settings(plan.config.middle_loss)
+    student = load_run_network(plan.fits(plan.rows_of_losses[loss])[0])
+    return [
+        {
+            "teacher": member.settings.network,
+            "teacher_layer": hint.teacher_layer,
+            "student_layer": hint.student_layer,
+        }
+        for member, fit in zip(plan.members, plan.teacher_fits, strict=True)
+        for hint in hints_between(soft, load_run_network(fit), student, plan.splits.train)
+    ]
+
+
+def _same_cost(plan: Plan, chosen: Chosen, rows: list[Row], differences: list[Row]) -> Row:
+    """What the student alone could train for, and whether distilling paid."""
+    teacher, student, epochs = plan.allowance
+    about = {
+        "teacher_multiplications": teacher,
+        "student_multiplications": student,
+        "student_epochs": plan.student_settings.epochs,
+        "allowed_epochs": epochs,
+        "tried_epochs": [row["epochs"] for row in chosen.tuning if row["name"] == SAME_COST],
+        "epochs": chosen.longer_epochs,
+    }
+    alone = next(row for row in rows if row["name"] == SAME_COST)
+    difference = next(row for row in differences if row["minus"] == SAME_COST)
+    return {"sentence": verdict(about, alone, difference), **about}
 
 
 def _about_teacher(plan: Plan, chosen: Chosen, logits: dict[str, list[Tensor]], members: Tensor) -> Row:
@@ -190,6 +252,11 @@ def use_it(path: str, result: Result) -> list[str]:
     if rows[DISTILLED].get(FAILED) or rows[DISTILLED]["mean"] > rows[ALONE]["mean"]:
         better = f"instar predict {shlex.quote(f'{path}:{ALONE}')} PICTURE_OR_FOLDER"
         commands.append(f"{better}    # the student alone, which made fewer errors")
+    losses = result["details"].get("losses", {"rows": []})["rows"]
+    if helpful := [one for one in losses if (one["high_of_all"] or 0) < 0]:
+        loss = min(helpful, key=lambda one: float(one["mean"]))["loss"]
+        named = shlex.quote(f"{path}:student-{loss}")
+        commands.append(f"instar predict {named} PICTURE_OR_FOLDER    # the loss that helped")
     return commands
 
 

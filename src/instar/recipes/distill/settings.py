@@ -2,14 +2,17 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from instar.errors import UsageError
+from instar.naming import unknown_name
 from instar.recipes.settings import (
+    LOSSES,
+    CandidateRates,
     CandidateTemperatures,
     CandidateWeights,
     Count,
@@ -35,15 +38,58 @@ class Candidate(Settings):
     """the learning rate"""
     loss: LossSettings | None = None
     """temperature and weights; without them the student learns from labels alone"""
+    own_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """of a loss that has a weight of its own"""
 
     @property
     def settings(self) -> dict[str, float]:
         """Its values by name: `learning_rate`, `temperature`, `soft_weight`, ..."""
-        return {"learning_rate": self.learning_rate, **dict(self.loss or ())}
+        own = {} if self.own_weight is None else {"own_weight": self.own_weight}
+        return {"learning_rate": self.learning_rate, **dict(self.loss or ()), **own}
 
     def slug(self, keys: Iterable[str]) -> str:
         """`learning-rate-0.1-temperature-4`."""
         return "-".join(f"{key.replace('_', '-')}-{self.settings[key]:g}" for key in keys)
+
+
+def _names(value: Any) -> Any:
+    return value.split(",") if isinstance(value, str) else value
+
+
+def _losses(value: Any) -> Any:
+    """`kd` alone is what no loss given means, and the same run."""
+    names = _names(value)
+    return None if names == list(LOSSES[:1]) else names
+
+
+OWN_WEIGHTS: dict[str, list[float]] = {
+    "dkd": [0.5, 2.0, 8.0],  # the paper takes from 0.5 (ImageNet) to 8 and 10 (CIFAR-100)
+    "hints": [0.1, 1.0, 10.0],
+    "attention": [1.0, 10.0, 100.0],  # the maps are of norm 1: their distance is small
+}
+"""What is tried where nothing is given, by loss."""
+
+
+class OwnWeights(Settings):
+    """Weights that one loss alone has; of several the best on validation is used."""
+
+    dkd: CandidateRates | None = None
+    """of the classes other than the true one, beside 1 of the true one"""
+    hints: CandidateRates | None = None
+    """of the intermediate layers"""
+    attention: CandidateRates | None = None
+    """of the attention maps"""
+
+
+class Variant(NamedTuple):
+    """A candidate without its learning rate."""
+
+    loss: LossSettings | None = None
+    own_weight: float | None = None
+
+    def at(self, learning_rate: float) -> Candidate:
+        """The candidate with a learning rate."""
+        return Candidate(learning_rate=learning_rate, loss=self.loss, own_weight=self.own_weight)
 
 
 class DistillConfig(Settings):
@@ -71,6 +117,14 @@ class DistillConfig(Settings):
     """weight of the labels, beside the soft targets"""
     label_weight: CandidateWeights = [0.0]
     """weight of the labels mixed into the soft targets"""
+    loss: Annotated[list[str] | None, BeforeValidator(_losses)] = None
+    """losses, compared with equal tuning: kd, dkd, dist, standardised, hints, attention; by default kd alone"""
+    own_weights: OwnWeights | None = None
+    """weights of their own that some losses have"""
+    hint_layers: Annotated[list[str] | None, BeforeValidator(_names)] = None
+    """TEACHER_LAYER:STUDENT_LAYER for hints and attention, several with commas; by default the last that fit"""
+    same_cost: Annotated[Literal[True] | None, BeforeValidator(lambda value: value or None)] = None
+    """also a student on labels alone that may train for what teacher and student cost together"""
     fit_bias: Literal["missing", "present"] | None = None
     """where the transfer set lacks classes: fit the bias of the missing or of the present ones on validation"""
     bias_per_class: bool = False
@@ -105,20 +159,42 @@ class DistillConfig(Settings):
     @property
     def middle_loss(self) -> LossSettings:
         """The one with the middle value of each: at this loss a learning rate is searched for."""
-        return LossSettings(
-            **{key: sorted(getattr(self, key))[(len(getattr(self, key)) - 1) // 2] for key in _LOSS}
-        )
+        return LossSettings(**{key: _middle(getattr(self, key)) for key in _LOSS})
+
+    @property
+    def loss_names(self) -> list[str]:
+        """What the distilled students learn with; the others are compared with the first, `kd` if it is there."""
+        names = self.loss or LOSSES[:1]
+        return sorted(names, key=lambda name: name != LOSSES[0])
+
+    def variants(self, name: str) -> list[Variant]:
+        """What a loss may be tried with, but for the learning rate: first the middle of all, then all temperatures
+        and weights, then the other weights of its own.
+        """
+        own = self._own_weights(name)
+        middle = Variant(self.middle_loss, _middle(own) if own else None)
+        others = [middle._replace(loss=loss) for loss in self.losses if loss != middle.loss]
+        return [middle, *others, *(middle._replace(own_weight=one) for one in own if one != middle.own_weight)]
+
+    def _own_weights(self, name: str) -> list[float]:
+        return getattr(self.own_weights, name, None) or OWN_WEIGHTS.get(name, [])
 
     @property
     def alone(self) -> list[Candidate]:
         """The candidates of the student alone: the same learning rates as those of the distilled one."""
         return [Candidate(learning_rate=rate) for rate in self.student.learning_rate or ()]
 
-    @property
-    def distilled(self) -> list[Candidate]:
-        """The candidates of the distilled student: all combinations."""
-        rates = self.student.learning_rate or ()
-        return [Candidate(learning_rate=rate, loss=loss) for loss in self.losses for rate in rates]
+    def distilled(self, name: str) -> list[Candidate]:
+        """The candidates of the student that is distilled with a loss: all combinations.
+
+        Weights of its own are tried where they were given: with the defaults it has as many candidates as others.
+        """
+        rates, own = self.student.learning_rate or (), self._own_weights(name)
+        if getattr(self.own_weights, name, None) is None:
+            own = [_middle(own)] if own else []
+        weights: Sequence[float | None] = own or [None]
+        variants = [Variant(loss, one) for loss in self.losses for one in weights]
+        return [variant.at(rate) for variant in variants for rate in rates]
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -128,6 +204,7 @@ class DistillConfig(Settings):
                 raise UsageError(f"{name} names a value twice: {', '.join(f'{value:g}' for value in values)}")
         self._check_weights()
         self._check_transfer()
+        self._check_losses()
         return self
 
     def _check_weights(self) -> None:
@@ -137,6 +214,38 @@ class DistillConfig(Settings):
             raise UsageError(f"label_weight is {max(self.label_weight):g}, expected from 0 to 1")
         if math.inf in self.temperature and any(self.label_weight):
             raise UsageError("temperature inf matches logits, and label_weight cannot go into logits; set it to 0")
+
+    def _check_losses(self) -> None:
+        names = self.loss_names
+        for name in names:
+            if name not in LOSSES:
+                raise unknown_name("loss", name, LOSSES)
+            if names.count(name) > 1:
+                raise UsageError(f"loss names {name} twice: {','.join(self.loss or ())}")
+        with_layers = [name for name in names if name in ("hints", "attention")]
+        if with_layers and self.targets is not None:
+            raise UsageError(
+                f"loss {with_layers[0]} needs the layers of a teacher, and targets has stored answers alone: name "
+                "the teacher with --teacher"
+            )
+        finite = [name for name in names if name in ("dkd", "dist", "standardised")]
+        if finite and math.inf in self.temperature:
+            raise UsageError(f"temperature inf matches logits, a limit that loss {finite[0]} does not have")
+        unused = [key for key, value in self.own_weights or () if value is not None and key not in names]
+        if unused:
+            raise UsageError(f"own_weights.{unused[0]} is given, but loss is {','.join(names)}")
+        self._check_hint_layers(with_layers)
+        if self.same_cost and self.targets is not None:
+            raise UsageError("same_cost: what the teachers of stored targets cost is not known; leave one out")
+
+    def _check_hint_layers(self, with_layers: list[str]) -> None:
+        if self.hint_layers is None:
+            return
+        if not with_layers:
+            raise UsageError("hint_layers is given, but no loss that compares layers: --loss kd,hints")
+        for pair in self.hint_layers:
+            if len(pair.split(":")) != 2 or not all(pair.split(":")):
+                raise UsageError(f"hint_layers {pair!r} should be TEACHER_LAYER:STUDENT_LAYER")
 
     def _check_transfer(self) -> None:
         transfer = self.transfer
@@ -160,6 +269,10 @@ class DistillConfig(Settings):
                 raise UsageError("fit_bias: which classes a folder's pictures lack cannot be known without labels")
         if self.bias_per_class and not self.fit_bias:
             raise UsageError("bias_per_class needs fit_bias: missing or present")
+
+
+def _middle(values: Sequence[float]) -> float:
+    return sorted(values)[(len(values) - 1) // 2]
 
 
 _DEFAULTS: dict[str, dict[str, Any]] = {

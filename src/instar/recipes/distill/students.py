@@ -35,10 +35,14 @@ class Teaching(NamedTuple):
     mean: str = "arithmetic"
     needs: Sequence[str] = ()
     """all jobs that have to be done before"""
+    loss: str | None = None
+    """another one than that of the paper"""
+    hint_layers: Sequence[str] | None = None
 
-    def soft_settings(self, loss: LossSettings) -> SoftSettings:
+    def soft_settings(self, loss: LossSettings, own_weight: float | None = None) -> SoftSettings:
         """A loss with the soft targets of these teachers."""
-        about = {"teachers": list(self.teachers), "store": self.store, "mean": self.mean}
+        about: dict[str, Any] = {"teachers": list(self.teachers), "store": self.store, "mean": self.mean}
+        about |= {"loss": self.loss, "own_weight": own_weight, "hint_layers": self.hint_layers}
         return checked(SoftSettings, {**dict(loss), **about})
 
 
@@ -69,7 +73,7 @@ class Student:
             FitSettings(**self.settings.model_dump() | {"learning_rate": candidate.learning_rate}),
             self.data,
             seed=seed,
-            soft=teaching.soft_settings(candidate.loss) if candidate.loss else None,
+            soft=teaching.soft_settings(candidate.loss, candidate.own_weight) if candidate.loss else None,
             transfer=self.transfer,
             needs=tuple(teaching.needs),
             **fit_options(execution),
@@ -96,6 +100,8 @@ class Chosen(NamedTuple):
 
     candidates: dict[str, Candidate]
     tuning: list[dict[str, Any]]
+    longer_epochs: int | None = None
+    """of the student alone that may train for the teacher's cost too"""
 
 
 def choose(
