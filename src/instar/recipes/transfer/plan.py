@@ -14,7 +14,7 @@ from instar.jobs import Job
 from instar.networks import layers_of, name_layers_, trace
 from instar.optimisation import stretched_schedule
 from instar.recipes.fitting import fit_job
-from instar.recipes.loading import build_for, load_splits, try_network
+from instar.recipes.loading import build_for, load_splits, refuse_weights, try_network
 from instar.recipes.study import DEFAULT, Execution
 from instar.recipes.transfer.jobs import treatment_job
 from instar.recipes.transfer.settings import TransferConfig
@@ -97,6 +97,7 @@ class Plan:
             UsageError: a cut leaves nothing to copy or to train, the tasks do not fit each other or lack examples,
                 or a base and its treatments have the same seed.
         """
+        refuse_weights(self.config.network, "a transfer study", "network")
         for split in self.splits:
             if TREATMENT_SEED + split.seed in (_base_seed(split, "A"), _base_seed(split, "B")):
                 raise UsageError(
