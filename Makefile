@@ -18,6 +18,8 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	# Without what they depend on: torchvision's wheel is built for CUDA and would bring another torch, and timm asks for it.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps timm torchvision
 	rm -f .venv/installed-*
 	touch $@
 

@@ -17,6 +17,7 @@ from benchmarks.timing import RESULTS
 
 MODULES = {
     "step": "step",
+    "library-step": "library_step",
     "loop-limit": "loop_limit",
     "precision": "precision",
     "epoch": "epoch",

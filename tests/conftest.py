@@ -1,9 +1,12 @@
 """What several test folders share: the command line, and small finished runs."""
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's client, which reads it once
 
 from command_line import TINY, Command, run_here, run_process
 

@@ -10,6 +10,19 @@ from typing import Any
 
 from instar.errors import UsageError
 
+LIBRARIES = ("timm", "torchvision", "transformers")
+"""Whose networks are built by name."""
+
+
+def is_of_library(network: str) -> bool:
+    """Whether the name of a network is that of one of another library.
+
+    Example:
+        >>> is_of_library("timm:resnet18"), is_of_library("resnet:20")
+        (True, False)
+    """
+    return network.partition(":")[0] in LIBRARIES
+
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for an unknown name, with the nearest known ones.
@@ -67,6 +80,30 @@ def import_function(spec: str) -> Callable[..., Any]:
     if not callable(function):
         raise UsageError(f"{spec!r}: module {module_name!r} has no function {function_name!r}")
     return function  # type: ignore[no-any-return]
+
+
+def import_extra(module: str, extra: str) -> Any:
+    """An optional package.
+
+    Args:
+        module: its name in Python.
+        extra: of instar, that installs it.
+
+    Raises:
+        UsageError: it is not there; names the extra.
+
+    Example:
+        >>> import_extra("no_such_package", "speech")
+        Traceback (most recent call last):
+        ...
+        instar.errors.UsageError: no-such-package is not installed: pip install 'instar[speech]'
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package, missing = module.replace("_", "-"), getattr(error, "name", None)
+        reason = "" if missing in (None, module) else f" whole ({' '.join(str(error).split())})"
+        raise UsageError(f"{package} is not installed{reason}: pip install 'instar[{extra}]'") from None
 
 
 def import_object(name: str) -> Any:

@@ -21,6 +21,7 @@ from instar.errors import RunError, UsageError
 from instar.files import load_tensors, read_toml, tensor_bytes, write_bytes, writing
 from instar.identity import exact, first_difference, plain
 from instar.machine import environment
+from instar.naming import LIBRARIES
 
 FORMAT_VERSION = 3
 CONFIG, ENVIRONMENT, METRICS, RESULT, REPORT, LOG, DONE, PROGRESS = (
@@ -291,7 +292,7 @@ def run_hash(recipe: str, config: Mapping[str, Any], *, contents: Mapping[str, A
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:8]
 
 
-_NETWORKS = ("mlp", "convnet", "resnet", "mixture", "python")
+_NETWORKS = ("mlp", "convnet", "resnet", "mixture", "python", *LIBRARIES)
 
 
 def find_run(spec: str | Path) -> Path:

@@ -1,5 +1,7 @@
-"""The networks of a user's functions, recognised when their code was changed."""
+"""The networks of a user's functions and of libraries, recognised when their code was changed."""
 
+import functools
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,16 +9,17 @@ from torch import Tensor, nn
 
 from instar.errors import InstarError, UsageError
 from instar.identity import first_difference
+from instar.naming import is_of_library
 from instar.networks import build_network, identity_inputs, initialise_, network_identity
 from instar.runs import Run
 
 
 def network_in(config: Mapping[str, Any]) -> nn.Module:
-    """The network in the configuration of a fit, initialised, without the weights of `NAME@WEIGHTS`."""
+    """The network in the configuration of a fit, initialised, without the weights that its name brings."""
     fit, seed = config["fit"], config.get("seed", 0)
     initialiser = fit.get("initialiser", "he-normal")
     network = build_network(
-        config["network"].partition("@")[0],
+        config["network"],
         input_shape=config["input_shape"],
         num_classes=len(config["class_names"]),
         seed=seed,
@@ -24,16 +27,35 @@ def network_in(config: Mapping[str, Any]) -> nn.Module:
         input_dropout=fit["input_dropout"],
         initialiser=initialiser,
         normalisation=config.get("normalisation"),
+        weights="none",
+        described=config.get("described"),
     )
-    return initialise_(network, initialiser, seed=seed) if fit.get("new_weights") else network
+    is_anew = fit.get("new_weights") and not is_of_library(config["network"])  # that is untrained as it is
+    return initialise_(network, initialiser, seed=seed) if is_anew else network
 
 
 def code_identity(config: Mapping[str, Any], data_name: str = "the data") -> dict[str, Any] | None:
-    """What a user's network in a job's configuration is known by before it is trained; None for ours."""
+    """What a network in a job's configuration is known by before it is trained; None for ours.
+
+    That of a library is known as it is initialised from seed 0: its functions do not depend on the seed.
+    """
     name = config["network"].partition("@")[0]
+    if is_of_library(name):
+        fit = {key: config["fit"].get(key) for key in _OF_NETWORK}
+        return dict(_of_library(json.dumps({**{key: config.get(key) for key in _BUILT_FROM}, "fit": fit})))
     if not name.startswith("python:"):
         return None
     return identity_of(network_in(config), name, identity_inputs(config["input_shape"]), data_name=data_name)
+
+
+_BUILT_FROM = ("network", "input_shape", "class_names", "normalisation", "described")
+_OF_NETWORK = ("dropout", "input_dropout")
+
+
+@functools.lru_cache(maxsize=16)  # a process that plans many fits of one network, or loads several
+def _of_library(config: str) -> Mapping[str, Any]:
+    about = json.loads(config)
+    return identity_of(network_in(about), about["network"], identity_inputs(about["input_shape"])[:2])
 
 
 def identity_of(
@@ -54,7 +76,7 @@ def identity_of(
 
 
 def check_code(run: Run) -> None:
-    """Refuse a network of a user's function that is another one than when the run began.
+    """Refuse a network of a user's function or of a library that is another one than when the run began.
 
     Raises:
         UsageError: names the difference.
@@ -62,7 +84,12 @@ def check_code(run: Run) -> None:
     config = run.config.get("adopted", run.config)
     there = config.get("network_identity")
     if there and (difference := first_difference(there, code_identity(config), "network")):
+        cure = (
+            "install the version that it began with, or train it anew in another --run-dir"
+            if is_of_library(config["network"])
+            else "undo the change of its code, or train it anew in another --run-dir; if it is random, seed it"
+        )
         raise UsageError(
             f"{run.path}: {config['network']} gives another network now than when this run began: {difference}"
-            "; undo the change of its code, or train it anew in another --run-dir; if it is random, seed it"
+            f"; {cure}"
         )

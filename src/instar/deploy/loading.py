@@ -55,7 +55,16 @@ def source_of(path: Path) -> dict[str, Any]:
     older = str(run.load_weights()[1].get("from", ""))
     if older and is_run(older):
         return source_of(find_run(older))
-    keys = ("network", "input_shape", "class_names", "normalisation", "fit", "seed", "network_identity")
+    keys = (
+        "network",
+        "input_shape",
+        "class_names",
+        "normalisation",
+        "fit",
+        "seed",
+        "network_identity",
+        "described",
+    )
     return {key: run.config[key] for key in keys if key in run.config}
 
 

@@ -14,6 +14,7 @@ from instar.networks.layers import (
     named_layers,
     trace,
 )
+from instar.networks.libraries import brings_weights, described, head_change
 from instar.networks.logit_layer import last_linear, shift_logits_
 from instar.networks.logits import as_logits, check_shape, forward_logits, input_type, name_logits_, named_logits
 from instar.networks.modes import (
@@ -38,6 +39,7 @@ __all__ = [
     "ResidualBlock",
     "as_logits",
     "assert_frozen",
+    "brings_weights",
     "build_network",
     "caffenet",
     "change_normalisation_",
@@ -47,6 +49,7 @@ __all__ = [
     "convnet",
     "copied",
     "cut",
+    "described",
     "evaluation_",
     "evaluation_mode",
     "extra_state_of",
@@ -54,6 +57,7 @@ __all__ = [
     "find_initialiser",
     "forward_logits",
     "freeze_",
+    "head_change",
     "identity_inputs",
     "initialise_",
     "input_type",

@@ -1,8 +1,9 @@
 """What a network needs of its input: the size of pictures, and their normalisation.
 
-A network states it in two attributes: `input_size` (pixels) and `input_normalisation` (mean, std: each one number
-or one for each channel, for pixels from 0 to 1). Teacher and student may state different things and still see the
-same view of an example.
+A network states it in three attributes: `input_size` (pixels, or height and width), `input_interpolation` (how
+they are resized: `bilinear` by default, `bicubic`, `nearest`) and `input_normalisation` (mean, std: each one
+number or one for each channel, for pixels from 0 to 1). Teacher and student may state different things and still
+see the same view of an example.
 """
 
 import functools
@@ -17,20 +18,24 @@ from instar.errors import UsageError
 from instar.networks.logits import input_type
 from instar.networks.modes import evaluation_mode, is_compiled, uncompiled, without_compiler
 
+_INTERPOLATIONS = {"lanczos": "bicubic", "hamming": "bilinear", "box": "area", "nearest": "nearest-exact"}
+"""What comes nearest in torch to Pillow's filters that it lacks."""
+
 Numbers = float | Sequence[float]
 Normalisation = Mapping[str, Sequence[float]]
 """`mean` and `std` of each channel that were applied to inputs; empty for none."""
 
 
 def serve_own_needs_(network: nn.Module, given: Normalisation | None = None) -> None:
-    """Give a network its inputs as its attributes `input_size` and `input_normalisation` state.
+    """Give a network its inputs as its attributes `input_size`, `input_normalisation`, ... state.
 
     Args:
         network: changed in place by hooks: its layers and its state are the same.
         given: the normalisation that the inputs have already, which is undone.
 
     Raises:
-        UsageError: an attribute that is not a size, or not a pair of mean and standard deviation above 0.
+        UsageError: an attribute that is not a size, an interpolation, or a pair of mean and standard deviation
+            above 0.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten())
@@ -42,9 +47,10 @@ def serve_own_needs_(network: nn.Module, given: Normalisation | None = None) -> 
     network = uncompiled(network)
     size = getattr(network, "input_size", None)
     if size is not None:
-        if not isinstance(size, int) or size < 1:
+        sides = (size, size) if isinstance(size, int) else size
+        if not isinstance(sides, tuple) or len(sides) != 2 or not all(_is_count(side) for side in sides):
             raise UsageError(f"input_size of {type(network).__name__} is {size!r}, expected a number of pixels")
-        network.register_forward_pre_hook(functools.partial(_resize, size))
+        network.register_forward_pre_hook(functools.partial(_resize, sides, _interpolation(network)))
     stated = getattr(network, "input_normalisation", None)
     if stated is not None:
         try:
@@ -98,14 +104,29 @@ def check_channels(network: nn.Module, input_shape: Sequence[int], name: str) ->
         ) from error
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _interpolation(network: nn.Module) -> str:
+    """The way in which a network wants its pictures resized, by torch's name."""
+    found = getattr(network, "input_interpolation", "bilinear")
+    mode = _INTERPOLATIONS.get(found, found)
+    if mode not in ("bilinear", "bicubic", *_INTERPOLATIONS.values()):
+        raise UsageError(
+            f"input_interpolation of {type(network).__name__} is {found!r}, expected bilinear, bicubic or nearest"
+        )
+    return str(mode)
+
+
 def _tensor(normalisation: Normalisation, key: str, default: float) -> Tensor:
     return torch.as_tensor(normalisation.get(key, [default]), dtype=torch.float32)
 
 
-def _resize(size: int, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _resize(size: tuple[int, int], mode: str, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     inputs, *others = args
-    if inputs.shape[-2:] != (size, size):
-        inputs = interpolate(inputs, size=(size, size), mode="bilinear", antialias=True)
+    if inputs.shape[-2:] != size:
+        inputs = interpolate(inputs, size=size, mode=mode, antialias=mode in ("bilinear", "bicubic"))
     return inputs, *others
 
 

@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,15 +11,27 @@ from torch import nn
 
 from instar.arguments import require_text
 from instar.errors import UsageError
-from instar.naming import import_function, unknown_name
+from instar.naming import import_function, is_of_library, unknown_name
 from instar.networks.architectures import MixtureOfExperts, caffenet, convnet, perceptron, residual
 from instar.networks.initialisers import initialise_
 from instar.networks.inputs import Normalisation, check_channels, serve_own_needs_
+from instar.networks.libraries import FORMS as OF_LIBRARIES
+from instar.networks.libraries import Weights, build_from_library
 from instar.networks.modes import is_materialised, materialise_
+from instar.networks.stages import name_stages_
 from instar.networks.weights import load_weights_
 
 _MIXTURE = "mixture:4/convnet:8/convnet:8x8"
-FORMS = ("mlp:800x2", "mlp:300-100", "convnet:8", "resnet:20", "caffenet", _MIXTURE, "python:MODULE:FUNCTION")
+FORMS = (
+    "mlp:800x2",
+    "mlp:300-100",
+    "convnet:8",
+    "resnet:20",
+    "caffenet",
+    _MIXTURE,
+    "python:MODULE:FUNCTION",
+    *OF_LIBRARIES,
+)
 
 
 def build_network(
@@ -32,6 +44,9 @@ def build_network(
     input_dropout: float = 0.0,
     initialiser: str = "he-normal",
     normalisation: Normalisation | None = None,
+    weights: Weights = "start",
+    class_names: Sequence[str] | None = None,
+    described: Mapping[str, str] | None = None,
 ) -> nn.Module:
     """The network that a name describes, freshly initialised from `seed`.
 
@@ -39,8 +54,9 @@ def build_network(
         name: `mlp:UNITSxLAYERS`, `mlp:U1-U2-...`, `convnet:DEPTH`, `resnet:DEPTH`, or `convnet:DEPTHxCHANNELS`
             with the channels of the first convolution; `caffenet`; `mixture:EXPERTS/EXPERT/GATE`, where EXPERT and
             GATE are names of networks; or `python:MODULE:FUNCTION`, a function that returns a module and takes
-            any of `input_shape`, `num_classes` and `seed`. `NAME@FILE` then loads weights (safetensors, or a state
-            dict of tensors).
+            any of `input_shape`, `num_classes` and `seed`; or the network of a library: `timm:NAME`,
+            `torchvision:NAME`, `transformers:PATH`, with `:PIXELS` for pictures of another size. `NAME@FILE` then
+            loads weights (safetensors, or a state dict of tensors), `NAME@pretrained` those of the library.
         input_shape: shape of one example.
         num_classes: number of logits.
         seed: of the initialisation.
@@ -48,7 +64,13 @@ def build_network(
         input_dropout: probability of dropping an input, for perceptrons.
         initialiser: as for `initialise_`; the module of a user's function keeps its own weights.
         normalisation: `mean` and `std` that the inputs have been normalised with. A user's module that states a
-            size or a normalisation of its own (`input_size`, `input_normalisation`) gets its inputs so.
+            size or a normalisation of its own (`input_size`, `input_normalisation`) gets its inputs so, and so
+            does the network of a library.
+        weights: what weights that the name brings are for: `start`, to be trained further; `own`, to be used as
+            they are; `none`, not loaded. It makes a difference where a library's network has a head of other
+            classes than the data's: to be trained it gets a new one.
+        class_names: of the data, with which those of a library's network are matched.
+        described: the files that describe a network of a folder, by name, where the folder may be gone.
 
     Raises:
         UsageError: an unknown network, or options that do not fit it.
@@ -60,12 +82,29 @@ def build_network(
         [(30, 784), (30, 30), (10, 30)]
     """
     require_text("the network's name", name, FORMS[0])
-    name, _, weights = name.partition("@")
+    spec = name
+    name, _, file = name.partition("@")
     if not 0 <= dropout < 1 or not 0 <= input_dropout < 1:
         raise UsageError(f"dropout {dropout} and input_dropout {input_dropout} should be in [0, 1)")
-    if name.startswith("python:"):
-        if dropout or input_dropout:
-            raise UsageError(f"the function of network {name!r} decides its dropout; set dropout to 0 here")
+    is_ours = not name.startswith("python:") and not is_of_library(name)
+    if (dropout or input_dropout) and not is_ours:
+        decides = "function of network" if name.startswith("python:") else "library of network"
+        raise UsageError(f"the {decides} {name!r} decides its dropout; set dropout to 0 here")
+    if is_of_library(name):
+        network = build_from_library(
+            spec,
+            input_shape=input_shape,
+            num_classes=num_classes,
+            seed=seed,
+            weights=weights,
+            class_names=class_names,
+            normalisation=normalisation,
+            described=described,
+        )
+        check_channels(network, input_shape, name)
+        _name_stages_(network, name, input_shape)
+        return network
+    if not is_ours:
         network = _users_network(name, input_shape, num_classes, seed)
         serve_own_needs_(network, normalisation)
         _materialise_(network, name, input_shape, seed)
@@ -73,8 +112,8 @@ def build_network(
     else:
         network = _named(name, input_shape, num_classes, dropout, input_dropout)
         initialise_(network, initialiser, seed=seed)
-    if weights:
-        load_weights_(network, Path(weights), name)
+    if file and weights != "none":
+        load_weights_(network, Path(file), name)
     return network
 
 
@@ -151,6 +190,16 @@ def _users_network(name: str, input_shape: Sequence[int], num_classes: int, seed
     if not isinstance(network, nn.Module):
         raise UsageError(f"{name} should return a torch.nn.Module; it returned {type(network).__name__}")
     return network
+
+
+def _name_stages_(network: nn.Module, name: str, input_shape: Sequence[int]) -> None:
+    try:
+        name_stages_(network, torch.zeros(1, *input_shape))
+    except UsageError:
+        raise
+    except Exception as error:  # of somebody else's forward
+        shape, reason = tuple(input_shape), " ".join(str(error).split())
+        raise UsageError(f"{name} cannot take examples of shape {shape}: {reason}") from error
 
 
 def _materialise_(network: nn.Module, name: str, input_shape: Sequence[int], seed: int) -> None:

@@ -5,6 +5,7 @@ it stood for before.
 """
 
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -13,9 +14,17 @@ from typing import Any
 
 from instar.data import Splits
 from instar.deploy.code import identity_of
-from instar.networks import network_fingerprint
+from instar.naming import LIBRARIES, is_of_library
+from instar.networks import brings_weights, described, network_fingerprint
 from instar.recipes.loading import build_for, load_network, load_pictures, load_splits, member_specs
-from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, Settings, TransferSettings
+from instar.recipes.settings import (
+    DataSettings,
+    FitSettings,
+    NetworkSettings,
+    Settings,
+    StudentSettings,
+    TransferSettings,
+)
 from instar.runs import is_run
 
 
@@ -66,17 +75,28 @@ def _about(node: Settings, splits: Splits) -> dict[str, Any]:
 
 def _about_network(settings: NetworkSettings, spec: str, splits: Splits) -> dict[str, Any]:
     """What a network of a user, or with weights, is known by; nothing for an architecture of ours."""
-    is_trained = settings.pretrained or "@" in spec or is_run(spec)
-    if not is_trained and not spec.startswith("python:"):
+    has_weights = brings_weights(spec) and not settings.new_weights
+    is_trained = settings.pretrained or is_run(spec) or (has_weights and not isinstance(settings, StudentSettings))
+    if not is_trained and not has_weights and not spec.startswith("python:") and not is_of_library(spec):
         return {}
-    network = load_network(settings.model_copy(update={"network": spec}), splits)
+    own = settings.model_copy(update={"network": spec})
+    network = load_network(own, splits) if is_trained else build_for(own, splits, seed=0)
     examples, name = splits.train.examples(), splits.name
     about = identity_of(network, spec, examples, trained=not is_trained, data_name=name)
-    return {**about, "state": network_fingerprint(network)} if is_trained else about
+    return {**about, "state": network_fingerprint(network)} if is_trained or has_weights else about
 
 
 def code_of(config: Settings) -> dict[str, str]:
-    """Hashes of the files of `python:MODULE:FUNCTION`, by module: the default run directory follows them."""
-    modules = re.findall(r"\bpython:([\w.]+):", config.model_dump_json())
+    """Hashes of the files that say what a name means: the default run directory follows them.
+
+    They are the files of `python:MODULE:FUNCTION`, by module, and those of a folder that describe its network.
+    """
+    text = config.model_dump_json()
+    modules = re.findall(r"\bpython:([\w.]+):", text)
     files = {name: getattr(sys.modules.get(name), "__file__", None) for name in modules}
-    return {name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for name, file in files.items() if file}
+    found = {name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for name, file in files.items() if file}
+    names = [json.loads(name) for name in re.findall(rf'"(?:{"|".join(LIBRARIES)}):(?:[^"\\]|\\.)*"', text)]
+    for spec in (part for name in names for part in name.split(",") if is_of_library(part)):
+        if folder := described(spec):
+            found[spec] = hashlib.sha256(json.dumps(folder, sort_keys=True).encode()).hexdigest()
+    return found

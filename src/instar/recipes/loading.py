@@ -17,7 +17,8 @@ from instar.deploy.loading import source_of as source_of
 from instar.errors import DataWarning, UsageError
 from instar.guards import NUM_TRIED, try_fit, try_forward
 from instar.identity import first_difference
-from instar.networks import build_network, initialise_
+from instar.naming import is_of_library
+from instar.networks import brings_weights, build_network, described, head_change, initialise_
 from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, TransferSettings
 from instar.runs import Run, find_run, is_run
 
@@ -118,6 +119,8 @@ def about_network(settings: FitSettings, data: DataSettings, splits: Splits, *, 
         **about_data(data, splits),
         "fit": settings.model_dump(exclude={"network"}),
     }
+    if files := described(settings.network):
+        about["described"] = files
     return {**about, "network_identity": code_identity({**about, "seed": seed})}
 
 
@@ -128,13 +131,19 @@ def normalisation_of(splits: Splits) -> dict[str, list[float]]:
 
 
 def network_of(run: Run) -> nn.Module:
-    """The network of a fit's run, initialised.
+    """The network of a fit's run, as its training starts: initialised, or with the weights that its name brings.
 
     Raises:
-        UsageError: it is the network of a user's function, which gives another one than when the run began.
+        UsageError: it is the network of a user's function or of a library, which gives another one than when the
+            run began.
     """
     check_code(run)
-    return network_in(run.config)
+    config = run.config
+    if not brings_weights(config["network"]):
+        return network_in(config)
+    _, settings = settings_of(config)
+    shape, names, seed = config["input_shape"], config["class_names"], config["seed"]
+    return new_network(settings, shape, len(names), seed=seed, normalisation=config["normalisation"], names=names)
 
 
 def settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
@@ -142,10 +151,10 @@ def settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
     return DataSettings(**config["data"]), FitSettings(network=config["network"], **config["fit"])
 
 
-def build_for(settings: NetworkSettings, splits: Splits, *, seed: int) -> nn.Module:
-    """The network of a configuration, initialised, for the examples and classes of the data."""
-    given, shape = normalisation_of(splits), splits.train.example_shape
-    return new_network(settings, shape, len(splits.class_names), seed=seed, normalisation=given)
+def build_for(settings: NetworkSettings, splits: Splits, *, seed: int, as_it_is: bool = False) -> nn.Module:
+    """The network of a configuration, initialised, for the examples and classes of the data; see `new_network`."""
+    given, shape, names = normalisation_of(splits), splits.train.example_shape, splits.class_names
+    return new_network(settings, shape, len(names), seed=seed, normalisation=given, names=names, as_it_is=as_it_is)
 
 
 def try_network(settings: FitSettings, splits: Splits, *, temperature: float | None = None) -> nn.Module:
@@ -160,6 +169,7 @@ def try_network(settings: FitSettings, splits: Splits, *, temperature: float | N
         UsageError, TrainingError: it cannot learn from these examples; the error says why.
     """
     network = build_for(settings, splits, seed=0)
+    warn_of_head(network)
     inputs = splits.train.gather(splits.train.ids[:NUM_TRIED], 0)
     num_classes = len(splits.class_names)
     try_fit(network, settings.network, inputs, num_classes, temperature=temperature, data_name=splits.name)
@@ -174,6 +184,24 @@ def try_trained(network: nn.Module, name: str, splits: Splits) -> None:
     """
     inputs = splits.train.gather(splits.train.ids[:NUM_TRIED], 0)
     try_forward(network, name, inputs, len(splits.class_names), data_name=splits.name)
+
+
+def refuse_weights(settings: NetworkSettings, study: str, key: str) -> None:
+    """Refuse a network that brings weights where every network is trained from scratch.
+
+    Args:
+        settings: of the network.
+        study: what the error calls that which trains it.
+        key: of the settings.
+
+    Raises:
+        UsageError: says how to leave them out.
+    """
+    if brings_weights(settings.network) and not settings.new_weights:
+        raise UsageError(
+            f"{settings.network} brings weights, and {study} trains every network from scratch: name the "
+            f"architecture alone, or leave its weights out: --set {key}.new_weights=true"
+        )
 
 
 def outline(settings: FitSettings, splits: Splits) -> nn.Module:
@@ -191,7 +219,10 @@ def template_network(settings: FitSettings, input_shape: Sequence[int], num_clas
 
 @functools.lru_cache(maxsize=4)
 def _template_network(settings: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-    return new_network(FitSettings.model_validate_json(settings), input_shape, num_classes, seed=0)
+    found = FitSettings.model_validate_json(settings)
+    if is_of_library(found.network):  # its weights need not be loaded
+        found = found.model_copy(update={"new_weights": True})
+    return new_network(found, input_shape, num_classes, seed=0)
 
 
 def new_network(
@@ -201,8 +232,21 @@ def new_network(
     *,
     seed: int,
     normalisation: Mapping[str, Sequence[float]] | None = None,
+    names: Sequence[str] | None = None,
+    as_it_is: bool = False,
 ) -> nn.Module:
-    """The network of a configuration, initialised, for examples of a shape that have been normalised."""
+    """The network of a configuration, initialised, for examples of a shape that have been normalised.
+
+    Args:
+        settings: of the network.
+        input_shape: of one example.
+        num_classes: of the data.
+        seed: of the initialisation.
+        normalisation: of the inputs.
+        names: of the classes, with which those of a library's network are matched.
+        as_it_is: whether weights that its name brings are used and not trained further.
+    """
+    is_anew = settings.new_weights and not is_of_library(settings.network)
     network = build_network(
         settings.network,
         input_shape=input_shape,
@@ -212,8 +256,10 @@ def new_network(
         input_dropout=settings.input_dropout,
         initialiser=settings.initialiser,
         normalisation=normalisation,
+        weights="none" if settings.new_weights else "own" if as_it_is else "start",
+        class_names=names,
     )
-    return initialise_(network, settings.initialiser, seed=seed) if settings.new_weights else network
+    return initialise_(network, settings.initialiser, seed=seed) if is_anew else network
 
 
 def load_network(settings: NetworkSettings, splits: Splits) -> nn.Module:
@@ -225,7 +271,7 @@ def load_network(settings: NetworkSettings, splits: Splits) -> nn.Module:
     """
     spec, path = settings.network, find_run(settings.network)
     if not is_run(spec):
-        has_own = spec.startswith("python:") or "@" in spec
+        has_own = spec.startswith("python:") or brings_weights(spec)
         if settings.pretrained and not has_own:
             raise UsageError(
                 f"pretrained: {spec} is built anew and has no weights; name a file of them ({spec}@FILE), a run "
@@ -233,7 +279,7 @@ def load_network(settings: NetworkSettings, splits: Splits) -> nn.Module:
             )
         if "/" in spec.partition(":")[0] and not has_own:
             raise UsageError(f"{spec}: there is no run in {path}; see instar runs list")
-        return build_for(settings, splits, seed=0)
+        return build_for(settings, splits, seed=0, as_it_is=True)
     config = Run.read(path).config
     if "network" not in config:
         raise UsageError(f"{path} holds no single network; name one of its fits, for instance {path}:teacher")
@@ -258,6 +304,12 @@ def load_network(settings: NetworkSettings, splits: Splits) -> nn.Module:
             "hold examples that are validation here; use the same data and split"
         )
     return network_seeing(path, normalisation_of(splits))
+
+
+def warn_of_head(network: nn.Module) -> None:
+    """Say what was done to the head of a library's network: its classes in another order, or a new head."""
+    if said := head_change(network):
+        warnings.warn(said, DataWarning, stacklevel=2)
 
 
 def warn_of_plain_pictures(network: nn.Module, name: str, splits: Splits) -> None:

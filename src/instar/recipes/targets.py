@@ -10,7 +10,8 @@ from torch import nn
 from instar.data import Dataset, Splits, parse_views
 from instar.distillation import SoftTargetStore
 from instar.errors import UsageError
-from instar.recipes.loading import load_network, load_splits, member_specs, warn_of_plain_pictures
+from instar.networks import brings_weights
+from instar.recipes.loading import load_network, load_splits, member_specs, warn_of_head, warn_of_plain_pictures
 from instar.recipes.settings import DataSettings, FitSettings, checked, merge
 from instar.reports import Column, Table
 from instar.runs import Run, find_run, is_run
@@ -149,12 +150,13 @@ def load_teachers(specs: Sequence[str], splits: Splits) -> dict[str, nn.Module]:
     for name, spec in (member for text in specs for member in _named_members(text)):
         if name in teachers:
             raise UsageError(f"two teachers are called {name!r}: give them names, --teacher one={spec}")
-        if not is_run(spec) and "@" not in spec and not spec.startswith("python:"):
+        if not is_run(spec) and not brings_weights(spec) and not spec.startswith("python:"):
             raise UsageError(
                 f"teacher {spec!r} is no run ({find_run(spec)} is not there) and no network with weights; "
                 "expected RUN:teacher, NAME@FILE.safetensors or python:MODULE:FUNCTION"
             )
         teachers[name] = load_network(checked(FitSettings, {"network": spec}), splits)
+        warn_of_head(teachers[name])
         warn_of_plain_pictures(teachers[name], spec, splits)
     return teachers
 

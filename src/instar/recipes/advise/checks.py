@@ -5,6 +5,7 @@ from torch import nn
 
 from instar.data import Dataset, Splits, parse_views
 from instar.errors import UsageError
+from instar.naming import is_of_library
 from instar.recipes.advise.jobs import config_of_fit
 from instar.recipes.advise.plan import Plan
 from instar.recipes.loading import (
@@ -40,7 +41,7 @@ def check(plan: Plan) -> None:
     check_forward(plan.base, config.network, splits)
     try_network(plan.settings(), splits)
     _check_seeds(plan)
-    if plan.settings().new_weights:
+    if plan.settings().new_weights and not is_of_library(plan.config.network):  # that builds it untrained
         _check_initialised(plan)
     if not plan.cuts:
         names = ", ".join(layer.name for layer in plan.layers)

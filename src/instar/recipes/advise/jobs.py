@@ -13,6 +13,7 @@ from instar.data import Dataset, Splits, transfer_set
 from instar.deploy.code import check_code
 from instar.errors import UsageError
 from instar.jobs import Job
+from instar.naming import is_of_library
 from instar.networks import layers_of, load_state_, network_fingerprint
 from instar.networks.weights import read_weights, without_prefix
 from instar.recipes.loading import (
@@ -48,7 +49,9 @@ def pretrained_job(name: str, network: str, settings: FitSettings, data: DataSet
     if is_run(network):
         theirs = config_of_fit(network)
         keys = ("input_shape", "class_names", "data", "data_fingerprint", "data_values", "fit", "seed")
-        about |= {key: theirs.get(key) for key in (*keys, "normalisation", "network_identity", "adopted")}
+        about |= {
+            key: theirs.get(key) for key in (*keys, "normalisation", "network_identity", "adopted", "described")
+        }
     taken = load_pretrained(network, settings, splits)
     warn_of_plain_pictures(taken, network, splits)
     return Job(name, _take, {**about, "taken_from": network, "weights": network_fingerprint(taken)})
@@ -92,6 +95,9 @@ def load_pretrained(network: str, settings: FitSettings, splits: Splits) -> nn.M
             )
         _check_normalisation(network, theirs.get("normalisation"), splits)
         return load_run_network(find_run(network))
+    if is_of_library(network):
+        as_named = settings.model_copy(update={"new_weights": None, "network": network})
+        return build_for(as_named, splits, seed=0).eval()
     made = build_for(settings.model_copy(update={"new_weights": None}), splits, seed=0)
     name, _, weights = network.partition("@")
     if weights:

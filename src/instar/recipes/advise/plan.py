@@ -12,7 +12,8 @@ from instar.data import Splits
 from instar.deploy import multiplications_at
 from instar.deploy.code import identity_of
 from instar.jobs import Job
-from instar.networks import layers_of, network_fingerprint
+from instar.naming import is_of_library
+from instar.networks import brings_weights, layers_of, network_fingerprint
 from instar.recipes.advise.jobs import config_of_fit, load_pretrained, pretrained_job, scores_job
 from instar.recipes.advise.settings import AdviseConfig
 from instar.recipes.fitting import fit_job
@@ -65,16 +66,17 @@ class Plan:
 
     @cached_property
     def architecture(self) -> str:
-        """The name of the network without its weights."""
+        """The name of the network without its weights; that of a library says with them how it sees pictures."""
         name = self.config.network
         while is_run(name):
             name = config_of_fit(name)["network"]
-        return name.partition("@")[0]
+        return name if is_of_library(name) else name.partition("@")[0]
 
     def settings(self, kind: str = "fit", *, epochs: int | None = None) -> FitSettings:
         """How the base, or a network on the target, is trained; fewer epochs shorten the schedule alike."""
         found: FitSettings = getattr(self.config, kind)
-        own = {"network": self.architecture, "new_weights": self.config.is_module or None}
+        is_anew = self.config.is_module or brings_weights(self.architecture)
+        own = {"network": self.architecture, "new_weights": is_anew or None}
         return (found if epochs is None else shortened(found, epochs)).model_copy(update=own)
 
     @cached_property

@@ -1,5 +1,6 @@
 """The configuration of `instar advise`, and how it is read."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -7,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from instar.errors import UsageError
+from instar.naming import is_of_library
 from instar.recipes.settings import (
     Count,
     DataSettings,
@@ -92,19 +94,26 @@ class AdviseConfig(SearchSettings):
 
     @property
     def is_module(self) -> bool:
-        """Whether the network is a user's module that brings its own weights."""
+        """Whether the network is a user's module or a library's that brings its own weights."""
+        if is_of_library(self.network):
+            return has_weights(self.network)
         return self.network.startswith("python:") and "@" not in self.network
 
     @property
     def published_as(self) -> str:
         """`advise-NETWORK-DATA-EXAMPLES`, without modules and files of weights."""
         names = (self.network.partition("@")[0], self.data.name)
-        short = [name.rpartition(":")[2] if name.startswith("python:") else name for name in names]
+        is_long = [name.startswith("python:") or is_of_library(name) for name in names]
+        short = [re.split("[:/]", name)[-1] if long else name for name, long in zip(names, is_long, strict=True)]
         return "-".join(["advise", *short, str(self.examples_per_class or "all")])
 
 
 def has_weights(network: str) -> bool:
     """Whether a name stands for a trained network and not for an architecture alone."""
+    if is_of_library(network):
+        from instar.networks import brings_weights  # imports torch
+
+        return brings_weights(network)
     return "@" in network or network.startswith("python:") or is_run(network)
 
 

@@ -16,6 +16,7 @@ from instar.data import Dataset, Splits, parse_views
 from instar.distillation import SoftTargetStore, Teacher, fit_class_bias
 from instar.errors import UsageError
 from instar.jobs import Job
+from instar.networks import brings_weights
 from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.distill.correction import correct_, correction_job
 from instar.recipes.distill.same_cost import Allowance, allowance
@@ -33,6 +34,7 @@ from instar.recipes.loading import (
     training_data,
     try_network,
     try_trained,
+    warn_of_head,
 )
 from instar.recipes.rates import STUDENT_ROUNDS, TEACHER_ROUNDS, Shares, round_lengths, settled
 from instar.recipes.settings import LOSSES, FitSettings, StudentSettings, TransferSettings
@@ -46,7 +48,8 @@ SAME_COST = "student-alone-same-cost"
 
 def comes_with_weights(settings: FitSettings) -> bool:
     """Whether a network is used as it is, not trained."""
-    return settings.pretrained or "@" in settings.network or is_run(settings.network)
+    brings = brings_weights(settings.network) and not settings.new_weights
+    return settings.pretrained or brings or is_run(settings.network)
 
 
 class Member(NamedTuple):
@@ -321,6 +324,7 @@ def check(plan: Plan) -> None:
                 "for an ensemble name several, with commas between them"
             )
         network = load_network(member.settings, splits)
+        warn_of_head(network)
         try_trained(network, member.settings.network, splits)
         _check_teacher(plan, network)
     views, num_views = parse_views(config.student.views), config.transfer.num_views

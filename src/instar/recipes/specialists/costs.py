@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from instar.data import Splits
 from instar.deploy import multiplications_at
 from instar.errors import UsageError
+from instar.naming import is_of_library
 from instar.networks import build_network, freeze_, layers_of
 from instar.recipes.loading import try_network
 from instar.recipes.specialists.settings import SpecialistsConfig
@@ -99,7 +100,12 @@ def _mixture_cost(config: SpecialistsConfig, splits: Splits) -> int:
     if "mixture" not in config.controls:
         return 0
     parts = config.mixture.removeprefix("mixture:")
-    if parts == config.mixture or "mixture:" in parts or "python:" in parts:
+    if (
+        parts == config.mixture
+        or "mixture:" in parts
+        or "python:" in parts
+        or any(map(is_of_library, parts.split("/")))
+    ):
         raise UsageError(
             f"mixture is {config.mixture!r}, expected mixture:EXPERTS/EXPERT/GATE of built-in networks; or leave "
             "mixture out of controls"

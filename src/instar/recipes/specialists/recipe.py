@@ -14,7 +14,7 @@ from instar.intervals import over_seeds
 from instar.jobs import Job, JobReport
 from instar.recipes.choosing import TUNING_SEED, Tried, best, failure, fit_score, judge
 from instar.recipes.learning import failed_to_learn
-from instar.recipes.loading import build_for, load_splits, try_network
+from instar.recipes.loading import build_for, load_splits, refuse_weights, try_network
 from instar.recipes.specialists.jobs import specialist_splits
 from instar.recipes.specialists.page import answer, page, result_table
 from instar.recipes.specialists.plan import DISTILLED, GENERALIST, WITH, Choice, Plan, Replicate, make_plan
@@ -49,6 +49,7 @@ def check(plan: Plan) -> None:
             tuning seed is among the seeds that are reported.
     """
     config, class_names = plan.config, plan.splits.class_names
+    refuse_weights(config.generalist, "a study of specialists", "generalist")
     num_classes = len(class_names)
     unseen = [name for name, count in zip(class_names, plan.costs.class_counts, strict=True) if not count]
     if unseen:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from instar.errors import UsageError
-from instar.naming import unknown_name
+from instar.naming import is_of_library, unknown_name
 from instar.recipes.scales import choose_scale, load_scale
 from instar.recipes.settings import (
     CandidateTemperatures,
@@ -201,7 +201,7 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Sp
     network = config.generalist.network
     if content.get("mixture") is not None or network == defaults["generalist"]["network"]:
         return config
-    if network.startswith("python:"):  # no expert can be built from it
+    if network.startswith("python:") or is_of_library(network):  # no expert can be built from it
         controls = [control for control in config.controls if control != "mixture"]
         return config.model_copy(update={"controls": controls}) if content.get("controls") is None else config
     # The default mixture is as small as the default network: it would train for thousands of epochs here.

@@ -16,7 +16,7 @@ from instar.networks import layers_of, name_layers_, trace
 from instar.optimisation import stretched_schedule
 from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.fitting import fit_job
-from instar.recipes.loading import build_for, load_splits, outline, try_network
+from instar.recipes.loading import build_for, load_splits, outline, refuse_weights, try_network
 from instar.recipes.rates import TEACHER_ROUNDS, Found, find_rate, round_lengths, settled
 from instar.recipes.settings import FitSettings
 from instar.recipes.study import DEFAULT, Execution, Rounds
@@ -132,6 +132,7 @@ class Plan:
             UsageError: a cut leaves nothing to copy or to train, the tasks do not fit each other or lack examples,
                 or a base and its treatments have the same seed.
         """
+        refuse_weights(self.config.network, "a transfer study", "network")
         for split in self.splits:
             if TREATMENT_SEED + split.seed in (_base_seed(split, "A"), _base_seed(split, "B")):
                 raise UsageError(

@@ -1,0 +1,192 @@
+"""Networks of transformers for the classification of pictures, from a folder or the hub."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from instar.errors import DataError, UsageError
+from instar.naming import import_extra
+from instar.networks.libraries.folders import (
+    CONFIG,
+    PREPROCESSOR,
+    content,
+    find_folder,
+    has_weights,
+    texts_of,
+    weights_file,
+)
+from instar.networks.libraries.offer import Needs, Offer, Wanted, fitted
+from instar.networks.libraries.operators import repair_torchvision
+
+EXTRA = "transformers"
+_INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # of Pillow
+
+
+def transformers() -> Any:
+    """The package.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    repair_torchvision()
+    return import_extra("transformers", EXTRA)
+
+
+def offer(spec: str, name: str, wanted: Wanted) -> Offer:
+    """The network in a folder.
+
+    Args:
+        spec: what errors call it.
+        name: of a folder with config.json, as `save_pretrained` writes it, or OWNER/NAME in the hub.
+        wanted: what it is built for.
+
+    Raises:
+        UsageError: transformers is not installed, there is no such folder, or it is no network for pictures; code
+            that a folder brings is never run.
+    """
+    package = transformers()
+    folder = None if wanted.described else find_folder(spec, name, EXTRA)
+    described = wanted.described or texts_of(spec, Path(str(folder)))
+    about = content(spec, described, CONFIG)
+    kind = _kind(package, spec, name, about)
+    own = _config(package, kind, about, wanted, len(about.get("id2label") or ()) or None)
+    own_channels = int(about.get("num_channels", wanted.channels))
+    with_own = folder is not None and has_weights(folder)
+    if (with_own or wanted.pretrained) and own_channels != wanted.channels:
+        raise UsageError(
+            f"{spec} takes pictures of {own_channels} channels, those of the data have {wanted.channels}: read "
+            f"them with --colour {'grey' if own_channels == 1 else 'rgb'} (data.colour)"
+        )
+
+    def build(num_classes: int) -> nn.Module:
+        with _quiet(package):
+            config = _config(package, kind, about, wanted, num_classes)
+            network: nn.Module = package.AutoModelForImageClassification.from_config(
+                config, trust_remote_code=False, dtype=torch.float32
+            )
+        return network
+
+    def own_weights() -> Mapping[str, Tensor]:
+        return _read(package, spec, Path(str(folder)), own)
+
+    labels = about.get("id2label") or {}
+    names = tuple(str(labels[key]) for key in sorted(labels, key=int))
+    return Offer(
+        build=build,
+        needs=_needs(content(spec, described, PREPROCESSOR), own, wanted),
+        weights=own_weights if with_own else None,
+        class_names=() if all(one.startswith("LABEL_") for one in names) else names,
+        where=str(folder or ""),
+    )
+
+
+def _kind(package: Any, spec: str, name: str, about: Mapping[str, Any]) -> str:
+    """The type of a model, if it is one that transformers itself can build for classification of pictures."""
+    kind = str(about.get("model_type", ""))
+    if kind not in package.CONFIG_MAPPING:
+        if "architecture" in about:
+            raise UsageError(f"{spec}: {CONFIG} is of timm: timm:{name}")
+        if about.get("auto_map"):
+            raise UsageError(
+                f"{spec} brings code of its own ({kind or 'no model_type'}), which is never run: import it in a "
+                "function of yours, python:MODULE:FUNCTION"
+            )
+        raise UsageError(
+            f"{spec}: {CONFIG} has model_type {kind!r}, which transformers {package.__version__} lacks"
+        )
+    known = package.models.auto.modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    if kind not in known:
+        raise UsageError(f"{spec} is a {kind}, which transformers has no classification of pictures for")
+    return kind
+
+
+def _config(package: Any, kind: str, about: Mapping[str, Any], wanted: Wanted, num_classes: int | None) -> Any:
+    """The configuration for so many classes; None for those of the file."""
+    others = {key: value for key, value in about.items() if key not in ("id2label", "label2id", "num_labels")}
+    others |= {"num_channels": wanted.channels} if "num_channels" in others else {}
+    others |= {"image_size": wanted.pixels} if wanted.pixels and "image_size" in others else {}
+    config = package.CONFIG_MAPPING[kind].from_dict(others)
+    if num_classes is not None:
+        config.num_labels = num_classes
+    return config
+
+
+def _needs(shown: Mapping[str, Any], config: Any, wanted: Wanted) -> Needs:
+    """What preprocessor_config.json says, for pixels from 0 to 1; of a size also what config.json says."""
+    size: Any = shown.get("crop_size") if shown.get("do_center_crop") else None
+    size = size or (shown.get("size") if shown.get("do_resize", True) else None)
+    sides = _sides(wanted.pixels or size or getattr(config, "image_size", None))
+    # (factor 255 x - mean) / std, where factor is 1 / 255 as a rule
+    scale = 255 * float(shown.get("rescale_factor", 1 / 255)) if shown.get("do_rescale", True) else 255.0
+    mean, std = shown.get("image_mean"), shown.get("image_std")
+    is_normalised = shown.get("do_normalize", bool(mean and std)) and mean and std
+    if not is_normalised and (not shown or scale == 1):
+        mean = std = None
+    elif not is_normalised:
+        mean, std = [0.0], [1.0]
+    if mean is not None and std is not None:
+        mean, std = ([one / scale for one in numbers] for numbers in (mean, std))
+        mean, std = (fitted(numbers, wanted.channels) for numbers in (mean, std))
+    return Needs(sides, mean, std, _INTERPOLATIONS.get(shown.get("resample", 2), "bilinear"))
+
+
+def _sides(size: Any) -> tuple[int, int] | None:
+    """Height and width, in whatever way they are written."""
+    if isinstance(size, Mapping):
+        shortest = size.get("shortest_edge")
+        size = (size.get("height", shortest), size.get("width", shortest))
+    if isinstance(size, int):
+        size = (size, size)
+    if size is None or None in size:
+        return None
+    return int(size[0]), int(size[1])
+
+
+def _read(package: Any, spec: str, folder: Path, config: Any) -> dict[str, Tensor]:
+    """The weights of a folder under the names of today's transformers, which renames older ones."""
+    path = weights_file(spec, folder)
+    try:
+        with _quiet(package):
+            network, found = package.AutoModelForImageClassification.from_pretrained(
+                str(folder),
+                config=config,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                use_safetensors=True,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except Exception as error:  # safetensors, OSError, RuntimeError: of many types
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} cannot be read as weights of {spec}: {reason}") from error
+    if found["mismatched_keys"]:
+        key, there, here = next(iter(found["mismatched_keys"]))
+        raise DataError(
+            f"{path} is of another architecture than its {CONFIG}: {key} is {tuple(there)}, expected {tuple(here)}"
+        )
+    state = network.state_dict()
+    for key in found["missing_keys"]:
+        del state[key]
+    if bad := [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise DataError(f"{path}: {bad[0]} holds NaN or infinity")
+    return dict(state)
+
+
+@contextmanager
+def _quiet(package: Any) -> Iterator[None]:
+    """Without its reports of what was loaded, which are checked here, and its bars of progress."""
+    log = package.utils.logging
+    level, has_bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if has_bars:
+            log.enable_progress_bar()
