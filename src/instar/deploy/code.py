@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from instar.errors import InstarError, UsageError
 from instar.identity import first_difference
-from instar.networks import build_network, identity_inputs, initialise_, network_identity
+from instar.networks import build_network, identity_inputs, initialise_, is_teacher_file, network_identity
 from instar.runs import Run
 
 
@@ -16,7 +16,7 @@ def network_in(config: Mapping[str, Any]) -> nn.Module:
     fit, seed = config["fit"], config.get("seed", 0)
     initialiser = fit.get("initialiser", "he-normal")
     network = build_network(
-        config["network"].partition("@")[0],
+        _without_weights(config["network"]),
         input_shape=config["input_shape"],
         num_classes=len(config["class_names"]),
         seed=seed,
@@ -24,8 +24,13 @@ def network_in(config: Mapping[str, Any]) -> nn.Module:
         input_dropout=fit["input_dropout"],
         initialiser=initialiser,
         normalisation=config.get("normalisation"),
+        class_names=config["class_names"],
     )
     return initialise_(network, initialiser, seed=seed) if fit.get("new_weights") else network
+
+
+def _without_weights(name: str) -> str:
+    return name if is_teacher_file(name) else name.partition("@")[0]
 
 
 def code_identity(config: Mapping[str, Any], data_name: str = "the data") -> dict[str, Any] | None:

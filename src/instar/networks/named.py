@@ -16,6 +16,7 @@ from instar.networks.architectures import MixtureOfExperts, caffenet, convnet, p
 from instar.networks.initialisers import initialise_
 from instar.networks.inputs import Normalisation, check_channels, serve_own_needs_
 from instar.networks.modes import is_materialised, materialise_
+from instar.networks.teacher_files import is_teacher_file, read_teacher
 from instar.networks.weights import load_weights_
 
 _MIXTURE = "mixture:4/convnet:8/convnet:8x8"
@@ -32,6 +33,7 @@ def build_network(
     input_dropout: float = 0.0,
     initialiser: str = "he-normal",
     normalisation: Normalisation | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> nn.Module:
     """The network that a name describes, freshly initialised from `seed`.
 
@@ -40,7 +42,7 @@ def build_network(
             with the channels of the first convolution; `caffenet`; `mixture:EXPERTS/EXPERT/GATE`, where EXPERT and
             GATE are names of networks; or `python:MODULE:FUNCTION`, a function that returns a module and takes
             any of `input_shape`, `num_classes` and `seed`. `NAME@FILE` then loads weights (safetensors, or a state
-            dict of tensors).
+            dict of tensors). `onnx:FILE` and its like (`read_teacher`) are teachers, which are not trained.
         input_shape: shape of one example.
         num_classes: number of logits.
         seed: of the initialisation.
@@ -49,6 +51,7 @@ def build_network(
         initialiser: as for `initialise_`; the module of a user's function keeps its own weights.
         normalisation: `mean` and `std` that the inputs have been normalised with. A user's module that states a
             size or a normalisation of its own (`input_size`, `input_normalisation`) gets its inputs so.
+        class_names: of the data, by which the classes of a teacher in a file are found; by default "0", "1", ...
 
     Raises:
         UsageError: an unknown network, or options that do not fit it.
@@ -60,6 +63,9 @@ def build_network(
         [(30, 784), (30, 30), (10, 30)]
     """
     require_text("the network's name", name, FORMS[0])
+    if is_teacher_file(name):
+        names = class_names or [str(number) for number in range(num_classes)]
+        return read_teacher(name, class_names=names, example_shape=input_shape, normalisation=normalisation)
     name, _, weights = name.partition("@")
     if not 0 <= dropout < 1 or not 0 <= input_dropout < 1:
         raise UsageError(f"dropout {dropout} and input_dropout {input_dropout} should be in [0, 1)")

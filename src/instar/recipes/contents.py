@@ -14,9 +14,15 @@ from typing import Any
 from instar.data import Splits
 from instar.deploy.code import identity_of
 from instar.networks import network_fingerprint
-from instar.recipes.loading import build_for, load_network, load_pictures, load_splits, member_specs
+from instar.recipes.loading import (
+    build_for,
+    comes_with_weights,
+    load_network,
+    load_pictures,
+    load_splits,
+    member_specs,
+)
 from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, Settings, TransferSettings
-from instar.runs import is_run
 
 
 def contents_of(config: Settings) -> dict[str, Any]:
@@ -66,7 +72,7 @@ def _about(node: Settings, splits: Splits) -> dict[str, Any]:
 
 def _about_network(settings: NetworkSettings, spec: str, splits: Splits) -> dict[str, Any]:
     """What a network of a user, or with weights, is known by; nothing for an architecture of ours."""
-    is_trained = settings.pretrained or "@" in spec or is_run(spec)
+    is_trained = comes_with_weights(settings, spec)
     if not is_trained and not spec.startswith("python:"):
         return {}
     network = load_network(settings.model_copy(update={"network": spec}), splits)

@@ -17,7 +17,7 @@ from instar.deploy.loading import source_of as source_of
 from instar.errors import DataWarning, UsageError
 from instar.guards import NUM_TRIED, try_fit, try_forward
 from instar.identity import first_difference
-from instar.networks import build_network, initialise_
+from instar.networks import build_network, initialise_, is_teacher_file
 from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, TransferSettings
 from instar.runs import Run, find_run, is_run
 
@@ -145,7 +145,8 @@ def settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
 def build_for(settings: NetworkSettings, splits: Splits, *, seed: int) -> nn.Module:
     """The network of a configuration, initialised, for the examples and classes of the data."""
     given, shape = normalisation_of(splits), splits.train.example_shape
-    return new_network(settings, shape, len(splits.class_names), seed=seed, normalisation=given)
+    names = splits.class_names
+    return new_network(settings, shape, len(names), seed=seed, normalisation=given, class_names=names)
 
 
 def try_network(settings: FitSettings, splits: Splits, *, temperature: float | None = None) -> nn.Module:
@@ -201,6 +202,7 @@ def new_network(
     *,
     seed: int,
     normalisation: Mapping[str, Sequence[float]] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> nn.Module:
     """The network of a configuration, initialised, for examples of a shape that have been normalised."""
     network = build_network(
@@ -212,6 +214,7 @@ def new_network(
         input_dropout=settings.input_dropout,
         initialiser=settings.initialiser,
         normalisation=normalisation,
+        class_names=class_names,
     )
     return initialise_(network, settings.initialiser, seed=seed) if settings.new_weights else network
 
@@ -225,6 +228,8 @@ def load_network(settings: NetworkSettings, splits: Splits) -> nn.Module:
     """
     spec, path = settings.network, find_run(settings.network)
     if not is_run(spec):
+        if is_teacher_file(spec):
+            return build_for(settings, splits, seed=0)
         has_own = spec.startswith("python:") or "@" in spec
         if settings.pretrained and not has_own:
             raise UsageError(
@@ -258,6 +263,12 @@ def load_network(settings: NetworkSettings, splits: Splits) -> nn.Module:
             "hold examples that are validation here; use the same data and split"
         )
     return network_seeing(path, normalisation_of(splits))
+
+
+def comes_with_weights(settings: NetworkSettings, spec: str | None = None) -> bool:
+    """Whether a network is used as it is, not trained; `spec` is one of several in the settings."""
+    spec = settings.network if spec is None else spec
+    return settings.pretrained or "@" in spec or is_teacher_file(spec) or is_run(spec)
 
 
 def warn_of_plain_pictures(network: nn.Module, name: str, splits: Splits) -> None:

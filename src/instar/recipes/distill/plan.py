@@ -21,6 +21,7 @@ from instar.recipes.distill.settings import Candidate, DistillConfig
 from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, fit_options
 from instar.recipes.fitting import adopt_job, fit_job, logits_job
 from instar.recipes.loading import (
+    comes_with_weights,
     load_network,
     load_splits,
     member_specs,
@@ -36,11 +37,6 @@ from instar.runs import Run, find_run, is_run
 from instar.teacher_checks import check_soft_targets, judged_ids
 
 ALONE, DISTILLED, CORRECTED = "student-alone", "student-distilled", "student-distilled-corrected"
-
-
-def comes_with_weights(settings: FitSettings) -> bool:
-    """Whether a network is used as it is, not trained."""
-    return settings.pretrained or "@" in settings.network or is_run(settings.network)
 
 
 class Member(NamedTuple):
