@@ -110,11 +110,14 @@ def read_lightgbm(name: str, path: Path, class_names: Sequence[str], num_feature
     fingerprint = file_hash(path)
     lightgbm = imported(name, "lightgbm", "lightgbm")
     try:
-        booster = lightgbm.Booster(model_file=path, params={"verbosity": -1})
-        objective = dict(_words(line) for line in path.read_text().splitlines() if line.startswith("objective="))
+        lines = path.read_text().splitlines()
+        if lines[:1] != ["tree"]:  # LightGBM would print what it thinks of it, too
+            raise DataError(f"{name}: {path} cannot be read by LightGBM: it does not begin with 'tree'")
+        booster = lightgbm.Booster(model_file=path)
     except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
         raise DataError(f"{name}: {path} cannot be read by LightGBM: {_first_line(error)}") from error
-    kind, *options = objective.get("objective", "none").split(" ")
+    objective = next((line.partition("=")[2] for line in lines if line.startswith("objective=")), "none")
+    kind, *options = objective.split()
     if kind not in ("binary", "multiclass"):
         raise _no_classifier(name, kind)
     check_num_features(name, booster.num_feature(), num_features)
@@ -125,11 +128,6 @@ def read_lightgbm(name: str, path: Path, class_names: Sequence[str], num_feature
         return slope * found if found.ndim == 1 else found  # p = 1 / (1 + exp(-slope * margin))
 
     return BoosterTeacher(margins, named_in_file(path), fingerprint)
-
-
-def _words(line: str) -> tuple[str, str]:
-    key, _, value = line.partition("=")
-    return key, value.strip()
 
 
 def _no_classifier(name: str, objective: str) -> UsageError:
