@@ -259,7 +259,8 @@ def _mean(members: Tensor, weights: Sequence[float] | None) -> Tensor:
             f"weights of an ensemble are {list(weights)}, expected {len(members)} numbers that are not negative, "
             "and not all 0"
         )
-    return torch.tensordot(shares / shares.sum(), members, dims=1)
+    weighted: Tensor = torch.tensordot(shares / shares.sum(), members, dims=1)
+    return weighted
 
 
 def targets_of_members(

@@ -18,8 +18,7 @@ from instar.errors import UsageError
 from instar.fit_options import Data, check_names
 from instar.guards import NUM_TRIED, try_fit
 from instar.identity import plain
-from instar.losses import Targets
-from instar.networks import AskedTeacher, evaluation_, extra_state_of, load_state_, materialise_
+from instar.networks import evaluation_, extra_state_of, load_state_, materialise_
 from instar.optimisation import decide_precision
 from instar.runs import CONFIG, Run
 from instar.teacher_checks import require_targets
@@ -27,7 +26,7 @@ from instar.training import FitResult, fit
 
 
 def distill(
-    teacher: nn.Module | AskedTeacher | str | Sequence[nn.Module | AskedTeacher | str] | Targets | Any,
+    teacher: Any,
     student: nn.Module,
     train: Dataset | tuple[Tensor, Tensor],
     *,

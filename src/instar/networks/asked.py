@@ -30,8 +30,9 @@ class AskedTeacher(Protocol):
     `input_normalisation`, (mean, std), where it needs its examples otherwise than the data gives them.
     """
 
-    class_names: Sequence[str] | None
-    """classes in the order of its answers; None where they are those of the data, in their order"""
+    @property
+    def class_names(self) -> Sequence[str] | None:
+        """Classes in the order of its answers; None where they are those of the data, in their order."""
 
     @property
     def fingerprint(self) -> str:

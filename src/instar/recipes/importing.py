@@ -107,9 +107,8 @@ def match_keys(file: Path, answers: Answers, splits: Splits) -> dict[int, int]:
                 f"{file} has no column of keys and {found:,} rows, {splits.name} has {expected:,}; give the "
                 "row of each answer in a column 'row'"
             )
-        keys = [(str(row),) for row in range(found)]
-    else:
-        keys = [tuple(Path(one).parts) for one in answers.keys]
+    names = map(str, range(len(answers.values))) if answers.keys is None else answers.keys
+    keys = [tuple(Path(one).parts) for one in names]
     _check_twice(file, keys)
     by_key = _by_suffix(own, {len(one) for one in keys})
     unknown = [one for one in keys if one not in by_key]
@@ -122,8 +121,8 @@ def match_keys(file: Path, answers: Answers, splits: Splits) -> dict[int, int]:
     for part, data in (("training", train), ("validation", splits.validation)):
         missing = [example for example in data.ids.tolist() if example not in rows]
         if missing and (part == "training" or len(missing) < len(data)):
-            names = _keys_of(data)
-            lost = [names[example] for example in missing]
+            own_keys = _keys_of(data)
+            lost = [own_keys[example] for example in missing]
             raise UsageError(
                 f"{file} has no answer for {len(missing)} of {len(data)} {part} examples: {_shown(lost)}"
             )
