@@ -90,7 +90,7 @@ def test_rows_of_zeros_are_said_counted_and_taken_as_equally_likely() -> None:
 
 WRONG_ANSWERS = {
     "(2, 2) for 2 examples, expected (2, 3): a number for each class": torch.ones(2, 2),
-    "add up to 1.5 in a row: neither probabilities of one class among others nor logits": torch.full((2, 3), 0.5),
+    "add up to 1.5 in a row: neither probabilities of one class nor logits": torch.full((2, 3), 0.5),
     "gives list of str": ["a", "b"],
 }
 

@@ -220,6 +220,7 @@ def test_files_of_scikit_learn_that_are_refused(tmp_path: Path) -> None:
     odd = make_pipeline(FunctionTransformer(fitting_data), RandomForestClassifier(2)).set_params()
     odd.steps[-1] = ("forest", RandomForestClassifier(2).fit(rows, labels))
     skops.dump(odd, tmp_path / "odd.skops")
+    skops.dump(odd.set_params(functiontransformer__func=np.load), tmp_path / "function.skops")
     skops.dump(RandomForestClassifier(2).fit(rows[:, :7], labels), tmp_path / "few.skops")
     (tmp_path / "forest.pkl").write_bytes(pickle.dumps(RandomForestClassifier(2)))
     (tmp_path / "damaged.skops").write_bytes(b"no zip")
@@ -228,6 +229,7 @@ def test_files_of_scikit_learn_that_are_refused(tmp_path: Path) -> None:
             "odd.skops",
             "neither scikit-learn's nor numpy's, and are not made from a file: test_teacher_files.fitting",
         ),
+        ("function.skops", "and are not made from a file: numpy.load; load it in Python"),
         ("few.skops", "was fitted on 7 columns, an example of the data has 64 numbers"),
         ("forest.pkl", "a pickle runs code when it is read, so none is; save it with skops.io.dump"),
         ("damaged.skops", "cannot be read as skops"),

@@ -170,8 +170,7 @@ class AskedNetwork(nn.Module):
             total = float(filled[~are_distributions(filled)][0].sum())
             raise UsageError(
                 f"{self.name} gives numbers from 0 to 1 that add up to {total:.3g} in a row: neither "
-                "probabilities "
-                'of one class among others nor logits; if they are logits, say gives = "logits" in an attribute'
+                'probabilities of one class nor logits; if they are logits, say gives = "logits" in an attribute'
             )
         return LOGITS
 
