@@ -24,8 +24,10 @@ if TYPE_CHECKING:  # type checkers read these lines, and so does `_HOMES`: a pub
     from instar.distillation import StoredLogits as StoredLogits
     from instar.distillation import Teacher as Teacher
     from instar.distillation import add_class_bias_ as add_class_bias_
+    from instar.distillation import choose_ensemble_weights as choose_ensemble_weights
     from instar.distillation import distill as distill
     from instar.distillation import fit_class_bias as fit_class_bias
+    from instar.distillation import out_of_fold_targets as out_of_fold_targets
     from instar.distillation import train as train
     from instar.errors import DataError as DataError
     from instar.errors import InstarError as InstarError
@@ -39,6 +41,7 @@ if TYPE_CHECKING:  # type checkers read these lines, and so does `_HOMES`: a pub
     from instar.jobs import run_jobs as run_jobs
     from instar.linear_loss import HeadTargets as HeadTargets
     from instar.linear_loss import linear_distillation_loss as linear_distillation_loss
+    from instar.logit_values import logits_of_probabilities as logits_of_probabilities
     from instar.losses import DistillationLoss as DistillationLoss
     from instar.losses import LogitTargets as LogitTargets
     from instar.losses import SoftTargets as SoftTargets
@@ -47,6 +50,7 @@ if TYPE_CHECKING:  # type checkers read these lines, and so does `_HOMES`: a pub
     from instar.losses import logit_matching_loss as logit_matching_loss
     from instar.losses import mix_in_labels as mix_in_labels
     from instar.losses import soft_targets as soft_targets
+    from instar.networks import AskedTeacher as AskedTeacher
     from instar.networks import Cut as Cut
     from instar.networks import Layer as Layer
     from instar.networks import assert_frozen as assert_frozen

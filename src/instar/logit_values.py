@@ -10,6 +10,8 @@ from instar.errors import DataWarning, TrainingError, UsageError
 
 _FEW, _FEW_SHARE = 2, 0.01  # rows of zeros that nobody asks about: a blank picture, for a network without biases
 _TOLERANCE = 1e-2  # of the sum of a row of probabilities: in half precision, or rounded to two or three digits
+SMALLEST_PROBABILITY = 1e-6
+"""What a probability of 0 counts as: a forest of 500 trees cannot tell 0 from less than 1/500."""
 
 
 def are_distributions(rows: Tensor) -> Tensor:
@@ -88,12 +90,13 @@ def warn_of_zeros(what: str, rows: Tensor) -> None:
         warnings.warn(f"{what}: nothing but zeros in {_count(empty)}; {cure}", DataWarning, stacklevel=3)
 
 
-def check_probabilities(what: str, rows: Tensor) -> None:
+def check_probabilities(what: str, rows: Tensor, *, may_be_empty: bool = False) -> None:
     """Refuse what is no distribution in the place of soft targets.
 
     Args:
         what: where the rows come from, for the message.
         rows: (examples, classes).
+        may_be_empty: whether rows of zeros are possible among others.
 
     Raises:
         UsageError: a row is negative somewhere, or does not add up to 1.
@@ -102,6 +105,8 @@ def check_probabilities(what: str, rows: Tensor) -> None:
     if bool(rows.isnan().any()):
         raise TrainingError(f"{what}: NaN in {_count(rows.isnan().any(-1))}; repair what gives them")
     wrong = ~are_distributions(rows)
+    if may_be_empty:
+        wrong &= rows.any(-1)
     if bool(wrong.any()) and bool(rows.any()):  # the loss is 0 where all are zeros: the first step says so
         first = rows[wrong][0]
         raise UsageError(
@@ -109,6 +114,44 @@ def check_probabilities(what: str, rows: Tensor) -> None:
             f"{float(first.min()):.3g} as its smallest number; make them with instar.soft_targets(logits, "
             "temperature), or leave these examples out"
         )
+
+
+def logits_of_probabilities(what: str, probs: Tensor, *, made_at: float = 1.0) -> Tensor:
+    """Logits whose softmax at `made_at` is the given probabilities.
+
+    z_i = T log p_i,  from which softmax(z / T) = p, and softmax(z) are the probabilities at temperature 1
+
+    A probability of 0 counts as 1e-6, or as the smallest one of its row where that is less.
+
+    Args:
+        what: where the rows come from, for the message.
+        probs: (examples, classes); a row of zeros, of an example that nobody answered, gives logits of 0: all
+            classes are equally likely.
+        made_at: T, the temperature of the probabilities.
+
+    Returns:
+        (examples, classes), float32.
+
+    Raises:
+        UsageError: the temperature is not finite and above 0, or as `check_probabilities`.
+        TrainingError: a row holds NaN.
+
+    Example:
+        >>> logits = logits_of_probabilities("these", torch.tensor([[0.8, 0.2], [1.0, 0.0], [0.0, 0.0]]))
+        >>> [[round(number, 3) for number in row] for row in logits.softmax(-1).tolist()]
+        [[0.8, 0.2], [1.0, 0.0], [0.5, 0.5]]
+
+    References:
+        Hinton, Vinyals and Dean 2015, equation 1, solved for the logits (up to a constant for each row).
+    """
+    if not 0 < made_at < math.inf:
+        raise UsageError(f"{what}: made at temperature {made_at:g}, expected finite and above 0")
+    check_probabilities(what, probs, may_be_empty=True)
+    probs = probs.double()
+    present = probs > 0
+    smallest = probs.where(present, SMALLEST_PROBABILITY).amin(-1, keepdim=True).clamp(max=SMALLEST_PROBABILITY)
+    logits = made_at * probs.where(present, smallest).log()
+    return (logits * present.any(-1, keepdim=True)).float()
 
 
 def _are_many(empty: Tensor) -> bool:

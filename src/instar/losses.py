@@ -5,7 +5,7 @@ precision is computed in float32; float64 is kept. Targets are constants: no gra
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, NamedTuple
@@ -204,23 +204,28 @@ def soft_targets(logits: Tensor, temperature: float) -> SoftTargets:
     return SoftTargets(torch.softmax(at_least_float32(logits) / temperature, -1), temperature)
 
 
-def ensemble_soft_targets(member_logits: Tensor, temperature: float, *, mean: str = "arithmetic") -> SoftTargets:
+def ensemble_soft_targets(
+    member_logits: Tensor, temperature: float, *, mean: str = "arithmetic", weights: Sequence[float] | None = None
+) -> SoftTargets:
     """The soft targets of an ensemble: the mean of its members' distributions at a temperature.
 
     arithmetic:  q_i = 1/M sum_m q_i^m
     geometric:   q_i = (prod_m q_i^m)^(1/M) / sum_j (prod_m q_j^m)^(1/M),  the softmax of the mean logits
 
+    With weights w_m of the members, w_m / sum_m w_m takes the place of 1/M.
+
     Args:
         member_logits: (members, ..., classes).
         temperature: T, finite, above 0.
         mean: "arithmetic" (one member is enough to give a class mass) or "geometric" (each member has a veto).
+        weights: of the members, not negative; by default all alike.
 
     Returns:
         The probabilities, (..., classes), with their temperature.
 
     Raises:
-        UsageError: there is no member dimension or no member, the mean is unknown, or the temperature is out of
-            range.
+        UsageError: there is no member dimension or no member, the mean is unknown, the temperature is out of
+            range, or there is not one weight for each member.
 
     Example:
         >>> two_members = torch.tensor([[2.0, 0.0], [-2.0, 0.0]])
@@ -232,16 +237,34 @@ def ensemble_soft_targets(member_logits: Tensor, temperature: float, *, mean: st
     """
     _check_members("ensemble_soft_targets", member_logits, mean)
     if mean == "geometric":
-        return soft_targets(at_least_float32(member_logits).mean(0), temperature)
-    if row_pieces.pays(member_logits[0]):
+        return soft_targets(_mean(at_least_float32(member_logits), weights), temperature)
+    if weights is None and row_pieces.pays(member_logits[0]):
         _check_temperature("ensemble_soft_targets", temperature)
         return _TargetsOfLogits.of(member_logits, temperature)
     members = soft_targets(member_logits, temperature)
-    return SoftTargets(members.probs.mean(0), temperature)
+    return SoftTargets(_mean(members.probs, weights), temperature)
+
+
+def _mean(members: Tensor, weights: Sequence[float] | None) -> Tensor:
+    """The mean over the members, with their weights where there are any."""
+    if weights is None:
+        return members.mean(0)
+    shares = torch.as_tensor(weights, dtype=members.dtype, device=members.device)
+    if (
+        shares.shape != members.shape[:1]
+        or not bool((shares >= 0).all())
+        or not 0 < float(shares.sum()) < math.inf
+    ):
+        raise UsageError(
+            f"weights of an ensemble are {list(weights)}, expected {len(members)} numbers that are not negative, "
+            "and not all 0"
+        )
+    weighted: Tensor = torch.tensordot(shares / shares.sum(), members, dims=1)
+    return weighted
 
 
 def targets_of_members(
-    member_logits: Tensor, temperature: float, *, mean: str = "arithmetic"
+    member_logits: Tensor, temperature: float, *, mean: str = "arithmetic", weights: Sequence[float] | None = None
 ) -> SoftTargets | LogitTargets:
     """`ensemble_soft_targets`, or the mean logits at an infinite temperature, which is the limit of both means.
 
@@ -249,6 +272,7 @@ def targets_of_members(
         member_logits: (members, ..., classes).
         temperature: T, above 0; `math.inf` is logit matching.
         mean: "arithmetic" or "geometric".
+        weights: of the members.
 
     Raises:
         UsageError: as `ensemble_soft_targets`.
@@ -259,8 +283,8 @@ def targets_of_members(
     """
     if temperature == math.inf:
         _check_members("targets_of_members", member_logits, mean)
-        return LogitTargets(at_least_float32(member_logits).mean(0))
-    return ensemble_soft_targets(member_logits, temperature, mean=mean)
+        return LogitTargets(_mean(at_least_float32(member_logits), weights))
+    return ensemble_soft_targets(member_logits, temperature, mean=mean, weights=weights)
 
 
 def mix_in_labels(targets: SoftTargets, labels: Tensor, label_weight: float) -> SoftTargets:

@@ -101,9 +101,11 @@ def import_extra(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        package, missing = module.replace("_", "-"), getattr(error, "name", None)
-        reason = "" if missing in (None, module) else f" whole ({' '.join(str(error).split())})"
-        raise UsageError(f"{package} is not installed{reason}: pip install 'instar[{extra}]'") from None
+        package, missing = module.partition(".")[0], getattr(error, "name", None)
+        reason = "" if missing in (None, package, module) else f" whole ({' '.join(str(error).split())})"
+        raise UsageError(
+            f"{package.replace('_', '-')} is not installed{reason}: pip install 'instar[{extra}]'"
+        ) from None
 
 
 def import_object(name: str) -> Any:

@@ -19,7 +19,9 @@ app = typer.Typer(
 
 Store = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the store.")]
 Teachers = typer.Option(
-    "--teacher", help="RUN:teacher, NAME@FILE.safetensors, python:MODULE:FUNCTION; several are an ensemble."
+    "--teacher",
+    help="RUN:teacher, NAME@FILE.safetensors, python:MODULE:FUNCTION, onnx:FILE, sklearn:FILE.skops, "
+    "xgboost:FILE.json, lightgbm:FILE.txt; several are an ensemble.",
 )
 
 
@@ -67,6 +69,43 @@ def write(
         rows_per_shard=rows_per_shard,
         device=check_device(device),
     )
+    _print(store_tables(out))
+
+
+@app.command("import", cls=LazyCommand)
+@with_options("STORE")
+def import_(
+    typed: dict[str, Any],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Parquet, CSV, JSON lines (.jsonl) or npz.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of the store.")],
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column that says which example: its file, or its row. By default file, row, ...",
+        ),
+    ] = None,
+    made_at: Annotated[float, typer.Option(help="Temperature of the probabilities in the file.")] = 1.0,
+    logits: Annotated[bool, typer.Option("--logits", help="The numbers are logits, not probabilities.")] = False,
+    renormalise: Annotated[
+        bool, typer.Option("--renormalise", help="Leave out the classes that the data has not.")
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option(help="Of the teacher in the store. By default that of the file.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Number format of the logits: float16 or float32.")] = "float32",
+) -> None:
+    """Store the answers of a teacher that lie in a file, for `instar distill --targets DIR`.
+
+    A column for each class of the data, called as the class; rows of the top answers leave the others empty.
+    """
+    from instar.recipes.importing import import_store
+    from instar.recipes.targets import store_tables
+
+    about: dict[str, Any] = {"key": key, "made_at": made_at, "logits": logits, "renormalise": renormalise}
+    done = import_store(out, file, data=typed.get("data", {}), name=name, dtype=dtype, **about)
+    for sentence in done:
+        typer.echo(f"{sentence[0].upper()}{sentence[1:]}.", err=True)
     _print(store_tables(out))
 
 

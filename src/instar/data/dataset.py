@@ -157,6 +157,11 @@ class Dataset(ABC):
         """`labels` of stored rows: (batch,) int64."""
         return self._labels[rows]
 
+    @property
+    def num_stored(self) -> int:
+        """The number of stored rows; of a subset, that of the whole."""
+        return len(self._labels)
+
     def rows(self, ids: Tensor) -> Tensor:
         """The rows in which examples are stored: (batch,) int64.
 

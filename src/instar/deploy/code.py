@@ -27,6 +27,7 @@ def network_in(config: Mapping[str, Any]) -> nn.Module:
         input_dropout=fit["input_dropout"],
         initialiser=initialiser,
         normalisation=config.get("normalisation"),
+        class_names=config["class_names"],
         weights="none",
         described=config.get("described"),
     )

@@ -71,7 +71,12 @@ def _describe_auxiliary(auxiliary: nn.Module, data: Dataset) -> Any:
 
 
 def describe_teacher(
-    teacher: nn.Module | Sequence[nn.Module], data: Dataset, temperature: float, ensemble_mean: str
+    teacher: nn.Module | Sequence[nn.Module],
+    data: Dataset,
+    temperature: float,
+    *,
+    mean: str,
+    weights: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Everything that decides the soft targets of networks.
 
@@ -81,7 +86,9 @@ def describe_teacher(
     about: dict[str, Any] = {"temperature": written("temperature", temperature)}
     if isinstance(teacher, nn.Module):
         return {"teacher": _describe_networks([teacher], data)["0"], **about}
-    return {"teachers": _describe_networks(teacher, data), "ensemble_mean": ensemble_mean, **about}
+    if weights is not None:
+        about["ensemble_weights"] = written("ensemble_weights", list(weights))
+    return {"teachers": _describe_networks(teacher, data), "ensemble_mean": mean, **about}
 
 
 def _describe_networks(networks: Sequence[nn.Module], data: Dataset) -> dict[str, Any]:
@@ -109,7 +116,7 @@ def describe_targets(targets: Targets, data: Dataset) -> dict[str, Any]:
             f"run_dir: the soft targets are {_shown(targets)}, which could not be recognised: give it an "
             "attribute `fingerprint`, a text that changes whenever its answers do"
         )
-    for key in ("temperature", "mean"):
+    for key in ("temperature", "mean", "weights"):
         if (value := getattr(targets, key, None)) is not None:
             about[key] = written(key, value)
     found = [targets(ids, view) for ids in [data.some_ids()] for view in (0, 1)]

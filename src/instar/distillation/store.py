@@ -13,14 +13,14 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from instar.data import Dataset, as_dataset
 from instar.distillation.store_format import CLASSES, REST, Manifest, check_class_names
 from instar.distillation.store_reading import StoredRows
 from instar.distillation.store_rows import content_hashes, restore_logits
 from instar.distillation.store_targets import StoreTargets
-from instar.distillation.teachers import REMEMBERED_BYTES
+from instar.distillation.teachers import REMEMBERED_BYTES, as_networks
 from instar.errors import DataError, RunError, UsageError
 from instar.identity import exact, first_difference, plain
 from instar.losses import LogitTargets, SoftTargets, targets_of_members
@@ -93,7 +93,7 @@ class SoftTargetStore:
     def write(
         cls,
         path: str | Path,
-        teachers: Mapping[str, nn.Module],
+        teachers: Mapping[str, Any],
         data: Dataset | tuple[Tensor, Tensor],
         *,
         views: int = 1,
@@ -112,7 +112,7 @@ class SoftTargetStore:
 
         Args:
             path: a folder, new or with the same store.
-            teachers: trained networks by their name in the store.
+            teachers: trained networks by their name in the store, or other teachers, as `distill` takes them.
             data: the examples, with the views that students will see (`data.with_views`).
             views: number of views of each example.
             top_k: store the k largest logits and the mass of the others; None stores all.
@@ -134,12 +134,20 @@ class SoftTargetStore:
             RunError: another process is writing the store, or the disk is full.
             TrainingError: a teacher returns NaN or infinity.
         """
-        from instar.distillation.store_writing import store_settings, write_shards  # reading needs none of it
+        from instar.distillation.store_writing import (  # reading needs none of it
+            known_by,
+            store_settings,
+            write_shards,
+        )
 
         data = as_dataset(data)
+        if isinstance(teachers, Mapping):
+            teachers = {name: as_networks(teacher, data) for name, teacher in teachers.items()}
+        fingerprints, answers = known_by(teachers, data)
         settings = store_settings(
-            teachers,
+            fingerprints,
             data,
+            answers=answers,
             views=plain(views),
             top_k=plain(top_k),
             dtype=dtype,
@@ -279,12 +287,13 @@ class SoftTargetStore:
             if content != self.settings.content[example]:
                 raise UsageError(f"{self.path}: example {example} has other content in this data; use the same")
 
-    def check_teachers(self, teachers: Mapping[str, nn.Module], data: Dataset | None = None) -> None:
+    def check_teachers(self, teachers: Mapping[str, Any], data: Dataset | None = None) -> None:
         """Refuse teachers other than those of the store.
 
         Args:
             teachers: by their name in the store.
-            data: that of the store; where it is given, the teachers' answers are compared too.
+            data: that of the store; where it is given, the teachers' answers are compared too. Teachers that are
+                no networks need it.
 
         Raises:
             UsageError: names the first teacher that is missing, not in the store, has other weights, or answers
@@ -292,6 +301,8 @@ class SoftTargetStore:
         """
         from instar.distillation.store_writing import answers_of  # reading needs none of it
 
+        if data is not None:
+            teachers = {name: as_networks(teacher, data) for name, teacher in teachers.items()}
         has_answers = data is not None and data.fingerprint == self.settings.data_fingerprint
         answers = (self.settings.answers or {}) if has_answers else {}
         for name in [*self.members, *teachers]:

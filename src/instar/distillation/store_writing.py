@@ -25,6 +25,7 @@ from instar.distillation.store_rows import DTYPES, content_hashes, cut_logits, r
 from instar.errors import DataError, TrainingError, UsageError
 from instar.evaluation import batch_size_on, predict_logits
 from instar.files import write_bytes
+from instar.logit_values import warn_of_zeros
 from instar.losses import soft_targets
 from instar.naming import described
 from instar.networks import evaluation_mode, forward_logits, network_fingerprint, network_identity
@@ -35,9 +36,10 @@ SAMPLED_EXAMPLES = 16  # at least, up to twice as many, where the data has so ma
 
 
 def store_settings(
-    teachers: Mapping[str, nn.Module],
+    fingerprints: Mapping[str, str],
     data: Dataset,
     *,
+    answers: Mapping[str, Mapping[str, Any]] | None,
     views: int,
     top_k: int | None,
     dtype: str,
@@ -47,15 +49,17 @@ def store_settings(
 ) -> StoreSettings:
     """The settings of a store with these teachers' logits on this data.
 
+    Args:
+        fingerprints: of the teachers, by name.
+        data: the examples.
+        answers: what the teachers answer to some of them, `answers_of`; None where they cannot be asked again.
+        views, top_k, dtype, temperatures, rows_per_shard, split: as for `SoftTargetStore.write`.
+
     Raises:
         UsageError: an argument of `SoftTargetStore.write` is out of its range.
     """
-    if not isinstance(teachers, Mapping):
-        raise UsageError(f"teachers: expected networks by name, {{'big': network}}, found {described(teachers)}")
-    for name, network in teachers.items():
-        require_network(f"teacher {name!r}", network)
     for wrong, message in (
-        (not teachers, "no teacher to store; give one or more"),
+        (not fingerprints, "no teacher to store; give one or more"),
         (dtype not in DTYPES, f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}"),
         (rows_per_shard < 1, f"rows_per_shard is {rows_per_shard}, expected at least 1"),
         (views < 1, f"views is {views}, expected at least 1"),
@@ -83,19 +87,33 @@ def store_settings(
         views="none" if data.views is None else data.views.name,
         view_seed=data.view_seed,
         num_views=views,
-        teachers={name: network_fingerprint(network) for name, network in teachers.items()},
+        teachers=dict(fingerprints),
         top_k=top_k,
         dtype=dtype,
         temperatures=tuple(sorted({float(T) for T in temperatures})) or MEASURED_TEMPERATURES,
         rows_per_shard=rows_per_shard,
         num_examples=len(ids),
         split=split,
-        answers={name: answers_of(network, data) for name, network in teachers.items()},
+        answers=answers,
     )
     names = settings.column_names()
     if len(set(names)) < len(names):
-        raise UsageError(f"the teachers' names {', '.join(teachers)} do not give distinct columns: rename one")
+        raise UsageError(f"the teachers' names {', '.join(fingerprints)} do not give distinct columns: rename one")
     return settings
+
+
+def known_by(teachers: Mapping[str, Any], data: Dataset) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """Fingerprints of networks, and what they answer to some examples, by name.
+
+    Raises:
+        UsageError: they are not networks by name.
+    """
+    if not isinstance(teachers, Mapping):
+        raise UsageError(f"teachers: expected networks by name, {{'big': network}}, found {described(teachers)}")
+    for name, network in teachers.items():
+        require_network(f"teacher {name!r}", network)
+    prints = {name: network_fingerprint(network) for name, network in teachers.items()}
+    return prints, {name: answers_of(network, data) for name, network in teachers.items()}
 
 
 def answers_of(network: nn.Module, data: Dataset) -> dict[str, Any]:
@@ -120,14 +138,34 @@ def write_shards(
         for name, network in teachers.items():
             stack.enter_context(evaluation_mode(network.to(device)))
             _check_teacher(f"teacher {name!r}", network, data, device)
-        stack.enter_context(lock_store(path))
+        networks, ids = list(teachers.values()), data.ids.sort().values
+        size = batch_size or batch_size_on(device)
+        write_rows(path, settings, ids, lambda rows: _logits(networks, data, ids, rows, size), progress=progress)
+
+
+def write_rows(
+    path: Path,
+    settings: StoreSettings,
+    ids: Tensor,
+    logits_of: Callable[[range], Tensor],
+    *,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Write the shards that are missing or damaged.
+
+    Args:
+        path: of the store.
+        settings: of the store.
+        ids: of the examples, ascending.
+        logits_of: gives those of some rows, (members, rows, classes) float32.
+        progress: called with the fraction done.
+    """
+    with lock_store(path):
         manifest = Manifest.begin(path, settings)
-        ids = data.ids.sort().values
         for number, file in enumerate(settings.files()):
             if not _is_whole(manifest, file):
                 rows = settings.rows_of(number)
-                logits = _logits(list(teachers.values()), data, ids, rows, batch_size or batch_size_on(device))
-                columns, entry = _shard(settings, ids.cpu(), rows, logits)
+                columns, entry = _shard(settings, ids.cpu(), rows, logits_of(rows))
                 content = shard_bytes(
                     columns, {"class_names": settings.class_names, "temperatures": settings.temperatures}
                 )
@@ -180,6 +218,7 @@ def _shard(
     for name, full in zip(settings.teachers, logits, strict=True):
         kept = cut_logits(full, settings)
         _check_finite(name, full, kept[""])
+        warn_of_zeros(f"teacher {name!r}", full)
         columns |= {f"{name}{ending}": values.numpy() for ending, values in kept.items()}
         distances.append([_distance(full, kept, settings, temperature) for temperature in settings.temperatures])
     by_temperature = torch.tensor(distances).unbind(1)  # of (members, 2)

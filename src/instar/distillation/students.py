@@ -13,12 +13,11 @@ from instar.data import Dataset, as_dataset
 from instar.data.copies import warn_of_copies
 from instar.distillation.hints import Hint, HintLoss, as_hints
 from instar.distillation.run_config import describe_targets, describe_teacher, fit_config
-from instar.distillation.teachers import LabelsInTargets, Teacher, members_of
+from instar.distillation.teachers import LabelsInTargets, Teacher, as_networks, members_of
 from instar.errors import UsageError
 from instar.fit_options import Data, check_names
 from instar.guards import NUM_TRIED, try_fit
 from instar.identity import plain
-from instar.losses import Targets
 from instar.networks import evaluation_, extra_state_of, load_state_, materialise_
 from instar.optimisation import decide_precision
 from instar.runs import CONFIG, Run
@@ -27,7 +26,7 @@ from instar.training import FitResult, fit
 
 
 def distill(
-    teacher: nn.Module | Sequence[nn.Module] | Targets,
+    teacher: Any,
     student: nn.Module,
     train: Dataset | tuple[Tensor, Tensor],
     *,
@@ -37,6 +36,7 @@ def distill(
     hard_weight: float = 0.1,
     label_weight: float = 0.0,
     ensemble_mean: str = "arithmetic",
+    ensemble_weights: Sequence[float] | None = None,
     hints: Hint | Sequence[Hint | tuple[str, str]] = (),
     epochs: int = 50,
     seed: int = 0,
@@ -47,8 +47,9 @@ def distill(
     """Teach a student with the soft targets of a teacher: soft_weight T^2 H(p_T, q_T) + hard_weight H(label, q_1).
 
     Args:
-        teacher: a trained network, several networks as an ensemble, or a function from (ids, views) to soft
-            targets, which determines the temperature.
+        teacher: a trained network; a fitted classifier of scikit-learn, XGBoost or LightGBM; a file, such as
+            `onnx:FILE`; anything else that answers a batch (`instar.AskedTeacher`); several of these as an
+            ensemble; or a function from (ids, views) to soft targets, which determines the temperature.
         student: trained in place.
         train: transfer set, a `Dataset` or (inputs, labels); label -1 means no label.
         validation: errors and NLL are measured on it after each epoch.
@@ -56,6 +57,7 @@ def distill(
         soft_weight, hard_weight: weights of the two terms.
         label_weight: weight of the labels that are mixed into the soft targets, the other way to use labels.
         ensemble_mean: of the members' probabilities, "arithmetic" or "geometric".
+        ensemble_weights: of the members (`choose_ensemble_weights`); by default all alike.
         hints: layers of the teacher that layers of the student learn from as well; the teacher then runs in each
             step.
         epochs: passes over the transfer set.
@@ -85,6 +87,7 @@ def distill(
     check_names(options, of="distill", also=_named(distill))
     data, validation = _parts(train, validation)
     temperature, label_weight = plain(temperature), plain(label_weight)
+    teacher = as_networks(teacher, data)
     is_networks = isinstance(teacher, nn.Module | Sequence)
     _prepare(student, data, device, temperature=temperature if is_networks else 1.0)
     about: dict[str, Any] = {}
@@ -94,8 +97,9 @@ def distill(
     asked = teacher
     if isinstance(teacher, nn.Module | Sequence):
         members_of(teacher)
-        about = {} if run_dir is None else describe_teacher(teacher, data, temperature, ensemble_mean)
-        teacher = Teacher(teacher, data, temperature=temperature, mean=ensemble_mean, device=device)
+        mean: dict[str, Any] = {"mean": ensemble_mean, "weights": ensemble_weights}
+        about = {} if run_dir is None else describe_teacher(teacher, data, temperature, **mean)
+        teacher = Teacher(teacher, data, temperature=temperature, device=device, **mean)
     else:
         require_targets("the teacher, which is no network", teacher)
         about = {} if run_dir is None else {"targets": describe_targets(teacher, data)}

@@ -14,7 +14,7 @@ from instar.evaluation import batch_size_on, predict_logits
 from instar.guards import views_of
 from instar.logit_values import check_teacher_logits, warn_of_zeros
 from instar.losses import LogitTargets, SoftTargets, Targets, mix_in_labels, targets_of_members
-from instar.networks import evaluation_, forward_logits
+from instar.networks import asked_network, evaluation_, forward_logits
 from instar.teacher_checks import check_network
 
 REMEMBERED_BYTES = 2**30  # of logits; where they take more, they are computed at each step
@@ -27,10 +27,12 @@ class Teacher:
     only gathers its rows. With views the teacher runs at each step, on the view that the student sees.
 
     Args:
-        teacher: the trained network, or the members of an ensemble; put into evaluation mode.
+        teacher: the trained network, put into evaluation mode; or a teacher that is no network: a fitted
+            classifier of scikit-learn, or an `instar.AskedTeacher`; or the members of an ensemble.
         data: the transfer set, a `Dataset` or (inputs, labels).
         temperature: of the soft targets; `math.inf` gives the logits to match.
         mean: of the members' probabilities, "arithmetic" or "geometric".
+        weights: of the members in the mean, as `choose_ensemble_weights` gives them; by default all alike.
         class_names: classes of the teacher's logits; `fit` compares them with those of the data.
         device: where the teacher runs.
 
@@ -50,29 +52,32 @@ class Teacher:
 
     def __init__(
         self,
-        teacher: nn.Module | Sequence[nn.Module],
+        teacher: Any,
         data: Dataset | tuple[Tensor, Tensor],
         *,
         temperature: float,
         mean: str = "arithmetic",
+        weights: Sequence[float] | None = None,
         class_names: tuple[str, ...] | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        data, members = as_dataset(data), members_of(teacher)
+        data = as_dataset(data)
+        members = members_of(as_networks(teacher, data))
         _check_not_empty(members)
         # Check temperature and mean now: with views the first batch would be the first to use them.
-        targets_of_members(torch.zeros(len(members), 1), temperature, mean=mean)
+        targets_of_members(torch.zeros(len(members), 1), temperature, mean=mean, weights=weights)
         self.networks = tuple(evaluation_(network.to(device)) for network in members)
         self.class_names = class_names
         self.temperature = temperature
         self.views = views_of(data)
-        self.mean = mean
+        self.mean, self.weights = mean, weights
         self._data = data.to(torch.device(device))
         self._check_networks(batch_size_on(device))
         self._stored: StoredLogits | None = None
         if data.views is None and 4 * len(data) * data.num_classes <= REMEMBERED_BYTES:
             logits = member_logits(self.networks, self._data, device=device)
-            self._stored = StoredLogits(self._data.ids, logits, temperature=temperature, mean=mean)
+            about: dict[str, Any] = {"temperature": temperature, "mean": mean, "weights": weights}
+            self._stored = StoredLogits(self._data.ids, logits, **about)
 
     def _check_networks(self, num_examples: int) -> None:
         inputs = self._data.gather(self._data.ids[:num_examples], 0)
@@ -94,7 +99,21 @@ class Teacher:
         with torch.no_grad():
             inputs = self._data.gather(ids, views)
             logits = _stacked([forward_logits(network, inputs) for network in self.networks])
-            return targets_of_members(logits, self.temperature, mean=self.mean)
+            return targets_of_members(logits, self.temperature, mean=self.mean, weights=self.weights)
+
+
+def as_networks(teacher: Any, data: Dataset) -> Any:
+    """Teachers that are no networks, one or those of an ensemble, as modules for these data; others as they are.
+
+    Raises:
+        UsageError: a classifier was fitted on other columns or classes, or is not fitted.
+    """
+    if isinstance(teacher, list | tuple):
+        return [as_networks(one, data) for one in teacher]
+    _, mean, std = data.normalisation
+    given = {key: numbers for key, numbers in (("mean", mean), ("std", std)) if numbers is not None}
+    shape, names = data.example_shape, data.class_names
+    return asked_network(teacher, class_names=names, example_shape=shape, normalisation=given)
 
 
 def members_of(teacher: Any) -> list[nn.Module]:
@@ -140,7 +159,7 @@ class StoredLogits:
         ids: (n,) ids of the examples.
         logits: (n, classes), in the order of `ids`, or (members, n, classes) for an ensemble.
         temperature: of the soft targets; `math.inf` gives the logits to match.
-        mean: of the members' probabilities.
+        mean, weights: of the members' probabilities.
         class_names: as for `Teacher`.
 
     Raises:
@@ -161,6 +180,7 @@ class StoredLogits:
         *,
         temperature: float,
         mean: str = "arithmetic",
+        weights: Sequence[float] | None = None,
         class_names: tuple[str, ...] | None = None,
     ) -> None:
         require_tensor("ids", ids)
@@ -172,8 +192,8 @@ class StoredLogits:
             check_teacher_logits("the teacher's logits", member, temperature=temperature)
             warn_of_zeros("the teacher's logits", member)
         self._index = IdIndex(ids, "these stored soft targets", "they were stored for other data")
-        self._targets = targets_of_members(members[:, self._index.order], temperature, mean=mean)
-        self.temperature, self.mean = temperature, mean
+        self._targets = targets_of_members(members[:, self._index.order], temperature, mean=mean, weights=weights)
+        self.temperature, self.mean, self.weights = temperature, mean, weights
         self.class_names = class_names
 
     @property

@@ -1,7 +1,9 @@
 """Networks as ordered named layers."""
 
 from instar.networks.architectures import MixtureOfExperts, ResidualBlock, caffenet, convnet, perceptron, residual
+from instar.networks.asked import AskedNetwork, AskedTeacher, is_asked
 from instar.networks.cutting import Cut, cut
+from instar.networks.estimators import file_hash
 from instar.networks.freezing import assert_frozen, freeze_, prefix_state, state_hashes
 from instar.networks.identity import identity_inputs, network_fingerprint, network_identity
 from instar.networks.initialisers import find_initialiser, initialise_
@@ -30,14 +32,19 @@ from instar.networks.modes import (
     without_compiler,
 )
 from instar.networks.named import build_network
+from instar.networks.teacher_files import TEACHER_FORMS, asked_network, is_teacher_file, read_teacher
 from instar.networks.weights import copied, extra_state_of, load_state_, load_weights_, plain_name, tensors_of
 
 __all__ = [
+    "TEACHER_FORMS",
+    "AskedNetwork",
+    "AskedTeacher",
     "Cut",
     "Layer",
     "MixtureOfExperts",
     "ResidualBlock",
     "as_logits",
+    "asked_network",
     "assert_frozen",
     "brings_weights",
     "build_network",
@@ -54,6 +61,7 @@ __all__ = [
     "evaluation_mode",
     "extra_state_of",
     "fails_on_one",
+    "file_hash",
     "find_initialiser",
     "forward_logits",
     "freeze_",
@@ -61,7 +69,9 @@ __all__ = [
     "identity_inputs",
     "initialise_",
     "input_type",
+    "is_asked",
     "is_compiled",
+    "is_teacher_file",
     "last_linear",
     "layers_of",
     "load_state_",
@@ -76,6 +86,7 @@ __all__ = [
     "perceptron",
     "plain_name",
     "prefix_state",
+    "read_teacher",
     "residual",
     "serve_own_needs_",
     "shift_logits_",

@@ -19,6 +19,7 @@ from instar.networks.libraries import FORMS as OF_LIBRARIES
 from instar.networks.libraries import Weights, build_from_library
 from instar.networks.modes import is_materialised, materialise_
 from instar.networks.stages import name_stages_
+from instar.networks.teacher_files import is_teacher_file, read_teacher
 from instar.networks.weights import load_weights_
 
 _MIXTURE = "mixture:4/convnet:8/convnet:8x8"
@@ -57,6 +58,7 @@ def build_network(
             any of `input_shape`, `num_classes` and `seed`; or the network of a library: `timm:NAME`,
             `torchvision:NAME`, `transformers:PATH`, with `:PIXELS` for pictures of another size. `NAME@FILE` then
             loads weights (safetensors, or a state dict of tensors), `NAME@pretrained` those of the library.
+            `onnx:FILE` and its like (`read_teacher`) are teachers, which are not trained.
         input_shape: shape of one example.
         num_classes: number of logits.
         seed: of the initialisation.
@@ -69,7 +71,8 @@ def build_network(
         weights: what weights that the name brings are for: `start`, to be trained further; `own`, to be used as
             they are; `none`, not loaded. It makes a difference where a library's network has a head of other
             classes than the data's: to be trained it gets a new one.
-        class_names: of the data, with which those of a library's network are matched.
+        class_names: of the data, by which the classes of a library's network, or of a teacher in a file, are
+            found; for the latter by default "0", "1", ...
         described: the files that describe a network of a folder, by name, where the folder may be gone.
 
     Raises:
@@ -82,6 +85,9 @@ def build_network(
         [(30, 784), (30, 30), (10, 30)]
     """
     require_text("the network's name", name, FORMS[0])
+    if is_teacher_file(name):
+        names = class_names or [str(number) for number in range(num_classes)]
+        return read_teacher(name, class_names=names, example_shape=input_shape, normalisation=normalisation)
     spec = name
     name, _, file = name.partition("@")
     if not 0 <= dropout < 1 or not 0 <= input_dropout < 1:

@@ -15,7 +15,7 @@ from typing import Any
 from instar.data import Splits
 from instar.deploy.code import identity_of
 from instar.naming import LIBRARIES, is_of_library
-from instar.networks import brings_weights, described, network_fingerprint
+from instar.networks import brings_weights, described, is_teacher_file, network_fingerprint
 from instar.recipes.loading import build_for, load_network, load_pictures, load_splits, member_specs
 from instar.recipes.settings import (
     DataSettings,
@@ -76,7 +76,8 @@ def _about(node: Settings, splits: Splits) -> dict[str, Any]:
 def _about_network(settings: NetworkSettings, spec: str, splits: Splits) -> dict[str, Any]:
     """What a network of a user, or with weights, is known by; nothing for an architecture of ours."""
     has_weights = brings_weights(spec) and not settings.new_weights
-    is_trained = settings.pretrained or is_run(spec) or (has_weights and not isinstance(settings, StudentSettings))
+    is_trained = settings.pretrained or is_run(spec) or is_teacher_file(spec)
+    is_trained = is_trained or (has_weights and not isinstance(settings, StudentSettings))
     if not is_trained and not has_weights and not spec.startswith("python:") and not is_of_library(spec):
         return {}
     own = settings.model_copy(update={"network": spec})

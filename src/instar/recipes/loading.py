@@ -18,7 +18,7 @@ from instar.errors import DataWarning, UsageError
 from instar.guards import NUM_TRIED, try_fit, try_forward
 from instar.identity import first_difference
 from instar.naming import is_of_library
-from instar.networks import brings_weights, build_network, described, head_change, initialise_
+from instar.networks import brings_weights, build_network, described, head_change, initialise_, is_teacher_file
 from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, TransferSettings
 from instar.runs import Run, find_run, is_run
 
@@ -143,7 +143,9 @@ def network_of(run: Run) -> nn.Module:
         return network_in(config)
     _, settings = settings_of(config)
     shape, names, seed = config["input_shape"], config["class_names"], config["seed"]
-    return new_network(settings, shape, len(names), seed=seed, normalisation=config["normalisation"], names=names)
+    return new_network(
+        settings, shape, len(names), seed=seed, normalisation=config["normalisation"], class_names=names
+    )
 
 
 def settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
@@ -154,7 +156,9 @@ def settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
 def build_for(settings: NetworkSettings, splits: Splits, *, seed: int, as_it_is: bool = False) -> nn.Module:
     """The network of a configuration, initialised, for the examples and classes of the data; see `new_network`."""
     given, shape, names = normalisation_of(splits), splits.train.example_shape, splits.class_names
-    return new_network(settings, shape, len(names), seed=seed, normalisation=given, names=names, as_it_is=as_it_is)
+    return new_network(
+        settings, shape, len(names), seed=seed, normalisation=given, class_names=names, as_it_is=as_it_is
+    )
 
 
 def try_network(settings: FitSettings, splits: Splits, *, temperature: float | None = None) -> nn.Module:
@@ -232,7 +236,7 @@ def new_network(
     *,
     seed: int,
     normalisation: Mapping[str, Sequence[float]] | None = None,
-    names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
     as_it_is: bool = False,
 ) -> nn.Module:
     """The network of a configuration, initialised, for examples of a shape that have been normalised.
@@ -243,7 +247,7 @@ def new_network(
         num_classes: of the data.
         seed: of the initialisation.
         normalisation: of the inputs.
-        names: of the classes, with which those of a library's network are matched.
+        class_names: of the data, by which those of a library's network or of a teacher in a file are found.
         as_it_is: whether weights that its name brings are used and not trained further.
     """
     is_anew = settings.new_weights and not is_of_library(settings.network)
@@ -257,7 +261,7 @@ def new_network(
         initialiser=settings.initialiser,
         normalisation=normalisation,
         weights="none" if settings.new_weights else "own" if as_it_is else "start",
-        class_names=names,
+        class_names=class_names,
     )
     return initialise_(network, settings.initialiser, seed=seed) if is_anew else network
 
@@ -271,6 +275,8 @@ def load_network(settings: NetworkSettings, splits: Splits) -> nn.Module:
     """
     spec, path = settings.network, find_run(settings.network)
     if not is_run(spec):
+        if is_teacher_file(spec):
+            return build_for(settings, splits, seed=0)
         has_own = spec.startswith("python:") or brings_weights(spec)
         if settings.pretrained and not has_own:
             raise UsageError(
@@ -310,6 +316,13 @@ def warn_of_head(network: nn.Module) -> None:
     """Say what was done to the head of a library's network: its classes in another order, or a new head."""
     if said := head_change(network):
         warnings.warn(said, DataWarning, stacklevel=2)
+
+
+def comes_with_weights(settings: NetworkSettings, spec: str | None = None) -> bool:
+    """Whether a network is used as it is, not trained; `spec` is one of several in the settings."""
+    spec = settings.network if spec is None else spec
+    brings = is_teacher_file(spec) or (brings_weights(spec) and not settings.new_weights)
+    return settings.pretrained or brings or is_run(spec)
 
 
 def warn_of_plain_pictures(network: nn.Module, name: str, splits: Splits) -> None:

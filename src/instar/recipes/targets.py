@@ -10,8 +10,15 @@ from torch import nn
 from instar.data import Dataset, Splits, parse_views
 from instar.distillation import SoftTargetStore
 from instar.errors import UsageError
-from instar.networks import brings_weights
-from instar.recipes.loading import load_network, load_splits, member_specs, warn_of_head, warn_of_plain_pictures
+from instar.networks import TEACHER_FORMS
+from instar.recipes.loading import (
+    comes_with_weights,
+    load_network,
+    load_splits,
+    member_specs,
+    warn_of_head,
+    warn_of_plain_pictures,
+)
 from instar.recipes.settings import DataSettings, FitSettings, checked, merge
 from instar.reports import Column, Table
 from instar.runs import Run, find_run, is_run
@@ -51,10 +58,16 @@ def write_store(
     settings = data_settings(specs, data)
     splits = load_splits(settings)
     teachers = load_teachers(specs, splits)
-    examples = _examples(splits).with_views(shown, view_seed=settings.view_seed)
+    examples = examples_of(splits).with_views(shown, view_seed=settings.view_seed)
     with _progress(quiet) as progress:
         return SoftTargetStore.write(
-            out, teachers, examples, views=num_views, split=_split(settings, splits), progress=progress, **options
+            out,
+            teachers,
+            examples,
+            views=num_views,
+            split=split_of(settings, splits),
+            progress=progress,
+            **options,
         )
 
 
@@ -73,12 +86,12 @@ def check_store(
     if specs or data.get("name") is not None:
         splits = load_splits(data_settings(specs, data))
         if specs:
-            store.check_teachers(load_teachers(specs, splits), _examples(splits))
+            store.check_teachers(load_teachers(specs, splits), examples_of(splits))
             compared.append("teachers")
         if data.get("name") is not None:
             shown = parse_views(store.views)
             store.check_data(
-                _examples(splits).with_views(shown, view_seed=store.view_seed, num_views=store.num_views)
+                examples_of(splits).with_views(shown, view_seed=store.view_seed, num_views=store.num_views)
             )
             compared.append("data")
     kept = store.dtype if store.top_k is None else f"{store.dtype} and the cut to the top {store.top_k}"
@@ -150,12 +163,13 @@ def load_teachers(specs: Sequence[str], splits: Splits) -> dict[str, nn.Module]:
     for name, spec in (member for text in specs for member in _named_members(text)):
         if name in teachers:
             raise UsageError(f"two teachers are called {name!r}: give them names, --teacher one={spec}")
-        if not is_run(spec) and not brings_weights(spec) and not spec.startswith("python:"):
+        settings = checked(FitSettings, {"network": spec})
+        if not comes_with_weights(settings) and not spec.startswith("python:"):
             raise UsageError(
                 f"teacher {spec!r} is no run ({find_run(spec)} is not there) and no network with weights; "
-                "expected RUN:teacher, NAME@FILE.safetensors or python:MODULE:FUNCTION"
+                f"expected RUN:teacher, NAME@FILE.safetensors, python:MODULE:FUNCTION, {', '.join(TEACHER_FORMS)}"
             )
-        teachers[name] = load_network(checked(FitSettings, {"network": spec}), splits)
+        teachers[name] = load_network(settings, splits)
         warn_of_head(teachers[name])
         warn_of_plain_pictures(teachers[name], spec, splits)
     return teachers
@@ -178,13 +192,13 @@ def _split_spec(text: str) -> tuple[str, str]:
     return text.rpartition(":")[2].rpartition("/")[2] or text, text
 
 
-def _split(settings: DataSettings, splits: Splits) -> dict[str, Any]:
+def split_of(settings: DataSettings, splits: Splits) -> dict[str, Any]:
     """Which of the stored examples are validation: the teachers were not trained on them."""
     about = settings.model_dump(include={"split_seed", "validation_fraction"})
     return {**about, "fingerprint": splits.fingerprint}
 
 
-def _examples(splits: Splits) -> Dataset:
+def examples_of(splits: Splits) -> Dataset:
     """Training and validation examples together; training examples alone where `union` refuses these."""
     try:
         return splits.train.union(splits.validation)

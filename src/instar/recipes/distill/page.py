@@ -78,7 +78,7 @@ def _about_teacher(rows: Mapping[str, Row]) -> str:
     if "teacher" not in rows:
         return "The soft targets were stored; the errors of their teachers on test are unknown."
     teacher, distilled = rows["teacher"], rows[DISTILLED]
-    times = teacher["parameters"] / distilled["parameters"]
+    times = (teacher["parameters"] or 0) / distilled["parameters"]  # of a forest it is not known
     more = f" and has {times:,.0f} times the weights" if times >= 1.5 else ""
     return f"The teacher makes {teacher['mean']:.1f} errors{more}."
 

@@ -16,7 +16,6 @@ from instar.data import Dataset, Splits, parse_views
 from instar.distillation import SoftTargetStore, Teacher, fit_class_bias
 from instar.errors import UsageError
 from instar.jobs import Job
-from instar.networks import brings_weights
 from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.distill.correction import correct_, correction_job
 from instar.recipes.distill.same_cost import Allowance, allowance
@@ -27,6 +26,7 @@ from instar.recipes.halving import shortened
 from instar.recipes.hinting import KINDS, listening
 from instar.recipes.loading import (
     build_for,
+    comes_with_weights,
     load_network,
     load_splits,
     member_specs,
@@ -44,12 +44,6 @@ from instar.teacher_checks import check_soft_targets, judged_ids
 
 ALONE, DISTILLED, CORRECTED = "student-alone", "student-distilled", "student-distilled-corrected"
 SAME_COST = "student-alone-same-cost"
-
-
-def comes_with_weights(settings: FitSettings) -> bool:
-    """Whether a network is used as it is, not trained."""
-    brings = brings_weights(settings.network) and not settings.new_weights
-    return settings.pretrained or brings or is_run(settings.network)
 
 
 class Member(NamedTuple):

@@ -15,6 +15,7 @@ from instar.distillation import SoftTargetStore
 from instar.distillation.sensitivity import SETTINGS, levels_of, sensitivity
 from instar.evaluation import predict_logits, score
 from instar.losses import SoftTargets, ensemble_soft_targets
+from instar.networks import AskedNetwork
 from instar.recipes.distill.plan import Plan
 from instar.recipes.fitting import targets_of
 from instar.recipes.loading import load_run_network, training_data
@@ -57,14 +58,21 @@ def scored_row(name: str, logits: Sequence[Tensor], labels: Tensor, **about: Any
 
 
 def cost_row(jobs: Sequence[Path], input_shape: Sequence[int]) -> Row:
-    """Weights, size, multiplications and latency of a network; of an ensemble the sums."""
-    costs = [cost_of(load_run_network(job), input_shape) for job in jobs]
+    """Weights, size, multiplications and latency of a network; of an ensemble the sums.
+
+    Of a teacher that is no network of torch the latency alone is known.
+    """
+    networks = [load_run_network(job) for job in jobs]
+    costs = [cost_of(network, input_shape) for network in networks]
+    latency_ms = round(sum(cost.latency_ms for cost in costs), 4)
+    if any(isinstance(network, AskedNetwork) for network in networks):
+        return {"parameters": None, "bytes": None, "multiplications": None, "latency_ms": latency_ms}
     multiplications = [cost.multiplications for cost in costs if cost.multiplications is not None]
     return {
         "parameters": sum(cost.parameters for cost in costs),
         "bytes": sum(cost.bytes for cost in costs),
         "multiplications": sum(multiplications) if len(multiplications) == len(costs) else None,
-        "latency_ms": round(sum(cost.latency_ms for cost in costs), 4),
+        "latency_ms": latency_ms,
     }
 
 

@@ -1,0 +1,157 @@
+"""Reads estimators from the files of their own libraries, of which none runs code: skops, JSON, text."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from instar.errors import DataError, UsageError
+from instar.naming import import_extra
+from instar.networks.asked import AskedTeacher
+from instar.networks.estimators import BoosterTeacher, EstimatorTeacher, check_num_features, file_hash
+
+_OURS = ("sklearn.", "numpy.")
+_MOST_TYPES = 5  # that a message lists
+_PICKLES = (".pkl", ".pickle", ".joblib", ".sav", ".dill")
+
+
+def read_sklearn(name: str, path: Path, class_names: Sequence[str], num_features: int) -> AskedTeacher:
+    """An estimator or a pipeline that skops saved.
+
+    Only types that skops trusts are made, and classes of scikit-learn and numpy.
+
+    Raises:
+        UsageError: skops is not installed, the file is a pickle or is not there, or holds other types.
+        DataError: the file is damaged, or is not of skops.
+    """
+    refuse_pickle(name, path, "skops.io.dump(estimator, 'FILE.skops'), and --teacher sklearn:FILE.skops")
+    fingerprint = file_hash(path)
+    skops = import_extra("skops.io", "skops")
+    try:
+        unknown = [one for one in skops.get_untrusted_types(file=path) if not _is_class_of_ours(one)]
+        if unknown:
+            more = f", ... ({len(unknown)})" if len(unknown) > _MOST_TYPES else ""
+            raise UsageError(
+                f"{name}: {path} holds types that are neither scikit-learn's nor numpy's, and are not made "
+                "from a file: "
+                f"{', '.join(unknown[:_MOST_TYPES])}{more}; load it in Python if you trust them, and pass the "
+                "object"
+            )
+        estimator = skops.load(path, trusted=skops.get_untrusted_types(file=path))
+    except UsageError:
+        raise
+    except Exception as error:  # of a zip file, of JSON, of a class that another version does not have
+        raise DataError(f"{name}: {path} cannot be read as skops: {_first_line(error)}") from error
+    about: dict[str, Any] = {"num_features": num_features, "name": name, "fingerprint": fingerprint}
+    return EstimatorTeacher(estimator, class_names, **about)
+
+
+def _is_class_of_ours(name: str) -> bool:
+    """Whether a name is that of a class of scikit-learn or numpy: a function could do anything."""
+    if not name.startswith(_OURS):
+        return False
+    module, _, attribute = name.rpartition(".")
+    try:
+        return isinstance(getattr(importlib.import_module(module), attribute, None), type)
+    except ImportError:
+        return False
+
+
+def read_xgboost(name: str, path: Path, class_names: Sequence[str], num_features: int) -> AskedTeacher:
+    """A classifier that XGBoost saved as JSON or UBJSON; one that stopped early answers by its best round.
+
+    Raises:
+        UsageError: XGBoost is not installed, the file is something else, or the booster is no classifier or takes
+            another number of columns.
+        DataError: the file is damaged.
+    """
+    if path.suffix not in (".json", ".ubj"):
+        raise UsageError(
+            f"{name}: expected FILE.json or FILE.ubj, as model.save_model writes it; no pickle is read"
+        )
+    fingerprint = file_hash(path)
+    xgboost = import_extra("xgboost", "xgboost")
+    booster = xgboost.Booster()
+    try:
+        booster.load_model(path)
+    except xgboost.core.XGBoostError as error:
+        raise DataError(f"{name}: {path} cannot be read by XGBoost: {_first_line(error)}") from error
+    objective = _objective_of_xgboost(booster)
+    if not objective.startswith(("multi:soft", "binary:logi")):
+        raise _no_classifier(name, objective)
+    check_num_features(name, booster.num_features(), num_features)
+    best = booster.attr("best_iteration")
+    rounds = (0, 0 if best is None else int(best) + 1)  # 0 is all of them
+    columns = booster.feature_names
+
+    def margins(rows: Any) -> Any:
+        matrix = xgboost.DMatrix(rows, feature_names=columns)
+        return booster.predict(matrix, output_margin=True, iteration_range=rounds)
+
+    return BoosterTeacher(margins, named_in_file(path), fingerprint)
+
+
+def _objective_of_xgboost(booster: Any) -> str:
+    import json
+
+    return str(json.loads(booster.save_config())["learner"]["objective"]["name"])
+
+
+def read_lightgbm(name: str, path: Path, class_names: Sequence[str], num_features: int) -> AskedTeacher:
+    """A classifier that LightGBM saved as text.
+
+    Raises:
+        UsageError: LightGBM is not installed, the file is something else, or the booster is no classifier or takes
+            another number of columns.
+        DataError: the file is damaged.
+    """
+    if path.suffix != ".txt":
+        raise UsageError(f"{name}: expected FILE.txt, as booster.save_model writes it; no pickle is read")
+    fingerprint = file_hash(path)
+    lightgbm = import_extra("lightgbm", "lightgbm")
+    try:
+        lines = path.read_text().splitlines()
+        if lines[:1] != ["tree"]:  # LightGBM would print what it thinks of it, too
+            raise DataError(f"{name}: {path} cannot be read by LightGBM: it does not begin with 'tree'")
+        booster = lightgbm.Booster(model_file=path)
+    except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
+        raise DataError(f"{name}: {path} cannot be read by LightGBM: {_first_line(error)}") from error
+    objective = next((line.partition("=")[2] for line in lines if line.startswith("objective=")), "none")
+    kind, *options = objective.split()
+    if kind not in ("binary", "multiclass"):
+        raise _no_classifier(name, kind)
+    check_num_features(name, booster.num_feature(), num_features)
+    slope = next((float(one.partition(":")[2]) for one in options if one.startswith("sigmoid:")), 1.0)
+
+    def margins(rows: Any) -> Any:
+        found = booster.predict(rows, raw_score=True)
+        return slope * found if found.ndim == 1 else found  # p = 1 / (1 + exp(-slope * margin))
+
+    return BoosterTeacher(margins, named_in_file(path), fingerprint)
+
+
+def _no_classifier(name: str, objective: str) -> UsageError:
+    return UsageError(
+        f"{name} was trained for {objective!r}, which gives no probabilities of classes: a teacher is a "
+        "classifier of one class among others (multi:softprob, multiclass, binary)"
+    )
+
+
+def named_in_file(path: Path) -> list[str] | None:
+    """The class names that lie beside a file that holds none: `FILE.classes.txt` for `FILE.json`, one a line."""
+    names = path.with_suffix(".classes.txt")
+    return names.read_text().splitlines() if names.is_file() else None
+
+
+def refuse_pickle(name: str, path: Path, instead: str) -> None:
+    """Refuse a file that would run code.
+
+    Raises:
+        UsageError: it is a pickle, by its name.
+    """
+    if path.suffix in _PICKLES:
+        raise UsageError(f"{name}: a pickle runs code when it is read, so none is; save it with {instead}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,187 @@
+"""Teachers from scikit-learn, XGBoost and LightGBM: fitted classifiers, and boosters from their files."""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from instar.errors import UsageError
+from instar.naming import described
+from instar.networks.asked import LOGITS, PROBABILITIES
+
+PIXELS = 0.0, 1.0
+"""The normalisation that estimators see: none, pixels from 0 to 1."""
+
+
+class EstimatorTeacher:
+    """A fitted classifier as a teacher: its `predict_proba`, on examples as rows of numbers.
+
+    An example is flattened, as the data gives it without mean and std: the pixels of a picture from 0 to 1, row by
+    row, one channel after the other. Fit it on the same: `data.gather(data.ids, 0).flatten(1).numpy()`.
+
+    Args:
+        estimator: of scikit-learn, a pipeline too, or any object with `predict_proba` and `classes_`.
+        class_names: of the data. `classes_` are matched with them by name; integers that are none of the names are
+            the numbers of labels, from 0.
+        num_features: numbers in an example; None where it is not known yet.
+        name: of the teacher, for messages.
+        fingerprint: what it is known by; by default a hash of the object.
+
+    Raises:
+        UsageError: it is not fitted, was fitted on another number of columns, or its classes are not those of the
+            data.
+
+    Example:
+        >>> from sklearn.naive_bayes import GaussianNB
+        >>> import torch
+        >>> estimator = GaussianNB().fit([[0.0], [0.1], [0.9], [1.0]], ["no", "no", "yes", "yes"])
+        >>> EstimatorTeacher(estimator, ("yes", "no"))(torch.tensor([[0.95]])).round()
+        array([[0., 1.]])
+    """
+
+    gives = PROBABILITIES
+    input_normalisation = PIXELS
+
+    def __init__(
+        self,
+        estimator: Any,
+        class_names: Sequence[str],
+        *,
+        num_features: int | None = None,
+        name: str = "the teacher",
+        fingerprint: str | None = None,
+    ) -> None:
+        if not hasattr(estimator, "predict_proba"):
+            raise UsageError(
+                f"{name}: {type(estimator).__name__} has no predict_proba; take a classifier that has one "
+                "(CalibratedClassifierCV(estimator) makes one of any)"
+            )
+        try:
+            classes = estimator.classes_
+        except AttributeError:
+            raise UsageError(f"{name}: {type(estimator).__name__} is not fitted: call its fit first") from None
+        if isinstance(classes, list):
+            raise UsageError(
+                f"{name}: {type(estimator).__name__} answers {len(classes)} questions; fit it for one"
+            )
+        self.class_names = names_of_classes(name, classes, class_names)
+        check_num_features(name, getattr(estimator, "n_features_in_", None), num_features)
+        self._estimator, self._fingerprint = estimator, fingerprint
+        self._columns = getattr(estimator, "feature_names_in_", None)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the estimator's content, or what was stated."""
+        if self._fingerprint is None:
+            self._fingerprint = f"{type(self._estimator).__name__} {_content_hash(self._estimator)}"
+        return self._fingerprint
+
+    def __call__(self, examples: Tensor) -> NDArray[Any]:
+        """Probabilities (batch, classes)."""
+        rows: Any = rows_of(examples)
+        if self._columns is not None:  # it was fitted on a table, and may choose columns by their names
+            import pandas
+
+            rows = pandas.DataFrame(rows, columns=self._columns)
+        with warnings.catch_warnings():
+            # LightGBM names columns that it was not given, and scikit-learn then misses these names.
+            warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+            return np.asarray(self._estimator.predict_proba(rows))
+
+
+class BoosterTeacher:
+    """A booster that was read from its own file: its raw margins, which are logits.
+
+    Args:
+        margins: gives (batch,) or (batch, classes) of rows of numbers.
+        class_names: in the order of the margins; None where the file does not say.
+        fingerprint: of the file.
+    """
+
+    gives = LOGITS
+    input_normalisation = PIXELS
+
+    def __init__(self, margins: Any, class_names: Sequence[str] | None, fingerprint: str) -> None:
+        self._margins, self.class_names, self.fingerprint = margins, class_names, fingerprint
+
+    def __call__(self, examples: Tensor) -> NDArray[Any]:
+        """Logits (batch, classes); of two classes (0, margin)."""
+        margins = np.asarray(self._margins(rows_of(examples)))
+        return np.stack([np.zeros_like(margins), margins], axis=1) if margins.ndim == 1 else margins
+
+
+def rows_of(examples: Tensor) -> NDArray[Any]:
+    """Examples as rows of numbers, (batch, features)."""
+    rows: NDArray[Any] = examples.flatten(1).numpy()
+    return rows
+
+
+def check_num_features(name: str, expected: int | None, found: int | None) -> None:
+    """Refuse an estimator that was fitted on another number of columns than an example has.
+
+    Raises:
+        UsageError: the numbers differ.
+    """
+    if expected is not None and found is not None and expected != found:
+        raise UsageError(
+            f"{name} was fitted on {expected} columns, an example of the data has {found} numbers; fit it on "
+            "data.gather(data.ids, 0).flatten(1), or use the data that it was fitted on"
+        )
+
+
+def names_of_classes(name: str, classes: Any, class_names: Sequence[str]) -> list[str]:
+    """The names of an estimator's classes: as they are, or those of the labels where they are numbers of labels.
+
+    Raises:
+        UsageError: integers of which some are names, and some are not.
+
+    Example:
+        >>> names_of_classes("it", np.array([0, 2]), ("ant", "bee", "cat"))
+        ['ant', 'cat']
+        >>> names_of_classes("it", np.array([8, 7]), ("7", "8"))
+        ['8', '7']
+    """
+    values = np.asarray(classes)
+    found = [str(one) for one in values.tolist()]
+    known = set(found) & set(class_names)
+    numbers = values.tolist() if values.dtype.kind in "iu" else []
+    if not numbers or len(known) == len(found) or not all(0 <= one < len(class_names) for one in numbers):
+        return found
+    if known:
+        raise UsageError(
+            f"{name} has the classes {described(found)}: some are names of classes and some can only be "
+            "numbers of labels; fit it on the names, as texts"
+        )
+    return [class_names[number] for number in numbers]
+
+
+def _content_hash(estimator: Any) -> str:
+    """A hash of what an object holds; the same where it is fitted again on the same, in another process too."""
+    from joblib.hashing import NumpyHasher
+
+    class Hasher(NumpyHasher):  # type: ignore[misc]
+        def save(self, value: Any) -> None:
+            if isinstance(value, np.ndarray) and value.dtype.names:
+                # The nodes of a tree are records; between their fields lies what was in memory before.
+                value = {name: np.ascontiguousarray(value[name]) for name in value.dtype.names}
+            super().save(value)
+
+    return str(Hasher(hash_name="sha1").hash(estimator))
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file, as `sha256sum` prints it.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error

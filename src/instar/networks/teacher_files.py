@@ -1,0 +1,89 @@
+"""Teachers that are no network, by name: `onnx:FILE`, `sklearn:FILE`, `xgboost:FILE`, `lightgbm:FILE`."""
+
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from instar.errors import UsageError
+from instar.networks.asked import AskedNetwork, is_asked
+from instar.networks.estimator_files import read_lightgbm, read_sklearn, read_xgboost
+from instar.networks.estimators import EstimatorTeacher
+from instar.networks.inputs import Normalisation
+from instar.networks.onnx_file import OnnxTeacher
+
+_ESTIMATORS = {"sklearn": read_sklearn, "xgboost": read_xgboost, "lightgbm": read_lightgbm}
+TEACHER_FORMS = ("onnx:FILE", "sklearn:FILE.skops", "xgboost:FILE.json", "lightgbm:FILE.txt")
+
+
+def is_teacher_file(spec: str) -> bool:
+    """Whether a name is that of a teacher in a file, which comes with what it has learned.
+
+    Example:
+        >>> is_teacher_file("onnx:model.onnx"), is_teacher_file("mlp:30x2")
+        (True, False)
+    """
+    return spec.partition(":")[0] in {"onnx", *_ESTIMATORS}
+
+
+def read_teacher(
+    spec: str,
+    *,
+    class_names: Sequence[str],
+    example_shape: Sequence[int],
+    normalisation: Normalisation | None = None,
+) -> nn.Module:
+    """A teacher in a file, as a module that gives logits of the classes of the data.
+
+    Args:
+        spec: `onnx:FILE`, or `onnx:FILE#OUTPUT` where it has several outputs; `sklearn:FILE.skops`;
+            `xgboost:FILE.json`; `lightgbm:FILE.txt`.
+        class_names: of the data.
+        example_shape: of the data.
+        normalisation: `mean` and `std` that the examples have been normalised with.
+
+    Raises:
+        UsageError: a package is not installed, there is no such file, or it does not fit the data.
+        DataError: the file cannot be read.
+    """
+    kind, _, place = spec.partition(":")
+    if not place:
+        form = next(one for one in TEACHER_FORMS if one.startswith(kind))
+        raise UsageError(f"teacher {spec!r} should be {form}")
+    if kind == "onnx":
+        file, _, output = place.rpartition("#") if "#" in place else (place, "", "")
+        path = Path(file).expanduser()
+        teacher: Any = OnnxTeacher(path, output=output or None, example_shape=example_shape, name=spec)
+    else:
+        teacher = _ESTIMATORS[kind](spec, Path(place).expanduser(), class_names, prod(example_shape))
+    return AskedNetwork(teacher, class_names, name=spec, given=normalisation)
+
+
+def asked_network(
+    teacher: Any,
+    *,
+    class_names: Sequence[str],
+    example_shape: Sequence[int],
+    normalisation: Normalisation | None = None,
+    name: str = "the teacher",
+) -> Any:
+    """A teacher that is no network as a module; anything else as it is.
+
+    Args:
+        teacher: a fitted classifier of scikit-learn or one with `predict_proba`; an `AskedTeacher`; a name,
+            `onnx:FILE`, as for `read_teacher`; or anything else.
+        class_names, example_shape, normalisation: as for `read_teacher`.
+        name: of the teacher, for messages.
+    """
+    if isinstance(teacher, str) and is_teacher_file(teacher):
+        return read_teacher(
+            teacher, class_names=class_names, example_shape=example_shape, normalisation=normalisation
+        )
+    is_estimator = hasattr(teacher, "predict_proba") or (hasattr(teacher, "fit") and hasattr(teacher, "predict"))
+    if is_estimator and not isinstance(teacher, nn.Module | type):
+        features = prod(example_shape)
+        stated = getattr(teacher, "fingerprint", None)
+        teacher = EstimatorTeacher(teacher, class_names, num_features=features, name=name, fingerprint=stated)
+    return AskedNetwork(teacher, class_names, name=name, given=normalisation) if is_asked(teacher) else teacher
