@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.errors import DataError, UsageError
+from instar.naming import import_extra
 from instar.networks.estimator_files import named_in_file
 from instar.networks.estimators import PIXELS, file_hash
 
