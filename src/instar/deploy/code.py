@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from instar.errors import InstarError, UsageError
 from instar.identity import first_difference
 from instar.networks import build_network, identity_inputs, initialise_, network_identity
-from instar.runs import Run
 
 
 def network_in(config: Mapping[str, Any]) -> nn.Module:
@@ -53,16 +52,16 @@ def identity_of(
         raise UsageError(f"{name} cannot take the examples of {data_name}, {shape}: {words}") from error
 
 
-def check_code(run: Run) -> None:
-    """Refuse a network of a user's function that is another one than when the run began.
+def check_code(config: Mapping[str, Any], where: object) -> None:
+    """Refuse a network of a user's function that is another one than when its run began; `where` names the run.
 
     Raises:
         UsageError: names the difference.
     """
-    config = run.config.get("adopted", run.config)
+    config = config.get("adopted", config)
     there = config.get("network_identity")
     if there and (difference := first_difference(there, code_identity(config), "network")):
         raise UsageError(
-            f"{run.path}: {config['network']} gives another network now than when this run began: {difference}"
+            f"{where}: {config['network']} gives another network now than when this run began: {difference}"
             "; undo the change of its code, or train it anew in another --run-dir; if it is random, seed it"
         )

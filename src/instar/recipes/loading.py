@@ -133,7 +133,7 @@ def network_of(run: Run) -> nn.Module:
     Raises:
         UsageError: it is the network of a user's function, which gives another one than when the run began.
     """
-    check_code(run)
+    check_code(run.config, run.path)
     return network_in(run.config)
 
 
