@@ -31,6 +31,7 @@ MODULES = {
     "speech": "speech",
     "decoding": "decoding",
     "width": "width",
+    "export": "export",
     "help": "cli_help",
     "start": "start",
     "kills": "kills",

@@ -60,6 +60,7 @@ if TYPE_CHECKING:  # type checkers read these lines, and so does `_HOMES`: a pub
     from instar.networks import layers_of as layers_of
     from instar.networks import name_logits_ as name_logits_
     from instar.networks import state_hashes as state_hashes
+    from instar.recipes.exports import export as export
     from instar.recipes.from_python import advise as advise
     from instar.recipes.from_python import distill_study as distill_study
     from instar.recipes.from_python import reproduce as reproduce

@@ -198,11 +198,12 @@ def test_a_name_that_is_no_utf8_is_written_with_escapes(picture_run: Path, tmp_p
 def test_a_distillation_ends_with_the_commands_that_use_it(finished_run: Path, instar: Command) -> None:
     shown = instar("distill", *TINY, "--run-dir", finished_run)
     lines = [line.strip() for line in shown.stdout.partition("Use it:\n")[2].splitlines()]
-    assert lines[0] == f"instar predict {finished_run} PICTURE_OR_FOLDER"
+    assert lines[0].endswith(f"instar predict {finished_run} PICTURE_OR_FOLDER")
+    assert lines[1].endswith(f"instar export {finished_run} --to onnx")
+    program = [*shlex.split(lines[0])[:-3], "--version"]  # as it was started, or as it can be
+    assert subprocess.run(program, capture_output=True, text=True).stdout.startswith("instar ")
     assert "PICTURE_OR_FOLDER" in (finished_run / REPORT).read_text().partition("Use it")[2]
-    done = subprocess.run(
-        shlex.split(lines[1].replace("python", sys.executable, 1)), capture_output=True, text=True
-    )
+    done = subprocess.run(shlex.split(lines[2]), capture_output=True, text=True)
     assert done.stdout == f"{tuple('0123456789')}\n", done.stderr
 
 

@@ -13,6 +13,7 @@ from instar.cli import (
     advise,
     data,
     distill,
+    export,
     networks,
     predict,
     report,
@@ -59,6 +60,7 @@ app.command("advise", cls=LazyCommand)(advise.advise)
 app.command("specialists", cls=LazyCommand)(specialists.specialists)
 app.command("predict")(predict.predict)
 app.command("networks")(networks.networks)
+app.command("export")(export.export)
 app.command("report")(report.report)
 app.add_typer(data.app, name="data")
 app.add_typer(reproduce.app, name="reproduce")

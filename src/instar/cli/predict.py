@@ -23,7 +23,13 @@ def predict(
         typer.Option("--format", metavar="NAME", help="csv, jsonl or parquet; by default as --out ends, or csv."),
     ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Number of classes to name, the most probable first.")] = 1,
-    explain: Annotated[bool, typer.Option("--explain", help="Add the entropy of each prediction (nats).")] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Add the entropy (nats), and the share of less sure validation examples."),
+    ] = False,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Probabilities at a temperature fitted on validation.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable input.")] = False,
     device: Device = "cpu",
     quiet: Quiet = False,
@@ -31,16 +37,22 @@ def predict(
     """Class and probability of each input. An unreadable input is one line on stderr, and exit status 1."""
     from instar.deploy import load
     from instar.recipes.experiments import check_device
-    from instar.recipes.predictions import answers, find_inputs, row_of, row_writer
+    from instar.recipes.predictions import answers, find_inputs, known_of, row_of, row_writer
 
     ending = "" if out is None else out.suffix.lower().removeprefix(".")
     names, refused = find_inputs(inputs), list[str]()
     with row_writer(out, form or ending or "csv") as write:
         model = load(run, device=check_device(device))
+        known = known_of(model, required=calibrated) if calibrated or explain else None
+        if calibrated and known is not None:
+            model.temperature = known.temperature
         if not quiet:
             sys.stderr.write(f"network: {model.source}\n")
+            sys.stderr.write(f"{known.in_words()}\n" if calibrated and known is not None else "")
         for answer in answers(model, names, refused=refused, strict=strict, quiet=quiet):
-            write(row_of(answer, model.class_names, top_k=top_k, explain=explain))
+            write(
+                row_of(answer, model.class_names, top_k=top_k, explain=explain, known=known, calibrated=calibrated)
+            )
     for error in refused:
         sys.stderr.write(f"instar: {error}\n")
     if refused:

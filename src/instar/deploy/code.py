@@ -11,7 +11,6 @@ from instar.errors import InstarError, UsageError
 from instar.identity import first_difference
 from instar.naming import is_of_library
 from instar.networks import build_network, identity_inputs, initialise_, network_identity
-from instar.runs import Run
 
 
 def network_in(config: Mapping[str, Any]) -> nn.Module:
@@ -76,13 +75,17 @@ def identity_of(
         raise UsageError(f"{name} cannot take the examples of {data_name}, {shape}: {words}") from error
 
 
-def check_code(run: Run) -> None:
-    """Refuse a network of a user's function or of a library that is another one than when the run began.
+def check_code(config: Mapping[str, Any], where: object) -> None:
+    """Refuse a network of a user's function or of a library that is another one than when its run began.
+
+    Args:
+        config: of the run.
+        where: names the run.
 
     Raises:
         UsageError: names the difference.
     """
-    config = run.config.get("adopted", run.config)
+    config = config.get("adopted", config)
     there = config.get("network_identity")
     if there and (difference := first_difference(there, code_identity(config), "network")):
         cure = (
@@ -91,6 +94,6 @@ def check_code(run: Run) -> None:
             else "undo the change of its code, or train it anew in another --run-dir; if it is random, seed it"
         )
         raise UsageError(
-            f"{run.path}: {config['network']} gives another network now than when this run began: {difference}"
+            f"{where}: {config['network']} gives another network now than when this run began: {difference}"
             f"; {cure}"
         )

@@ -1,5 +1,6 @@
 """Networks rebuilt from the run directory of the fit that left them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,18 @@ from instar.runs import CONFIG, FINAL, Run, find_run, is_run
 _STUDENT = {"distill": "student-distilled"}
 """The network that a command is run for, by the command."""
 
+_BUILT_FROM = (
+    "network",
+    "input_shape",
+    "class_names",
+    "normalisation",
+    "fit",
+    "seed",
+    "network_identity",
+    "described",
+)
+"""The part of a fit's configuration that its network is built from."""
+
 
 def load_run_network(path: Path) -> nn.Module:
     """The network that a fit left, in evaluation mode, rebuilt from its run directory.
@@ -23,16 +36,27 @@ def load_run_network(path: Path) -> nn.Module:
         RunError: the fit is not finished.
     """
     run = Run.read(path)
-    check_code(run)
     weights, about = run.load_weights()
-    given, older = run.config.get("normalisation"), str(about.get("from", ""))
-    if "adopted" in run.config:
-        network = _seeing(network_in(run.config["adopted"]), given, run.config["adopted"].get("normalisation"))
-    elif older and is_run(older):  # a run of an older instar does not hold what its network was trained as
-        network = network_seeing(find_run(older), given)
-    else:
-        network = network_in(run.config)
-    load_state_(network, weights, run.config["network"], str(path))
+    config, older = run.config, str(about.get("from", ""))
+    if "adopted" not in config and older and is_run(older):
+        # A run of an older instar does not hold what its network was trained as.
+        config = {**config, "adopted": source_of(find_run(older))}
+    return network_with(config, weights, path)
+
+
+def network_with(config: Mapping[str, Any], weights: Mapping[str, Any], where: object) -> nn.Module:
+    """The network in the configuration of a fit with its weights, in evaluation mode; `where` names it in errors.
+
+    Raises:
+        UsageError: it is the network of a user's function, whose code was changed.
+        DataError: the weights are those of another architecture.
+    """
+    check_code(config, where)
+    adopted = config.get("adopted")
+    network = network_in(adopted or config)
+    if adopted:
+        network = _seeing(network, config.get("normalisation"), adopted.get("normalisation"))
+    load_state_(network, weights, config["network"], str(where))
     return evaluation_(network)
 
 
@@ -55,17 +79,14 @@ def source_of(path: Path) -> dict[str, Any]:
     older = str(run.load_weights()[1].get("from", ""))
     if older and is_run(older):
         return source_of(find_run(older))
-    keys = (
-        "network",
-        "input_shape",
-        "class_names",
-        "normalisation",
-        "fit",
-        "seed",
-        "network_identity",
-        "described",
-    )
-    return {key: run.config[key] for key in keys if key in run.config}
+    return {key: run.config[key] for key in _BUILT_FROM if key in run.config}
+
+
+def portable_config(path: Path) -> dict[str, Any]:
+    """What `network_with` builds the network of a fit from, where its run is not at hand."""
+    run, source = Run.read(path), source_of(path)
+    own = {key: run.config[key] for key in _BUILT_FROM if key in run.config}
+    return own if source == own else {**own, "adopted": source}
 
 
 def find_fit(spec: str | Path) -> Path:

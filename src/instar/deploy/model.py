@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from instar.data.readers.images import ImageForm, content_of
+from instar.deploy.exported import find_export, open_export
 from instar.deploy.loading import find_fit, load_run_network
+from instar.deploy.to_onnx import Session
 from instar.errors import DataError, UsageError
 from instar.evaluation import batch_size_on
 from instar.networks import change_normalisation_, forward_logits
@@ -29,6 +31,8 @@ class Model(nn.Module):
         scale: by which integers are multiplied first.
         source: the run directory that it was loaded from, for errors.
 
+    Its `temperature`, 1 at first, divides the logits before the softmax of `predict_proba`.
+
     Example:
         >>> model = Model(nn.Flatten(), ["dark", "bright"], (1, 1, 2))
         >>> model.predict([torch.tensor([[[0.9, 0.1]]]), torch.tensor([[[0.2, 0.7]]])])
@@ -46,6 +50,7 @@ class Model(nn.Module):
         source: Path | None = None,
     ) -> None:
         super().__init__()
+        self.temperature = 1.0
         self.network, self.class_names, self.input_shape = network, tuple(class_names), tuple(input_shape)
         self.source, self.scale = source, scale
         channels, *size = self.input_shape
@@ -114,9 +119,9 @@ class Model(nn.Module):
         return found if several is examples else found[0]
 
     def probabilities(self, batch: Tensor) -> Tensor:
-        """The probabilities (batch, classes) of preprocessed examples, on the CPU."""
+        """The probabilities (batch, classes) of preprocessed examples at the model's `temperature`, on the CPU."""
         with torch.inference_mode():
-            return torch.softmax(self(batch.to(self.device)), -1).cpu()
+            return torch.softmax(self(batch.to(self.device)) / self.temperature, -1).cpu()
 
     @property
     def device(self) -> torch.device:
@@ -163,18 +168,20 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
         run: `RUN`, `RUN:job`, `RUN:student-distilled/seed-3`, or the folder of a fit, which may have been moved:
             neither the data nor the rest of the run is needed. A run of `instar distill` means its distilled
             student. Of several seeds the one with the fewest validation errors is taken, and the negative
-            log-likelihood breaks ties.
+            log-likelihood breaks ties. Or a folder of `instar export` to onnx or safetensors, or a file in it.
         device: where it computes.
 
     Raises:
         UsageError: there is no such run, it has several networks and none is named, or the function of a `python:`
             network is not there.
-        RunError: the fit is not finished, or its weights are damaged.
+        RunError: the fit is not finished, or its weights or the export are damaged.
 
     Example:
         >>> load("runs/distill/digits").predict(["seven.png"])  # doctest: +SKIP
         ['7']
     """
+    if (file := find_export(Path(run))) is not None:
+        return _exported(file, device)
     path = find_fit(run)
     config = Run.read(path).config
     return Model(
@@ -185,3 +192,13 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
         scale=config.get("scale", 1 / 255),  # which runs of before do not state
         source=path,
     ).to(device)
+
+
+def _exported(file: Path, device: str | torch.device) -> Model:
+    network, about = open_export(file)
+    if isinstance(network, Session) and torch.device(device).type != "cpu":
+        raise UsageError(f"{file} runs on the CPU; instar export --to safetensors is for device {str(device)!r}")
+    own = None if isinstance(network, Session) else about["normalisation"]  # an ONNX file normalises by itself
+    shape, scale = about["input_shape"], about["scale"]
+    model = Model(network, about["class_names"], shape, normalisation=own, scale=scale, source=file)
+    return model.to(device)

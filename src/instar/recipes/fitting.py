@@ -319,7 +319,7 @@ def _store_path(store: str, needs: Mapping[str, Path]) -> Path:
 
 def _adopt(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     _, settings = settings_of(run.config)
-    check_code(run)
+    check_code(run.config, run.path)
     splits = splits_of(run.config)
     network = load_network(settings, splits)
     if network_fingerprint(network) != run.config["weights"]:

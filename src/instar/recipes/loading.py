@@ -137,7 +137,7 @@ def network_of(run: Run) -> nn.Module:
         UsageError: it is the network of a user's function or of a library, which gives another one than when the
             run began.
     """
-    check_code(run)
+    check_code(run.config, run.path)
     config = run.config
     if not brings_weights(config["network"]):
         return network_in(config)

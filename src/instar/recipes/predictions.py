@@ -17,9 +17,11 @@ from instar.data.progress import tracked
 from instar.data.readers.folder import find_images
 from instar.data.readers.images import IMAGE_SUFFIXES
 from instar.deploy import Model
+from instar.deploy.calibration import Calibration
 from instar.errors import DataError, InstarError, UsageError
 from instar.evaluation import batch_size_on
 from instar.files import writing, written_whole
+from instar.recipes.exports import calibration_for
 
 FORMATS = ("csv", "jsonl", "parquet")
 Row = dict[str, Any]
@@ -116,8 +118,35 @@ def _answered(model: Model, batch: Sequence[tuple[str, Tensor]]) -> Iterator[Ans
     return (Answer(name, row) for (name, _), row in zip(batch, probs, strict=True))
 
 
-def row_of(answer: Answer, class_names: Sequence[str], *, top_k: int = 1, explain: bool = False) -> Row:
-    """A row of the output: class and probability, then the next ones; for `explain` the entropy in nats."""
+def known_of(model: Model, *, required: bool) -> Calibration | None:
+    """What is known of a model on its validation examples; None, and a line on stderr, where that cannot be known.
+
+    Raises:
+        DataError, UsageError, RunError: it cannot be known, and is required.
+    """
+    try:
+        return calibration_for(str(model.source))
+    except InstarError as error:
+        if required:
+            raise
+        sys.stderr.write(f"instar: no rank among validation examples: {error}\n")
+        return None
+
+
+def row_of(
+    answer: Answer,
+    class_names: Sequence[str],
+    *,
+    top_k: int = 1,
+    explain: bool = False,
+    known: Calibration | None = None,
+    calibrated: bool = False,
+) -> Row:
+    """A row of the output: class and probability, then the next ones.
+
+    For `explain` also the entropy in nats and, where it is known, the share of validation examples with a lower
+    confidence; `calibrated`: at the temperature.
+    """
     probs, best = answer.probs.topk(min(top_k, len(class_names)))
     # A name of bytes that are no UTF-8 is written with escapes.
     row: Row = {"input": os.fsencode(answer.name).decode("utf-8", "backslashreplace")}
@@ -126,6 +155,8 @@ def row_of(answer: Answer, class_names: Sequence[str], *, top_k: int = 1, explai
         row |= {f"class{ending}": class_names[number], f"probability{ending}": round(probability, 6)}
     if explain:
         row["entropy"] = round(float(torch.special.entr(answer.probs).sum()), 6)
+        if known is not None:
+            row["rank"] = known.rank(float(probs[0]), calibrated=calibrated)
     return row
 
 

@@ -132,7 +132,7 @@ def _take(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     if is_run(network):
         taken = load_run_network(find_run(network))
     else:
-        check_code(run)
+        check_code(run.config, run.path)
         _, settings = settings_of(run.config)
         taken = load_pretrained(network, settings, splits_of(run.config))
     if network_fingerprint(taken) != run.config["weights"]:

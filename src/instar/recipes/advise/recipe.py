@@ -32,7 +32,8 @@ from instar.recipes.learning import if_any
 from instar.recipes.loading import load_run_network
 from instar.recipes.rows import ACCURACY
 from instar.recipes.rows import row as row_of
-from instar.recipes.study import Place, Study
+from instar.recipes.study import Place, Result, Study
+from instar.recipes.use_it import use_lines
 from instar.transfer import wilson_interval
 
 
@@ -158,6 +159,12 @@ def validation_accuracy(plan: Plan, fits: Sequence[Fitted]) -> float:
     return 100 * (1 - errors / len(plan.splits.validation))
 
 
+def use_it(path: str, result: Result) -> list[str]:
+    """The commands that use the network that was advised."""
+    chosen = next(row["name"] for row in result["rows"] if row["chosen"])
+    return use_lines(f"{path}:final/{chosen}", comment=f"the advice, {chosen}")
+
+
 STUDY = Study(
     recipe="advise",
     place=place,
@@ -170,4 +177,5 @@ STUDY = Study(
     answer=answer,
     table=result_table,
     published=lambda config: config.published_as,
+    use=use_it,
 )

@@ -4,7 +4,6 @@ The control has the same budget and seeds, and as many fits to choose from. Of s
 best on validation is used, with seeds that are not in the result. Test is read once, at the end.
 """
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from instar.recipes.result_tables import rows_table
 from instar.recipes.rows import ERRORS
 from instar.recipes.settings import NetworkSettings, as_text
 from instar.recipes.study import Place, Result, Round, Rounds, Study
+from instar.recipes.use_it import use_lines
 from instar.runs import Run
 from instar.teacher_checks import about_order
 
@@ -246,17 +246,13 @@ def _class_bias(plan: Plan) -> dict[str, float]:
 def use_it(path: str, result: Result) -> list[str]:
     """The commands that use the distilled student, and the student alone where that is the better one."""
     rows = {row["name"]: row for row in result["rows"]}
-    loaded = f"import instar; model = instar.load({path!r}); print(model.class_names)"
-    quoted = f'"{loaded}"' if shlex.quote(path) == path else shlex.quote(loaded)
-    commands = [f"instar predict {shlex.quote(path)} PICTURE_OR_FOLDER", f"python -c {quoted}"]
+    commands = use_lines(path)
     if rows[DISTILLED].get(FAILED) or rows[DISTILLED]["mean"] > rows[ALONE]["mean"]:
-        better = f"instar predict {shlex.quote(f'{path}:{ALONE}')} PICTURE_OR_FOLDER"
-        commands.append(f"{better}    # the student alone, which made fewer errors")
+        commands += use_lines(f"{path}:{ALONE}", comment="the student alone, which made fewer errors")[:1]
     losses = result["details"].get("losses", {"rows": []})["rows"]
     if helpful := [one for one in losses if (one["high_of_all"] or 0) < 0]:
         loss = min(helpful, key=lambda one: float(one["mean"]))["loss"]
-        named = shlex.quote(f"{path}:student-{loss}")
-        commands.append(f"instar predict {named} PICTURE_OR_FOLDER    # the loss that helped")
+        commands += use_lines(f"{path}:student-{loss}", comment="the loss that helped")[:1]
     return commands
 
 

@@ -16,9 +16,9 @@ from instar.recipes.specialists.figures import (
     error_pictures,
     gain_figure,
 )
-from instar.recipes.specialists.plan import DISTILLED, GENERALIST, LONGER, WITH, WITH_RANDOM, Plan, job_name
+from instar.recipes.specialists.plan import GENERALIST, LONGER, WITH, WITH_RANDOM, Plan
 from instar.recipes.study import Page
-from instar.reports import Code, Column, Headline, Section, Table, Text
+from instar.reports import Column, Headline, Section, Table, Text
 
 Result = Mapping[str, Any]
 
@@ -123,7 +123,6 @@ def page(plan: Plan, result: Result) -> Page:
         answer_pictures(result, plan.splits.test),
         Text(_NOTES, title="How to read the tables"),
         *result_tables(result),
-        Code("Use it", _usage(plan)),
     ]
     return Page(
         f"Specialists for {config.generalist.network} on {config.data.name}",
@@ -131,15 +130,3 @@ def page(plan: Plan, result: Result) -> Page:
         sections,
         again=repeat_command("specialists", config, plan.path) if config.scale else again,
     )
-
-
-def _usage(plan: Plan) -> str:
-    seed = plan.config.seed
-    lines = [
-        "from instar import SpecialistEnsemble",
-        f'ensemble = SpecialistEnsemble.load("{plan.job_path(job_name("ensemble", seed))}")',
-        "probs, num_specialists = ensemble.predict_probs(inputs)",
-    ]
-    if plan.config.distill is not None:
-        lines.append(f"# the network distilled from it: {plan.path}:{job_name(DISTILLED, seed)}")
-    return "\n".join(lines)

@@ -17,10 +17,20 @@ from instar.recipes.learning import failed_to_learn
 from instar.recipes.loading import build_for, load_splits, refuse_weights, try_network
 from instar.recipes.specialists.jobs import specialist_splits
 from instar.recipes.specialists.page import answer, page, result_table
-from instar.recipes.specialists.plan import DISTILLED, GENERALIST, WITH, Choice, Plan, Replicate, make_plan
+from instar.recipes.specialists.plan import (
+    DISTILLED,
+    GENERALIST,
+    WITH,
+    Choice,
+    Plan,
+    Replicate,
+    job_name,
+    make_plan,
+)
 from instar.recipes.specialists.scoring import Found, measure
 from instar.recipes.specialists.settings import SpecialistsConfig
-from instar.recipes.study import Place, Round, Rounds, Study
+from instar.recipes.study import Place, Result, Round, Rounds, Study
+from instar.recipes.use_it import python_line, use_lines
 from instar.specialists import ClassSet, add_dustbin_correction_, start_from_generalist_
 from instar.specialists.clustering import check_set_sizes
 from instar.specialists.combining import check_top_n
@@ -144,6 +154,17 @@ def _try(replicate: Replicate, top_n: int, report: JobReport) -> tuple[Tried[Cho
     return Tried(choice, errors, nll, num_failed_to_learn=int(failed)), {**about, "specialists_used": used}
 
 
+def use_it(path: str, result: Result) -> list[str]:
+    """The commands that use the network distilled back, or without one the generalist; then all together."""
+    ensemble = f"{path}/jobs/{job_name('ensemble', result['config']['seed'])}"
+    names = {row["name"] for row in result["rows"]}
+    which, comment = GENERALIST, "the generalist alone"
+    if DISTILLED in names:
+        which, comment = DISTILLED, "distilled back"
+    code = f"import instar; print(instar.SpecialistEnsemble.load({ensemble!r}).class_names)"
+    return [*use_lines(f"{path}:{which}", comment=comment), python_line(code)]
+
+
 STUDY = Study(
     recipe="specialists",
     place=place,
@@ -156,4 +177,5 @@ STUDY = Study(
     answer=answer,
     table=result_table,
     published=published,
+    use=use_it,
 )

@@ -29,6 +29,7 @@ from instar.recipes.transfer.plan import MANIFEST, Plan
 from instar.recipes.transfer.results import failures, part_of
 from instar.recipes.transfer.settings import TransferConfig
 from instar.recipes.transfer.tasks import halves_hashes
+from instar.recipes.use_it import use_lines
 from instar.reports import Details, Headline
 from instar.runs import Run
 
@@ -152,6 +153,14 @@ def transfer_page(plan: Plan, result: Result) -> Page:
     )
 
 
+def use_it(path: str, result: Result) -> list[str]:
+    """The commands that use the network of the treatment with the highest mean, in the first split."""
+    best = max(result["rows"], key=lambda row: row["mean"])
+    same = (best["treatment"], best["cut"])
+    jobs = [one["job"] for one in result["details"]["networks"] if (one["kind"], one["n"]) == same]
+    return use_lines(f"{path}:{jobs[0]}", comment=f"{best['name']}, the highest mean") if jobs else []
+
+
 STUDY: Study[TransferConfig, Plan, Found | None] = Study(
     recipe="transfer",
     place=_place,
@@ -165,4 +174,5 @@ STUDY: Study[TransferConfig, Plan, Found | None] = Study(
     table=lambda result: treatment_table(result),
     published=lambda config: f"transfer-{config.data.name}",
     failures=failures,
+    use=use_it,
 )

@@ -1,0 +1,224 @@
+"""`instar export`: a run's network as a folder to be shipped, proven on the run's own data."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from instar import metrics
+from instar.data import Dataset, Splits
+from instar.deploy import find_fit, load, load_run_network
+from instar.deploy.calibration import Calibration
+from instar.deploy.card import card_text
+from instar.deploy.exported import calibration_of, find_export
+from instar.deploy.exporting import Export, Source, check_target, write_export
+from instar.deploy.loading import portable_config
+from instar.deploy.parity import Examples
+from instar.errors import DataError, InstarError, RunError, UsageError
+from instar.evaluation import predict_logits, score
+from instar.machine import environment
+from instar.networks import network_fingerprint
+from instar.recipes.export_facts import facts_of
+from instar.recipes.loading import splits_of
+from instar.reports import Column, Table
+from instar.runs import Run
+
+_MOST_EXAMPLES, _MOST_VALUES = 10_000, 2**26  # of validation: what comparing them costs, in time and in memory
+_CALIBRATION_EXAMPLES = 512
+_SAME_NLL = 0.01  # relative: what another machine may change
+
+
+class Judged(NamedTuple):
+    """A fit with its data, and what it says on validation."""
+
+    path: Path
+    run: Run
+    splits: Splits
+    network: nn.Module
+    logits: Tensor
+    """(validation examples, classes)"""
+    labels: Tensor
+
+
+def export(run: str | Path, *, to: str = "onnx", int8: bool = False, out: str | Path | None = None) -> Export:
+    """Write a run's network into a folder that can be shipped: a model file, `instar.json` and a model card.
+
+    A fresh process opens the file and is asked the run's validation examples before the folder gets its name.
+
+    Args:
+        run: as for `instar.load`.
+        to: `onnx` (for onnxruntime), `torch` (a program of `torch.export`) or `safetensors` (for `instar.load`).
+        int8: of ONNX, write a file in eight-bit integers too.
+        out: the folder, which must not exist; by default `exports/RUN-FORMAT`.
+
+    Returns:
+        `path`, and of each of the `files` its `row` in the table: errors, agreement, largest difference, latency.
+
+    Raises:
+        UsageError: no such run or format, a folder that exists, or packages that are not installed.
+        RunError: the run is not finished, its weights were changed, its network cannot be exported, or the file
+            does not answer as the run does: nothing is left then.
+        DataError: the data of the run are gone or were changed.
+
+    Example:
+        >>> export("runs/distill/digits", to="onnx", int8=True)  # doctest: +SKIP
+    """
+    if find_export(Path(run)) is not None:
+        raise UsageError(f"{run} is an export; export the run that it comes from")
+    path = find_fit(run)
+    target = Path(out) if out is not None else _default_target(path, to)
+    check_target(target, to, int8=int8)
+    judged = judge(path)
+    check_weights(judged)
+    facts = facts_of(path, judged.splits, _on_test(judged), environment(), to=to)
+    keys = (
+        "class_names",
+        "input_shape",
+        "colours",
+        "size",
+        "normalisation",
+        "scale",
+        "network",
+        "test",
+        "versions",
+    )
+    return write_export(
+        target, to, _source(judged), {key: facts[key] for key in keys}, partial(card_text, facts), int8=int8
+    )
+
+
+def parity_table(done: Export) -> Table:
+    """What the files of an export cost and how they answer."""
+    rows = [{**one.row._asdict(), "percent": 100 * one.row.agreement} for one in done.files]
+    first = done.files[0].row
+    return Table(
+        "Exported",
+        rows,
+        columns=[
+            Column("file", "file"),
+            Column("bytes", "bytes", "{bytes:,}"),
+            Column(
+                "errors", "errors", note=f"of {first.num_examples:,} validation examples; run: {first.run_errors}"
+            ),
+            Column("percent", "same class", "{percent:.2f} %"),
+            Column("largest_difference", "largest difference", "{largest_difference:.2g}", note="of a logit"),
+            Column("latency_1_ms", "ms, 1", "{latency_1_ms:.3g}", note="median for one example, one thread"),
+            Column("latency_64_ms", "ms, 64", "{latency_64_ms:.3g}", note="for a batch of 64"),
+        ],
+    )
+
+
+def calibration_for(run: str | Path) -> Calibration:
+    """What a network knows of its validation examples: of a run from its data, of an export from `instar.json`.
+
+    Raises:
+        DataError: the data of the run are gone or were changed.
+        UsageError: it learned from its validation examples too.
+    """
+    found = calibration_of(Path(run))
+    if found is None:
+        if find_export(Path(run)) is None:
+            judged = judge(find_fit(run))
+            if not _learned_from_validation(judged.run.config):
+                return Calibration.fitted(judged.logits, judged.labels)
+        raise UsageError(f"{run} learned from its validation examples too: they say nothing of its calibration")
+    return found
+
+
+def judge(path: Path) -> Judged:
+    """A fit and its logits on validation.
+
+    Raises:
+        RunError: the fit is not finished.
+        DataError: its data are gone or were changed.
+    """
+    run = Run.read(path)
+    run.result()
+    if "specialist" in run.config:
+        raise UsageError(
+            f"{path} knows the classes of one set alone; export the generalist or a distilled student"
+        )
+    network = load_run_network(path)
+    try:
+        splits = splits_of(run.config)
+    except (InstarError, OSError, LookupError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: the data that it was trained on are needed, and cannot be read: {error}"
+        ) from error
+    validation = _some(splits.validation)
+    return Judged(
+        path, run, splits, network, predict_logits(network, validation), validation.labels(validation.ids)
+    )
+
+
+def check_weights(judged: Judged) -> None:
+    """Refuse weights that are not those that the fit ended with.
+
+    Raises:
+        RunError: they are other ones.
+    """
+    known, adopted = judged.run.result()["metrics"], judged.run.config.get("weights")
+    if adopted and adopted != network_fingerprint(judged.network):
+        raise RunError(f"{judged.path}: its weights were changed since it was finished; train it again")
+    if len(judged.labels) != len(judged.splits.validation) or "validation_errors" not in known:
+        return
+    errors = int(metrics.errors(judged.logits, judged.labels))
+    nll = metrics.negative_log_likelihood(judged.logits, judged.labels)
+    close = max(1.0, 0.002 * len(judged.labels))
+    same_nll = abs(nll - known.get("validation_nll", nll)) <= _SAME_NLL * max(nll, 0.1)
+    if abs(errors - known["validation_errors"]) > close or not same_nll:
+        raise RunError(
+            f"{judged.path}: its weights were changed since it was finished: {errors} validation errors, and "
+            f"{known['validation_errors']:g} were noted (nll {nll:.4g}, noted "
+            f"{known.get('validation_nll', nll):.4g}); train it again"
+        )
+
+
+def _source(judged: Judged) -> Source:
+    plain = judged.splits.validation.with_normalisation(None, None)
+    inputs = plain.gather(_some(plain).ids, 0).contiguous()
+    training = judged.splits.train.with_normalisation(None, None)
+    return Source(
+        str(judged.path),
+        load_run_network(judged.path),
+        portable_config(judged.path),
+        load(judged.path),
+        Examples(inputs, judged.labels, judged.logits),
+        training.gather(_few(training.ids, _CALIBRATION_EXAMPLES), 0).contiguous(),
+        _learned_from_validation(judged.run.config),
+    )
+
+
+def _on_test(judged: Judged) -> dict[str, float]:
+    """Test is read once, after all choices."""
+    test = judged.splits.test
+    labels = test.labels(test.ids)
+    return {"num_examples": int((labels >= 0).sum()), **score(predict_logits(judged.network, test), labels)}
+
+
+def _learned_from_validation(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("transfer", {}).get("validation_too"))
+
+
+def _some(data: Dataset) -> Dataset:
+    """The examples that files are compared on: all, or so many that their values fit into memory."""
+    size = int(torch.Size(data.example_shape).numel())
+    most = min(_MOST_EXAMPLES, max(_MOST_VALUES // size, 64))
+    return data if len(data) <= most else data.subset(_few(data.ids, most))
+
+
+def _few(ids: Tensor, most: int) -> Tensor:
+    return ids[:: -(-len(ids) // most)]
+
+
+def _default_target(path: Path, to: str) -> Path:
+    parts = list(path.parts)
+    if "jobs" in parts:
+        place = len(parts) - 1 - parts[::-1].index("jobs")
+        parts = parts[place - 1 : place] + parts[place + 1 :]
+    else:
+        parts = parts[-1:]
+    return Path("exports", "-".join([*parts, to]))
