@@ -65,7 +65,8 @@ def test_of_attention_only_matrix_products_become_integers(tmp_path: Path) -> No
     assert has_attention(tmp_path / "model.onnx")
     write_int8(tmp_path / "model.onnx", inputs, tmp_path / "int8.onnx", per_channel=False)
     expected, found = network(inputs).detach(), Session(tmp_path / "int8.onnx")(inputs)
-    assert float((found - expected).abs().max()) < 0.1 * float(expected.abs().max())
+    # 0.16 with weights of eight bits on a processor without VNNI
+    assert float((found - expected).abs().max()) < 0.03 * float(expected.abs().max())
     node = onnx.helper.make_node
     gate = [node("Softmax", ["a"], ["b"]), node("Mul", ["b", "x"], ["c"]), node("Add", ["c", "x"], ["d"])]
     assert not attends([*gate, node("Gemm", ["d", "w"], ["logits"])])
