@@ -77,8 +77,8 @@ def write_int8(source: Path, calibration: Tensor, path: Path, *, per_channel: bo
     """Write an ONNX file with activations of eight bits and weights of seven, ranges found on calibration data.
 
     Weights of eight bits overflow in sums of 16 on x86 processors without VNNI: the file would answer otherwise
-    there. Activations are unsigned: with signed ones residual networks become slower than in float. Of a network with
-    attention only matrix products are quantised, as the mask of attention would ruin the range of the rest.
+    there. Activations are unsigned: with signed ones residual networks become slower than in float. Of a network
+    with attention only matrix products are quantised, as the mask of attention would ruin the range of the rest.
 
     Args:
         source: an ONNX file in float32.
