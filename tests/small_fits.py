@@ -1,6 +1,7 @@
 """Small data, small networks and what it takes to compare them bit for bit; shared by the tests of training."""
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,31 @@ def part_labelled(data: InMemoryDataset, *, every: int = 3) -> InMemoryDataset:
     labels = data.labels(data.ids)
     labels[torch.arange(len(labels)) % every != 0] = -1
     return InMemoryDataset(data.gather(data.ids, 0), labels, class_names=data.class_names, ids=data.ids)
+
+
+def words(num_examples: int = 90, *, seed: int = 0, **options: Any) -> InMemoryDataset:
+    """Ids of 1 to 8 words, with the mask; the label is that of the largest id."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 9, (num_examples,), generator=generator).tolist()
+    ids = [torch.randint(1, 20, (length,), generator=generator) for length in lengths]
+    labels = torch.tensor([int(one.max()) % 3 for one in ids])
+    return InMemoryDataset({"input_ids": ids}, labels, class_names=["a", "b", "c"], **options)
+
+
+class Words(nn.Module):
+    """The mean of the embeddings that the mask shows."""
+
+    def __init__(self, seed: int = 0, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.embedding, self.hidden = nn.Embedding(20, 8), nn.Linear(8, 8)
+            self.dropout, self.head = nn.Dropout(dropout), nn.Linear(8, 3)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        mask = attention_mask[:, :, None].float()
+        features = self.dropout(torch.relu(self.hidden(self.embedding(input_ids))))
+        return self.head((features * mask).sum(1) / mask.sum(1))
 
 
 def perceptron(seed: int = 0, *, hidden: int = 12, dropout: float = 0.0, classes: int = 10) -> nn.Sequential:

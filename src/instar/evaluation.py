@@ -9,17 +9,19 @@ from torch import Tensor, nn
 
 from instar import intervals, metrics
 from instar.arguments import require_network
-from instar.data import Dataset, as_dataset, batches, id_batches
+from instar.data import Dataset, GivenData, as_dataset, batches, id_batches
 from instar.logit_values import refuse_probabilities
 from instar.losses import SoftTargets, Targets
 from instar.networks import (
     as_logits,
+    call,
     channels_last_,
     check_shape,
     evaluation_mode,
     forward_logits,
     input_type,
 )
+from instar.structures import Inputs, first_examples, in_type, joined, num_examples, to_device
 
 
 def batch_size_on(device: str | torch.device) -> int:
@@ -29,7 +31,7 @@ def batch_size_on(device: str | torch.device) -> int:
 
 def predict_logits(
     network: nn.Module,
-    data: Dataset | tuple[Tensor, Tensor],
+    data: GivenData,
     *,
     view: int = 0,
     batch_size: int | None = None,
@@ -40,7 +42,7 @@ def predict_logits(
     Args:
         network: gives logits (`networks.as_logits`); the weights of a convolutional network are laid out
             channels-last first, where it works so.
-        data: the examples, a `Dataset` or (inputs, labels).
+        data: the examples, a `Dataset` or what `as_dataset` takes.
         view: number of the view of every example.
         batch_size: `batch_size_on(device)` by default.
         device: where the network is.
@@ -56,28 +58,29 @@ def predict_logits(
     def logits(output: Any, num_examples: int) -> Tensor:
         return check_shape(as_logits(output, network), num_examples)
 
-    return predict(network, as_dataset(data), logits, view=view, batch_size=batch_size, device=device)
+    found: Tensor = predict(network, as_dataset(data), logits, view=view, batch_size=batch_size, device=device)
+    return found
 
 
 def predict(
     network: nn.Module,
     data: Dataset,
-    take: Callable[[Any, int], Tensor],
+    take: Callable[[Any, int], Inputs],
     *,
     view: int = 0,
     batch_size: int | None = None,
     device: str | torch.device = "cpu",
-) -> Tensor:
-    """As `predict_logits`, of any tensor: `take` finds it in the output for a batch of so many examples."""
+) -> Inputs:
+    """As `predict_logits`, of any tensors: `take` finds them in the output for a batch of so many examples."""
     batch_size = batch_size or batch_size_on(device)
     parts: list[Tensor] = []
     with evaluation_mode(network), torch.no_grad():
         for _, inputs, _ in batches(data, id_batches(data.ids, batch_size), view=view):
-            inputs = inputs.to(device, input_type(network))
+            inputs = in_type(inputs, input_type(network), device=device)
             if not parts:
-                channels_last_(network, inputs[:2])
-            parts.append(take(network(inputs), len(inputs)).float())
-    return torch.cat(parts)
+                channels_last_(network, first_examples(inputs, 2))
+            parts.append(in_type(take(call(network, inputs), num_examples(inputs)), torch.float32))
+    return joined(parts)
 
 
 def errors_and_nll(network: nn.Module, data: Dataset, *, device: str | torch.device = "cpu") -> tuple[int, float]:
@@ -86,9 +89,7 @@ def errors_and_nll(network: nn.Module, data: Dataset, *, device: str | torch.dev
     return int(metrics.errors(logits, labels)), metrics.negative_log_likelihood(logits, labels)
 
 
-def evaluate(
-    network: nn.Module, data: Dataset | tuple[Tensor, Tensor], *, device: str | torch.device = "cpu"
-) -> dict[str, float]:
+def evaluate(network: nn.Module, data: GivenData, *, device: str | torch.device = "cpu") -> dict[str, float]:
     """Errors, accuracy, negative log-likelihood (nats) and adaptive calibration error of a network.
 
     Raises:
@@ -145,7 +146,7 @@ def why_not_learned(
                 taught = targets(part, 0)
                 classes = taught.probs if isinstance(taught, SoftTargets) else taught.logits
                 expected = torch.where(expected < 0, classes.argmax(-1), expected)
-            logits = check_shape(forward_logits(network, inputs.to(device)), len(part))
+            logits = check_shape(forward_logits(network, to_device(inputs, device)), len(part))
             logits, expected = logits[expected >= 0], expected[expected >= 0]
             right.append(logits.argmax(-1) == expected)
             nll.append(F.cross_entropy(logits.float(), expected, reduction="none"))

@@ -8,16 +8,16 @@ from dataclasses import dataclass, fields
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from instar.data import Dataset, Sampler, shuffled
+from instar.data import GivenData, Sampler, shuffled
 from instar.errors import UsageError
 from instar.identity import plain
 from instar.losses import Targets
 from instar.naming import unknown_name
 from instar.runs import Run
 
-Data = Dataset | tuple[Tensor, Tensor]
+Data = GivenData
 Progress = Callable[[float, dict[str, Any]], None]
 
 

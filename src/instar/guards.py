@@ -1,7 +1,7 @@
 """Checks before a fit and on its first step, for mistakes that a loss curve does not show."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from instar.networks import (
     unchanged,
     without_compiler,
 )
+from instar.structures import Inputs, are_numbers, copied_inputs, device_of, in_words, num_examples, tensors_in
 
 NUM_TRIED = 4
 """Examples in a trial of a network."""
@@ -134,7 +135,7 @@ def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
 
 
 def try_forward(
-    network: nn.Module, name: str, inputs: Tensor, num_classes: int | None, *, data_name: str = "the data"
+    network: nn.Module, name: str, inputs: Inputs, num_classes: int | None, *, data_name: str = "the data"
 ) -> None:
     """Refuse a network that gives no logits for these examples, before anything is trained; it stays as it is.
 
@@ -154,13 +155,14 @@ def try_forward(
         without_compiler(is_compiled(network)),
         torch.no_grad(),
     ):
-        check_shape(forward_logits(evaluation_(network), inputs.clone()), len(inputs), num_classes)
+        logits = forward_logits(evaluation_(network), copied_inputs(inputs))
+        check_shape(logits, num_examples(inputs), num_classes)
 
 
 def try_fit(
     network: nn.Module,
     name: str,
-    inputs: Tensor,
+    inputs: Inputs,
     num_classes: int,
     *,
     temperature: float | None = None,
@@ -182,9 +184,9 @@ def try_fit(
     """
     targets = None
     if temperature is not None:
-        zeros = torch.zeros(1, len(inputs), num_classes, device=inputs.device)
+        zeros = torch.zeros(1, num_examples(inputs), num_classes, device=device_of(inputs))
         targets = targets_of_members(zeros, temperature)
-    labels = (torch.arange(len(inputs)) % num_classes).to(inputs.device)
+    labels = (torch.arange(num_examples(inputs)) % num_classes).to(device_of(inputs))
     with (
         _naming(name, inputs, data_name),
         unchanged(network),
@@ -192,15 +194,15 @@ def try_fit(
         torch.enable_grad(),
     ):
         parameters = trained_parameters(network)
-        logits = forward_logits(training_(network), inputs.clone())
-        check_logits(check_shape(logits, len(inputs), num_classes))
+        logits = forward_logits(training_(network), copied_inputs(inputs))
+        check_logits(check_shape(logits, num_examples(inputs), num_classes))
         soft_weight = float(targets is not None)
         loss = distillation_loss(logits, targets, labels, soft_weight=soft_weight, hard_weight=1.0).total
         check_first_step(torch.autograd.grad(loss, parameters, allow_unused=True), loss.item())
 
 
 @contextmanager
-def _naming(name: str, inputs: Tensor, data_name: str) -> Iterator[None]:
+def _naming(name: str, inputs: Inputs, data_name: str) -> Iterator[None]:
     """Begin every error with the name of a network."""
     try:
         yield
@@ -209,8 +211,19 @@ def _naming(name: str, inputs: Tensor, data_name: str) -> Iterator[None]:
     except Exception as error:  # a user's module may fail in any way
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(
-            f"{name} cannot take the examples of {data_name}, {tuple(inputs.shape[1:])}: {reason}"
+            f"{name} cannot take the examples of {data_name}, {in_words(inputs)}: {reason}{_cure(inputs, reason)}"
         ) from error
+
+
+def _cure(inputs: Inputs, reason: str) -> str:
+    """What to do about a forward that does not take a structure, or takes numbers where it is given ids."""
+    if isinstance(inputs, Mapping) and "argument" in reason:
+        return f"; its forward is called with the names {', '.join(inputs)}"
+    if isinstance(inputs, tuple) and "argument" in reason:
+        return f"; its forward is called with {len(inputs)} tensors, the mask of padded examples last"
+    if "type" in reason and not all(are_numbers(one.dtype) for one in tensors_in(inputs)):
+        return "; integers stay what they are, as ids: give numbers to be computed with as floating point"
+    return ""
 
 
 def _few(names: Sequence[str]) -> str:

@@ -16,7 +16,8 @@ from instar.errors import DataWarning, TrainingError, UsageError
 from instar.logit_values import check_probabilities, check_teacher_logits
 from instar.losses import LogitTargets, SoftTargets, Targets, at_least_float32
 from instar.naming import described
-from instar.networks import as_logits, evaluation_mode, forward_logits, input_type
+from instar.networks import as_logits, call, evaluation_mode, forward_logits, input_type
+from instar.structures import Inputs, are_equal, copied_inputs, in_type
 
 NUM_JUDGED = 512
 """A teacher is compared with the labels of so many examples; of five for each class where that is more."""
@@ -61,7 +62,7 @@ def require_targets(name: str, targets: Any) -> None:
 
 
 def check_network(
-    network: nn.Module, inputs: Tensor, *, name: str = "the teacher", temperature: float = 1.0
+    network: nn.Module, inputs: Inputs, *, name: str = "the teacher", temperature: float = 1.0
 ) -> None:
     """Run a teacher twice on a batch, and refuse what no student should learn from.
 
@@ -76,11 +77,11 @@ def check_network(
         TrainingError: it writes into its input, returns something else in the second pass, or returns NaN,
             infinity or, beside rows without a negative number, many rows of zeros.
     """
-    inputs = inputs.to(input_type(network))
-    given = inputs.clone()
+    inputs = in_type(inputs, input_type(network))
+    given = copied_inputs(inputs)
     with evaluation_mode(network), torch.no_grad():
-        logits = as_logits(network(inputs), network)
-        if not torch.equal(inputs.nan_to_num(), given.nan_to_num()):
+        logits = as_logits(call(network, inputs), network)
+        if not are_equal(inputs, given):
             raise TrainingError(
                 f"{name} writes into its input, so that the student would see other examples: let it work on a "
                 "copy (no inplace=True in its first layer, no += on its input)"

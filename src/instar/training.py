@@ -36,6 +36,7 @@ from instar.interruption import Interruption
 from instar.losses import DistillationLoss, LogitTargets, SoftTargets, distillation_loss
 from instar.networks import (
     as_logits,
+    call,
     channels_last_,
     check_shape,
     copied,
@@ -58,6 +59,7 @@ from instar.optimisation import (
 )
 from instar.runs import Run
 from instar.soft_losses import check_soft_loss, named_soft_loss, weighted_loss
+from instar.structures import Inputs, in_type
 from instar.tally import Tally, epoch_means
 from instar.teacher_checks import check_soft_targets, require_targets
 
@@ -95,7 +97,7 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
     Args:
         network: its parameters that require a gradient are trained; the others get neither weight decay nor
             optimiser state.
-        data: training examples, a `Dataset` or (inputs, labels).
+        data: training examples, a `Dataset`, (inputs, labels) or what else `as_dataset` takes.
         options: by name, each described in `FitOptions`: `epochs` is required.
 
     Returns:
@@ -275,14 +277,14 @@ class _Loop:
             self.needs_two = fails_on_one(self.network, self.data.gather(self.data.ids[:1], 0))
         return self.needs_two
 
-    def _step(self, ids: Tensor, inputs: Tensor, labels: Tensor, whole: Tensor, time_epochs: float) -> None:
+    def _step(self, ids: Tensor, inputs: Inputs, labels: Tensor, whole: Tensor, time_epochs: float) -> None:
         """One step on this process's share of a batch. `whole` holds the ids of the batch of all processes."""
         for group in self.optimiser.param_groups:
             group["lr"] = group["factor"] * self.options.learning_rate * self.factor(time_epochs)
         targets = None if self.targets is None else self.targets(ids, self.epoch)
         self._seed_dropout()
         with self._casting():
-            output = self.forward(inputs.to(self.input_type))
+            output = call(self.forward, in_type(inputs, self.input_type))
         logits = check_shape(as_logits(output, self.network), len(ids), self.data.num_classes)
         if not self.is_checked:
             check_logits(logits)

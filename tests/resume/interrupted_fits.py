@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from instar.data import parse_views
+from instar.data import like_length, parse_views
 from instar.distillation import Teacher
 from instar.networks import build_network
 from instar.runs import Run
 from instar.training import FitResult, fit
-from small_fits import blots, normalised_network, part_labelled, perceptron
+from small_fits import Words, blots, normalised_network, part_labelled, perceptron, words
 
+WORDS = words(200)
 TRAIN, VALIDATION = blots(200), blots(100, seed=1)
 SHAKEN = TRAIN.with_views(parse_views("jitter:1"), view_seed=3)
 
@@ -45,6 +46,11 @@ CASES: dict[str, Callable[[], tuple[nn.Module, dict[str, Any]]]] = {
     "sgd, convolutions of several channels": lambda: (_convolutions(), {"data": TRAIN, "learning_rate": 0.02}),
     "adamw, convolutions of several channels": lambda: (
         _convolutions(), {"data": TRAIN, "optimiser": "adamw", "learning_rate": 0.01, "ema_decay": 0.9}
+    ),
+    "examples that vary in length, batches of like length": lambda: (
+        Words(dropout=0.3),
+        {"data": WORDS, "validation": WORDS, "learning_rate": 0.05, "optimiser": "adamw",
+         "sampler": like_length(WORDS, batch_size=20)},
     ),
     "bfloat16": lambda: (perceptron(dropout=0.3), {"data": TRAIN, "precision": "bfloat16"}),
 }  # fmt: skip

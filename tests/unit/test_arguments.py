@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 import instar
 from instar.data import InMemoryDataset, as_dataset, parse_views
@@ -46,16 +45,12 @@ TAKES_DATA: dict[str, Callable[[Any, Path], Any]] = {
     "SpecialistEnsemble": lambda data, path: ENSEMBLE.predict(data),
 }
 NO_DATA: dict[str, tuple[Any, str]] = {
-    "arrays": (
-        (INPUTS.numpy(), LABELS.numpy()),
-        "found a tuple of ndarray, ndarray; torch.from_numpy makes tensors",
-    ),
+    "texts": ((INPUTS, ["a"] * 90), "labels: expected a tensor, an array or a list of numbers"),
     "list": ([INPUTS, LABELS], "found a list of Tensor, Tensor"),
     "inputs alone": (
         INPUTS,
         r"a Tensor alone; without labels: instar\.InMemoryDataset\(inputs, None, class_names",
     ),
-    "loader": (DataLoader(TensorDataset(*PAIR)), "found DataLoader; stack all its examples into two tensors"),
     "name": ("digits", r"found 'digits'; read it with instar\.load_data"),
     "path": (Path("photos"), r"read it with instar\.load_data"),
     "splits": (instar.Splits(DATA, DATA, DATA), r"found Splits; take one of its parts: \.train"),
@@ -137,7 +132,7 @@ ARRAYS: dict[str, Callable[[Any], Any]] = {
     "logit_matching_loss": lambda array: instar.logit_matching_loss(LOGITS, array),
     "mix_in_labels": lambda array: instar.mix_in_labels(instar.soft_targets(LOGITS, 4.0), array, 0.1),
     "StoredLogits": lambda array: instar.StoredLogits(DATA.ids, array, temperature=4.0),
-    "InMemoryDataset": lambda array: InMemoryDataset(array, LABELS, class_names=["a", "b", "c"]),
+    "labels of data": lambda array: InMemoryDataset(INPUTS, array, class_names=["a", "b", "c"]),
     "fit_class_bias": lambda array: instar.fit_class_bias(array, LABELS, classes=[0]),
     "h_score": lambda array: instar.h_score(array, LABELS),
     "logme": lambda array: instar.logme(INPUTS, array),

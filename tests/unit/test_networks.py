@@ -523,3 +523,12 @@ def test_a_mixture_is_experts_an_expert_and_a_gate(name: str) -> None:
         UsageError, match=r"should be mixture:EXPERTS/EXPERT/GATE, mixture:4/convnet:8/convnet:8x8 for"
     ):
         build(name)
+
+
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+def test_embeddings_are_drawn_as_torch_draws_them_from_a_seed(kind: type[nn.Module]) -> None:
+    one, same, other = (initialise_(kind(200, 50, padding_idx=3), "he-normal", seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one.weight, same.weight)
+    assert not torch.equal(one.weight, other.weight)
+    assert not one.weight[3].any()
+    assert abs(float(one.weight.std()) - 1) < 0.03

@@ -1,13 +1,16 @@
 """Data sets, their splits and views, and the order in which networks see them."""
 
 from instar.data.batches import batches
-from instar.data.dataset import Dataset, InMemoryDataset, StreamingDataset, as_dataset
+from instar.data.dataset import Dataset
 from instar.data.fetch import fetch
+from instar.data.given import GivenData, as_dataset
 from instar.data.identity import IdIndex
 from instar.data.inspection import Inspection, inspect_folder, inspect_splits
+from instar.data.memory import InMemoryDataset
 from instar.data.named import KnownData, Splits, known_data, load_data
-from instar.data.samplers import Sampler, half_special, id_batches, shuffled
+from instar.data.samplers import Sampler, half_special, id_batches, like_length, shuffled
 from instar.data.splits import class_number, stratified_split, transfer_set
+from instar.data.streaming import StreamingDataset
 from instar.data.unlabelled import unlabelled_pictures
 from instar.data.views import Affine, Chain, Elastic, Flip, Jitter, ShiftCrop, Views, parse_views
 
@@ -17,6 +20,7 @@ __all__ = [
     "Dataset",
     "Elastic",
     "Flip",
+    "GivenData",
     "IdIndex",
     "InMemoryDataset",
     "Inspection",
@@ -36,6 +40,7 @@ __all__ = [
     "inspect_folder",
     "inspect_splits",
     "known_data",
+    "like_length",
     "load_data",
     "parse_views",
     "shuffled",

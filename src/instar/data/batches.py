@@ -1,6 +1,5 @@
 """Batches of a data set, from memory or decoded by worker processes."""
 
-import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from instar.data.dataset import Dataset
 from instar.errors import InstarError
+from instar.structures import Inputs, is_plain, num_values
 
 _MOST_WORKERS = 8  # more processes are seldom needed to keep up with training
 _BATCHES_AHEAD = 4  # for each worker
@@ -21,7 +21,7 @@ _CACHE_LINE = 64
 
 def batches(
     data: Dataset, id_batches: Iterable[Tensor], view: int, *, num_workers: int | None = None
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Inputs, Tensor]]:
     """Iterate over batches in order; from memory and from files they have the same bits.
 
     Args:
@@ -31,7 +31,7 @@ def batches(
         num_workers: number of worker processes; by default that of the processors, at most 8. With 0 this process
             decodes.
 
-    Yields: ids (batch,), inputs (batch, *example_shape) float32, labels (batch,).
+    Yields: ids (batch,), inputs as `gather` gives them, labels (batch,).
 
     Raises:
         DataError: a file cannot be decoded.
@@ -47,12 +47,14 @@ def batches(
         yield ids, data.finish(raw, ids, view), data.labels(ids)
 
 
-def _from_memory(data: Dataset, id_batches: list[Tensor], view: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _from_memory(data: Dataset, id_batches: list[Tensor], view: int) -> Iterator[tuple[Tensor, Inputs, Tensor]]:
     sizes = [len(ids) for ids in id_batches]
     # One search for all ids: a search in each step would take a fifth of the step of a small network.
     all_ids = torch.cat(id_batches)
     all_rows = data.rows(all_ids)
-    together = max(1, _most_bytes_together(data, view, sizes[0]) // _bytes_of(data, sizes[0]))
+    together = 1  # several tensors are not split, and those that vary are padded to the longest of a batch
+    if is_plain(data.example_shape):
+        together = max(1, _most_bytes_together(data, view, sizes[0]) // _bytes_of(data, sizes[0]))
     groups = [sizes[first : first + together] for first in range(0, len(sizes), together)]
     lengths = [sum(group) for group in groups]
     parts = zip(groups, torch.split(all_ids, lengths), torch.split(all_rows, lengths), strict=True)
@@ -65,7 +67,7 @@ def _from_memory(data: Dataset, id_batches: list[Tensor], view: int) -> Iterator
 
 
 def _bytes_of(data: Dataset, num_examples: int) -> int:
-    return 4 * num_examples * math.prod(data.example_shape)
+    return 4 * num_examples * num_values(data.example_shape)
 
 
 def _most_bytes_together(data: Dataset, view: int, batch_size: int) -> int:
@@ -78,12 +80,13 @@ def _most_bytes_together(data: Dataset, view: int, batch_size: int) -> int:
 
 def _decoded(
     data: Dataset, id_batches: Sequence[Tensor], num_workers: int | None
-) -> Iterator[Tensor | InstarError]:
+) -> Iterator[Inputs | InstarError]:
     workers = min(_default_workers() if num_workers is None else num_workers, len(id_batches))
     loader = torch.utils.data.DataLoader(
         # Workers only decode, in main memory; the rest happens in this process.
         _RawBatches(data.to("cpu"), [ids.cpu() for ids in id_batches]),
         batch_size=None,
+        collate_fn=_as_it_is,  # the default makes lists of tuples
         num_workers=workers,
         prefetch_factor=_BATCHES_AHEAD if workers else None,
         generator=torch.Generator(),  # the default would draw from torch's global generator
@@ -94,7 +97,7 @@ def _decoded(
         return iter(loader)
 
 
-class _RawBatches(torch.utils.data.Dataset[Tensor | InstarError]):
+class _RawBatches(torch.utils.data.Dataset[Inputs | InstarError]):
     """Decodes batches in a worker. Errors are returned: a worker would wrap a raised one in its traceback."""
 
     def __init__(self, data: Dataset, id_batches: Sequence[Tensor]) -> None:
@@ -103,11 +106,15 @@ class _RawBatches(torch.utils.data.Dataset[Tensor | InstarError]):
     def __len__(self) -> int:
         return len(self._id_batches)
 
-    def __getitem__(self, index: int) -> Tensor | InstarError:
+    def __getitem__(self, index: int) -> Inputs | InstarError:
         try:
             return self._data.raw(self._data.rows(self._id_batches[index]))
         except InstarError as error:
             return error
+
+
+def _as_it_is(raw: Inputs) -> Inputs:
+    return raw
 
 
 def _default_workers() -> int:

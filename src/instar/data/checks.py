@@ -1,12 +1,15 @@
 """Checks of class names, labels and inputs."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from instar.errors import DataError, UsageError
 from instar.losses import NO_LABEL
+from instar.naming import described
 
 
 def checked_names(class_names: Sequence[str]) -> tuple[str, ...]:
@@ -42,22 +45,53 @@ def checked_labels(labels: Tensor, ids: Tensor, class_names: Sequence[str]) -> T
     return labels
 
 
-def checked_inputs(inputs: Tensor) -> Tensor:
-    """The inputs as contiguous uint8 or float32, after checking that all are finite."""
-    if inputs.dim() < 2 or not (inputs.dtype == torch.uint8 or inputs.is_floating_point()):
+def as_tensor(what: str, values: Any) -> Tensor:
+    """A tensor, an array, a number or a list of numbers, as a tensor; what is not copied shares its memory.
+
+    Raises:
+        UsageError: it holds no numbers.
+    """
+    if isinstance(values, Tensor):
+        return values
+    try:
+        array = np.asarray(values)
+    except ValueError:  # a list of lists of different lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "biuf":
+        found = f"an array of {array.dtype}" if isinstance(values, np.ndarray) else described(values)
+        raise UsageError(f"{what}: expected a tensor, an array or a list of numbers, found {found}")
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch computes with few of these
+        array = array.astype(np.int64)
+    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    return torch.from_numpy(array if array.flags.writeable else array.copy()).reshape(np.shape(values))
+
+
+def checked_tensor(what: str, inputs: Tensor, owners: Tensor | None = None) -> Tensor:
+    """The inputs as contiguous uint8, float32, bool, int32 or int64, after checking that all are finite.
+
+    Args:
+        what: the name of the tensor.
+        inputs: (n, ...).
+        owners: (n,), the example of each row; by default each row is one.
+    """
+    least = 2 if what == "inputs" and owners is None else 1
+    if inputs.dim() < least or inputs.is_complex() or inputs.is_quantized:
         raise UsageError(
-            f"inputs should be uint8 or floating point of shape (examples, ...), "
-            f"found {inputs.dtype} {tuple(inputs.shape)}"
+            f"{what} should be numbers of shape (examples, ...), found {inputs.dtype} {tuple(inputs.shape)}"
         )
     if inputs.numel() == 0:
-        raise DataError(f"the data set is empty: inputs of shape {tuple(inputs.shape)}")
-    if inputs.dtype == torch.uint8:
-        return inputs.detach().contiguous()
+        raise DataError(f"the data set is empty: {what} of shape {tuple(inputs.shape)}")
+    if not inputs.is_floating_point():
+        kept = inputs.dtype in (torch.uint8, torch.bool, torch.int32, torch.int64)
+        return (inputs if kept else inputs.to(torch.int64)).detach().contiguous()
     inputs = inputs.detach().float().contiguous()
-    broken = ~inputs.isfinite().flatten(1).all(dim=1)
+    broken = ~inputs.isfinite().view(len(inputs), -1).all(dim=1)
     if bool(broken.any()):
+        rows = broken.nonzero()[:, 0] if owners is None else torch.unique(owners[broken])
+        num = len(inputs) if owners is None else int(owners[-1]) + 1
+        of = "" if what == "inputs" else f" of {what}"
         raise DataError(
-            f"{int(broken.sum())} of {len(inputs)} examples hold NaN or infinity, the first in row "
-            f"{int(broken.nonzero()[0])}; repair or remove them"
+            f"{len(rows)} of {num} examples{of} hold NaN or infinity, the first in row {int(rows[0])}; repair or "
+            "remove them"
         )
     return inputs

@@ -10,6 +10,7 @@ from torch import Tensor
 from instar.data.dataset import Dataset
 from instar.data.identity import content_ids, shared_rows
 from instar.errors import DataWarning
+from instar.structures import without_lengths
 
 _AT_ONCE = 500  # examples, for memory
 
@@ -46,7 +47,7 @@ def copies_of(other: Dataset, data: Dataset) -> tuple[Tensor, Tensor]:
         >>> torch.equal(ids, other.ids[:1]), torch.equal(same, one.ids[2:])
         (True, True)
     """
-    if data.example_shape != other.example_shape:
+    if without_lengths(data.example_shape) != without_lengths(other.example_shape):
         return data.ids[:0], other.ids[:0]
     rows, other_rows = shared_rows(contents_of(data), contents_of(other))
     return data.ids.cpu()[rows], other.ids.cpu()[other_rows]
@@ -56,9 +57,5 @@ def contents_of(data: Dataset) -> Tensor:
     """`content_ids` of the examples, (n,) int64: those of a data set in memory whatever ids a user gave it."""
     if data.files is not None or not data.in_memory:
         return data.ids
-    rows = (
-        row
-        for part in torch.split(data.ids, _AT_ONCE)
-        for row in data.raw(data.rows(part)).cpu().contiguous().view(torch.uint8).flatten(1).numpy()
-    )
+    rows = (row for part in torch.split(data.ids, _AT_ONCE) for row in data.contents(data.rows(part)))
     return content_ids(rows, data.labels(data.ids).cpu())

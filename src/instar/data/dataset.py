@@ -6,21 +6,33 @@ The training loop uses `gather`, `labels`, `class_names` and `fingerprint`, and 
 import copy
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from instar.arguments import require_tensor
-from instar.data.checks import checked_inputs, checked_labels, checked_names
-from instar.data.identity import IdIndex, content_ids, fingerprint_of, tensor_ids
+from instar.data.checks import checked_labels, checked_names
+from instar.data.columns import contents
+from instar.data.identity import IdIndex, fingerprint_of
 from instar.data.views import Views
-from instar.errors import DataError, UsageError
+from instar.errors import UsageError
 from instar.identity import plain, sketch
 from instar.losses import NO_LABEL
-from instar.naming import described
+from instar.structures import (
+    Form,
+    Inputs,
+    are_numbers,
+    device_of,
+    examples_in,
+    form_in_words,
+    is_plain,
+    map_tensors,
+    read_form,
+    tensors_in,
+    without_lengths,
+)
 
 Numbers = Sequence[float] | Tensor
 
@@ -32,7 +44,8 @@ class Dataset(ABC):
         ids: (n,) int64, all different, made from the examples' content.
         labels: (n,) int64, -1 for examples without a label.
         class_names: at least two, in the order of the labels.
-        example_shape: shape of one example, without the batch dimension.
+        example_shape: shape of one example, without the batch dimension; a `structures.Form` where an example is a
+            mapping or a tuple of tensors, or holds integers.
         scale: raw values are multiplied by this, after the views.
         mean: mean of each channel, subtracted after scaling.
         std: standard deviation of each channel, by which values are then divided.
@@ -55,20 +68,21 @@ class Dataset(ABC):
         labels: Tensor,
         *,
         class_names: Sequence[str],
-        example_shape: Sequence[int],
+        example_shape: Form,
         scale: float = 1.0,
         mean: Numbers | None = None,
         std: Numbers | None = None,
     ) -> None:
         self.class_names = checked_names(class_names)
-        self.example_shape = tuple(example_shape)
+        self.example_shape: Form = read_form(example_shape)
+        self._is_plain = is_plain(self.example_shape)
         self._labels = checked_labels(labels, ids, self.class_names)
         self._scale = float(scale)
         self._set_normalisation(mean, std, ids.device)
         self._index(ids.detach().clone(), torch.arange(len(ids), device=ids.device))
 
     @abstractmethod
-    def raw(self, rows: Tensor) -> Tensor:
+    def raw(self, rows: Tensor) -> Inputs:
         """The stored examples of some rows, before views and scaling: (batch, *example_shape)."""
 
     @abstractmethod
@@ -86,7 +100,9 @@ class Dataset(ABC):
     @functools.cached_property
     def fingerprint(self) -> str:
         """64 hex digits that identify the (id, label) pairs, in any order, the class names and the shape."""
-        return fingerprint_of(self.ids, self.labels(self.ids), self.class_names, self.example_shape)
+        return fingerprint_of(
+            self.ids, self.labels(self.ids), self.class_names, without_lengths(self.example_shape)
+        )
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -94,10 +110,10 @@ class Dataset(ABC):
 
         So another mean, std or scale, other views or another way to decode the same files are other data.
         """
-        about: dict[str, Any] = {"fingerprint": self.fingerprint, "values": sketch([self.examples()])}
+        about: dict[str, Any] = {"fingerprint": self.fingerprint, "values": sketch(tensors_in(self.examples()))}
         if self.views is not None:
             views = {"name": self.views.name, "view_seed": self.view_seed, "num_views": self.num_views}
-            about["views"] = {**views, "values": sketch([self.examples(view=1)])}
+            about["views"] = {**views, "values": sketch(tensors_in(self.examples(view=1)))}
         return about
 
     def some_ids(self) -> Tensor:
@@ -105,7 +121,7 @@ class Dataset(ABC):
         ids = self.ids.sort().values
         return ids[:: -(-len(ids) // 16)]
 
-    def examples(self, *, view: int = 0) -> Tensor:
+    def examples(self, *, view: int = 0) -> Inputs:
         """Up to sixteen examples, those of `some_ids`, by which data and networks are recognised."""
         return self.gather(self.some_ids(), view)
 
@@ -115,35 +131,42 @@ class Dataset(ABC):
         mean, std = (None if one is None else one.flatten().tolist() for one in (self._mean, self._std))
         return self._scale, mean, std
 
-    def gather(self, ids: Tensor, views: Tensor | int) -> Tensor:
+    def gather(self, ids: Tensor, views: Tensor | int) -> Inputs:
         """Views of some examples, scaled and normalised.
 
         Args:
             ids: (batch,) int64.
             views: view number, one for all or (batch,) int64; view 0 is the unchanged example.
 
-        Returns: (batch, *example_shape) float32.
+        Returns: (batch, *example_shape): numbers in float32, ids and masks as they are; a mapping or a tuple of
+            such tensors where an example is one.
 
         Raises:
             UsageError: an id that is not in this data set.
         """
         return self.finish(self.raw(self.rows(ids)), ids, views)
 
-    def finish(self, raw: Tensor, ids: Tensor, views: Tensor | int) -> Tensor:
+    def finish(self, raw: Inputs, ids: Tensor, views: Tensor | int) -> Inputs:
         """The second half of `gather`, after `raw`: views, scale, mean and std."""
         if self.num_views is not None:
             views = views % self.num_views
         unchanged = isinstance(views, int) and views == 0
         if self.views is not None and not unchanged:
-            ids = ids.to(raw.device)
-            views = views.to(raw.device) if isinstance(views, Tensor) else views
-            raw = self.views.apply(raw, ids, views, self.view_seed)
+            device = device_of(raw)
+            views = views.to(device) if isinstance(views, Tensor) else views
+            raw = self.views.apply(raw, ids.to(device), views, self.view_seed)
+        if not self._is_plain:
+            return map_tensors(_finished, raw)
         values = raw.float()
         if self._scale != 1:
             values = values * self._scale
         if self._mean is not None:
             values = values - self._mean
         return values if self._std is None else values / self._std
+
+    def contents(self, rows: Tensor) -> Iterator[Any]:
+        """The bytes of each of some stored examples, by which it is known."""
+        return contents(self.raw(rows))
 
     def labels(self, ids: Tensor) -> Tensor:
         """The labels of some examples: (batch,) int64; -1 for an example without a label.
@@ -281,7 +304,7 @@ class Dataset(ABC):
         if num_views is not None and num_views < 1:
             raise UsageError(f"num_views is {num_views}, expected at least 1")
         if views is not None:  # try the views now, not in the first epoch
-            views.apply(torch.zeros(1, *self.example_shape), torch.zeros(1, dtype=torch.int64), 1, view_seed)
+            views.apply(examples_in(self.example_shape, 1), torch.zeros(1, dtype=torch.int64), 1, view_seed)
         other = copy.copy(self)
         other.views, other.view_seed, other.num_views = views, view_seed, num_views
         return other
@@ -341,6 +364,11 @@ class Dataset(ABC):
     def _per_channel(self, name: str, numbers: Numbers | None, device: torch.device) -> Tensor | None:
         if numbers is None:
             return None
+        if not self._is_plain:
+            raise UsageError(
+                f"{name}: only a single tensor of numbers is normalised, an example is "
+                f"{form_in_words(self.example_shape)}: normalise its tensors before, and give no mean and std"
+            )
         values = torch.as_tensor(numbers, dtype=torch.float32, device=device)
         if values.shape != self.example_shape[:1] or not bool(values.isfinite().all()):
             raise UsageError(
@@ -358,191 +386,8 @@ class Dataset(ABC):
         return moved
 
 
-class InMemoryDataset(Dataset):
-    """Examples in one tensor, gathered by index.
-
-    Args:
-        inputs: (n, ...) uint8 or floating point.
-        labels: (n,) integers, -1 for examples without a label; None where no example has a label.
-        class_names: at least two, in the order of the labels.
-        ids: (n,) int64; by default from the bytes of each example.
-        scale: as for `Dataset`; by default 1/255 for uint8 and 1 for floating point.
-        mean, std: as for `Dataset`.
-
-    Raises:
-        DataError: no example, different numbers of inputs and labels, labels outside the classes, NaN or infinity.
-        UsageError: invalid class names, mean, std or types.
-
-    Example:
-        >>> images = torch.arange(3 * 4, dtype=torch.uint8).view(3, 1, 2, 2)
-        >>> data = InMemoryDataset(images, torch.tensor([0, 1, -1]), class_names=["cat", "dog"])
-        >>> data.gather(data.ids[:2], 0).shape, data.labels(data.ids).tolist()
-        (torch.Size([2, 1, 2, 2]), [0, 1, -1])
-    """
-
-    in_memory = True
-
-    def __init__(
-        self,
-        inputs: Tensor,
-        labels: Tensor | None,
-        *,
-        class_names: Sequence[str],
-        ids: Tensor | None = None,
-        scale: float | None = None,
-        mean: Numbers | None = None,
-        std: Numbers | None = None,
-    ) -> None:
-        require_tensor("inputs", inputs)
-        inputs = checked_inputs(inputs)
-        if labels is None:
-            labels = torch.full((len(inputs),), NO_LABEL, device=inputs.device)
-        require_tensor("labels", labels)
-        if len(labels) != len(inputs):
-            raise DataError(f"{len(inputs)} inputs and {len(labels)} labels: each input needs one (-1 is none)")
-        if scale is None:
-            scale = 1 / 255 if inputs.dtype == torch.uint8 else 1.0
-        super().__init__(
-            (tensor_ids(inputs, labels) if ids is None else ids).to(inputs.device),
-            labels.to(inputs.device),
-            class_names=class_names,
-            example_shape=inputs.shape[1:],
-            scale=scale,
-            mean=mean,
-            std=std,
-        )
-        self._inputs = inputs
-
-    def raw(self, rows: Tensor) -> Tensor:
-        """The stored examples of some rows, before views and scaling: (batch, *example_shape)."""
-        return self._inputs.index_select(0, rows)
-
-    def to(self, device: torch.device | str) -> Self:
-        """The data set in the memory of another device; of a subset only its own examples are copied."""
-        device = torch.empty(0, device=device).device  # with the index of the current device, for "cuda"
-        if device == self._inputs.device:
-            return self
-        rows = self.rows(self.ids)
-        moved = self._move(device, "_mean", "_std")
-        moved._inputs, moved._labels = self._inputs[rows].to(device), self._labels[rows].to(device)
-        moved.files = None if self.files is None else [self.files[row] for row in rows.tolist()]
-        moved._index(self.ids.to(device), torch.arange(len(rows), device=device))
-        return moved
-
-
-class StreamingDataset(Dataset):
-    """Examples in files, decoded when they are gathered, for data that does not fit in memory.
-
-    Args:
-        files: one for each example.
-        labels: (n,) integers, -1 for examples without a label.
-        decode: returns the raw example of a file, always of `example_shape` and of the same type.
-        class_names: at least two, in the order of the labels.
-        example_shape: shape of one example.
-        ids: (n,) int64; by default from the bytes of each file.
-        scale, mean, std: as for `Dataset`.
-
-    Raises:
-        DataError: no file, different numbers of files and labels, labels outside the classes; at `gather`, a file
-            that cannot be decoded.
-        UsageError: invalid class names, mean or std.
-    """
-
-    in_memory = False
-
-    def __init__(
-        self,
-        files: Sequence[Path],
-        labels: Tensor,
-        *,
-        decode: Callable[[Path], Tensor],
-        class_names: Sequence[str],
-        example_shape: Sequence[int],
-        ids: Tensor | None = None,
-        scale: float = 1 / 255,
-        mean: Numbers | None = None,
-        std: Numbers | None = None,
-    ) -> None:
-        if len(labels) != len(files):
-            raise DataError(f"{len(files)} files and {len(labels)} labels: each file needs one (-1 is none)")
-        super().__init__(
-            content_ids((file.read_bytes() for file in files), labels) if ids is None else ids,
-            labels,
-            class_names=class_names,
-            example_shape=example_shape,
-            scale=scale,
-            mean=mean,
-            std=std,
-        )
-        self.files = self._files = list(files)
-        self._decode = decode
-        self._device = torch.device("cpu")
-
-    def raw(self, rows: Tensor) -> Tensor:
-        """The decoded files of some rows, before views and scaling, in main memory."""
-        return torch.stack([self._decode(self._files[row]) for row in rows.tolist()])
-
-    def finish(self, raw: Tensor, ids: Tensor, views: Tensor | int) -> Tensor:
-        """The second half of `gather`, after `raw`, on the device of the data set."""
-        return super().finish(raw.to(self._device), ids, views)
-
-    def labels(self, ids: Tensor) -> Tensor:
-        """The labels of some examples: (batch,) int64; -1 for an example without a label.
-
-        Raises:
-            UsageError: an id that is not in this data set.
-        """
-        return super().labels(ids).to(self._device)
-
-    def to(self, device: torch.device | str) -> Self:
-        """The data set with its batches on another device; ids stay in main memory."""
-        moved = self._move(torch.device(device), "_mean", "_std")
-        moved._device = torch.device(device)
-        return moved
-
-
-def as_dataset(data: Dataset | tuple[Tensor, Tensor], *, class_names: Sequence[str] | None = None) -> Dataset:
-    """A data set unchanged, or a pair of tensors (inputs, labels) as a data set.
-
-    Args:
-        data: a data set, or inputs (n, ...) and labels (n,).
-        class_names: class names of a pair; by default "0", "1", ... up to the largest label.
-
-    Raises:
-        DataError: the tensors are not valid; see `InMemoryDataset`.
-        UsageError: neither a data set nor a pair of tensors, or the labels do not tell the classes.
-
-    Example:
-        >>> as_dataset((torch.rand(4, 8), torch.tensor([0, 1, 2, 0]))).class_names
-        ('0', '1', '2')
-    """
-    if isinstance(data, Dataset):
-        return data
-    if not (isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)):
-        raise UsageError(
-            f"data should be a Dataset or a pair of tensors (inputs, labels), found {_in_words(data)}"
-        )
-    inputs, labels = data
-    if class_names is None:
-        largest = int(labels.max()) if labels.numel() else NO_LABEL
-        if largest < 1 and len(inputs):
-            raise UsageError(
-                f"the largest label is {largest}, which does not tell the classes: name them all, with "
-                "instar.data.as_dataset((inputs, labels), class_names=[...])"
-            )
-        class_names = [str(number) for number in range(largest + 1)]
-    return InMemoryDataset(inputs, labels, class_names=class_names)
-
-
-def _in_words(data: object) -> str:
-    """What was given in place of data, and what to do about it."""
-    found = described(data)
-    if isinstance(data, str | Path):
-        return f"{found}; read it with instar.load_data, and take a part: .train, .validation or .test"
-    if hasattr(data, "train") and hasattr(data, "validation"):
-        return f"{found}; take one of its parts: .train, .validation or .test"
-    if isinstance(data, tuple | list):
-        return f"{found}; torch.from_numpy makes tensors" if "ndarray" in found else found
-    if isinstance(data, Tensor):
-        return f"a {found} alone; without labels: instar.InMemoryDataset(inputs, None, class_names=[...])"
-    return f"{found}; stack all its examples into two tensors" if hasattr(data, "__len__") else found
+def _finished(values: Tensor) -> Tensor:
+    """One of several tensors: pixels from 0 to 1, other numbers in float32, ids and masks as they are."""
+    if not are_numbers(values.dtype):
+        return values
+    return values.float() / 255 if values.dtype == torch.uint8 else values.float()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from instar.data.hashing import key_of, keyed_hash
 from instar.errors import UsageError
+from instar.structures import Form
 
 _ID_BYTES = 8
 
@@ -137,17 +138,11 @@ def _copy_ids(ids: Tensor, copy: int) -> Tensor:
     return keyed_hash(key_of("copy", copy), ids)
 
 
-def tensor_ids(inputs: Tensor, labels: Tensor) -> Tensor:
-    """`content_ids` of the rows of a tensor, (n, ...)."""
-    rows = inputs.detach().cpu().contiguous().view(torch.uint8).flatten(1).numpy()
-    return content_ids(rows, labels)
-
-
-def fingerprint_of(ids: Tensor, labels: Tensor, class_names: Sequence[str], example_shape: Sequence[int]) -> str:
-    """SHA-256 of the (id, label) pairs in ascending order, the class names and the shape, as 64 hex digits."""
+def fingerprint_of(ids: Tensor, labels: Tensor, class_names: Sequence[str], form: Form) -> str:
+    """SHA-256 of the (id, label) pairs in ascending order, the class names and the form, as 64 hex digits."""
     ids, labels = ids.cpu(), labels.cpu()  # the ids of streaming data are in main memory
     order = ids.argsort()
     pairs = torch.stack((ids[order], labels[order]), dim=1).numpy().astype("<i8")
-    digest = hashlib.sha256(repr((tuple(class_names), tuple(example_shape))).encode())
+    digest = hashlib.sha256(repr((tuple(class_names), form)).encode())
     digest.update(pairs.tobytes())
     return digest.hexdigest()

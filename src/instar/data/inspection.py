@@ -14,6 +14,7 @@ from instar.data.progress import tracked
 from instar.data.readers.folder import class_folders, find_images, find_parts
 from instar.data.readers.images import content_of, describe, whole_picture
 from instar.errors import DataError
+from instar.structures import form_in_words
 
 ALL = "all"
 """The part of a folder without parts: it is split into three."""
@@ -132,7 +133,7 @@ def inspect_splits(splits: Splits) -> Inspection:
         for content, label, name in zip(contents, labels, data.names(data.ids), strict=True):
             text = data.class_names[label] if label >= 0 else ""
             found.seen.append(Seen(content.to_bytes(8, "little", signed=True), part, text, f"{part} {name}"))
-        found.forms[part, "x".join(map(str, data.example_shape))] += len(data)
+        found.forms[part, form_in_words(data.example_shape)] += len(data)
     return found
 
 

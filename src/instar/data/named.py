@@ -10,7 +10,8 @@ import torch
 
 from instar.arguments import require_text
 from instar.data.copies import contents_of, warn_of_copies
-from instar.data.dataset import Dataset, as_dataset
+from instar.data.dataset import Dataset
+from instar.data.given import as_dataset
 from instar.data.normalisation import measured, normalised, parse_normalisation
 from instar.data.official import load_digits, load_official, load_omniglot
 from instar.data.pictures import PictureForm
@@ -20,6 +21,7 @@ from instar.data.sources import FSDD, SOURCES, Source, find
 from instar.data.splits import stratified_split
 from instar.errors import DataError, InstarError, UsageError
 from instar.naming import import_function, unknown_name
+from instar.structures import without_lengths
 
 MEMORY_BUDGET_BYTES = 2 * 2**30
 _TEST_FRACTION = 0.2  # for data without a test set
@@ -53,6 +55,8 @@ class Splits:
             data = getattr(self, part)
             for what in ("class_names", "example_shape"):
                 expected, found = getattr(self.train, what), getattr(data, what)
+                if what == "example_shape":
+                    expected, found = without_lengths(expected), without_lengths(found)
                 if expected != found:
                     raise DataError(f"{self.name}: {what} of the {part} data: expected {expected}, found {found}")
 

@@ -10,6 +10,7 @@ from instar.data.dataset import Dataset
 from instar.data.progress import tracked
 from instar.data.samplers import id_batches
 from instar.errors import UsageError
+from instar.structures import form_in_words, is_plain
 
 NONE, OF_DATA = "none", "data"
 _DIGITS = 6  # significant ones of measured statistics: the same on every machine
@@ -61,7 +62,7 @@ def normalised(data: Dataset, how: Normalisation) -> Dataset:
     Raises:
         UsageError: there are several numbers, but not one for each channel.
     """
-    channels = data.example_shape[0]
+    channels = _channels(data)
     for numbers in how:
         if numbers is not None and len(numbers) not in (1, channels):
             raise UsageError(
@@ -74,7 +75,7 @@ def normalised(data: Dataset, how: Normalisation) -> Dataset:
 
 def measured(data: Dataset, *, progress: bool = True) -> Normalisation:
     """Mean and standard deviation of each channel over all examples, to six digits; 1 for a constant channel."""
-    plain, channels = data.with_normalisation(None, None), data.example_shape[0]
+    plain, channels = data.with_normalisation(None, None), _channels(data)
     total, count = torch.zeros(2, channels, dtype=torch.float64), 0
     parts = list(id_batches(data.ids, _AT_ONCE))
     bar = tracked(batches(plain, parts, view=0), total=len(parts), description="mean of the data", show=progress)
@@ -86,3 +87,10 @@ def measured(data: Dataset, *, progress: bool = True) -> Normalisation:
     std = (square - mean**2).clamp(min=0).sqrt()
     std = torch.where(std > 1e-6, std, 1.0)
     return Normalisation(*(tuple(float(f"{x:.{_DIGITS}g}") for x in numbers.tolist()) for numbers in (mean, std)))
+
+
+def _channels(data: Dataset) -> int:
+    if not is_plain(data.example_shape):
+        form = form_in_words(data.example_shape)
+        raise UsageError(f"normalise: only a single tensor of numbers is normalised, an example is {form}")
+    return int(data.example_shape[0])

@@ -8,10 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from instar.data.dataset import Dataset, InMemoryDataset
+from instar.data.columns import contents
+from instar.data.dataset import Dataset
 from instar.data.decoded import decoded_once
 from instar.data.hashing import key_of, keyed_hash
-from instar.data.identity import tensor_ids
+from instar.data.identity import content_ids
+from instar.data.memory import InMemoryDataset
 from instar.data.pictures import AS_PUBLISHED, PictureForm, in_colour
 from instar.data.readers import LabelledImages
 from instar.data.readers.cifar import read_cifar_archive
@@ -47,7 +49,7 @@ def load_digits(form: PictureForm = AS_PUBLISHED) -> Dataset:
     """The 1,797 digits of scikit-learn, 8x8 pixels, grey values 0 to 16, without a test set."""
     table = torch.from_numpy(_digits_table())
     images, labels = table[:, :-1].to(torch.uint8).view(-1, 1, 8, 8), table[:, -1].long()
-    ids = tensor_ids(images, labels)
+    ids = content_ids(contents(images), labels)
     return InMemoryDataset(form.of(images, white=16), labels, class_names=_DIGITS, ids=ids, scale=1 / 16)
 
 
@@ -165,7 +167,7 @@ def _in_memory(
     data: LabelledImages, form: PictureForm, *, mean: Tensor | None = None, std: Tensor | None = None
 ) -> Dataset:
     """The data set of some images; ids are those of the published images, in any form."""
-    ids = tensor_ids(data.images, data.labels)
+    ids = content_ids(contents(data.images), data.labels)
     return InMemoryDataset(
         form.of(data.images), data.labels, class_names=data.class_names, ids=ids, mean=mean, std=std
     )

@@ -7,7 +7,11 @@ import torch
 from torch import Tensor
 
 from instar.data.hashing import key_of
+from instar.data.identity import IdIndex
+from instar.data.memory import InMemoryDataset
 from instar.errors import UsageError
+
+_SORTED_TOGETHER = 64  # batches: enough to be of like length, few enough to differ between epochs
 
 
 class Sampler(Protocol):
@@ -92,3 +96,42 @@ def _half_special(ids: Tensor, *, seed: int, epoch: int, special_ids: Tensor) ->
         raise UsageError(f"half_special: {len(special)} special examples and {len(rest)} others; both are needed")
     turns = -(-len(special) // len(rest))
     return torch.stack((special, rest.repeat(turns)[: len(special)]), 1).flatten()
+
+
+def like_length(data: InMemoryDataset, *, batch_size: int) -> Sampler:
+    """A sampler whose batches hold examples of like length, so that little of them is padding.
+
+    The shuffled order of an epoch is sorted by length within each 64 batches, and the batches are shuffled again.
+
+    Args:
+        data: examples that vary in length; subsets of it are sampled too.
+        batch_size: that of the fit.
+
+    Returns: a sampler, a pure function of (ids, seed, epoch).
+
+    Raises:
+        UsageError: the examples do not vary in length, or the batch size is below 1.
+
+    Example:
+        >>> from instar.data import as_dataset
+        >>> words = as_dataset(({"input_ids": [[1], [2, 2, 2], [3], [4, 4, 4]]}, [0, 1, 0, 1]))
+        >>> order = like_length(words, batch_size=2)(words.ids, seed=0, epoch=0)
+        >>> sorted(words.gather(ids, 0)["input_ids"].shape[1] for ids in id_batches(order, 2))
+        [1, 3]
+    """
+    if batch_size < 1:
+        raise UsageError(f"batch_size {batch_size} should be at least 1")
+    return functools.partial(_like_length, among=data.ids, lengths=data.lengths, batch_size=batch_size)
+
+
+def _like_length(ids: Tensor, *, seed: int, epoch: int, among: Tensor, lengths: Tensor, batch_size: int) -> Tensor:
+    order = shuffled(ids, seed=seed, epoch=epoch).to(among.device)
+    index = IdIndex(among, "the data of this sampler", "make it from all the data")
+    by_id = lengths[index.order]
+    parts = torch.split(order, _SORTED_TOGETHER * batch_size)
+    order = torch.cat([part[by_id[index.find(part)].argsort(stable=True)] for part in parts])
+    num_whole = len(order) // batch_size
+    whole = order[: num_whole * batch_size].view(num_whole, batch_size)
+    generator = torch.Generator().manual_seed(key_of("batches", seed, epoch))
+    turns = torch.randperm(num_whole, generator=generator).to(order.device)
+    return torch.cat((whole[turns].flatten(), order[num_whole * batch_size :])).to(ids.device)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from instar.data.dataset import Dataset, as_dataset
+from instar.data.dataset import Dataset
+from instar.data.given import GivenData, as_dataset
 from instar.data.hashing import key_of, keyed_hash
 from instar.data.identity import original_rows
 from instar.errors import DataError, UsageError
@@ -77,7 +78,7 @@ def stratified_split(
 
 
 def transfer_set(
-    data: Dataset | tuple[Tensor, Tensor],
+    data: GivenData,
     *,
     drop_classes: Sequence[str | int] = (),
     keep_classes: Sequence[str | int] | None = None,

@@ -9,6 +9,7 @@ from instar.data.readers.folder import ImageFolder, find_images, folder_dataset,
 from instar.data.readers.images import CHANNELS, IMAGE_SUFFIXES, ImageForm
 from instar.errors import UsageError
 from instar.losses import NO_LABEL
+from instar.structures import is_plain
 
 
 def unlabelled_pictures(
@@ -44,7 +45,7 @@ def unlabelled_pictures(
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder of unlabelled images")
     modes = {channels: mode for mode, channels in CHANNELS.items()}
-    if len(like.example_shape) != 3 or like.example_shape[0] not in modes:
+    if not is_plain(like.example_shape) or len(like.example_shape) != 3 or like.example_shape[0] not in modes:
         raise UsageError(
             f"unlabelled images {folder}: the data has examples of shape {like.example_shape}, which are not "
             "those of images (1 or 3, height, width)"

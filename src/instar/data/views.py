@@ -18,6 +18,7 @@ from instar.arguments import require_text
 from instar.data.hashing import DRAW_BITS, draws, key_of
 from instar.errors import UsageError
 from instar.naming import unknown_name
+from instar.structures import Inputs
 
 _KNOTS = 5  # on each side of the grid of an elastic deformation
 
@@ -35,6 +36,7 @@ class Views(Protocol):
 
         Args:
             inputs: (batch, channels, height, width), of any type, on the raw scale, in which 0 is background.
+                Views of your own may take the mapping or the tuple of tensors that an example is.
             ids: (batch,) int64.
             views: view number, one for all or (batch,) int64.
             view_seed: shared by a teacher and all its students.
@@ -376,7 +378,9 @@ def _check_pixels(name: str, pixels: int) -> None:
         raise UsageError(f"{name}: {pixels!r} pixels should be an integer from 1 to 1000")
 
 
-def _check_images(name: str, inputs: Tensor, *, larger_than: int = 0) -> None:
+def _check_images(name: str, inputs: Inputs, *, larger_than: int = 0) -> None:
+    if not isinstance(inputs, Tensor):
+        raise UsageError(f"views {name!r} need images (channels, height, width), found several tensors an example")
     shape = tuple(inputs.shape[1:])
     if len(shape) != 3:
         raise UsageError(f"views {name!r} need images (channels, height, width), found examples of shape {shape}")

@@ -5,12 +5,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from instar.errors import InstarError, UsageError
 from instar.identity import first_difference
 from instar.naming import is_of_library
 from instar.networks import build_network, identity_inputs, initialise_, network_identity
+from instar.structures import Inputs, first_examples, in_words, read_form
 
 
 def network_in(config: Mapping[str, Any]) -> nn.Module:
@@ -19,7 +20,7 @@ def network_in(config: Mapping[str, Any]) -> nn.Module:
     initialiser = fit.get("initialiser", "he-normal")
     network = build_network(
         config["network"],
-        input_shape=config["input_shape"],
+        input_shape=read_form(config["input_shape"]),
         num_classes=len(config["class_names"]),
         seed=seed,
         dropout=fit["dropout"],
@@ -45,7 +46,9 @@ def code_identity(config: Mapping[str, Any], data_name: str = "the data") -> dic
         return dict(_of_library(json.dumps({**{key: config.get(key) for key in _BUILT_FROM}, "fit": fit})))
     if not name.startswith("python:"):
         return None
-    return identity_of(network_in(config), name, identity_inputs(config["input_shape"]), data_name=data_name)
+    return identity_of(
+        network_in(config), name, identity_inputs(read_form(config["input_shape"])), data_name=data_name
+    )
 
 
 _BUILT_FROM = ("network", "input_shape", "class_names", "normalisation", "described")
@@ -55,11 +58,12 @@ _OF_NETWORK = ("dropout", "input_dropout")
 @functools.lru_cache(maxsize=16)  # a process that plans many fits of one network, or loads several
 def _of_library(config: str) -> Mapping[str, Any]:
     about = json.loads(config)
-    return identity_of(network_in(about), about["network"], identity_inputs(about["input_shape"])[:2])
+    inputs = identity_inputs(read_form(about["input_shape"]))
+    return identity_of(network_in(about), about["network"], first_examples(inputs, 2))
 
 
 def identity_of(
-    network: nn.Module, name: str, examples: Tensor, *, trained: bool = True, data_name: str = "the data"
+    network: nn.Module, name: str, examples: Inputs, *, trained: bool = True, data_name: str = "the data"
 ) -> dict[str, Any]:
     """`network_identity` of a user's network.
 
@@ -71,8 +75,10 @@ def identity_of(
     except InstarError:
         raise
     except Exception as error:  # a user's forward may fail in any way
-        shape, words = tuple(examples.shape[1:]), " ".join(str(error).split())
-        raise UsageError(f"{name} cannot take the examples of {data_name}, {shape}: {words}") from error
+        words = " ".join(str(error).split())
+        raise UsageError(
+            f"{name} cannot take the examples of {data_name}, {in_words(examples)}: {words}"
+        ) from error
 
 
 def check_code(config: Mapping[str, Any], where: object) -> None:

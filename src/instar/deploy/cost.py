@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from instar.errors import UsageError
-from instar.networks import evaluation_, evaluation_mode, input_type, is_compiled, without_compiler
+from instar.networks import call, evaluation_, evaluation_mode, input_type, is_compiled, without_compiler
+from instar.structures import Form, Inputs, examples_in, in_type
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,14 @@ class Cost:
     latency_ms: float
 
 
-def cost_of(network: nn.Module, input_shape: Sequence[int], *, repeats: int = 200) -> Cost:
+def cost_of(network: nn.Module, input_shape: Form, *, repeats: int = 200) -> Cost:
     """Measure the cost of a network for one example, on the CPU with one thread.
 
     Args:
         network: any module, compiled and quantised ones included; a copy is measured. Multiplications are those of
             matrix products, convolutions and attention.
-        input_shape: shape of one example.
+        input_shape: shape of one example; of examples that vary in length, multiplications and latency are those
+            at the longest.
         repeats: timed forward passes; the latency is their median.
 
     Raises:
@@ -53,7 +55,7 @@ def cost_of(network: nn.Module, input_shape: Sequence[int], *, repeats: int = 20
     weights = [*network.parameters(), *_packed(network)]
     tensors = [*weights, *network.buffers()]
     dtype = next((value.dtype for value in tensors if value.is_floating_point()), torch.float32)
-    example = torch.zeros(1, *input_shape, dtype=dtype)
+    example = in_type(examples_in(input_shape, 1), dtype)
     with torch.no_grad():
         latency_ms = _median_latency_ms(network, example, repeats)
         multiplications = _multiplications(network, example)
@@ -65,7 +67,7 @@ def cost_of(network: nn.Module, input_shape: Sequence[int], *, repeats: int = 20
     )
 
 
-def _copy(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
+def _copy(network: nn.Module, input_shape: Form) -> nn.Module:
     try:
         return copy.deepcopy(network)
     except (
@@ -73,11 +75,11 @@ def _copy(network: nn.Module, input_shape: Sequence[int]) -> nn.Module:
     ):  # a weight that a hook computed with a gradient (nn.utils.weight_norm): compute it without
         device = next((value.device for value in network.parameters()), torch.device("cpu"))
         with evaluation_mode(network), torch.no_grad():
-            network(torch.zeros(1, *input_shape, dtype=input_type(network), device=device))
+            call(network, in_type(examples_in(input_shape, 1), input_type(network), device=device))
         return copy.deepcopy(network)
 
 
-def multiplications_at(network: nn.Module, stages: Sequence[nn.Module], input_shape: Sequence[int]) -> list[int]:
+def multiplications_at(network: nn.Module, stages: Sequence[nn.Module], input_shape: Form) -> list[int]:
     """Multiplications for one example up to the end of each of some modules of a network, from one forward pass.
 
     Args:
@@ -104,7 +106,7 @@ def multiplications_at(network: nn.Module, stages: Sequence[nn.Module], input_sh
             stage.register_forward_hook(lambda *_, place=place: note(place)) for place, stage in enumerate(stages)
         ]
         try:
-            network(torch.zeros(1, *input_shape, dtype=input_type(network)))
+            call(network, in_type(examples_in(input_shape, 1), input_type(network)))
         finally:
             for handle in handles:
                 handle.remove()
@@ -115,10 +117,10 @@ def multiplications_at(network: nn.Module, stages: Sequence[nn.Module], input_sh
     return [found.get(place, counted.multiplications) for place, _ in enumerate(stages)]
 
 
-def _multiplications(network: nn.Module, example: Tensor) -> int | None:
+def _multiplications(network: nn.Module, example: Inputs) -> int | None:
     try:
         with _counting() as counted:
-            network(example)
+            call(network, example)
     except Exception:  # some operations, such as `flex_attention`, fail while they are counted
         return None
     return None if counted.unknown else counted.multiplications
@@ -192,16 +194,16 @@ def _counting() -> Iterator[_Counter]:
         torch.backends.mha.set_fastpath_enabled(has_fast_path)
 
 
-def _median_latency_ms(network: nn.Module, example: Tensor, repeats: int) -> float:
+def _median_latency_ms(network: nn.Module, example: Inputs, repeats: int) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         for _ in range(5):
-            network(example)
+            call(network, example)
         times = []
         for _ in range(repeats):
             started = time.perf_counter()
-            network(example)
+            call(network, example)
             times.append(time.perf_counter() - started)
     finally:
         torch.set_num_threads(threads)

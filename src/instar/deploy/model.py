@@ -9,15 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from instar.data import InMemoryDataset
+from instar.data.columns import MASK_NAME
 from instar.data.readers.images import ImageForm, content_of
 from instar.deploy.exported import find_export, open_export
 from instar.deploy.loading import find_fit, load_run_network
 from instar.deploy.to_onnx import Session
 from instar.errors import DataError, UsageError
-from instar.evaluation import batch_size_on
+from instar.evaluation import batch_size_on, predict_logits
 from instar.networks import change_normalisation_, forward_logits
 from instar.networks.inputs import Normalisation
 from instar.runs import Run
+from instar.structures import Form, form_in_words, is_plain, mask_place, read_form, without_lengths
 
 
 class Model(nn.Module):
@@ -26,7 +29,7 @@ class Model(nn.Module):
     Args:
         network: takes normalised inputs, returns logits.
         class_names: in the order of the logits.
-        input_shape: of one example, (channels, height, width) for pictures.
+        input_shape: of one example, (channels, height, width) for pictures; a `structures.Form`.
         normalisation: `mean` and `std` of each channel, which the network needs; empty for none.
         scale: by which integers are multiplied first.
         source: the run directory that it was loaded from, for errors.
@@ -43,7 +46,7 @@ class Model(nn.Module):
         self,
         network: nn.Module,
         class_names: Sequence[str],
-        input_shape: Sequence[int],
+        input_shape: Form,
         *,
         normalisation: Normalisation | None = None,
         scale: float = 1 / 255,
@@ -51,18 +54,20 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.temperature = 1.0
-        self.network, self.class_names, self.input_shape = network, tuple(class_names), tuple(input_shape)
+        self.network, self.class_names = network, tuple(class_names)
+        self.input_shape: Form = read_form(input_shape)
         self.source, self.scale = source, scale
-        channels, *size = self.input_shape
         self._shapes = [self.input_shape]
-        if size:
+        if is_plain(self.input_shape) and len(self.input_shape) > 1:
+            channels, *size = self.input_shape
             self._shapes += [(*size, channels)] + [tuple(size)] * (channels == 1)
         change_normalisation_(network, {}, normalisation or {})
         self.eval()
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (batch, classes) of a batch as `preprocess` gives its examples."""
-        return forward_logits(self.network, inputs).float()
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+        """Logits (batch, classes) of a batch as `preprocess` gives its examples, or of several tensors."""
+        given = named or (inputs[0] if len(inputs) == 1 else inputs)
+        return forward_logits(self.network, given).float()
 
     def preprocess(self, example: Any) -> Tensor:
         """One example as the network's data has it, before normalisation: a float32 tensor of `input_shape`.
@@ -104,12 +109,22 @@ class Model(nn.Module):
         """The probabilities of the classes, (examples, classes); (classes,) of one example.
 
         Args:
-            examples: a list, or a batch as a tensor or an array, or one example.
+            examples: a list, or a batch as a tensor or an array, or one example. For a network of several tensors,
+                or of integers, a batch as `InMemoryDataset` takes it, {"input_ids": lists of ids} for instance.
             batch_size: examples in one pass; `batch_size_on` the device by default.
 
         Raises:
             DataError, UsageError: as `preprocess`.
         """
+        if not is_plain(self.input_shape):
+            mask = mask_place(self.input_shape)
+            name = mask if mask is None or isinstance(mask, str) else MASK_NAME
+            data = InMemoryDataset(examples, None, class_names=self.class_names, mask=name)
+            if without_lengths(data.example_shape) != without_lengths(self.input_shape):
+                given, needed = form_in_words(data.example_shape), form_in_words(self.input_shape)
+                raise UsageError(f"an example is {given}, this network takes {needed}")
+            logits = predict_logits(self, data, batch_size=batch_size, device=self.device)
+            return torch.softmax(logits / self.temperature, -1).cpu()
         several, batch_size = self._several(examples), batch_size or batch_size_on(self.device)
         parts = [torch.zeros(0, len(self.class_names))]
         for start in range(0, len(several), batch_size):
@@ -137,7 +152,7 @@ class Model(nn.Module):
         return examples if isinstance(examples, (list, tuple)) else [examples]
 
     def _picture(self, picture: Any) -> Tensor:
-        if len(self.input_shape) != 3 or self.input_shape[0] not in (1, 3):
+        if not is_plain(self.input_shape) or len(self.input_shape) != 3 or self.input_shape[0] not in (1, 3):
             raise UsageError(f"a picture was given, and this network takes inputs of shape {self.input_shape}")
         channels, height, width = self.input_shape
         form = ImageForm("L" if channels == 1 else "RGB", height, width, fit=True)

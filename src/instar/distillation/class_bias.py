@@ -10,6 +10,7 @@ from instar.data.splits import class_numbers
 from instar.errors import UsageError
 from instar.logit_values import refuse_probabilities
 from instar.networks import shift_logits_
+from instar.structures import Inputs
 
 _SWEEPS = 10  # at most, over the classes; every change lowers the errors, so it ends sooner
 _ROUNDING = 4 * torch.finfo(torch.float32).eps  # rounding error of a float32 sum, relative to the largest logit
@@ -137,7 +138,7 @@ def _best_shift(logits: Tensor, labels: Tensor, numbers: Sequence[int]) -> float
     return float((ends[best] + ends[best + 1]) / 2)
 
 
-def add_class_bias_(network: nn.Module, bias: Tensor, example_inputs: Tensor) -> None:
+def add_class_bias_(network: nn.Module, bias: Tensor, example_inputs: Inputs) -> None:
     """Add a class bias to the last linear layer, in place: it costs nothing at inference.
 
     Args:

@@ -11,8 +11,9 @@ from torch.nn import functional
 from instar.data import Dataset
 from instar.errors import TrainingError, UsageError
 from instar.naming import unknown_name
-from instar.networks import input_type, uncompiled
+from instar.networks import call, input_type, uncompiled
 from instar.soft_losses import attention_loss, feature_loss
+from instar.structures import Inputs, in_type
 
 KINDS = ("features", "attention")
 
@@ -136,8 +137,8 @@ class HintLoss(nn.Module):
         inputs = data.to(device).gather(data.ids[:2].to(device), 0)
         was_training = student.training
         with torch.no_grad():
-            student.eval()(inputs.to(input_type(student)))
-            teacher(inputs.to(input_type(teacher)))
+            call(student.eval(), in_type(inputs, input_type(student)))
+            call(teacher, in_type(inputs, input_type(teacher)))
         student.train(was_training)
 
     @property
@@ -145,12 +146,12 @@ class HintLoss(nn.Module):
         """The network whose layers teach."""
         return self._networks["teacher"]
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Inputs) -> Tensor:
         """The loss of the student's last forward pass, on the same inputs: a scalar without unit."""
         if any(module.training for module in self.teacher.modules()):
             raise TrainingError("the teacher is in training mode: call teacher.eval() and leave it there")
         with torch.no_grad():
-            self.teacher(inputs.to(self._teacher_type))
+            call(self.teacher, in_type(inputs, self._teacher_type))
         terms = [
             hint.weight * _distance(hint.kind, projector(self._of("student", hint)), self._of("teacher", hint))
             for hint, projector in zip(self.hints, self.projectors, strict=True)

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from instar.data import Dataset, as_dataset
+from instar.data import GivenData, as_dataset
 from instar.distillation.teachers import as_networks, member_logits, members_of
 from instar.errors import UsageError
 
@@ -14,7 +13,7 @@ _STEPS, _ENOUGH = 1000, 1e-9
 
 
 def choose_ensemble_weights(
-    teachers: Sequence[Any], validation: Dataset | tuple[Tensor, Tensor], *, device: str | torch.device = "cpu"
+    teachers: Sequence[Any], validation: GivenData, *, device: str | torch.device = "cpu"
 ) -> list[float]:
     """The weights with which the mean of the members' probabilities is likeliest on validation.
 

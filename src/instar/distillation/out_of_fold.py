@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from instar.data import Dataset, as_dataset
+from instar.data import GivenData, as_dataset
 from instar.distillation.teachers import StoredLogits
 from instar.errors import UsageError
 from instar.logit_values import logits_of_probabilities
@@ -17,7 +16,7 @@ from instar.losses import NO_LABEL
 
 def out_of_fold_targets(
     estimator: Any,
-    data: Dataset | tuple[Tensor, Tensor],
+    data: GivenData,
     *,
     folds: int = 5,
     seed: int = 0,

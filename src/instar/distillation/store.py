@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from instar.data import Dataset, as_dataset
+from instar.data import Dataset, GivenData, as_dataset
 from instar.distillation.store_format import CLASSES, REST, Manifest, check_class_names
 from instar.distillation.store_reading import StoredRows
 from instar.distillation.store_rows import content_hashes, restore_logits
@@ -94,7 +94,7 @@ class SoftTargetStore:
         cls,
         path: str | Path,
         teachers: Mapping[str, Any],
-        data: Dataset | tuple[Tensor, Tensor],
+        data: GivenData,
         *,
         views: int = 1,
         top_k: int | None = None,
@@ -220,7 +220,7 @@ class SoftTargetStore:
 
     def targets(
         self,
-        data: Dataset | tuple[Tensor, Tensor],
+        data: GivenData,
         *,
         temperature: float,
         mean: str = "arithmetic",
@@ -257,7 +257,7 @@ class SoftTargetStore:
             remembered_bytes=remembered_bytes,
         )
 
-    def check_data(self, data: Dataset | tuple[Tensor, Tensor]) -> None:
+    def check_data(self, data: GivenData) -> None:
         """Refuse data that this store was not written for.
 
         Raises:

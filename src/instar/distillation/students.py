@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from instar.arguments import require_network
-from instar.data import Dataset, as_dataset
+from instar.data import Dataset, GivenData, as_dataset
 from instar.data.copies import warn_of_copies
 from instar.distillation.hints import Hint, HintLoss, as_hints
 from instar.distillation.run_config import describe_targets, describe_teacher, fit_config
@@ -21,6 +21,7 @@ from instar.identity import plain
 from instar.networks import evaluation_, extra_state_of, load_state_, materialise_
 from instar.optimisation import decide_precision
 from instar.runs import CONFIG, Run
+from instar.structures import num_examples, to_device
 from instar.teacher_checks import require_targets
 from instar.training import FitResult, fit
 
@@ -28,9 +29,9 @@ from instar.training import FitResult, fit
 def distill(
     teacher: Any,
     student: nn.Module,
-    train: Dataset | tuple[Tensor, Tensor],
+    train: GivenData,
     *,
-    validation: Dataset | tuple[Tensor, Tensor] | None = None,
+    validation: GivenData | None = None,
     temperature: float = 4.0,
     soft_weight: float = 1.0,
     hard_weight: float = 0.1,
@@ -51,7 +52,8 @@ def distill(
             `onnx:FILE`; anything else that answers a batch (`instar.AskedTeacher`); several of these as an
             ensemble; or a function from (ids, views) to soft targets, which determines the temperature.
         student: trained in place.
-        train: transfer set, a `Dataset` or (inputs, labels); label -1 means no label.
+        train: transfer set, a `Dataset`, (inputs, labels) or what else `as_dataset` takes; label -1 means no
+            label.
         validation: errors and NLL are measured on it after each epoch.
         temperature: of the soft targets; `math.inf` matches logits.
         soft_weight, hard_weight: weights of the two terms.
@@ -132,9 +134,9 @@ def _fitted(
 
 def train(
     network: nn.Module,
-    data: Dataset | tuple[Tensor, Tensor],
+    data: GivenData,
     *,
-    validation: Dataset | tuple[Tensor, Tensor] | None = None,
+    validation: GivenData | None = None,
     epochs: int = 50,
     seed: int = 0,
     run_dir: str | Path | None = None,
@@ -177,9 +179,9 @@ def _prepare(
     """Try a network on the first examples, before a teacher runs and anything is written."""
     name = "the network" if temperature is None else "the student"
     require_network(name, network)
-    inputs = data.gather(data.ids[:NUM_TRIED], 0).to(device)
+    inputs = to_device(data.gather(data.ids[:NUM_TRIED], 0), device)
     materialise_(network.to(device), inputs)
-    if len(inputs) > 1:  # batch normalisation needs two
+    if num_examples(inputs) > 1:  # batch normalisation needs two
         try_fit(network, name, inputs, data.num_classes, temperature=temperature)
 
 

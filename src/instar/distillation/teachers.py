@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from instar.arguments import require_network, require_tensor
-from instar.data import Dataset, IdIndex, as_dataset
+from instar.data import Dataset, GivenData, IdIndex, as_dataset
 from instar.errors import TrainingError, UsageError
 from instar.evaluation import batch_size_on, predict_logits
 from instar.guards import views_of
@@ -29,7 +29,7 @@ class Teacher:
     Args:
         teacher: the trained network, put into evaluation mode; or a teacher that is no network: a fitted
             classifier of scikit-learn, or an `instar.AskedTeacher`; or the members of an ensemble.
-        data: the transfer set, a `Dataset` or (inputs, labels).
+        data: the transfer set, a `Dataset` or what `as_dataset` takes.
         temperature: of the soft targets; `math.inf` gives the logits to match.
         mean: of the members' probabilities, "arithmetic" or "geometric".
         weights: of the members in the mean, as `choose_ensemble_weights` gives them; by default all alike.
@@ -53,7 +53,7 @@ class Teacher:
     def __init__(
         self,
         teacher: Any,
-        data: Dataset | tuple[Tensor, Tensor],
+        data: GivenData,
         *,
         temperature: float,
         mean: str = "arithmetic",
@@ -228,7 +228,7 @@ class LabelsInTargets:
         Hinton, Vinyals, Dean 2015, section 2: the first of the two ways to use labels.
     """
 
-    def __init__(self, targets: Targets, data: Dataset | tuple[Tensor, Tensor], label_weight: float) -> None:
+    def __init__(self, targets: Targets, data: GivenData, label_weight: float) -> None:
         data = as_dataset(data)
         self.networks = getattr(targets, "networks", ())
         self.class_names = getattr(targets, "class_names", None)

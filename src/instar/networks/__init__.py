@@ -18,7 +18,15 @@ from instar.networks.layers import (
 )
 from instar.networks.libraries import brings_weights, described, head_change
 from instar.networks.logit_layer import last_linear, shift_logits_
-from instar.networks.logits import as_logits, check_shape, forward_logits, input_type, name_logits_, named_logits
+from instar.networks.logits import (
+    as_logits,
+    call,
+    check_shape,
+    forward_logits,
+    input_type,
+    name_logits_,
+    named_logits,
+)
 from instar.networks.modes import (
     channels_last_,
     evaluation_,
@@ -49,6 +57,7 @@ __all__ = [
     "brings_weights",
     "build_network",
     "caffenet",
+    "call",
     "change_normalisation_",
     "channels_last_",
     "check_same_path",

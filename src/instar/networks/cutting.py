@@ -1,7 +1,7 @@
 """Cuts a network in two: its first n layers, which compute features, and the rest."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +12,17 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from instar.errors import UsageError
 from instar.networks.layers import Layer, checked_layers, is_chain, require_example_input, trace
-from instar.networks.logits import as_logits, name_logits_, named_logits
+from instar.networks.logits import as_logits, call, name_logits_, named_logits
 from instar.networks.modes import evaluation_mode, is_compiled, uncompiled, without_compiler
+from instar.structures import Inputs, map_tensors, tensors_in, to_device
 
 
 @dataclass(frozen=True)
 class Cut:
     """A network in two parts: where `cacheable`, `rest(prefix(inputs))` equals `network(inputs)`.
+
+    Where an example is a mapping or a tuple of tensors, the prefix gives a tuple, which the rest takes: the
+    features and then these tensors, since a mask is read behind the cut too.
 
     `cacheable` tells whether the features of the prefix are all that the rest needs, so that they can be computed
     once. Where the rest needs more (a skip connection across the cut), calling it raises a `UsageError`.
@@ -29,7 +33,7 @@ class Cut:
     cacheable: bool
 
 
-def cut(network: nn.Module, n: int, example_input: Tensor | None = None) -> Cut:
+def cut(network: nn.Module, n: int, example_input: Inputs | None = None) -> Cut:
     """Cut a network after its first n layers; the two parts share its weights.
 
     Args:
@@ -57,12 +61,20 @@ def cut(network: nn.Module, n: int, example_input: Tensor | None = None) -> Cut:
             name_logits_(chain, key)
         return Cut(nn.Sequential(OrderedDict(named[:n])), chain, cacheable=True)
     if n == 0:
-        return Cut(nn.Identity(), network, cacheable=True)
+        is_one = example_input is None or isinstance(example_input, Tensor)
+        return Cut(nn.Identity() if is_one else _Unchanged(), network, cacheable=True)
     example_input = require_example_input(network, example_input)
     prefix, rest = Prefix(network, layers[:n]), _Rest(network, layers, n, example_input)
     with evaluation_mode(prefix), evaluation_mode(rest), evaluation_mode(network), torch.no_grad():
         rest.is_possible = _is_parity(prefix, rest, network, example_input)
     return Cut(prefix, rest, cacheable=rest.is_possible)
+
+
+class _Unchanged(nn.Module):
+    """The prefix without layers of a network that takes several tensors."""
+
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Inputs:
+        return named or inputs
 
 
 class _Stop(Exception):  # noqa: N818 - a signal, not an error
@@ -98,7 +110,7 @@ class Prefix(_Part):
         super().__init__(network, layers)
         self._name = layers[-1].name
 
-    def forward(self, inputs: Tensor) -> Any:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         features: list[Any] = []
 
         def keep(_: nn.Module, __: Any, output: Any) -> None:
@@ -108,9 +120,10 @@ class Prefix(_Part):
         with self._network() as network:
             handle = network.get_submodule(self._name).register_forward_hook(keep)
             try:
-                network(inputs)
+                network(*inputs, **named)
             except _Stop:
-                return features[0]
+                alone = len(inputs) == 1 and not named
+                return features[0] if alone else (features[0], *inputs, *(named[name] for name in sorted(named)))
             finally:
                 handle.remove()
         raise UsageError(f"layer {self._name!r} was not called for this input")
@@ -125,16 +138,17 @@ class _Rest(_Part):
 
     is_possible = True
 
-    def __init__(self, network: nn.Module, layers: list[Layer], n: int, example_input: Tensor) -> None:
+    def __init__(self, network: nn.Module, layers: list[Layer], n: int, example_input: Inputs) -> None:
         super().__init__(network, layers[n:])
         calls = trace(network, example_input)
         self._name = layers[n - 1].name
         place = next(place for place, call in enumerate(calls) if call.name == self._name)
         self._before = [call.output for call in calls[:place]]
         self._skipped = [layer.name for layer in layers[:n]]
-        self._input = example_input.to("meta")
+        in_order = dict(sorted(example_input.items())) if isinstance(example_input, Mapping) else example_input
+        self._input = to_device(in_order, "meta")
 
-    def forward(self, features: Any) -> Tensor:
+    def forward(self, features: Any, *inputs: Tensor) -> Tensor:
         if not self.is_possible:
             raise UsageError(
                 f"the layers after {self._name!r} need more than its features: run the whole network instead"
@@ -151,7 +165,8 @@ class _Rest(_Part):
 
             for name in self._skipped:
                 network.get_submodule(name).forward = stand_in
-            return as_logits(network(_nothing(self._input, like)), network)
+            given = iter(inputs or [_nothing(one, like) for one in tensors_in(self._input)])
+            return as_logits(call(network, map_tensors(lambda _: next(given), self._input)), network)
 
 
 @contextmanager
@@ -178,10 +193,10 @@ def _nothing(value: Tensor, like: Tensor) -> Tensor:
     return torch.full((len(like), *value.shape[1:]), nothing, dtype=value.dtype, device=like.device)
 
 
-def _is_parity(prefix: nn.Module, rest: nn.Module, network: nn.Module, example_input: Tensor) -> bool:
-    expected = as_logits(network(example_input), network)
-    features = prefix(example_input)
+def _is_parity(prefix: nn.Module, rest: nn.Module, network: nn.Module, example_input: Inputs) -> bool:
+    expected = as_logits(call(network, example_input), network)
+    features = call(prefix, example_input)
     try:
-        return torch.equal(rest(features), expected)
+        return torch.equal(call(rest, features), expected)
     except Exception:  # a forward that is given NaN may fail in any way: it needs more than the features
         return False

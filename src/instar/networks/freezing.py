@@ -12,10 +12,12 @@ from torch.utils._pytree import tree_leaves
 from instar.errors import TrainingError
 from instar.networks.cutting import Prefix
 from instar.networks.layers import Layer, checked_layers, is_chain, require_example_input
+from instar.networks.logits import call
 from instar.networks.modes import evaluation_mode, uncompiled
+from instar.structures import Inputs
 
 
-def freeze_(network: nn.Module, n: int, *, example_input: Tensor | None = None, dropout: bool = True) -> None:
+def freeze_(network: nn.Module, n: int, *, example_input: Inputs | None = None, dropout: bool = True) -> None:
     """Freeze the first n layers, in place: no gradient, and constant buffers.
 
     Modules with buffers (above all normalisation) stay in evaluation mode, even after `network.train()`. Create
@@ -57,7 +59,7 @@ def freeze_(network: nn.Module, n: int, *, example_input: Tensor | None = None, 
             module.training = False
 
 
-def prefix_state(network: nn.Module, n: int, *, example_input: Tensor | None = None) -> dict[str, Tensor]:
+def prefix_state(network: nn.Module, n: int, *, example_input: Inputs | None = None) -> dict[str, Tensor]:
     """The weights and buffers of the first n layers by name: those that `freeze_` freezes and a transfer copies.
 
     Args:
@@ -88,7 +90,7 @@ def _tensors(module: nn.Module, *, recurse: bool = True) -> dict[str, Tensor]:
 
 
 def _prefix_modules(
-    network: nn.Module, layers: list[Layer], n: int, example_input: Tensor | None
+    network: nn.Module, layers: list[Layer], n: int, example_input: Inputs | None
 ) -> list[nn.Module]:
     """The modules of the first n layers, and the modules outside the layers that run before the cut."""
     modules = dict.fromkeys(module for layer in layers[:n] for module in layer.module.modules())
@@ -104,7 +106,7 @@ def _prefix_modules(
     handles = [module.register_forward_pre_hook(note) for module in network.modules()]
     try:
         with evaluation_mode(network), torch.no_grad():
-            Prefix(network, layers[:n])(require_example_input(network, example_input))
+            call(Prefix(network, layers[:n]), require_example_input(network, example_input))
     finally:
         for handle in handles:
             handle.remove()
@@ -112,7 +114,7 @@ def _prefix_modules(
 
 
 def _loose_parameters(
-    network: nn.Module, layers: list[Layer], n: int, example_input: Tensor | None
+    network: nn.Module, layers: list[Layer], n: int, example_input: Inputs | None
 ) -> list[nn.Parameter]:
     """The parameters outside the layers that the features after layer n depend on."""
     owned = {parameter for layer in layers for parameter in layer.module.parameters()}
@@ -120,7 +122,7 @@ def _loose_parameters(
     if not loose or n == 0 or is_chain(network):
         return []
     with evaluation_mode(network), torch.enable_grad():  # the prefix takes over the mode
-        features = tree_leaves(Prefix(network, layers[:n])(require_example_input(network, example_input)))
+        features = tree_leaves(call(Prefix(network, layers[:n]), require_example_input(network, example_input)))
     total = sum(leaf.sum() for leaf in features if isinstance(leaf, Tensor) and leaf.requires_grad)
     if not isinstance(total, Tensor):
         return []

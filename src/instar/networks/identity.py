@@ -1,5 +1,6 @@
 """What a network is known by: its weights, what it answers, and the functions that it calls in training."""
 
+import functools
 import hashlib
 import inspect
 import json
@@ -17,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from instar.errors import UsageError
 from instar.identity import each_alone, sketch, stated_fingerprint
 from instar.networks.freezing import state_hashes, tensor_hash
-from instar.networks.logits import input_type, named_logits
+from instar.networks.logits import call, input_type, named_logits
 from instar.networks.modes import (
     evaluation_,
     is_compiled,
@@ -28,6 +29,7 @@ from instar.networks.modes import (
     without_compiler,
 )
 from instar.networks.weights import extra_state_of, plain_name
+from instar.structures import Form, Inputs, copied_inputs, device_of, examples_in, in_type
 
 _EXAMPLES = 8
 _OF_TRAINING = ("dropout_p", "momentum")
@@ -50,7 +52,7 @@ def network_fingerprint(network: nn.Module) -> str:
     return hashlib.blake2b((content + (_stated(network) or "")).encode(), digest_size=16).hexdigest()
 
 
-def network_identity(network: nn.Module, examples: Tensor, *, trained: bool = True) -> dict[str, Any]:
+def network_identity(network: nn.Module, examples: Inputs, *, trained: bool = True) -> dict[str, Any]:
     """What a run directory knows a network by, whatever its class or function is called.
 
     Args:
@@ -84,8 +86,8 @@ def network_identity(network: nn.Module, examples: Tensor, *, trained: bool = Tr
     _check_known(network)
     network = uncompiled(network)
     state = {plain_name(name): value for name, value in (*network.named_parameters(), *network.named_buffers())}
-    device = next((value.device for value in state.values()), examples.device)
-    inputs = examples.to(device, input_type(network))
+    device = next((value.device for value in state.values()), device_of(examples))
+    inputs = in_type(examples, input_type(network), device=device)
     form = [
         (name, str(value.dtype), tuple(value.shape), *([value.requires_grad] if trained else []))
         for name, value in state.items()
@@ -99,7 +101,7 @@ def network_identity(network: nn.Module, examples: Tensor, *, trained: bool = Tr
         gradients = _gradients(network, inputs) if trained and epsilon < 1e-6 else {}
         _seed()
         with _Calls(of_training=trained) as calls:
-            (training_ if trained else evaluation_)(network)(inputs.clone())
+            call((training_ if trained else evaluation_)(network), copied_inputs(inputs))
         still = _held(network)
         constants = [one for one, before in held.values() if id(one) in still and torch.equal(one, before)]
     found = {
@@ -114,9 +116,10 @@ def network_identity(network: nn.Module, examples: Tensor, *, trained: bool = Tr
     return found if stated is None else {**found, "fingerprint": stated}
 
 
-def identity_inputs(input_shape: Sequence[int]) -> Tensor:
-    """Examples for `network_identity` where there is no data: uniform in [0, 1), the same everywhere."""
-    return torch.rand(_EXAMPLES, *input_shape, generator=torch.Generator().manual_seed(0))
+def identity_inputs(input_shape: Form) -> Inputs:
+    """Examples for `network_identity` where there is no data: uniform in [0, 1), ids 0, the same everywhere."""
+    generator = torch.Generator().manual_seed(0)
+    return examples_in(input_shape, _EXAMPLES, functools.partial(torch.rand, generator=generator))
 
 
 def _check_known(network: nn.Module) -> None:
@@ -146,13 +149,15 @@ def _hash(content: object) -> str:
     return hashlib.blake2b(repr(content).encode(), digest_size=8).hexdigest()
 
 
-def _outputs(network: nn.Module, inputs: Tensor) -> list[Tensor]:
+def _outputs(network: nn.Module, inputs: Inputs) -> list[Tensor]:
     """The tensors that a network gives in evaluation mode."""
     _seed()
-    return [one for one in tree_leaves(evaluation_(network)(inputs.clone())) if isinstance(one, Tensor)]
+    return [
+        one for one in tree_leaves(call(evaluation_(network), copied_inputs(inputs))) if isinstance(one, Tensor)
+    ]
 
 
-def _gradients(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+def _gradients(network: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
     """The gradients of a sum of the outputs, each with another factor, by the weights that have one."""
     weights = {name: value for name, value in network.named_parameters() if value.requires_grad}
     try:

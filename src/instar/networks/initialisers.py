@@ -63,7 +63,8 @@ _NAMES = (*_INITIALISERS, "gaussian:SD", "caffenet")
 def initialise_(network: nn.Module, name: str, *, seed: int) -> nn.Module:
     """Initialise the weights of every linear and convolutional layer, in place.
 
-    Biases become 0; normalisation is reset: scale 1, shift 0, no statistics.
+    Biases become 0; normalisation is reset: scale 1, shift 0, no statistics; embeddings are drawn from N(0, 1), as
+    torch does, and that of padding is 0.
 
     Args:
         network: any module.
@@ -90,9 +91,18 @@ def initialise_(network: nn.Module, name: str, *, seed: int) -> nn.Module:
             if layer.bias is not None:
                 layer.bias.fill_(start.bias)
         for module in network.modules():
+            if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+                _draw_embedding_(module, generator)
             if isinstance(module, (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)):
                 module.reset_parameters()
     return network
+
+
+def _draw_embedding_(module: nn.Embedding | nn.EmbeddingBag, generator: torch.Generator) -> None:
+    weight = torch.empty(module.weight.shape).normal_(generator=generator)
+    if module.padding_idx is not None:
+        weight[module.padding_idx] = 0
+    _set_weight(module, weight)
 
 
 def _set_weight(layer: nn.Module, weight: Tensor) -> None:

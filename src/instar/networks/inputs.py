@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 from instar.errors import UsageError
 from instar.networks.logits import input_type
 from instar.networks.modes import evaluation_mode, is_compiled, uncompiled, without_compiler
+from instar.structures import Form, is_plain
 
 _INTERPOLATIONS = {"lanczos": "bicubic", "hamming": "bilinear", "box": "area", "nearest": "nearest-exact"}
 """What comes nearest in torch to Pillow's filters that it lacks."""
@@ -84,14 +85,19 @@ def change_normalisation_(network: nn.Module, given: Normalisation, wanted: Norm
         uncompiled(network).register_forward_pre_hook(hook, prepend=True)
 
 
-def check_channels(network: nn.Module, input_shape: Sequence[int], name: str) -> None:
+def check_channels(network: nn.Module, input_shape: Form, name: str) -> None:
     """Refuse grey pictures for a network of colour pictures, and the reverse.
 
     Raises:
         UsageError: the network fails on them, and its first convolution takes the other number of channels.
     """
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
-    if first is None or len(input_shape) != 3 or {first.in_channels, input_shape[0]} != {1, 3}:
+    if (
+        first is None
+        or not is_plain(input_shape)
+        or len(input_shape) != 3
+        or {first.in_channels, input_shape[0]} != {1, 3}
+    ):
         return
     try:
         with evaluation_mode(network), without_compiler(is_compiled(network)), torch.no_grad():

@@ -15,8 +15,9 @@ from torch.utils._pytree import tree_map_only
 
 from instar.errors import UsageError
 from instar.naming import unknown_name
-from instar.networks.logits import input_type
+from instar.networks.logits import call, input_type
 from instar.networks.modes import evaluation_mode, is_compiled, uncompiled, without_compiler
+from instar.structures import Inputs, in_type, split_examples
 
 _NAMES = "layer_names"  # the attribute that `name_layers_` sets
 
@@ -42,7 +43,7 @@ class Call:
     output: Any
 
 
-def layers_of(network: nn.Module, example_input: Tensor | None = None) -> list[Layer]:
+def layers_of(network: nn.Module, example_input: Inputs | None = None) -> list[Layer]:
     """The layers of a network, first to last.
 
     Args:
@@ -125,16 +126,16 @@ def is_chain(network: nn.Module) -> bool:
     return is_plain and not named_layers(network) and not network._forward_pre_hooks  # which change its input
 
 
-def require_example_input(network: nn.Module, example_input: Tensor | None) -> Tensor:
+def require_example_input(network: nn.Module, example_input: Inputs | None) -> Inputs:
     """The example input in the type of the network's weights, or the error that it is missing."""
     if example_input is None:
         raise UsageError(
             f"{type(network).__name__} is not a plain nn.Sequential: pass an example_input, to run it once"
         )
-    return example_input.to(input_type(network))
+    return in_type(example_input, input_type(network))
 
 
-def trace(network: nn.Module, example_input: Tensor) -> list[Call]:
+def trace(network: nn.Module, example_input: Inputs) -> list[Call]:
     """Run a network once and return the calls of its named layers, or else of its outermost modules, in order."""
     network = uncompiled(network)
     if isinstance(network, torch.jit.ScriptModule):
@@ -155,14 +156,14 @@ def trace(network: nn.Module, example_input: Tensor) -> list[Call]:
         handles.append(module.register_forward_hook(lambda _, __, output, name=name: note(name, output)))
     try:
         with evaluation_mode(network), without_compiler(is_compiled(network)), torch.no_grad():
-            network(example_input.to(input_type(network)))
+            call(network, in_type(example_input, input_type(network)))
     finally:
         for handle in handles:
             handle.remove()
     return calls
 
 
-def check_same_path(network: nn.Module, inputs: Tensor) -> None:
+def check_same_path(network: nn.Module, inputs: Inputs) -> None:
     """Refuse a network that calls its stages in an order that depends on its input.
 
     Args:
@@ -174,7 +175,7 @@ def check_same_path(network: nn.Module, inputs: Tensor) -> None:
     """
     if is_chain(network):
         return
-    paths = [tuple(call.name for call in trace(network, example)) for example in torch.split(inputs, 1)]
+    paths = [tuple(call.name for call in trace(network, example)) for example in split_examples(inputs, 1)]
     for number, path in enumerate(paths):
         if path != paths[0]:
             raise UsageError(
@@ -184,7 +185,7 @@ def check_same_path(network: nn.Module, inputs: Tensor) -> None:
             )
 
 
-def checked_layers(network: nn.Module, n: int, example_input: Tensor | None, verb: str) -> list[Layer]:
+def checked_layers(network: nn.Module, n: int, example_input: Inputs | None, verb: str) -> list[Layer]:
     """All layers of a network, which has to have at least n."""
     layers = layers_of(network, example_input)
     if not 0 <= n <= len(layers):

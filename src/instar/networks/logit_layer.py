@@ -7,6 +7,7 @@ from instar.arguments import require_network
 from instar.errors import UsageError
 from instar.networks.logits import forward_logits
 from instar.networks.modes import evaluation_mode
+from instar.structures import Inputs, num_examples
 
 
 def last_linear(network: nn.Module, num_classes: int, *, caller: str) -> nn.Linear:
@@ -30,7 +31,7 @@ def last_linear(network: nn.Module, num_classes: int, *, caller: str) -> nn.Line
     return linear[-1]
 
 
-def shift_logits_(network: nn.Module, bias: Tensor, example_inputs: Tensor, *, caller: str) -> None:
+def shift_logits_(network: nn.Module, bias: Tensor, example_inputs: Inputs, *, caller: str) -> None:
     """Add a bias to the logits, in place, by changing the bias of the last linear layer.
 
     Args:
@@ -44,7 +45,7 @@ def shift_logits_(network: nn.Module, bias: Tensor, example_inputs: Tensor, *, c
             the network is unchanged.
     """
     require_network(f"{caller}: the network", network)
-    if len(example_inputs) == 0:
+    if num_examples(example_inputs) == 0:
         raise UsageError(f"{caller}: there is no example input to check that the logits change by the bias")
     layer = last_linear(network, bias.numel(), caller=caller)
     if bias.shape != layer.weight.shape[:1]:

@@ -1,12 +1,13 @@
 """What a network takes and gives: inputs in the type of its weights, and of its output the logits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from instar.errors import UsageError
+from instar.structures import Inputs, in_type
 
 _KEY = "logits_key"  # the attribute that `name_logits_` sets
 
@@ -36,13 +37,25 @@ def named_logits(network: nn.Module) -> str | int | None:
     return key
 
 
-def forward_logits(network: nn.Module, inputs: Tensor) -> Tensor:
-    """The logits of a network for a batch: the inputs are converted to the type of its weights first.
+def call(network: Callable[..., Any], inputs: Inputs) -> Any:
+    """What a network gives for a tensor, for a mapping by the names in it, or for a tuple.
+
+    Example:
+        >>> call(nn.Bilinear(2, 3, 4), (torch.zeros(5, 2), torch.zeros(5, 3))).shape
+        torch.Size([5, 4])
+    """
+    if isinstance(inputs, Mapping):
+        return network(**inputs)
+    return network(*inputs) if isinstance(inputs, tuple) else network(inputs)
+
+
+def forward_logits(network: nn.Module, inputs: Inputs) -> Tensor:
+    """The logits of a network for a batch: numbers are converted to the type of its weights; ids and masks stay.
 
     Raises:
         UsageError: as `as_logits`.
     """
-    return as_logits(network(inputs.to(input_type(network))), network)
+    return as_logits(call(network, in_type(inputs, input_type(network))), network)
 
 
 def input_type(network: nn.Module) -> torch.dtype:

@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from instar.arguments import require_network
 from instar.errors import UsageError
-from instar.networks.logits import input_type
+from instar.networks.logits import call, input_type
+from instar.structures import Inputs, first_examples, in_type
 
 _SAME_SHARE = 0.02  # of the largest output: two memory layouts differ by rounding, in half precision by a percent
 _MODE_AT = {"aten.dropout.default": 2, "aten.feature_dropout.default": 2, "aten.batch_norm.default": 5}
@@ -123,27 +124,28 @@ def is_materialised(network: nn.Module) -> bool:
     return not any(is_lazy(value) for value in (*network.parameters(), *network.buffers()))
 
 
-def materialise_(network: nn.Module, inputs: Tensor) -> None:
+def materialise_(network: nn.Module, inputs: Inputs) -> None:
     """Give the weights of lazy modules their shapes, in place, by one batch; others stay as they are.
 
     They are drawn from the global random state, as in a first call of the network.
     """
     if not is_materialised(network):
         with evaluation_mode(network), torch.no_grad():
-            uncompiled(network)(inputs.to(input_type(network)))
+            call(uncompiled(network), in_type(inputs, input_type(network)))
 
 
-def fails_on_one(network: nn.Module, inputs: Tensor) -> bool:
+def fails_on_one(network: nn.Module, inputs: Inputs) -> bool:
     """Whether batch normalisation refuses to train on one example, of which it has no variance."""
     with unchanged(network), without_compiler(is_compiled(network)), torch.no_grad():
         try:
-            training_(network)(inputs[:1].to(input_type(network), copy=True))
+            one = first_examples(inputs, 1)
+            call(training_(network), in_type(one, input_type(network), copy=True))
         except ValueError as error:
             return "more than 1 value per channel" in str(error)
     return False
 
 
-def channels_last_(network: nn.Module, inputs: Tensor) -> None:
+def channels_last_(network: nn.Module, inputs: Inputs) -> None:
     """Convert a convolutional network to channels-last, in which a CPU is 1.5 to 2.5 times as fast.
 
     Other networks stay as they are. So does one that fails in this layout (`view` after a convolution), and one
@@ -171,11 +173,11 @@ def _is_dangerous_in_channels_last(conv: nn.Conv2d) -> bool:
     return set(conv.kernel_size) == {1} and max(conv.stride) > 1 and conv.in_channels // conv.groups < 16
 
 
-def _outputs(network: nn.Module, inputs: Tensor) -> list[Tensor] | None:
+def _outputs(network: nn.Module, inputs: Inputs) -> list[Tensor] | None:
     """The tensors that a network gives in evaluation mode; None where it fails."""
     with unchanged(network), without_compiler(is_compiled(network)), torch.no_grad():
         try:
-            output = evaluation_(network)(inputs.to(input_type(network), copy=True))
+            output = call(evaluation_(network), in_type(inputs, input_type(network), copy=True))
         except Exception:  # a forward may fail in any way; where it always does, the caller is the one to say so
             return None
     return [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]

@@ -21,6 +21,7 @@ from instar.networks.modes import is_materialised, materialise_
 from instar.networks.stages import name_stages_
 from instar.networks.teacher_files import is_teacher_file, read_teacher
 from instar.networks.weights import load_weights_
+from instar.structures import examples_in, form_in_words, is_plain, read_form
 
 _MIXTURE = "mixture:4/convnet:8/convnet:8x8"
 FORMS = (
@@ -116,6 +117,11 @@ def build_network(
         _materialise_(network, name, input_shape, seed)
         check_channels(network, input_shape, name)
     else:
+        if not is_plain(input_shape):
+            raise UsageError(
+                f"network {name!r} takes single tensors of numbers, an example is {form_in_words(input_shape)}; "
+                "python:MODULE:FUNCTION names a network of your own"
+            )
         network = _named(name, input_shape, num_classes, dropout, input_dropout)
         initialise_(network, initialiser, seed=seed)
     if file and weights != "none":
@@ -180,7 +186,7 @@ def _hidden_units(name: str, size: str) -> list[int]:
 
 def _users_network(name: str, input_shape: Sequence[int], num_classes: int, seed: int) -> nn.Module:
     function = import_function(name)
-    offered = {"input_shape": tuple(input_shape), "num_classes": num_classes, "seed": seed}
+    offered = {"input_shape": read_form(input_shape), "num_classes": num_classes, "seed": seed}
     wanted = inspect.signature(function).parameters
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -215,7 +221,7 @@ def _materialise_(network: nn.Module, name: str, input_shape: Sequence[int], see
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            materialise_(network, torch.zeros(2, *input_shape))
+            materialise_(network, examples_in(input_shape, 2))
         except Exception as error:  # of a user's module
-            shape, reason = tuple(input_shape), " ".join(str(error).split())
+            shape, reason = read_form(input_shape), " ".join(str(error).split())
             raise UsageError(f"{name} cannot take examples of shape {shape}: {reason}") from error

@@ -13,6 +13,7 @@ from instar.data.readers.images import OFFER_TO_FIT
 from instar.recipes.loading import load_splits
 from instar.recipes.settings import DataSettings, checked
 from instar.reports import Column, Table
+from instar.structures import form_in_words
 
 _FORMS = 12
 """Sizes and modes of pictures that a table shows: photographs have as many as there are pictures."""
@@ -42,7 +43,7 @@ def data_table(settings: Mapping[str, Any]) -> Table:
             {
                 "part": part,
                 "examples": len(data),
-                "shape": "x".join(map(str, data.example_shape)),
+                "shape": form_in_words(data.example_shape),
                 "smallest class": int(counts.min()),
                 "largest class": int(counts.max()),
                 "copies of training examples": None if part == "train" else len(copies_of(splits.train, data)[0]),

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from instar.naming import is_of_library
 from instar.networks import brings_weights, build_network, described, head_change, initialise_, is_teacher_file
 from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, TransferSettings
 from instar.runs import Run, find_run, is_run
+from instar.structures import Form, is_plain, read_form, without_lengths, written_form
 
 
 @functools.lru_cache(maxsize=32)  # parts of a data set share its memory
@@ -112,7 +114,7 @@ def about_network(settings: FitSettings, data: DataSettings, splits: Splits, *, 
     """The part of a job's configuration that describes its network: enough to load it again."""
     about = {
         "network": settings.network,
-        "input_shape": list(splits.train.example_shape),
+        "input_shape": written_form(splits.train.example_shape),
         "class_names": list(splits.class_names),
         "normalisation": normalisation_of(splits),  # also where it is empty: older runs have none
         "scale": splits.train.normalisation[0],
@@ -213,25 +215,25 @@ def outline(settings: FitSettings, splits: Splits) -> nn.Module:
     return template_network(settings, splits.train.example_shape, len(splits.class_names))
 
 
-def template_network(settings: FitSettings, input_shape: Sequence[int], num_classes: int) -> nn.Module:
+def template_network(settings: FitSettings, input_shape: Form, num_classes: int) -> nn.Module:
     """A network for its size alone, not to be changed: a plan with many alike builds it once."""
     if settings.network.startswith("python:"):  # its function may have changed
         return new_network(settings, input_shape, num_classes, seed=0)
     parts = {"network", "dropout", "input_dropout", "initialiser", "new_weights"}  # that a network is built from
-    return _template_network(settings.model_dump_json(include=parts), tuple(input_shape), num_classes)
+    return _template_network(settings.model_dump_json(include=parts), json.dumps(input_shape), num_classes)
 
 
 @functools.lru_cache(maxsize=4)
-def _template_network(settings: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+def _template_network(settings: str, input_shape: str, num_classes: int) -> nn.Module:
     found = FitSettings.model_validate_json(settings)
     if is_of_library(found.network):  # its weights need not be loaded
         found = found.model_copy(update={"new_weights": True})
-    return new_network(found, input_shape, num_classes, seed=0)
+    return new_network(found, read_form(json.loads(input_shape)), num_classes, seed=0)
 
 
 def new_network(
     settings: NetworkSettings,
-    input_shape: Sequence[int],
+    input_shape: Form,
     num_classes: int,
     *,
     seed: int,
@@ -289,9 +291,10 @@ def load_network(settings: NetworkSettings, splits: Splits) -> nn.Module:
     config = Run.read(path).config
     if "network" not in config:
         raise UsageError(f"{path} holds no single network; name one of its fits, for instance {path}:teacher")
-    expected = {"class_names": list(splits.class_names), "input_shape": list(splits.train.example_shape)}
+    expected = {"class_names": list(splits.class_names), "input_shape": written_form(splits.train.example_shape)}
     for key, value in expected.items():
-        if config[key] != value:
+        has, needs = (without_lengths(one) if key == "input_shape" else one for one in (config[key], value))
+        if has != needs:
             cure = "; --image-size and --colour change pictures" if key == "input_shape" else ""
             raise UsageError(
                 f"{settings.network} was trained for {key} {config[key]}, this data has {value}{cure}"
@@ -328,8 +331,9 @@ def comes_with_weights(settings: NetworkSettings, spec: str | None = None) -> bo
 def warn_of_plain_pictures(network: nn.Module, name: str, splits: Splits) -> None:
     """Warn of a network that comes with weights, and sees pixels from 0 to 1 which nobody asked for."""
     shape = splits.train.example_shape
-    is_plain = len(shape) == 3 and shape[0] == 3 and splits.normalise is None and not normalisation_of(splits)
-    if is_plain and not is_run(name) and not hasattr(network, "input_normalisation"):
+    is_colour = is_plain(shape) and len(shape) == 3 and shape[0] == 3
+    from_0_to_1 = is_colour and splits.normalise is None and not normalisation_of(splits)
+    if from_0_to_1 and not is_run(name) and not hasattr(network, "input_normalisation"):
         warnings.warn(
             f"{name} comes with weights and sees pixels from 0 to 1, most networks were trained on normalised "
             "pictures: --normalise imagenet or MEAN/SD normalises for all networks, input_normalisation = mean, "

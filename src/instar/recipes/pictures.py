@@ -49,7 +49,7 @@ def example_pictures(
 def pixels_of(data: Dataset, ids: Sequence[int]) -> list[Pixels] | None:
     """Examples as pictures, each channel scaled to 0 to 255; None if they are not pictures."""
     inputs = data.gather(torch.tensor(ids), 0)
-    if inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
+    if not isinstance(inputs, torch.Tensor) or inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
         return None
     low = inputs.amin(dim=(0, 2, 3), keepdim=True)
     high = inputs.amax(dim=(0, 2, 3), keepdim=True)

@@ -11,6 +11,7 @@ from instar.errors import UsageError
 from instar.losses import NO_LABEL
 from instar.networks import forward_logits, last_linear, shift_logits_
 from instar.specialists.class_sets import ClassSet
+from instar.structures import Inputs, first_examples
 
 
 def specialist_labels(labels: Tensor, class_set: ClassSet) -> Tensor:
@@ -97,7 +98,7 @@ def oversampling_correction(num_special: int, num_rest: int, *, special_share: f
     return math.log(proportion) if proportion != 1 else 0.0
 
 
-def add_dustbin_correction_(network: nn.Module, correction: float, example_inputs: Tensor) -> None:
+def add_dustbin_correction_(network: nn.Module, correction: float, example_inputs: Inputs) -> None:
     """Add the correction to the dustbin's bias in the last linear layer, in place: it is saved with the weights.
 
     Args:
@@ -109,7 +110,7 @@ def add_dustbin_correction_(network: nn.Module, correction: float, example_input
         UsageError: the logits are not the output of a linear layer; the network is unchanged.
     """
     with torch.no_grad():
-        num_classes = forward_logits(network.eval(), example_inputs[:1]).shape[-1]
+        num_classes = forward_logits(network.eval(), first_examples(example_inputs, 1)).shape[-1]
     bias = torch.zeros(num_classes)
     bias[-1] = correction
     shift_logits_(network, bias, example_inputs, caller="add_dustbin_correction_")

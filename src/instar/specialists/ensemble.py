@@ -1,7 +1,6 @@
 """A generalist and its specialists as one network, which can be saved and loaded."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -10,17 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from instar.arguments import require_network
-from instar.data import Dataset, as_dataset, batches, id_batches
+from instar.data import GivenData, as_dataset, batches, id_batches
 from instar.errors import RunError, UsageError
 from instar.evaluation import batch_size_on
 from instar.files import load_tensors, tensor_bytes, write_bytes
 from instar.logit_values import refuse_probabilities
 from instar.networks import (
     build_network,
+    call,
     channels_last_,
     cut,
     evaluation_mode,
     forward_logits,
+    input_type,
     layers_of,
     load_state_,
     prefix_state,
@@ -28,6 +29,17 @@ from instar.networks import (
 )
 from instar.specialists.class_sets import ClassSet
 from instar.specialists.combining import Combined, check_top_n, combine_on_demand
+from instar.structures import (
+    Form,
+    Inputs,
+    device_of,
+    examples_in,
+    in_type,
+    joined,
+    map_tensors,
+    num_values,
+    split_examples,
+)
 
 DESCRIPTION, WEIGHTS = "ensemble.json", "ensemble.safetensors"
 FORMAT_VERSION = 1
@@ -35,9 +47,9 @@ _MIN_PROB = 1e-30  # the logarithm of 0 is no logit
 _BATCH_BYTES = 2**25  # of the inputs in one batch
 
 
-def ensemble_batch_size(example_shape: Sequence[int]) -> int:
+def ensemble_batch_size(example_shape: Form) -> int:
     """How many examples to combine in one batch: in a large batch more examples share a specialist."""
-    return max(128, _BATCH_BYTES // (4 * math.prod(example_shape)))
+    return max(128, _BATCH_BYTES // (4 * num_values(example_shape)))
 
 
 class SpecialistEnsemble(nn.Module):
@@ -83,7 +95,7 @@ class SpecialistEnsemble(nn.Module):
         class_sets: Sequence[ClassSet],
         *,
         class_names: Sequence[str],
-        example_inputs: Tensor,
+        example_inputs: Inputs,
         top_n: int = 1,
         full_softmax: bool = False,
         architecture: Mapping[str, Any] | None = None,
@@ -109,11 +121,12 @@ class SpecialistEnsemble(nn.Module):
         # A plain list: these modules are parts of self.networks and must not be registered twice.
         self._parts = [parts[0].prefix, *(part.rest for part in parts)]
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """log q, (batch, classes); at least log 1e-30."""
-        return self.predict_probs(inputs).probs.clamp_min(_MIN_PROB).log()
+        given = named or (inputs[0] if len(inputs) == 1 else inputs)
+        return self.predict_probs(given).probs.clamp_min(_MIN_PROB).log()
 
-    def predict_probs(self, inputs: Tensor) -> Combined:
+    def predict_probs(self, inputs: Inputs) -> Combined:
         """The combined probabilities of a batch, and the number of specialists used for each example.
 
         Args:
@@ -124,10 +137,11 @@ class SpecialistEnsemble(nn.Module):
         """
         shared, generalist, *specialists = self._parts
         with torch.no_grad():
-            features = _run(shared, inputs)
+            features = _features(shared, inputs)
 
             def predict(number: int, rows: Tensor) -> Tensor:
-                return torch.softmax(_run(specialists[number], features[rows]).float(), 1)
+                own = map_tensors(lambda one: one[rows], features)
+                return torch.softmax(_run(specialists[number], own).float(), 1)
 
             return combine_on_demand(
                 torch.softmax(_run(generalist, features).float(), 1),
@@ -137,7 +151,7 @@ class SpecialistEnsemble(nn.Module):
                 full_softmax=self.full_softmax,
             )
 
-    def predict(self, data: Dataset | tuple[Tensor, Tensor], *, batch_size: int | None = None) -> Combined:
+    def predict(self, data: GivenData, *, batch_size: int | None = None) -> Combined:
         """The combined probabilities of a data set (view 0), in the order of its ids.
 
         Args:
@@ -219,7 +233,7 @@ class SpecialistEnsemble(nn.Module):
         tensors, _ = load_tensors(path / WEIGHTS)
         widths = _widths(class_sets, len(names), full_softmax)
         networks: list[nn.Module] = []
-        example_inputs = torch.zeros(2, *architecture["input_shape"])
+        example_inputs = examples_in(architecture["input_shape"], 2)
         for name, width in zip(_names(len(class_sets)), widths, strict=True):
             network = uncompiled(build_network(**architecture, num_classes=width, seed=0))
             prefix = f"{name}."
@@ -244,7 +258,7 @@ class SpecialistEnsemble(nn.Module):
     def _names(self) -> list[str]:
         return _names(len(self.class_sets))
 
-    def _check_widths(self, example_inputs: Tensor) -> None:
+    def _check_widths(self, example_inputs: Inputs) -> None:
         num_classes = len(self.class_names)
         for class_set in self.class_sets:
             if class_set.num_classes != num_classes:
@@ -260,7 +274,7 @@ class SpecialistEnsemble(nn.Module):
                 raise UsageError(f"{name} gives {logits.shape[-1]} logits, expected {width}")
             refuse_probabilities(name, logits)
 
-    def _count_shared_layers(self, example_inputs: Tensor) -> int:
+    def _count_shared_layers(self, example_inputs: Inputs) -> int:
         """The number of first layers that all networks share and whose features are all that the rest needs."""
         generalist, *specialists = list(self.networks)
         most = len(layers_of(generalist, example_inputs)) - 1 if specialists else 0
@@ -286,6 +300,13 @@ def _is_equal(state: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return state.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in state.items())
 
 
-def _run(network: nn.Module, inputs: Tensor) -> Tensor:
+def _run(network: nn.Module, inputs: Inputs) -> Tensor:
     """Outputs of a network, in batches that suit the device: a batch to combine is larger than that."""
-    return torch.cat([forward_logits(network, part) for part in torch.split(inputs, batch_size_on(inputs.device))])
+    parts = split_examples(inputs, batch_size_on(device_of(inputs)))
+    return torch.cat([forward_logits(network, part) for part in parts])
+
+
+def _features(shared: nn.Module, inputs: Inputs) -> Inputs:
+    """What the shared layers give, in such batches."""
+    parts = split_examples(inputs, batch_size_on(device_of(inputs)))
+    return joined([call(shared, in_type(part, input_type(shared))) for part in parts])

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from instar.data import Splits
 from instar.errors import UsageError
 from instar.guards import try_forward
 from instar.networks import check_same_path, layers_of, prefix_state
+from instar.structures import Inputs
 
 NUM_TRIED = 8  # examples in a trial run: enough to see whether the path through the network depends on them
 
@@ -45,7 +46,7 @@ def check_forward(network: nn.Module, name: str, splits: Splits) -> None:
     layers_of(network, examples)
 
 
-def copied_weights(network: nn.Module, example_input: Tensor) -> list[int]:
+def copied_weights(network: nn.Module, example_input: Inputs) -> list[int]:
     """How many weights are copied by a cut after each layer, first to last."""
     num_layers = len(layers_of(network, example_input))
     states = (prefix_state(network, n, example_input=example_input) for n in range(1, num_layers + 1))

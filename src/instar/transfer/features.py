@@ -13,6 +13,7 @@ from instar.data import Dataset, InMemoryDataset, Splits
 from instar.evaluation import predict, predict_logits
 from instar.networks import (
     Cut,
+    call,
     channels_last_,
     cut,
     input_type,
@@ -21,6 +22,16 @@ from instar.networks import (
     named_layers,
     uncompiled,
     without_compiler,
+)
+from instar.structures import (
+    Inputs,
+    are_numbers,
+    joined,
+    map_tensors,
+    mask_place,
+    num_examples,
+    tensors_in,
+    varies,
 )
 
 CACHE_BYTES = 2**30  # the largest features of training and validation data that one fit keeps
@@ -69,9 +80,11 @@ def cacheable_cut(network: nn.Module, n: int, splits: Splits) -> Cut | None:
 
     Returns:
         None where the features are larger than `CACHE_BYTES`, change from one pass to the next (dropout), depend
-        on the rest of the batch, are not in float32, or are not all that the remaining layers read (a skip
-        connection over the cut).
+        on the rest of the batch, are not in float32, are not all that the remaining layers read (a skip connection
+        over the cut), or vary in length.
     """
+    if varies(splits.train.example_shape):  # padding to another length would change their last bits
+        return None
     if named_layers(network):  # modules without a name that run between the layers would be missing from the rest
         return None
     if input_type(network) != torch.float32:  # features are kept in float32, and would be rounded to it
@@ -82,19 +95,29 @@ def cacheable_cut(network: nn.Module, n: int, splits: Splits) -> Cut | None:
     trainable = {value for value in network.parameters() if value.requires_grad}
     if not parts.cacheable or features is None or not trainable <= set(parts.rest.parameters()):
         return None
-    num_bytes = 4 * features[0].numel() * (len(splits.train) + len(splits.validation))
+    num_bytes = (
+        4 * sum(one[0].numel() for one in tensors_in(features)) * (len(splits.train) + len(splits.validation))
+    )
     return parts if num_bytes <= CACHE_BYTES else None
 
 
-def _repeatable_features(prefix: nn.Module, example_input: Tensor) -> Tensor | None:
-    """The features of some examples, if they depend on the example alone: not on chance, mode or batch."""
+def _repeatable_features(prefix: nn.Module, example_input: Inputs) -> Inputs | None:
+    """The features of some examples, if they depend on the example alone: not on chance, mode or batch.
+
+    Where the network takes several tensors, these follow the features.
+    """
+    number = num_examples(example_input)
+    # Beside other examples: numbers twice as large, of ids the first example again.
+    others = map_tensors(lambda one: 2 * one if are_numbers(one.dtype) else one[:1].expand_as(one), example_input)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        in_training = prefix.train()(example_input)
-        features = prefix.eval()(torch.cat([example_input, 2 * example_input]))
-    if not isinstance(features, Tensor) or not isinstance(in_training, Tensor):
+        in_training = call(prefix.train(), example_input)
+        together = call(prefix.eval(), joined([example_input, others]))
+    alone, beside = tensors_in(in_training), tensors_in(together)
+    if not all(isinstance(one, Tensor) for one in (*alone, *beside)):
         return None
-    features = features[: len(example_input)]
-    return features if torch.allclose(in_training, features, rtol=1e-4, atol=1e-5) else None
+    beside = [one[:number] for one in beside]
+    same = [torch.allclose(one, other, rtol=1e-4, atol=1e-5) for one, other in zip(alone, beside, strict=True)]
+    return tuple(beside) if all(same) else None
 
 
 def _as_features(prefix: nn.Module, data: Dataset, device: str) -> Dataset:
@@ -109,17 +132,21 @@ def features_at(network: nn.Module, cuts: Sequence[int], data: Dataset) -> dict[
     channels_last_(network, example_input)  # runs it, and the hooks are not for that
     found: dict[int, list[Tensor]] = {n: [] for n in cuts}
     waiting: set[int] = set()
+    masks: list[Tensor] = []
+    place = mask_place(data.example_shape)
 
-    def begin(*_: Any) -> None:
+    def begin(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         waiting.update(cuts)
+        if place is not None:
+            masks[:] = [named[place] if isinstance(place, str) else inputs[place]]
 
     def keep(n: int, output: Any) -> None:
         if n in waiting:  # a layer that is called twice is cut after its first call
             waiting.remove(n)
             first = next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
-            found[n].append(pooled(first).cpu())
+            found[n].append(pooled(first, masks[-1] if masks else None).cpu())
 
-    handles = [uncompiled(network).register_forward_pre_hook(begin)]
+    handles = [uncompiled(network).register_forward_pre_hook(begin, with_kwargs=True)]
     for n in cuts:
         handles.append(layers[n - 1].module.register_forward_hook(lambda _, __, output, n=n: keep(n, output)))
     try:
@@ -131,13 +158,20 @@ def features_at(network: nn.Module, cuts: Sequence[int], data: Dataset) -> dict[
     return {n: torch.cat(parts) for n, parts in found.items()}
 
 
-def pooled(features: Tensor) -> Tensor:
+def pooled(features: Tensor, mask: Tensor | None = None) -> Tensor:
     """Features as (examples, features): large maps averaged over areas, tokens over their positions.
+
+    Args:
+        features: (examples, ...).
+        mask: (examples, positions) of padded examples; tokens are then averaged over what is no padding.
 
     Example:
         >>> pooled(torch.zeros(2, 64, 16, 16)).shape, pooled(torch.zeros(2, 8, 4, 4)).shape
         (torch.Size([2, 256]), torch.Size([2, 128]))
     """
+    if mask is not None and features.shape[:2] == mask.shape and features.dim() == 3:
+        weights = mask[:, :, None].to(features.dtype)
+        return ((features * weights).sum(1) / weights.sum(1)).float()
     if features[0].numel() > MOST_FEATURES and features.dim() == 3:
         features = features.mean(1)
     if features[0].numel() > MOST_FEATURES and features.dim() == 4:

@@ -11,6 +11,7 @@ from instar.data import Dataset, id_batches
 from instar.errors import TrainingError, UsageError
 from instar.naming import unknown_name
 from instar.networks import forward_logits, freeze_, layers_of, prefix_state, state_hashes
+from instar.structures import Inputs
 from instar.transfer.cuts import check_cut
 
 KINDS = ("BnB", "BnB+", "AnB", "AnB+", "RnB")
@@ -88,7 +89,7 @@ def apply_treatment_(
     treatment: Treatment,
     base: nn.Module | None,
     *,
-    example_input: Tensor | None = None,
+    example_input: Inputs | None = None,
     frozen_dropout: bool = True,
     calibrate_on: Dataset | None = None,
 ) -> list[str]:
@@ -174,7 +175,7 @@ def frozen_hashes(network: nn.Module, names: Iterable[str]) -> dict[str, str]:
 
 
 def calibrate_statistics_(
-    network: nn.Module, n: int, data: Dataset, *, example_input: Tensor | None = None, batch_size: int = 256
+    network: nn.Module, n: int, data: Dataset, *, example_input: Inputs | None = None, batch_size: int = 256
 ) -> None:
     """Measure the mean and variance of the normalisation layers among the first n on some data, in place.
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from instar.data.dataset import Dataset, InMemoryDataset, StreamingDataset
+from instar.data.dataset import Dataset
 from instar.data.identity import content_ids
+from instar.data.memory import InMemoryDataset
 from instar.data.progress import tracked
 from instar.data.readers.images import (
     CHANNELS,
@@ -27,6 +28,7 @@ from instar.data.readers.images import (
     opened,
     upright_size,
 )
+from instar.data.streaming import StreamingDataset
 from instar.errors import DataError, DataWarning, UsageError
 
 PARTS = {

@@ -18,9 +18,13 @@ from instar.recipes.loading import (
 from instar.recipes.settings import DataSettings, TransferSettings
 from instar.recipes.transfer.plan import TREATMENT_SEED
 from instar.runs import is_run
+from instar.structures import without_lengths
 from instar.transfer import Treatment, apply_treatment_, check_forward
 
-_INITIALISED = (nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+_INITIALISED = (
+    *(nn.Linear, nn.modules.conv._ConvNd, nn.Embedding, nn.EmbeddingBag),
+    *(nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm),
+)
 """The modules whose weights `initialise_` draws."""
 
 
@@ -70,7 +74,7 @@ def _check_source(plan: Plan) -> None:
     if plan.config.source is None:
         return
     source, splits = load_splits(plan.config.source), plan.splits
-    if source.train.example_shape != splits.train.example_shape:
+    if without_lengths(source.train.example_shape) != without_lengths(splits.train.example_shape):
         raise UsageError(
             f"{source.name} has examples of shape {source.train.example_shape}, {splits.name} of shape "
             f"{splits.train.example_shape}: layers transfer only between examples of the same shape"

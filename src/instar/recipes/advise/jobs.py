@@ -29,6 +29,7 @@ from instar.recipes.loading import (
 )
 from instar.recipes.settings import DataSettings, FitSettings
 from instar.runs import Run, find_run, is_run
+from instar.structures import read_form, without_lengths, written_form
 from instar.transfer import MOST_FEATURES, features_at, h_score, linear_probe, logme
 
 MOST_EXAMPLES = 5000
@@ -87,10 +88,12 @@ def load_pretrained(network: str, settings: FitSettings, splits: Splits) -> nn.M
     """
     if is_run(network):
         theirs = config_of_fit(network)
-        expected, found = theirs["input_shape"], list(splits.train.example_shape)
+        expected, found = (
+            without_lengths(one) for one in (theirs["input_shape"], written_form(splits.train.example_shape))
+        )
         if expected != found:
             raise UsageError(
-                f"{network} was trained on examples of shape {tuple(expected)}, those of {splits.name} are "
+                f"{network} was trained on examples of shape {read_form(expected)}, those of {splits.name} are "
                 f"{tuple(found)}: layers transfer only between examples of the same shape"
             )
         _check_normalisation(network, theirs.get("normalisation"), splits)

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from instar.data import Splits
 from instar.deploy import multiplications_at
@@ -24,6 +24,7 @@ from instar.recipes.study import DEFAULT, Execution
 from instar.recipes.transfer.jobs import treatment_job
 from instar.recipes.transfer.plan import TREATMENT_SEED
 from instar.runs import is_run, run_hash
+from instar.structures import Inputs
 from instar.transfer import (
     SCRATCH,
     Treatment,
@@ -102,7 +103,7 @@ class Plan:
         return {**about, "state": network_fingerprint(self.base)}
 
     @property
-    def example(self) -> Tensor:
+    def example(self) -> Inputs:
         """Two examples of the target as a batch."""
         return self.splits.train.gather(self.splits.train.ids[:2], 0)
 
@@ -110,7 +111,9 @@ class Plan:
     def layers(self) -> list[Layer]:
         """The layers of the network, first to last."""
         layers = layers_of(self.network, self.example)
-        costs = multiplications_at(self.network, [layer.module for layer in layers], self.example.shape[1:])
+        costs = multiplications_at(
+            self.network, [layer.module for layer in layers], self.splits.train.example_shape
+        )
         copied = copied_weights(self.network, self.example)
         return [Layer(layer.name, *numbers) for layer, *numbers in zip(layers, copied, costs, strict=True)]
 

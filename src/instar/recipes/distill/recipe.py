@@ -31,6 +31,7 @@ from instar.recipes.settings import NetworkSettings, as_text
 from instar.recipes.study import Place, Result, Round, Rounds, Study
 from instar.recipes.use_it import use_lines
 from instar.runs import Run
+from instar.structures import is_plain
 from instar.teacher_checks import about_order
 
 Row = dict[str, Any]
@@ -217,7 +218,7 @@ def _transfer(plan: Plan) -> Row:
     """What the students learned from, in counts of examples, and the classes that it lacks."""
     data, control = (training_data(plan.splits, one) for one in (plan.config.transfer, plan.config.control))
     return {
-        "examples_are": "images" if len(data.example_shape) == 3 else "examples",
+        "examples_are": "images" if is_plain(data.example_shape) and len(data.example_shape) == 3 else "examples",
         "num_examples": len(data),
         "num_labelled": int((data.labels(data.ids) >= 0).sum()),
         "num_control": len(control),

@@ -22,6 +22,7 @@ from instar.recipes.loading import load_run_network, training_data
 from instar.recipes.rows import difference, row
 from instar.recipes.settings import LossSettings
 from instar.runs import Run
+from instar.structures import Form
 from instar.teacher_checks import judged_ids
 
 MOST_EXAMPLES = 10_000
@@ -57,7 +58,7 @@ def scored_row(name: str, logits: Sequence[Tensor], labels: Tensor, **about: Any
     return row(name, [one["errors"] for one in scores], **about, **others)
 
 
-def cost_row(jobs: Sequence[Path], input_shape: Sequence[int]) -> Row:
+def cost_row(jobs: Sequence[Path], input_shape: Form) -> Row:
     """Weights, size, multiplications and latency of a network; of an ensemble the sums.
 
     Of a teacher that is no network of torch the latency alone is known.

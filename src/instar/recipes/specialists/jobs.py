@@ -27,6 +27,7 @@ from instar.specialists import (
     start_from_generalist_,
 )
 from instar.specialists.ensemble import ensemble_batch_size
+from instar.structures import examples_in
 from instar.transfer import prefix_features
 
 _PREDICTION_BATCH = 5000  # predictions held in memory while class sets are clustered
@@ -123,8 +124,8 @@ class _Oversampled(nn.Module):
         shift[list(class_set.classes)] = 0
         self.register_buffer("shift", shift, persistent=False)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        logits = forward_logits(self.network, inputs)
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+        logits = forward_logits(self.network, named or (inputs[0] if len(inputs) == 1 else inputs))
         return logits - self.shift if self.training else logits
 
 
@@ -171,7 +172,7 @@ def assemble(generalist: Path, specialists: Sequence[Path], *, top_n: int = 1) -
         [load_run_network(path) for path in specialists],
         [ClassSet.of_numbers(run.config["specialist"]["classes"], about["class_names"]) for run in runs],
         class_names=about["class_names"],
-        example_inputs=torch.zeros(2, *about["input_shape"]),
+        example_inputs=examples_in(about["input_shape"], 2),
         top_n=top_n,
         full_softmax=has_dustbin == {False},
         architecture={"name": about["network"], "input_shape": about["input_shape"], **options},

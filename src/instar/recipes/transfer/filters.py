@@ -1,7 +1,7 @@
 """First-layer filters of the bases: Gabor scores, how similar the filters of two tasks are, pictures."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import nn
 from instar.recipes.loading import build_for, load_run_network, load_splits
 from instar.recipes.transfer.plan import TREATMENT_SEED, Plan
 from instar.reports import Column, Images, Picture, Section, Table, Text
+from instar.structures import Form, is_plain
 from instar.transfer import Filters, filter_scores, filter_verdict
 
 MOST_FILTERS = 16  # of each network: a fit takes some hundredths of a second
@@ -35,14 +36,14 @@ def first_filters(plan: Plan) -> Filters:
     return shown if len(shown) == len(networks) else {}
 
 
-def _filters(network: nn.Module, input_shape: Sequence[int]) -> NDArray[np.float64] | None:
+def _filters(network: nn.Module, input_shape: Form) -> NDArray[np.float64] | None:
     weighted = (module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear)))
     layer = next(weighted, None)
     if layer is None:
         return None
     weights = layer.weight.detach().double().numpy()
     if isinstance(layer, nn.Linear):
-        if len(input_shape) != 3 or weights.shape[1] != math.prod(input_shape):
+        if not is_plain(input_shape) or len(input_shape) != 3 or weights.shape[1] != math.prod(input_shape):
             return None
         weights = weights.reshape(len(weights), *input_shape)
     return weights[:MOST_FILTERS] if min(weights.shape[2:]) > 1 else None

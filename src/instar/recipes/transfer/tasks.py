@@ -9,6 +9,7 @@ from instar.errors import UsageError
 from instar.recipes.loading import load_splits, warn_of_other_normalisation
 from instar.recipes.settings import DataSettings
 from instar.recipes.transfer.settings import HalvesSettings, TransferConfig
+from instar.structures import without_lengths
 from instar.transfer import (
     Halves,
     known_parents,
@@ -100,7 +101,7 @@ def check_tasks(splits: Sequence[Split]) -> None:
     first = tasks[0]
     warn_of_other_normalisation(first, tasks[1])
     for task in tasks:
-        if task.train.example_shape != first.train.example_shape:
+        if without_lengths(task.train.example_shape) != without_lengths(first.train.example_shape):
             raise UsageError(
                 f"examples of {first.name} are {first.train.example_shape}, of {task.name} "
                 f"{task.train.example_shape}: layers can be copied only between tasks with examples of one shape"

@@ -1,0 +1,29 @@
+"""Data and networks of a user, for `python:structured_studies:...`: words of their own length, three classes."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from instar.data import Dataset
+from small_fits import Words, words
+
+
+def word_data(seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Training and test data, without the shortest examples, of which some would be in both."""
+    train, test = words(400, seed=seed), words(150, seed=seed + 1)
+    train, test = (data.subset(data.ids[data.lengths > 2]) for data in (train, test))
+    return train, test.subset(test.ids[~torch.isin(test.ids, train.ids)])
+
+
+def other_words() -> tuple[Dataset, Dataset]:
+    """Other examples of the same kind."""
+    return word_data(seed=7)
+
+
+def word_network(seed: int, num_classes: int, input_shape: dict[str, Any]) -> nn.Module:
+    """Takes `input_ids` and `attention_mask`, as its form says."""
+    assert input_shape == {"input_ids": ("int64", "<=8"), "attention_mask": ("mask", "<=8")}
+    network = Words(seed)
+    network.head = nn.Linear(8, num_classes)
+    return network
