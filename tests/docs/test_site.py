@@ -90,7 +90,7 @@ PLAIN = {
         "similarity",
         "size",
     ),
-    *("ten best", "test", "training", "use", "validation"),
+    *("errors", "largest difference", "ms", "ten best", "test", "training", "use", "validation"),
 }
 """Words that need no more than their note."""
 
