@@ -8,7 +8,7 @@ PROCESSES ?= $(shell getconf _NPROCESSORS_ONLN)
 
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
-.PHONY: demo test slow check install format lint types layers bench results clean
+.PHONY: demo test slow check install format lint types layers docs bench results clean
 
 demo: install
 	$(BIN)/instar distill
@@ -29,7 +29,7 @@ test: install
 slow: install
 	$(PYTEST) -m slow
 
-check: lint types layers test slow
+check: lint types layers docs test slow
 
 format: install
 	$(BIN)/ruff format .
@@ -44,6 +44,10 @@ types: install
 
 layers: install
 	$(BIN)/lint-imports
+
+# A broken link, a public name without a page or an image that is missing fails.
+docs: install
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --fresh-env --quiet docs build/docs
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -20,6 +21,34 @@ TINY = [
 """A whole experiment on the digits in a few seconds."""
 
 _ROOT = Path(__file__).parent.parent
+
+
+def command_options() -> dict[str, set[str]]:
+    """The options of every command, by its words: `speech train`."""
+    return {words: options_of(command) for words, command in commands().items()}
+
+
+def commands() -> dict[str, Any]:
+    """Every command with all its options, by its words; the program itself is the empty text."""
+    import typer
+
+    from instar.cli.app import app
+    from instar.cli.commands import complete
+
+    found = {}
+
+    def walk(path: str, command: object) -> None:
+        found[path] = whole = complete(command)
+        for name, inner in getattr(whole, "commands", {}).items():
+            walk(f"{path} {name}".strip(), inner)
+
+    walk("", typer.main.get_command(app))
+    return found
+
+
+def options_of(command: Any) -> set[str]:
+    """What may be typed after a command."""
+    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
 def run_here(

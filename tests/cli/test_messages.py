@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import typer
 
 import instar
-from instar.cli.app import app
-from instar.cli.commands import complete
+from command_line import command_options
 
 SOURCE = Path(instar.__file__).parent
 OPTION = re.compile(r"(?<!var\()(?<![\w-])--[a-z][a-z-]*[a-z]")
@@ -31,22 +29,6 @@ ONE_OF: dict[str, list[str]] = {
     "recipes/speech": ["speech train", "speech align", "reproduce speech"],
     "recipes/targets.py": ["targets write", "targets check"],
 }
-
-
-def options() -> dict[str, set[str]]:
-    """The options of every command."""
-    found = {}
-
-    def walk(path: str, command: object) -> None:
-        whole = complete(command)
-        found[path] = {
-            option for parameter in whole.params for option in (*parameter.opts, *parameter.secondary_opts)
-        }
-        for name, inner in getattr(whole, "commands", {}).items():
-            walk(f"{path} {name}".strip(), inner)
-
-    walk("", typer.main.get_command(app))
-    return found
 
 
 def messages(path: Path) -> Iterator[str]:
@@ -74,7 +56,7 @@ def test_options_are_found() -> None:
 
 @pytest.mark.parametrize("file", sorted({file for file, _ in NAMED}))
 def test_every_option_that_a_message_names_is_one_of_the_command(file: str) -> None:
-    known = options()
+    known = command_options()
     for option in [option for named, option in NAMED if named == file]:
         assert any(option in of_command for of_command in known.values()), option
         for place, commands in ALL_OF.items():

@@ -1,9 +1,17 @@
-"""The examples run as they stand, and the flat loop and the library give the same numbers."""
+"""The examples and the tutorial run as they stand; the flat loop and the library give the same numbers."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from command_line import Command
+from instar.data import load_data
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -20,3 +28,37 @@ def test_the_flat_loop_and_the_library_give_the_same_numbers(tmp_path: Path) -> 
     flat = printed("distill.py", tmp_path)
     assert flat.count("errors on 497 test images") == 3
     assert printed("distill_with_instar.py", tmp_path) == flat
+
+
+FEW = ["--epochs", "1", "--learning-rate", "0.05", "--temperature", "4", "--seeds", "1"]
+FEW_OF_TEACHER = ["--teacher-epochs", "1", "--teacher-learning-rate", "0.05"]
+"""Added to each command of the tutorial: its words are tried, not its numbers."""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the tutorial wants it: pictures of three classes, and new ones."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    train = load_data("digits").train
+    pixels, labels = (255 * train.gather(train.ids, 0)).byte(), train.labels(train.ids)
+    for label in range(3):
+        (folder / "photos" / f"class-{label}").mkdir(parents=True)
+        for place, picture in enumerate(pixels[labels == label][:20]):
+            Image.fromarray(picture[0].numpy()).save(folder / "photos" / f"class-{label}" / f"{place}.png")
+    (folder / "new-photos").mkdir()
+    Image.fromarray(pixels[0, 0].numpy()).save(folder / "new-photos" / "new.png")
+    return folder
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_pictures_runs_word_for_word(photos: Path, instar: Command) -> None:
+    page = (EXAMPLES.parent / "docs" / "methods" / "own-pictures.md").read_text().split("## Variations")[0]
+    commands = [shlex.split(line, comments=True) for line in re.findall(r"^instar .*", page, re.MULTILINE)]
+    assert [command[1] for command in commands] == ["data", "distill", "distill", "predict", "export", "distill"]
+    for command in commands:
+        few = FEW if command[1] == "distill" else []
+        own_teacher = FEW_OF_TEACHER if "resnet:20" in command else []
+        done = instar(*command[1:], *few, *own_teacher, cwd=photos)
+        assert done.returncode == 0, (command, done.stderr)
+    assert "new.png" in (photos / "answers.csv").read_text()
+    assert (photos / "runs" / "photos" / "report.html").stat().st_size > 10_000

@@ -2,13 +2,11 @@
 
 import json
 import re
-import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from command_line import Command
 from instar.data import known_data
 
 ROOT = Path(__file__).parents[2]
@@ -16,6 +14,8 @@ README = (ROOT / "README.md").read_text()
 
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "methods").glob("*.md"))]
+NOT_FOR_USERS = {"dev", "docs"}
+"""Extras that CONTRIBUTING installs."""
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -40,21 +40,6 @@ def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
         exec(compile(example, page.name, "exec"), namespace)
 
 
-def test_every_command_has_the_options_that_the_readme_gives_it(typed: Command) -> None:
-    lines = [line.split("  #")[0] for block in blocks("sh") for line in block.splitlines()]
-    commands = [shlex.split(line) for line in lines if line.startswith("instar ")]
-    assert commands
-    help_texts: dict[str, str] = {}
-    for command in commands:
-        words = [word for word in command[1:3] if re.fullmatch("[a-z]+", word)]
-        words = words if words[0] in ("runs", "reproduce", "speech", "targets") else words[:1]
-        name = " ".join(words)
-        if name not in help_texts:
-            help_texts[name] = typed(*words, "--help").stdout
-        for option in (word for word in command if word.startswith("--")):
-            assert option in help_texts[name], f"{' '.join(command)}: {option}"
-
-
 def test_quoted_result_is_the_published_one() -> None:
     result = json.loads((ROOT / "results" / "distill-mnist.json").read_text())
     alone, distilled = result["rows"][1:]
@@ -68,8 +53,18 @@ def test_quoted_result_is_the_published_one() -> None:
         assert number.replace("-", "\u2212") in README or number in README, number
 
 
+def test_install_names_every_extra_and_each_is_there() -> None:
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    install = README.split("## Install\n")[1].split("```python")[0]
+    for extra in extras - NOT_FOR_USERS:
+        assert re.search(rf"\b{extra}\b", install), f"the extra {extra} is not named under `Install` in README.md"
+    for page in [*PAGES, ROOT / "AGENTS.md"]:
+        for named in re.findall(r"instar\[([\w,-]+)\]", page.read_text()):
+            assert set(named.split(",")) <= extras, f"{page.name}: instar[{named}]"
+
+
 def test_links_in_the_documentation_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", page.read_text()):
             link = target[0] or target[1]
             if not link.startswith("http"):
@@ -83,7 +78,7 @@ def test_no_link_of_the_readme_on_the_package_index_leads_nowhere() -> None:
     for one in hook["fancy-pypi-readme"]["substitutions"]:
         text = re.sub(one["pattern"], one["replacement"], text)
     assert [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("https://")] == []
-    assert "All rows are in `docs/results.md`." in text
+    assert "All rows are in `docs/results.md`" in text
 
 
 def test_the_address_of_every_link_in_the_metadata_is_whole() -> None:

@@ -1,0 +1,200 @@
+"""What the site adds to the Markdown files of the repository while it is built.
+
+A page may hold one of these lines:
+
+    <!-- page: ../README.md -->                 the file, with its links as they are right on this page
+    <!-- guides -->                             the side bar's groups: the table `Guides` of the README
+    <!-- names: instar.losses instar.data -->   the public names of these modules, described
+    <!-- all names -->                          a table of all public names
+
+Links that lead out of docs/: a file is put beside the pages, a folder becomes its name.
+"""
+
+import inspect
+import os
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sphinx.errors import ExtensionError
+from sphinx.util import logging
+
+import instar
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+LINK = re.compile(r"\[([^\]]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
+PAGES: dict[Path, str] = {
+    ROOT / "README.md": "index.md",
+    ROOT / "CONTRIBUTING.md": "contributing.md",
+    ROOT / "CHANGELOG.md": "changelog.md",
+    ROOT / "AGENTS.md": "agents.md",
+    DOCS / "methods": "index.md",
+    DOCS / "decisions": "decisions/index.md",
+}
+"""The pages of files outside docs/, and of folders."""
+
+_log = logging.getLogger(__name__)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Called by Sphinx, to which this module is an extension."""
+    app.connect("source-read", _read)
+    app.connect("autodoc-process-docstring", _plain, priority=0)  # before napoleon
+    app.connect("env-check-consistency", _check_names)
+    return {"parallel_read_safe": True}
+
+
+def guides(readme: str) -> dict[str, dict[str, str]]:
+    """The cards by group: for each bold word of the README's table `Guides` the paths of its cards, with titles.
+
+    Raises:
+        ValueError: a card of docs/methods is in no group, or in two.
+    """
+    table = readme.split("## Guides\n", 1)[1].split("\n## ", 1)[0]
+    groups = {
+        row[1]: {path: title for title, path in re.findall(r"\[([^\]]+)\]\(docs/(methods/[^)]+)\)", row[0])}
+        for row in re.finditer(r"^\| \*\*([^*]+)\*\*.*$", table, re.MULTILINE)
+    }
+    listed = [path for cards in groups.values() for path in cards]
+    for card in sorted((DOCS / "methods").glob("*.md")):
+        if (count := listed.count(f"methods/{card.name}")) != 1:
+            raise ValueError(
+                f"docs/methods/{card.name} is in {count} groups of the table `Guides` in README.md; link it once"
+            )
+    return groups
+
+
+def names_of(modules: list[str]) -> tuple[list[str], list[str]]:
+    """The names of `import instar` that are at home in these modules, and what else the modules offer."""
+    first = [name for name in instar.__all__ if instar._HOMES[name] in modules]
+    others = [
+        f"{module}.{name}"
+        for module in modules
+        for name in _offered(import_module(module))
+        if name not in instar.__all__
+    ]
+    return [f"instar.{name}" for name in first], others
+
+
+def _offered(module: ModuleType) -> list[str]:
+    """`__all__` of a package; of a module without public names in `instar` all that it defines."""
+    if hasattr(module, "__all__"):
+        return list(module.__all__)
+    if module.__name__ in instar._HOMES.values():
+        return []
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    ]
+
+
+def _read(app: Any, name: str, content: list[str]) -> None:
+    page = Path(app.env.doc2path(name))
+    text = content[0]
+    if found := re.search(r"<!-- page: (\S+) -->\n", text):
+        file = (page.parent / found[1]).resolve()
+        text = text.replace(found[0], _with_links(file.read_text(encoding="utf-8"), file.parent, page.parent))
+    else:
+        text = _with_links(text, page.parent, page.parent)
+    if "<!-- guides -->" in text:
+        try:
+            groups = guides((ROOT / "README.md").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ExtensionError(str(error)) from None
+        text = text.replace("<!-- guides -->\n", "\n".join(_toctrees(groups)))
+    if found := re.search(r"<!-- names: (.*) -->\n", text):
+        text = text.replace(found[0], "\n".join(_described(found[1].split())))
+    text = text.replace("<!-- all names -->\n", "\n".join(_table()))
+    content[0] = re.sub(r"^\|.*", lambda row: _unbroken(row[0]), text, flags=re.MULTILINE)
+
+
+def _with_links(text: str, home: Path, page: Path) -> str:
+    """A text of a file in folder `home` with links that are right in folder `page`."""
+
+    def link(found: re.Match[str]) -> str:
+        target = (home / found[2]).resolve()
+        if target.is_dir() and target not in PAGES:
+            return found[1]
+        return f"[{found[1]}]({os.path.relpath(DOCS / PAGES.get(target, target), page)}{found[3] or ''})"
+
+    return LINK.sub(link, text)
+
+
+def _unbroken(row: str) -> str:
+    """A row of a table in which `1.2 ± 0.3` and `[0.9, 1.5]` stay on one line."""
+    return re.sub(
+        r"(?<=\d) ± (?=\d)|(?<=\d), (?=[\u2212+-]?[\d.]+\])", lambda gap: gap[0].replace(" ", "\u00a0"), row
+    )
+
+
+def _toctrees(groups: dict[str, dict[str, str]]) -> Iterator[str]:
+    for group, cards in groups.items():
+        yield f"```{{toctree}}\n:hidden:\n:caption: {group}\n"
+        yield from (f"{title[0].upper()}{title[1:]} <{path}>" for path, title in cards.items())
+        yield "```\n"
+
+
+def _described(modules: list[str]) -> Iterator[str]:
+    first, others = names_of(modules)
+    yield from (_directive(name) for name in first)
+    if others:
+        yield "\n## More names\n"
+        yield from (_directive(name) for name in others)
+
+
+def _directive(name: str) -> str:
+    value = _value(name)
+    if inspect.isclass(value):
+        kind = "autoexception" if issubclass(value, BaseException) else "autoclass"
+    else:
+        kind = "autofunction" if inspect.isroutine(value) else "py:data"
+    return f"```{{eval-rst}}\n.. {kind}:: {name}\n{'   :members:' * inspect.isclass(value)}\n```\n"
+
+
+def _value(name: str) -> Any:
+    module, _, last = name.rpartition(".")
+    return getattr(import_module(module), last)
+
+
+def _table() -> Iterator[str]:
+    yield "| name | what it is |\n| --- | --- |"
+    for name in instar.__all__:
+        first = inspect.getdoc(_value(f"instar.{name}")).splitlines()[0]
+        yield f"| {{py:obj}}`~instar.{name}` | {first.replace('|', chr(92) + '|')} |"
+
+
+def _plain(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings are plain text with names in backticks: nothing else in them is markup; equations are blocks."""
+    if re.fullmatch(r"Alias for field number \d+", "".join(lines)):
+        lines.clear()  # what Python says of a field of a named tuple
+    paragraphs = [part.split("\n") for part in "\n".join(lines).split("\n\n")]
+    lines[:] = [line for paragraph in paragraphs for line in (*_as_markup(paragraph), "")]
+    if what in ("attribute", "property"):
+        lines.insert(0, "\\")  # an empty line: napoleon would take what stands before a colon for a type
+
+
+def _as_markup(paragraph: list[str]) -> list[str]:
+    text = "\n".join(paragraph)
+    if ">>>" in text:
+        return paragraph
+    is_prose = re.match(r"\s|\w+:\n", text) or text.endswith((".", ":"))
+    if not is_prose and re.search(" (=|argmin) ", re.sub(r"`[^`]*`", "", text)):
+        return [".. code-block:: none", "", *(f"   {line}" for line in paragraph)]
+    parts = re.split(r"(`[^`]*`)", text)
+    parts[::2] = [re.sub(r"[*|\\]|(?<=\w)_(?!\w)", r"\\\g<0>", part) for part in parts[::2]]
+    return "".join(parts).split("\n")
+
+
+def _check_names(app: Any, env: Any) -> None:
+    """Every public name has its place on a page."""
+    described = env.get_domain("py").objects
+    for name in instar.__all__:
+        if f"instar.{name}" not in described:
+            _log.warning(
+                "instar.%s (%s) is on no page: add its module to one in docs/api", name, instar._HOMES[name]
+            )
