@@ -11,7 +11,7 @@ import instar
 from command_line import command_options
 
 SOURCE = Path(instar.__file__).parent
-OPTION = re.compile(r"(?<!var\()(?<![\w-])--[a-z][a-z-]*[a-z]")
+OPTION = re.compile(r"(?<!var\()(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
 STUDIES = ["distill", "transfer", "advise", "specialists"]
 EACH = [*STUDIES, "reproduce mnist", "speech train"]  # runs jobs in a run directory
 READS_DATA = [*STUDIES, "data show", "targets write", "targets check"]

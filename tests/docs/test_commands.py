@@ -17,7 +17,7 @@ PAGES = [
 """The changelog tells of commands that were there."""
 
 KNOWN = command_options()
-OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]\b")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]\b")
 OF_OTHERS = {"--address", "--head", "--help", "--index-url", "--port"}
 """Options of ray and pip, and that of all commands."""
 

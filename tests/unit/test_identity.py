@@ -455,6 +455,7 @@ OF_DISTILL: dict[str, list[Any]] = {
     "temperature": [2.0, np.float32(3.0)],
     "label_weight": [0.5],
     "ensemble_mean": ["geometric"],
+    "ensemble_weights": [[0.25, 0.75], [0.75, 0.25]],
     "hints": [[Hint("4", "4")], [Hint("4", "4", weight=2.0)]],
     **{name: CHANGED[name] for name in ("validation", "soft_weight", "hard_weight", "epochs", "seed")},
 }

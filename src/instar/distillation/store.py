@@ -72,7 +72,8 @@ class SoftTargetStore:
         >>> import tempfile
         >>> from instar.data import as_dataset
         >>> data = as_dataset((torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 0, 1])))
-        >>> store = SoftTargetStore.write(tempfile.mkdtemp(), {"teacher": nn.Linear(3, 2)}, data)
+        >>> teacher = torch.nn.Linear(3, 2)
+        >>> store = SoftTargetStore.write(tempfile.mkdtemp(), {"teacher": teacher}, data)
         >>> store.logits(data.ids[:4], 0).shape, store.soft_targets(data.ids[:4], 0, 4.0).probs.shape
         (torch.Size([1, 4, 2]), torch.Size([4, 2]))
     """
