@@ -20,7 +20,7 @@ from instar.evaluation import batch_size_on, predict_logits
 from instar.networks import change_normalisation_, forward_logits
 from instar.networks.inputs import Normalisation
 from instar.runs import Run
-from instar.structures import Form, form_in_words, is_plain, mask_place, read_form, without_lengths
+from instar.structures import Form, Inputs, form_in_words, is_plain, mask_place, read_form, without_lengths
 
 
 class Model(nn.Module):
@@ -64,10 +64,9 @@ class Model(nn.Module):
         change_normalisation_(network, {}, normalisation or {})
         self.eval()
 
-    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+    def forward(self, inputs: Inputs) -> Tensor:
         """Logits (batch, classes) of a batch as `preprocess` gives its examples, or of several tensors."""
-        given = named or (inputs[0] if len(inputs) == 1 else inputs)
-        return forward_logits(self.network, given).float()
+        return forward_logits(self.network, inputs).float()
 
     def preprocess(self, example: Any) -> Tensor:
         """One example as the network's data has it, before normalisation: a float32 tensor of `input_shape`.
@@ -123,7 +122,7 @@ class Model(nn.Module):
             if without_lengths(data.example_shape) != without_lengths(self.input_shape):
                 given, needed = form_in_words(data.example_shape), form_in_words(self.input_shape)
                 raise UsageError(f"an example is {given}, this network takes {needed}")
-            logits = predict_logits(self, data, batch_size=batch_size, device=self.device)
+            logits = predict_logits(self.network, data, batch_size=batch_size, device=self.device)
             return torch.softmax(logits / self.temperature, -1).cpu()
         several, batch_size = self._several(examples), batch_size or batch_size_on(self.device)
         parts = [torch.zeros(0, len(self.class_names))]
