@@ -229,8 +229,8 @@ OTHER: dict[str, Any] = {
     "data": "mnist", "teacher": "mlp:7x1", "student": "mlp:7x1", "network": "mlp:7x3", "source": "mnist",
     "temperature": 3.0, "hard_weight": 0.3, "epochs": 7, "teacher_epochs": 7, "specialist_epochs": 7,
     "learning_rate": 0.07, "seeds": 7, "seed": 7, "splits": 7, "cuts": [1], "treatments": ["AnB"], "examples": 7,
-    "loss": "dkd", "same_cost": True, "controls": True, "sets": 4, "classes_per_set": 3, "distill": True, "grammar": "one",
-    "fraction": 0.7,
+    "loss": "dkd", "same_cost": True, "controls": True, "sets": 4, "classes_per_set": 3, "distill": True,
+    "grammar": "one", "fraction": 0.7,
 }  # fmt: skip
 OTHER_FOR = {
     ("specialists_study", "controls"): ["random"],

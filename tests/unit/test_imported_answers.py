@@ -233,6 +233,17 @@ def test_wrong_files_and_options_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b.parquet").write_bytes(b"no table")
     (tmp_path / "c.jsonl").write_text("[1, 2]\n")
     np.savez(tmp_path / "d.npz", probs=np.array([{}], dtype=object))
+    np.savez(
+        tmp_path / "short.npz", probs=PROBS.numpy(), keys=np.arange(NUM_ROWS - 1), class_names=np.array(NAMES)
+    )
+    np.savez(tmp_path / "flat.npz", probs=PROBS[:, 0].numpy(), class_names=np.array(NAMES))
+    (tmp_path / "twice.csv").write_text("row,0,1,0\n0,0.5,0.5,0.5\n")
+    first, odd = (
+        '{"row": 0, "probs": {"0": 0.5, "1": 0.5}}',
+        ("null", "5", "[0.5, 0.5]", '{"0": "abc"}', '{"0": {}}'),
+    )
+    for number, value in enumerate(odd):
+        (tmp_path / f"odd-{number}.jsonl").write_text(f'{first}\n{{"row": 1, "probs": {value}}}\n')
     for path, options, words in (
         (file, {"key": "name"}, "has no column 'name'; it has 'row', '0'"),
         (file, {"made_at": 0.0}, "made at temperature 0, expected finite and above 0"),
@@ -240,6 +251,10 @@ def test_wrong_files_and_options_are_refused(tmp_path: Path) -> None:
         (tmp_path / "b.parquet", {}, "cannot be read as parquet"),
         (tmp_path / "c.jsonl", {}, "a line is no object"),
         (tmp_path / "d.npz", {}, "cannot be read as npz"),
+        (tmp_path / "short.npz", {}, "different numbers of rows: probs 1797, keys 1796"),
+        (tmp_path / "flat.npz", {}, "probs has shape (1797,), expected (rows, classes)"),
+        (tmp_path / "twice.csv", {}, "twice.csv: there are several columns '0'; leave one"),
+        *((tmp_path / f"odd-{number}.jsonl", {}, "row 1") for number in range(len(odd))),
         (tmp_path / "e.pkl", {}, "expected a file .parquet, .csv, .jsonl or .npz"),
         (tmp_path / "e.csv", {}, "there is no such file"),
     ):
@@ -248,3 +263,15 @@ def test_wrong_files_and_options_are_refused(tmp_path: Path) -> None:
         assert words in str(refused.value)
         assert "\n" not in str(refused.value)
     assert not (tmp_path / "store").exists()
+
+
+def test_answers_that_are_read_in_another_way_are_another_store(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "a.parquet", table())
+    import_store(tmp_path / "store", file, data={"name": "digits"})
+    before = SoftTargetStore.open(tmp_path / "store").identity
+    with pytest.raises(InstarError, match="other"):
+        import_store(tmp_path / "store", file, data={"name": "digits"}, logits=True)
+    import_store(tmp_path / "logits", file, data={"name": "digits"}, logits=True)
+    assert SoftTargetStore.open(tmp_path / "logits").identity != before
+    import_store(tmp_path / "again", file, data={"name": "digits"})
+    assert SoftTargetStore.open(tmp_path / "again").identity == before

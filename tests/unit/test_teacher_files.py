@@ -1,5 +1,6 @@
 """Teachers in files: ONNX, skops, XGBoost, LightGBM, against their own libraries; and files that are wrong."""
 
+import hashlib
 import json
 import pickle
 import shutil
@@ -165,11 +166,20 @@ def test_a_file_of_instar_export_sees_pixels(onnx_file: Path, folder: Path) -> N
     place = folder / "exported"
     place.mkdir()
     file = Path(shutil.copy(onnx_file, place / "model.onnx"))
-    (place / "instar.json").write_text(json.dumps({"format": "instar-export", "class_names": list(NAMES)}))
+    about = {"format": "instar-export", "class_names": list(NAMES)}
+    about["sha256"] = {"model.onnx": hashlib.sha256(file.read_bytes()).hexdigest()}
+    (place / "instar.json").write_text(json.dumps(about))
     given = {"mean": [0.3], "std": [0.4]}
     with torch.no_grad():
         found = read(f"onnx:{file}", normalisation=given)((INPUTS - 0.3) / 0.4)
         torch.testing.assert_close(found, network()(INPUTS), rtol=1e-4, atol=1e-4)
+        shutil.copy(onnx_file, place / "other.onnx")  # none of the export's files: it sees what the data give
+        found = read(f"onnx:{place / 'other.onnx'}", normalisation=given)(INPUTS)
+        torch.testing.assert_close(found, network()(INPUTS), rtol=1e-4, atol=1e-4)
+    about["sha256"]["model.onnx"] = "0"
+    (place / "instar.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match=r"model\.onnx is not the file that was exported"):
+        read(f"onnx:{file}")
 
 
 WRONG_ONNX: dict[str, Callable[[Path], str]] = {
@@ -254,11 +264,15 @@ def test_boosters_in_files_answer_as_their_classifiers(num_classes: int, tmp_pat
     early.save_model(tmp_path / "x.json")
     early.save_model(tmp_path / "x.ubj")
     light.booster_.save_model(tmp_path / "l.txt")
+    about = {"boosting_type": "rf", "bagging_freq": 1, "bagging_fraction": 0.5, "verbose": -1, "n_jobs": 1}
+    forest = lightgbm.LGBMClassifier(n_estimators=7, **about).fit(rows, labels)
+    forest.booster_.save_model(tmp_path / "rf.txt")
     names = NAMES[:num_classes]
     for spec, expected in (
         (f"xgboost:{tmp_path / 'x.json'}", early.predict_proba(ROWS)),
         (f"xgboost:{tmp_path / 'x.ubj'}", early.predict_proba(ROWS)),
         (f"lightgbm:{tmp_path / 'l.txt'}", light.booster_.predict(ROWS)),
+        (f"lightgbm:{tmp_path / 'rf.txt'}", forest.booster_.predict(ROWS)),  # the mean of its trees, not their sum
     ):
         expected = np.stack([1 - expected, expected], 1) if expected.ndim == 1 else expected
         np.testing.assert_allclose(probs_of(read(spec, class_names=names)), expected, atol=1e-5)

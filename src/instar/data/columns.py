@@ -126,6 +126,8 @@ def columns_of(inputs: Any, *, mask: str | None = MASK_NAME, pad: float | Mappin
     if isinstance(inputs, Mapping):
         if not inputs or not all(isinstance(name, str) for name in inputs):
             raise UsageError(f"inputs: expected tensors by name, found the keys {list(inputs)[:5]}")
+        if isinstance(pad, Mapping) and (unknown := sorted({*pad} - {*inputs})):
+            raise UsageError(f"pad: there is no input {unknown[0]!r}; the inputs are {', '.join(sorted(inputs))}")
         named = {f"inputs[{name!r}]": inputs[name] for name in sorted(inputs)}
         pads = [pad.get(name, 0) if isinstance(pad, Mapping) else pad for name in sorted(inputs)]
     else:

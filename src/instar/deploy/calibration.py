@@ -35,6 +35,8 @@ class Calibration(NamedTuple):
     def fitted(cls, logits: Tensor, labels: Tensor) -> Self:
         """Fit the temperature, and measure what it does on examples that it was not fitted on.
 
+        It is 1 where that is no better there: a temperature of a few examples makes probabilities worse.
+
         Args:
             logits: (examples, classes), of the validation examples.
             labels: (examples,), integers; -1 means no label.
@@ -52,15 +54,17 @@ class Calibration(NamedTuple):
         logits, labels = logits[known].float(), labels[known]
         if len(labels) < 2:
             raise UsageError(f"a temperature is fitted on validation examples with labels, found {len(labels)}")
-        temperature = fit_temperature(logits, labels)
+        temperature, before = fit_temperature(logits, labels), metrics.negative_log_likelihood(logits, labels)
         crossed = logits.clone()
         for half in range(2):
             crossed[half::2] /= fit_temperature(logits[1 - half :: 2], labels[1 - half :: 2])
+        if metrics.negative_log_likelihood(crossed, labels) >= before:  # too few examples to fit it on, mostly
+            temperature, crossed = 1.0, logits
         return cls(
             temperature,
             len(labels),
             metrics.calibration_error(logits, labels),
-            metrics.negative_log_likelihood(logits, labels),
+            before,
             metrics.calibration_error(crossed, labels),
             metrics.negative_log_likelihood(crossed, labels),
             _percentiles(logits),
@@ -74,6 +78,12 @@ class Calibration(NamedTuple):
 
     def in_words(self) -> str:
         """What the temperature does, in a sentence."""
+        if self.temperature == 1.0:
+            return (
+                f"no temperature: one that is fitted on half of {self.num_examples:,} validation examples is no "
+                f"better on the other half; calibration error {100 * self.error:.1f} %, negative log-likelihood "
+                f"{self.nll:.3f} nats"
+            )
         return (
             f"temperature {self.temperature:.3g}, fitted on {self.num_examples:,} validation examples: "
             f"calibration error {100 * self.error:.1f} -> {100 * self.calibrated_error:.1f} %, negative "

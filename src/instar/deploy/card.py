@@ -90,8 +90,8 @@ def _calibration(files: Sequence[Proven]) -> str:
     if not known:
         return "It learned from its validation examples too, so nothing is known of its calibration."
     lines = [f"- `{file}`: {found.in_words()}." for file, found in known]
-    advice = "Divide the logits by the temperature before the softmax where a probability is to be believed."
-    return "\n".join([*lines, "", advice])
+    advice = ["", "Divide the logits by the temperature before the softmax where a probability is to be believed."]
+    return "\n".join([*lines, *(advice if any(found.temperature != 1.0 for _, found in known) else [])])
 
 
 def _inputs(facts: Facts) -> str:

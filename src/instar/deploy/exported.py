@@ -84,9 +84,10 @@ def open_export(file: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def calibration_of(path: Path) -> Calibration | None:
-    """What an exported file knows of its validation examples; None where it is no export."""
+    """What an exported file knows of its validation examples; None where it is no export, or learned from them."""
     file = find_export(path)
-    return None if file is None else Calibration(**read_about(file.parent)["calibration"][file.name])
+    found = None if file is None else read_about(file.parent)["calibration"].get(file.name)
+    return None if found is None else Calibration(**found)
 
 
 def _content(file: Path) -> bytes:

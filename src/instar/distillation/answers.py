@@ -68,8 +68,8 @@ def read_answers(path: Path, *, key: str | None = None, logits: bool = False) ->
         raise UsageError(f"{path}: there is no such file")
     try:
         columns = readers[path.suffix](path, key)
-    except DataError:
-        raise
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     except Exception as error:  # pyarrow, numpy and json have their own
         raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {_first_line(error)}") from error
     if not columns or not len(next(iter(columns.values()))):
@@ -110,9 +110,9 @@ def _unpacked(
     shared = names is not None and isinstance(names[0], str)
     rows = []
     for place, row in enumerate(column):
-        own = list(row) if isinstance(row, Mapping) else names if shared else names[place]
+        own = list(row) if isinstance(row, Mapping) else names if shared or names is None else names[place]
         numbers = list(row.values()) if isinstance(row, Mapping) else row
-        if numbers is None or own is None or len(own) != len(numbers):
+        if not isinstance(numbers, list | tuple | np.ndarray) or own is None or len(own) != len(numbers):
             raise DataError(f"{path}: row {place} has not one number for each class in {name}")
         rows.append({str(one): number for one, number in zip(own, numbers, strict=True) if number is not None})
     class_names = list(dict.fromkeys(one for row in rows for one in row))
@@ -120,7 +120,12 @@ def _unpacked(
     values, given = np.full((len(rows), len(places)), np.nan), np.zeros((len(rows), len(places)), bool)
     for number, row in enumerate(rows):
         at = [places[one] for one in row]
-        values[number, at], given[number, at] = list(row.values()), True
+        try:
+            values[number, at], given[number, at] = list(row.values()), True
+        except (TypeError, ValueError, OverflowError):
+            raise DataError(
+                f"{path}: row {number} of {name} holds {_odd(row.values())!r}, expected numbers"
+            ) from None
     return class_names, values, given
 
 
@@ -139,11 +144,19 @@ def _numbers(path: Path, name: str, column: Any) -> tuple[NDArray[np.float64], N
         ) from None
 
 
+def _odd(values: Any) -> Any:
+    """The first value that is no number."""
+    return next((one for one in values if not isinstance(one, float | int | np.number) or abs(one) > 1e300), None)
+
+
 def _as_key(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _of_table(table: Any) -> Columns:
+    names = table.column_names
+    if twice := [one for one in dict.fromkeys(names) if names.count(one) > 1]:
+        raise DataError(f"there are several columns {twice[0]!r}; leave one")
     return {
         name: column.to_numpy() if _is_plain(column) else column.to_pylist()
         for name, column in zip(table.column_names, table.columns, strict=True)
@@ -174,7 +187,7 @@ def _csv(path: Path, key: str | None) -> Columns:
 def _json_lines(path: Path, key: str | None) -> Columns:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{path}: a line is no object; expected one for each example, {{...}}")
+        raise DataError("a line is no object; expected one for each example, {...}")
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
 
@@ -182,6 +195,14 @@ def _json_lines(path: Path, key: str | None) -> Columns:
 def _npz(path: Path, key: str | None) -> Columns:
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
+    rows = {name: array.shape[0] if array.ndim else 0 for name, array in arrays.items() if name not in _CLASSES}
+    if len(set(rows.values())) > 1:
+        raise DataError(
+            f"its arrays have different numbers of rows: {', '.join(f'{one} {rows[one]}' for one in rows)}"
+        )
+    for name in (*_PROBABILITIES, *_LOGITS):
+        if name in arrays and arrays[name].ndim != 2:
+            raise DataError(f"{name} has shape {arrays[name].shape}, expected (rows, classes)")
     columns: Columns = {}
     for name, array in arrays.items():
         if name in _CLASSES:

@@ -113,6 +113,8 @@ def read_lightgbm(name: str, path: Path, class_names: Sequence[str], num_feature
         lines = path.read_text().splitlines()
         if lines[:1] != ["tree"]:  # LightGBM would print what it thinks of it, too
             raise DataError(f"{name}: {path} cannot be read by LightGBM: it does not begin with 'tree'")
+        if "end of trees" not in lines:  # LightGBM may end the whole process over a file that was cut off
+            raise DataError(f"{name}: {path} is cut off: it has no line 'end of trees'; save it again")
         booster = lightgbm.Booster(model_file=path)
     except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
         raise DataError(f"{name}: {path} cannot be read by LightGBM: {_first_line(error)}") from error
@@ -123,8 +125,11 @@ def read_lightgbm(name: str, path: Path, class_names: Sequence[str], num_feature
     check_num_features(name, booster.num_feature(), num_features)
     slope = next((float(one.partition(":")[2]) for one in options if one.startswith("sigmoid:")), 1.0)
 
+    # The margins of a forest (boosting="rf") are a mean over its trees; LightGBM gives their sum.
+    rounds = booster.num_trees() // booster.num_model_per_iteration() if "average_output" in lines else 1
+
     def margins(rows: Any) -> Any:
-        found = booster.predict(rows, raw_score=True)
+        found = booster.predict(rows, raw_score=True) / rounds
         return slope * found if found.ndim == 1 else found  # p = 1 / (1 + exp(-slope * margin))
 
     return BoosterTeacher(margins, named_in_file(path), fingerprint)
@@ -140,7 +145,12 @@ def _no_classifier(name: str, objective: str) -> UsageError:
 def named_in_file(path: Path) -> list[str] | None:
     """The class names that lie beside a file that holds none: `FILE.classes.txt` for `FILE.json`, one a line."""
     names = path.with_suffix(".classes.txt")
-    return names.read_text().splitlines() if names.is_file() else None
+    if not names.is_file():
+        return None
+    try:
+        return names.read_text().rstrip().splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{names} is no text; expected a class on each line") from error
 
 
 def refuse_pickle(name: str, path: Path, instead: str) -> None:

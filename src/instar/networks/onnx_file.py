@@ -56,7 +56,7 @@ class OnnxTeacher:
         except Exception as error:  # of protobuf
             raise DataError(f"{name}: {path} is no ONNX file: {_first_line(error)}") from error
         outside = [file_hash(file) for file in _external_files(name, path, model)]
-        export = _export(path)
+        export = _export(name, path, content)
         self.class_names = export.get("class_names") or named_in_file(path)
         self.fingerprint = hashlib.sha256(" ".join([content, *outside, output or ""]).encode()).hexdigest()
         if export:
@@ -126,17 +126,35 @@ class OnnxTeacher:
         filled = (
             np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)]) if len(rows) < size else rows
         )
-        (found,) = self._session.run([self._output], {self._input: filled})
-        return np.asarray(found)[: len(rows)]
+        try:
+            (found,) = self._session.run([self._output], {self._input: filled})
+        except Exception as error:  # of onnxruntime, which has many
+            raise UsageError(
+                f"{self._name} does not take a batch of {len(filled)}: {_first_line(error)}; export it with a "
+                "batch of any size"
+            ) from error
+        answers = np.asarray(found)
+        if answers.ndim != 2 or len(answers) != len(filled):
+            raise UsageError(
+                f"{self._name} gives {_shape(answers.shape)} for {len(filled)} examples, not rows of classes"
+            )
+        return answers[: len(rows)]
 
 
-def _export(path: Path) -> dict[str, Any]:
-    """What `instar export` says of a file that it wrote; empty for any other file."""
+def _export(name: str, path: Path, content: str) -> dict[str, Any]:
+    """What `instar export` says of a file that it wrote; empty for any other file.
+
+    Raises:
+        DataError: the file was changed since.
+    """
     try:
-        about = json.loads((path.parent / _EXPORT).read_bytes())
-        return dict(about) if about["format"] == "instar-export" else {}
+        about = dict(json.loads((path.parent / _EXPORT).read_bytes()))
+        written = about["sha256"][path.name] if about["format"] == "instar-export" else None
     except (OSError, ValueError, LookupError, TypeError):
         return {}
+    if written not in (None, content):
+        raise DataError(f"{name}: {path} is not the file that was exported, its checksum is another one")
+    return about if written else {}
 
 
 def _external_files(name: str, path: Path, model: Any) -> list[Path]:

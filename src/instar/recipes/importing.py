@@ -1,5 +1,6 @@
 """`instar targets import`: a store from the answers of a teacher that lie in a file."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from instar.distillation.answer_logits import as_logits
 from instar.distillation.answers import Answers, read_answers
 from instar.distillation.store_writing import store_settings, write_rows
 from instar.errors import UsageError
-from instar.networks import file_hash
 from instar.recipes.loading import load_splits
 from instar.recipes.settings import DataSettings, checked, merge
 from instar.recipes.targets import examples_of, split_of
@@ -68,8 +68,10 @@ def import_store(
         done.append("no answers for the validation examples, which no student learns from")
     examples = examples.with_views(None, view_seed=settings.view_seed)
     name = name or "".join(letter if letter.isalnum() else "_" for letter in file.stem)
+    ids = examples.ids.sort().values
+    answered_by_id = values[torch.tensor([rows[example] for example in ids.tolist()])]
     found = store_settings(
-        {name: f"{file_hash(file)} made at {made_at:g}"},
+        {name: hashlib.sha256(answered_by_id.numpy().tobytes()).hexdigest()},
         examples,
         answers=None,
         views=1,
@@ -79,9 +81,7 @@ def import_store(
         rows_per_shard=rows_per_shard,
         split=split_of(settings, splits),
     )
-    ids = examples.ids.sort().values
-    places = torch.tensor([rows[example] for example in ids.tolist()])
-    write_rows(out, found, ids, lambda part: values[places[part.start : part.stop]][None])
+    write_rows(out, found, ids, lambda part: answered_by_id[part.start : part.stop][None])
     SoftTargetStore.open(out)
     return done
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from instar.errors import UsageError
+from instar.errors import DataError, InstarError, UsageError
 from instar.naming import is_of_library
 from instar.networks.inputs import Normalisation, serve_own_needs_
 from instar.networks.libraries import of_timm, of_torchvision, of_transformers
@@ -121,7 +121,13 @@ def build_from_library(
             f"{spec} needs pictures (channels, height, width); the examples have shape {tuple(input_shape)}"
         )
     has_own = not file and described is None and brings_weights(spec)
-    offer = _OFFERS[library](spec, name, Wanted(int(input_shape[0]), pixels, bool(file) or has_own, described))
+    wanted = Wanted(int(input_shape[0]), pixels, bool(file) or has_own, described)
+    try:
+        offer = _OFFERS[library](spec, name, wanted)
+    except InstarError:
+        raise
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:  # of what its files say
+        raise DataError(f"{spec}: its files describe no network: {' '.join(str(error).split())}") from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = offer.build(num_classes)

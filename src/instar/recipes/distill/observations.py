@@ -27,6 +27,7 @@ def observations(result: Mapping[str, Any]) -> list[str]:
     return [
         *order,
         *_about_teacher(result),
+        *_not_smaller(result),
         *_guessing(result),
         *_not_taken_over(result),
         *shared.observations(result),
@@ -40,6 +41,17 @@ def _about_teacher(result: Mapping[str, Any]) -> Iterator[str]:
             f"The teacher is no better than the student alone ({errors['teacher']:.1f} and {errors[ALONE]:.1f} "
             "errors on test), so it has little to teach: train it longer or at another learning rate, or use a "
             "larger one."
+        )
+
+
+def _not_smaller(result: Mapping[str, Any]) -> Iterator[str]:
+    """A student with more weights than its teacher."""
+    weights = {row["name"]: row.get("parameters") for row in result["rows"]}
+    teacher, student = weights.get("teacher"), weights[DISTILLED]
+    if teacher and student and student > teacher:
+        yield (
+            f"The student has more weights than its teacher ({student:,} and {teacher:,}): choose a smaller one "
+            "if it is to be shipped in its place."
         )
 
 
