@@ -1,7 +1,7 @@
 """Answers of a teacher that lie in a file: probabilities or logits, by key and class name."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,9 +144,14 @@ def _numbers(path: Path, name: str, column: Any) -> tuple[NDArray[np.float64], N
         ) from None
 
 
-def _odd(values: Any) -> Any:
+def _odd(values: Iterable[Any]) -> Any:
     """The first value that is no number."""
-    return next((one for one in values if not isinstance(one, float | int | np.number) or abs(one) > 1e300), None)
+    for one in values:
+        try:
+            float(one)
+        except (TypeError, ValueError, OverflowError):
+            return one
+    return None
 
 
 def _as_key(value: Any) -> str:
