@@ -248,6 +248,7 @@ class Dataset(ABC):
             UsageError: the number of `numbers` is not that of the classes, or one is not a new class.
 
         Example:
+            >>> from instar.data import as_dataset
             >>> data = as_dataset((torch.rand(3, 2), torch.tensor([0, 1, 2])))
             >>> data.relabelled(torch.tensor([1, 0, 1]), ["odd", "even"]).labels(data.ids).tolist()
             [1, 0, 1]
@@ -320,6 +321,7 @@ class Dataset(ABC):
             UsageError: not one number for each channel, or a standard deviation that is not above 0.
 
         Example:
+            >>> from instar.data import as_dataset
             >>> data = as_dataset((torch.full((3, 1, 2, 2), 0.75), torch.tensor([0, 1, 1])))
             >>> data.with_normalisation([0.5], [0.25]).gather(data.ids[:1], 0).flatten().tolist()
             [1.0, 1.0, 1.0, 1.0]
