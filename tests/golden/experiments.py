@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +138,11 @@ def machine() -> str:
 
 
 def main(folder: Path, names: list[str]) -> None:
-    """Write `NAME.json` of each into the folder."""
+    """Write `NAME.json` of each into the folder; the runs, with their weights, are thrown away."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names or COMMANDS:
-        found = {"machine": machine(), **run(name, folder.resolve())}
+        with tempfile.TemporaryDirectory() as runs:
+            found = {"machine": machine(), **run(name, Path(runs))}
         (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
         sys.stdout.write(f"{name}\n")
         sys.stdout.flush()
