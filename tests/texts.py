@@ -3,8 +3,6 @@
 import functools
 import json
 import os
-import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,9 @@ from torch import Tensor, nn
 
 from instar.data import InMemoryDataset, as_dataset, like_length
 from instar.distillation import distill
+from instar.networks.libraries.operators import repair_torchvision
 from instar.training import FitResult
 
-_kept: list[Any] = []  # the definitions live as long as these
 NUM_INTENTS, NUM_EACH, VOCABULARY = 6, 30, 300
 
 
@@ -65,29 +63,10 @@ class Bag(nn.Module):
         return self.head(self.dropout(self.words(input_ids, per_sample_weights=weights)))
 
 
-@functools.cache
-def _transformers() -> Any:
-    """The library, also beside a torchvision of another build than torch, which it imports and nobody needs."""
-    transformers = pytest.importorskip("transformers")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            import torchvision  # noqa: F401
-        except ImportError:
-            return transformers
-        except RuntimeError:
-            for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-                del sys.modules[name]
-            library = torch.library.Library("torchvision", "DEF")
-            for name in ("nms", "qnms"):
-                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            _kept.append(library)
-    return transformers
-
-
 def bert(seed: int = 0, *, dropout: float = 0.1, classes: int = NUM_INTENTS) -> nn.Module:
     """A BERT of two layers of 32 units, as transformers builds it."""
-    transformers = _transformers()
+    transformers = pytest.importorskip("transformers")
+    repair_torchvision()
     config = transformers.BertConfig(
         vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
         max_position_embeddings=64, num_labels=classes, hidden_dropout_prob=dropout,

@@ -30,3 +30,13 @@ class RunError(InstarError):
 
 class TrainingError(InstarError):
     """A fit cannot continue: the loss is not finite, teacher and student share weights, there is no gradient."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another library says of an error; its kind where it says nothing.
+
+    Example:
+        >>> first_line(ValueError("no such thing\\nin a long story")), first_line(KeyError())
+        ('no such thing', 'KeyError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

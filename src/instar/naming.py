@@ -5,7 +5,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from instar.errors import UsageError
@@ -80,6 +80,16 @@ def import_function(spec: str) -> Callable[..., Any]:
     if not callable(function):
         raise UsageError(f"{spec!r}: module {module_name!r} has no function {function_name!r}")
     return function  # type: ignore[no-any-return]
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """Some names as a message shows them.
+
+    Example:
+        >>> few(["cat", "dog"]), few(["cat", "dog", "cow"], most=2)
+        ("'cat', 'dog'", "'cat', 'dog', ... (3)")
+    """
+    return ", ".join(map(repr, names[:most])) + (f", ... ({len(names)})" if len(names) > most else "")
 
 
 def import_extra(module: str, extra: str) -> Any:

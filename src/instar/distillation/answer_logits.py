@@ -11,6 +11,7 @@ from torch import Tensor
 from instar.distillation.answers import Answers
 from instar.errors import DataError, UsageError
 from instar.logit_values import logits_of_probabilities
+from instar.naming import few
 
 _TOLERANCE = 1e-2  # of the sum of a row: probabilities that were rounded to two or three digits
 _FEW = 3  # rows or classes that a message names
@@ -61,13 +62,13 @@ def _of_classes(
     if unknown and (not renormalise or len(missing) == len(class_names)):
         cure = "" if len(missing) == len(class_names) else "; --renormalise leaves them out"
         raise UsageError(
-            f"{path}: {_few(unknown)} {'is' if len(unknown) == 1 else 'are'} no class of the data, which has "
-            f"{_few(class_names)}{cure}"
+            f"{path}: {few(unknown, _FEW)} {'is' if len(unknown) == 1 else 'are'} no class of the data, which has "
+            f"{few(class_names, _FEW)}{cure}"
         )
     if unknown:
         done.append(f"left out {len(unknown)} classes that the data has not, and renormalised")
     if missing:
-        done.append(f"no answers for {_few(missing)}, which share what the others leave")
+        done.append(f"no answers for {few(missing, _FEW)}, which share what the others leave")
     places = {name: place for place, name in enumerate(answers.class_names)}
     columns = [places.get(name, -1) for name in class_names]
     values = np.concatenate([answers.values, np.full((len(answers.values), 1), np.nan)], axis=1)[:, columns]
@@ -110,7 +111,3 @@ def _refuse(path: Path, answers: Answers, wrong: NDArray[np.bool_], what: str, c
     if len(rows):
         names = ", ".join(answers.name(int(row)) for row in rows[:_FEW]) + (", ..." if len(rows) > _FEW else "")
         raise DataError(f"{path}: {what} {len(rows)} of {len(wrong)} rows ({names}); {cure}")
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:_FEW])) + (f", ... ({len(names)})" if len(names) > _FEW else "")

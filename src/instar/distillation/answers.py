@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.errors import DataError, UsageError
+from instar.errors import DataError, UsageError, first_line
 
 KEYS = ("key", "file", "file_name", "filename", "path", "row", "id")
 """Columns that hold the keys where none is named."""
@@ -71,7 +71,7 @@ def read_answers(path: Path, *, key: str | None = None, logits: bool = False) ->
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except Exception as error:  # pyarrow, numpy and json have their own
-        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {_first_line(error)}") from error
+        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {first_line(error)}") from error
     if not columns or not len(next(iter(columns.values()))):
         raise DataError(f"{path} has no rows")
     return _answers(path, columns, key, logits)
@@ -217,7 +217,3 @@ def _npz(path: Path, key: str | None) -> Columns:
         else:
             columns[name] = list(array) if array.ndim > 1 else array
     return columns
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from instar.errors import DataWarning, TrainingError, UsageError
 from instar.logit_values import SMALLEST_PROBABILITY, are_distributions, logits_of_probabilities
+from instar.naming import few
 from instar.networks.inputs import Normalisation, serve_own_needs_
 
 PROBABILITIES, LOGITS = "probabilities", "logits"
-_FEW = 5  # names that a message shows
 
 
 class AskedTeacher(Protocol):
@@ -213,11 +213,11 @@ def class_columns(name: str, own: Sequence[str], wanted: Sequence[str]) -> Tenso
     lacking, more = [one for one in wanted if one not in places], [one for one in own if one not in set(wanted)]
     if lacking and more:
         raise UsageError(
-            f"{name} has other classes: {_few(more)} {'is' if len(more) == 1 else 'are'} not in the data, whose "
-            f"{_few(lacking)} it lacks; give its classes the names that the data has"
+            f"{name} has other classes: {few(more)} {'is' if len(more) == 1 else 'are'} not in the data, whose "
+            f"{few(lacking)} it lacks; give its classes the names that the data has"
         )
     if lacking:
-        said = f"lacks {_few(lacking)}: a probability of {SMALLEST_PROBABILITY:g} for each example"
+        said = f"lacks {few(lacking)}: a probability of {SMALLEST_PROBABILITY:g} for each example"
         warnings.warn(f"{name} {said}", DataWarning, stacklevel=3)
     if more:
         said = f"has {len(own)} classes, of which the data has {len(wanted)}: renormalised over these"
@@ -231,7 +231,3 @@ def _choose(logits: Tensor, columns: Tensor) -> Tensor:
         return logits[:, columns]
     known = torch.log_softmax(logits, -1)[:, columns.clamp(min=0)]
     return known.where(columns >= 0, math.log(SMALLEST_PROBABILITY))
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:_FEW])) + (f", ... ({len(names)})" if len(names) > _FEW else "")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from instar.errors import DataError, UsageError
+from instar.errors import DataError, UsageError, first_line
 from instar.naming import import_extra
 from instar.networks.asked import AskedTeacher
 from instar.networks.estimators import BoosterTeacher, EstimatorTeacher, check_num_features, file_hash
@@ -41,7 +41,7 @@ def read_sklearn(name: str, path: Path, class_names: Sequence[str], num_features
     except UsageError:
         raise
     except Exception as error:  # of a zip file, of JSON, of a class that another version does not have
-        raise DataError(f"{name}: {path} cannot be read as skops: {_first_line(error)}") from error
+        raise DataError(f"{name}: {path} cannot be read as skops: {first_line(error)}") from error
     about: dict[str, Any] = {"num_features": num_features, "name": name, "fingerprint": fingerprint}
     return EstimatorTeacher(estimator, class_names, **about)
 
@@ -75,7 +75,7 @@ def read_xgboost(name: str, path: Path, class_names: Sequence[str], num_features
     try:
         booster.load_model(path)
     except xgboost.core.XGBoostError as error:
-        raise DataError(f"{name}: {path} cannot be read by XGBoost: {_first_line(error)}") from error
+        raise DataError(f"{name}: {path} cannot be read by XGBoost: {first_line(error)}") from error
     objective = _objective_of_xgboost(booster)
     if not objective.startswith(("multi:soft", "binary:logi")):
         raise _no_classifier(name, objective)
@@ -117,7 +117,7 @@ def read_lightgbm(name: str, path: Path, class_names: Sequence[str], num_feature
             raise DataError(f"{name}: {path} is cut off: it has no line 'end of trees'; save it again")
         booster = lightgbm.Booster(model_file=path)
     except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
-        raise DataError(f"{name}: {path} cannot be read by LightGBM: {_first_line(error)}") from error
+        raise DataError(f"{name}: {path} cannot be read by LightGBM: {first_line(error)}") from error
     objective = next((line.partition("=")[2] for line in lines if line.startswith("objective=")), "none")
     kind, *options = objective.split()
     if kind not in ("binary", "multiclass"):
@@ -161,7 +161,3 @@ def refuse_pickle(name: str, path: Path, instead: str) -> None:
     """
     if path.suffix in _PICKLES:
         raise UsageError(f"{name}: a pickle runs code when it is read, so none is; save it with {instead}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

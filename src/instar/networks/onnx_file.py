@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from instar.errors import DataError, UsageError
+from instar.errors import DataError, UsageError, first_line
 from instar.naming import import_extra
 from instar.networks.estimator_files import named_in_file
 from instar.networks.estimators import PIXELS, file_hash
@@ -54,7 +54,7 @@ class OnnxTeacher:
         try:
             model = onnx.load(path, load_external_data=False)
         except Exception as error:  # of protobuf
-            raise DataError(f"{name}: {path} is no ONNX file: {_first_line(error)}") from error
+            raise DataError(f"{name}: {path} is no ONNX file: {first_line(error)}") from error
         outside = [file_hash(file) for file in _external_files(name, path, model)]
         export = _export(name, path, content)
         self.class_names = export.get("class_names") or named_in_file(path)
@@ -66,7 +66,7 @@ class OnnxTeacher:
         try:
             self._session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # of onnxruntime, which has many
-            raise DataError(f"{name}: onnxruntime cannot load {path}: {_first_line(error)}") from error
+            raise DataError(f"{name}: onnxruntime cannot load {path}: {first_line(error)}") from error
         self._output = self._chosen_output(output)
         self._read_input(tuple(example_shape))
 
@@ -130,7 +130,7 @@ class OnnxTeacher:
             (found,) = self._session.run([self._output], {self._input: filled})
         except Exception as error:  # of onnxruntime, which has many
             raise UsageError(
-                f"{self._name} does not take a batch of {len(filled)}: {_first_line(error)}; export it with a "
+                f"{self._name} does not take a batch of {len(filled)}: {first_line(error)}; export it with a "
                 "batch of any size"
             ) from error
         answers = np.asarray(found)
@@ -193,7 +193,3 @@ def _tensors(graph: Any) -> list[Any]:
 
 def _shape(sizes: Sequence[Any]) -> str:
     return f"({', '.join('any' if size is None else str(size) for size in sizes)})"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

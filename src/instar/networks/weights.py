@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from instar.errors import DataError, UsageError
+from instar.errors import DataError, UsageError, first_line
 
 _INDEX = ".safetensors.index.json"
 _NESTED = ("state_dict", "model_state_dict", "model")
@@ -72,9 +72,9 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise DataError(f"{path} cannot be read as weights: {_first_line(error)}") from error
+        raise DataError(f"{path} cannot be read as weights: {first_line(error)}") from error
     except Exception as error:  # torch raises pickle's own errors, of many types, for a damaged file
-        raise DataError(f"{path} is not a state dict of tensors: {_first_line(error)}") from error
+        raise DataError(f"{path} is not a state dict of tensors: {first_line(error)}") from error
     for key in _NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -184,7 +184,3 @@ def _check_value(given: Any, own: Any, key: str, name: str, source: str) -> None
         )
     if not torch.equal(given.to(own.dtype).to(given.dtype), given):
         raise DataError(f"{source}: {key} is {given.dtype} and would lose digits as {own.dtype}; convert the file")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

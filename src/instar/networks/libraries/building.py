@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from instar.errors import DataError, InstarError, UsageError
+from instar.errors import DataError, InstarError, UsageError, first_line
 from instar.naming import is_of_library
 from instar.networks.inputs import Normalisation, serve_own_needs_
 from instar.networks.libraries import of_timm, of_torchvision, of_transformers
@@ -180,8 +180,7 @@ def _own_weights(offer: Offer, spec: str) -> Mapping[str, Tensor]:
     except UsageError:
         raise
     except OSError as error:  # of the network, and of the hub's client
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(
-            f"{spec}: its weights are neither fetched ({reason}) nor on this machine: get {offer.where} where "
-            f"there is a network, and name the file: {spec.partition('@')[0]}@FILE"
+            f"{spec}: its weights are neither fetched ({first_line(error)}) nor on this machine: get "
+            f"{offer.where} where there is a network, and name the file: {spec.partition('@')[0]}@FILE"
         ) from None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from instar.errors import DataError, UsageError
+from instar.errors import DataError, UsageError, first_line
 from instar.naming import import_extra
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
@@ -62,10 +62,10 @@ def _from_hub(spec: str, name: str, file: str, extra: str, *, optional: bool = F
     except Exception as error:  # of the network, of the hub's client, of the name: many types
         if optional:
             return None
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(
-            f"{spec}: there is no folder {name}, and {file} of {name} is neither fetched ({reason}) nor in the "
-            f"hub's cache {hub.constants.HF_HUB_CACHE}: put {CONFIG} and {WEIGHTS} into a folder, give its path"
+            f"{spec}: there is no folder {name}, and {file} of {name} is neither fetched ({first_line(error)}) "
+            f"nor in the hub's cache {hub.constants.HF_HUB_CACHE}: put {CONFIG} and {WEIGHTS} into a "
+            "folder, give its path"
         ) from None
 
 

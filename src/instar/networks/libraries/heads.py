@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from instar.errors import DataError, UsageError
+from instar.naming import few
 
 Head = Mapping[str, int]
 """The dimension that counts the classes, by the name of a tensor."""
-
-_MOST_NAMED = 5
 
 
 def head_of(build: Callable[[int], nn.Module], num_classes: int) -> Head:
@@ -93,9 +92,9 @@ def with_classes(
             about = f"; {left_out} others are left out" * bool(left_out)
             return found | moved, f"the classes of {spec} are put into the order of the data's, by name{about}"
         if as_it_is:
-            problem = f"lacks {_few(missing)}" if missing else f"has {_few(twice)} more than once"
+            problem = f"lacks {few(missing)}" if missing else f"has {few(twice)} more than once"
             raise UsageError(
-                f"{spec} was trained for {len(known)} classes ({_few(known)}) and {problem}: expected all "
+                f"{spec} was trained for {len(known)} classes ({few(known)}) and {problem}: expected all "
                 f"{len(wanted)} of the data by name; give both the same names (id2label, folders), or train it on "
                 "the data first"
             )
@@ -109,8 +108,3 @@ def with_classes(
     return {**found, **{name: own[name] for name in head}}, (
         f"{spec} has a head of {num_own} other classes: it got a new one of {num_wanted}"
     )
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f", ... ({len(names)})" if len(names) > _MOST_NAMED else ""
-    return ", ".join(map(repr, names[:_MOST_NAMED])) + more
