@@ -77,7 +77,7 @@ def check_target(target: Path, to: str, *, int8: bool) -> None:
     if target.exists():
         raise UsageError(f"{target} exists; remove it, or name another folder with --out")
     if to == "onnx":
-        check_packages("onnx", "onnxscript", "onnxruntime")
+        check_packages()
 
 
 def write_export(

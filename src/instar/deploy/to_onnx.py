@@ -1,6 +1,5 @@
 """A network as one ONNX file, from values of 0 to 1 to logits, and the same file in eight-bit integers."""
 
-import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from instar.deploy.to_torch import quietly, traced
-from instar.errors import RunError, UsageError
+from instar.errors import RunError
+from instar.naming import import_extra
 
 INPUTS, LOGITS = "inputs", "logits"
 _MOST_BYTES = 2**31 - 2**20  # of a protobuf file, with room for the graph
@@ -17,15 +17,14 @@ _CALIBRATION_BATCH = 64
 _PASSES_ON = {"Cast", "Dropout", "Identity", "IsNaN", "Mul", "Reshape", "Transpose", "Where"}
 
 
-def check_packages(*names: str) -> None:
-    """Check, without importing them, that packages of the extra `onnx` are installed.
+def check_packages() -> None:
+    """Import what writes and runs ONNX files.
 
     Raises:
-        UsageError: one is not.
+        UsageError: a package of the extra `onnx` is not installed.
     """
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(f"{missing[0]} is not installed: pip install 'instar[onnx]'")
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        import_extra(name, "onnx")
 
 
 def write_onnx(model: nn.Module, inputs: Tensor, path: Path) -> None:
@@ -41,7 +40,7 @@ def write_onnx(model: nn.Module, inputs: Tensor, path: Path) -> None:
         RunError: the weights are too many for one file.
         Exception: whatever the exporters raise where the network cannot be exported.
     """
-    check_packages("onnx", "onnxscript", "onnxruntime")
+    check_packages()
     size = sum(value.numel() * value.element_size() for value in (*model.parameters(), *model.buffers()))
     if size > _MOST_BYTES:
         raise RunError(f"{size / 2**30:.1f} GiB of weights do not fit into an ONNX file, which holds 2 GiB")
@@ -138,9 +137,7 @@ class Session(nn.Module):
 
     def __init__(self, file: Path) -> None:
         super().__init__()
-        check_packages("onnxruntime")
-        import onnxruntime
-
+        onnxruntime = import_extra("onnxruntime", "onnx")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3

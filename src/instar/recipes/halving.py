@@ -89,7 +89,7 @@ def side_by_side(*several: Rounds[Any]) -> Rounds[list[Any]]:
             # What came while this report was made is not in it: nothing of that has ended.
             if one.is_due(report):
                 new = go_on(number, one.report(report))
-                arriving += [Round(few.jobs, True, True, few.beside + beside) for few in new]
+                arriving += [Round(few.jobs, may_fail=True, early=True, beside=few.beside + beside) for few in new]
     return [found[number] for number in range(len(several))]
 
 

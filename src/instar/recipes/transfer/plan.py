@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from instar.data import Splits
 from instar.errors import UsageError
 from instar.jobs import Job
 from instar.networks import layers_of, name_layers_, trace
@@ -68,17 +69,20 @@ class Plan:
         """How every network is built and trained; without a learning rate that is not known yet."""
         given = self.config.network
         if given.learning_rate is None:
-            task = load_splits(self.splits[0].tasks[self.base_letters[0]])
-            given = settled(given, outline(given.at(), task), len(task.train))
+            given = settled(given, outline(given.at(), self._searched), len(self._searched.train))
         return given.at(given.learning_rate or self.rate)
+
+    @property
+    def _searched(self) -> Splits:
+        """The task of the base by which the learning rate is found."""
+        return load_splits(self.splits[0].tasks[self.base_letters[0]])
 
     @property
     def lengths(self) -> list[int]:
         """The epochs of the rounds in which the learning rate is found; none where it is given."""
         if self.config.network.learning_rate is not None:
             return []
-        task = load_splits(self.splits[0].tasks[self.base_letters[0]])
-        steps_per_epoch = math.ceil(len(task.train) / self.settings.batch_size)
+        steps_per_epoch = math.ceil(len(self._searched.train) / self.settings.batch_size)
         return round_lengths(TEACHER_ROUNDS, self.settings.epochs, steps_per_epoch)
 
     def find_rate(self) -> Rounds[Found]:
@@ -89,7 +93,7 @@ class Plan:
             seed, task = TUNING_SEED + _base_seed(split, letter), split.tasks[letter]
             return fit_job(self.path, name, settings, task, seed=seed, device=self.execution.device)
 
-        num_validation = len(load_splits(split.tasks[letter]).validation)
+        num_validation = len(self._searched.validation)
         return find_rate("base", self.settings, job, self.path, self.lengths, num_validation)
 
     @cached_property
