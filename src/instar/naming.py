@@ -92,6 +92,17 @@ def few(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(map(repr, names[:most])) + (f", ... ({len(names)})" if len(names) > most else "")
 
 
+def listed(names: Sequence[str]) -> str:
+    """All names, as a sentence has them.
+
+    Example:
+        >>> listed(["kd"]), listed(["kd", "dkd", "dist"])
+        ('kd', 'kd, dkd and dist')
+    """
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def import_extra(module: str, extra: str) -> Any:
     """An optional package.
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from instar.naming import listed
+
 SETTINGS = {
     "temperature": "temperature",
     "soft_weight": "weight of the soft targets",
@@ -107,8 +109,7 @@ def sensitivity(candidates: Sequence[_Row], key: str) -> str:
 
 
 def _values(rows: Sequence[_Row], key: str) -> str:
-    *first, last = [_value(row[key]) for row in rows]
-    return f"{', '.join(first)} and {last} are" if first else f"{last} is"
+    return f"{listed([_value(row[key]) for row in rows])} {'are' if len(rows) > 1 else 'is'}"
 
 
 def _value(value: float | str) -> str:

@@ -144,7 +144,7 @@ def network_of(run: Run) -> nn.Module:
     if not brings_weights(config["network"]):
         return network_in(config)
     _, settings = settings_of(config)
-    shape, names, seed = config["input_shape"], config["class_names"], config["seed"]
+    shape, names, seed = read_form(config["input_shape"]), config["class_names"], config["seed"]
     return new_network(
         settings, shape, len(names), seed=seed, normalisation=config["normalisation"], class_names=names
     )

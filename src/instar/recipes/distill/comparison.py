@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instar import intervals
+from instar.naming import listed
 
 Row = dict[str, Any]
 
@@ -51,13 +52,8 @@ def _sentence(rows: Sequence[Row], first: str) -> str:
         said.append(f"{row['loss']} makes {count} errors than {first} (95 % interval{together} {bounds})")
         together = ""
     if not said:
-        which = f"None of {_listed(alike)} differs" if len(alike) > 1 else f"{alike[0]} does not differ"
+        which = f"None of {listed(alike)} differs" if len(alike) > 1 else f"{alike[0]} does not differ"
         return f"{which} from {first} within noise (95 % intervals{together})."
     if alike:
-        said.append(f"{_listed(alike)} {'do' if len(alike) > 1 else 'does'} not differ within noise")
+        said.append(f"{listed(alike)} {'do' if len(alike) > 1 else 'does'} not differ within noise")
     return "; ".join(said) + "."
-
-
-def _listed(names: Sequence[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last

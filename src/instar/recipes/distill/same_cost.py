@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from instar.data import Splits
 from instar.deploy import cost_of
 from instar.errors import UsageError
+from instar.naming import listed
 from instar.recipes.loading import outline
 from instar.recipes.rows import excludes_zero, interval
 from instar.recipes.settings import FitSettings
@@ -97,8 +98,8 @@ def verdict(about: Row, alone: Row, difference: Row) -> str:
         alone: the row of the student on labels alone at the same cost.
         difference: the distilled student minus it.
     """
-    *others, last = [f"{epochs:,}" for epochs in about["tried_epochs"]]
-    among = f"of {', '.join(others)} and {last} validation chose {about['epochs']:,}" if others else ""
+    tried = [f"{epochs:,}" for epochs in about["tried_epochs"]]
+    among = f"of {listed(tried)} validation chose {about['epochs']:,}" if len(tried) > 1 else ""
     allowed = f"up to {about['allowed_epochs']:,} epochs" + (f"; {among}" if among else "")
     count = f"{abs(difference['mean']):.1f} {'fewer' if difference['mean'] < 0 else 'more'}"
     sure, pays = "one seed, no interval", "undecided whether distilling pays"
