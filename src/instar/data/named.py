@@ -20,6 +20,7 @@ from instar.data.pictures import PictureForm
 from instar.data.prepared import prepared
 from instar.data.readers.folder import ImageFolder, common_form, find_parts, folder_dataset, list_image_folder
 from instar.data.readers.images import MODES, ImageForm
+from instar.data.records.frames import is_rows
 from instar.data.records.reading import Records, is_source, read_records
 from instar.data.records.roles import Roles
 from instar.data.sources import FSDD, SOURCES, Source, find
@@ -113,7 +114,7 @@ class Splits:
 
 
 def load_data(
-    name: str,
+    name: Any,
     *,
     validation_fraction: float = 0.1,
     split_seed: int = 0,
@@ -131,12 +132,14 @@ def load_data(
     key: str | None = None,
     part: str | None = None,
 ) -> Splits:
-    """A data set by name.
+    """A data set by name, or rows with named columns.
 
     `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `omniglot` (15, 2 and 3 of the 20 who drew each
     character), `folder:PATH` (one folder a class, or `train/`, `test/` and perhaps `validation/` of that kind) or
     `python:MODULE:FUNCTION` (returns `Splits`, or training and test data, each a data set or tensors (inputs,
-    labels)).
+    labels)). Rows of tables: `csv:`, `jsonl:`, `parquet:`, `hf:` (what `save_to_disk` wrote, or a name of the hub)
+    or `webdataset:`, each with a file, a folder or a pattern; or from Python a frame of pandas or polars, a table
+    of Arrow, a mapping of columns, a `datasets.Dataset`, or a mapping of these by part.
 
     Args:
         name: see above.
@@ -161,12 +164,12 @@ def load_data(
         >>> len(digits.train), len(digits.validation), len(digits.test), digits.train.example_shape
         (1295, 143, 359, (1, 8, 8))
     """
-    require_text("load_data", name, "folder:PATH")
     roles = Roles(label, _names(text), image, audio, _names(features), group, key, part)
-    if is_source(name):
+    if is_source(name) or is_rows(name):
         about = {"validation_fraction": validation_fraction, "split_seed": split_seed}
         options = KindOptions(image_size, colour, memory_budget_bytes, progress)
         return of_records(read_records(name, roles, **about), options)  # type: ignore[arg-type]
+    require_text("load_data", name, "folder:PATH")
     if roles.columns:
         raise UsageError(f"data {name!r} has no columns; label, text, ... are for csv:FILE")
     form = _checked_form(name, image_size, colour, memory_budget_bytes)
