@@ -1,0 +1,193 @@
+"""Rows of a source, with their labels and ids, split into training, validation and test rows."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from instar.data.records.cells import check_numbers, row_ids
+from instar.data.records.files import ALL
+from instar.data.records.frames import tables_in
+from instar.data.records.guessing import found_roles
+from instar.data.records.labels import labels_of
+from instar.data.records.parting import by_column, cut_rows
+from instar.data.records.places import PLACE, place_of
+from instar.data.records.roles import Roles
+from instar.errors import DataError, InstarError
+from instar.losses import NO_LABEL
+from instar.naming import import_object
+
+READERS = {
+    "csv": "csv_file",
+    "jsonl": "jsonl_file",
+    "parquet": "parquet_file",
+    "hf": "hugging_face",
+    "webdataset": "webdataset_tar",
+}
+"""The modules of the sources, by what stands before the colon."""
+
+_TEST_FRACTION = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Rows with named columns, split."""
+
+    parts: Mapping[str, pa.Table]
+    """of train, validation and test"""
+    labels: Mapping[str, Tensor]
+    """(n,) int64 class numbers of each part, -1 for none"""
+    ids: Mapping[str, Tensor]
+    """(n,) int64 of each part, from the key or the content of the rows"""
+    class_names: tuple[str, ...]
+    roles: Roles
+    source: str
+    notes: tuple[str, ...] = ()
+    """what was guessed or decided, a sentence each"""
+    label_probs: Mapping[str, Tensor] | None = None
+    """(n, classes) of each part, where the labels are distributions"""
+
+
+def is_source(name: Any) -> bool:
+    """Whether the name of a data set is that of a source of rows.
+
+    Example:
+        >>> is_source("csv:flowers.csv"), is_source("folder:photos")
+        (True, False)
+    """
+    return isinstance(name, str) and ":" in name and name.partition(":")[0] in READERS
+
+
+def read_records(
+    source: Any, roles: Roles | None = None, *, validation_fraction: float = 0.1, split_seed: int = 0
+) -> Records:
+    """Read the rows of a source and split them.
+
+    Args:
+        source: `csv:`, `jsonl:`, `parquet:`, `hf:` or `webdataset:` and a place, or what `frames.tables_in` takes.
+        roles: of the columns; those that are not named are guessed where there is one choice.
+        validation_fraction, split_seed: as for `load_data`.
+
+    Raises:
+        DataError: files that cannot be read; names file and row.
+        UsageError: a column that is not there, or a role that could be several columns.
+
+    Example:
+        >>> rows = read_records({"text": [f"text {number}" for number in range(30)], "label": [0, 1, 2] * 10})
+        >>> {part: len(table) for part, table in rows.parts.items()}, rows.notes[0]
+        ({'train': 21, 'validation': 3, 'test': 6}, "the class is column 'label'")
+    """
+    if isinstance(source, str):
+        name, (scheme, _, place) = source, source.partition(":")
+        tables = import_object(f"instar.data.records.{READERS[scheme]}:read_tables")(place)
+    else:
+        name, tables = type(source).__name__, tables_in(source)
+    try:
+        about = {"validation_fraction": validation_fraction, "split_seed": split_seed}
+        return split_records(tables, name, roles or Roles(), **about)  # type: ignore[arg-type]
+    except InstarError as error:
+        raise error if str(error).startswith(name) else type(error)(f"{name}: {error}") from error
+
+
+def split_records(
+    tables: Mapping[str, pa.Table],
+    source: str,
+    roles: Roles,
+    *,
+    validation_fraction: float = 0.1,
+    split_seed: int = 0,
+) -> Records:
+    """Tables by part as records; those without parts are split, a fifth for the test."""
+    for part, table in tables.items():
+        if len(table) == 0:
+            raise DataError(f"the {part} part has no row" if part != ALL else "there are no rows")
+    roles, notes = found_roles(next(iter(tables.values())), roles, source)
+    tables = {part: table.select([*roles.columns, PLACE]) for part, table in tables.items()}
+    if roles.part is not None and ALL in tables:
+        tables = by_column(tables[ALL], roles.part)
+    for table in tables.values():
+        check_numbers(table, roles.features)
+    assert roles.label is not None
+    found = labels_of(tables, roles.label)
+    labels, notes = found.numbers, (*notes, *found.notes)
+    if "test" in labels and "validation" in labels and not bool((labels["test"] != NO_LABEL).any()):
+        notes = (*notes, "the test rows have no label and are left out; the validation rows are the test")
+        tables = {"train": tables["train"], "test": tables["validation"]}
+        labels = {"train": labels["train"], "test": labels["validation"]}
+    if "validation" in tables and "test" not in tables:
+        notes = (*notes, "there are no test rows: the validation rows are the test")
+        tables = {"train": tables["train"], "test": tables["validation"]}
+        labels = {"train": labels["train"], "test": labels["validation"]}
+    ids = {part: row_ids(table, roles, labels[part]) for part, table in tables.items()}
+    records = Records(dict(tables), labels, ids, found.class_names, roles, source, notes)
+    if ALL in records.parts:
+        records = _cut(records, ALL, "test", "train", _TEST_FRACTION, split_seed, parts=3)
+    if "validation" not in records.parts:
+        records = _cut(records, "train", "validation", "train", validation_fraction, split_seed)
+    return _checked(records)
+
+
+def _checked(records: Records) -> Records:
+    """Say how many rows have no label, and refuse classes that cannot be learned."""
+    notes = list(records.notes)
+    learned = torch.bincount(records.labels["train"] + 1, minlength=len(records.class_names) + 1)[1:] > 0
+    for part, labels in records.labels.items():
+        if num := int((labels == NO_LABEL).sum()):
+            notes.append(f"{num:,} of {len(labels):,} {part} rows have no label")
+        strange = ((labels != NO_LABEL) & ~learned[labels.clamp(min=0)]).nonzero()
+        if len(strange):
+            row = int(strange[0])
+            name = records.class_names[int(labels[row])]
+            raise DataError(f"{place_of(records.parts[part], row)}: class {name!r} is in the {part} part alone")
+    if group := records.roles.group:
+        known = pc.unique(records.parts["train"][group].cast(pa.string()))
+        for part in ("validation", "test"):
+            shared = pc.is_in(records.parts[part][group].cast(pa.string()), value_set=known, skip_nulls=True)
+            if row := pc.index(shared, True).as_py() + 1:
+                value = records.parts[part][group][row - 1].as_py()
+                raise DataError(
+                    f"{place_of(records.parts[part], row - 1)}: {group} {value!r} is in the {part} and in the "
+                    "training part, and a group stays in one"
+                )
+        groups = {part: pc.count_distinct(table[group]).as_py() for part, table in records.parts.items()}
+        notes.append(f"groups of {group!r}: {', '.join(f'{number:,} {part}' for part, number in groups.items())}")
+    return dataclasses.replace(records, notes=tuple(notes))
+
+
+def _cut(
+    records: Records, part: str, chosen: str, rest: str, fraction: float, split_seed: int, *, parts: int = 2
+) -> Records:
+    """Split off a share of a part under another name; the rest gets a name too."""
+    table, labels, ids = records.parts[part], records.labels[part], records.ids[part]
+    groups = None if records.roles.group is None else table[records.roles.group]
+    contents = (
+        None if records.roles.key is None else row_ids(table, dataclasses.replace(records.roles, key=None), labels)
+    )
+    stay, go = cut_rows(
+        ids,
+        labels,
+        groups,
+        fraction=fraction,
+        split_seed=split_seed,
+        class_names=records.class_names,
+        contents=contents,
+        parts=parts,
+    )
+    rows = {rest: stay, chosen: go}
+    others = [name for name in records.parts if name != part]
+
+    def with_rows(values: Mapping[str, Any], take: Any) -> dict[str, Any]:
+        found = {name: values[name] for name in others} | {name: take(one) for name, one in rows.items()}
+        return {name: found[name] for name in ("train", "validation", "test") if name in found}
+
+    return dataclasses.replace(
+        records,
+        parts=with_rows(records.parts, lambda one: table.take(pa.array(one.numpy()))),
+        labels=with_rows(records.labels, lambda one: labels[one]),
+        ids=with_rows(records.ids, lambda one: ids[one]),
+    )
