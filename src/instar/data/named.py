@@ -130,6 +130,8 @@ def load_data(
     group: str | None = None,
     key: str | None = None,
     part: str | None = None,
+    clip_seconds: float | None = None,
+    sample_rate: int | None = None,
 ) -> Splits:
     """A data set by name.
 
@@ -151,6 +153,8 @@ def load_data(
         memory_budget_bytes: a folder whose decoded images take more memory is streamed from its files.
         label, text, image, audio, features, group, key, part: which columns of a table are what, see `Roles`;
             those that are not named are guessed where there is one choice.
+        clip_seconds: length to which sounds are cut or padded; by default 95 % of the training clips are not cut.
+        sample_rate: Hz, to which sounds are resampled; by default the commonest of the training clips.
 
     Raises:
         DataError: files that are missing, damaged, of different forms, or cannot be downloaded.
@@ -165,7 +169,14 @@ def load_data(
     roles = Roles(label, _names(text), image, audio, _names(features), group, key, part)
     if is_source(name):
         about = {"validation_fraction": validation_fraction, "split_seed": split_seed}
-        options = KindOptions(image_size, colour, memory_budget_bytes, progress)
+        options = KindOptions(
+            image_size=image_size,
+            colour=colour,
+            clip_seconds=clip_seconds,
+            sample_rate=sample_rate,
+            memory_budget_bytes=memory_budget_bytes,
+            progress=progress,
+        )
         return of_records(read_records(name, roles, **about), options)  # type: ignore[arg-type]
     if roles.columns:
         raise UsageError(f"data {name!r} has no columns; label, text, ... are for csv:FILE")

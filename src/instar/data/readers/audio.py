@@ -63,7 +63,7 @@ def read_audio(path: str | Path) -> Recording:
     return decode_audio(content, str(path))
 
 
-def decode_audio(content: bytes, name: str) -> Recording:
+def decode_audio(content: bytes, name: object) -> Recording:
     """Like `read_audio`, from the content of a file; `name` is used in error messages.
 
     Raises:
@@ -173,7 +173,7 @@ def _stated_samples(wav: bytes) -> int | None:
     return None
 
 
-def _check_end(content: bytes, name: str) -> None:
+def _check_end(content: bytes, name: object) -> None:
     """Refuse an ogg or AIFF file that is cut off, of which libsndfile reads what is there without a word."""
     if content[:4] == _FORM_OF_AIFF and int.from_bytes(content[4:8], "big") + 8 > len(content):
         raise DataError(f"{name}: truncated, its header announces more bytes than are there")
@@ -187,7 +187,7 @@ def _check_end(content: bytes, name: str) -> None:
         raise DataError(f"{name}: truncated, or never closed by what wrote it: its last page is not there")
 
 
-def _plain_wav(content: bytes, name: str) -> bytes:
+def _plain_wav(content: bytes, name: object) -> bytes:
     """The form and the samples of a wav file with their true sizes, without other chunks; other files as they are.
 
     Raises:
@@ -212,7 +212,7 @@ def _plain_wav(content: bytes, name: str) -> bytes:
     return struct.pack("<4sI4s", b"RIFF", 4 + len(body), b"WAVE") + body
 
 
-def _size_of_data(content: bytes, start: int, size: int, name: str) -> int:
+def _size_of_data(content: bytes, start: int, size: int, name: object) -> int:
     num_there = len(content) - start
     file_end = int.from_bytes(content[4:8], "little") + 8
     is_unwritten = size == 0 and not start < file_end < _STREAMED_BYTES  # the size of the file is not there either

@@ -1,8 +1,9 @@
 """Rows of a source, with their labels and ids, split into training, validation and test rows."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from instar.data.identity import content_ids
+from instar.data.records.cells import cells_of
 from instar.data.records.files import ALL
 from instar.data.records.labels import labels_of
 from instar.data.records.parting import by_column, cut_rows
@@ -91,7 +93,7 @@ def split_records(
     if roles.part is not None:
         tables = by_column(tables[ALL], roles.part)
     found = labels_of(tables, roles.label)
-    ids = {part: _ids_of(table, roles, found.numbers[part]) for part, table in tables.items()}
+    ids = {part: ids_of(table, roles, found.numbers[part]) for part, table in tables.items()}
     records = Records(dict(tables), found.numbers, ids, found.class_names, roles, source, found.notes)
     if ALL in records.parts:
         records = _cut(records, ALL, "test", "train", _TEST_FRACTION, split_seed, parts=3)
@@ -125,19 +127,25 @@ def _cut(
     )
 
 
-def _ids_of(table: pa.Table, roles: Roles, labels: Tensor) -> Tensor:
+def ids_of(table: pa.Table, roles: Roles, labels: Tensor) -> Tensor:
     """Ids from the key, or from the cells that a network sees."""
     if len(table) == 0:
         return torch.empty(0, dtype=torch.int64)
-    columns = roles.inputs if roles.key is None else (roles.key,)
-    return content_ids(_row_bytes(table.select(columns)), labels)
+    if roles.key is not None:
+        return content_ids(_row_bytes([_cells(table[roles.key])]), labels)
+    in_files = (roles.image, roles.audio)
+    cells = [_contents(table, name) if name in in_files else _cells(table[name]) for name in roles.inputs]
+    return content_ids(_row_bytes(cells), labels)
 
 
-def _row_bytes(table: pa.Table) -> Iterator[bytes]:
+def _contents(table: pa.Table, column: str) -> Iterator[bytes]:
+    return (cell.content for cell in cells_of(table, column))
+
+
+def _row_bytes(cells: Sequence[Iterable[Any]]) -> Iterator[bytes]:
     """The cells of each row as bytes: numbers in double precision, whatever type a file has them in."""
-    cells = [_cells(table[name]) for name in table.column_names]
     if all(isinstance(one, np.ndarray) for one in cells):
-        yield from (row.tobytes() for row in np.stack(cells, axis=1))
+        yield from (row.tobytes() for row in np.stack(cells, axis=1))  # type: ignore[arg-type]
         return
     for row in zip(*cells, strict=True):
         parts = [one if isinstance(one, bytes) else np.float64(one).tobytes() for one in row]
