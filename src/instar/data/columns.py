@@ -135,8 +135,9 @@ def columns_of(inputs: Any, *, mask: str | None = MASK_NAME, pad: float | Mappin
             raise UsageError(f"inputs: expected tensors by name, found the keys {list(inputs)[:5]}")
         if isinstance(pad, Mapping) and (unknown := sorted({*pad} - {*inputs})):
             raise UsageError(f"pad: there is no input {unknown[0]!r}; the inputs are {', '.join(sorted(inputs))}")
-        named = {f"inputs[{name!r}]": inputs[name] for name in sorted(inputs)}
-        pads = [pad.get(name, 0) if isinstance(pad, Mapping) else pad for name in sorted(inputs)]
+        names = sorted(inputs, key=lambda name: (isinstance(inputs[name], Mask), name))
+        named = {f"inputs[{name!r}]": inputs[name] for name in names}
+        pads = [pad.get(name, 0) if isinstance(pad, Mapping) else pad for name in names]
     else:
         parts = inputs if isinstance(inputs, tuple) else (inputs,)
         named = {f"inputs[{place}]" if len(parts) > 1 else "inputs": part for place, part in enumerate(parts)}
@@ -151,7 +152,7 @@ def columns_of(inputs: Any, *, mask: str | None = MASK_NAME, pad: float | Mappin
         mask = None  # it is there
     made = _mask(dict(zip(named, columns, strict=True))) if mask is not None else None
     if isinstance(inputs, Mapping):
-        found = dict(zip(sorted(inputs), columns, strict=True))
+        found = dict(zip(names, columns, strict=True))
         return found if made is None or mask is None or mask in found else {**found, mask: made}
     if made is not None:
         return (*columns, made)

@@ -24,8 +24,7 @@ from instar.files import writing
 from instar.structures import Inputs, form_in_words, map_tensors, tensors_in, without_lengths
 
 _SIZES = "sizes.json"
-_RESIDENT_BYTES = 2**29  # of the files that are in a process's memory at a time
-_BYTES_FOR_A_ROW = 2**16  # at most: the system maps sixteen pages around one that is read
+_RESIDENT_BYTES = 2**28  # of the files of one data set that are in memory at a time
 
 
 class MappedDataset(InMemoryDataset):
@@ -64,16 +63,15 @@ class MappedDataset(InMemoryDataset):
         Dataset.__init__(self, ids, labels, class_names=class_names, example_shape=form, scale=scale)
         self._device = torch.device("cpu")
         self._is_large = sum(map(len, self._maps)) > _RESIDENT_BYTES
-        self._num_read = 0
+        self._others = _file_bytes_in_memory()
 
     def raw(self, rows: Tensor) -> Inputs:
         """The stored examples of some rows, before views and scaling, in main memory."""
         raw = super().raw(rows)
-        self._num_read += len(rows)
-        if self._is_large and self._num_read * _BYTES_FOR_A_ROW > _RESIDENT_BYTES:
-            self._num_read = 0
+        if self._is_large and _file_bytes_in_memory() - self._others > _RESIDENT_BYTES:
             for one in self._maps:
                 _forget(one)
+            self._others = _file_bytes_in_memory()
         return raw
 
     def finish(self, raw: Inputs, ids: Tensor, views: Tensor | int) -> Inputs:
@@ -198,3 +196,15 @@ def _forget(one: mmap.mmap) -> None:
     """Let go of what is in memory of a file; the system still has it while there is room."""
     if hasattr(mmap, "MADV_DONTNEED"):
         one.madvise(mmap.MADV_DONTNEED)
+
+
+def _file_bytes_in_memory() -> int:
+    """How much of all mapped files is in the memory of this process; 0 where the system does not tell.
+
+    Counting rows would not do: the system maps what lies around a row too, from 64 KiB to some MiB.
+    """
+    try:
+        with open("/proc/self/statm", "rb", buffering=0) as file:
+            return int(file.read().split()[2]) * mmap.PAGESIZE
+    except OSError:
+        return 0

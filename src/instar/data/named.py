@@ -20,8 +20,11 @@ from instar.data.pictures import PictureForm
 from instar.data.prepared import prepared
 from instar.data.readers.folder import ImageFolder, common_form, find_parts, folder_dataset, list_image_folder
 from instar.data.readers.images import MODES, ImageForm
-from instar.data.records.reading import Records, is_source, read_records
+from instar.data.records.reading import Records, is_source, read_records, split_records
 from instar.data.records.roles import Roles
+from instar.data.records.sound_folder import ROLES as SOUND_ROLES
+from instar.data.records.sound_folder import holds_sounds
+from instar.data.records.sound_folder import read_tables as sound_tables
 from instar.data.sources import FSDD, SOURCES, Source, find
 from instar.data.splits import stratified_split
 from instar.errors import DataError, InstarError, UsageError
@@ -167,17 +170,17 @@ def load_data(
     """
     require_text("load_data", name, "folder:PATH")
     roles = Roles(label, _names(text), image, audio, _names(features), group, key, part)
+    options = KindOptions(
+        image_size=image_size,
+        colour=colour,
+        clip_seconds=clip_seconds,
+        sample_rate=sample_rate,
+        memory_budget_bytes=memory_budget_bytes,
+        progress=progress,
+    )
+    about: dict[str, Any] = {"validation_fraction": validation_fraction, "split_seed": split_seed}
     if is_source(name):
-        about = {"validation_fraction": validation_fraction, "split_seed": split_seed}
-        options = KindOptions(
-            image_size=image_size,
-            colour=colour,
-            clip_seconds=clip_seconds,
-            sample_rate=sample_rate,
-            memory_budget_bytes=memory_budget_bytes,
-            progress=progress,
-        )
-        return of_records(read_records(name, roles, **about), options)  # type: ignore[arg-type]
+        return of_records(read_records(name, roles, **about), options)
     if roles.columns:
         raise UsageError(f"data {name!r} has no columns; label, text, ... are for csv:FILE")
     form = _checked_form(name, image_size, colour, memory_budget_bytes)
@@ -190,6 +193,8 @@ def load_data(
         train, test = load_official(name, form, base_url=base_url, progress=progress)
     elif name.startswith("folder:"):
         folder = Path(name.removeprefix("folder:")).expanduser()
+        if holds_sounds(folder):
+            return of_records(split_records(sound_tables(folder), name, SOUND_ROLES, **about), options)
         read = _FolderReader(folder, image_size, colour, memory_budget_bytes, progress)
         train, validation, test = read.splits(split_seed)
     elif name.startswith("python:"):
@@ -253,7 +258,9 @@ def known_data() -> list[KnownData]:
             KnownData(source.name, source.what, _where(source), source.publisher)
             for source in (*SOURCES.values(), FSDD)
         ),
-        KnownData(_FOLDER, "your images: one folder a class, or train/ and test/ of that kind", None, "you"),
+        KnownData(
+            _FOLDER, "pictures or sounds: one folder a class, or train/ and test/ of that kind", None, "you"
+        ),
         KnownData(_PYTHON, "what your function returns: Splits, or training and test data", None, "you"),
     ]
 
