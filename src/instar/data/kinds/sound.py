@@ -18,7 +18,7 @@ from instar.data.filterbanks import filterbank
 from instar.data.kinds import KindOptions
 from instar.data.progress import tracked
 from instar.data.readers.audio import decode_audio, resample
-from instar.data.records.cells import Cell, cells_of
+from instar.data.records.contents import Cell, cells_of
 from instar.data.records.reading import Records
 from instar.data.records.roles import Roles
 from instar.data.sources import cache_folder

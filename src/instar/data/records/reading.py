@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from instar.data.identity import content_ids
-from instar.data.records.cells import cells_of
+from instar.data.records.contents import cells_of
 from instar.data.records.files import ALL
 from instar.data.records.labels import labels_of
 from instar.data.records.parting import by_column, cut_rows
