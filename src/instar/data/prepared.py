@@ -15,7 +15,8 @@ from instar.data.kinds import KindOptions, Preparation, fit_preparation
 from instar.data.mapped import MappedDataset, is_whole, read_examples, write_examples
 from instar.data.memory import InMemoryDataset
 from instar.data.progress import tracked
-from instar.data.records.reading import Records, ids_of
+from instar.data.records.cells import row_ids
+from instar.data.records.reading import Records
 from instar.data.sources import cache_folder
 from instar.errors import DataError, InstarError, RunError, UsageError
 from instar.structures import Inputs, tensors_in
@@ -101,7 +102,7 @@ def _kept(records: Records, part: str, preparation: Preparation, inputs: Iterato
     """The folder in the cache that holds the examples of a part, which are made where it does not."""
     roles, ids = records.roles, records.ids[part]
     if roles.key is not None:  # these ids do not tell the content
-        ids = ids_of(records.parts[part], dataclasses.replace(roles, key=None), records.labels[part])
+        ids = row_ids(records.parts[part], dataclasses.replace(roles, key=None), records.labels[part])
     about = json.dumps([_FORMAT, preparation.record(), roles.inputs], sort_keys=True)
     digest = hashlib.sha256(about.encode() + ids.numpy().tobytes()).hexdigest()
     folder = cache_folder() / "prepared" / digest[:32]
