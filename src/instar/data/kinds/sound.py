@@ -38,7 +38,7 @@ _LONGEST_SECONDS = 60.0
 class SoundPreparation:
     """Clips as (1, filters, frames), each filter with mean 0 and variance 1 over the training frames.
 
-    A shorter clip lies in the middle, zeros (the mean) around it; of a longer one the middle is kept.
+    The mean of each clip is subtracted before: how near a microphone was says little of what is heard. A shorter clip lies in the middle, zeros (the mean) around it; of a longer one the middle is kept.
 
     Args:
         sample_rate: Hz; clips of another rate are resampled.
@@ -164,16 +164,17 @@ def place_in_middle(values: Tensor, room: Tensor) -> None:
 
 
 def _features(clip: Cell, rate: int, seen: Counter[str]) -> Tensor:
-    """The filterbank of one clip at a rate; counts what was done to it."""
+    """The filterbank of one clip at a rate, less its mean: how loud it is; counts what was done to it."""
     recording = decode_audio(clip.content, clip)
     samples = resample(recording.samples, recording.sample_rate, rate)
     seen["resampled"] += recording.sample_rate != rate
     seen["of several channels, averaged"] += recording.num_channels > 1
     seen["silent"] += not recording.samples.any()
     try:
-        return filterbank(samples, rate, shift_ms=_SHIFT_MS)
+        frames = filterbank(samples, rate, shift_ms=_SHIFT_MS)
     except DataError as error:
         raise DataError(f"{clip}: {error}") from error
+    return frames - frames.mean()
 
 
 def _commonest_rate(clips: Iterator[Cell]) -> int:
