@@ -1,4 +1,4 @@
-"""Data larger than memory: what an example costs, and how much memory is held, from ten thousand to ten million."""
+"""Data larger than memory: what an example costs, and how much is held, from ten thousand to ten million."""
 
 import json
 import resource

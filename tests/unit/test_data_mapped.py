@@ -1,16 +1,22 @@
 """Examples in mapped files: the same bits as in memory, whatever their structure; little of them is in memory."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from instar.data import InMemoryDataset, batches, id_batches, like_length, shuffled
 from instar.data.identity import content_ids
 from instar.data.mapped import MappedDataset, _file_bytes_in_memory, is_whole, read_examples, write_examples
+from instar.distillation import SoftTargetStore
 from instar.errors import DataError
+from instar.runs import Run
 from instar.structures import map_tensors, tensors_in
+from instar.training import fit
 
 NAMES = ["a", "b", "c"]
 
@@ -110,3 +116,38 @@ def test_parts_that_differ_and_files_that_are_not_whole_are_refused(tmp_path: Pa
     assert not is_whole(tmp_path / "kept")
     with pytest.raises(DataError, match="kept: not whole; remove it"):
         MappedDataset(tmp_path / "kept", torch.zeros(1, 2), torch.zeros(4, dtype=torch.int64), **about)
+
+
+class Interrupting(nn.Module):
+    """Gets a signal in the middle of a step."""
+
+    def __init__(self, at_step: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.layer, self.steps_left = nn.Linear(6, 3), at_step
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.steps_left -= 1
+            if self.steps_left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+        logits: torch.Tensor = self.layer(inputs)
+        return logits
+
+
+def test_a_fit_that_was_interrupted_in_an_epoch_of_mapped_examples_ends_as_one_in_memory(tmp_path: Path) -> None:
+    memory, mapped = both(tmp_path / "kept", "numbers")
+    teacher = nn.Linear(6, 3)
+    store = SoftTargetStore.write(tmp_path / "store", {"teacher": teacher}, mapped)  # by id, beside the examples
+    options: dict[str, Any] = {"epochs": 3, "batch_size": 16, "hard_weight": 0.5, "learning_rate": 0.1}
+    whole = fit(Interrupting(), memory, targets=store.targets(memory, temperature=2.0), **options)
+    with Run(tmp_path / "run", recipe="fit", config={}) as run:
+        targets = store.targets(mapped, temperature=2.0)
+        with pytest.raises(KeyboardInterrupt):
+            fit(Interrupting(at_step=10), mapped, targets=targets, run=run, **options)
+        loaded = run.load_checkpoint()
+        assert loaded is not None
+        assert (loaded[1]["epoch"], loaded[1]["batch"]) == (1, 3)
+        resumed = fit(Interrupting(), mapped, targets=targets, run=run, **options)
+    assert torch.equal(resumed.network.layer.weight, whole.network.layer.weight)  # type: ignore[union-attr]
+    assert resumed.metrics == whole.metrics

@@ -38,7 +38,8 @@ _LONGEST_SECONDS = 60.0
 class SoundPreparation:
     """Clips as (1, filters, frames), each filter with mean 0 and variance 1 over the training frames.
 
-    The mean of each clip is subtracted before: how near a microphone was says little of what is heard. A shorter clip lies in the middle, zeros (the mean) around it; of a longer one the middle is kept.
+    The mean of each clip is subtracted before: how near a microphone was says little of what is heard. A shorter
+    clip lies in the middle, zeros (the mean) around it; of a longer one the middle is kept.
 
     Args:
         sample_rate: Hz; clips of another rate are resampled.
