@@ -20,6 +20,7 @@ from instar.data.pictures import PictureForm
 from instar.data.prepared import prepared
 from instar.data.readers.folder import ImageFolder, common_form, find_parts, folder_dataset, list_image_folder
 from instar.data.readers.images import MODES, ImageForm
+from instar.data.records.frames import is_rows
 from instar.data.records.reading import Records, is_source, read_records, split_records
 from instar.data.records.roles import Roles
 from instar.data.records.sound_folder import ROLES as SOUND_ROLES
@@ -116,7 +117,7 @@ class Splits:
 
 
 def load_data(
-    name: str,
+    name: Any,
     *,
     validation_fraction: float = 0.1,
     split_seed: int = 0,
@@ -136,12 +137,14 @@ def load_data(
     clip_seconds: float | None = None,
     sample_rate: int | None = None,
 ) -> Splits:
-    """A data set by name.
+    """A data set by name, or rows with named columns.
 
     `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `omniglot` (15, 2 and 3 of the 20 who drew each
     character), `folder:PATH` (one folder a class, or `train/`, `test/` and perhaps `validation/` of that kind) or
     `python:MODULE:FUNCTION` (returns `Splits`, or training and test data, each a data set or tensors (inputs,
-    labels)).
+    labels)). Rows of tables: `csv:`, `jsonl:`, `parquet:`, `hf:` (what `save_to_disk` wrote, or a name of the hub)
+    or `webdataset:`, each with a file, a folder or a pattern; or from Python a frame of pandas or polars, a table
+    of Arrow, a mapping of columns, a `datasets.Dataset`, or a mapping of these by part.
 
     Args:
         name: see above.
@@ -168,7 +171,6 @@ def load_data(
         >>> len(digits.train), len(digits.validation), len(digits.test), digits.train.example_shape
         (1295, 143, 359, (1, 8, 8))
     """
-    require_text("load_data", name, "folder:PATH")
     roles = Roles(label, _names(text), image, audio, _names(features), group, key, part)
     options = KindOptions(
         image_size=image_size,
@@ -179,8 +181,9 @@ def load_data(
         progress=progress,
     )
     about: dict[str, Any] = {"validation_fraction": validation_fraction, "split_seed": split_seed}
-    if is_source(name):
+    if is_source(name) or is_rows(name):
         return of_records(read_records(name, roles, **about), options)
+    require_text("load_data", name, "folder:PATH")
     if roles.columns:
         raise UsageError(f"data {name!r} has no columns; label, text, ... are for csv:FILE")
     form = _checked_form(name, image_size, colour, memory_budget_bytes)
