@@ -19,6 +19,7 @@ from instar.cli import (
     report,
     reproduce,
     runs,
+    serve,
     specialists,
     speech,
     targets,
@@ -61,6 +62,7 @@ app.command("specialists", cls=LazyCommand)(specialists.specialists)
 app.command("predict")(predict.predict)
 app.command("networks")(networks.networks)
 app.command("export")(export.export)
+app.command("serve")(serve.serve)
 app.command("report")(report.report)
 app.add_typer(data.app, name="data")
 app.add_typer(reproduce.app, name="reproduce")
