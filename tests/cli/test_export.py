@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -29,6 +30,8 @@ from instar.files import load_tensors, tensor_bytes
 from instar.recipes.loading import load_splits, splits_of
 from instar.runs import FINAL, Run
 from small_studies import SMALL, distilled
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,34 @@ def test_the_snippet_of_the_card_answers_as_the_run_without_instar(
         name, probability = done.stdout.rsplit(maxsplit=1)
         assert name == model.class_names[int(probs.argmax())], number
         assert float(probability) == pytest.approx(float(probs.max()), abs=2e-4)
+
+
+@pytest.mark.slow
+def test_the_snippet_of_the_card_answers_in_an_environment_with_onnxruntime_alone(
+    run: Path, exported: Path, tmp_path: Path
+) -> None:
+    """A machine that has the folder, and neither instar nor torch nor scikit-learn."""
+    shipped, python = tmp_path / "shipped", tmp_path / "env" / "bin" / "python"
+    shutil.copytree(exported, shipped)
+    shutil.copy(pictures(run)[0], shipped / "picture.png")
+    venv.create(tmp_path / "env", with_pip=True)
+    options = ("--quiet", "--retries", "1", "--timeout", "15", "--constraint", ROOT / "constraints.txt")
+    pip = [python, "-m", "pip", "install", *options, "onnxruntime", "numpy", "pillow"]
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(pip, capture_output=True, text=True, env=alone)
+    if re.search("NewConnectionError|NameResolutionError|ConnectTimeoutError|Network is unreachable", done.stderr):
+        pytest.skip("needs a network, for onnxruntime in an environment of its own")
+    assert done.returncode == 0, done.stderr
+    listed = subprocess.run([python, "-m", "pip", "list"], capture_output=True, text=True, env=alone, check=True)
+    assert "onnxruntime" in listed.stdout
+    assert not re.search("(?m)^(torch|instar|scikit-learn|onnx) ", listed.stdout)
+    (code,) = re.findall(r"```python\n(.*?)```", (shipped / CARD).read_text(), flags=re.DOTALL)
+    done = subprocess.run([python, "-c", code], cwd=shipped, capture_output=True, text=True, env=alone)
+    assert done.returncode == 0, done.stderr
+    name, probability = done.stdout.rsplit(maxsplit=1)
+    probs = load(run).predict_proba(shipped / "picture.png")
+    assert name == load(run).class_names[int(probs.argmax())]
+    assert float(probability) == pytest.approx(float(probs.max()), abs=2e-4)
 
 
 def test_the_card_has_the_numbers_of_the_run_and_metadata_that_parse(run: Path, exported: Path) -> None:
