@@ -26,7 +26,7 @@ from instar.cli import (
     transfer,
 )
 from instar.cli.commands import LazyCommand
-from instar.errors import DataWarning, InstarError
+from instar.errors import DataWarning, InstarError, LearningWarning
 
 INTERRUPTED = 130
 RUN_JOBS = ("distill", "transfer", "advise", "specialists", "reproduce", "speech")
@@ -109,7 +109,7 @@ def _format_warning(
     """One line for our own warnings; the others say where they come from."""
     return (
         f"instar: {message}\n"
-        if issubclass(category, DataWarning)
+        if issubclass(category, (DataWarning, LearningWarning))
         else _FORMAT(message, category, filename, lineno, line)
     )
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -26,7 +27,6 @@ class Batcher:
         wait_seconds: the moment.
 
     Example:
-        >>> import torch
         >>> async def several() -> list[Tensor]:
         ...     batcher = Batcher(torch.stack, most=8, wait_seconds=0.01)
         ...     return await asyncio.gather(*(batcher.ask([torch.ones(2) * n]) for n in range(3)))
@@ -91,6 +91,6 @@ class Batcher:
             for one in batch if len(batch) > 1 else []:
                 await self._give([one])
             return
-        for one, answer in zip(batch, found.split([len(one.examples) for one in batch]), strict=True):
+        for one, answer in zip(batch, torch.split(found, [len(one.examples) for one in batch]), strict=True):
             if not one.answer.done():
                 one.answer.set_result(answer)

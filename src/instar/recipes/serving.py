@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -24,6 +24,9 @@ from instar.evaluation import batch_size_on
 from instar.naming import import_extra
 from instar.recipes.predictions import Answer, arrays_in, row_of
 from instar.structures import form_in_words, is_plain
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
 
 WAIT_SECONDS = 0.002
 """How long a batch waits for requests that are being read."""
@@ -159,12 +162,12 @@ def application(model: Model, *, shown: Shown, limits: Limits, stopping: asyncio
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
-    from starlette.responses import JSONResponse
+    from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
     batcher = Batcher(model.predict_proba, most=batch_size_on(model.device), wait_seconds=WAIT_SECONDS)
 
-    async def predict(request: Request) -> JSONResponse:
+    async def predict(request: Request) -> Response:
         try:
             async with asyncio.timeout(limits.seconds):
                 return await answered(request)
@@ -176,7 +179,7 @@ def application(model: Model, *, shown: Shown, limits: Limits, stopping: asyncio
         except InstarError as error:
             return _error(HTTPStatus.BAD_REQUEST, str(error))
 
-    async def answered(request: Request) -> JSONResponse:
+    async def answered(request: Request) -> Response:
         wanted = _wanted(request.query_params, shown)
         with batcher.preparing():
             body = await _body(request, limits.body_bytes)
@@ -193,7 +196,7 @@ def application(model: Model, *, shown: Shown, limits: Limits, stopping: asyncio
         rows = [row_of(Answer(*one), model.class_names, **wanted._asdict()) for one in named]
         return JSONResponse({"answers": rows})
 
-    async def health(request: Request) -> JSONResponse:
+    async def health(request: Request) -> Response:
         about = {
             "status": "stopping" if stopping.is_set() else "ok",
             "network": str(model.source),
@@ -203,19 +206,19 @@ def application(model: Model, *, shown: Shown, limits: Limits, stopping: asyncio
         status = HTTPStatus.SERVICE_UNAVAILABLE if stopping.is_set() else HTTPStatus.OK
         return JSONResponse(about, status)
 
-    async def other(request: Request, error: Exception) -> JSONResponse:
-        known = isinstance(error, HTTPException)
-        status = HTTPStatus(error.status_code) if known else HTTPStatus.INTERNAL_SERVER_ERROR
+    async def other(request: Request, error: Exception) -> Response:
         here = f"{request.method} {request.url.path}"
-        if known:
+        if isinstance(error, HTTPException):
+            status = HTTPStatus(error.status_code)
             return _error(status, f"{here}: {status.phrase.lower()}; there are POST /predict and GET /health")
-        return _error(status, f"{here}: {type(error).__name__}: {' '.join(str(error).split())}")
+        words = f"{here}: {type(error).__name__}: {' '.join(str(error).split())}"
+        return _error(HTTPStatus.INTERNAL_SERVER_ERROR, words)
 
     routes = [Route("/predict", predict, methods=["POST"]), Route("/health", health, methods=["GET"])]
     return Starlette(routes=routes, exception_handlers={HTTPException: other, Exception: other})
 
 
-def _error(status: HTTPStatus, line: str) -> Any:
+def _error(status: HTTPStatus, line: str) -> "Response":
     from starlette.responses import JSONResponse
 
     return JSONResponse({"error": line}, status)
