@@ -24,7 +24,7 @@ def _type_shown(option: TyperOption, ctx: Any) -> str | None:
 
 # Typer has no setting for it: behind a flag, which takes no value, it shows <bool>.
 _TYPE_SHOWN = TyperOption.display_type_rich
-TyperOption.display_type_rich = _type_shown  # type: ignore[method-assign]
+TyperOption.display_type_rich = _type_shown  # type: ignore[method-assign, assignment]
 
 
 class LazyCommand(TyperCommand):

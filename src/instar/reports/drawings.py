@@ -231,8 +231,9 @@ def _y_axis(chart: Lines, records: Records) -> dict[str, Any]:
             "axis": alt.Axis(values=log_ticks(low, high), format="~g"),
         }
     # Without a range of values a line would have no place.
-    domain = {} if min(values) < max(values) else {"domain": [min(0.0, values[0]), max(1.0, 2 * values[0])]}
-    return {"scale": alt.Scale(zero=False, **domain), "axis": alt.Axis(**_few_ticks(values))}
+    alike = min(values) == max(values)
+    domain = [min(0.0, values[0]), max(1.0, 2 * values[0])] if alike else alt.Undefined
+    return {"scale": alt.Scale(zero=False, domain=domain), "axis": alt.Axis(**_few_ticks(values))}
 
 
 def _few_ticks(values: Sequence[float]) -> dict[str, Any]:
