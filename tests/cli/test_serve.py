@@ -28,8 +28,9 @@ import instar
 from command_line import Command
 from instar.deploy import Model, load
 from instar.deploy.batching import Batcher
+from instar.deploy.rows import Rows
 from instar.errors import DataError
-from instar.recipes.serving import Limits, Shown, application
+from instar.recipes.serving import Limits, Shown, application, greeting
 
 
 class Server:
@@ -109,7 +110,11 @@ def says_what_is_wrong_in_one_line(server: Server, expected: dict[str, Any]) -> 
         (400, "the body is empty", {}),
         (400, "not JSON", {"content": b'{"inputs": ['}),
         (400, "found other", {"json": {"other": 1}}),
-        (400, "input 1: a text that is no base64", {"json": {"inputs": [np.zeros((1, 8, 8)).tolist(), "/etc/x"]}}),
+        (
+            400,
+            "input 1: a text that is no base64 of a file",
+            {"json": {"inputs": [np.zeros((1, 8, 8)).tolist(), "/etc/x"]}},
+        ),
         (
             400,
             "input 0: the picture: not an image",
@@ -180,6 +185,38 @@ def test_limits_and_examples_of_others_are_kept_apart() -> None:
     (row,) = quick.json()["answers"]
     assert (row["class"], set(row)) == ("d", {"input", "class", "probability", "entropy"})
     assert (slow.status_code, slow.json()["error"].partition(";")[0]) == (504, "no answer within 0.2 s")
+
+
+def test_rows_are_answered_as_predict_does() -> None:
+    """In this process: rows by name and as lists, of several requests at once."""
+    people = {"age": list(range(60)), "height": [n % 7 * 10 for n in range(60)], "old": ["no", "yes"] * 30}
+    data = instar.load_data(people, label="old")
+    network = nn.Linear(data.train.example_shape[0], 2)
+    model = Model(network, data.class_names, data.train.example_shape, rows=Rows.of(data))
+    expected = model.predict([{"age": 3, "height": 20}, {"age": 50, "height": 10}])
+    bodies = [
+        {"inputs": [{"age": 3, "height": 20}, {"age": 50, "height": 10}]},
+        {"inputs": [[3, 20], [50, 10]]},
+        {"inputs": [{"age": 3}]},
+        {"inputs": ["/etc/hostname"]},
+        {"inputs": [3]},
+    ]
+
+    async def asked() -> list[Any]:
+        app = application(model, shown=Shown(), limits=Limits(1000, 60), stopping=asyncio.Event())
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://here") as client:
+            return await asyncio.gather(*(client.post("/predict", json=body) for body in bodies))
+
+    by_name, as_lists, *wrong = (one.json() for one in asyncio.run(asked()))
+    assert [row["class"] for row in by_name["answers"]] == expected
+    assert as_lists == by_name
+    said = ["the rows lack 'height'", "input 0: a file or a text", "input 0: 3 is no row"]
+    for found, words in zip(wrong, said, strict=True):
+        assert words in found["error"]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert """curl -d '{"inputs": [{"age": "...", "height": "..."}]}' http://127""" in greeting(
+            model, listener
+        )
 
 
 def test_requests_that_come_together_are_one_batch_and_an_error_is_its_owners() -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from instar.data.kinds import kind_of
 from instar.deploy import Model
 from instar.deploy.batching import Batcher
 from instar.deploy.calibration import Calibration
@@ -138,6 +139,9 @@ def greeting(model: Model, listener: socket.socket) -> str:
 
 def _curl(model: Model, address: str) -> str:
     shape = model.input_shape
+    if model.rows is not None and kind_of(model.rows.roles) != "picture":
+        shown = dict.fromkeys(model.rows.columns, "...")
+        return f"curl -d '{json.dumps({'inputs': [shown]}, ensure_ascii=False)}' {address}/predict"
     if takes_pictures(model):
         return f"curl --data-binary @PICTURE.png {address}/predict"
     if is_plain(shape) and int(np.prod(shape)) <= _FEW_VALUES:
@@ -306,20 +310,54 @@ _EXPECTED = '{"inputs": [...]}, each a picture in base64, an array as lists of n
 
 def _prepared(model: Model, names: list[str] | None, examples: Any) -> tuple[list[str] | None, Any]:
     """Names and examples as the network takes them: here, so that an example is refused by itself."""
-    if not is_plain(model.input_shape):
+    if model.rows is None and not is_plain(model.input_shape):
         return names, examples
     if not isinstance(examples, list):
         raise UsageError(f"expected {_EXPECTED}, found a mapping")
     called = names or [f"input {number}" for number in range(len(examples))]
-    return names, [_one(model, *one) for one in zip(called, examples, strict=True)]
+    one = _row if model.rows is not None else _one
+    return names, [one(model, name, example) for name, example in zip(called, examples, strict=True)]
+
+
+def _row(model: Model, name: str, example: Any) -> Any:
+    """An example for a network of rows: a text, the values of its columns in a list, or by name."""
+    assert model.rows is not None
+    kind, roles = kind_of(model.rows.roles), model.rows.roles
+    if kind == "text" and isinstance(example, bytes):
+        try:
+            return example.decode()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{name}: not text in UTF-8: {error.reason}") from error
+    if kind in ("picture", "sound"):
+        column = roles.image or roles.audio or ""
+        if isinstance(example, dict) and isinstance(example.get(column), str):
+            return example | {column: _content(name, example[column])}
+        if kind == "sound" and isinstance(example, str | bytes):
+            return {column: _content(name, example) if isinstance(example, str) else example}
+        return _one(model, name, example)
+    if kind == "table" and isinstance(example, bytes | str):
+        raise DataError(f"{name}: a file or a text, and this network takes rows: {_EXPECTED}")
+    if not isinstance(example, str | list | dict):
+        raise DataError(f"{name}: {example!r} is no row: {_EXPECTED}")
+    return example
+
+
+def _content(name: str, text: str) -> bytes:
+    """The bytes of a file in base64: a text is never a path here.
+
+    Raises:
+        DataError: it is no base64.
+    """
+    try:
+        return base64.b64decode(text.partition("base64,")[2] or text, validate=True)
+    except binascii.Error as error:
+        raise DataError(f"{name}: a text that is no base64 of a file: {error}") from error
 
 
 def _one(model: Model, name: str, example: Any) -> Tensor:
+    if isinstance(example, str):
+        example = _content(name, example)
     try:
-        if isinstance(example, str):  # never a path
-            example = base64.b64decode(example.partition("base64,")[2] or example, validate=True)
         return model.preprocess(np.array(example) if isinstance(example, list) else example)
-    except binascii.Error as error:
-        raise DataError(f"{name}: a text that is no base64 of a picture: {error}") from error
     except (InstarError, ValueError, TypeError, RuntimeError) as error:  # lists of unequal lengths, for instance
         raise DataError(f"{name}: {first_line(error)}") from error
