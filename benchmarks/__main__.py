@@ -32,6 +32,7 @@ MODULES = {
     "decoding": "decoding",
     "width": "width",
     "export": "export",
+    "serve": "serve",
     "help": "cli_help",
     "start": "start",
     "kills": "kills",
@@ -96,7 +97,9 @@ def _table(names: Iterable[str]) -> Table:
 
 
 def _cells(about: dict[str, Any]) -> list[str]:
-    unit = {"ratio": "", "seconds": " s", "examples/s": " /s", "GiB": " GiB"}[about["unit"]]
+    unit = {"ratio": "", "seconds": " s", "examples/s": " /s", "requests/s": " /s", "requests": "", "GiB": " GiB"}[
+        about["unit"]
+    ]
     low, high = map(_number, about["spread"])
     met = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[about.get("met")]
     return [_number(about["median"]) + unit, f"{low} to {high}", str(about["n"]), f"{about.get('goal', '')} {met}"]

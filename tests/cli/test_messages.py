@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 import instar
-from command_line import command_options
+from command_line import Command, command_options
 
 SOURCE = Path(instar.__file__).parent
 OPTION = re.compile(r"(?<!var\()(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
 STUDIES = ["distill", "transfer", "advise", "specialists"]
 EACH = [*STUDIES, "reproduce mnist", "speech train"]  # runs jobs in a run directory
 READS_DATA = [*STUDIES, "data show", "targets write", "targets check"]
-OTHERS = {"--head": "ray start --head"}
+OTHERS = {"--head": "ray start --head", "--data-binary": "curl --data-binary"}
 """Options of other programs, by what they stand in."""
 
 ALL_OF: dict[str, list[str]] = {"data": READS_DATA, "runs.py": EACH, "jobs": EACH}
@@ -29,6 +29,11 @@ ONE_OF: dict[str, list[str]] = {
     "recipes/speech": ["speech train", "speech align", "reproduce speech"],
     "recipes/targets.py": ["targets write", "targets check"],
 }
+
+
+@pytest.fixture(scope="module")
+def instar_help(typed: Command) -> str:
+    return typed("distill", "--help").stdout
 
 
 def messages(path: Path) -> Iterator[str]:
@@ -65,3 +70,9 @@ def test_every_option_that_a_message_names_is_one_of_the_command(file: str) -> N
         for place, commands in ONE_OF.items():
             if file.startswith(place):
                 assert any(option in known[name] for name in commands), option
+
+
+def test_a_flag_shows_no_type(instar_help: str) -> None:
+    assert "--quiet" in instar_help
+    assert "<bool>" not in instar_help
+    assert "<int>" in instar_help

@@ -19,13 +19,14 @@ from instar.cli import (
     report,
     reproduce,
     runs,
+    serve,
     specialists,
     speech,
     targets,
     transfer,
 )
 from instar.cli.commands import LazyCommand
-from instar.errors import DataWarning, InstarError
+from instar.errors import DataWarning, InstarError, LearningWarning
 
 INTERRUPTED = 130
 RUN_JOBS = ("distill", "transfer", "advise", "specialists", "reproduce", "speech")
@@ -61,6 +62,7 @@ app.command("specialists", cls=LazyCommand)(specialists.specialists)
 app.command("predict")(predict.predict)
 app.command("networks")(networks.networks)
 app.command("export")(export.export)
+app.command("serve")(serve.serve)
 app.command("report")(report.report)
 app.add_typer(data.app, name="data")
 app.add_typer(reproduce.app, name="reproduce")
@@ -107,7 +109,7 @@ def _format_warning(
     """One line for our own warnings; the others say where they come from."""
     return (
         f"instar: {message}\n"
-        if issubclass(category, DataWarning)
+        if issubclass(category, (DataWarning, LearningWarning))
         else _FORMAT(message, category, filename, lineno, line)
     )
 

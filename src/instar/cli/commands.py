@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from instar.cli.options import RunOptions, names, numbers, set_values
 
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from instar.recipes.options import Command, Option
 
 Function = Callable[..., None]
+
+
+def _type_shown(option: TyperOption, ctx: Any) -> str | None:
+    return None if option.is_flag else _TYPE_SHOWN(option, ctx=ctx)
+
+
+# Typer has no setting for it: behind a flag, which takes no value, it shows <bool>.
+_TYPE_SHOWN = TyperOption.display_type_rich
+TyperOption.display_type_rich = _type_shown  # type: ignore[method-assign, assignment]
 
 
 class LazyCommand(TyperCommand):

@@ -164,6 +164,13 @@ def column_form(column: Any) -> Form:
     return form_of(column.dtype, column.shape[1:]) if isinstance(column, Tensor) else column.form
 
 
+def pads_of(columns: Inputs) -> float | dict[str, float]:
+    """The `pad` of `columns_of`: for a mapping by name, where it is not 0."""
+    if isinstance(columns, Mapping):
+        return {name: one.pad for name, one in columns.items() if isinstance(one, Varying) and one.pad}
+    return next((one.pad for one in tensors_in(columns) if isinstance(one, Varying)), 0)
+
+
 def contents(columns: Inputs) -> Iterator[Any]:
     """The bytes of each example, by which it is known: of a single tensor its values, else with names and shapes.
 

@@ -131,6 +131,8 @@ def about_network(settings: FitSettings, data: DataSettings, splits: Splits, *, 
     }
     if files := described(settings.network):
         about["described"] = files
+    if pad := getattr(splits.train, "pad", 0):
+        about["pad"] = pad
     return {**about, "network_identity": code_identity({**about, "seed": seed})}
 
 
