@@ -29,8 +29,8 @@ once and costs as much as many students: the search for its rate takes about hal
 
 LONG = 20
 """A whole fit that is so many times as long as those that ranked the rates bears a lower one. Many steps in an
-epoch make rounds so short: on MNIST one of 40 epochs, after which 0.3 is ahead of 0.1. At the end both make as many
-errors, and what the one at 0.3 teaches is worth less (docs/experiments.md)."""
+epoch make rounds so short: on MNIST one of 40 epochs, after which 0.3 is ahead of 0.1. At the end both make as
+many errors, and what the one at 0.3 teaches is worth less (docs/experiments.md)."""
 
 CLIP, WARMUP, DEEP = 1.0, 0.05, 8
 """Without normalisation: the norm of the gradient, and from so many layers the share of the epochs with a rising
