@@ -25,8 +25,8 @@ def table_in(name: str, rows: Rows) -> pa.Table | None:
     """The rows that an input of `instar predict` means; None where it is a picture, a sound or an array.
 
     Args:
-        name: a CSV, JSON lines or Parquet file; `-` for rows or texts on stdin; for texts a text itself, for sounds
-            the path of one.
+        name: a CSV, JSON lines or Parquet file; `-` for rows or texts on stdin; for texts a text itself; for
+            sounds the path of one.
         rows: of the network.
 
     Raises:

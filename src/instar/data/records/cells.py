@@ -13,6 +13,7 @@ from torch import Tensor
 
 from instar.data.identity import content_ids
 from instar.data.records.contents import cells_of
+from instar.data.records.on_disk import slices
 from instar.data.records.places import place_of
 from instar.data.records.roles import Roles
 from instar.errors import DataError
@@ -29,7 +30,7 @@ def row_ids(table: pa.Table, roles: Roles, labels: Tensor) -> Tensor:
         DataError: a key that two rows share, or that is missing.
     """
     if roles.key is None:
-        return content_ids(_row_bytes(table, roles), labels)
+        return content_ids((row for part in slices(table) for row in _row_bytes(part, roles)), labels)
     keys = table[roles.key]
     if keys.null_count:
         row = pc.index(keys.is_null(), True).as_py()

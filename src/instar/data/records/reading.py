@@ -15,6 +15,7 @@ from instar.data.records.files import ALL
 from instar.data.records.frames import tables_in
 from instar.data.records.guessing import found_roles
 from instar.data.records.labels import labels_of
+from instar.data.records.on_disk import taken
 from instar.data.records.parting import by_column, cut_rows
 from instar.data.records.places import PLACE, place_of
 from instar.data.records.roles import Roles
@@ -187,7 +188,7 @@ def _cut(
 
     return dataclasses.replace(
         records,
-        parts=with_rows(records.parts, lambda one: table.take(pa.array(one.numpy()))),
+        parts=with_rows(records.parts, lambda one: taken(table, one.numpy())),
         labels=with_rows(records.labels, lambda one: labels[one]),
         ids=with_rows(records.ids, lambda one: ids[one]),
     )
