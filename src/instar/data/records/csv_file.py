@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from instar.data.records.files import parts_of_files
-from instar.data.records.on_disk import is_large, on_disk
+from instar.data.records.on_disk import in_little_memory, is_large, on_disk
 from instar.data.records.places import with_places
 from instar.errors import DataError, first_line
 
@@ -37,7 +37,7 @@ def read_tables(place: str) -> dict[str, pa.Table]:
         DataError: a file that is no table; names the file and the row.
     """
     return {
-        part: with_places([read_csv(file) for file in files], [str(file) for file in files])
+        part: with_places(in_little_memory(map(read_csv, files)), [str(file) for file in files])
         for part, files in parts_of_files("csv", place, SUFFIXES).items()
     }
 

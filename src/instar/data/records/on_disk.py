@@ -43,6 +43,19 @@ def on_disk(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
             return pa.ipc.open_file(pa.memory_map(file.name)).read_all()
 
 
+def in_little_memory(tables: Iterable[pa.Table]) -> list[pa.Table]:
+    """Tables as they come, on the disk from where they are too many for memory.
+
+    Example:
+        >>> [len(table) for table in in_little_memory(pa.table({"a": [1] * size}) for size in (2, 3))]
+        [2, 3]
+    """
+    return [
+        on_disk(table.to_batches(), table.schema) if is_large(pa.total_allocated_bytes()) else table
+        for table in tables
+    ]
+
+
 def taken(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
     """Some rows of a table, on the disk where they are many.
 
