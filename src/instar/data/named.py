@@ -13,7 +13,7 @@ from instar.arguments import require_text
 from instar.data.copies import contents_of, warn_of_copies
 from instar.data.dataset import Dataset
 from instar.data.given import as_dataset
-from instar.data.kinds import KindOptions, Preparation
+from instar.data.kinds import KindOptions, Preparation, kind_of
 from instar.data.normalisation import measured, normalised, parse_normalisation
 from instar.data.official import load_digits, load_official, load_omniglot
 from instar.data.pictures import PictureForm
@@ -198,6 +198,8 @@ def load_data(
 
 def of_records(records: Records, options: KindOptions) -> Splits:
     """Rows with named columns as a task."""
+    if kind_of(records.roles) != "picture" and (options.image_size, options.colour) != (None, None):
+        raise UsageError(f"image_size and colour are for pictures; {records.source} is {kind_of(records.roles)}")
     made = prepared(records, options)
     train, validation, test = made.parts
     about = {"roles": records.roles, "preparation": made.preparation, "notes": records.notes}

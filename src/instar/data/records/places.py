@@ -1,7 +1,9 @@
 """Where a row comes from: its file and its number there, kept with a table in whatever order its rows are put."""
 
+import bisect
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -91,6 +93,14 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 def place_of(table: pa.Table, row: int) -> str:
     """What a message calls a row: `train.csv, row 17`, rows counted from 0; `row 17` of a table without places."""
     return places_of(table, [row])[0]
+
+
+def file_of(table: pa.Table, row: int) -> Path:
+    """The file that a row comes from; for rows that come from none one in the current folder."""
+    if PLACE not in table.column_names:
+        return Path("table")
+    names, starts = json.loads(table.schema.metadata[_FILES])
+    return Path(names[bisect.bisect_right(starts, table[PLACE][row].as_py()) - 1] or "table")
 
 
 def places_of(table: pa.Table, rows: Sequence[int]) -> list[str]:
