@@ -21,7 +21,7 @@ from instar.data.prepared import prepared
 from instar.data.readers.folder import ImageFolder, common_form, find_parts, folder_dataset, list_image_folder
 from instar.data.readers.images import MODES, ImageForm
 from instar.data.records.frames import is_rows
-from instar.data.records.reading import Records, is_source, read_records
+from instar.data.records.reading import READERS, Records, is_source, read_records
 from instar.data.records.roles import Roles
 from instar.data.sources import FSDD, SOURCES, Source, find
 from instar.data.splits import stratified_split
@@ -33,6 +33,7 @@ MEMORY_BUDGET_BYTES = 2 * 2**30
 _TEST_FRACTION = 0.2  # for data without a test set
 _DIGITS_TEST_SEED = 0  # fixed: the test digits are the same for everybody, whatever split_seed is
 _FOLDER, _PYTHON = "folder:PATH", "python:MODULE:FUNCTION"
+_ROWS = "csv: jsonl: parquet: hf: webdataset:"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -171,7 +172,9 @@ def load_data(
         return of_records(read_records(name, roles, **about), options)  # type: ignore[arg-type]
     require_text("load_data", name, "folder:PATH")
     if roles.columns:
-        raise UsageError(f"data {name!r} has no columns; label, text, ... are for csv:FILE")
+        raise UsageError(
+            f"data {name!r} has no columns; label, text, ... are for csv:, jsonl:, parquet:, hf: and webdataset:"
+        )
     form = _checked_form(name, image_size, colour, memory_budget_bytes)
     validation: Dataset | None = None
     if name == "digits":
@@ -187,7 +190,9 @@ def load_data(
     elif name.startswith("python:"):
         train, validation, test = _from_function(name)
     else:
-        raise unknown_name("data set", name, ["digits", *SOURCES, _FOLDER, _PYTHON])
+        raise unknown_name(
+            "data set", name, ["digits", *SOURCES, _FOLDER, *(f"{scheme}:PATH" for scheme in READERS), _PYTHON]
+        )
     if validation is None:
         train, validation = _cut(train, validation_fraction, split_seed, of_user=name.startswith("python:"))
     splits = Splits(train, validation, test, name)
@@ -248,6 +253,7 @@ def known_data() -> list[KnownData]:
             for source in (*SOURCES.values(), FSDD)
         ),
         KnownData(_FOLDER, "your images: one folder a class, or train/ and test/ of that kind", None, "you"),
+        KnownData(_ROWS, "rows of your tables: texts, numbers, pictures, sounds", None, "you"),
         KnownData(_PYTHON, "what your function returns: Splits, or training and test data", None, "you"),
     ]
 

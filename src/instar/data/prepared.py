@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from instar.data.kinds import KindOptions, Preparation, fit_preparation
 from instar.data.memory import InMemoryDataset
+from instar.data.records.places import Places
 from instar.data.records.reading import Records
 from instar.errors import DataError, InstarError
 
@@ -36,9 +37,12 @@ def _dataset(records: Records, part: str, preparation: Preparation) -> InMemoryD
     table = records.parts[part]
     if len(table) == 0:
         raise DataError(f"the {part} part has no row")
-    return InMemoryDataset(
+    data = InMemoryDataset(
         preparation.inputs(table, records.roles),
         records.labels[part],
         class_names=records.class_names,
         ids=records.ids[part],
     )
+    if records.roles.key is None:  # the ids are those of the content, as those of files
+        data.files = Places(table)
+    return data

@@ -16,7 +16,7 @@ from instar.data.progress import tracked
 from instar.data.readers.folder import common_form
 from instar.data.readers.images import ImageForm, describe
 from instar.data.records.blobs import blobs_of
-from instar.data.records.places import place_of, places_of
+from instar.data.records.places import Place, places_of
 from instar.data.records.reading import Records
 from instar.data.records.roles import Roles
 from instar.errors import UsageError
@@ -56,7 +56,7 @@ class PicturePreparation:
         images = torch.empty(len(contents), *self.form.shape, dtype=torch.uint8)
         bar = tracked(contents, total=len(contents), description="decoding pictures", show=self.progress)
         for row, content in enumerate(bar):
-            images[row] = self.form.decode(content, _Place(table, row))
+            images[row] = self.form.decode(content, Place(table, row))
         return images
 
     def record(self) -> dict[str, Any]:
@@ -67,16 +67,6 @@ class PicturePreparation:
         """What it does."""
         how = "resized and cropped to" if self.form.fit else "as they are,"
         return f"pictures {how} {describe(self.form.mode, self.form.height, self.form.width)}"
-
-
-class _Place:
-    """What messages call a row, found out where one is written."""
-
-    def __init__(self, table: pa.Table, row: int) -> None:
-        self.table, self.row = table, row
-
-    def __str__(self) -> str:
-        return place_of(self.table, self.row)
 
 
 def fit(records: Records, options: KindOptions) -> PicturePreparation:

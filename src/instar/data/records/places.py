@@ -4,6 +4,7 @@ import bisect
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -93,6 +94,29 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 def place_of(table: pa.Table, row: int) -> str:
     """What a message calls a row: `train.csv, row 17`, rows counted from 0; `row 17` of a table without places."""
     return places_of(table, [row])[0]
+
+
+class Place:
+    """`place_of` a row, found out where a message needs it."""
+
+    def __init__(self, table: pa.Table, row: int) -> None:
+        self._table, self._row = table, row
+
+    def __str__(self) -> str:
+        return place_of(self._table, self._row)
+
+
+class Places(Sequence[Place]):
+    """The places of the rows of a table."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table.select([PLACE])
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, row: Any) -> Any:
+        return Place(self._table, row)
 
 
 def file_of(table: pa.Table, row: int) -> Path:
