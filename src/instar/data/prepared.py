@@ -112,7 +112,7 @@ def _kept(records: Records, part: str, preparation: Preparation, inputs: Iterato
     roles, ids = records.roles, records.ids[part]
     if roles.key is not None:  # these ids do not tell the content
         ids = row_ids(records.parts[part], dataclasses.replace(roles, key=None), records.labels[part])
-    about = json.dumps([_FORMAT, preparation.record(), roles.inputs], sort_keys=True)
+    about = json.dumps([_FORMAT, preparation.record(), preparation.in_words(), roles.inputs], sort_keys=True)
     digest = hashlib.sha256(about.encode() + ids.numpy().tobytes()).hexdigest()
     folder = cache_folder() / "prepared" / digest[:32]
     if not is_whole(folder):
