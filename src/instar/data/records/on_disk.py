@@ -34,13 +34,18 @@ def on_disk(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
         True
     """
     folder = cache_folder() / "rows"
-    with writing(folder):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".arrow") as file:
-            with pa.ipc.new_file(file.name, schema) as sink:
+            with pa.ipc.new_stream(file.name, schema) as sink:
                 for batch in batches:
                     sink.write_batch(batch)
-            return pa.ipc.open_file(pa.memory_map(file.name)).read_all()
+            return pa.ipc.open_stream(pa.memory_map(file.name)).read_all()
+    except OSError as error:
+        if error.errno is None:  # Arrow's, of a batch that cannot be read
+            raise
+        with writing(folder):
+            raise
 
 
 def in_little_memory(tables: Iterable[pa.Table]) -> list[pa.Table]:
