@@ -38,8 +38,9 @@ MODULES = {
     "kills": "kills",
     "fuzz": "fuzz",
     "defaults": "defaults",
+    "streams": "streams",
 }
-ON_DEMAND = {"start", "kills", "fuzz", "defaults"}  # take an hour, or are no measure of speed
+ON_DEMAND = {"start", "kills", "fuzz", "defaults", "streams"}  # take an hour, or are no measure of speed
 BESIDE_PEER = {"epoch", "whole-job", "width"}
 WIDTH = 110  # characters, where no terminal says another
 

@@ -7,7 +7,6 @@ import copy
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -59,8 +58,8 @@ class Dataset(ABC):
     views: Views | None = None
     view_seed: int = 0
     num_views: int | None = None
-    files: Sequence[Path] | None = None
-    """the file of each stored row, where it has one"""
+    files: Sequence[object] | None = None
+    """the file of each stored row, or its place in one, where the ids are those of the content"""
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from torch import Tensor
 from instar.data.progress import tracked
 from instar.data.readers.folder import find_images
 from instar.data.readers.images import IMAGE_SUFFIXES
+from instar.data.records.sound_folder import find_sounds
 from instar.deploy import Model
 from instar.deploy.calibration import Calibration
 from instar.errors import DataError, InstarError, UsageError
@@ -40,7 +41,7 @@ class Answer(NamedTuple):
 
 
 def find_inputs(given: Iterable[str], *, of_rows: bool = False) -> list[str]:
-    """Files, all pictures below folders (nothing hidden), and the lines of stdin for `-`.
+    """Files, all pictures below folders, or else all sounds (nothing hidden), and the lines of stdin for `-`.
 
     For a network of rows `-` stays: what comes on stdin is rows then.
 
@@ -52,7 +53,7 @@ def find_inputs(given: Iterable[str], *, of_rows: bool = False) -> list[str]:
         if one == STDIN and not of_rows:
             found += _named_on_stdin()
         elif _is_folder(one):
-            found += map(str, find_images(Path(one)))
+            found += map(str, find_images(Path(one)) or find_sounds(Path(one)))
         else:
             found.append(one)
     if not found:

@@ -15,6 +15,7 @@ from instar.data.records.files import ALL
 from instar.data.records.frames import tables_in
 from instar.data.records.guessing import found_roles
 from instar.data.records.labels import labels_of
+from instar.data.records.on_disk import taken
 from instar.data.records.parting import by_column, cut_rows
 from instar.data.records.places import PLACE, place_of
 from instar.data.records.roles import Roles
@@ -82,16 +83,20 @@ def read_records(
         >>> {part: len(table) for part, table in rows.parts.items()}, rows.notes[0]
         ({'train': 21, 'validation': 3, 'test': 6}, "the class is column 'label'")
     """
-    if isinstance(source, str):
-        name, (scheme, _, place) = source, source.partition(":")
-        tables = import_object(f"instar.data.records.{READERS[scheme]}:read_tables")(place)
-    else:
-        name, tables = type(source).__name__, tables_in(source)
+    name, tables = tables_of(source)
     try:
         about = {"validation_fraction": validation_fraction, "split_seed": split_seed}
         return split_records(tables, name, roles or Roles(), **about)  # type: ignore[arg-type]
     except InstarError as error:
         raise error if str(error).startswith(name) else type(error)(f"{name}: {error}") from error
+
+
+def tables_of(source: Any) -> tuple[str, dict[str, pa.Table]]:
+    """What messages call a source, and all its columns by part."""
+    if not isinstance(source, str):
+        return type(source).__name__, tables_in(source)
+    scheme, _, place = source.partition(":")
+    return source, import_object(f"instar.data.records.{READERS[scheme]}:read_tables")(place)
 
 
 def split_records(
@@ -187,7 +192,7 @@ def _cut(
 
     return dataclasses.replace(
         records,
-        parts=with_rows(records.parts, lambda one: table.take(pa.array(one.numpy()))),
+        parts=with_rows(records.parts, lambda one: taken(table, one.numpy())),
         labels=with_rows(records.labels, lambda one: labels[one]),
         ids=with_rows(records.ids, lambda one: ids[one]),
     )
