@@ -37,9 +37,10 @@ MODULES = {
     "kills": "kills",
     "fuzz": "fuzz",
     "defaults": "defaults",
+    "other-libraries": "other_libraries",
 }
-ON_DEMAND = {"start", "kills", "fuzz", "defaults"}  # take an hour, or are no measure of speed
-BESIDE_PEER = {"epoch", "whole-job", "width"}
+ON_DEMAND = {"start", "kills", "fuzz", "defaults", "other-libraries"}  # take an hour, or are no measure of speed
+BESIDE_PEER = {"epoch", "whole-job", "width", "other-libraries"}
 WIDTH = 110  # characters, where no terminal says another
 
 
