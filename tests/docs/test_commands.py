@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")),
     *(ROOT / "docs" / "methods").glob("*.md"),
+    *(ROOT / "docs" / "tutorials").glob("*.md"),
+    *(ROOT / "skills").glob("*/SKILL.md"),
 ]
 """The changelog tells of commands that were there."""
 
@@ -25,6 +27,11 @@ OF_TIMM = {
     *("--smoothing",),
 }
 """Those of timm's train.py, which one page translates."""
+
+
+def name_of(page: Path) -> str:
+    """What tests call a page: its name, or its folder's."""
+    return page.parent.name if page.stem == "SKILL" else page.stem
 
 
 def typed_commands(text: str) -> Iterator[str]:
@@ -54,7 +61,7 @@ def test_commands_are_found() -> None:
     )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_of_a_page_is_there(page: Path) -> None:
     for command in typed_commands(page.read_text()):
         words, rest = words_of(command)
@@ -63,7 +70,7 @@ def test_every_command_of_a_page_is_there(page: Path) -> None:
         assert options <= KNOWN[words] | {"--help"}, f"{page.name}: {command}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_option_of_a_page_belongs_to_a_command(page: Path) -> None:
     known = set().union(*KNOWN.values()) | OF_OTHERS | (OF_TIMM if page.stem == "coming-from" else set())
     in_words = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)

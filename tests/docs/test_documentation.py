@@ -1,6 +1,8 @@
 """What errors and pages of reports name is there: cards, words, the address of the site."""
 
 import importlib.util
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,16 @@ ROOT = Path(__file__).parents[2]
 def test_a_module_and_its_card_are_there(module: str) -> None:
     assert importlib.util.find_spec(module) is not None
     assert (ROOT / "docs" / f"{documentation.CARDS[module]}.md").is_file()
+
+
+def test_the_commits_that_contributing_shows_are_there() -> None:
+    history = subprocess.run(["git", "log", "--format=%s"], cwd=ROOT, capture_output=True, text=True)
+    if history.returncode or "Lay the foundation" not in history.stdout:
+        pytest.skip("needs the whole history")
+    table = (ROOT / "CONTRIBUTING.md").read_text().split("## One commit", 1)[1].split("\n## ", 1)[0]
+    shown = re.findall(r"^\| (?:loss|reader|network|experiment) \| `([^`]+)` \|", table, re.MULTILINE)
+    assert [subject for subject in shown if subject not in history.stdout] == []
+    assert len(shown) == 4
 
 
 def test_an_error_names_its_card_in_one_line(instar: Command, tmp_path: Path) -> None:
