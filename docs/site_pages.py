@@ -18,6 +18,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +34,7 @@ import instar
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 LINK = re.compile(r"\[([^\]]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
+RUN = "<!-- run -->\n"
 CARD = re.compile(r"\[([^\]]+)\]\(docs/((?:methods|tutorials)/[^)]+)\)")
 BLOCK = re.compile(r"```python\n(.*?)```\n", re.DOTALL)
 PAGES: dict[Path, str] = {
@@ -46,10 +49,12 @@ PAGES: dict[Path, str] = {
 """The pages of files outside docs/, and of folders."""
 
 _log = logging.getLogger(__name__)
+_runner = ThreadPoolExecutor(1)
 
 
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx, to which this module is an extension."""
+    app.connect("builder-inited", _start_tutorials)
     app.connect("source-read", _read)
     app.connect("autodoc-process-docstring", _plain, priority=0)  # before napoleon
     app.connect("env-check-consistency", _check_names)
@@ -117,8 +122,8 @@ def _read(app: Any, name: str, content: list[str]) -> None:
         except ValueError as error:
             raise ExtensionError(str(error)) from None
         text = text.replace("<!-- guides -->\n", "\n".join(_toctrees(groups)))
-    if "<!-- run -->\n" in text:
-        text = _with_outputs(text.replace("<!-- run -->\n", ""), name)
+    if RUN in text:
+        text = _with_outputs(text.replace(RUN, ""), name)
     if found := re.search(r"<!-- names: (.*) -->\n", text):
         text = text.replace(found[0], "\n".join(_described(found[1].split())))
     text = text.replace("<!-- all names -->\n", "\n".join(_table()))
@@ -137,14 +142,30 @@ def _with_links(text: str, home: Path, page: Path) -> str:
     return LINK.sub(link, text)
 
 
-def _with_outputs(text: str, name: str) -> str:
-    """A page with what its blocks of Python print below them: they run in one process, in an empty folder."""
-    blocks = BLOCK.findall(text)
-    with TemporaryDirectory() as folder:
+def _start_tutorials(app: Any) -> None:
+    """Run them beside the building of the other pages, which takes one core."""
+    for page in sorted((DOCS / "tutorials").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        if RUN in text:
+            _run(tuple(BLOCK.findall(text)))
+
+
+@cache
+def _run(blocks: tuple[str, ...]) -> Future[subprocess.CompletedProcess[str]]:
+    """What blocks of Python print, in one process, in an empty folder."""
+
+    def run() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-W", "error", DOCS / "run_blocks.py"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        given = json.dumps(blocks)
-        done = subprocess.run(command, input=given, cwd=folder, env=environment, capture_output=True, text=True)
+        options = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "capture_output": True, "text": True}
+        with TemporaryDirectory() as folder:
+            return subprocess.run(command, input=json.dumps(blocks), cwd=folder, **options)
+
+    return _runner.submit(run)
+
+
+def _with_outputs(text: str, name: str) -> str:
+    """A page with what its blocks of Python print below them."""
+    done = _run(tuple(BLOCK.findall(text))).result()
     if done.returncode:
         _log.warning("docs/%s.md fails where it is run:\n%s", name, done.stderr)
         return text
