@@ -17,9 +17,9 @@ def words_section(sections: Sequence[Section]) -> list[Section]:
     """A folded section with the words of these sections; none where they have none.
 
     Example:
-        >>> (section,) = words_section([Text("The student saw the soft targets.")])
+        >>> (section,) = words_section([Text("A student, undecided.")])
         >>> [text.split(":")[0] for text in section.sections[0].paragraphs[:-1]]
-        ['student', 'soft targets']
+        ['student', 'undecided']
     """
     said = " ".join(_texts(sections))
     found = [line for pattern, line in _glossary() if pattern.search(said)]
@@ -41,8 +41,8 @@ def where_to_read(module: str) -> str:
 def _glossary() -> list[tuple[re.Pattern[str], str]]:
     found = []
     for term, meaning in re.findall(r"^\| (\*\*.+?) \| (.+) \|$", glossary_text(), re.MULTILINE):
-        names = re.sub(r"[*`()]|^\W*(?=n,)", "", term)
-        either = "|".join(re.escape(name) for name in re.split(r", | (?=agrees$|frames$)", names))
+        names = re.sub(r"[*`]", "", term)
+        either = "|".join(re.escape(name.strip("± ")) for name in re.findall(r"[^,()]*\w", names))
         pattern = re.compile(rf"(?<!\w)({either})(s|es)?(?!\w)", 0 if len(either) < 4 else re.IGNORECASE)
         found.append((pattern, f"{names}: {re.sub(r'[*`]', '', meaning)}"))
     return found
