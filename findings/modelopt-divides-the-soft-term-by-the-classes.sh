@@ -14,7 +14,7 @@ set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 numpy==2.4.6 nvidia-modelopt==0.47.0 \
-    requests==2.34.2  # which its import needs and its package does not ask for
+    requests==2.34.2 huggingface_hub==2.4.0  # which its import needs and its package does not ask for
 "$folder/venv/bin/python" -W ignore - <<'P'
 from importlib.metadata import version
 
