@@ -24,6 +24,7 @@ from command_line import Command
 from data_files import write_image_folder
 from instar.deploy import find_fit, load, load_run_network
 from instar.deploy.exported import ABOUT, CARD, INT8, read_about
+from instar.documentation import address
 from instar.errors import DataError, RunError, UsageError
 from instar.evaluation import predict_logits, score
 from instar.files import load_tensors, tensor_bytes
@@ -306,7 +307,7 @@ def test_a_network_that_no_exporter_follows_says_what_stopped_it(
     for to, others in (("onnx", "--to torch or --to safetensors"), ("torch", "--to safetensors")):
         done = typed("export", tmp_path / "run", "--to", to, "-o", tmp_path / "out", cwd=tmp_path)
         assert done.returncode == 1, done.stderr
-        assert done.stderr.endswith(f"try {others}\n"), done.stderr
+        assert done.stderr.endswith(f"try {others} (see docs: {address('methods/shipping')})\n"), done.stderr
         assert f"cannot be exported to {to}" in done.stderr
         assert len(done.stderr) < 800
     assert not list(tmp_path.glob(".out*")) + list(tmp_path.glob("out"))
@@ -324,7 +325,8 @@ def test_a_missing_package_is_one_line_that_names_the_extra(
     done = typed("export", finished_run, "-o", tmp_path / "out")
     assert (done.returncode, done.stderr) == (
         2,
-        "instar: onnxscript is not installed: pip install 'instar[onnx]'\n",
+        "instar: onnxscript is not installed: pip install 'instar[onnx]' "
+        f"(see docs: {address('methods/shipping')})\n",
     )
 
 

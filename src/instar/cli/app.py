@@ -85,7 +85,7 @@ def main() -> None:
     except InstarError as error:
         if debug:
             raise
-        _stop(str(error), error.exit_status)
+        _stop(f"{error}{_see_docs(error)}", error.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         _stop(STOPPED, INTERRUPTED)
     except BrokenPipeError:
@@ -112,6 +112,13 @@ def _format_warning(
         if issubclass(category, (DataWarning, LearningWarning))
         else _FORMAT(message, category, filename, lineno, line)
     )
+
+
+def _see_docs(error: InstarError) -> str:
+    from instar.documentation import address, card_of_error
+
+    card = card_of_error(error)
+    return f" (see docs: {address(card)})" if card and str(error) else ""
 
 
 def _one_line(error: Exception) -> str:

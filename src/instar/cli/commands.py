@@ -87,7 +87,9 @@ def _complete(function: Function, table: str, name: str) -> Any:
         inner(typed=set_values(nested(command.options, settings), others.get("set_") or ()), **others)
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(name)(_signed(call, [*_option_parameters(command), *own], function.__doc__))
+    taken = {parameter.name for parameter in own}  # of `targets import`, --key is a column of the answers' file
+    shared = [parameter for parameter in _option_parameters(command) if parameter.name not in taken]
+    app.command(name)(_signed(call, [*shared, *own], function.__doc__))
     return typer.main.get_command(app)
 
 
