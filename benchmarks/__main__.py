@@ -32,6 +32,7 @@ MODULES = {
     "decoding": "decoding",
     "width": "width",
     "export": "export",
+    "reading": "reading",
     "help": "cli_help",
     "start": "start",
     "kills": "kills",

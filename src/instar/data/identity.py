@@ -76,14 +76,20 @@ def content_ids(contents: Iterable[Any], labels: Tensor) -> Tensor:
         >>> content_ids([b"one", b"two", b"one"], torch.tensor([0, 1, 0])).unique().numel()
         3
     """
-    digests = [hashlib.blake2b(content, digest_size=_ID_BYTES).digest() for content in contents]
-    ids = torch.from_numpy(np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64))
-    if len(set(digests)) < len(digests):
-        copies: dict[bytes, int] = {}
-        for row in labels.argsort(stable=True).tolist():
-            copy = copies[digests[row]] = copies.get(digests[row], -1) + 1
+    digests = bytearray()  # eight bytes an example: there may be ten million
+    for content in contents:
+        digests += hashlib.blake2b(content, digest_size=_ID_BYTES).digest()
+    found = np.frombuffer(digests, dtype="<i8").astype(np.int64)
+    ids = torch.from_numpy(found)
+    different, counts = np.unique(found, return_counts=True)
+    if len(different) < len(found):
+        is_copied, copies = np.isin(found, different[counts > 1]), dict[int, int]()
+        order = labels.argsort(stable=True).cpu().numpy()
+        for row in order[is_copied[order]].tolist():
+            original = int(found[row])
+            copy = copies[original] = copies.get(original, -1) + 1
             if copy > 0:
-                ids[row] = _copy_ids(ids[row], copy)
+                ids[row] = _copy_ids(torch.tensor(original), copy)
     return ids
 
 
