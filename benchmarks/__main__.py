@@ -33,6 +33,7 @@ MODULES = {
     "width": "width",
     "export": "export",
     "serve": "serve",
+    "reading": "reading",
     "help": "cli_help",
     "start": "start",
     "kills": "kills",
@@ -41,7 +42,8 @@ MODULES = {
     "streams": "streams",
     "other-libraries": "other_libraries",
 }
-ON_DEMAND = {
+# take an hour, or are no measure of speed
+ON_DEMAND = {"start", "kills", "fuzz", "defaults", "streams", "other-libraries"}
     "start",
     "kills",
     "fuzz",

@@ -119,17 +119,17 @@ def split_records(
         check_numbers(table, roles.features)
     assert roles.label is not None
     found = labels_of(tables, roles.label)
-    labels, notes = found.numbers, (*notes, *found.notes)
-    if "test" in labels and "validation" in labels and not bool((labels["test"] != NO_LABEL).any()):
-        notes = (*notes, "the test rows have no label and are left out; the validation rows are the test")
-        tables = {"train": tables["train"], "test": tables["validation"]}
-        labels = {"train": labels["train"], "test": labels["validation"]}
+    labels, said = found.numbers, [*notes, *found.notes]
+    if {"test", "validation"} <= set(labels) and not bool((labels["test"] != NO_LABEL).any()):
+        said.append("the test rows have no label and are left out")
+        tables = {part: table for part, table in tables.items() if part != "test"}
     if "validation" in tables and "test" not in tables:
-        notes = (*notes, "there are no test rows: the validation rows are the test")
+        said.append("the validation rows are the test, there is no other")
         tables = {"train": tables["train"], "test": tables["validation"]}
-        labels = {"train": labels["train"], "test": labels["validation"]}
+        found = found.as_test()
+    labels, probs = found.numbers, found.probs
     ids = {part: row_ids(table, roles, labels[part]) for part, table in tables.items()}
-    records = Records(dict(tables), labels, ids, found.class_names, roles, source, notes)
+    records = Records(dict(tables), labels, ids, found.class_names, roles, source, tuple(said), probs)
     if ALL in records.parts:
         records = _cut(records, ALL, "test", "train", _TEST_FRACTION, split_seed, parts=3)
     if "validation" not in records.parts:
@@ -184,7 +184,7 @@ def _cut(
         parts=parts,
     )
     rows = {rest: stay, chosen: go}
-    others = [name for name in records.parts if name != part]
+    others, probs = [name for name in records.parts if name != part], records.label_probs
 
     def with_rows(values: Mapping[str, Any], take: Any) -> dict[str, Any]:
         found = {name: values[name] for name in others} | {name: take(one) for name, one in rows.items()}
@@ -195,4 +195,5 @@ def _cut(
         parts=with_rows(records.parts, lambda one: taken(table, one.numpy())),
         labels=with_rows(records.labels, lambda one: labels[one]),
         ids=with_rows(records.ids, lambda one: ids[one]),
+        label_probs=None if probs is None else with_rows(probs, lambda one: probs[part][one]),
     )
