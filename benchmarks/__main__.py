@@ -44,13 +44,6 @@ MODULES = {
 }
 # take an hour, or are no measure of speed
 ON_DEMAND = {"start", "kills", "fuzz", "defaults", "streams", "other-libraries"}
-    "start",
-    "kills",
-    "fuzz",
-    "defaults",
-    "streams",
-    "other-libraries",
-}  # take an hour, or are no measure of speed
 BESIDE_PEER = {"epoch", "whole-job", "width", "other-libraries"}
 WIDTH = 110  # characters, where no terminal says another
 
