@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from instar.data.readers import LabelledImages
 from instar.data.sources import cache_folder
@@ -35,19 +34,6 @@ def decoded_once(path: Path, decode: Callable[[], LabelledImages]) -> LabelledIm
         return cached
     images = decode()
     _keep(copy, images)
-    return images
-
-
-def pixels_once(key: str, decode: Callable[[], Tensor]) -> Tensor:
-    """Decoded pictures, from the cache where it has a copy of that key; a cache that cannot be used is not."""
-    try:
-        copy = cache_folder() / "decoded" / f"{key}-{_FORMAT}.safetensors"
-    except UsageError:
-        return decode()
-    if (cached := _cached(copy)) is not None:
-        return cached.images
-    images = decode()
-    _keep(copy, LabelledImages(images, torch.zeros(0, dtype=torch.int64), ()))
     return images
 
 

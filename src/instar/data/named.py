@@ -21,8 +21,11 @@ from instar.data.prepared import prepared
 from instar.data.readers.folder import ImageFolder, common_form, find_parts, folder_dataset, list_image_folder
 from instar.data.readers.images import MODES, ImageForm
 from instar.data.records.frames import is_rows
-from instar.data.records.reading import READERS, Records, is_source, read_records
+from instar.data.records.reading import READERS, Records, is_source, read_records, split_records
 from instar.data.records.roles import Roles
+from instar.data.records.sound_folder import ROLES as SOUND_ROLES
+from instar.data.records.sound_folder import holds_sounds
+from instar.data.records.sound_folder import read_tables as sound_tables
 from instar.data.sources import FSDD, SOURCES, Source, find
 from instar.data.splits import stratified_split
 from instar.errors import DataError, InstarError, UsageError
@@ -132,6 +135,8 @@ def load_data(
     group: str | None = None,
     key: str | None = None,
     part: str | None = None,
+    clip_seconds: float | None = None,
+    sample_rate: int | None = None,
 ) -> Splits:
     """A data set by name, or rows with named columns.
 
@@ -155,6 +160,8 @@ def load_data(
         memory_budget_bytes: a folder whose decoded images take more memory is streamed from its files.
         label, text, image, audio, features, group, key, part: which columns of a table are what, see `Roles`;
             those that are not named are guessed where there is one choice.
+        clip_seconds: length to which sounds are cut or padded; by default 95 % of the training clips are not cut.
+        sample_rate: Hz, to which sounds are resampled; by default the commonest of the training clips.
 
     Raises:
         DataError: files that are missing, damaged, of different forms, or cannot be downloaded.
@@ -166,10 +173,17 @@ def load_data(
         (1295, 143, 359, (1, 8, 8))
     """
     roles = Roles(label, _names(text), image, audio, _names(features), group, key, part)
+    options = KindOptions(
+        image_size=image_size,
+        colour=colour,
+        clip_seconds=clip_seconds,
+        sample_rate=sample_rate,
+        memory_budget_bytes=memory_budget_bytes,
+        progress=progress,
+    )
+    about: dict[str, Any] = {"validation_fraction": validation_fraction, "split_seed": split_seed}
     if is_source(name) or is_rows(name):
-        about = {"validation_fraction": validation_fraction, "split_seed": split_seed}
-        options = KindOptions(image_size, colour, memory_budget_bytes, progress)
-        return of_records(read_records(name, roles, **about), options)  # type: ignore[arg-type]
+        return of_records(read_records(name, roles, **about), options)
     require_text("load_data", name, "folder:PATH")
     if roles.columns:
         raise UsageError(
@@ -185,6 +199,8 @@ def load_data(
         train, test = load_official(name, form, base_url=base_url, progress=progress)
     elif name.startswith("folder:"):
         folder = Path(name.removeprefix("folder:")).expanduser()
+        if holds_sounds(folder):
+            return of_records(split_records(sound_tables(folder), name, SOUND_ROLES, **about), options)
         read = _FolderReader(folder, image_size, colour, memory_budget_bytes, progress)
         train, validation, test = read.splits(split_seed)
     elif name.startswith("python:"):
@@ -252,7 +268,9 @@ def known_data() -> list[KnownData]:
             KnownData(source.name, source.what, _where(source), source.publisher)
             for source in (*SOURCES.values(), FSDD)
         ),
-        KnownData(_FOLDER, "your images: one folder a class, or train/ and test/ of that kind", None, "you"),
+        KnownData(
+            _FOLDER, "pictures or sounds: one folder a class, or train/ and test/ of that kind", None, "you"
+        ),
         KnownData(_ROWS, "rows of your tables: texts, numbers, pictures, sounds", None, "you"),
         KnownData(_PYTHON, "what your function returns: Splits, or training and test data", None, "you"),
     ]

@@ -28,6 +28,8 @@ from instar.structures import Form, is_plain, read_form, without_lengths, writte
 
 COLUMNS = {"label", "text", "image", "audio", "features", "group", "key", "part"}
 """The settings of data that say which column of a table is what."""
+_OF_KINDS = {"clip_seconds", "sample_rate"}
+"""The settings of single kinds of data."""
 
 
 @functools.lru_cache(maxsize=32)  # parts of a data set share its memory
@@ -48,7 +50,7 @@ def load_splits(settings: DataSettings) -> Splits:
         split_seed=settings.split_seed,
         image_size=settings.image_size,
         colour=settings.colour,
-        **settings.model_dump(include=COLUMNS),
+        **settings.model_dump(include=COLUMNS | _OF_KINDS),
     )
     if settings.fraction == 1:
         return splits
