@@ -33,13 +33,14 @@ MODULES = {
     "width": "width",
     "export": "export",
     "serve": "serve",
+    "exports": "exports",
     "help": "cli_help",
     "start": "start",
     "kills": "kills",
     "fuzz": "fuzz",
     "defaults": "defaults",
 }
-ON_DEMAND = {"start", "kills", "fuzz", "defaults"}  # take an hour, or are no measure of speed
+ON_DEMAND = {"start", "kills", "fuzz", "defaults", "exports"}  # take an hour, or are no measure of speed
 BESIDE_PEER = {"epoch", "whole-job", "width"}
 WIDTH = 110  # characters, where no terminal says another
 

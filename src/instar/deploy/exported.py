@@ -19,7 +19,14 @@ from instar.files import load_tensors
 
 ABOUT, CARD = "instar.json", "README.md"
 VERSION = 1
-MODELS = {"onnx": "model.onnx", "torch": "model.pt2", "safetensors": "model.safetensors"}
+WEIGHTS = "model.safetensors"
+MODELS = {
+    "onnx": "model.onnx",
+    "torch": "model.pt2",
+    "safetensors": WEIGHTS,
+    "transformers": WEIGHTS,
+    "timm": WEIGHTS,
+}
 """The model file of each format."""
 INT8 = "model.int8.onnx"
 
@@ -80,7 +87,7 @@ def open_export(file: Path) -> tuple[nn.Module, dict[str, Any]]:
     if file.suffix == ".onnx":
         return Session(file), about
     weights, state = load_tensors(file)
-    return network_with(state["config"], weights, file), about
+    return network_with(state.get("config") or about["config"], weights, file), about
 
 
 def calibration_of(path: Path) -> Calibration | None:
