@@ -111,9 +111,9 @@ def exports(result: dict[str, Any]) -> str:
     ]
     about = (
         f"`{result['command']}`, {machine(result['machine'])}, commit {result['commit']}. Networks were trained "
-        "for a few epochs on digits or on questions. Errors and classes on validation, in batches of 64 and one by "
-        "one; the difference is that of a logit, beside the largest logit; milliseconds are of the processor, one "
-        "thread, for one example and for 64, those of transformers with its image processor.\n"
+        "for a few epochs on digits or on questions. Errors and classes on validation, in batches of 64 and one "
+        "by one; the difference is that of a logit, beside the largest logit; milliseconds are of the processor, "
+        "one thread, for one example and for 64, those of transformers with its image processor.\n"
     )
     return "\n".join(["## Exports\n", about, *table(head, body), ""])
 

@@ -35,7 +35,6 @@ CONFIG, ENVIRONMENT, METRICS, RESULT, REPORT, LOG, DONE, PROGRESS = (
     "progress.json",
 )
 LAST, FINAL = "checkpoints/last.safetensors", "checkpoints/final.safetensors"
-_CHECKSUM = "weights_sha256"  # in the result
 
 
 class Run:
@@ -243,15 +242,13 @@ class Run:
             raise RunError(f"{self.path} has no {FINAL}: its fit is not finished; run the same command again")
         loaded = load_tensors(path)
         if self.weights_checksum() not in (None, file_hash(path)):
-            raise RunError(
-                f"{path} was changed after the run was finished (its checksum is another): train it again"
-            )
+            raise RunError(f"{path} was changed after the run was finished, says its checksum: train it again")
         return loaded
 
     def weights_checksum(self) -> str | None:
         """The SHA-256 of the file of the final weights, as the run ended; None of older and of unfinished runs."""
         content = self.read_json(RESULT)
-        return content.get(_CHECKSUM) if isinstance(content, dict) else None
+        return content.get("weights_sha256") if isinstance(content, dict) else None
 
     def _save(self, name: str, tensors: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         write_bytes(self.path / name, tensor_bytes(tensors, {**self.about_weights, **state}))
@@ -261,7 +258,7 @@ class Run:
         content = {"recipe": self.recipe, "config": self.config, "metrics": {}, "rows": [], **result}
         content["environment"] = self.read_json(ENVIRONMENT)
         if (self.path / FINAL).exists():
-            content[_CHECKSUM] = file_hash(self.path / FINAL)
+            content["weights_sha256"] = file_hash(self.path / FINAL)
         self.write_json(RESULT, content)
         self.write_text(DONE, time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime()))
         for name in (LAST, PROGRESS):

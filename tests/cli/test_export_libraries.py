@@ -73,7 +73,7 @@ def test_a_library_loads_its_network_without_instar(pictures_run: Path, tmp_path
     shutil.copy(names[0], tmp_path / "out" / "picture.png")
     name, probability = shown_by_the_card(done.path)
     assert name == NAMES[int(probs[0].argmax())]
-    assert probability == pytest.approx(float(probs[0].max()), abs=2e-3)  # a picture is resized in bytes
+    assert probability == pytest.approx(float(probs[0].max()), abs=0.03)  # the library resizes bytes
     torch.testing.assert_close(load(done.path).predict_proba(names), probs, atol=1e-5, rtol=0)
     about = (done.path / CARD).read_text().split("---")[1]
     assert f'library_name: "{to}"' in about
@@ -123,7 +123,7 @@ def test_examples_of_their_own_length_have_dynamic_batch_and_length(
         return
     torch.testing.assert_close(load(done.path).predict_proba(SEVERAL), expected, atol=1e-4, rtol=0)
     int8 = done.files[1].row
-    # The mask of attention would ruin the range of anything but a product of matrices: here a quarter of the logits.
+    # The mask of attention would ruin the range of anything but a product of matrices.
     assert 0 < int8.largest_difference < 0.1 * int8.largest_logit
     assert float((load(done.path / INT8).predict_proba(SEVERAL) - expected).abs().max()) < 0.05
     assert read_about(done.path)["input_shape"]["input_ids"] == ["int64", "<=8"]

@@ -135,6 +135,21 @@ def write_export(
     return Export(target, source.name, files, said)
 
 
+def write_onnx_files(source: Source, folder: Path) -> list[Parity]:
+    """Write a network as ONNX in float and in eight bits, without card and `instar.json`: a row for each.
+
+    Raises:
+        UsageError: packages are not installed.
+        RunError: as `write_export`.
+    """
+    check_packages()
+    file = folder / MODELS["onnx"]
+    _write("onnx", source, file)
+    whole = _proven("onnx", file, source)
+    parity.check(whole.row, source.name)
+    return [whole.row, _int8(file, source).row]
+
+
 def _write(to: str, source: Source, file: Path) -> None:
     form = source.model.input_shape
     inputs = examples_in(form, 2)  # a program keeps them: no example of the data

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from instar.errors import UsageError
 from instar.files import write_bytes
-from instar.naming import few
 from instar.networks.libraries import of_timm, of_transformers
 from instar.networks.libraries.folders import CONFIG, PREPROCESSOR
 from instar.networks.modes import uncompiled
-from instar.structures import Form, is_plain
+from instar.structures import Form, form_in_words, is_plain
 
 LIBRARY_FORMATS = ("transformers", "timm")
-_RESAMPLE = {"bilinear": 2, "bicubic": 3}  # of Pillow
+_RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}  # of Pillow
 _NUM_PROBED = 2
 
 
@@ -30,6 +29,8 @@ class Seen(NamedTuple):
     """of each channel"""
     std: list[float]
     interpolation: str
+    keeps_shape: bool
+    """whether pictures of the data are resized to their own shape; else they are squeezed into another"""
 
 
 def check_library(network: nn.Module, to: str, name: str, input_shape: Form) -> None:
@@ -58,8 +59,8 @@ def check_library(network: nn.Module, to: str, name: str, input_shape: Form) -> 
                 f"{name} is a {type(network).__name__}, which no AutoModelFor{kind.title()}Classification "
                 f"loads: use {others}"
             )
-        if kind == "sequence" and "input_ids" not in dict(input_shape):
-            raise UsageError(f"{name} takes {few(list(input_shape))}, expected input_ids: use {others}")
+        if kind == "sequence" and not (isinstance(input_shape, Mapping) and "input_ids" in input_shape):
+            raise UsageError(f"{name} takes {form_in_words(input_shape)}, expected input_ids: use {others}")
 
 
 def write_library(
@@ -113,7 +114,7 @@ def seen_by(model: nn.Module, pixels: Tensor) -> Seen:
         >>> from instar.deploy import Model
         >>> model = Model(nn.Flatten(), ["a", "b"], (1, 4, 4), normalisation={"mean": [0.5], "std": [0.25]})
         >>> seen_by(model, torch.rand(2, 1, 4, 4))
-        Seen(size=(4, 4), mean=[0.5], std=[0.25], interpolation='bilinear')
+        Seen(size=(4, 4), mean=[0.5], std=[0.25], interpolation='bilinear', keeps_shape=True)
     """
     network: Any = model.network
     network = uncompiled(network)
@@ -133,6 +134,7 @@ def seen_by(model: nn.Module, pixels: Tensor) -> Seen:
         _digits(mean),
         _digits(std),
         str(getattr(network, "input_interpolation", "bilinear")),
+        height * pixels.shape[-1] == width * pixels.shape[-2],
     )
 
 
@@ -141,7 +143,8 @@ def _write_timm(network: nn.Module, seen: Seen, channels: int, class_names: Sequ
 
     of_timm.timm()
     data = {"input_size": (channels, *seen.size), "mean": tuple(seen.mean), "std": tuple(seen.std)}
-    data |= {"interpolation": seen.interpolation, "crop_pct": 1.0, "crop_mode": "center"}
+    data |= {"interpolation": seen.interpolation, "crop_pct": 1.0}
+    data["crop_mode"] = "center" if seen.keeps_shape else "squash"
     save_for_hf(
         network,
         folder,
@@ -152,9 +155,9 @@ def _write_timm(network: nn.Module, seen: Seen, channels: int, class_names: Sequ
 
 
 def _shown(seen: Seen) -> dict[str, Any]:
-    """`preprocessor_config.json`: the shorter side becomes as long as the square, which is cut from the middle."""
+    """`preprocessor_config.json`: where data and network have squares, one is cut from the middle of a picture."""
     height, width = seen.size
-    is_square = height == width
+    is_square = height == width and seen.keeps_shape
     return {
         "image_processor_type": "CLIPImageProcessor",  # which resizes, then cuts; any network may have it
         "do_convert_rgb": len(seen.mean) == 3,

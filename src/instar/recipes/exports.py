@@ -1,6 +1,6 @@
 """`instar export`: a run's network as a folder to be shipped, proven on the run's own data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,13 +22,13 @@ from instar.evaluation import predict_logits, score
 from instar.machine import environment
 from instar.networks import network_fingerprint
 from instar.recipes.export_facts import facts_of
+from instar.recipes.fitting import CALIBRATION_EXAMPLES
 from instar.recipes.loading import splits_of
 from instar.reports import Column, Table
 from instar.runs import Run
 from instar.structures import Inputs, map_tensors, num_values, read_form
 
 _MOST_EXAMPLES, _MOST_VALUES = 10_000, 2**26  # of validation: what comparing them costs, in time and in memory
-_CALIBRATION_EXAMPLES = 512
 _SAME_NLL = 0.01  # relative: what another machine may change
 
 
@@ -91,7 +91,7 @@ def export(run: str | Path, *, to: str = "onnx", int8: bool = False, out: str | 
         "test",
         "versions",
     )
-    source = _source(judged, check_weights(judged))
+    source = source_of(judged, check_weights(judged))
     return write_export(
         target, to, source, {key: facts[key] for key in keys}, partial(card_text, facts), int8=int8
     )
@@ -198,7 +198,8 @@ def check_weights(judged: Judged) -> list[str]:
     return said
 
 
-def _source(judged: Judged, said: list[str]) -> Source:
+def source_of(judged: Judged, said: Sequence[str] = ()) -> Source:
+    """What is exported of a fit: its network, and the examples by which files are proven and quantised."""
     parts = (judged.splits.validation, judged.splits.train)
     validation, training = (part.with_normalisation(None, None) for part in parts)
     model = load(judged.path)
@@ -208,7 +209,7 @@ def _source(judged: Judged, said: list[str]) -> Source:
         portable_config(judged.path),
         model,
         Examples(_gathered(validation, _some(validation).ids), judged.labels, judged.logits, model.input_shape),
-        _gathered(training, _few(training.ids, _CALIBRATION_EXAMPLES)),
+        _gathered(training, _few(training.ids, CALIBRATION_EXAMPLES)),
         _learned_from_validation(judged.run.config),
         said,
     )
