@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from instar.deploy.exported import INT8
 from instar.deploy.loading import load_run_network
@@ -34,8 +33,11 @@ def test_the_networks_in_use_are_rows_of_one_table(tmp_path: Path) -> None:
 
     fit = path / "jobs" / RECOVERED / "seed-0"
     before, after = (load_run_network(path / "jobs" / kind / "seed-0") for kind in (DISTILLED, RECOVERED))
-    apart = [torch.dist(one, other) for one, other in zip(before.parameters(), after.parameters(), strict=True)]
-    assert all(0 < float(one) < 3 for one in apart)  # it went on from there
+    apart = [
+        float((one - other).detach().norm())
+        for one, other in zip(before.parameters(), after.parameters(), strict=True)
+    ]
+    assert all(0 < one < 3 for one in apart)  # it went on from there
     assert Run.read(fit).config["soft"]["teachers"] == ["teacher"]
     test = splits_of(Run.read(fit).config).test
     file = Session(path / "jobs" / "in-use" / RECOVERED / "seed-0" / INT8)
@@ -49,8 +51,8 @@ def test_the_best_of_those_that_are_as_fast_is_named() -> None:
 
     own, slow = row(DISTILLED, "float", 30.0, 1.0), row("teacher", "float", 10.0, 5.0)
     assert _verdict([slow, own, row(DISTILLED, "int8", 31.0, 0.5)]).startswith("In use, no file that is as fast")
-    said = _verdict([slow, row("teacher", "int8", 12.0, 1.05), own])
-    assert "teacher in int8 makes the fewest errors: 12.0, at 1.1 ms" in said or "at 1 ms" in said
+    said = _verdict([slow, row("teacher", "int8", 12.0, 1.04), own])
+    assert "teacher in int8 makes the fewest errors: 12.0, at 1 ms" in said
 
 
 def test_it_is_another_run() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from instar.deploy.calibration import Calibration
 from instar.deploy.loading import network_with
+from instar.deploy.to_libraries import library_weights
 from instar.deploy.to_onnx import Session
 from instar.errors import RunError, UsageError
 from instar.files import load_tensors
@@ -75,10 +76,11 @@ def open_export(file: Path) -> tuple[nn.Module, dict[str, Any]]:
     about = read_about(file.parent)
     if file.name not in about["sha256"]:
         raise UsageError(f"{file} is none of the files of this export: {', '.join(about['sha256'])}")
-    if about["sha256"][file.name] != _checksum(_content(file)):
-        raise RunError(
-            f"{file} is not the file that was exported, its checksum is another one: export the run again"
-        )
+    for read in {file, file.with_name("config.json")}:
+        if read.name in about["sha256"] and about["sha256"][read.name] != _checksum(_content(read)):
+            raise RunError(
+                f"{read} is not the file that was exported, its checksum is another one: export the run again"
+            )
     if file.name == MODELS["torch"]:
         raise UsageError(
             f"{file} is for torch.export.load: it may hold pickles, of which instar reads none; what instar.load "
@@ -86,8 +88,10 @@ def open_export(file: Path) -> tuple[nn.Module, dict[str, Any]]:
         )
     if file.suffix == ".onnx":
         return Session(file), about
+    if "config" in about:  # of another library
+        return network_with(about["config"], library_weights(file.parent, about["to"]), file), about
     weights, state = load_tensors(file)
-    return network_with(state.get("config") or about["config"], weights, file), about
+    return network_with(state["config"], weights, file), about
 
 
 def calibration_of(path: Path) -> Calibration | None:

@@ -228,8 +228,8 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
         run: `RUN`, `RUN:job`, `RUN:student-distilled/seed-3`, or the folder of a fit, which may have been moved:
             neither the data nor the rest of the run is needed. A run of `instar distill` means its students, the
             distilled and the one alone. Of these and of several seeds the one with the fewest validation errors is
-            taken, and the negative log-likelihood breaks ties. Or a folder of `instar export` to onnx or
-            safetensors, or a file in it.
+            taken, and the negative log-likelihood breaks ties. Or a folder of `instar export`, but for
+            torch, or a file in it.
         device: where it computes.
 
     Raises:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from instar.errors import UsageError
-from instar.files import write_bytes
+from instar.files import load_tensors, write_bytes
 from instar.networks.libraries import of_timm, of_transformers
-from instar.networks.libraries.folders import CONFIG, PREPROCESSOR
+from instar.networks.libraries.folders import CONFIG, PREPROCESSOR, WEIGHTS
 from instar.networks.modes import uncompiled
 from instar.structures import Form, form_in_words, is_plain
 
@@ -99,6 +99,26 @@ def write_library(
     for name, text in (described or {}).items():
         if name not in (CONFIG, PREPROCESSOR):
             write_bytes(folder / name, text.encode())
+
+
+def library_weights(folder: Path, to: str) -> dict[str, Any]:
+    """The weights in a folder that `write_library` wrote, under the names that the network has them.
+
+    Transformers writes some under older names, and reads these.
+
+    Raises:
+        UsageError: the package is not installed.
+        RunError: the file is damaged.
+    """
+    if to == "timm":
+        return load_tensors(folder / WEIGHTS)[0]
+    package = of_transformers.transformers()
+    kind = "Image" if (folder / PREPROCESSOR).is_file() else "Sequence"
+    with of_transformers.quiet(package):
+        network = getattr(package, f"AutoModelFor{kind}Classification").from_pretrained(
+            str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+    return dict(network.state_dict())
 
 
 def seen_by(model: nn.Module, pixels: Tensor) -> Seen:

@@ -79,6 +79,7 @@ def export(run: str | Path, *, to: str = "onnx", int8: bool = False, out: str | 
         config = Run.read(path).config
         check_library(load_run_network(path), to, f"{path}: {config['network']}", read_form(config["input_shape"]))
     judged = judge(path)
+    source = source_of(judged, check_weights(judged))
     facts = facts_of(path, judged.splits, _on_test(judged), environment(), to=to)
     keys = (
         "class_names",
@@ -91,7 +92,6 @@ def export(run: str | Path, *, to: str = "onnx", int8: bool = False, out: str | 
         "test",
         "versions",
     )
-    source = source_of(judged, check_weights(judged))
     return write_export(
         target, to, source, {key: facts[key] for key in keys}, partial(card_text, facts), int8=int8
     )

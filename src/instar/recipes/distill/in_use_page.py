@@ -26,12 +26,12 @@ def in_use_sections(about: Row) -> list[Section]:
     ]
     table = Table("In use", rows, columns=columns, caption=caption)
     by = [("latency_ms", "latency", "milliseconds for one example"), ("bytes", "size", "bytes of the file")]
-    interval = {} if any(one["low"] is None for one in rows) else {"low": "low", "high": "high"}
+    low, high = (key if any(one[key] is not None for one in rows) else None for key in ("low", "high"))
     charts = [
         Lines(
             f"Errors over {what}", rows, x=key, y="mean", series="name", x_title=title, y_title="test errors",
-            points=True, log_x=True, caption="A line leads from a network in floating point to its eight bits.",
-            **interval,
+            low=low, high=high, points=True, log_x=True,
+            caption="A line leads from a network in floating point to its eight bits.",
         )
         for key, what, title in by
     ]  # fmt: skip
