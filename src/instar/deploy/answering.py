@@ -91,8 +91,7 @@ def _as_given(network: Any, about: dict[str, Any]) -> Callable[[dict[str, Any]],
 def _of_transformers(folder: Path) -> Callable[[dict[str, Any]], Any]:
     """The network that `from_pretrained` loads; it is shown pictures by the folder's own preprocessing."""
     _repair_torchvision()
-    import transformers
-
+    transformers: Any = importlib.import_module("transformers")
     shown = folder / "preprocessor_config.json"
     kind = "ImageClassification" if shown.is_file() else "SequenceClassification"
     network = getattr(transformers, f"AutoModelFor{kind}").from_pretrained(folder, local_files_only=True).eval()
@@ -117,8 +116,7 @@ def _of_transformers(folder: Path) -> Callable[[dict[str, Any]], Any]:
 def _of_timm(folder: Path) -> Callable[[dict[str, Any]], Any]:
     """The network that `create_model` loads; it is shown pictures as its data configuration says."""
     _repair_torchvision()
-    import timm
-
+    timm: Any = importlib.import_module("timm")
     network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     about = timm.data.resolve_data_config({}, model=network)
     size, kind = about["input_size"][1:], about["interpolation"]

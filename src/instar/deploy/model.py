@@ -143,7 +143,7 @@ class Model(nn.Module):
         several, batch_size = self._several(examples), batch_size or batch_size_on(self.device)
         parts = [torch.zeros(0, len(self.class_names))]
         for start in range(0, len(several), batch_size):
-            some = several[start : start + batch_size]
+            some: Any = several[start : start + batch_size]
             is_stacked = isinstance(some, Tensor | np.ndarray)
             batch = self.preprocess_batch(some) if is_stacked else torch.stack([*map(self.preprocess, some)])
             parts.append(self.probabilities(batch))

@@ -111,8 +111,8 @@ def _about(inputs: Inputs, form: Form | None) -> dict[str, Any]:
     names = list(by_name(inputs))
     about = {"names": names, "is_tuple": isinstance(inputs, tuple), "mask": None, "varying": []}
     place = None if form is None else mask_place(form)
-    if place is not None:
-        parts = form.values() if isinstance(form, Mapping) else form
+    if form is not None and place is not None:
+        parts = list(form.values()) if isinstance(form, Mapping) else form
         varying = [name for name, part in zip(names, parts, strict=True) if varies(part)]
         about |= {"mask": place if isinstance(place, str) else names[place], "varying": varying}
     return about

@@ -159,15 +159,18 @@ def seen_by(model: nn.Module, pixels: Tensor) -> Seen:
 
 
 def _write_timm(network: nn.Module, seen: Seen, channels: int, class_names: Sequence[str], folder: Path) -> None:
-    from timm.models import save_for_hf
-
-    of_timm.timm()
-    data = {"input_size": (channels, *seen.size), "mean": tuple(seen.mean), "std": tuple(seen.std)}
-    data |= {"interpolation": seen.interpolation, "crop_pct": 1.0}
-    data["crop_mode"] = "center" if seen.keeps_shape else "squash"
+    save_for_hf = of_timm.timm().models.save_for_hf
+    data: dict[str, Any] = {
+        "input_size": (channels, *seen.size),
+        "mean": tuple(seen.mean),
+        "std": tuple(seen.std),
+        "interpolation": seen.interpolation,
+        "crop_pct": 1.0,
+        "crop_mode": "center" if seen.keeps_shape else "squash",
+    }
     save_for_hf(
         network,
-        folder,
+        str(folder),
         model_config={"label_names": list(class_names)},
         safe_serialization=True,
         data_config=data,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.data import Splits
+from instar.naming import is_of_library
 from instar.recipes.rows import interval, mean_sd
 from instar.runs import CONFIG, RESULT, Run, find_run, is_run
 from instar.structures import form_in_words, is_plain, written_form
@@ -74,7 +75,9 @@ def _name_of(path: Path, command: Run | None) -> str:
 
 def _network_name(config: Mapping[str, Any]) -> str:
     name = str(config.get("adopted", config)["network"]).partition("@")[0]
-    return Path(name).name if name.startswith("/") else name
+    library, _, folder = name.partition(":") if is_of_library(name) else ("", "", name)
+    is_here = folder.startswith(("/", ".", "~"))  # others are names in the hub
+    return ":".join(filter(None, (library, Path(folder).name))) if is_here else name
 
 
 def _data_name(name: str) -> str:
