@@ -1,5 +1,6 @@
 """Every kind of network in every format of `instar export`, proven: writes `results/exports.json`."""
 
+import argparse
 import json
 import os
 import tempfile
@@ -41,16 +42,23 @@ INTENTS, WORD_IDS = 10, 2000
 
 
 def main() -> None:
-    """Train each network for a few epochs, export it, and write what its files answer."""
+    """Train each network for a few epochs, export it, and write what its files answer after each of them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.exports", description=__doc__)
+    parser.add_argument("networks", nargs="*", help="by default all; rows of others stay in the file")
     torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
-    for network, (data, fit) in NETWORKS.items():
+    for network in parser.parse_args().networks or NETWORKS:
         with tempfile.TemporaryDirectory() as name:
-            run = _trained(Path(name), network, data, fit)
-            for to in FORMATS:
-                rows += _exported(network, run, to, Path(name))
-    about = {**provenance("exports", "exports"), "exports": rows}
-    write_bytes(RESULTS / "exports.json", json.dumps(about, indent=2).encode() + b"\n")
+            run = _trained(Path(name), network, *NETWORKS[network])
+            _write(network, [row for to in FORMATS for row in _exported(network, run, to, Path(name))])
+
+
+def _write(network: str, rows: list[dict[str, Any]]) -> None:
+    """Write the rows of a network in place of those that it had."""
+    file = RESULTS / "exports.json"
+    there = json.loads(file.read_text())["exports"] if file.exists() else []
+    kept = {name: [row for row in there if row["network"] == name] for name in NETWORKS} | {network: rows}
+    about = {**provenance("exports", "exports"), "exports": [row for several in kept.values() for row in several]}
+    write_bytes(file, json.dumps(about, indent=2).encode() + b"\n")
 
 
 def _trained(folder: Path, network: str, data: Mapping[str, Any], fit: Mapping[str, Any]) -> Path:
