@@ -36,7 +36,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "python:benchmarks.exports:users": (DIGITS, SGD),
     "timm:resnet18": (LARGE, {**SGD, "epochs": 2}),
     "timm:vit_tiny_patch16_224:64": (LARGE, {**ADAM, "epochs": 2}),
-    "python:benchmarks.exports:bert": (WORDS, ADAM),
+    "python:benchmarks.exports:bert": (WORDS, {**ADAM, "epochs": 15}),
 }
 INTENTS, WORD_IDS = 10, 2000
 
