@@ -34,6 +34,7 @@ MODULES = {
     "export": "export",
     "serve": "serve",
     "reading": "reading",
+    "exports": "exports",
     "help": "cli_help",
     "start": "start",
     "kills": "kills",
@@ -43,7 +44,7 @@ MODULES = {
     "other-libraries": "other_libraries",
 }
 # take an hour, or are no measure of speed
-ON_DEMAND = {"start", "kills", "fuzz", "defaults", "streams", "other-libraries"}
+ON_DEMAND = {"start", "kills", "fuzz", "defaults", "exports", "streams", "other-libraries"}
 BESIDE_PEER = {"epoch", "whole-job", "width", "other-libraries"}
 WIDTH = 110  # characters, where no terminal says another
 

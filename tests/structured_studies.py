@@ -7,6 +7,7 @@ from torch import nn
 
 from instar.data import Dataset
 from small_fits import Words, words
+from texts import small_bert
 
 PAD = {"input_ids": 19}
 """Behind the end of shorter examples: no id of theirs."""
@@ -30,3 +31,8 @@ def word_network(seed: int, num_classes: int, input_shape: dict[str, Any]) -> nn
     network = Words(seed)
     network.head = nn.Linear(8, num_classes)
     return network
+
+
+def word_bert(seed: int, num_classes: int) -> nn.Module:
+    """A BERT of transformers for the same words."""
+    return small_bert(seed, vocabulary=20, positions=16, classes=num_classes)

@@ -34,6 +34,20 @@ def tensors_in(inputs: Inputs) -> list[Any]:
     return list(inputs) if isinstance(inputs, tuple) else [inputs]
 
 
+def by_name(inputs: Inputs) -> dict[str, Any]:
+    """The tensors of a structure by the names that an exported file has for them.
+
+    Example:
+        >>> list(by_name(torch.zeros(3))), list(by_name((torch.zeros(3), torch.ones(3))))
+        (['inputs'], ['inputs_0', 'inputs_1'])
+    """
+    if isinstance(inputs, Mapping):
+        return dict(inputs)
+    if isinstance(inputs, tuple):
+        return {f"inputs_{place}": one for place, one in enumerate(inputs)}
+    return {"inputs": inputs}
+
+
 def map_tensors(function: Callable[[Any], Any], inputs: Inputs) -> Inputs:
     """The same structure with a function of each of its tensors.
 

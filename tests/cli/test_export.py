@@ -232,6 +232,7 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
         ((run, "--to", "coreml", "-o", tmp_path / "a"), "expected onnx, torch, safetensors"),
         ((run, "--to", "torch", "--int8", "-o", tmp_path / "a"), "--int8 is for --to onnx"),
         ((exported, "-o", tmp_path / "a"), "export the run that it comes from"),
+        ((run, "--to", "timm", "-o", tmp_path / "a"), "is no network of timm (Sequential): use --to onnx"),
         ((tmp_path / "nowhere", "-o", tmp_path / "a"), "there is no run"),
     ):
         done = typed("export", *arguments)
@@ -240,16 +241,40 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
     unfinished = tmp_path / "unfinished"
     shutil.copytree(find_fit(finished_run), unfinished)
     (unfinished / "DONE").unlink()
-    changed = tmp_path / "changed"
-    shutil.copytree(find_fit(finished_run), changed)
-    tensors, about = load_tensors(changed / FINAL)
-    name = next(name for name, value in tensors.items() if value.dim() == 2)
-    (changed / FINAL).write_bytes(tensor_bytes(tensors | {name: -tensors[name]}, about))
-    for path, expected in ((unfinished, "is not finished"), (changed, "its weights were changed")):
+    changed, older = (shutil.copytree(find_fit(finished_run), tmp_path / name) for name in ("changed", "older"))
+    with_other_weights(changed, 1 + 1e-6)  # less than validation shows
+    with_other_weights(older, -1.0)
+    without_checksum(older)
+    for path, expected in (
+        (unfinished, "is not finished"),
+        (changed, "final.safetensors was changed after the run was finished"),
+        (older, "its weights were changed"),
+    ):
         done = typed("export", path, "-o", tmp_path / "out")
         assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
         assert expected in done.stderr
-    assert sorted(os.listdir(tmp_path)) == ["changed", "there", "unfinished"]
+    assert sorted(os.listdir(tmp_path)) == ["changed", "older", "there", "unfinished"]
+
+
+def with_other_weights(fit: Path, factor: float) -> None:
+    tensors, about = load_tensors(fit / FINAL)
+    name = next(name for name, value in tensors.items() if value.dim() == 2)
+    (fit / FINAL).write_bytes(tensor_bytes(tensors | {name: factor * tensors[name]}, about))
+
+
+def without_checksum(fit: Path) -> None:
+    """As an older instar wrote it."""
+    result = json.loads((fit / "result.json").read_text())
+    del result["weights_sha256"]
+    (fit / "result.json").write_text(json.dumps(result))
+
+
+def test_of_an_older_run_it_is_said_what_is_not_known(finished_run: Path, tmp_path: Path) -> None:
+    fit = shutil.copytree(find_fit(finished_run), tmp_path / "older")
+    without_checksum(fit)
+    done = instar.export(fit, to="safetensors", out=tmp_path / "out")
+    assert "has no checksum of its weights" in done.said[0]
+    assert done.said[0] in (done.path / CARD).read_text()
 
 
 def test_a_run_whose_data_are_gone_is_refused_and_still_predicts(

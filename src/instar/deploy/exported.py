@@ -13,13 +13,21 @@ from torch import nn
 
 from instar.deploy.calibration import Calibration
 from instar.deploy.loading import network_with
+from instar.deploy.to_libraries import library_weights
 from instar.deploy.to_onnx import Session
 from instar.errors import RunError, UsageError
 from instar.files import load_tensors
 
 ABOUT, CARD = "instar.json", "README.md"
 VERSION = 1
-MODELS = {"onnx": "model.onnx", "torch": "model.pt2", "safetensors": "model.safetensors"}
+WEIGHTS = "model.safetensors"
+MODELS = {
+    "onnx": "model.onnx",
+    "torch": "model.pt2",
+    "safetensors": WEIGHTS,
+    "transformers": WEIGHTS,
+    "timm": WEIGHTS,
+}
 """The model file of each format."""
 INT8 = "model.int8.onnx"
 
@@ -68,10 +76,11 @@ def open_export(file: Path) -> tuple[nn.Module, dict[str, Any]]:
     about = read_about(file.parent)
     if file.name not in about["sha256"]:
         raise UsageError(f"{file} is none of the files of this export: {', '.join(about['sha256'])}")
-    if about["sha256"][file.name] != _checksum(_content(file)):
-        raise RunError(
-            f"{file} is not the file that was exported, its checksum is another one: export the run again"
-        )
+    for read in {file, file.with_name("config.json")}:
+        if read.name in about["sha256"] and about["sha256"][read.name] != _checksum(_content(read)):
+            raise RunError(
+                f"{read} is not the file that was exported, its checksum is another one: export the run again"
+            )
     if file.name == MODELS["torch"]:
         raise UsageError(
             f"{file} is for torch.export.load: it may hold pickles, of which instar reads none; what instar.load "
@@ -79,6 +88,8 @@ def open_export(file: Path) -> tuple[nn.Module, dict[str, Any]]:
         )
     if file.suffix == ".onnx":
         return Session(file), about
+    if "config" in about:  # of another library
+        return network_with(about["config"], library_weights(file.parent, about["to"]), file), about
     weights, state = load_tensors(file)
     return network_with(state["config"], weights, file), about
 

@@ -87,7 +87,16 @@ def portable_config(path: Path) -> dict[str, Any]:
     """What `network_with` builds the network of a fit from, where its run is not at hand."""
     run, source = Run.read(path), source_of(path)
     own = {key: run.config[key] for key in _BUILT_FROM if key in run.config}
-    return own if source == own else {**own, "adopted": source}
+    return _without_folders(own) if source == own else {**own, "adopted": _without_folders(source)}
+
+
+def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
+    """The same without folders of this machine: the files that describe the network are part of it."""
+    name, at, weights = str(config["network"]).partition("@")
+    if config.get("described"):
+        library, _, folder = name.partition(":")
+        name = f"{library}:{Path(folder).name}"
+    return {**config, "network": name + at + Path(weights).name}
 
 
 def find_fit(spec: str | Path) -> Path:

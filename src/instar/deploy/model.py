@@ -91,10 +91,20 @@ class Model(nn.Module):
         if isinstance(example, (str, Path, bytes)) or hasattr(example, "getexif"):
             return self._picture(example)
         values = torch.as_tensor(_plain_array(example) if isinstance(example, np.ndarray) else example)
-        if tuple(values.shape) not in self._shapes:
-            raise UsageError(f"an example has shape {tuple(values.shape)}, this network takes {self.input_shape}")
-        if values.shape != self.input_shape:  # height, width, channels; or height, width
-            values = values.movedim(-1, 0) if values.dim() == len(self.input_shape) else values[None]
+        return self.preprocess_batch(values[None])[0]
+
+    def preprocess_batch(self, examples: Tensor | NDArray[Any]) -> Tensor:
+        """`preprocess` of several tensors or arrays of one shape, which are stacked: (batch, *input_shape).
+
+        Raises:
+            DataError, UsageError: as `preprocess`.
+        """
+        values = torch.as_tensor(_plain_array(examples) if isinstance(examples, np.ndarray) else examples)
+        shape = tuple(values.shape[1:])
+        if shape not in self._shapes:
+            raise UsageError(f"an example has shape {shape}, this network takes {self.input_shape}")
+        if shape != self.input_shape:  # height, width, channels; or height, width
+            values = values.movedim(-1, 1) if len(shape) == len(self.input_shape) else values[:, None]
         found = values.float() if values.is_floating_point() else values.float() * self.scale
         if not bool(found.isfinite().all()):
             raise DataError("an example holds NaN or infinite values; leave it out, or replace them")
@@ -133,7 +143,9 @@ class Model(nn.Module):
         several, batch_size = self._several(examples), batch_size or batch_size_on(self.device)
         parts = [torch.zeros(0, len(self.class_names))]
         for start in range(0, len(several), batch_size):
-            batch = torch.stack([self.preprocess(one) for one in several[start : start + batch_size]])
+            some: Any = several[start : start + batch_size]
+            is_stacked = isinstance(some, Tensor | np.ndarray)
+            batch = self.preprocess_batch(some) if is_stacked else torch.stack([*map(self.preprocess, some)])
             parts.append(self.probabilities(batch))
         found = torch.cat(parts)
         return found if several is examples else found[0]
@@ -216,8 +228,8 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
         run: `RUN`, `RUN:job`, `RUN:student-distilled/seed-3`, or the folder of a fit, which may have been moved:
             neither the data nor the rest of the run is needed. A run of `instar distill` means its students, the
             distilled and the one alone. Of these and of several seeds the one with the fewest validation errors is
-            taken, and the negative log-likelihood breaks ties. Or a folder of `instar export` to onnx or
-            safetensors, or a file in it.
+            taken, and the negative log-likelihood breaks ties. Or a folder of `instar export`, but for
+            torch, or a file in it.
         device: where it computes.
 
     Raises:

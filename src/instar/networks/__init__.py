@@ -1,9 +1,9 @@
 """Networks as ordered named layers."""
 
+from instar.files import file_hash
 from instar.networks.architectures import MixtureOfExperts, ResidualBlock, caffenet, convnet, perceptron, residual
 from instar.networks.asked import AskedNetwork, AskedTeacher, is_asked
 from instar.networks.cutting import Cut, cut
-from instar.networks.estimators import file_hash
 from instar.networks.freezing import assert_frozen, freeze_, prefix_state, state_hashes
 from instar.networks.identity import identity_inputs, network_fingerprint, network_identity
 from instar.networks.initialisers import find_initialiser, initialise_

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from instar.errors import DataError, UsageError, first_line
+from instar.files import file_hash
 from instar.naming import import_extra
 from instar.networks.asked import AskedTeacher
-from instar.networks.estimators import BoosterTeacher, EstimatorTeacher, check_num_features, file_hash
+from instar.networks.estimators import BoosterTeacher, EstimatorTeacher, check_num_features
 
 _OURS = ("sklearn.", "numpy.")
 _MOST_TYPES = 5  # that a message lists

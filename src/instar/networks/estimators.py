@@ -1,9 +1,7 @@
 """Teachers from scikit-learn, XGBoost and LightGBM: fitted classifiers, and boosters from their files."""
 
-import hashlib
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,16 +170,3 @@ def _content_hash(estimator: Any) -> str:
             super().save(value)
 
     return str(Hasher(hash_name="sha1").hash(estimator))
-
-
-def file_hash(path: Path) -> str:
-    """The SHA-256 of a file, as `sha256sum` prints it.
-
-    Raises:
-        UsageError: there is no such file.
-    """
-    try:
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error

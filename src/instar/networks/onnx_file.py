@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.errors import DataError, UsageError, first_line
+from instar.files import file_hash
 from instar.naming import import_extra
 from instar.networks.estimator_files import named_in_file
-from instar.networks.estimators import PIXELS, file_hash
+from instar.networks.estimators import PIXELS
 
 _EXPORT = "instar.json"  # beside the files of our own exports, which normalise their inputs themselves
 _TYPES = {

@@ -60,6 +60,7 @@ DISTILL = Command(
             "--views": "student.views",
             "--seeds": "seeds",
             "--same-cost": "same_cost",
+            "--int8": "int8",
             "--quick": "quick",
         },
         "Teacher": {

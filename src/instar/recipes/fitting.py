@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from instar.identity import first_difference
 from instar.jobs import Job, num_gpus
 from instar.losses import Targets
 from instar.networks import network_fingerprint
+from instar.networks.eight_bits import in_eight_bits
 from instar.optimisation import decide_precision
 from instar.recipes.hinting import hint_loss
 from instar.recipes.loading import (
@@ -38,11 +40,15 @@ from instar.recipes.loading import (
 )
 from instar.recipes.settings import DataSettings, FitSettings, SoftSettings, TransferSettings
 from instar.runs import Run, find_run, is_run
+from instar.structures import Inputs
 from instar.training import FitResult, fit
 
 LOGITS, STORE = "logits.safetensors", "targets"
 LOGITS_OF = "-logits"
 """After the name of a teacher: the job that stores its logits."""
+
+CALIBRATION_EXAMPLES = 512
+"""Of training: those by which the ranges of eight bits are found."""
 
 _MOST_ADOPTED = 1000  # training examples by which a network that comes with its weights is judged
 
@@ -57,6 +63,7 @@ def fit_job(
     soft: SoftSettings | None = None,
     transfer: TransferSettings | None = None,
     needs: tuple[str, ...] = (),
+    recovers: str | None = None,
     manifest: Mapping[str, Any] | None = None,
     device: str = "cpu",
     processes: int = 1,
@@ -73,6 +80,8 @@ def fit_job(
         soft: the loss with soft targets; without it the network learns from labels.
         transfer: what it learns from; by default the training examples.
         needs: the jobs of its teachers, and those that store their logits.
+        recovers: the job whose network it begins with, in place of a new one, to fit it in eight bits: with inputs
+            and weights of its layers rounded.
         manifest: where its classes come from; also written into the file of its weights.
         device, processes, tensorboard: as in `Execution`.
     """
@@ -85,9 +94,11 @@ def fit_job(
         "transfer": transfer.model_dump(exclude_defaults=True) or None,
         **_outside(splits, transfer, soft.store if soft and soft.store not in needs else None),
         "manifest": manifest,
+        "recovers": recovers,
     }
     cost = fit_cost(settings, splits, network) * transfer.fraction
     function = functools.partial(_fit, device=device, tensorboard=tensorboard)
+    needs = (*needs, recovers) if recovers else needs
     return Job(name, function, config, needs, cost, processes, num_gpus(device, processes))
 
 
@@ -233,7 +244,8 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
     run.tensorboard = tensorboard
     run.about_weights = {"manifest": config["manifest"]} if "manifest" in config else {}
     data, settings = settings_of(config)
-    splits, network = splits_of(config), network_of(run)
+    splits, recovers = splits_of(config), config.get("recovers")
+    network = load_run_network(needs[recovers]) if recovers else network_of(run)
     keep_rows(run.path, splits)
     transfer = TransferSettings(**config.get("transfer", {}))
     soft = SoftSettings(**config["soft"]) if config.get("soft") else None
@@ -242,7 +254,10 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
     train = _transfer_data(config, splits).with_views(
         views, view_seed=data.view_seed, num_views=store.num_views if store and views else transfer.num_views
     )
-    with hint_loss(soft, needs, network, train, seed=config["seed"], device=device) as auxiliary:
+    with (
+        hint_loss(soft, needs, network, train, seed=config["seed"], device=device) as auxiliary,
+        in_eight_bits(network, _calibration(splits.train)) if recovers else nullcontext(),
+    ):
         result = run_fit(
             run,
             network,
@@ -253,6 +268,11 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
             **soft_options(soft, needs, train, device, store),
         )
     return fit_content(result)
+
+
+def _calibration(train: Dataset) -> Inputs:
+    """The examples by which the ranges of eight bits are found."""
+    return train.gather(train.ids[:: -(-len(train) // CALIBRATION_EXAMPLES)], 0)
 
 
 def fit_options(settings: FitSettings) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def _examples(model: Model, name: str) -> list[tuple[str, Tensor]]:
         return [(name, model.preprocess(name))]
     arrays = arrays_in(name, name, model.input_shape)
     try:
-        return [(f"{name}:{number}", model.preprocess(array)) for number, array in enumerate(arrays)]
+        return [(f"{name}:{number}", values) for number, values in enumerate(model.preprocess_batch(arrays))]
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
 

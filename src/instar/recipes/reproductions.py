@@ -141,6 +141,6 @@ def as_toml(config: Any) -> str:
     """A configuration as TOML, without the settings that have their default."""
     import tomli_w
 
-    from instar.runs import without_none
+    from instar.identity import without_none
 
     return tomli_w.dumps(without_none(config.model_dump(exclude_defaults=True)))

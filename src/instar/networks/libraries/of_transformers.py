@@ -67,7 +67,7 @@ def offer(spec: str, name: str, wanted: Wanted) -> Offer:
         )
 
     def build(num_classes: int) -> nn.Module:
-        with _quiet(package), _naming_odd_values(package, spec, kind, about):
+        with quiet(package), _naming_odd_values(package, spec, kind, about):
             config = _config(package, spec, kind, about, wanted, num_classes)
             network: nn.Module = package.AutoModelForImageClassification.from_config(
                 config, trust_remote_code=False, dtype=torch.float32
@@ -216,7 +216,7 @@ def _read(package: Any, spec: str, folder: Path, config: Any) -> dict[str, Tenso
     """The weights of a folder under the names of today's transformers, which renames older ones."""
     path = weights_file(spec, folder)
     try:
-        with _quiet(package):
+        with quiet(package):
             network, found = package.AutoModelForImageClassification.from_pretrained(
                 str(folder),
                 config=config,
@@ -244,7 +244,7 @@ def _read(package: Any, spec: str, folder: Path, config: Any) -> dict[str, Tenso
 
 
 @contextmanager
-def _quiet(package: Any) -> Iterator[None]:
+def quiet(package: Any) -> Iterator[None]:
     """Without its reports of what was loaded, which are checked here, and its bars of progress."""
     log = package.utils.logging
     level, has_bars = log.get_verbosity(), log.is_progress_bar_enabled()

@@ -9,6 +9,7 @@ from typing import Any
 from instar.data import Dataset
 from instar.distillation.sensitivity import SETTINGS
 from instar.jobs import duration
+from instar.recipes.distill.in_use_page import in_use_sections
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan
 from instar.recipes.distill.scoring import MOST_EXAMPLES
 from instar.recipes.pictures import example_pictures
@@ -44,7 +45,7 @@ def answer(result: Result) -> Headline:
         sure = f"95 % interval over {difference['n']} paired seeds: {bounds}, which {verdict}."
         sure += _over_examples(difference)
     details = result["details"]
-    more = [details[key]["sentence"] for key in ("losses", "same_cost") if key in details]
+    more = [details[key]["sentence"] for key in ("losses", "same_cost", "in_use") if key in details]
     return Headline(sentence, " ".join([sure, _about_teacher(rows), *_about_correction(rows), *more]))
 
 
@@ -98,6 +99,7 @@ def page(plan: Plan, result: Result) -> Page:
         rows_table(result),
         *([losses(details["losses"])] if "losses" in details else []),
         *([same_cost(details["same_cost"])] if "same_cost" in details else []),
+        *(in_use_sections(details["in_use"]) if "in_use" in details else []),
         *_transfer_text(plan, result),
         training_curves(details["training"], plan.config.seeds),
         errors_by_class(details, plan.config.fit_bias is not None),

@@ -125,6 +125,8 @@ class DistillConfig(Settings):
     """TEACHER_LAYER:STUDENT_LAYER for hints and attention, several with commas; by default the last that fit"""
     same_cost: Annotated[Literal[True] | None, BeforeValidator(lambda value: value or None)] = None
     """also a student on labels alone that may train for what teacher and student cost together"""
+    int8: Annotated[Literal[True] | None, BeforeValidator(lambda value: value or None)] = None
+    """also the networks as files, in float and in eight bits, and the distilled student taught in eight bits"""
     fit_bias: Literal["missing", "present"] | None = None
     """where the transfer set lacks classes: fit the bias of the missing or of the present ones on validation"""
     bias_per_class: bool = False
