@@ -130,6 +130,7 @@ def load_data(
     group: str | None = None,
     key: str | None = None,
     part: str | None = None,
+    categories: str | Sequence[str] = (),
 ) -> Splits:
     """A data set by name.
 
@@ -151,6 +152,7 @@ def load_data(
         memory_budget_bytes: a folder whose decoded images take more memory is streamed from its files.
         label, text, image, audio, features, group, key, part: which columns of a table are what, see `Roles`;
             those that are not named are guessed where there is one choice.
+        categories: the columns of a table whose numbers are categories.
 
     Raises:
         DataError: files that are missing, damaged, of different forms, or cannot be downloaded.
@@ -165,7 +167,7 @@ def load_data(
     roles = Roles(label, _names(text), image, audio, _names(features), group, key, part)
     if is_source(name):
         about = {"validation_fraction": validation_fraction, "split_seed": split_seed}
-        options = KindOptions(image_size, colour, memory_budget_bytes, progress)
+        options = KindOptions(image_size, colour, memory_budget_bytes, progress, _names(categories))
         return of_records(read_records(name, roles, **about), options)  # type: ignore[arg-type]
     if roles.columns:
         raise UsageError(f"data {name!r} has no columns; label, text, ... are for csv:FILE")

@@ -49,6 +49,8 @@ class KindOptions:
     colour: str | None = None
     memory_budget_bytes: int = 2 * 2**30
     progress: bool = True
+    categories: tuple[str, ...] = ()
+    """the columns of a table whose numbers are categories"""
 
 
 def kind_of(roles: Roles) -> str:
