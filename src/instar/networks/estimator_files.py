@@ -26,24 +26,33 @@ def read_sklearn(name: str, path: Path, class_names: Sequence[str], num_features
     """
     refuse_pickle(name, path, "skops.io.dump(estimator, 'FILE.skops'), and --teacher sklearn:FILE.skops")
     fingerprint = file_hash(path)
+    estimator = estimator_from_skops(path.read_bytes(), f"{name}: {path}")
+    about: dict[str, Any] = {"num_features": num_features, "name": name, "fingerprint": fingerprint}
+    return EstimatorTeacher(estimator, class_names, **about)
+
+
+def estimator_from_skops(content: bytes, name: str = "the forest of this run") -> Any:
+    """What skops saved, of types that it trusts and of classes of scikit-learn and numpy.
+
+    Raises:
+        UsageError: skops is not installed, or it holds other types.
+        DataError: it is damaged, or is not of skops.
+    """
     skops = import_extra("skops.io", "skops")
     try:
-        unknown = [one for one in skops.get_untrusted_types(file=path) if not _is_class_of_ours(one)]
+        unknown = [one for one in skops.get_untrusted_types(data=content) if not _is_class_of_ours(one)]
         if unknown:
             more = f", ... ({len(unknown)})" if len(unknown) > _MOST_TYPES else ""
             raise UsageError(
-                f"{name}: {path} holds types that are neither scikit-learn's nor numpy's, and are not made "
-                "from a file: "
+                f"{name} holds types that are neither scikit-learn's nor numpy's, and are not made from a file: "
                 f"{', '.join(unknown[:_MOST_TYPES])}{more}; load it in Python if you trust them, and pass the "
                 "object"
             )
-        estimator = skops.load(path, trusted=skops.get_untrusted_types(file=path))
+        return skops.loads(content, trusted=skops.get_untrusted_types(data=content))
     except UsageError:
         raise
     except Exception as error:  # of a zip file, of JSON, of a class that another version does not have
-        raise DataError(f"{name}: {path} cannot be read as skops: {first_line(error)}") from error
-    about: dict[str, Any] = {"num_features": num_features, "name": name, "fingerprint": fingerprint}
-    return EstimatorTeacher(estimator, class_names, **about)
+        raise DataError(f"{name} cannot be read as skops: {first_line(error)}") from error
 
 
 def _is_class_of_ours(name: str) -> bool:

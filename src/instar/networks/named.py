@@ -13,6 +13,7 @@ from instar.arguments import require_text
 from instar.errors import UsageError
 from instar.naming import import_function, is_of_library, unknown_name
 from instar.networks.architectures import MixtureOfExperts, caffenet, convnet, perceptron, residual
+from instar.networks.fitted import FittedEstimator, is_estimator
 from instar.networks.initialisers import initialise_
 from instar.networks.inputs import Normalisation, check_channels, serve_own_needs_
 from instar.networks.libraries import FORMS as OF_LIBRARIES
@@ -59,7 +60,8 @@ def build_network(
             any of `input_shape`, `num_classes` and `seed`; or the network of a library: `timm:NAME`,
             `torchvision:NAME`, `transformers:PATH`, with `:PIXELS` for pictures of another size. `NAME@FILE` then
             loads weights (safetensors, or a state dict of tensors), `NAME@pretrained` those of the library.
-            `onnx:FILE` and its like (`read_teacher`) are teachers, which are not trained.
+            `onnx:FILE` and its like (`read_teacher`) are teachers, which are not trained; `forest`, `lightgbm`,
+            `xgboost` and `catboost` are teachers that their libraries fit (`FittedEstimator`).
         input_shape: shape of one example.
         num_classes: number of logits.
         seed: of the initialisation.
@@ -89,6 +91,10 @@ def build_network(
     if is_teacher_file(name):
         names = class_names or [str(number) for number in range(num_classes)]
         return read_teacher(name, class_names=names, example_shape=input_shape, normalisation=normalisation)
+    if is_estimator(name):
+        if not is_plain(input_shape):
+            raise UsageError(f"{name} takes rows of numbers, an example is {form_in_words(input_shape)}")
+        return FittedEstimator(name, num_classes=num_classes, seed=seed)
     spec = name
     name, _, file = name.partition("@")
     if not 0 <= dropout < 1 or not 0 <= input_dropout < 1:

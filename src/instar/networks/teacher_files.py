@@ -11,6 +11,7 @@ from instar.errors import UsageError
 from instar.networks.asked import AskedNetwork, is_asked
 from instar.networks.estimator_files import read_lightgbm, read_sklearn, read_xgboost
 from instar.networks.estimators import EstimatorTeacher
+from instar.networks.fitted import is_estimator
 from instar.networks.inputs import Normalisation
 from instar.networks.onnx_file import OnnxTeacher
 
@@ -25,7 +26,7 @@ def is_teacher_file(spec: str) -> bool:
         >>> is_teacher_file("onnx:model.onnx"), is_teacher_file("mlp:30x2")
         (True, False)
     """
-    return spec.partition(":")[0] in {"onnx", *_ESTIMATORS}
+    return not is_estimator(spec) and spec.partition(":")[0] in {"onnx", *_ESTIMATORS}
 
 
 def read_teacher(
