@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from instar.data import Dataset, Splits, class_number, load_data, transfer_set, unlabelled_pictures
+from instar.data.sampled import with_sampled_rows
 from instar.deploy.code import check_code, code_identity, network_in
 from instar.deploy.loading import load_run_network as load_run_network
 from instar.deploy.loading import network_seeing
@@ -19,12 +20,20 @@ from instar.errors import DataWarning, UsageError
 from instar.guards import NUM_TRIED, try_fit, try_forward
 from instar.identity import first_difference
 from instar.naming import is_of_library
-from instar.networks import brings_weights, build_network, described, head_change, initialise_, is_teacher_file
+from instar.networks import (
+    brings_weights,
+    build_network,
+    described,
+    head_change,
+    initialise_,
+    is_estimator,
+    is_teacher_file,
+)
 from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, TransferSettings
 from instar.runs import Run, find_run, is_run
 from instar.structures import Form, is_plain, read_form, without_lengths, written_form
 
-_COLUMNS = {"label", "text", "image", "audio", "features", "group", "key", "part"}
+_COLUMNS = {"label", "text", "image", "audio", "features", "categories", "group", "key", "part"}
 """The settings of data that say which column of a table is what."""
 
 
@@ -78,7 +87,12 @@ def training_data(splits: Splits, transfer: TransferSettings) -> Dataset:
         data = load_pictures(transfer.folder, splits)
     else:
         data = splits.train.union(splits.validation) if transfer.validation_too else splits.train
-    return transfer_set(data, **transfer.model_dump(exclude={"validation_too", "folder", "num_views"}))
+    of_this = {"validation_too", "folder", "num_views", "sampled_rows"}
+    data = transfer_set(data, **transfer.model_dump(exclude=of_this))
+    if transfer.sampled_rows is None:
+        return data
+    columns = getattr(splits.preparation, "places", None)
+    return with_sampled_rows(data, transfer.sampled_rows, seed=transfer.seed, columns=columns)
 
 
 @functools.lru_cache(maxsize=4)
@@ -179,6 +193,8 @@ def try_network(settings: FitSettings, splits: Splits, *, temperature: float | N
         UsageError, TrainingError: it cannot learn from these examples; the error says why.
     """
     network = build_for(settings, splits, seed=0)
+    if is_estimator(settings.network):
+        raise UsageError(f"{settings.network} is fitted by its library, as a teacher: name a network here")
     warn_of_head(network)
     inputs = splits.train.gather(splits.train.ids[:NUM_TRIED], 0)
     num_classes = len(splits.class_names)
