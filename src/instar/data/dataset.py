@@ -15,7 +15,7 @@ from torch import Tensor
 
 from instar.data.checks import checked_labels, checked_names
 from instar.data.columns import contents
-from instar.data.identity import IdIndex, fingerprint_of
+from instar.data.identity import IdIndex, fingerprint_of, in_few_bytes
 from instar.data.views import Views
 from instar.errors import UsageError
 from instar.identity import plain, sketch
@@ -191,7 +191,8 @@ class Dataset(ABC):
         Raises:
             UsageError: an id that is not in this data set.
         """
-        return self._own_rows if ids is self.ids else self._rows[self._id_index.find(ids)]
+        found = self._own_rows if ids is self.ids else self._rows[self._id_index.find(ids)]
+        return found.long()
 
     def names(self, ids: Tensor) -> list[str]:
         """Some examples as messages call them: the files that they come from, or their rows.
@@ -353,9 +354,9 @@ class Dataset(ABC):
         return other
 
     def _index(self, ids: Tensor, rows: Tensor) -> None:
-        self.ids, self._own_rows = ids, rows
+        self.ids, self._own_rows = ids, in_few_bytes(rows)
         self._id_index = IdIndex(ids, f"this data set of {len(ids)} examples", "take ids from its .ids")
-        self._rows = rows[self._id_index.order]
+        self._rows = self._own_rows[self._id_index.order]
 
     def _set_normalisation(self, mean: Numbers | None, std: Numbers | None, device: torch.device) -> None:
         self._mean = self._per_channel("mean", mean, device)

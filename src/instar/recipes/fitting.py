@@ -11,6 +11,7 @@ from torch import nn
 
 from instar.data import Dataset, Splits, parse_views
 from instar.deploy.code import check_code
+from instar.deploy.rows import keep_rows
 from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, Teacher, out_of_fold_logits
 from instar.errors import UsageError
 from instar.evaluation import predict_logits, score, why_not_learned
@@ -259,6 +260,7 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
     run.about_weights = {"manifest": config["manifest"]} if "manifest" in config else {}
     data, settings = settings_of(config)
     splits, network = splits_of(config), network_of(run)
+    keep_rows(run.path, splits)
     transfer = TransferSettings(**config.get("transfer", {}))
     soft = SoftSettings(**config["soft"]) if config.get("soft") else None
     store = SoftTargetStore.open(_store_path(soft.store, needs)) if soft and soft.store else None
@@ -351,6 +353,7 @@ def _fit_estimator(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     ids = train.ids[labels >= 0]
     network.fit_(train.gather(ids, 0), labels[labels >= 0])
     run.save_weights(network.state_dict(), {})
+    keep_rows(run.path, splits)
     scores = score(predict_logits(network, validation), validation.labels(validation.ids))
     reason = why_not_learned(network, train, ids[:: -(-len(ids) // _MOST_ADOPTED)])
     return {
@@ -363,6 +366,7 @@ def _adopt(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     _, settings = settings_of(run.config)
     check_code(run.config, run.path)
     splits = splits_of(run.config)
+    keep_rows(run.path, splits)
     network = load_network(settings, splits)
     if network_fingerprint(network) != run.config["weights"]:
         raise UsageError(

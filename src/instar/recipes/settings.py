@@ -315,6 +315,10 @@ class DataSettings(Settings):
     """a column that tells examples apart, in place of their content"""
     part: str | None = None
     """a column that says train, validation or test"""
+    clip_seconds: _Positive | None = None
+    """cut or pad sounds to this length; by default 95 % of the training clips are not cut"""
+    sample_rate: Count | None = None
+    """resample sounds to this rate in Hz; by default the commonest of the training clips"""
 
     @field_validator("normalise")
     @classmethod

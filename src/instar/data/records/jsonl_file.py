@@ -1,5 +1,6 @@
 """Lines of JSON, an object each."""
 
+import io
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,17 +26,21 @@ def read_tables(place: str) -> dict[str, pa.Table]:
     }
 
 
-def read_jsonl(file: Path) -> pa.Table:
-    """One file; a key that a line lacks is nothing there.
+def read_jsonl(file: Path | bytes, where: object = None) -> pa.Table:
+    """One file, or its content; a key that a line lacks is nothing there.
 
     Raises:
         DataError: a line that is no object, or a column that holds numbers in one line and texts in another.
     """
     import pyarrow.json as pjson
 
+    where = file if where is None else where
     try:
-        block = min(max(file.stat().st_size, 1 << 20), _MOST_BLOCK)
-        return pjson.read_json(file, read_options=pjson.ReadOptions(block_size=block))
+        size = len(file) if isinstance(file, bytes) else file.stat().st_size
+        block = min(max(size, 1 << 20), _MOST_BLOCK)
+        return pjson.read_json(
+            io.BytesIO(file) if isinstance(file, bytes) else file, read_options=pjson.ReadOptions(block_size=block)
+        )
     except (pa.ArrowException, OSError) as error:
         reason = first_line(error).removeprefix("JSON parse error: ")
-        raise DataError(f"{file}: not a JSON object in each line: {reason}") from error
+        raise DataError(f"{where}: not a JSON object in each line: {reason}") from error

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -86,6 +87,22 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
         values = kind.value_type
         return pa.dictionary(pa.int32(), pa.string() if pa.types.is_string_view(values) else values)
     return kind
+
+
+def folders_of(table: pa.Table) -> "list[Path]":
+    """The folder of the file that each row comes from; the current one for rows of no file.
+
+    Example:
+        >>> table = with_places([pa.table({"a": [1]}), pa.table({"a": [2]})], ["d/one.csv", ""])
+        >>> [str(folder) for folder in folders_of(table)]
+        ['d', '.']
+    """
+    if PLACE not in table.column_names:
+        return [Path()] * len(table)
+    names, starts = json.loads(table.schema.metadata[_FILES])
+    folders = [Path(name).parent for name in names]
+    files = np.searchsorted(starts, table[PLACE].to_numpy(), side="right") - 1
+    return [folders[file] for file in files.tolist()]
 
 
 def place_of(table: pa.Table, row: int) -> str:

@@ -53,14 +53,14 @@ class Records:
     """(n, classes) of each part, where the labels are distributions"""
 
 
-def is_source(name: str) -> bool:
+def is_source(name: Any) -> bool:
     """Whether the name of a data set is that of a source of rows.
 
     Example:
         >>> is_source("csv:flowers.csv"), is_source("folder:photos")
         (True, False)
     """
-    return name.partition(":")[0] in READERS and ":" in name
+    return isinstance(name, str) and ":" in name and name.partition(":")[0] in READERS
 
 
 def read_records(
@@ -78,9 +78,9 @@ def read_records(
         UsageError: a column that is not there, or a role that could be several columns.
 
     Example:
-        >>> rows = read_records({"text": ["a", "b", "c"] * 9, "label": [0, 1] * 13 + [0], "n": list(range(27))})
-        >>> {part: len(table) for part, table in rows.parts.items()}, rows.notes[:1]
-        ({'train': 18, 'validation': 2, 'test': 7}, ("the class is column 'label'",))
+        >>> rows = read_records({"text": [f"text {number}" for number in range(30)], "label": [0, 1, 2] * 10})
+        >>> {part: len(table) for part, table in rows.parts.items()}, rows.notes[0]
+        ({'train': 21, 'validation': 3, 'test': 6}, "the class is column 'label'")
     """
     if isinstance(source, str):
         name, (scheme, _, place) = source, source.partition(":")
