@@ -14,7 +14,7 @@ from instar.data.kinds import KindOptions, read_preparation
 from instar.data.kinds.table import fit
 from instar.data.kinds.table_columns import Category, Number
 from instar.data.records.roles import Roles
-from instar.errors import DataError, DataWarning
+from instar.errors import DataError, DataWarning, UsageError
 
 MIXED = {
     "age": [22, 38, 26, 35, None, 54, 2, 27],
@@ -24,7 +24,7 @@ MIXED = {
     "born": [datetime.date(1890 + year, 1, 1) for year in range(8)],
     "deck": pa.array(["C", "D", "C", "D", "C", "D", "C", "C"]).dictionary_encode(),
     "code": ["02139", "10115", "02139", "94110", "10115", "02139", "94110", "02139"],
-    "paid": ["1", " 2.5", "3e1", "4", "5", "6", "7", ""],
+    "paid": ["1", " 2.5", "3e1", "4", "5", "6", "NA", ""],
 }
 
 
@@ -125,6 +125,8 @@ def test_columns_that_say_nothing_are_left_out(column, reason):
 def test_numbers_that_are_categories():
     preparation, _table, roles = fitted({"month": [1, 2, 12, 1]}, categories=("month",))
     assert preparation.columns[0].values == ("1", "12", "2")
+    with pytest.raises(UsageError, match="categories: unknown feature 'mnth'; did you mean"):
+        fitted({"month": [1, 2, 12, 1]}, categories=("mnth",))
     assert preparation.inputs(pa.table({"month": [2.0]}), roles).tolist() == [[0, 0, 1]]
 
 
@@ -134,7 +136,7 @@ def test_numbers_that_are_categories():
         ({"x": [1.0, float("inf")]}, "row 1: column 'x' is infinite; correct it"),
         ({"x": [[1, 2], [3]]}, "column 'x' holds list<.*int64>, and a table has numbers, texts and dates"),
         ({"x": [b"1", b"2"]}, "column 'x' holds binary"),
-        ({"x": [*map(str, range(399)), "n/a"]}, "row 399: column 'x' has 'n/a', and numbers in 99.8% of the rows"),
+        ({"x": [*map(str, range(399)), "two"]}, "row 399: column 'x' has 'two', and numbers in 99.8% of the rows"),
     ],
 )
 def test_columns_that_cannot_be_used(columns, message):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from instar.data.columns import contents
 from instar.data.dataset import Dataset
-from instar.data.identity import content_ids
+from instar.data.identity import content_ids, original_rows
 from instar.data.memory import InMemoryDataset
 from instar.errors import UsageError
 from instar.losses import NO_LABEL
@@ -56,14 +56,12 @@ def sampled_rows(rows: Tensor, number: int, *, seed: int, columns: Sequence[slic
     return found
 
 
-def with_sampled_rows(
-    data: Dataset, number: int, *, seed: int, columns: Sequence[slice] | None = None
-) -> InMemoryDataset:
+def with_sampled_rows(data: Dataset, number: int, *, seed: int) -> InMemoryDataset:
     """A data set with sampled rows beside its own, which have no label; rows that it has already are left out.
 
     Args:
         data: of examples that are a tensor of numbers each.
-        number, seed, columns: as for `sampled_rows`.
+        number, seed: as for `sampled_rows`.
 
     Raises:
         UsageError: an example is something else.
@@ -74,12 +72,13 @@ def with_sampled_rows(
         )
     own = data.raw(data.rows(data.ids)).cpu()
     assert isinstance(own, Tensor)
+    columns = None if data.table is None else data.table.places
     more = sampled_rows(own.flatten(1), number, seed=seed, columns=columns).view(number, *own.shape[1:])
     ids, own_ids = (content_ids(contents(one), torch.full((len(one),), NO_LABEL)) for one in (more, own))
-    is_new = ~torch.isin(ids, torch.cat((data.ids.cpu(), own_ids)))
+    is_new = ~torch.isin(ids[original_rows(ids)], torch.cat((data.ids.cpu(), own_ids)))
     scale, mean, std = data.normalisation
     labels = torch.cat((data.labels(data.ids).cpu(), torch.full((int(is_new.sum()),), NO_LABEL)))
-    return InMemoryDataset(
+    both = InMemoryDataset(
         torch.cat((own, more[is_new])),
         labels,
         class_names=data.class_names,
@@ -88,3 +87,5 @@ def with_sampled_rows(
         mean=mean,
         std=std,
     )
+    both.table = data.table
+    return both

@@ -82,9 +82,8 @@ class FittedEstimator(nn.Module):
         Raises:
             DataError: the labels are of one class.
         """
-        present, numbers = np.unique(
-            labels.cpu().numpy(), return_inverse=True
-        )  # some need 0, 1, ... without a gap
+        # Some libraries need 0, 1, ... without a gap.
+        present, numbers = np.unique(labels.cpu().numpy(), return_inverse=True)
         if len(present) < 2:
             raise DataError(f"{self.name}: the training examples are of one class, expected more")
         fitted = self.new().fit(rows_of(inputs.cpu()), numbers)

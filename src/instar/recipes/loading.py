@@ -94,8 +94,7 @@ def training_data(splits: Splits, transfer: TransferSettings) -> Dataset:
     data = transfer_set(data, **transfer.model_dump(exclude=of_this))
     if transfer.sampled_rows is None:
         return data
-    columns = getattr(splits.preparation, "places", None)
-    return with_sampled_rows(data, transfer.sampled_rows, seed=transfer.seed, columns=columns)
+    return with_sampled_rows(data, transfer.sampled_rows, seed=transfer.seed)
 
 
 @functools.lru_cache(maxsize=4)
@@ -145,6 +144,8 @@ def about_network(settings: FitSettings, data: DataSettings, splits: Splits, *, 
     }
     if files := described(settings.network):
         about["described"] = files
+    if is_teacher_file(settings.network) and splits.train.table is not None:
+        about["table"] = splits.train.table.record()
     return {**about, "network_identity": code_identity({**about, "seed": seed})}
 
 
@@ -180,9 +181,8 @@ def settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
 def build_for(settings: NetworkSettings, splits: Splits, *, seed: int, as_it_is: bool = False) -> nn.Module:
     """The network of a configuration, initialised, for the examples and classes of the data; see `new_network`."""
     given, shape, names = normalisation_of(splits), splits.train.example_shape, splits.class_names
-    return new_network(
-        settings, shape, len(names), seed=seed, normalisation=given, class_names=names, as_it_is=as_it_is
-    )
+    about: dict[str, Any] = {"normalisation": given, "class_names": names, "table": splits.train.table}
+    return new_network(settings, shape, len(names), seed=seed, as_it_is=as_it_is, **about)
 
 
 def try_network(settings: FitSettings, splits: Splits, *, temperature: float | None = None) -> nn.Module:
@@ -263,6 +263,7 @@ def new_network(
     seed: int,
     normalisation: Mapping[str, Sequence[float]] | None = None,
     class_names: Sequence[str] | None = None,
+    table: Any = None,
     as_it_is: bool = False,
 ) -> nn.Module:
     """The network of a configuration, initialised, for examples of a shape that have been normalised.
@@ -274,6 +275,7 @@ def new_network(
         seed: of the initialisation.
         normalisation: of the inputs.
         class_names: of the data, by which those of a library's network or of a teacher in a file are found.
+        table: how rows of a table became examples, for a teacher in a file.
         as_it_is: whether weights that its name brings are used and not trained further.
     """
     is_anew = settings.new_weights and not is_of_library(settings.network)
@@ -288,6 +290,7 @@ def new_network(
         normalisation=normalisation,
         weights="none" if settings.new_weights else "own" if as_it_is else "start",
         class_names=class_names,
+        table=table,
     )
     return initialise_(network, settings.initialiser, seed=seed) if is_anew else network
 

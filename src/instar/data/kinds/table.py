@@ -17,8 +17,8 @@ from instar.data.kinds.table_columns import ROWS_AT_ONCE, Column, Number, fit_co
 from instar.data.records.places import place_of
 from instar.data.records.reading import Records
 from instar.data.records.roles import Roles
-from instar.errors import DataError, DataWarning
-from instar.naming import few
+from instar.errors import DataError, DataWarning, UsageError
+from instar.naming import few, unknown_name
 
 
 class TablePreparation:
@@ -43,6 +43,11 @@ class TablePreparation:
 
     def __init__(self, columns: Sequence[Column], left_out: Sequence[str] = ()) -> None:
         self.columns, self.left_out = tuple(columns), tuple(left_out)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns."""
+        return [column.name for column in self.columns]
 
     @property
     def width(self) -> int:
@@ -117,12 +122,16 @@ def fit(records: Records, options: KindOptions) -> TablePreparation:
     """The preparation of the training rows.
 
     Raises:
+        UsageError: `categories` names what is no feature.
         DataError: a column holds what is neither number nor text, no column is left, or a number is infinite.
 
     Warns:
         DataWarning: columns that are left out: with one value, or with texts that are nearly all different.
     """
     table = records.parts["train"]
+    for name in options.categories:
+        if name not in records.roles.features:
+            raise UsageError(f"categories: {unknown_name('feature', name, records.roles.features)}")
     columns: list[Column] = []
     left_out = []
     for name in records.roles.features:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from instar.data.records.cells import NOTHING
 from instar.data.records.places import place_of
 from instar.errors import DataError
 from instar.naming import few
@@ -190,13 +191,13 @@ def _fit_category(name: str, texts: pa.ChunkedArray) -> Category | str:
 
 
 def _are_numbers(table: pa.Table, name: str, texts: pa.ChunkedArray) -> bool:
-    present = texts.drop_null()
+    present = _without_nothing(texts).drop_null()
     are = pc.match_substring_regex(present, _NUMBER)
-    share = pc.mean(are).as_py()
+    share = pc.mean(are).as_py() or 0.0
     if share < 1:
         if share >= _MOSTLY and pc.count_distinct(present).as_py() > MOST_VALUES:
-            wrong = pc.and_kleene(texts.is_valid(), pc.invert(pc.match_substring_regex(texts, _NUMBER)))
-            row = int(np.flatnonzero(wrong.fill_null(False).to_numpy(zero_copy_only=False))[0])
+            wrong = pc.invert(pc.match_substring_regex(_without_nothing(texts), _NUMBER))
+            row = int(pc.index(wrong, True).as_py())
             found = texts[row].as_py()
             raise DataError(
                 f"{place_of(table, row)}: column {name!r} has {found!r}, and numbers in {share:.1%} of the rows; "
@@ -225,9 +226,10 @@ def numbers_of(name: str, values: pa.ChunkedArray, place: Place, *, is_date: boo
     """
     values = _plain(name, values)
     kind = values.type
+    numbers: NDArray[np.float64]
     try:
         if _is_text(kind):
-            values = texts_of(name, pc.utf8_trim_whitespace(values))
+            values = _without_nothing(texts_of(name, pc.utf8_trim_whitespace(values)))
         if is_date:
             days = values.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.float64())
             numbers = days.to_numpy(zero_copy_only=False) / _DAY
@@ -261,6 +263,12 @@ def _plain(name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
     return values
 
 
+def _without_nothing(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts without those that say that a number is missing."""
+    is_nothing = pc.is_in(texts, value_set=pa.array(NOTHING, texts.type))
+    return pc.if_else(is_nothing, pa.scalar(None, texts.type), texts)
+
+
 def _seconds(values: pa.ChunkedArray) -> NDArray[np.float64]:
     """Times of the day and durations."""
     to = pa.duration("us") if pa.types.is_duration(values.type) else pa.time64("us")
@@ -277,11 +285,11 @@ def _can_be_read(text: str | None, is_date: bool) -> bool:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _is_date(kind: pa.DataType) -> bool:
-    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
 
 
 def _no_value(name: str, kind: pa.DataType) -> DataError:

@@ -40,8 +40,8 @@ class Candidate(Settings):
     """temperature and weights; without them the student learns from labels alone"""
     own_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """of a loss that has a weight of its own"""
-    sampled_rows: Count | None = None
-    """sampled beside the rows of the transfer set"""
+    sampled_rows: Annotated[int, Field(ge=0)] | None = None
+    """sampled beside the rows of the transfer set; 0 and None for none"""
 
     @property
     def settings(self) -> dict[str, float]:
@@ -183,10 +183,10 @@ class DistillConfig(Settings):
         and weights, then the other weights of its own.
         """
         own = self._own_weights(name)
-        middle = Variant(self.middle_loss, _middle(own) if own else None)
+        sampled = self.transfer.sampled_rows
+        middle = Variant(self.middle_loss, _middle(own) if own else None, None if sampled is None else 0)
         others = [middle._replace(loss=loss) for loss in self.losses if loss != middle.loss]
         others += [middle._replace(own_weight=one) for one in own if one != middle.own_weight]
-        sampled = self.transfer.sampled_rows
         return [middle, *others, *([] if sampled is None else [middle._replace(sampled_rows=sampled)])]
 
     def _own_weights(self, name: str) -> list[float]:
@@ -206,8 +206,9 @@ class DistillConfig(Settings):
         if getattr(self.own_weights, name, None) is None:
             own = [_middle(own)] if own else []
         weights: Sequence[float | None] = own or [None]
-        sampled = dict.fromkeys([None, self.transfer.sampled_rows])
-        variants = [Variant(loss, one, rows) for loss in self.losses for one in weights for rows in sampled]
+        rows = self.transfer.sampled_rows
+        sampled: list[int | None] = [None] if rows is None else [0, rows]
+        variants = [Variant(loss, one, number) for loss in self.losses for one in weights for number in sampled]
         return [variant.at(rate) for variant in variants for rate in rates]
 
     @model_validator(mode="after")

@@ -111,7 +111,7 @@ def answer(result: Result) -> Headline:
 def page(plan: TablesPlan, result: Result) -> Page:
     """The page."""
     details = result["details"]
-    bars = {"category": "name", "value": "mean", "low": "low", "high": "high"}
+    bars: dict[str, Any] = {"category": "name", "value": "mean", "low": "low", "high": "high"}
     return Page(
         f"Tables: {' and '.join(plan.config.teachers)} into {plan.config.student.network}, {name_of(plan.config)}",
         f"{details['num_train']:,} training rows; training took {duration(result['fit_seconds'])} of one core",
