@@ -37,6 +37,7 @@ MODULES = {
     "kills": "kills",
     "fuzz": "fuzz",
     "defaults": "defaults",
+    "tables": "tables",
 }
 ON_DEMAND = {"start", "kills", "fuzz", "defaults"}  # take an hour, or are no measure of speed
 BESIDE_PEER = {"epoch", "whole-job", "width"}
