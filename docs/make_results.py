@@ -1,6 +1,7 @@
 """Write docs/results.md from results/*.json: `make results`."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,8 @@ def figure(value: float) -> str:
 
 
 def command(words: Sequence[str]) -> str:
-    """The command as it is typed, without the run directory of the run that was published."""
-    typed = list(words[1:])
+    """The command as it is typed, without the run directory that was published and where its data were."""
+    typed = [re.sub(r"(^|[@:])/\S*?/data/", r"\1$INSTAR_DATA/", word) for word in words[1:]]
     if "--run-dir" in typed:
         place = typed.index("--run-dir")
         del typed[place : place + 2]

@@ -8,10 +8,13 @@ from torch import nn
 from instar.data import Dataset
 from small_fits import Words, words
 
+PAD = {"input_ids": 19}
+"""Behind the end of shorter examples: no id of theirs."""
+
 
 def word_data(seed: int = 0) -> tuple[Dataset, Dataset]:
     """Training and test data, without the shortest examples, of which some would be in both."""
-    train, test = words(400, seed=seed), words(150, seed=seed + 1)
+    train, test = words(400, seed=seed, pad=PAD), words(150, seed=seed + 1, pad=PAD)
     train, test = (data.subset(data.ids[data.lengths > 2]) for data in (train, test))
     return train, test.subset(test.ids[~torch.isin(test.ids, train.ids)])
 

@@ -8,14 +8,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from instar import row_pieces
+from instar.arguments import check_mask, check_weights
 from instar.errors import UsageError
 from instar.losses import (
     NO_LABEL,
     DistillationLoss,
     LogitTargets,
     SoftTargets,
-    check_mask,
-    check_weights,
     counted,
     label_row,
     labels_for,

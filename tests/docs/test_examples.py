@@ -1,5 +1,6 @@
 """The examples and the tutorial run as they stand; the flat loop and the library give the same numbers."""
 
+import json
 import os
 import re
 import shlex
@@ -62,3 +63,19 @@ def test_the_tutorial_on_pictures_runs_word_for_word(photos: Path, instar: Comma
         assert done.returncode == 0, (command, done.stderr)
     assert "new.png" in (photos / "answers.csv").read_text()
     assert (photos / "runs" / "photos" / "report.html").stat().st_size > 10_000
+
+
+WEIGHTS = Path(os.environ.get("INSTAR_DATA", "")) / "weights" / "efficientnet-lite0-57934424.pth"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not WEIGHTS.is_file(), reason="needs EfficientNet-lite0 in INSTAR_DATA/weights")
+def test_the_tutorial_on_layers_advises_on_a_large_network(instar: Command, tmp_path: Path) -> None:
+    """Its command with one epoch and without controls: the words are tried, not the numbers."""
+    page = (EXAMPLES.parent / "docs" / "tutorials" / "which-layers.md").read_text()
+    (command,) = (shlex.split(line) for line in re.findall(r"^instar advise .*", page, re.MULTILINE))
+    (tmp_path / "weights").symlink_to(WEIGHTS.parent)
+    few = ("--epochs", "1", "--set", "rounds=[0.9]", "--set", "controls=false")
+    done = instar(*command[1:], *few, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "lite0" / "result.json").read_text())["details"]["num_classes"] == 5

@@ -73,7 +73,7 @@ def write(
 
 
 @app.command("import", cls=LazyCommand)
-@with_options("STORE")
+@with_options("IMPORTED")
 def import_(
     typed: dict[str, Any],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Parquet, CSV, JSON lines (.jsonl) or npz.")],

@@ -7,7 +7,6 @@ import copy
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -61,8 +60,8 @@ class Dataset(ABC):
     num_views: int | None = None
     table: Any = None
     """how the rows of a table became examples (`TablePreparation`), where they are such rows"""
-    files: Sequence[Path] | None = None
-    """the file of each stored row, where it has one"""
+    files: Sequence[object] | None = None
+    """the file of each stored row, or its place in one, where the ids are those of the content"""
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from instar.arguments import require_tensor
-from instar.data.columns import MASK_NAME, Varying, column_form, columns_of, contents
+from instar.data.columns import MASK_NAME, Varying, column_form, columns_of, contents, pads_of
 from instar.data.dataset import Dataset, Numbers
 from instar.data.identity import content_ids
 from instar.errors import DataError, UsageError
@@ -94,6 +94,11 @@ class InMemoryDataset(Dataset):
     def contents(self, rows: Tensor) -> Iterator[Any]:
         """The bytes of each of some stored examples, without padding."""
         return contents(map_tensors(lambda column: column[rows], self._inputs))
+
+    @property
+    def pad(self) -> float | dict[str, float]:
+        """What stands behind the end of shorter examples."""
+        return pads_of(self._inputs)
 
     @property
     def lengths(self) -> Tensor:

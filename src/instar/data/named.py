@@ -13,7 +13,7 @@ from instar.arguments import require_text
 from instar.data.copies import contents_of, warn_of_copies
 from instar.data.dataset import Dataset
 from instar.data.given import as_dataset
-from instar.data.kinds import KindOptions, Preparation
+from instar.data.kinds import KindOptions, Preparation, kind_of
 from instar.data.normalisation import measured, normalised, parse_normalisation
 from instar.data.official import load_digits, load_official, load_omniglot
 from instar.data.pictures import PictureForm
@@ -21,7 +21,7 @@ from instar.data.prepared import prepared
 from instar.data.readers.folder import ImageFolder, common_form, find_parts, folder_dataset, list_image_folder
 from instar.data.readers.images import MODES, ImageForm
 from instar.data.records.frames import is_rows
-from instar.data.records.reading import Records, is_source, read_records, split_records
+from instar.data.records.reading import READERS, Records, is_source, read_records, split_records
 from instar.data.records.roles import Roles
 from instar.data.records.sound_folder import ROLES as SOUND_ROLES
 from instar.data.records.sound_folder import holds_sounds
@@ -36,6 +36,7 @@ MEMORY_BUDGET_BYTES = 2 * 2**30
 _TEST_FRACTION = 0.2  # for data without a test set
 _DIGITS_TEST_SEED = 0  # fixed: the test digits are the same for everybody, whatever split_seed is
 _FOLDER, _PYTHON = "folder:PATH", "python:MODULE:FUNCTION"
+_ROWS = "csv: jsonl: parquet: hf: webdataset:"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -188,7 +189,9 @@ def load_data(
         return of_records(read_records(name, roles, **about), options)
     require_text("load_data", name, "folder:PATH")
     if roles.columns or categories:
-        raise UsageError(f"data {name!r} has no columns; label, text, ... are for csv:FILE")
+        raise UsageError(
+            f"data {name!r} has no columns; label, text, ... are for csv:, jsonl:, parquet:, hf: and webdataset:"
+        )
     form = _checked_form(name, image_size, colour, memory_budget_bytes)
     validation: Dataset | None = None
     if name == "digits":
@@ -206,7 +209,9 @@ def load_data(
     elif name.startswith("python:"):
         train, validation, test = _from_function(name)
     else:
-        raise unknown_name("data set", name, ["digits", *SOURCES, _FOLDER, _PYTHON])
+        raise unknown_name(
+            "data set", name, ["digits", *SOURCES, _FOLDER, *(f"{scheme}:PATH" for scheme in READERS), _PYTHON]
+        )
     if validation is None:
         train, validation = _cut(train, validation_fraction, split_seed, of_user=name.startswith("python:"))
     splits = Splits(train, validation, test, name)
@@ -217,6 +222,8 @@ def load_data(
 
 def of_records(records: Records, options: KindOptions) -> Splits:
     """Rows with named columns as a task."""
+    if kind_of(records.roles) != "picture" and (options.image_size, options.colour) != (None, None):
+        raise UsageError(f"image_size and colour are for pictures; {records.source} is {kind_of(records.roles)}")
     made = prepared(records, options)
     train, validation, test = made.parts
     about = {"roles": records.roles, "preparation": made.preparation, "notes": records.notes}
@@ -264,9 +271,8 @@ def known_data() -> list[KnownData]:
             KnownData(source.name, source.what, _where(source), source.publisher)
             for source in (*SOURCES.values(), FSDD)
         ),
-        KnownData(
-            _FOLDER, "pictures or sounds: one folder a class, or train/ and test/ of that kind", None, "you"
-        ),
+        KnownData(_FOLDER, "pictures or sounds: one folder a class, or train/ and test/ of these", None, "you"),
+        KnownData(_ROWS, "rows of your tables: texts, numbers, pictures, sounds", None, "you"),
         KnownData(_PYTHON, "what your function returns: Splits, or training and test data", None, "you"),
     ]
 

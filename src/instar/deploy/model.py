@@ -1,6 +1,6 @@
 """`instar.load`: a trained network that takes what people have and answers with the names of classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Model(nn.Module):
         input_shape: of one example, (channels, height, width) for pictures; a `structures.Form`.
         normalisation: `mean` and `std` of each channel, which the network needs; empty for none.
         scale: by which integers are multiplied first.
+        pad: behind the end of shorter examples, as for `InMemoryDataset`.
         source: the run directory that it was loaded from, for errors.
         rows: what makes inputs of the rows of a table, for a network that takes such.
 
@@ -54,6 +55,7 @@ class Model(nn.Module):
         *,
         normalisation: Normalisation | None = None,
         scale: float = 1 / 255,
+        pad: float | Mapping[str, float] = 0,
         source: Path | None = None,
         rows: Rows | None = None,
     ) -> None:
@@ -61,7 +63,7 @@ class Model(nn.Module):
         self.temperature = 1.0
         self.network, self.class_names = network, tuple(class_names)
         self.input_shape: Form = read_form(input_shape)
-        self.source, self.scale, self.rows = source, scale, rows
+        self.source, self.scale, self.pad, self.rows = source, scale, pad, rows
         self._shapes = [self.input_shape]
         if is_plain(self.input_shape) and len(self.input_shape) > 1:
             channels, *size = self.input_shape
@@ -154,7 +156,10 @@ class Model(nn.Module):
         """The probabilities of a batch as `InMemoryDataset` takes it."""
         mask = None if is_plain(self.input_shape) else mask_place(self.input_shape)
         name = mask if mask is None or isinstance(mask, str) else MASK_NAME
-        data = InMemoryDataset(inputs, None, class_names=self.class_names, mask=name)
+        pad = self.pad
+        if isinstance(pad, Mapping):  # other inputs than the network's are refused below
+            pad = {one: value for one, value in pad.items() if one in inputs}
+        data = InMemoryDataset(inputs, None, class_names=self.class_names, mask=name, pad=pad)
         if without_lengths(data.example_shape) != without_lengths(self.input_shape):
             given, needed = form_in_words(data.example_shape), form_in_words(self.input_shape)
             raise UsageError(f"an example is {given}, this network takes {needed}")
@@ -209,9 +214,10 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
 
     Args:
         run: `RUN`, `RUN:job`, `RUN:student-distilled/seed-3`, or the folder of a fit, which may have been moved:
-            neither the data nor the rest of the run is needed. A run of `instar distill` means its distilled
-            student. Of several seeds the one with the fewest validation errors is taken, and the negative
-            log-likelihood breaks ties. Or a folder of `instar export` to onnx or safetensors, or a file in it.
+            neither the data nor the rest of the run is needed. A run of `instar distill` means its students, the
+            distilled and the one alone. Of these and of several seeds the one with the fewest validation errors is
+            taken, and the negative log-likelihood breaks ties. Or a folder of `instar export` to onnx or
+            safetensors, or a file in it.
         device: where it computes.
 
     Raises:
@@ -233,6 +239,7 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
         config["input_shape"],
         normalisation=config.get("normalisation"),
         scale=config.get("scale", 1 / 255),  # which runs of before do not state
+        pad=config.get("pad", 0),
         source=path,
         rows=Rows.read(path, config["preparation"]) if "preparation" in config else None,
     ).to(device)

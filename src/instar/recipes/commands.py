@@ -206,3 +206,12 @@ SPEECH = Command(
 
 DESCRIBED = Command(settings="instar.recipes.commands:DataOnly", table={"Data": DATA})
 STORE = Command(settings="instar.recipes.commands:DataOnly", table={"Data": {"--data": "data.name", **DATA}})
+IMPORTED = Command(
+    settings="instar.recipes.commands:DataOnly",
+    table={
+        "Data": {"--data": "data.name"}
+        | {
+            ("--data-key" if flag == "--key" else flag): key for flag, key in DATA.items()
+        }  # the file has a key too
+    },
+)

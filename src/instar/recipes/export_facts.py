@@ -76,7 +76,8 @@ def _network_name(config: Mapping[str, Any]) -> str:
 
 def _data_name(name: str) -> str:
     """The name of data without the folders above it."""
-    return f"folder:{Path(name.removeprefix('folder:')).name}" if name.startswith("folder:") else name
+    scheme, colon, place = name.partition(":")
+    return f"{scheme}:{Path(place).name}" if colon and scheme != "python" else name
 
 
 def _about_data(name: str, splits: Splits, config: Mapping[str, Any]) -> list[str]:

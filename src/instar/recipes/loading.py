@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from instar.data import Dataset, Splits, class_number, load_data, transfer_set, unlabelled_pictures
+from instar.data.records.reading import is_source
 from instar.data.sampled import with_sampled_rows
 from instar.deploy.code import check_code, code_identity, network_in
 from instar.deploy.loading import load_run_network as load_run_network
@@ -30,11 +31,11 @@ from instar.networks import (
     is_estimator,
     is_teacher_file,
 )
-from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, TransferSettings
+from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, Settings, TransferSettings
 from instar.runs import Run, find_run, is_run
 from instar.structures import Form, is_plain, read_form, without_lengths, written_form
 
-_COLUMNS = {"label", "text", "image", "audio", "features", "categories", "group", "key", "part"}
+COLUMNS = {"label", "text", "image", "audio", "features", "categories", "group", "key", "part"}
 """The settings of data that say which column of a table is what."""
 _OF_KINDS = {"clip_seconds", "sample_rate"}
 """The settings of single kinds of data."""
@@ -58,7 +59,7 @@ def load_splits(settings: DataSettings) -> Splits:
         split_seed=settings.split_seed,
         image_size=settings.image_size,
         colour=settings.colour,
-        **settings.model_dump(include=_COLUMNS | _OF_KINDS),
+        **settings.model_dump(include=COLUMNS | _OF_KINDS),
     )
     if settings.fraction == 1:
         return splits
@@ -67,6 +68,12 @@ def load_splits(settings: DataSettings) -> Splits:
         for part in (splits.train, splits.validation)
     )
     return dataclasses.replace(splits, train=train, validation=validation)
+
+
+def notes_of(config: Settings) -> tuple[str, ...]:
+    """What was guessed or decided of the data of an experiment, where they are rows of a table."""
+    data = getattr(config, "data", None)
+    return load_splits(data).notes if isinstance(data, DataSettings) and is_source(data.name) else ()
 
 
 def few_examples(data: DataSettings, per_class: int | None) -> DataSettings:
@@ -146,6 +153,8 @@ def about_network(settings: FitSettings, data: DataSettings, splits: Splits, *, 
         about["described"] = files
     if is_teacher_file(settings.network) and splits.train.table is not None:
         about["table"] = splits.train.table.record()
+    if pad := getattr(splits.train, "pad", 0):
+        about["pad"] = pad
     return {**about, "network_identity": code_identity({**about, "seed": seed})}
 
 

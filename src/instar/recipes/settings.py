@@ -279,7 +279,8 @@ class DataSettings(Settings):
     """The data and its split; teacher and students share them."""
 
     name: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, cifar100, omniglot, folder:PATH, python:MODULE:FUNCTION"""
+    """digits, mnist, fashion-mnist, cifar10, cifar100, omniglot, folder:PATH, csv:PATH, jsonl:PATH, parquet:PATH,
+    hf:PATH, webdataset:SHARDS, python:MODULE:FUNCTION"""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """share of the training examples held out for validation"""
     split_seed: int = 0

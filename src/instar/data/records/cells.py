@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.data.identity import content_ids
-from instar.data.records.contents import cells_of
+from instar.data.records.blobs import blobs_of
+from instar.data.records.on_disk import slices
 from instar.data.records.places import place_of
 from instar.data.records.roles import Roles
 from instar.errors import DataError
@@ -30,7 +31,7 @@ def row_ids(table: pa.Table, roles: Roles, labels: Tensor) -> Tensor:
         DataError: a key that two rows share, or that is missing.
     """
     if roles.key is None:
-        return content_ids(_row_bytes(table, roles), labels)
+        return content_ids((row for part in slices(table) for row in _row_bytes(part, roles)), labels)
     keys = table[roles.key]
     if keys.null_count:
         row = pc.index(keys.is_null(), True).as_py()
@@ -49,9 +50,9 @@ def row_ids(table: pa.Table, roles: Roles, labels: Tensor) -> Tensor:
 
 
 def _row_bytes(table: pa.Table, roles: Roles) -> Iterator[Any]:
-    """The cells of each row as bytes: numbers in double precision, whatever type a file has them in."""
-    in_files = (roles.image, roles.audio)
-    cells = [_contents(table, name) if name in in_files else _cells(table[name]) for name in roles.inputs]
+    """The inputs of each row as bytes: numbers in double precision, whatever type a file has them in."""
+    files = (roles.image, roles.audio)
+    cells = [blobs_of(table, name) if name in files else _cells(table[name]) for name in roles.inputs]
     if len(cells) == 1 and not isinstance(cells[0], np.ndarray):
         yield from cells[0]
         return
@@ -62,10 +63,6 @@ def _row_bytes(table: pa.Table, roles: Roles) -> Iterator[Any]:
         return
     for row, *parts in zip(numbers, *texts, strict=True):
         yield row.tobytes() + b"".join(len(part).to_bytes(8, "little") + part for part in parts)
-
-
-def _contents(table: pa.Table, column: str) -> Iterator[bytes]:
-    return (cell.content for cell in cells_of(table, column))
 
 
 def _cells(column: pa.ChunkedArray) -> NDArray[np.float64] | list[bytes]:

@@ -99,7 +99,6 @@ def page(plan: Plan, result: Result) -> Page:
         *([losses(details["losses"])] if "losses" in details else []),
         *([same_cost(details["same_cost"])] if "same_cost" in details else []),
         *_transfer_text(plan, result),
-        *_clipped_text(details.get("clipped", [])),
         training_curves(details["training"], plan.config.seeds),
         errors_by_class(details, plan.config.fit_bias is not None),
         calibration(details["calibration"]),
@@ -107,6 +106,7 @@ def page(plan: Plan, result: Result) -> Page:
         _fidelity_table(result),
         *([disagreements(details["disagreements"], test)] if plan.members else []),
         *([dark_knowledge(details["dark_knowledge"], test)] if plan.members else []),
+        *_clipped_text(details.get("clipped", [])),
         *result_tables(result)[1:],
     ]
     parts = (("training", plan.splits.train), ("validation", plan.splits.validation), ("test", test))
@@ -227,9 +227,15 @@ def first_pair_curves(rows: Sequence[Row]) -> Section:
 
 
 def _without_first_epochs(title: str, rows: Sequence[Row], caption: str, **fields: Any) -> Section:
-    """Validation errors by epoch, without those so high that the rest would be squeezed into a line."""
-    ceiling = 3 * min(row["errors"] for row in rows)
-    shown = [row for row in rows if row["errors"] <= ceiling] or rows
+    """Validation errors by epoch, without those so high that the rest would be squeezed into a line.
+
+    The last two points of each line are there, however high: of a short fit, or beside a much better network.
+    """
+    lines: dict[str, list[float]] = {}
+    for row in rows:
+        lines.setdefault(row["network"], []).append(row["errors"])
+    ceiling = max(3 * min(row["errors"] for row in rows), *(max(line[-2:]) for line in lines.values()))
+    shown = [row for row in rows if row["errors"] <= ceiling]
     if len(shown) < len(rows):
         caption += f" Epochs with more than {ceiling:.0f} are left out."
     return Lines(title, shown, x="epoch", y="errors", y_title="validation errors", caption=caption, **fields)
@@ -252,8 +258,8 @@ def errors_by_class(details: Row, is_corrected: bool) -> Section:
 def calibration(rows: Sequence[Row]) -> Section:
     """Accuracy against confidence."""
     caption = (
-        "Tenths of the test examples by confidence, and how often the prediction was right. On the line, they "
-        "are equal."
+        "Equally many test examples in each point, by confidence, and how often the prediction was right. On the "
+        "line, they are equal."
     )
     axes: Row = {"x": "confidence", "y": "accuracy", "series": "network", "points": True, "diagonal": True}
     return Lines("Calibration", rows, **axes, caption=caption)
