@@ -58,6 +58,8 @@ class Dataset(ABC):
     views: Views | None = None
     view_seed: int = 0
     num_views: int | None = None
+    table: Any = None
+    """how the rows of a table became examples (`TablePreparation`), where they are such rows"""
     files: Sequence[object] | None = None
     """the file of each stored row, or its place in one, where the ids are those of the content"""
 

@@ -135,6 +135,7 @@ def load_data(
     group: str | None = None,
     key: str | None = None,
     part: str | None = None,
+    categories: str | Sequence[str] = (),
     clip_seconds: float | None = None,
     sample_rate: int | None = None,
 ) -> Splits:
@@ -160,6 +161,7 @@ def load_data(
         memory_budget_bytes: a folder whose decoded images take more memory is streamed from its files.
         label, text, image, audio, features, group, key, part: which columns of a table are what, see `Roles`;
             those that are not named are guessed where there is one choice.
+        categories: the columns of a table whose numbers are categories.
         clip_seconds: length to which sounds are cut or padded; by default 95 % of the training clips are not cut.
         sample_rate: Hz, to which sounds are resampled; by default the commonest of the training clips.
 
@@ -178,6 +180,7 @@ def load_data(
         colour=colour,
         clip_seconds=clip_seconds,
         sample_rate=sample_rate,
+        categories=_names(categories),
         memory_budget_bytes=memory_budget_bytes,
         progress=progress,
     )
@@ -185,7 +188,7 @@ def load_data(
     if is_source(name) or is_rows(name):
         return of_records(read_records(name, roles, **about), options)
     require_text("load_data", name, "folder:PATH")
-    if roles.columns:
+    if roles.columns or categories:
         raise UsageError(
             f"data {name!r} has no columns; label, text, ... are for csv:, jsonl:, parquet:, hf: and webdataset:"
         )

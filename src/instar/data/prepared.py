@@ -54,6 +54,8 @@ def prepared(records: Records, options: KindOptions) -> Prepared:
         )
     except InstarError as error:
         raise type(error)(f"{records.source}: {error}") from error
+    for data in (train, validation, test):
+        data.table = preparation if preparation.kind == "table" else None
     return Prepared((train, validation, test), preparation)
 
 

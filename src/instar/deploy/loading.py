@@ -25,6 +25,7 @@ _BUILT_FROM = (
     "seed",
     "network_identity",
     "described",
+    "table",
 )
 """The part of a fit's configuration that its network is built from."""
 

@@ -7,7 +7,8 @@ FIRST = "Options"
 """The panel of the options that people use first."""
 
 COLUMNS = {
-    f"--{role}": f"data.{role}" for role in ("label", "text", "image", "audio", "features", "group", "key", "part")
+    f"--{role}": f"data.{role}"
+    for role in ("label", "text", "image", "audio", "features", "categories", "group", "key", "part")
 }
 """Which columns of a table are what."""
 
@@ -69,6 +70,7 @@ DISTILL = Command(
             "--ensemble-mean": "ensemble_mean",
             "--teacher-views": "teacher.views",
             "--teacher-pretrained": "teacher.pretrained",
+            "--folds": "folds",
             "--targets": "targets",
         },
         "Soft targets": {
@@ -83,6 +85,7 @@ DISTILL = Command(
             "--fraction": "transfer.fraction",
             "--labelled": "transfer.labelled",
             "--unlabelled": "transfer.folder",
+            "--sampled-rows": "transfer.sampled_rows",
             "--fit-bias": "fit_bias",
             "--bias-per-class": "bias_per_class",
         },

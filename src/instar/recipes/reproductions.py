@@ -62,6 +62,13 @@ REPRODUCTIONS = {
         "instar.recipes.transfer.comparison:STUDY",
         "instar.recipes.transfer.comparison:config_for",
     ),
+    "tables": Reproduction(
+        "Gradient boosting, a forest and both into one small network: out of fold, in sample, sampled rows.",
+        "instar.recipes.tables.recipe:STUDY",
+        "instar.recipes.tables.plan:config_for",
+        "digits",
+        "csv:FILE with a column class, or digits for a try at the scale tiny",
+    ),
     "specialists": Reproduction(
         "Hinton et al. 2015, section 5: specialists for confused classes, all controls, one network distilled.",
         "instar.recipes.specialists.recipe:STUDY",

@@ -221,6 +221,8 @@ class TransferSettings(Settings):
     """train on the validation examples as well, and do not validate"""
     folder: str | None = None
     """a transfer set without labels: all pictures below this folder"""
+    sampled_rows: Count | None = None
+    """rows of a table sampled from its training rows, without labels, beside them"""
     num_views: Count | None = None
     """views of each example, shown in turn; by default each epoch shows a new one"""
 
@@ -306,6 +308,8 @@ class DataSettings(Settings):
     """the column of sounds: their bytes, or paths"""
     features: tuple[str, ...] = ()
     """the columns of numbers and categories"""
+    categories: tuple[str, ...] = ()
+    """those of the features whose numbers are categories"""
     group: str | None = None
     """a column; rows with one value stay in one part: the same patient, speaker, user"""
     key: str | None = None

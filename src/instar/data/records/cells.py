@@ -20,7 +20,8 @@ from instar.errors import DataError
 
 _MOSTLY = 0.5  # of the different texts of a column; where more are numbers, the others are mistakes
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*$"
-_NOTHING = ("", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?")
+NOTHING = ("", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?")
+"""What stands for a missing number."""
 
 
 def row_ids(table: pa.Table, roles: Roles, labels: Tensor) -> Tensor:
@@ -92,9 +93,7 @@ def check_numbers(table: pa.Table, columns: Sequence[str]) -> None:
         kind = table.schema.field(column).type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             continue
-        different = [
-            one for one in pc.unique(table[column]).to_pylist() if one is not None and one not in _NOTHING
-        ]
+        different = [one for one in pc.unique(table[column]).to_pylist() if one is not None and one not in NOTHING]
         wrong = [one for one in different if not re.match(_NUMBER, one, re.IGNORECASE)]
         if wrong and len(different) - len(wrong) > _MOSTLY * len(different):
             row = pc.index(table[column], wrong[0]).as_py()

@@ -15,7 +15,7 @@ from instar.distillation import SoftTargetStore
 from instar.distillation.sensitivity import SETTINGS, levels_of, sensitivity
 from instar.evaluation import predict_logits, score
 from instar.losses import SoftTargets, ensemble_soft_targets
-from instar.networks import AskedNetwork
+from instar.networks import AskedNetwork, FittedEstimator
 from instar.recipes.distill.plan import Plan
 from instar.recipes.fitting import targets_of
 from instar.recipes.loading import load_run_network, training_data
@@ -67,7 +67,7 @@ def cost_row(jobs: Sequence[Path], input_shape: Form) -> Row:
     networks = [load_run_network(job) for job in jobs]
     costs = [cost_of(network, input_shape) for network in networks]
     latency_ms = round(sum(cost.latency_ms for cost in costs), 4)
-    if any(isinstance(network, AskedNetwork) for network in networks):
+    if any(isinstance(network, AskedNetwork | FittedEstimator) for network in networks):
         return {"parameters": None, "bytes": None, "multiplications": None, "latency_ms": latency_ms}
     multiplications = [cost.multiplications for cost in costs if cost.multiplications is not None]
     return {
