@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instar.deploy.exported import ABOUT, MODELS
+from instar.deploy.exported import MODELS
 from instar.deploy.exporting import Proven
 from instar.deploy.parity import INT8_BOUND
+from instar.export_record import ABOUT
 
 Facts = Mapping[str, Any]
 _MOST_CLASSES = 20

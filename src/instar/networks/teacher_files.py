@@ -1,6 +1,7 @@
 """Teachers that are no network, by name: `onnx:FILE`, `sklearn:FILE`, `xgboost:FILE`, `lightgbm:FILE`."""
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from instar.networks.estimator_files import read_lightgbm, read_sklearn, read_xg
 from instar.networks.estimators import EstimatorTeacher
 from instar.networks.inputs import Normalisation
 from instar.networks.onnx_file import OnnxTeacher
-from instar.structures import Form, form_in_words, is_structure, num_values, varies
 
 _ESTIMATORS = {"sklearn": read_sklearn, "xgboost": read_xgboost, "lightgbm": read_lightgbm}
 TEACHER_FORMS = ("onnx:FILE", "sklearn:FILE.skops", "xgboost:FILE.json", "lightgbm:FILE.txt")
@@ -32,7 +32,7 @@ def read_teacher(
     spec: str,
     *,
     class_names: Sequence[str],
-    example_shape: Form,
+    example_shape: Sequence[int],
     normalisation: Normalisation | None = None,
 ) -> nn.Module:
     """A teacher in a file, as a module that gives logits of the classes of the data.
@@ -57,24 +57,15 @@ def read_teacher(
         path = Path(file).expanduser()
         teacher: Any = OnnxTeacher(path, output=output or None, example_shape=example_shape, name=spec)
     else:
-        teacher = _ESTIMATORS[kind](
-            spec, Path(place).expanduser(), class_names, _num_features(spec, example_shape)
-        )
+        teacher = _ESTIMATORS[kind](spec, Path(place).expanduser(), class_names, prod(example_shape))
     return AskedNetwork(teacher, class_names, name=spec, given=normalisation)
-
-
-def _num_features(name: str, form: Form) -> int:
-    """How many numbers an estimator gets of an example."""
-    if is_structure(form) or varies(form):
-        raise UsageError(f"{name} takes rows of numbers, an example of the data is {form_in_words(form)}")
-    return num_values(form)
 
 
 def asked_network(
     teacher: Any,
     *,
     class_names: Sequence[str],
-    example_shape: Form,
+    example_shape: Sequence[int],
     normalisation: Normalisation | None = None,
     name: str = "the teacher",
 ) -> Any:
@@ -92,7 +83,7 @@ def asked_network(
         )
     is_estimator = hasattr(teacher, "predict_proba") or (hasattr(teacher, "fit") and hasattr(teacher, "predict"))
     if is_estimator and not isinstance(teacher, nn.Module | type):
-        features = _num_features(name, example_shape)
+        features = prod(example_shape)
         stated = getattr(teacher, "fingerprint", None)
         teacher = EstimatorTeacher(teacher, class_names, num_features=features, name=name, fingerprint=stated)
     return AskedNetwork(teacher, class_names, name=name, given=normalisation) if is_asked(teacher) else teacher
