@@ -17,6 +17,9 @@ from instar.networks.asked import LOGITS, PROBABILITIES
 PIXELS = 0.0, 1.0
 """The normalisation that estimators see: none, pixels from 0 to 1."""
 
+AT_ONCE = 8192
+"""Examples in a call. One of a forest of 100 trees takes 7 ms of itself, as long as for 200 more examples."""
+
 
 class EstimatorTeacher:
     """A fitted classifier as a teacher: its `predict_proba`, on examples as rows of numbers.
@@ -46,6 +49,7 @@ class EstimatorTeacher:
 
     gives = PROBABILITIES
     input_normalisation = PIXELS
+    examples_at_once = AT_ONCE
 
     def __init__(
         self,
@@ -105,6 +109,7 @@ class BoosterTeacher:
 
     gives = LOGITS
     input_normalisation = PIXELS
+    examples_at_once = AT_ONCE
 
     def __init__(self, margins: Any, class_names: Sequence[str] | None, fingerprint: str) -> None:
         self._margins, self.class_names, self.fingerprint = margins, class_names, fingerprint
