@@ -35,9 +35,9 @@ from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, 
 from instar.runs import Run, find_run, is_run
 from instar.structures import Form, is_plain, read_form, without_lengths, written_form
 
-COLUMNS = {"label", "text", "image", "audio", "features", "categories", "group", "key", "part"}
+COLUMNS = {"label", "text", "image", "audio", "features", "group", "key", "part"}
 """The settings of data that say which column of a table is what."""
-_OF_KINDS = {"clip_seconds", "sample_rate"}
+_OF_KINDS = {"categories", "clip_seconds", "sample_rate"}
 """The settings of single kinds of data."""
 
 
