@@ -174,6 +174,16 @@ def is_plain(form: Form) -> bool:
     return not isinstance(form, Mapping) and all(isinstance(size, int) for size in form)
 
 
+def is_structure(form: Form) -> bool:
+    """Whether examples of a form are mappings or tuples of tensors, not single ones.
+
+    Example:
+        >>> is_structure({"ids": ("int64", 34)}), is_structure(("int64", 34))
+        (True, False)
+    """
+    return isinstance(form, Mapping) or any(isinstance(part, list | tuple) for part in form)
+
+
 def varies(form: Form) -> bool:
     """Whether examples of a form differ in length."""
     return any(
@@ -196,9 +206,7 @@ def map_form(function: Callable[[Sequence[int | str]], Any], form: Form) -> Any:
     """A function of the form of each tensor, in the same structure."""
     if isinstance(form, Mapping):
         return {name: function(part) for name, part in form.items()}
-    if any(isinstance(part, list | tuple) for part in form):
-        return tuple(function(part) for part in form)
-    return function(form)
+    return tuple(function(part) for part in form) if is_structure(form) else function(form)
 
 
 def read_form(written: Any) -> Form:
@@ -283,8 +291,7 @@ def num_values(form: Form) -> int:
 
 def _wrapped(form: Form) -> Any:
     """The form of a single tensor as a tuple of one."""
-    is_single = not isinstance(form, Mapping) and not any(isinstance(part, list | tuple) for part in form)
-    return (tuple(form),) if is_single else form if isinstance(form, Mapping) else tuple(form)
+    return (form if isinstance(form, Mapping) else tuple(form)) if is_structure(form) else (tuple(form),)
 
 
 def _type_of(part: Sequence[int | str]) -> str | None:

@@ -19,6 +19,7 @@ from instar.errors import DataWarning, TrainingError, UsageError
 from instar.logit_values import SMALLEST_PROBABILITY, are_distributions, logits_of_probabilities
 from instar.naming import few
 from instar.networks.inputs import Normalisation, serve_own_needs_
+from instar.structures import Inputs, device_of, map_tensors, num_examples
 
 PROBABILITIES, LOGITS = "probabilities", "logits"
 
@@ -38,8 +39,10 @@ class AskedTeacher(Protocol):
     def fingerprint(self) -> str:
         """A text that changes whenever its answers do."""
 
-    def __call__(self, examples: Tensor, /) -> Any:
-        """Probabilities or logits (batch, classes), a tensor or an array, of examples (batch, ...) float32."""
+    def __call__(self, examples: Any, /) -> Any:
+        """Probabilities or logits (batch, classes), a tensor or an array, of examples (batch, ...) float32, or a
+        mapping or a tuple of tensors, as the data gives them.
+        """
 
 
 def is_asked(value: Any) -> bool:
@@ -135,17 +138,18 @@ class AskedNetwork(nn.Module):
         if state != self.get_extra_state():
             raise UsageError(f"{self.name} is another teacher now than when this run began; use another --run-dir")
 
-    def forward(self, examples: Tensor) -> Tensor:
-        """Logits (batch, classes), float32."""
-        answers = self._answers(examples.detach().cpu())
+    def forward(self, *tensors: Tensor, **named: Tensor) -> Tensor:
+        """Logits (batch, classes), float32, of a batch as `call` gives it."""
+        examples: Inputs = named or (tensors if len(tensors) > 1 else tensors[0])
+        answers = self._answers(map_tensors(lambda one: one.detach().cpu(), examples))
         if self._gives is None:
             self._gives = self._what(answers)
         logits = answers.float() if self._gives == LOGITS else self._logits(answers)
         if self._columns is not None:
             logits = _choose(logits, self._columns)
-        return logits.to(examples.device)
+        return logits.to(device_of(examples))
 
-    def _answers(self, examples: Tensor) -> Tensor:
+    def _answers(self, examples: Inputs) -> Tensor:
         found = self.teacher(examples)
         try:
             answers = found.detach().cpu() if isinstance(found, Tensor) else torch.from_numpy(np.asarray(found))
@@ -153,10 +157,10 @@ class AskedNetwork(nn.Module):
             raise UsageError(
                 f"{self.name} gives {type(found).__name__}, expected a tensor or an array of numbers"
             ) from None
-        expected = (len(examples), self._num_own)
+        expected = (num_examples(examples), self._num_own)
         if tuple(answers.shape) != expected:
             raise UsageError(
-                f"{self.name} gives {tuple(answers.shape)} for {len(examples)} examples, expected {expected}: a "
+                f"{self.name} gives {tuple(answers.shape)} for {expected[0]} examples, expected {expected}: a "
                 "number for each class"
             )
         return answers
