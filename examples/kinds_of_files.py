@@ -39,8 +39,8 @@ def main() -> None:
     """Ask the teacher, train the students, and print how often they agree with it."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("folders", nargs="+", type=Path)
-    arguments.add_argument("--most", type=int, default=250, help="files of one suffix")
-    arguments.add_argument("--epochs", type=int, default=10)
+    arguments.add_argument("--most", type=int, default=160, help="files of one suffix")
+    arguments.add_argument("--epochs", type=int, default=6)
     arguments.add_argument("--seeds", type=int, default=5)
     arguments.add_argument("--publish", action="store_true")
     given = arguments.parse_args()
@@ -92,7 +92,9 @@ def chosen_files(folders: list[Path], most: int) -> Iterator[Path]:
     for folder in folders:
         for place, _, names in os.walk(folder):
             for name in names:
-                by_suffix[Path(name).suffix.lower()].append(f"{place}/{name}")
+                path = Path(place, name)
+                if path.is_file() and not path.is_symlink() and os.access(path, os.R_OK):
+                    by_suffix[path.suffix.lower()].append(str(path))
     for suffix in sorted(by_suffix):
         yield from map(
             Path, sorted(by_suffix[suffix], key=lambda path: hashlib.sha256(os.fsencode(path)).digest())[:most]
@@ -103,12 +105,7 @@ def distinct(paths: Iterator[Path]) -> Tensor:
     """What the model sees of the files, (files, 2048) int32, each once, in the order of their hashes."""
     seen = {}
     for path in paths:
-        if (
-            path.is_file()
-            and not path.is_symlink()
-            and path.stat().st_size >= SMALLEST
-            and os.access(path, os.R_OK)
-        ):
+        if path.stat().st_size >= SMALLEST:
             row = ends(path).tobytes()
             seen[hashlib.sha256(row).digest()] = row
     rows = b"".join(seen[digest] for digest in sorted(seen))
