@@ -24,6 +24,7 @@ from instar.errors import TrainingError, UsageError
 from instar.evaluation import commonest, errors_and_nll, why_not_learned
 from instar.fit_options import FitOptions, FitResult
 from instar.fit_processes import distributed, generators, ranks
+from instar.fused_head import fused_loss, opened, wide_head
 from instar.guards import check_first_step, check_logits, count_labelled
 from instar.interruption import Interruption
 from instar.losses import DistillationLoss, LogitTargets, SoftTargets, distillation_loss
@@ -96,6 +97,7 @@ class Loop:
             num_processes=self.world,
         )
         self.is_new, self.is_checked = True, False
+        self.head = self._wide_head()
         self.generators = generators(self.device)
         self.parameters = [value for group in self.optimiser.param_groups for value in group["params"]]
         self._clear_gradients()  # the caller may have run a backward pass
@@ -103,6 +105,14 @@ class Loop:
         self.live = {name: value for name, value in state.items() if value.is_floating_point()}
         if self.options.ema_decay is not None:
             self.average = {name: value.clone() for name, value in self.live.items()}
+
+    def _wide_head(self) -> nn.Linear | None:
+        """The head that is computed together with the loss, where that pays."""
+        is_plain = self.soft_loss is None and self.options.auxiliary is None and self.called is self.network
+        if self.world > 1 or self.bfloat16 or not is_plain:
+            return None
+        examples = self.data.gather(self.data.ids[:2], 0)
+        return wide_head(self.network, examples, self.data.num_classes, batch_size=self.options.batch_size)
 
     def run_to_the_end(self) -> FitResult:
         """Go on from the latest checkpoint, if there is one, to the end."""
@@ -162,13 +172,20 @@ class Loop:
             group["lr"] = group["factor"] * self.options.learning_rate * self.factor(time_epochs)
         targets = None if self.targets is None else self.targets(ids, self.epoch)
         self._seed_dropout()
-        with self._casting():
-            output = call(self.forward, in_type(inputs, self.input_type))
-        logits = check_shape(as_logits(output, self.network), len(ids), self.data.num_classes)
-        if not self.is_checked:
-            check_logits(logits)
         num_hard = self._num_hard(labels, whole)
-        loss = self._loss(logits, targets, labels, len(whole), num_hard)
+        with self._casting(), nullcontext() if self.head is None else opened(self.head):
+            output = call(self.forward, in_type(inputs, self.input_type))
+        found = as_logits(output, self.network)
+        if self.head is None:
+            answers = check_shape(found, len(ids), self.data.num_classes)
+            if not self.is_checked:
+                check_logits(answers)
+            loss = self._loss(answers, targets, labels, len(whole), num_hard)
+        else:
+            weights = {"soft_weight": self.soft_weight, "hard_weight": self.hard_weight}
+            loss, answers = fused_loss(
+                self.head, found.reshape(len(ids), -1), targets, labels, num_hard=num_hard, **weights
+            )
         if self.options.auxiliary is not None:
             with self._casting():
                 loss = loss._replace(total=loss.total + self.options.auxiliary(inputs))
@@ -187,7 +204,7 @@ class Loop:
             limit_norms_(self.limited, self.options.max_norm)
         if self.options.ema_decay is not None:
             torch._foreach_lerp_(list(self.average.values()), list(self.live.values()), 1 - self.options.ema_decay)
-        self.tally.add(loss, logits, labels, len(whole), num_hard)
+        self.tally.add(loss, answers, labels, len(whole), num_hard)
 
     def _clear_gradients(self) -> None:
         for parameter in self.parameters:
