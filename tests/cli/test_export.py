@@ -23,10 +23,11 @@ import instar
 from command_line import Command
 from data_files import write_image_folder
 from instar.deploy import find_fit, load, load_run_network
-from instar.deploy.exported import ABOUT, CARD, INT8, read_about
+from instar.deploy.exported import CARD, INT8
 from instar.documentation import address
 from instar.errors import DataError, RunError, UsageError
 from instar.evaluation import predict_logits, score
+from instar.export_record import ABOUT, read_about
 from instar.files import load_tensors, tensor_bytes
 from instar.recipes.loading import load_splits, splits_of
 from instar.runs import FINAL, Run

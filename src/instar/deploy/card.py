@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instar.deploy.card_code import is_picture, snippet
-from instar.deploy.exported import ABOUT
 from instar.deploy.exporting import Proven
 from instar.deploy.parity import INT8_BOUND
 from instar.deploy.to_libraries import LIBRARY_FORMATS
+from instar.export_record import ABOUT
 from instar.structures import by_name, form_in_words, is_plain, mask_place, read_form
 
 Facts = Mapping[str, Any]

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from instar.deploy.exported import ABOUT, MODELS
+from instar.deploy.exported import MODELS
+from instar.export_record import ABOUT
 from instar.structures import by_name, examples_in, is_plain, read_form
 
 Facts = Mapping[str, Any]

@@ -12,13 +12,14 @@ from torch import nn
 
 from instar.deploy import parity
 from instar.deploy.calibration import Calibration
-from instar.deploy.exported import CARD, INT8, MODELS, write_about
+from instar.deploy.exported import CARD, INT8, MODELS
 from instar.deploy.model import Model
 from instar.deploy.parity import INT8_BOUND, Examples, Parity
 from instar.deploy.to_libraries import LIBRARY_FORMATS, write_library
 from instar.deploy.to_onnx import check_packages, write_int8, write_onnx
 from instar.deploy.to_torch import write_safetensors, write_torch
 from instar.errors import InstarError, RunError, UsageError
+from instar.export_record import write_about
 from instar.files import writing
 from instar.networks.libraries.of_timm import timm
 from instar.networks.libraries.of_transformers import transformers

@@ -1,7 +1,6 @@
 """A teacher in an ONNX file, run by onnxruntime."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.errors import DataError, UsageError, first_line
+from instar.export_record import about_file
 from instar.files import file_hash
 from instar.naming import import_extra
 from instar.networks.estimator_files import named_in_file
@@ -27,7 +27,6 @@ from instar.structures import (
     varies,
 )
 
-_EXPORT = "instar.json"  # beside the files of our own exports, which normalise their inputs themselves
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -65,22 +64,23 @@ class OnnxTeacher:
         UsageError: onnxruntime is not installed, there is no such file; several outputs of which none is named;
             other inputs than an example has tensors, or of another shape or type.
         DataError: the file or its external data cannot be read.
+        RunError: it was changed since `instar export` wrote it.
     """
 
     def __init__(
         self, path: Path, *, output: str | None = None, example_shape: Form, name: str = "the teacher"
     ) -> None:
         self._name, content = name, file_hash(path)
+        export = about_file(path)  # ours normalise their inputs themselves
         onnx, runtime = import_extra("onnx", "onnx"), import_extra("onnxruntime", "onnx")
         try:
             model = onnx.load(path, load_external_data=False)
         except Exception as error:  # of protobuf
             raise DataError(f"{name}: {path} is no ONNX file: {first_line(error)}") from error
         outside = [file_hash(file) for file in _external_files(name, path, model)]
-        export = _export(name, path, content)
-        self.class_names = export.get("class_names") or named_in_file(path)
+        self.class_names = named_in_file(path) if export is None else export["class_names"]
         self.fingerprint = hashlib.sha256(" ".join([content, *outside, output or ""]).encode()).hexdigest()
-        if export:
+        if export is not None:
             self.input_normalisation = PIXELS
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
@@ -192,22 +192,6 @@ class OnnxTeacher:
 
 def _filled_up(rows: NDArray[Any], size: int) -> NDArray[Any]:
     return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
-
-
-def _export(name: str, path: Path, content: str) -> dict[str, Any]:
-    """What `instar export` says of a file that it wrote; empty for any other file.
-
-    Raises:
-        DataError: the file was changed since.
-    """
-    try:
-        about = dict(json.loads((path.parent / _EXPORT).read_bytes()))
-        written = about["sha256"][path.name] if about["format"] == "instar-export" else None
-    except (OSError, ValueError, LookupError, TypeError):
-        return {}
-    if written not in (None, content):
-        raise DataError(f"{name}: {path} is not the file that was exported, its checksum is another one")
-    return about if written else {}
 
 
 def _external_files(name: str, path: Path, model: Any) -> list[Path]:
