@@ -23,7 +23,7 @@ from instar.distillation.store_format import (
 )
 from instar.distillation.store_rows import DTYPES, content_hashes, cut_logits, restore_logits
 from instar.errors import DataError, TrainingError, UsageError
-from instar.evaluation import batch_size_on, predict_logits
+from instar.evaluation import batch_size_of, batch_size_on, predict_logits
 from instar.files import write_bytes
 from instar.logit_values import warn_of_zeros
 from instar.losses import soft_targets
@@ -145,7 +145,7 @@ def write_shards(
             stack.enter_context(evaluation_mode(network.to(device)))
             _check_teacher(f"teacher {name!r}", network, data, device)
         networks, ids = list(teachers.values()), data.ids.sort().values
-        size = batch_size or batch_size_on(device)
+        size = batch_size or min(batch_size_of(network, device) for network in networks)
         write_rows(path, settings, ids, lambda rows: _logits(networks, data, ids, rows, size), progress=progress)
 
 

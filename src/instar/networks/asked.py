@@ -27,8 +27,10 @@ PROBABILITIES, LOGITS = "probabilities", "logits"
 class AskedTeacher(Protocol):
     """A teacher that is no network.
 
-    Two attributes more are possible: `gives`, "probabilities" or "logits", where the numbers leave it open; and
-    `input_normalisation`, (mean, std), where it needs its examples otherwise than the data gives them.
+    Three attributes more are possible: `gives`, "probabilities" or "logits", where the numbers leave it open;
+    `input_normalisation`, (mean, std), where it needs its examples otherwise than the data gives them; and
+    `examples_at_once`, how many it is asked about in a call where a network would be in 128, for a call that costs
+    much of itself.
     """
 
     @property
@@ -120,6 +122,11 @@ class AskedNetwork(nn.Module):
     def fingerprint(self) -> str:
         """That of the teacher."""
         return self.teacher.fingerprint
+
+    @property
+    def examples_at_once(self) -> int | None:
+        """How many examples it is best asked about in a call; None where the teacher does not say."""
+        return getattr(self.teacher, "examples_at_once", None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A session or a booster cannot be copied, and need not be: nothing here is trained."""

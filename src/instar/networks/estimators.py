@@ -27,6 +27,9 @@ class Columns(Protocol):
 PIXELS = 0.0, 1.0
 """The normalisation that estimators see: none, pixels from 0 to 1."""
 
+AT_ONCE = 8192
+"""Examples in a call. One of a forest of 100 trees takes 7 ms of itself, as long as for 200 more examples."""
+
 
 class EstimatorTeacher:
     """A fitted classifier as a teacher: its `predict_proba`, on examples as rows of numbers.
@@ -58,6 +61,7 @@ class EstimatorTeacher:
 
     gives = PROBABILITIES
     input_normalisation = PIXELS
+    examples_at_once = AT_ONCE
 
     def __init__(
         self,
@@ -132,6 +136,7 @@ class BoosterTeacher:
 
     gives = LOGITS
     input_normalisation = PIXELS
+    examples_at_once = AT_ONCE
 
     def __init__(
         self,
