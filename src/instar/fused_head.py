@@ -63,7 +63,7 @@ def wide_head(network: nn.Module, inputs: Inputs, num_classes: int, *, batch_siz
 @contextmanager
 def opened(head: nn.Linear) -> Iterator[None]:
     """Within it the layer gives what it is given, and so its network gives the hidden states before the head."""
-    head.forward = _as_given  # type: ignore[method-assign]
+    head.forward = _as_given  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
