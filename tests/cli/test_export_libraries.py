@@ -13,9 +13,10 @@ import torch
 import instar
 from data_files import write_image_folder
 from instar.deploy import find_fit, load, load_run_network
-from instar.deploy.exported import CARD, INT8, read_about
+from instar.deploy.exported import CARD, INT8
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
+from instar.export_record import read_about
 from instar.networks.libraries import operators
 from instar.recipes.loading import splits_of
 from instar.runs import Run
