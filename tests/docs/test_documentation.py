@@ -26,7 +26,7 @@ def test_the_commits_that_contributing_shows_are_there() -> None:
     if history.returncode or "Lay the foundation" not in history.stdout:
         pytest.skip("needs the whole history")
     table = (ROOT / "CONTRIBUTING.md").read_text().split("## One commit", 1)[1].split("\n## ", 1)[0]
-    shown = re.findall(r"^\| (?:loss|reader|network|experiment) \| `([^`]+)` \|", table, re.MULTILINE)
+    shown = re.findall(r"^\| (?:loss|reader|network|experiment) \| “([^”]+)” \|", table, re.MULTILINE)
     assert [subject for subject in shown if subject not in history.stdout] == []
     assert len(shown) == 4
 
