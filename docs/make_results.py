@@ -135,7 +135,10 @@ def command(words: Sequence[str]) -> str:
     if "--run-dir" in typed:
         place = typed.index("--run-dir")
         del typed[place : place + 2]
-    return " ".join(["instar", *typed])
+    script = (
+        [f"python examples/{words[0]}"] if words[0].endswith(".py") and words[0] != "__main__.py" else ["instar"]
+    )
+    return " ".join([*script, *typed])
 
 
 def machine(about: dict[str, Any]) -> str:
