@@ -11,6 +11,7 @@ from instar.data.named import KnownData, Splits, known_data, load_data
 from instar.data.samplers import Sampler, half_special, id_batches, like_length, shuffled
 from instar.data.splits import class_number, stratified_split, transfer_set
 from instar.data.streaming import StreamingDataset
+from instar.data.texts import seen_by
 from instar.data.unlabelled import unlabelled_pictures
 from instar.data.views import Affine, Chain, Elastic, Flip, Jitter, ShiftCrop, Views, parse_views
 
@@ -43,6 +44,7 @@ __all__ = [
     "like_length",
     "load_data",
     "parse_views",
+    "seen_by",
     "shuffled",
     "stratified_split",
     "transfer_set",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from instar.data.checks import as_tensor, checked_tensor
+from instar.data.vocabulary import Vocabulary
 from instar.errors import DataError, UsageError
 from instar.structures import MASK, Form, Inputs, form_of, tensors_in, up_to
 
@@ -21,6 +22,7 @@ class Varying:
         values: (total, ...), one after another.
         lengths: (n,) int64, of each.
         pad: the value behind the end of the shorter ones.
+        vocabulary: what the values are ids of; None for other values, or where it is not known.
 
     Example:
         >>> varying = Varying(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 3]))
@@ -28,8 +30,10 @@ class Varying:
         [[1, 0, 0], [2, 3, 4]]
     """
 
-    def __init__(self, values: Tensor, lengths: Tensor, pad: float = 0) -> None:
-        self.values, self.lengths, self.pad = values, lengths, pad
+    def __init__(
+        self, values: Tensor, lengths: Tensor, pad: float = 0, vocabulary: Vocabulary | None = None
+    ) -> None:
+        self.values, self.lengths, self.pad, self.vocabulary = values, lengths, pad, vocabulary
         self._starts = lengths.cumsum(0) - lengths
 
     def __len__(self) -> int:
@@ -43,7 +47,8 @@ class Varying:
     @property
     def form(self) -> Form:
         """The form of one, with the length of the longest."""
-        return form_of(self.values.dtype, (up_to(int(self.lengths.max())), *self.values.shape[1:]))
+        shape, ids = (up_to(int(self.lengths.max())), *self.values.shape[1:]), self.vocabulary
+        return form_of(self.values.dtype, shape, ids="" if ids is None else ids.in_form)
 
     def index_select(self, dim: int, rows: Tensor) -> Tensor:
         """Some of them, padded: (rows, longest of them, ...)."""
@@ -58,11 +63,11 @@ class Varying:
         offsets = torch.arange(int(lengths.sum()), device=self.device)
         begins = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
         places = self._starts[rows].repeat_interleave(lengths) + offsets - begins
-        return Varying(self.values[places], lengths, self.pad)
+        return Varying(self.values[places], lengths, self.pad, self.vocabulary)
 
     def to(self, device: torch.device) -> "Varying":
         """The same on another device."""
-        return Varying(self.values.to(device), self.lengths.to(device), self.pad)
+        return Varying(self.values.to(device), self.lengths.to(device), self.pad, self.vocabulary)
 
     def rows(self) -> Iterator[Tensor]:
         """Each of them, not padded."""
@@ -110,7 +115,7 @@ def columns_of(inputs: Any, *, mask: str | None = MASK_NAME, pad: float | Mappin
     """Examples as they are kept: a tensor, or a mapping (sorted) or a tuple of tensors, `Varying` and a `Mask`.
 
     Args:
-        inputs: a tensor, an array or a list of examples, or a mapping or a tuple of these.
+        inputs: a tensor, an array, a list of examples or a `Varying`, or a mapping or a tuple of these.
         mask: the name of the mask in a mapping; elsewhere it is put last. None makes none.
         pad: at padded places; for a mapping also by name.
 
@@ -186,6 +191,8 @@ def _described_rows(name: Any, column: Any) -> Iterator[bytes]:
 
 def _column(what: str, part: Any, pad: float) -> Any:
     """A tensor, or a list of tensors that vary in length."""
+    if isinstance(part, Varying):
+        return part
     if not isinstance(part, list):
         return checked_tensor(what, as_tensor(what, part))
     if not part:

@@ -16,7 +16,8 @@ from torch import Tensor
 from instar.data.checks import checked_labels, checked_names
 from instar.data.columns import contents
 from instar.data.identity import IdIndex, fingerprint_of
-from instar.data.views import Views
+from instar.data.views import Views, bound_to
+from instar.data.vocabulary import Vocabulary
 from instar.errors import UsageError
 from instar.identity import plain, sketch
 from instar.losses import NO_LABEL
@@ -61,6 +62,10 @@ class Dataset(ABC):
     num_views: int | None = None
     files: Sequence[Path] | None = None
     """the file of each stored row, where it has one"""
+    texts: Sequence[str] | None = None
+    """the text of each stored row, where it has one: for teachers that read it themselves (`seen_by`)"""
+    vocabulary: Vocabulary | None = None
+    """what the ids in the examples are of, where that is known: views of words need it"""
 
     def __init__(
         self,
@@ -305,6 +310,7 @@ class Dataset(ABC):
         if num_views is not None and num_views < 1:
             raise UsageError(f"num_views is {num_views}, expected at least 1")
         if views is not None:  # try the views now, not in the first epoch
+            views = bound_to(views, self.vocabulary)
             views.apply(examples_in(self.example_shape, 1), torch.zeros(1, dtype=torch.int64), 1, view_seed)
         other = copy.copy(self)
         other.views, other.view_seed, other.num_views = views, view_seed, num_views

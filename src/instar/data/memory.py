@@ -84,6 +84,8 @@ class InMemoryDataset(Dataset):
             std=std,
         )
         self._inputs = columns
+        varying = [column for column in tensors_in(columns) if isinstance(column, Varying)]
+        self.vocabulary = next((one.vocabulary for one in varying if one.vocabulary is not None), None)
 
     def raw(self, rows: Tensor) -> Inputs:
         """The stored examples of some rows, before views and scaling: (batch, *example_shape)."""
@@ -119,5 +121,6 @@ class InMemoryDataset(Dataset):
         moved._inputs = map_tensors(lambda column: column[rows].to(device), self._inputs)
         moved._labels = self._labels[rows].to(device)
         moved.files = None if self.files is None else [self.files[row] for row in rows.tolist()]
+        moved.texts = None if self.texts is None else [self.texts[row] for row in rows.tolist()]
         moved._index(self.ids.to(device), torch.arange(len(rows), device=device))
         return moved

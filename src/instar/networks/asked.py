@@ -19,6 +19,7 @@ from instar.errors import DataWarning, TrainingError, UsageError
 from instar.logit_values import SMALLEST_PROBABILITY, are_distributions, logits_of_probabilities
 from instar.naming import few
 from instar.networks.inputs import Normalisation, serve_own_needs_
+from instar.tokenising import texts_in
 
 PROBABILITIES, LOGITS = "probabilities", "logits"
 
@@ -38,8 +39,11 @@ class AskedTeacher(Protocol):
     def fingerprint(self) -> str:
         """A text that changes whenever its answers do."""
 
-    def __call__(self, examples: Tensor, /) -> Any:
-        """Probabilities or logits (batch, classes), a tensor or an array, of examples (batch, ...) float32."""
+    def __call__(self, examples: Any, /) -> Any:
+        """Probabilities or logits (batch, classes), a tensor or an array, of examples (batch, ...) float32.
+
+        One whose attribute `reads_text` is true gets a list of texts.
+        """
 
 
 def is_asked(value: Any) -> bool:
@@ -135,18 +139,26 @@ class AskedNetwork(nn.Module):
         if state != self.get_extra_state():
             raise UsageError(f"{self.name} is another teacher now than when this run began; use another --run-dir")
 
-    def forward(self, examples: Tensor) -> Tensor:
-        """Logits (batch, classes), float32."""
-        answers = self._answers(examples.detach().cpu())
+    @property
+    def reads_text(self) -> bool:
+        """Whether it is asked about texts, not about tensors."""
+        return bool(getattr(self.teacher, "reads_text", False))
+
+    def forward(self, examples: Tensor | None = None, *, text: Tensor | None = None) -> Tensor:
+        """Logits (batch, classes), float32, of examples, or of texts as `tokenising.text_bytes` gives them."""
+        given = text if examples is None else examples
+        if given is None or (text is None) == self.reads_text:
+            raise UsageError(f"{self.name} takes {'texts' if self.reads_text else 'a tensor of numbers'} alone")
+        answers = self._answers(given.detach().cpu())
         if self._gives is None:
             self._gives = self._what(answers)
         logits = answers.float() if self._gives == LOGITS else self._logits(answers)
         if self._columns is not None:
             logits = _choose(logits, self._columns)
-        return logits.to(examples.device)
+        return logits.to(given.device)
 
     def _answers(self, examples: Tensor) -> Tensor:
-        found = self.teacher(examples)
+        found = self.teacher(texts_in(examples) if self.reads_text else examples)
         try:
             answers = found.detach().cpu() if isinstance(found, Tensor) else torch.from_numpy(np.asarray(found))
         except TypeError:

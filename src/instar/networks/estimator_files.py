@@ -15,7 +15,7 @@ _MOST_TYPES = 5  # that a message lists
 _PICKLES = (".pkl", ".pickle", ".joblib", ".sav", ".dill")
 
 
-def read_sklearn(name: str, path: Path, class_names: Sequence[str], num_features: int) -> AskedTeacher:
+def read_sklearn(name: str, path: Path, class_names: Sequence[str], num_features: int | None) -> AskedTeacher:
     """An estimator or a pipeline that skops saved.
 
     Only types that skops trusts are made, and classes of scikit-learn and numpy.
@@ -57,7 +57,7 @@ def _is_class_of_ours(name: str) -> bool:
         return False
 
 
-def read_xgboost(name: str, path: Path, class_names: Sequence[str], num_features: int) -> AskedTeacher:
+def read_xgboost(name: str, path: Path, class_names: Sequence[str], num_features: int | None) -> AskedTeacher:
     """A classifier that XGBoost saved as JSON or UBJSON; one that stopped early answers by its best round.
 
     Raises:
@@ -97,7 +97,7 @@ def _objective_of_xgboost(booster: Any) -> str:
     return str(json.loads(booster.save_config())["learner"]["objective"]["name"])
 
 
-def read_lightgbm(name: str, path: Path, class_names: Sequence[str], num_features: int) -> AskedTeacher:
+def read_lightgbm(name: str, path: Path, class_names: Sequence[str], num_features: int | None) -> AskedTeacher:
     """A classifier that LightGBM saved as text.
 
     Raises:

@@ -70,7 +70,9 @@ class EstimatorTeacher:
                 f"{name}: {type(estimator).__name__} answers {len(classes)} questions; fit it for one"
             )
         self.class_names = names_of_classes(name, classes, class_names)
-        check_num_features(name, getattr(estimator, "n_features_in_", None), num_features)
+        self.reads_text = reads_text(estimator)
+        if not self.reads_text:
+            check_num_features(name, getattr(estimator, "n_features_in_", None), num_features)
         self._estimator, self._fingerprint = estimator, fingerprint
         self._columns = getattr(estimator, "feature_names_in_", None)
 
@@ -81,9 +83,9 @@ class EstimatorTeacher:
             self._fingerprint = f"{type(self._estimator).__name__} {_content_hash(self._estimator)}"
         return self._fingerprint
 
-    def __call__(self, examples: Tensor) -> NDArray[Any]:
+    def __call__(self, examples: Tensor | list[str]) -> NDArray[Any]:
         """Probabilities (batch, classes)."""
-        rows: Any = rows_of(examples)
+        rows: Any = examples if isinstance(examples, list) else rows_of(examples)
         if self._columns is not None:  # it was fitted on a table, and may choose columns by their names
             import pandas
 
@@ -113,6 +115,25 @@ class BoosterTeacher:
         """Logits (batch, classes); of two classes (0, margin)."""
         margins = np.asarray(self._margins(rows_of(examples)))
         return np.stack([np.zeros_like(margins), margins], axis=1) if margins.ndim == 1 else margins
+
+
+def reads_text(estimator: Any) -> bool:
+    """Whether an estimator takes texts: it counts words, or is a pipeline whose first step does.
+
+    Example:
+        >>> from sklearn.feature_extraction.text import TfidfVectorizer
+        >>> from sklearn.naive_bayes import MultinomialNB
+        >>> from sklearn.pipeline import make_pipeline
+        >>> reads_text(make_pipeline(TfidfVectorizer(), MultinomialNB())), reads_text(MultinomialNB())
+        (True, False)
+    """
+    steps = getattr(estimator, "steps", None)
+    if steps:
+        return reads_text(steps[0][1])
+    parts = getattr(estimator, "transformer_list", None)  # a union of several ways to count words
+    if parts:
+        return all(reads_text(part) for _, part in parts)
+    return hasattr(estimator, "build_analyzer")
 
 
 def rows_of(examples: Tensor) -> NDArray[Any]:

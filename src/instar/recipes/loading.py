@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from instar.data import Dataset, Splits, class_number, load_data, transfer_set, unlabelled_pictures
+from instar.data import Dataset, Splits, class_number, load_data, seen_by, transfer_set, unlabelled_pictures
 from instar.deploy.code import check_code, code_identity, network_in
 from instar.deploy.loading import load_run_network as load_run_network
 from instar.deploy.loading import network_seeing
@@ -188,7 +188,7 @@ def try_trained(network: nn.Module, name: str, splits: Splits) -> None:
     Raises:
         UsageError: it gives no logits of these classes for these examples.
     """
-    inputs = splits.train.gather(splits.train.ids[:NUM_TRIED], 0)
+    inputs = seen_by(network, splits.train).gather(splits.train.ids[:NUM_TRIED], 0)
     try_forward(network, name, inputs, len(splits.class_names), data_name=splits.name)
 
 

@@ -1,4 +1,4 @@
-"""Networks of transformers for the classification of pictures, from a folder or the hub."""
+"""Networks of transformers for the classification of pictures and of texts, from a folder or the hub."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +23,12 @@ from instar.networks.libraries.offer import Needs, Offer, Wanted, fitted
 from instar.networks.libraries.operators import repair_torchvision
 
 EXTRA = "transformers"
+TASKS = {
+    "pictures": ("AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES"),
+    "texts": ("AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"),
+}
+"""What is classified: the class of transformers, and its table of those that it can build for it."""
+
 _INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # of Pillow
 
 
@@ -45,15 +51,18 @@ def offer(spec: str, name: str, wanted: Wanted) -> Offer:
         wanted: what it is built for.
 
     Raises:
-        UsageError: transformers is not installed, there is no such folder, or it is no network for pictures; code
-            that a folder brings is never run.
+        UsageError: transformers is not installed, there is no such folder, or it is no network for pictures, or
+            for texts where these are wanted; code that a folder brings is never run.
     """
     package = transformers()
     folder = None if wanted.described else find_folder(spec, name, EXTRA)
     described = wanted.described or texts_of(spec, Path(str(folder)))
     about = content(spec, described, CONFIG)
-    kind = _kind(package, spec, name, about)
+    task = "texts" if wanted.num_ids is not None else "pictures"
+    kind = _kind(package, spec, name, about, task)
     own = _config(package, kind, about, wanted, len(about.get("id2label") or ()) or None)
+    if wanted.num_ids is not None:
+        _check_ids(spec, own, wanted.num_ids)
     own_channels = int(about.get("num_channels", wanted.channels))
     with_own = folder is not None and has_weights(folder)
     if (with_own or wanted.pretrained) and own_channels != wanted.channels:
@@ -65,27 +74,27 @@ def offer(spec: str, name: str, wanted: Wanted) -> Offer:
     def build(num_classes: int) -> nn.Module:
         with _quiet(package):
             config = _config(package, kind, about, wanted, num_classes)
-            network: nn.Module = package.AutoModelForImageClassification.from_config(
+            network: nn.Module = getattr(package, TASKS[task][0]).from_config(
                 config, trust_remote_code=False, dtype=torch.float32
             )
         return network
 
     def own_weights() -> Mapping[str, Tensor]:
-        return _read(package, spec, Path(str(folder)), own)
+        return _read(package, spec, Path(str(folder)), own, TASKS[task][0])
 
     labels = about.get("id2label") or {}
     names = tuple(str(labels[key]) for key in sorted(labels, key=int))
     return Offer(
         build=build,
-        needs=_needs(content(spec, described, PREPROCESSOR), own, wanted),
+        needs=_needs(content(spec, described, PREPROCESSOR), own, wanted) if task == "pictures" else Needs(),
         weights=own_weights if with_own else None,
         class_names=() if all(one.startswith("LABEL_") for one in names) else names,
         where=str(folder or ""),
     )
 
 
-def _kind(package: Any, spec: str, name: str, about: Mapping[str, Any]) -> str:
-    """The type of a model, if it is one that transformers itself can build for classification of pictures."""
+def _kind(package: Any, spec: str, name: str, about: Mapping[str, Any], task: str) -> str:
+    """The type of a model, if it is one that transformers itself can build for a task."""
     kind = str(about.get("model_type", ""))
     if kind not in package.CONFIG_MAPPING:
         if "architecture" in about:
@@ -98,10 +107,20 @@ def _kind(package: Any, spec: str, name: str, about: Mapping[str, Any]) -> str:
         raise UsageError(
             f"{spec}: {CONFIG} has model_type {kind!r}, which transformers {package.__version__} lacks"
         )
-    known = package.models.auto.modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    known = getattr(package.models.auto.modeling_auto, TASKS[task][1])
     if kind not in known:
-        raise UsageError(f"{spec} is a {kind}, which transformers has no classification of pictures for")
+        raise UsageError(f"{spec} is a {kind}, which transformers has no classification of {task} for")
     return kind
+
+
+def _check_ids(spec: str, config: Any, num_ids: int) -> None:
+    """Refuse ids that a network has no embedding for."""
+    own = int(getattr(config, "vocab_size", num_ids))
+    if own < num_ids:
+        raise UsageError(
+            f"{spec} takes {own:,} ids of words, the data has {num_ids:,}: name its tokenizer, "
+            f"--tokenizer {spec.partition(':')[2]} (data.tokenizer)"
+        )
 
 
 def _config(package: Any, kind: str, about: Mapping[str, Any], wanted: Wanted, num_classes: int | None) -> Any:
@@ -112,6 +131,8 @@ def _config(package: Any, kind: str, about: Mapping[str, Any], wanted: Wanted, n
     config = package.CONFIG_MAPPING[kind].from_dict(others)
     if num_classes is not None:
         config.num_labels = num_classes
+    if wanted.num_ids is not None and config.pad_token_id is None:
+        config.pad_token_id = config.eos_token_id or 0  # by it networks of one direction find the last word
     return config
 
 
@@ -146,12 +167,12 @@ def _sides(size: Any) -> tuple[int, int] | None:
     return int(size[0]), int(size[1])
 
 
-def _read(package: Any, spec: str, folder: Path, config: Any) -> dict[str, Tensor]:
+def _read(package: Any, spec: str, folder: Path, config: Any, kind: str) -> dict[str, Tensor]:
     """The weights of a folder under the names of today's transformers, which renames older ones."""
     path = weights_file(spec, folder)
     try:
         with _quiet(package):
-            network, found = package.AutoModelForImageClassification.from_pretrained(
+            network, found = getattr(package, kind).from_pretrained(
                 str(folder),
                 config=config,
                 dtype=torch.float32,
