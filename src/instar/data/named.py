@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +13,15 @@ from instar.arguments import require_text
 from instar.data.copies import contents_of, warn_of_copies
 from instar.data.dataset import Dataset
 from instar.data.given import as_dataset
+from instar.data.kinds import KindOptions, Preparation
 from instar.data.normalisation import measured, normalised, parse_normalisation
 from instar.data.official import load_digits, load_official, load_omniglot
 from instar.data.pictures import PictureForm
+from instar.data.prepared import prepared
 from instar.data.readers.folder import ImageFolder, common_form, find_parts, folder_dataset, list_image_folder
 from instar.data.readers.images import MODES, ImageForm
+from instar.data.records.reading import Records, is_source, read_records
+from instar.data.records.roles import Roles
 from instar.data.sources import FSDD, SOURCES, Source, find
 from instar.data.splits import stratified_split
 from instar.errors import DataError, InstarError, UsageError
@@ -39,6 +44,9 @@ class Splits:
         test: to evaluate the chosen network, once.
         name: name of the data set.
         normalise: what `normalised` was called with; None for the normalisation that the data came with.
+        roles: which columns the data was read from, where it was rows of a table.
+        preparation: what these rows went through.
+        notes: what was guessed or decided, a sentence each.
 
     Raises:
         DataError: the parts differ in class names or example shape.
@@ -49,6 +57,9 @@ class Splits:
     test: Dataset
     name: str = "data"
     normalise: str | None = None
+    roles: Roles | None = None
+    preparation: Preparation | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for part in ("validation", "test"):
@@ -111,6 +122,14 @@ def load_data(
     progress: bool = True,
     base_url: str | None = None,
     memory_budget_bytes: int = MEMORY_BUDGET_BYTES,
+    label: str | None = None,
+    text: str | Sequence[str] = (),
+    image: str | None = None,
+    audio: str | None = None,
+    features: str | Sequence[str] = (),
+    group: str | None = None,
+    key: str | None = None,
+    part: str | None = None,
 ) -> Splits:
     """A data set by name.
 
@@ -130,6 +149,8 @@ def load_data(
         progress: draw bars on stderr where that is a terminal.
         base_url: base URL of a mirror; the checksums stay the same.
         memory_budget_bytes: a folder whose decoded images take more memory is streamed from its files.
+        label, text, image, audio, features, group, key, part: which columns of a table are what, see `Roles`;
+            those that are not named are guessed where there is one choice.
 
     Raises:
         DataError: files that are missing, damaged, of different forms, or cannot be downloaded.
@@ -141,6 +162,13 @@ def load_data(
         (1295, 143, 359, (1, 8, 8))
     """
     require_text("load_data", name, "folder:PATH")
+    roles = Roles(label, _names(text), image, audio, _names(features), group, key, part)
+    if is_source(name):
+        about = {"validation_fraction": validation_fraction, "split_seed": split_seed}
+        options = KindOptions(image_size, colour, memory_budget_bytes, progress)
+        return of_records(read_records(name, roles, **about), options)  # type: ignore[arg-type]
+    if roles.columns:
+        raise UsageError(f"data {name!r} has no columns; label, text, ... are for csv:FILE")
     form = _checked_form(name, image_size, colour, memory_budget_bytes)
     validation: Dataset | None = None
     if name == "digits":
@@ -163,6 +191,20 @@ def load_data(
     if name.startswith(("folder:", "python:")):
         warn_of_copies(name, {"training": train, "validation": validation, "test": test})
     return splits
+
+
+def of_records(records: Records, options: KindOptions) -> Splits:
+    """Rows with named columns as a task."""
+    made = prepared(records, options)
+    train, validation, test = made.parts
+    about = {"roles": records.roles, "preparation": made.preparation, "notes": records.notes}
+    splits = Splits(train, validation, test, records.source, **about)  # type: ignore[arg-type]
+    warn_of_copies(splits.name, {"training": train, "validation": validation, "test": test})
+    return splits
+
+
+def _names(columns: str | Sequence[str]) -> tuple[str, ...]:
+    return (columns,) if isinstance(columns, str) else tuple(columns)
 
 
 def _checked_form(name: str, image_size: int | None, colour: str | None, memory_budget_bytes: int) -> PictureForm:

@@ -6,7 +6,13 @@ from instar.recipes.settings import DataSettings, Settings
 FIRST = "Options"
 """The panel of the options that people use first."""
 
+COLUMNS = {
+    f"--{role}": f"data.{role}" for role in ("label", "text", "image", "audio", "features", "group", "key", "part")
+}
+"""Which columns of a table are what."""
+
 DATA = {
+    **COLUMNS,
     "--classes": "data.classes",
     "--image-size": "data.image_size",
     "--colour": "data.colour",

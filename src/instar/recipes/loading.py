@@ -24,6 +24,9 @@ from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, 
 from instar.runs import Run, find_run, is_run
 from instar.structures import Form, is_plain, read_form, without_lengths, written_form
 
+_COLUMNS = {"label", "text", "image", "audio", "features", "group", "key", "part"}
+"""The settings of data that say which column of a table is what."""
+
 
 @functools.lru_cache(maxsize=32)  # parts of a data set share its memory
 def load_splits(settings: DataSettings) -> Splits:
@@ -43,6 +46,7 @@ def load_splits(settings: DataSettings) -> Splits:
         split_seed=settings.split_seed,
         image_size=settings.image_size,
         colour=settings.colour,
+        **settings.model_dump(include=_COLUMNS),
     )
     if settings.fraction == 1:
         return splits

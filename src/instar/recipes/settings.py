@@ -295,6 +295,22 @@ class DataSettings(Settings):
     """share of the training and validation examples of each class that is used; the test set stays whole"""
     classes: tuple[str, ...] | None = None
     """the only classes, relabelled in this order"""
+    label: str | None = None
+    """the column of the class, in data that are rows of a table"""
+    text: tuple[str, ...] = ()
+    """the column of texts, or two for pairs"""
+    image: str | None = None
+    """the column of pictures: their bytes, or paths"""
+    audio: str | None = None
+    """the column of sounds: their bytes, or paths"""
+    features: tuple[str, ...] = ()
+    """the columns of numbers and categories"""
+    group: str | None = None
+    """a column; rows with one value stay in one part: the same patient, speaker, user"""
+    key: str | None = None
+    """a column that tells examples apart, in place of their content"""
+    part: str | None = None
+    """a column that says train, validation or test"""
 
     @field_validator("normalise")
     @classmethod

@@ -1,0 +1,91 @@
+"""Tables of values separated by commas, or by another sign."""
+
+import csv
+import io
+import re
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from instar.data.records.files import parts_of_files
+from instar.data.records.places import with_places
+from instar.errors import DataError, first_line
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
+_SEPARATORS = ",;\t|"
+_SAMPLE_BYTES = 1 << 18
+_WHOLE = re.compile(r"-?\d+")
+_WITH_POINT, _WITH_COMMA = re.compile(r"-?\d*\.\d+(e-?\d+)?", re.I), re.compile(r"-?\d*,\d+(e-?\d+)?", re.I)
+
+
+class Dialect(NamedTuple):
+    """How a file is written."""
+
+    separator: str
+    decimal: str
+
+
+def read_tables(place: str) -> dict[str, pa.Table]:
+    """The tables of `csv:PLACE` by part.
+
+    Raises:
+        UsageError: there is no such file.
+        DataError: a file that is no table; names the file and the row.
+    """
+    return {
+        part: with_places([read_csv(file) for file in files], [str(file) for file in files])
+        for part, files in parts_of_files("csv", place, SUFFIXES).items()
+    }
+
+
+def read_csv(file: Path) -> pa.Table:
+    """One file, whose first line has the names of the columns.
+
+    The separator (comma, semicolon, tab or |) and the decimal sign are found from the first rows.
+
+    Raises:
+        DataError: it is no table of one width in UTF-8.
+    """
+    import pyarrow.csv as pcsv
+
+    try:
+        sample = _sample(file)
+        dialect = find_dialect(sample)
+        return pcsv.read_csv(
+            file,
+            parse_options=pcsv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True),
+            convert_options=pcsv.ConvertOptions(decimal_point=dialect.decimal),
+        )
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: {first_line(error)}") from error
+
+
+def _sample(file: Path) -> str:
+    with pa.input_stream(file) as stream:
+        content: bytes = stream.read(_SAMPLE_BYTES)
+    return content.decode("utf-8-sig", errors="replace" if len(content) == _SAMPLE_BYTES else "strict")
+
+
+def find_dialect(sample: str) -> Dialect:
+    """How the first rows of a file are written.
+
+    Example:
+        >>> find_dialect("a;b\\n1,5;x\\n2,25;y\\n"), find_dialect('a,b\\n"1;5",2.5\\n')
+        (Dialect(separator=';', decimal=','), Dialect(separator=',', decimal='.'))
+    """
+    rows = {sign: list(csv.reader(io.StringIO(sample), delimiter=sign))[:200] for sign in _SEPARATORS}
+
+    def score(sign: str) -> tuple[float, int]:
+        widths = Counter(len(row) for row in rows[sign] if row)
+        if not widths:
+            return 0.0, 0
+        width, count = widths.most_common(1)[0]
+        return (count / widths.total() if width > 1 and len(rows[sign][0]) == width else 0.0), width
+
+    best = max(_SEPARATORS, key=score)
+    separator = best if score(best)[0] > 0 else ","
+    cells = [cell for row in rows[separator][1:] for cell in row]
+    commas, points = (sum(bool(sign.fullmatch(cell)) for cell in cells) for sign in (_WITH_COMMA, _WITH_POINT))
+    return Dialect(separator, "," if commas > points and separator != "," else ".")

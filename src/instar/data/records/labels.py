@@ -1,0 +1,165 @@
+"""Class numbers from a column of labels: texts, whole numbers, categories, or distributions over the classes."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from instar.data.records.places import place_of
+from instar.errors import DataError
+from instar.losses import NO_LABEL
+from instar.naming import few
+
+_ABOUT_1 = 1e-3  # how far the sum of a distribution may be from 1
+_MOST_FOUND = 0.5  # more different classes than this share of the rows are no classes
+
+
+class Labels(NamedTuple):
+    """The labels of all parts."""
+
+    class_names: tuple[str, ...]
+    numbers: dict[str, Tensor]
+    """(n,) int64 of each part, -1 for none"""
+    notes: tuple[str, ...] = ()
+    """what was decided, a sentence each"""
+    probs: Mapping[str, Tensor] | None = None
+    """(n, classes) of each part, where the column holds distributions"""
+
+
+def labels_of(tables: Mapping[str, pa.Table], column: str) -> Labels:
+    """Read the labels of all parts; the training part says which classes there are.
+
+    Categories keep their own order, numbers are in ascending order, and texts in that of the alphabet. Nothing
+    (null, an empty text, -1 among whole numbers) is no label.
+
+    Args:
+        tables: by part, the first is that which knows all classes.
+        column: of the labels.
+
+    Raises:
+        DataError: fractions, distributions that do not sum to 1, or a class that the first part lacks.
+    """
+    kinds = {part: table.schema.field(column).type for part, table in tables.items()}
+    if any(_is_list(kind) for kind in kinds.values()):
+        return _distributions(tables, column)
+    if all(pa.types.is_dictionary(kind) for kind in kinds.values()):
+        return _named(tables, column, _categories(tables, column), ())
+    if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds.values()):
+        return _counted(tables, column)
+    texts = {part: table.set_column(*_as_texts(table, column)) for part, table in tables.items()}
+    first = next(iter(texts.values()))
+    names = sorted(one for one in pc.unique(first[column]).to_pylist() if one)
+    return _named(texts, column, tuple(names), ())
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _as_texts(table: pa.Table, column: str) -> tuple[int, str, pa.ChunkedArray]:
+    place = table.column_names.index(column)
+    values = table[column]
+    try:
+        return place, column, values.cast(pa.string())
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{place_of(table, 0)}: {column!r} holds {values.type}, expected a class: a text, a whole number or a "
+            "distribution"
+        ) from error
+
+
+def _categories(tables: Mapping[str, pa.Table], column: str) -> tuple[str, ...]:
+    """The categories of all parts: those of the first in its order."""
+    names: dict[str, None] = {}
+    for table in tables.values():
+        for chunk in table[column].unify_dictionaries().chunks[:1]:
+            names |= dict.fromkeys(str(name) for name in chunk.dictionary.to_pylist())
+    return tuple(name for name in names if name)
+
+
+def _counted(tables: Mapping[str, pa.Table], column: str) -> Labels:
+    """Whole numbers: the class names are the numbers."""
+    whole: dict[str, pa.Table] = {}
+    for part, table in tables.items():
+        values = table[column]
+        if pa.types.is_floating(values.type):
+            plain = pc.fill_null(pc.if_else(pc.is_nan(values), None, values), float(NO_LABEL))
+            fractions = np.flatnonzero(plain.to_numpy() % 1)
+            if len(fractions):
+                row = int(fractions[0])
+                raise DataError(
+                    f"{place_of(table, row)}: {column!r} is {values[row].as_py()!r}, expected a class: "
+                    "fractions are something to be measured, not classes"
+                )
+            values = plain
+        place = table.column_names.index(column)
+        whole[part] = table.set_column(place, column, pc.fill_null(values.cast(pa.int64()), NO_LABEL))
+    found = sorted(pc.unique(next(iter(whole.values()))[column]).to_pylist())
+    notes: tuple[str, ...] = ()
+    if found == [NO_LABEL, 1]:
+        notes = (f"{column}: -1 and 1 are the two classes",)
+    else:
+        found = [number for number in found if number != NO_LABEL]
+    return _named(whole, column, tuple(map(str, found)), notes)
+
+
+def _named(tables: Mapping[str, pa.Table], column: str, names: tuple[str, ...], notes: tuple[str, ...]) -> Labels:
+    """The numbers of labels that are names, once they are texts."""
+    numbers = {}
+    for part, table in tables.items():
+        values = table[column].combine_chunks()
+        if isinstance(values, pa.ChunkedArray):
+            values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+        texts = values.cast(pa.string())
+        places = pc.index_in(texts, value_set=pa.array(names, pa.string()))
+        found = pc.fill_null(places, NO_LABEL).to_numpy(zero_copy_only=False).astype(np.int64)
+        is_none = pc.fill_null(pc.equal(texts, ""), True).to_numpy(zero_copy_only=False)
+        if pa.types.is_integer(values.type) and str(NO_LABEL) not in names:
+            is_none |= pc.equal(texts, str(NO_LABEL)).to_numpy(zero_copy_only=False)
+        unknown = np.flatnonzero((found == NO_LABEL) & ~is_none)
+        if len(unknown):
+            row = int(unknown[0])
+            raise DataError(
+                f"{place_of(table, row)}: class {texts[row].as_py()!r} of {column!r} is not one of the training "
+                f"classes {few(names)}"
+            )
+        numbers[part] = torch.from_numpy(found)
+    if len(names) < 2:
+        table = next(iter(tables.values()))
+        raise DataError(
+            f"{place_of(table, 0)}: expected two or more classes in {column!r}, found {few(names) or 0}"
+        )
+    return Labels(names, numbers, notes)
+
+
+def _distributions(tables: Mapping[str, pa.Table], column: str) -> Labels:
+    """One-hot labels and distributions: the class is the most probable one."""
+    numbers, probs = {}, {}
+    width = 0
+    for part, table in tables.items():
+        rows = table[column].to_pylist()
+        width = width or max((len(row) for row in rows if row is not None), default=0)
+        values = np.zeros((len(rows), width))
+        for place, row in enumerate(rows):
+            if row is None:
+                continue
+            if (
+                len(row) != width
+                or any(one is None or not one >= 0 for one in row)
+                or abs(sum(row) - 1) > _ABOUT_1
+            ):
+                raise DataError(
+                    f"{place_of(table, place)}: {column!r} is {str(row)[:60]}, expected {width} probabilities "
+                    "that sum to 1"
+                )
+            values[place] = row
+        is_none = values.sum(1) == 0
+        numbers[part] = torch.from_numpy(np.where(is_none, NO_LABEL, values.argmax(1)))
+        probs[part] = torch.from_numpy(values).float()
+    names = tuple(str(number) for number in range(width))
+    soft = any(bool(((one > 0) & (one < 1)).any()) for one in probs.values())
+    return Labels(names, numbers, (), probs if soft else None)

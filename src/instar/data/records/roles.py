@@ -1,0 +1,64 @@
+"""Which column of a table is what."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from instar.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column is what; a column without a role is not read.
+
+    Args:
+        label: the class, or a distribution over the classes.
+        text: one column, or two for pairs.
+        image: a picture: its bytes, or its path from the file's folder.
+        audio: a sound: its bytes, or its path from the file's folder.
+        features: numbers and categories.
+        group: rows with one value stay in one part: the same patient, speaker, user.
+        key: tells examples apart, in place of their content.
+        part: says train, validation or test.
+
+    Example:
+        >>> Roles(label="intent", text=("question",)).inputs
+        ('question',)
+    """
+
+    label: str | None = None
+    text: tuple[str, ...] = ()
+    image: str | None = None
+    audio: str | None = None
+    features: tuple[str, ...] = ()
+    group: str | None = None
+    key: str | None = None
+    part: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.text) > 2:
+            raise UsageError(f"text: expected one column, or two for pairs, found {', '.join(self.text)}")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns that a network sees, in the order text, image, audio, features."""
+        single = (column for column in (self.image, self.audio) if column is not None)
+        return (*self.text, *single, *self.features)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that have a role, each once."""
+        others = (column for column in (self.label, self.group, self.key, self.part) if column is not None)
+        return tuple(dict.fromkeys((*self.inputs, *others)))
+
+    def record(self) -> dict[str, Any]:
+        """As JSON: the roles that are there."""
+        return {name: list(one) if isinstance(one, tuple) else one for name, one in asdict(self).items() if one}
+
+    @classmethod
+    def read(cls, record: dict[str, Any]) -> Self:
+        """What `record` wrote."""
+        known = {field.name for field in fields(cls)}
+        read: dict[str, Any] = {
+            name: tuple(one) if isinstance(one, list) else one for name, one in record.items() if name in known
+        }
+        return cls(**read)
