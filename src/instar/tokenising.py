@@ -186,7 +186,7 @@ def train_tokenising(texts: Iterable[str], *, size: int, max_length: int = MOST_
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=ends
     )
     pad, mask = (tokenizer.token_to_id(name) for name in ("[PAD]", "[MASK]"))
-    return Tokenising(tokenizer.to_str(), max_length, pad, mask)
+    return Tokenising(canonical(tokenizer.to_str()), max_length, pad, mask)
 
 
 def read_tokenising(path: Path, *, max_length: int | None = None) -> Tokenising:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -62,7 +63,7 @@ class Dataset(ABC):
     num_views: int | None = None
     files: Sequence[Path] | None = None
     """the file of each stored row, where it has one"""
-    texts: Sequence[str] | None = None
+    texts: pa.Array | None = None
     """the text of each stored row, where it has one: for teachers that read it themselves (`seen_by`)"""
     vocabulary: Vocabulary | None = None
     """what the ids in the examples are of, where that is known: views of words need it"""

@@ -20,9 +20,10 @@ from instar.data.pictures import PictureForm
 from instar.data.prepared import prepared
 from instar.data.readers.folder import ImageFolder, common_form, find_parts, folder_dataset, list_image_folder
 from instar.data.readers.images import MODES, ImageForm
-from instar.data.records.reading import Records, is_source, read_records
+from instar.data.records.official import ROLES, read_official
+from instar.data.records.reading import Records, is_source, read_records, split_records
 from instar.data.records.roles import Roles
-from instar.data.sources import FSDD, SOURCES, Source, find
+from instar.data.sources import FSDD, SOURCES, TEXT_SOURCES, Source, find
 from instar.data.splits import stratified_split
 from instar.errors import DataError, InstarError, UsageError
 from instar.naming import import_function, unknown_name
@@ -130,11 +131,13 @@ def load_data(
     group: str | None = None,
     key: str | None = None,
     part: str | None = None,
+    tokenizer: str | None = None,
+    max_length: int | None = None,
 ) -> Splits:
     """A data set by name.
 
     `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `omniglot` (15, 2 and 3 of the 20 who drew each
-    character), `folder:PATH` (one folder a class, or `train/`, `test/` and perhaps `validation/` of that kind) or
+    character); of texts `clinc150`, `sst2`; `folder:PATH` (one folder a class, or `train/`, `test/` and perhaps `validation/` of that kind) or
     `python:MODULE:FUNCTION` (returns `Splits`, or training and test data, each a data set or tensors (inputs,
     labels)).
 
@@ -151,6 +154,9 @@ def load_data(
         memory_budget_bytes: a folder whose decoded images take more memory is streamed from its files.
         label, text, image, audio, features, group, key, part: which columns of a table are what, see `Roles`;
             those that are not named are guessed where there is one choice.
+        tokenizer: of texts: a folder as transformers saves it, a `tokenizer.json`, or how many ids one gets that is
+            trained on the training part (4,000 by default).
+        max_length: texts are cut at so many ids; 128 by default, or fewer where the tokenizer's network takes fewer.
 
     Raises:
         DataError: files that are missing, damaged, of different forms, or cannot be downloaded.
@@ -163,10 +169,15 @@ def load_data(
     """
     require_text("load_data", name, "folder:PATH")
     roles = Roles(label, _names(text), image, audio, _names(features), group, key, part)
+    options = KindOptions(
+        image_size, colour, memory_budget_bytes, progress, tokenizer=tokenizer, max_length=max_length
+    )
     if is_source(name):
         about = {"validation_fraction": validation_fraction, "split_seed": split_seed}
-        options = KindOptions(image_size, colour, memory_budget_bytes, progress)
         return of_records(read_records(name, roles, **about), options)  # type: ignore[arg-type]
+    if name in TEXT_SOURCES:
+        tables = read_official(name, base_url=base_url, progress=progress)
+        return of_records(split_records(tables, name, ROLES), options)
     if roles.columns:
         raise UsageError(f"data {name!r} has no columns; label, text, ... are for csv:FILE")
     form = _checked_form(name, image_size, colour, memory_budget_bytes)
@@ -184,7 +195,7 @@ def load_data(
     elif name.startswith("python:"):
         train, validation, test = _from_function(name)
     else:
-        raise unknown_name("data set", name, ["digits", *SOURCES, _FOLDER, _PYTHON])
+        raise unknown_name("data set", name, ["digits", *SOURCES, *TEXT_SOURCES, _FOLDER, _PYTHON])
     if validation is None:
         train, validation = _cut(train, validation_fraction, split_seed, of_user=name.startswith("python:"))
     splits = Splits(train, validation, test, name)
@@ -199,7 +210,8 @@ def of_records(records: Records, options: KindOptions) -> Splits:
     train, validation, test = made.parts
     about = {"roles": records.roles, "preparation": made.preparation, "notes": records.notes}
     splits = Splits(train, validation, test, records.source, **about)  # type: ignore[arg-type]
-    warn_of_copies(splits.name, {"training": train, "validation": validation, "test": test})
+    if records.source not in TEXT_SOURCES:
+        warn_of_copies(splits.name, {"training": train, "validation": validation, "test": test})
     return splits
 
 
@@ -240,7 +252,7 @@ def known_data() -> list[KnownData]:
         KnownData("digits", "1,797 handwritten digits, 8x8 grey", "comes with scikit-learn", "scikit-learn"),
         *(
             KnownData(source.name, source.what, _where(source), source.publisher)
-            for source in (*SOURCES.values(), FSDD)
+            for source in (*SOURCES.values(), *TEXT_SOURCES.values(), FSDD)
         ),
         KnownData(_FOLDER, "your images: one folder a class, or train/ and test/ of that kind", None, "you"),
         KnownData(_PYTHON, "what your function returns: Splits, or training and test data", None, "you"),

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from instar.data.kinds import KindOptions, Preparation, fit_preparation
+from instar.data.kinds.text import checked_texts
 from instar.data.memory import InMemoryDataset
 from instar.data.records.reading import Records
 from instar.errors import DataError, InstarError
@@ -36,9 +37,12 @@ def _dataset(records: Records, part: str, preparation: Preparation) -> InMemoryD
     table = records.parts[part]
     if len(table) == 0:
         raise DataError(f"the {part} part has no row")
-    return InMemoryDataset(
+    data = InMemoryDataset(
         preparation.inputs(table, records.roles),
         records.labels[part],
         class_names=records.class_names,
         ids=records.ids[part],
     )
+    if preparation.kind == "text" and len(records.roles.text) == 1:  # for teachers that read them
+        data.texts = checked_texts(table, records.roles.text[0])
+    return data

@@ -3,6 +3,7 @@
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -49,8 +50,8 @@ class TextsAlone(Dataset):
 
     def __init__(self, data: Dataset) -> None:
         rows = data.rows(data.ids).cpu().numpy()
-        self.texts = pa.array(data.texts, pa.large_string()).take(pa.array(rows))
-        longest = max(len(text.as_buffer()) for text in self.texts)
+        self.texts = data.texts.take(pa.array(rows))  # type: ignore[union-attr]
+        longest = max(1, int(pc.max(pc.binary_length(self.texts)).as_py()))
         super().__init__(
             data.ids,
             data.labels(data.ids),

@@ -46,6 +46,8 @@ def load_splits(settings: DataSettings) -> Splits:
         split_seed=settings.split_seed,
         image_size=settings.image_size,
         colour=settings.colour,
+        tokenizer=settings.tokenizer,
+        max_length=settings.max_length,
         **settings.model_dump(include=_COLUMNS),
     )
     if settings.fraction == 1:

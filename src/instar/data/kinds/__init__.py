@@ -49,6 +49,8 @@ class KindOptions:
     colour: str | None = None
     memory_budget_bytes: int = 2 * 2**30
     progress: bool = True
+    tokenizer: str | None = None
+    max_length: int | None = None
 
 
 def kind_of(roles: Roles) -> str:

@@ -1,31 +1,39 @@
 """Texts: columns of strings, tokenised once, as ids that a network of words takes."""
 
+import contextlib
 import functools
 import hashlib
+import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from instar.data.columns import Varying
+from instar.data.records.places import place_of
 from instar.data.records.roles import Roles
 from instar.data.sources import cache_folder
 from instar.data.vocabulary import Vocabulary
 from instar.errors import DataError, DataWarning, UsageError
 from instar.files import written_whole
 from instar.structures import Inputs
-from instar.tokenising import Encoded, Tokenising, read_tokenising, train_tokenising
+from instar.tokenising import MOST_IDS, Encoded, Tokenising, read_tokenising, train_tokenising
+
+if TYPE_CHECKING:
+    from instar.data.kinds import KindOptions
+    from instar.data.records.reading import Records
 
 NUM_IDS = 4000
 """Of a tokenizer that is trained on the data: a small network has few weights for each."""
 
 _MOST_TRAINED_ON = 200_000  # texts: more change few words, and take long
-_WORTH_KEEPING = 20_000  # texts: fewer are tokenised in less time than it takes to notice
+_WORTH_KEEPING = 5_000  # texts: fewer are tokenised in less time than it takes to notice
 _FORMAT = 1  # of the kept ids; another number invalidates them
 
 
@@ -70,7 +78,7 @@ class TextPreparation:
             )
         if not encoded.lengths.all():
             row = int((encoded.lengths == 0).nonzero()[0][0])
-            raise DataError(f"{roles.text[0]}: the tokenizer has no ids for the text in row {row}; leave it out")
+            raise DataError(f"{place_of(table, row)}: the tokenizer has no ids for this text; leave it out")
         lengths = torch.from_numpy(encoded.lengths)
         found = {"input_ids": Varying(torch.from_numpy(encoded.ids), lengths, self.tokenising.pad, self.vocabulary)}
         if self.tokenising.told_apart and self.num_texts > 1:
@@ -98,9 +106,15 @@ class TextPreparation:
         )
 
 
-def read_text(record: Mapping[str, Any]) -> TextPreparation:
+def read(record: Mapping[str, Any]) -> TextPreparation:
     """What `record` gave."""
     return TextPreparation(Tokenising.of_record(record), record["num_texts"], record["origin"])
+
+
+def fit(records: "Records", options: "KindOptions") -> TextPreparation:
+    """The preparation of texts; see `fit_text`."""
+    tokenizer, max_length = options.tokenizer, options.max_length
+    return fit_text(records.parts["train"], records.roles, tokenizer=tokenizer, max_length=max_length)
 
 
 def fit_text(
@@ -132,9 +146,8 @@ def fit_text(
     if tokenizer is not None and not tokenizer.isdecimal():
         found = read_tokenising(Path(tokenizer).expanduser(), max_length=max_length)
         return TextPreparation(found, len(roles.text), f"of {Path(tokenizer).name}")
-    texts = [text for name in roles.text for text in _some(checked_texts(train, name)).to_pylist()]
-    length = {} if max_length is None else {"max_length": max_length}
-    found = train_tokenising(texts, size=int(tokenizer or NUM_IDS), **length)
+    columns = [_some(checked_texts(train, name)) for name in roles.text]
+    found = _trained_once(columns, int(tokenizer or NUM_IDS), max_length or MOST_IDS)
     return TextPreparation(found, len(roles.text))
 
 
@@ -151,14 +164,12 @@ def checked_texts(table: pa.Table, name: str) -> pa.Array:
         raise DataError(f"text column {name!r} holds {column.type}, expected texts")
     texts = column.cast(pa.large_string()).combine_chunks()
     texts = texts.chunk(0) if isinstance(texts, pa.ChunkedArray) and texts.num_chunks == 1 else texts
-    import pyarrow.compute as pc
-
     is_empty = pc.fill_null(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0), True)
     if num_empty := pc.sum(is_empty).as_py():
-        row = pc.index(is_empty, True).as_py()
+        place = place_of(table, pc.index(is_empty, True).as_py())
         raise DataError(
-            f"text column {name!r}: {num_empty:,} of {len(texts):,} rows have no text, the first is row {row}; "
-            "leave them out, or give them one"
+            f"{place}: {name!r} holds no text ({num_empty:,} such rows of {len(texts):,}); leave them out, or give "
+            "them one"
         )
     return texts
 
@@ -171,7 +182,7 @@ def _some(texts: pa.Array) -> pa.Array:
 
 def _encoded_once(tokenising: Tokenising, columns: list[pa.Array]) -> Encoded:
     """The ids of texts, from the cache where it has them; a cache that cannot be read or written is not used."""
-    copy = _copy_of(tokenising, columns) if len(columns[0]) >= _WORTH_KEEPING else None
+    copy = _place(f"{tokenising.content} {tokenising.max_length}", columns, "arrow")
     if copy is not None and (kept := _kept(copy)) is not None:
         return kept
     encoded = tokenising.encode(_rows(columns))
@@ -185,17 +196,31 @@ def _rows(columns: list[pa.Array]) -> list[Any]:
     return texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
 
 
-def _copy_of(tokenising: Tokenising, columns: list[pa.Array]) -> Path | None:
-    digest = hashlib.sha256(f"{tokenising.content} {tokenising.max_length}".encode())
+def _place(about: str, columns: list[pa.Array], ending: str) -> Path | None:
+    """The file of the cache for what is made of texts; None for few texts, or without a cache."""
+    if len(columns[0]) < _WORTH_KEEPING:
+        return None
+    digest = hashlib.sha256(about.encode())
     for column in columns:
-        lengths = np.diff(np.frombuffer(column.buffers()[1], np.int64)[column.offset :][: len(column) + 1])
-        digest.update(lengths.tobytes())
-        for text in column:
-            digest.update(text.as_buffer())
+        digest.update(pc.binary_length(column).to_numpy().tobytes())
+        digest.update(b"".join(column.cast(pa.large_binary()).to_pylist()))
     try:
-        return cache_folder() / "tokenised" / f"{digest.hexdigest()}-{_FORMAT}.arrow"
+        return cache_folder() / "tokenised" / f"{digest.hexdigest()}-{_FORMAT}.{ending}"
     except UsageError:  # there is no home directory
         return None
+
+
+def _trained_once(columns: list[pa.Array], size: int, max_length: int) -> Tokenising:
+    """A tokenizer trained on texts, from the cache where it has it."""
+    copy = _place(f"trained {size}", columns, "json")
+    if copy is not None and copy.is_file():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return replace(Tokenising.of_record(json.loads(copy.read_text())), max_length=max_length)
+    found = train_tokenising((text for column in columns for text in column.to_pylist()), size=size)
+    if copy is not None:
+        with contextlib.suppress(OSError), written_whole(copy) as part:
+            part.write_text(json.dumps(found.record))
+    return replace(found, max_length=max_length)
 
 
 def _kept(copy: Path) -> Encoded | None:
