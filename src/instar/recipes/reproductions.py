@@ -62,6 +62,13 @@ REPRODUCTIONS = {
         "instar.recipes.transfer.comparison:STUDY",
         "instar.recipes.transfer.comparison:config_for",
     ),
+    "texts": Reproduction(
+        "Hinton et al. 2015, sections 3 and 6, on texts: an ensemble of unlike models into a tenth of its weights.",
+        "instar.recipes.texts.recipe:STUDY",
+        "instar.recipes.texts.plan:config_for",
+        "clinc150",
+        "clinc150 (150 intents and what is of none), sst2 (two classes), or csv:FILE and its like",
+    ),
     "specialists": Reproduction(
         "Hinton et al. 2015, section 5: specialists for confused classes, all controls, one network distilled.",
         "instar.recipes.specialists.recipe:STUDY",
