@@ -258,6 +258,21 @@ def without_lengths(form: Form) -> Form:
     return map_form(without, form)
 
 
+def without_ids(form: Form) -> Form:
+    """A form without how many ids there are, and of what: lists of numbers do not say.
+
+    Example:
+        >>> without_ids(("int64<4000#9f3a12c4", "<=34"))
+        ('int64', '<=34')
+    """
+
+    def without(part: Sequence[int | str]) -> Any:
+        kind = _type_of(part)
+        return tuple(part) if kind is None else (kind, *part[1:])
+
+    return map_form(without, form)
+
+
 def form_in_words(form: Form) -> str:
     """A form in a table.
 

@@ -1,6 +1,7 @@
 """Data sets, their splits and views, and the order in which networks see them."""
 
 from instar.data.batches import batches
+from instar.data.columns import numbered
 from instar.data.dataset import Dataset
 from instar.data.fetch import fetch
 from instar.data.given import GivenData, as_dataset
@@ -43,6 +44,7 @@ __all__ = [
     "known_data",
     "like_length",
     "load_data",
+    "numbered",
     "parse_views",
     "seen_by",
     "shuffled",

@@ -1,6 +1,6 @@
 """How examples are kept in memory: as a tensor, or as a structure of tensors, of which some vary in length."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -72,6 +72,29 @@ class Varying:
     def rows(self) -> Iterator[Tensor]:
         """Each of them, not padded."""
         return iter(torch.split(self.values.cpu(), self.lengths.tolist()))
+
+
+def numbered(examples: Sequence[Sequence[int]], number: int) -> Varying:
+    """Lists of ids of which there are so many: a network by name has to know, for its table of embeddings.
+
+    Args:
+        examples: the ids of each example.
+        number: of ids; the largest is at most one less.
+
+    Raises:
+        UsageError: an id outside them.
+        DataError: an example is empty.
+
+    Example:
+        >>> numbered([[5, 3], [8]], 10).form
+        ('int64<10', '<=2')
+    """
+    found = _column("ids", [torch.as_tensor(one, dtype=torch.int64) for one in examples], 0)
+    if int(found.values.min()) < 0 or int(found.values.max()) >= number:
+        raise UsageError(
+            f"ids go from {int(found.values.min())} to {int(found.values.max())}, expected 0 to {number - 1}"
+        )
+    return Varying(found.values, found.lengths, 0, Vocabulary(number))
 
 
 class Mask:

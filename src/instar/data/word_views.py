@@ -81,6 +81,7 @@ class WordViews:
         if not len(ids):
             return inputs
         words = _words_of(inputs[IDS], inputs[MASK], self.vocabulary.kinds)
+        # The first draw is of the whole text, the others of its words: none depends on the padding.
         key, places = key_of(f"views:{self.kind}", view_seed), range(inputs[IDS].shape[1] + 1)
         chances = draws(key, ids, views, places)
         changed = (torch.as_tensor(views, device=ids.device) != 0).expand(ids.shape)
@@ -104,7 +105,7 @@ class DropWords(WordViews):
     """
 
     def _moved(self, inputs: Inputs, words: Words, chances: Tensor, changed: Tensor) -> Inputs:
-        chances = chances[:, : words.number.shape[1]]
+        chances = chances[:, 1:]
         dropped = self._chosen(chances) & (words.lengths > 0)
         alone = chances.where(words.lengths > 0, -1).argmax(1, keepdim=True)
         dropped = dropped.scatter(1, alone, False) & changed[:, None]
@@ -133,7 +134,7 @@ class MaskWords(WordViews):
         mask = self.vocabulary.mask if self.vocabulary else None
         if mask is None:
             raise UsageError(f"views {self.name!r}: the tokenizer has no id for a mask; take drop:{self.rate:g}")
-        chosen = self._chosen(chances[:, : words.number.shape[1]]) & changed[:, None]
+        chosen = self._chosen(chances[:, 1:]) & changed[:, None]
         return {**inputs, IDS: inputs[IDS].masked_fill(words.of_ids(chosen, False), mask)}
 
 
@@ -149,13 +150,12 @@ class SwapWords(WordViews):
     """
 
     def _moved(self, inputs: Inputs, words: Words, chances: Tensor, changed: Tensor) -> Inputs:
-        width = words.number.shape[1]
-        places = torch.arange(width, device=chances.device)
-        is_first = places % 2 == (chances[:, width:] >> (DRAW_BITS - 1))
+        places = torch.arange(words.number.shape[1], device=chances.device)
+        is_first = places % 2 == (chances[:, :1] >> (DRAW_BITS - 1))
         lengths, starts = words.lengths, words.starts
         next_lengths, next_starts = (_shifted(values, 1) for values in (lengths, starts))
         joined = (next_lengths > 0) & (next_starts == starts + lengths)
-        swapped = self._chosen(chances[:, :width]) & is_first & joined & changed[:, None]
+        swapped = self._chosen(chances[:, 1:]) & is_first & joined & changed[:, None]
         after = _shifted(swapped, -1)  # the second words of the pairs
         shifts = next_lengths * swapped - _shifted(lengths, -1) * after
         to = places + words.of_ids(shifts, 0)
