@@ -17,6 +17,7 @@ from instar.structures import Form, form_in_words, num_ids
 
 TEXT_FORMS = ("bag:64", "textconv:64-64", "transformer:2x128")
 _HEAD_WIDTH = 32  # numbers that one head of attention compares, as in small BERTs
+_INITIAL_SD = 0.1  # of embeddings; from 1, a rate that is right for the other weights hardly moves them
 _WIDER = 4  # hidden units of a perceptron for each of its inputs, as in Vaswani et al. 2017
 
 
@@ -92,7 +93,7 @@ class Bag(nn.Module):
 
     def __init__(self, num_words: int, width: int, num_classes: int, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(num_words, width)
+        self.embedding = embedding(num_words, width)
         self.fc1 = nn.Sequential(nn.Linear(width, _WIDER * width), nn.ReLU(), *_dropped(dropout))
         self.fc2 = nn.Linear(_WIDER * width, num_classes)
 
@@ -113,7 +114,7 @@ class TextConv(nn.Module):
         self, num_words: int, channels: Sequence[int], num_classes: int, *, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(num_words, channels[0])
+        self.embedding = embedding(num_words, channels[0])
         self.num_layers = len(channels)
         for number, (before, after) in enumerate(zip((channels[0], *channels), channels, strict=False), 1):
             layer = nn.Sequential(nn.Conv1d(before, after, 3, padding=1), nn.ReLU(), *_dropped(dropout))
@@ -165,7 +166,7 @@ class PlacedEmbedding(nn.Module):
 
     def __init__(self, num_words: int, width: int, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.words, self.norm = nn.Embedding(num_words, width), nn.LayerNorm(width)
+        self.words, self.norm = embedding(num_words, width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, input_ids: Tensor) -> Tensor:
@@ -175,7 +176,7 @@ class PlacedEmbedding(nn.Module):
         rates = torch.exp(torch.arange(half, device=words.device) * (-math.log(10_000.0) / half))
         angles = torch.arange(input_ids.shape[1], device=words.device)[:, None] * rates
         places = torch.cat((angles.sin(), angles.cos()), dim=-1).to(words.dtype)
-        placed: Tensor = self.dropout(self.norm(words + places))
+        placed: Tensor = self.dropout(self.norm(words + _INITIAL_SD * places))  # a place says no more than a word
         return placed
 
 
@@ -202,6 +203,13 @@ class AttentionBlock(nn.Module):
         values = values + self.dropout(self.mixed(attended.transpose(1, 2).flatten(2)))
         found: Tensor = values + self.dropout(self.perceptron(self.norm2(values)))
         return found
+
+
+def embedding(num_words: int, width: int) -> nn.Embedding:
+    """A table of embeddings that start small: a step of AdamW moves a weight by about its rate, whatever its size."""
+    table = nn.Embedding(num_words, width)
+    table.initial_sd = _INITIAL_SD  # type: ignore[assignment]
+    return table
 
 
 def masked_mean(values: Tensor, attention_mask: Tensor) -> Tensor:

@@ -61,8 +61,6 @@ def offer(spec: str, name: str, wanted: Wanted) -> Offer:
     task = "texts" if wanted.num_ids is not None else "pictures"
     kind = _kind(package, spec, name, about, task)
     own = _config(package, kind, about, wanted, len(about.get("id2label") or ()) or None)
-    if wanted.num_ids is not None:
-        _check_ids(spec, own, wanted.num_ids)
     own_channels = int(about.get("num_channels", wanted.channels))
     with_own = folder is not None and has_weights(folder)
     if (with_own or wanted.pretrained) and own_channels != wanted.channels:
@@ -111,16 +109,6 @@ def _kind(package: Any, spec: str, name: str, about: Mapping[str, Any], task: st
     if kind not in known:
         raise UsageError(f"{spec} is a {kind}, which transformers has no classification of {task} for")
     return kind
-
-
-def _check_ids(spec: str, config: Any, num_ids: int) -> None:
-    """Refuse ids that a network has no embedding for."""
-    own = int(getattr(config, "vocab_size", num_ids))
-    if own < num_ids:
-        raise UsageError(
-            f"{spec} takes {own:,} ids of words, the data has {num_ids:,}: name its tokenizer, "
-            f"--tokenizer {spec.partition(':')[2]} (data.tokenizer)"
-        )
 
 
 def _config(package: Any, kind: str, about: Mapping[str, Any], wanted: Wanted, num_classes: int | None) -> Any:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from instar.errors import UsageError
 from instar.networks.logits import as_logits
-from instar.structures import name_of_ids
+from instar.structures import name_of_ids, num_ids
 from instar.tokenising import TOKENIZER, Tokenising, texts_in, tokenising_of
 
 
@@ -60,16 +60,18 @@ def with_own_tokenizer(
         is_used: whether it is used as it is, not trained.
 
     Raises:
-        UsageError: it is to be trained, from weights of another tokenizer.
+        UsageError: it is to be trained, from weights of another tokenizer, or has no embeddings for so many ids.
     """
-    if not has_weights or TOKENIZER not in files:
-        return network
-    own = tokenising_of(files, where=spec)
-    if own.name == name_of_ids(ids):
-        return network
-    if is_used:
-        return TextReader(network, own, spec)
-    raise UsageError(
-        f"{spec} was trained with its own tokenizer, and the data has the ids of another one: to train it further, "
-        f"--tokenizer {spec.partition(':')[2].partition('@')[0]} (data.tokenizer)"
-    )
+    cure = f"--tokenizer {spec.partition(':')[2].partition('@')[0]} (data.tokenizer)"
+    own = tokenising_of(files, where=spec) if TOKENIZER in files else None
+    if has_weights and own is not None and own.name != name_of_ids(ids):
+        if is_used:
+            return TextReader(network, own, spec)
+        raise UsageError(
+            f"{spec} was trained with its own tokenizer, and the data has the ids of another one: to train it "
+            f"further, {cure}"
+        )
+    size, number = int(getattr(network.config, "vocab_size", 0)), num_ids(ids) or 0  # type: ignore[union-attr, arg-type]
+    if size < number:
+        raise UsageError(f"{spec} takes {size:,} ids of words, the data has {number:,}: name its tokenizer, {cure}")
+    return network
