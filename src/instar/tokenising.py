@@ -242,7 +242,9 @@ def tokenising_of(files: Any, *, where: str, max_length: int | None = None) -> T
     pad = id_of("pad_token", "[PAD]", "<pad>")
     if pad is None:
         pad = int(config.get("pad_token_id") or config.get("eos_token_id") or 0)
-    told = "token_type_ids" in (about.get("model_input_names") or ["token_type_ids"] * ("type_vocab_size" in config))
+    told = "token_type_ids" in (
+        about.get("model_input_names") or ["token_type_ids"] * ("type_vocab_size" in config)
+    )
     return Tokenising(content, found.max_length, pad, id_of("mask_token", "[MASK]", "<mask>"), told)
 
 

@@ -42,7 +42,8 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bert")
     own = tokenizers.BertWordPieceTokenizer(lowercase=True)
     words = [word for colours in COLOURS.values() for word in colours]
-    own.train_from_iterator([*words, "take the tree now"], vocab_size=90, min_frequency=1, show_progress=False)
+    others = "take show sell paint the tree seaside straße door now"
+    own.train_from_iterator([*words, others], vocab_size=90, min_frequency=1, show_progress=False)
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=own._tokenizer, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]",
         unk_token="[UNK]", mask_token="[MASK]",
@@ -83,9 +84,7 @@ def test_a_pipeline_is_asked_about_the_texts_of_a_subset(splits: Splits, pipelin
 
     fitted = io.load(pipeline, trusted=io.get_untrusted_types(file=pipeline))
     some = splits.train.subset(splits.train.ids[[7, 3, 20, 11]])
-    teacher = read_teacher(
-        f"sklearn:{pipeline}", class_names=some.class_names, example_shape=some.example_shape
-    )
+    teacher = read_teacher(f"sklearn:{pipeline}", class_names=some.class_names, example_shape=some.example_shape)
     found = torch.softmax(instar.predict_logits(teacher, some), -1)
     places = [some.class_names.index(name) for name in fitted.classes_]
     expected = fitted.predict_proba([texts_of(splits)[row] for row in (7, 3, 20, 11)])
@@ -142,15 +141,12 @@ def test_a_network_of_the_data_s_tokenizer_is_trained_on_its_ids(splits: Splits,
     same = load_data(source, label="label", text="text", tokenizer=str(bert))
     network = build_network(f"transformers:{bert}", input_shape=same.train.example_shape, **about)  # type: ignore[arg-type]
     assert type(network).__name__ == "BertForSequenceClassification"
-    result = instar.train(
-        network, same.train, epochs=8, batch_size=16, learning_rate=0.005, optimiser="adamw"
-    )
+    result = instar.train(network, same.train, epochs=8, batch_size=16, learning_rate=0.005, optimiser="adamw")
     assert instar.evaluate(result.network, same.test)["accuracy"] > 0.8
-    assert [layer.name for layer in instar.layers_of(network, same.train.gather(same.train.ids[:2], 0))][0] == (
-        "bert.embeddings"
-    )
+    layers = instar.layers_of(network, same.train.gather(same.train.ids[:2], 0))
+    assert layers[0].name == "bert.embeddings"
     few = {**same.train.example_shape, "input_ids": ("int64<200", "<=8")}
-    with pytest.raises(UsageError, match="takes 90 ids of words, the data has 200: name its tokenizer"):
+    with pytest.raises(UsageError, match=r"takes 90 ids of words, the data has 200: name its tokenizer"):
         build_network(f"transformers:{bert}", input_shape=few, **about)  # type: ignore[arg-type]
 
 
@@ -160,15 +156,15 @@ def test_what_does_not_go_together(splits: Splits, pipeline: Path) -> None:
     shape = splits.train.example_shape
     teacher = read_teacher(f"sklearn:{pipeline}", class_names=splits.class_names, example_shape=shape)
     digits = load_data("digits").train
-    with pytest.raises(UsageError, match="reads texts, and the examples hold none"):
+    with pytest.raises(UsageError, match=r"reads texts, and the examples hold none"):
         seen_by(teacher, digits)
     shown = splits.train.with_views(instar.data.parse_views("drop:0.2"), view_seed=0)
     with pytest.raises(UsageError, match=r"would not see the views 'drop:0.2' of their ids"):
         Teacher(teacher, shown, temperature=1.0)
-    with pytest.raises(UsageError, match="takes texts alone"):
+    with pytest.raises(UsageError, match=r"takes texts alone"):
         teacher(torch.zeros(1, 4))
     rows = GaussianNB().fit([[0.0], [1.0]], [0, 1])
-    with pytest.raises(UsageError, match="takes rows of numbers, an example is .*; of texts it is asked where"):
+    with pytest.raises(UsageError, match=r"takes rows of numbers, an example is .*; of texts it is asked where"):
         Teacher(rows, splits.train, temperature=1.0)
 
 

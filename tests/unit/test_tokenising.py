@@ -51,7 +51,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_gives_the_same_ids_in_any_order_and_process(tmp_path: Path) -> None:
     one, other = (train_tokenising(texts, size=300) for texts in (TEXTS, TEXTS[::-1]))
     code = f"from instar.tokenising import train_tokenising; print(train_tokenising({TEXTS!r}, size=300).name)"
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    there = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
     assert one.name == other.name == there.stdout.strip()
     encoded = one.encode(["An unknown ☃ 東京"])
     assert one.tokenizer.decode(encoded.ids.tolist()) == " an unknown ☃ 東京"  # nothing is unknown to bytes
@@ -75,7 +77,7 @@ def test_ids_are_those_of_transformers(folder: Path) -> None:
         assert [ids.tolist() for ids in torch.from_numpy(found.type_ids).split(lengths)] == types
     assert (ours.pad, ours.mask) == (theirs.pad_token_id, theirs.mask_token_id)
     assert read_tokenising(folder).max_length == 24
-    with pytest.raises(UsageError, match="max_length is 25, and the network of tokenizer .* takes 24 ids"):
+    with pytest.raises(UsageError, match=r"max_length is 25, and the network of tokenizer .* takes 24 ids"):
         read_tokenising(folder, max_length=25)
 
 
@@ -117,7 +119,7 @@ def test_ids_are_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_long_texts_are_cut_and_counted() -> None:
     rows = table(["a b c d e f g", "a b"])
     preparation = fit_text(rows, ROLES, tokenizer="300", max_length=5)
-    with pytest.warns(DataWarning, match="1 of 2 texts are longer than 5 ids and are cut there"):
+    with pytest.warns(DataWarning, match=r"1 of 2 texts are longer than 5 ids and are cut there"):
         found = preparation.inputs(rows, ROLES)["input_ids"]
     assert found.lengths.tolist() == [5, 4]
     assert found.values[4] == found.values[-1]  # it still ends in [SEP]
@@ -145,15 +147,15 @@ def test_tokenizers_that_cannot_be_read(folder: Path, tmp_path: Path) -> None:
         broken.write_text(content)
         with pytest.raises(DataError, match=rf"tokenizer {tmp_path}"):
             fit_text(rows, ROLES, tokenizer=str(tmp_path))
-    with pytest.raises(UsageError, match="a vocabulary of 20 ids: expected at least 261"):
+    with pytest.raises(UsageError, match=r"a vocabulary of 20 ids: expected at least 261"):
         fit_text(rows, ROLES, tokenizer="20")
-    with pytest.raises(UsageError, match="text: expected 1 column, found 2"):
+    with pytest.raises(UsageError, match=r"text: expected 1 column, found 2"):
         fit_text(rows, ROLES, tokenizer="300").inputs(table(TEXTS, TEXTS), PAIR)
 
 
 def test_numbered_ids() -> None:
     assert numbered([[1, 2], [3]], 4).form == ("int64<4", "<=2")
-    with pytest.raises(UsageError, match="ids go from 1 to 3, expected 0 to 2"):
+    with pytest.raises(UsageError, match=r"ids go from 1 to 3, expected 0 to 2"):
         numbered([[1, 2], [3]], 3)
 
 

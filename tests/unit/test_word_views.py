@@ -109,17 +109,17 @@ def test_pure_and_view_0_unchanged(name: str) -> None:
 
 def test_what_has_no_words_is_refused() -> None:
     digits = load_data("digits").train
-    with pytest.raises(UsageError, match="views 'drop:0.1' are of words, and the examples are no texts"):
+    with pytest.raises(UsageError, match=r"views 'drop:0.1' are of words, and the examples are no texts"):
         digits.with_views(parse_views("drop:0.1"), view_seed=0)
-    with pytest.raises(UsageError, match="need images"):
+    with pytest.raises(UsageError, match=r"need images"):
         data().with_views(parse_views("jitter:1"), view_seed=0)
     plain = InMemoryDataset(
         {"input_ids": numbered([[1, 2], [3]], 10)}, torch.tensor([0, 1]), class_names=["a", "b"]
     )
-    with pytest.raises(UsageError, match="which ids begin a word is not known"):
+    with pytest.raises(UsageError, match=r"which ids begin a word is not known"):
         plain.with_views(parse_views("swap:0.1"), view_seed=0)
     for text in ("drop:0", "mask:1", "swap:-0.1"):
-        with pytest.raises(UsageError, match="should be above 0 and below 1"):
+        with pytest.raises(UsageError, match=r"should be above 0 and below 1"):
             parse_views(text)
-    with pytest.raises(UsageError, match="view 'drop:a' should be drop:RATE"):
+    with pytest.raises(UsageError, match=r"view 'drop:a' should be drop:RATE"):
         parse_views("drop:a")

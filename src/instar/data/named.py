@@ -137,7 +137,8 @@ def load_data(
     """A data set by name.
 
     `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `omniglot` (15, 2 and 3 of the 20 who drew each
-    character); of texts `clinc150`, `sst2`; `folder:PATH` (one folder a class, or `train/`, `test/` and perhaps `validation/` of that kind) or
+    character); of texts `clinc150`, `sst2`; `folder:PATH` (one folder a class, or `train/`, `test/` and perhaps
+    `validation/` of that kind) or
     `python:MODULE:FUNCTION` (returns `Splits`, or training and test data, each a data set or tensors (inputs,
     labels)).
 
@@ -154,9 +155,10 @@ def load_data(
         memory_budget_bytes: a folder whose decoded images take more memory is streamed from its files.
         label, text, image, audio, features, group, key, part: which columns of a table are what, see `Roles`;
             those that are not named are guessed where there is one choice.
-        tokenizer: of texts: a folder as transformers saves it, a `tokenizer.json`, or how many ids one gets that is
-            trained on the training part (4,000 by default).
-        max_length: texts are cut at so many ids; 128 by default, or fewer where the tokenizer's network takes fewer.
+        tokenizer: of texts: a folder as transformers saves it, a `tokenizer.json`, or how many ids one gets that
+            is trained on the training part (4,000 by default).
+        max_length: texts are cut at so many ids; 128 by default, or fewer where the tokenizer's network takes
+            fewer.
 
     Raises:
         DataError: files that are missing, damaged, of different forms, or cannot be downloaded.

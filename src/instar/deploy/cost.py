@@ -19,7 +19,6 @@ from instar.errors import UsageError
 from instar.networks import call, evaluation_, evaluation_mode, input_type, is_compiled, without_compiler
 from instar.structures import TEXT, Form, Inputs, examples_in, in_type, up_to
 
-
 _A_TEXT: Form = {TEXT: ("int32", up_to(64))}
 """What a network that reads texts itself is measured at."""
 

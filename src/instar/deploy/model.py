@@ -20,7 +20,16 @@ from instar.evaluation import batch_size_on, predict_logits
 from instar.networks import change_normalisation_, forward_logits
 from instar.networks.inputs import Normalisation
 from instar.runs import Run
-from instar.structures import Form, Inputs, form_in_words, is_plain, mask_place, read_form, without_ids, without_lengths
+from instar.structures import (
+    Form,
+    Inputs,
+    form_in_words,
+    is_plain,
+    mask_place,
+    read_form,
+    without_ids,
+    without_lengths,
+)
 
 
 class Model(nn.Module):

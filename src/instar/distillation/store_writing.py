@@ -118,9 +118,7 @@ def known_by(teachers: Mapping[str, Any], data: Dataset) -> tuple[dict[str, str]
 
 def answers_of(network: nn.Module, data: Dataset) -> dict[str, Any]:
     """A sketch of what a teacher answers to some examples: it shows its code, where weights do not."""
-    sketch: dict[str, Any] = network_identity(network, seen_by(network, data).examples(), trained=False)[
-        "outputs"
-    ]
+    sketch: dict[str, Any] = network_identity(network, seen_by(network, data).examples(), trained=False)["outputs"]
     return sketch
 
 

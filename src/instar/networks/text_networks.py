@@ -78,7 +78,7 @@ def _number_of_ids(name: str, input_shape: Form) -> int:
     number = num_ids(part)
     if number is None:
         raise UsageError(
-            f"network {name!r} has to know how many ids there are, and an example is {form_in_words(input_shape)}: "
+            f"network {name!r} has to know how many ids there are, an example is {form_in_words(input_shape)}: "
             'give {"input_ids": instar.data.numbered(lists of ids, NUMBER)}'
         )
     return number
@@ -110,9 +110,7 @@ class TextConv(nn.Module):
         Collobert et al. 2011, *Natural Language Processing (Almost) from Scratch*; Kim 2014.
     """
 
-    def __init__(
-        self, num_words: int, channels: Sequence[int], num_classes: int, *, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, num_words: int, channels: Sequence[int], num_classes: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.embedding = embedding(num_words, channels[0])
         self.num_layers = len(channels)
@@ -206,7 +204,7 @@ class AttentionBlock(nn.Module):
 
 
 def embedding(num_words: int, width: int) -> nn.Embedding:
-    """A table of embeddings that start small: a step of AdamW moves a weight by about its rate, whatever its size."""
+    """A table of embeddings that start small: a step of AdamW moves each weight by about the same."""
     table = nn.Embedding(num_words, width)
     table.initial_sd = _INITIAL_SD  # type: ignore[assignment]
     return table

@@ -63,7 +63,7 @@ REPRODUCTIONS = {
         "instar.recipes.transfer.comparison:config_for",
     ),
     "texts": Reproduction(
-        "Hinton et al. 2015, sections 3 and 6, on texts: an ensemble of unlike models into a tenth of its weights.",
+        "Hinton et al. 2015, sections 3 and 6, on texts: unlike models together, into a tenth of their weights.",
         "instar.recipes.texts.recipe:STUDY",
         "instar.recipes.texts.plan:config_for",
         "clinc150",

@@ -71,8 +71,8 @@ class TextPreparation:
         encoded = _encoded_once(self.tokenising, columns)
         if encoded.num_cut:
             warnings.warn(
-                f"{encoded.num_cut:,} of {len(table):,} texts are longer than {self.tokenising.max_length} ids and "
-                "are cut there; --max-length is another length",
+                f"{encoded.num_cut:,} of {len(table):,} texts are longer than {self.tokenising.max_length} ids, "
+                "and are cut there; --max-length is another length",
                 DataWarning,
                 stacklevel=2,
             )
@@ -80,7 +80,9 @@ class TextPreparation:
             row = int((encoded.lengths == 0).nonzero()[0][0])
             raise DataError(f"{place_of(table, row)}: the tokenizer has no ids for this text; leave it out")
         lengths = torch.from_numpy(encoded.lengths)
-        found = {"input_ids": Varying(torch.from_numpy(encoded.ids), lengths, self.tokenising.pad, self.vocabulary)}
+        found = {
+            "input_ids": Varying(torch.from_numpy(encoded.ids), lengths, self.tokenising.pad, self.vocabulary)
+        }
         if self.tokenising.told_apart and self.num_texts > 1:
             found["token_type_ids"] = Varying(torch.from_numpy(encoded.type_ids), lengths)
         return found
@@ -120,7 +122,7 @@ def fit(records: "Records", options: "KindOptions") -> TextPreparation:
 def fit_text(
     train: pa.Table, roles: Roles, *, tokenizer: str | None = None, max_length: int | None = None
 ) -> TextPreparation:
-    """The preparation of texts: by a tokenizer that is there, or by one that is trained on the training part alone.
+    """The preparation of texts: by a tokenizer that is there, or by one trained on the training part alone.
 
     Args:
         train: the training part.
@@ -168,8 +170,8 @@ def checked_texts(table: pa.Table, name: str) -> pa.Array:
     if num_empty := pc.sum(is_empty).as_py():
         place = place_of(table, pc.index(is_empty, True).as_py())
         raise DataError(
-            f"{place}: {name!r} holds no text ({num_empty:,} such rows of {len(texts):,}); leave them out, or give "
-            "them one"
+            f"{place}: {name!r} holds no text ({num_empty:,} such rows of {len(texts):,}); leave them out, or "
+            "give them one"
         )
     return texts
 
@@ -232,8 +234,8 @@ def _kept(copy: Path) -> Encoded | None:
         lengths = np.diff(ids.offsets.to_numpy())
     except (OSError, pa.ArrowException, KeyError, ValueError, IndexError):
         return None
-    return Encoded(*(values.astype(np.int64) for values in (ids.values.to_numpy(), lengths, types.values.to_numpy())),
-                   num_cut)  # fmt: skip
+    columns = ids.values.to_numpy(), lengths, types.values.to_numpy()
+    return Encoded(*(values.astype(np.int64) for values in columns), num_cut)
 
 
 def _keep(copy: Path, encoded: Encoded) -> None:
@@ -244,8 +246,11 @@ def _keep(copy: Path, encoded: Encoded) -> None:
     }
     table = pa.table(columns).replace_schema_metadata({"num_cut": str(encoded.num_cut)})
     try:
-        with written_whole(copy) as part, pa.OSFile(str(part), "wb") as file:
-            with pa.ipc.new_file(file, table.schema) as writer:
-                writer.write_table(table)
+        with (
+            written_whole(copy) as part,
+            pa.OSFile(str(part), "wb") as file,
+            pa.ipc.new_file(file, table.schema) as writer,
+        ):
+            writer.write_table(table)
     except OSError:
         return  # the cache only saves time

@@ -101,8 +101,8 @@ def build_from_library(
 ) -> nn.Module:
     """The network of a library, which gets its pictures in the size and normalisation that it needs.
 
-    One of texts gets the ids of the data, or, where it was trained with another tokenizer and is used as it is, the
-    texts, which it then reads with its own.
+    One of texts gets the ids of the data, or, where it was trained with another tokenizer and is used as it is,
+    the texts, which it then reads with its own.
 
     A network without weights has learned no size: it sees pictures as they are, unless its architecture fixes it.
 
@@ -125,13 +125,15 @@ def build_from_library(
     if ids is not None and library == "transformers":
         channels, number = 0, num_ids(ids)
         if number is None:
-            raise UsageError(f"{spec} has to know how many ids there are, and {form_in_words(input_shape)} does not say")
+            raise UsageError(
+                f"{spec} has to know how many ids there are, and {form_in_words(input_shape)} does not say"
+            )
     elif is_plain(input_shape) and len(input_shape) == 3:
         channels, number = int(input_shape[0]), None
     else:
         raise UsageError(
-            f"{spec} needs pictures (channels, height, width){' or texts' * (library == 'transformers')}; an example "
-            f"is {form_in_words(input_shape)}"
+            f"{spec} needs pictures (channels, height, width){' or texts' * (library == 'transformers')}; an "
+            f"example is {form_in_words(input_shape)}"
         )
     has_own = not file and described is None and brings_weights(spec)
     wanted = Wanted(channels, pixels, bool(file) or has_own, described, number)

@@ -73,5 +73,7 @@ def with_own_tokenizer(
         )
     size, number = int(getattr(network.config, "vocab_size", 0)), num_ids(ids) or 0  # type: ignore[union-attr, arg-type]
     if size < number:
-        raise UsageError(f"{spec} takes {size:,} ids of words, the data has {number:,}: name its tokenizer, {cure}")
+        raise UsageError(
+            f"{spec} takes {size:,} ids of words, the data has {number:,}: name its tokenizer, {cure}"
+        )
     return network

@@ -94,7 +94,7 @@ class TextsPlan:
         return TransferSettings(fraction=self.config.labelled, seed=seed) if few else TransferSettings()
 
     def members(self, few: str, seed: int) -> list[str]:
-        """The jobs of the ensemble: networks, then the linear model, which has no seed but that of its examples."""
+        """The jobs of the ensemble: networks, then the linear model; with all labels there is one of it."""
         linear = job_name(few, TFIDF, seed) if few else TFIDF
         return [*(job_name(few, name, seed) for name in self.teachers), linear]
 

@@ -1,4 +1,4 @@
-"""`instar reproduce texts`: what the ensemble, its members and the small network of a tenth of its weights reach."""
+"""`instar reproduce texts`: what an ensemble reaches, and a small network of a tenth of its weights."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,17 @@ from instar.recipes.reproductions import repeat_command
 from instar.recipes.result_tables import differences_table, rows_table
 from instar.recipes.rows import ACCURACY, difference, interval, row
 from instar.recipes.study import Page, Place, Result, Round, Rounds, Study
-from instar.recipes.texts.plan import ALONE, DISTILLED, ENSEMBLE, FEW, STUDENTS, TFIDF, TextsConfig, TextsPlan, check
+from instar.recipes.texts.plan import (
+    ALONE,
+    DISTILLED,
+    ENSEMBLE,
+    FEW,
+    STUDENTS,
+    TFIDF,
+    TextsConfig,
+    TextsPlan,
+    check,
+)
 from instar.recipes.texts.tfidf import latency_of, load_tfidf, mean_logits
 from instar.reports import Bars, Headline, Table
 from instar.runs import Run
@@ -166,8 +176,8 @@ def _with_interval(one: Mapping[str, Any]) -> str:
 
 def _table(result: Result) -> Table:
     caption = (
-        f"{result['details']['num_train']:,} training texts, {result['details']['preparation']}. The ensemble is the "
-        "mean of the probabilities of the networks and of the linear model."
+        f"{result['details']['num_train']:,} training texts, {result['details']['preparation']}. The ensemble is "
+        "the mean of the probabilities of the networks and of the linear model."
     )
     return rows_table(result, "Texts", caption)
 
@@ -187,7 +197,7 @@ def page(plan: TextsPlan, result: Result) -> Page:
                 low="low",
                 high="high",
                 value_title="% on test",
-                caption="95 % intervals over seeds; the differences below are paired, and their intervals narrower.",
+                caption="95 % intervals over seeds; the differences below are paired.",
             ),
             _table(result),
             differences_table(result, caption="Paired by seed."),
