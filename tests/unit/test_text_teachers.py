@@ -14,6 +14,7 @@ from instar.errors import UsageError
 from instar.networks import build_network, network_fingerprint, read_teacher
 from instar.networks.libraries.operators import repair_torchvision
 from instar.networks.libraries.reading import TextReader
+from instar.recipes.importing import import_store
 from instar.tokenising import text_bytes
 
 COLOURS = {"warm": ("red", "orange", "pink"), "cold": ("blue", "green", "grey")}
@@ -141,8 +142,8 @@ def test_a_network_of_the_data_s_tokenizer_is_trained_on_its_ids(splits: Splits,
     same = load_data(source, label="label", text="text", tokenizer=str(bert))
     network = build_network(f"transformers:{bert}", input_shape=same.train.example_shape, **about)  # type: ignore[arg-type]
     assert type(network).__name__ == "BertForSequenceClassification"
-    result = instar.train(network, same.train, epochs=8, batch_size=16, learning_rate=0.005, optimiser="adamw")
-    assert instar.evaluate(result.network, same.test)["accuracy"] > 0.8
+    result = instar.train(network, same.train, epochs=20, batch_size=16, learning_rate=0.002, optimiser="adamw")
+    assert instar.evaluate(result.network, same.train)["accuracy"] > 0.9
     layers = instar.layers_of(network, same.train.gather(same.train.ids[:2], 0))
     assert layers[0].name == "bert.embeddings"
     few = {**same.train.example_shape, "input_ids": ("int64<200", "<=8")}
@@ -170,3 +171,37 @@ def test_what_does_not_go_together(splits: Splits, pipeline: Path) -> None:
 
 def test_texts_as_bytes() -> None:
     assert json.dumps(text_bytes(["é", ""]).tolist()) == "[[195, 169], [0, 0]]"
+
+
+@pytest.mark.slow
+def test_all_defaults_of_texts_learn_from_every_kind_of_teacher(
+    splits: Splits, pipeline: Path, bert: Path, tmp_path: Path
+) -> None:
+    about = {"data": splits.name, "label": "label", "text": "text", "quick": True, "quiet": True}
+    found = instar.distill_study(**about, run_dir=tmp_path / "defaults")  # type: ignore[arg-type]
+    networks = {row["name"]: row["network"] for row in found["rows"]}
+    assert networks == {"teacher": "transformer:2x64", "student-alone": "bag:32", "student-distilled": "bag:32"}
+    teacher = f"sklearn:{pipeline},{tmp_path / 'defaults'}:teacher,transformers:{bert}"
+    both = instar.distill_study(**about, teacher=teacher, run_dir=tmp_path / "both")  # type: ignore[arg-type]
+    assert not [row for row in [*found["rows"], *both["rows"]] if row.get("failed_to_learn")]
+    assert both["details"]["members"][0]["network"] == f"sklearn:{pipeline}"
+
+
+def test_answers_in_a_file_are_matched_by_the_text(splits: Splits, tmp_path: Path) -> None:
+    file, rows = tmp_path / "answers.csv", []
+    for part in ("train", "validation", "test"):
+        rows += [
+            (text, 0.9 if any(colour in text for colour in COLOURS["warm"]) else 0.2)
+            for text in texts_of(splits, part)
+        ]
+    file.write_text("\n".join(["text,warm,cold", *(f"{text},{warm},{1 - warm}" for text, warm in rows[::-1])]))
+    about = {"name": splits.name, "label": "label", "text": ["text"], "tokenizer": "300"}
+    import_store(tmp_path / "store", file, data=about)
+    store = SoftTargetStore.open(tmp_path / "store")
+    probs = store.targets(splits.train, temperature=1.0)(splits.train.ids, 0).probs
+    warm = probs[:, splits.class_names.index("warm")]
+    expected = [dict(rows)[text] for text in texts_of(splits)]
+    torch.testing.assert_close(warm, torch.tensor(expected), atol=1e-4, rtol=0)
+    file.write_text("text,warm,cold\nno such text,0.5,0.5\n")
+    with pytest.raises(UsageError, match=r"1 key \('no such text'\) is no key of an example of .*, a text"):
+        import_store(tmp_path / "other", file, data=about)

@@ -65,8 +65,7 @@ class Dataset(ABC):
     """the file of each stored row, where it has one"""
     texts: pa.Array | None = None
     """the text of each stored row, where it has one: for teachers that read it themselves (`seen_by`)"""
-    vocabulary: Vocabulary | None = None
-    """what the ids in the examples are of, where that is known: views of words need it"""
+    vocabulary: Vocabulary | None = None  # what the ids in the examples are of: views of words need it
 
     def __init__(
         self,
@@ -310,8 +309,8 @@ class Dataset(ABC):
         view_seed, num_views = plain(view_seed), plain(num_views)
         if num_views is not None and num_views < 1:
             raise UsageError(f"num_views is {num_views}, expected at least 1")
-        if views is not None:  # try the views now, not in the first epoch
-            views = bound_to(views, self.vocabulary)
+        if views is not None:
+            views = bound_to(views, self.vocabulary)  # and try them now, not in the first epoch
             views.apply(examples_in(self.example_shape, 1), torch.zeros(1, dtype=torch.int64), 1, view_seed)
         other = copy.copy(self)
         other.views, other.view_seed, other.num_views = views, view_seed, num_views

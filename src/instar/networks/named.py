@@ -22,7 +22,7 @@ from instar.networks.stages import name_stages_
 from instar.networks.teacher_files import is_teacher_file, read_teacher
 from instar.networks.text_networks import TEXT_FORMS, is_text_network, text_network
 from instar.networks.weights import load_weights_
-from instar.structures import examples_in, form_in_words, is_plain, read_form
+from instar.structures import Form, examples_in, form_in_words, is_plain, read_form
 
 _MIXTURE = "mixture:4/convnet:8/convnet:8x8"
 FORMS = (
@@ -41,7 +41,7 @@ FORMS = (
 def build_network(
     name: str,
     *,
-    input_shape: Sequence[int],
+    input_shape: Form,
     num_classes: int,
     seed: int,
     dropout: float = 0.0,
@@ -63,7 +63,7 @@ def build_network(
             `torchvision:NAME`, `transformers:PATH`, with `:PIXELS` for pictures of another size. `NAME@FILE` then
             loads weights (safetensors, or a state dict of tensors), `NAME@pretrained` those of the library.
             `onnx:FILE` and its like (`read_teacher`) are teachers, which are not trained.
-        input_shape: shape of one example.
+        input_shape: shape of one example, or its form where it is no single tensor of numbers.
         num_classes: number of logits.
         seed: of the initialisation.
         dropout: probability of dropping an output of a hidden layer.
@@ -213,13 +213,15 @@ def _users_network(name: str, input_shape: Sequence[int], num_classes: int, seed
     return network
 
 
-def _name_stages_(network: nn.Module, name: str, input_shape: Sequence[int]) -> None:
+def _name_stages_(network: nn.Module, name: str, input_shape: Form) -> None:
+    if getattr(network, "reads_text", False):  # it is asked, and has no layers to be copied
+        return
     try:
-        name_stages_(network, torch.zeros(1, *input_shape))
+        name_stages_(network, examples_in(input_shape, 1))
     except UsageError:
         raise
     except Exception as error:  # of somebody else's forward
-        shape, reason = tuple(input_shape), " ".join(str(error).split())
+        shape, reason = read_form(input_shape), " ".join(str(error).split())
         raise UsageError(f"{name} cannot take examples of shape {shape}: {reason}") from error
 
 

@@ -277,8 +277,7 @@ class DataSettings(Settings):
     """The data and its split; teacher and students share them."""
 
     name: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, cifar100, omniglot, clinc150, sst2, folder:PATH, csv:FILE,
-    python:MODULE:FUNCTION"""
+    """digits, mnist, cifar100, clinc150, sst2, folder:PATH, csv:FILE, python:MODULE:FUNCTION; see instar data"""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """share of the training examples held out for validation"""
     split_seed: int = 0

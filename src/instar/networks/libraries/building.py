@@ -12,7 +12,13 @@ from instar.errors import DataError, InstarError, UsageError, first_line
 from instar.naming import is_of_library
 from instar.networks.inputs import Normalisation, serve_own_needs_
 from instar.networks.libraries import of_timm, of_torchvision, of_transformers
-from instar.networks.libraries.folders import find_folder, has_weights, is_folder_name, texts_of
+from instar.networks.libraries.folders import (
+    TOKENIZER_FILES,
+    find_folder,
+    has_weights,
+    is_folder_name,
+    texts_of,
+)
 from instar.networks.libraries.heads import head_of, with_classes
 from instar.networks.libraries.offer import PRETRAINED, Offer, Wanted
 from instar.networks.libraries.reading import with_own_tokenizer
@@ -85,7 +91,11 @@ def described(spec: str) -> dict[str, str] | None:
     library, name, _, _ = parse(spec)
     if library == "torchvision" or not (library == "transformers" or is_folder_name(name)):
         return None
-    return texts_of(spec, find_folder(spec, name, library))
+    found = texts_of(spec, find_folder(spec, name, library))
+    # A tokenizer belongs to weights: without, the network is trained on whatever ids there are.
+    return (
+        found if brings_weights(spec) else {key: one for key, one in found.items() if key not in TOKENIZER_FILES}
+    )
 
 
 def build_from_library(
@@ -157,8 +167,9 @@ def build_from_library(
     if ids is None:
         return network
     files = described or texts_of(spec, find_folder(spec, name, library))
-    is_rebuilt = weights == "own" or described is not None
-    return with_own_tokenizer(network, spec, files, ids, has_weights=bool(file) or has_own, is_used=is_rebuilt)
+    is_rebuilt = described is not None
+    is_weighted, is_used = bool(file) or has_own or is_rebuilt, weights == "own" or is_rebuilt
+    return with_own_tokenizer(network, spec, files, ids, has_weights=is_weighted, is_used=is_used)
 
 
 def head_change(network: nn.Module) -> str:
