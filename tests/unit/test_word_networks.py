@@ -1,5 +1,7 @@
 """Networks of texts by name: bag, convolutions, transformer."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -92,3 +94,24 @@ def test_a_transformer_learns_from_the_order_of_words() -> None:
 def test_wrong_names_and_examples(name: str, form: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         build_network(name, input_shape=form, num_classes=3, seed=0)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bag:8", "textconv:8-6", "transformer:2x8"])
+def test_it_can_be_exported_for_any_length(name: str, tmp_path: Path) -> None:
+    onnxruntime, _ = pytest.importorskip("onnxruntime"), pytest.importorskip("onnxscript")
+    network = build_network(name, input_shape=FORM, num_classes=3, seed=0).eval()
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    names = ["input_ids", "attention_mask"]
+    program = torch.onnx.export(
+        network, (), kwargs=texts().gather(texts().ids[:2], 0), dynamic_shapes=dict.fromkeys(names, sizes),
+        input_names=names, verbose=False,
+    )  # fmt: skip
+    assert program is not None
+    program.save(tmp_path / "network.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+    for batch, length in ((1, 1), (3, 20)):
+        ids, mask = torch.randint(0, 12, (batch, length)), torch.ones(batch, length, dtype=torch.int64)
+        mask[0, 1:] = 0
+        found = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
+        torch.testing.assert_close(torch.from_numpy(found), network(ids, mask).detach(), atol=1e-5, rtol=0)

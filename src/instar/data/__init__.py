@@ -15,11 +15,13 @@ from instar.data.streaming import StreamingDataset
 from instar.data.texts import seen_by
 from instar.data.unlabelled import unlabelled_pictures
 from instar.data.views import Affine, Chain, Elastic, Flip, Jitter, ShiftCrop, Views, parse_views
+from instar.data.word_views import DropWords, MaskWords, SwapWords
 
 __all__ = [
     "Affine",
     "Chain",
     "Dataset",
+    "DropWords",
     "Elastic",
     "Flip",
     "GivenData",
@@ -28,10 +30,12 @@ __all__ = [
     "Inspection",
     "Jitter",
     "KnownData",
+    "MaskWords",
     "Sampler",
     "ShiftCrop",
     "Splits",
     "StreamingDataset",
+    "SwapWords",
     "Views",
     "as_dataset",
     "batches",
