@@ -5,8 +5,8 @@ from functools import partial
 import torch
 
 from benchmarks.timing import Way, figure, in_turns, ratio, write_result
+from instar.data.readers.audio import Recording
 from instar.speech.alignment import flat_start
-from instar.speech.audio import Recording
 from instar.speech.connected import connected_words
 from instar.speech.decoding import SEARCHES, Decoder
 from instar.speech.features import FeatureSettings, features_of

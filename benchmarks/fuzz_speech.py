@@ -39,7 +39,7 @@ def _recordings() -> list[Files]:
 
 
 def _read_sound(folder: Path) -> Any:
-    from instar.speech.audio import read_audio
+    from instar.data.readers.audio import read_audio
 
     found = read_audio(folder / "sound.wav")
     return found.samples, found.sample_rate, found.num_channels

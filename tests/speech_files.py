@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from instar.speech.audio import Samples, wav_bytes
+from instar.data.readers.audio import Samples, wav_bytes
 from instar.speech.corpus import Corpus, Utterance
 
 RATE = 8000

@@ -96,7 +96,7 @@ class Tokenising:
     @property
     def size(self) -> int:
         """The number of ids; the largest is one less."""
-        return 1 + max(self.tokenizer.get_vocab(with_added_tokens=True).values())
+        return 1 + int(max(self.tokenizer.get_vocab(with_added_tokens=True).values()))
 
     def encode(self, texts: Sequence[Any]) -> Encoded:
         """The ids of texts, or of pairs of texts.

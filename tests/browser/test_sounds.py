@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from instar.data.readers.audio import wav_bytes
 from instar.reports import Audio, Sound, Span, Track, write_page
-from instar.speech.audio import wav_bytes
 
 OpenPage = Callable[..., Any]
 

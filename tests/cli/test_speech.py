@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import instar
 from command_line import Command
+from instar.data.readers.audio import Samples, wav_bytes
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.recipes import fitting, from_python
@@ -24,7 +25,6 @@ from instar.recipes.speech.data import load_frames, load_recordings
 from instar.recipes.speech.plan import QUICK, read_config
 from instar.recipes.speech.settings import InputSettings, RecogniserData, Source
 from instar.runs import Run
-from instar.speech.audio import Samples, wav_bytes
 from instar.speech.hmm import HMM
 from instar.speech.recogniser import Recogniser
 from instar.training import FitResult
@@ -148,7 +148,7 @@ def test_decode_resamples_and_averages_and_says_so(
 
 BROKEN = {
     "empty": (b"", "the file is empty"),
-    "text": (b"this is no sound at all", "cannot be read as wav or flac"),
+    "text": (b"this is no sound at all", "cannot be read as wav, flac, ogg or mp3"),
     "no samples": (wav_bytes([], RATE), "contains no samples"),
     "truncated": (wav_bytes(made_word("low"), RATE)[:-100], "truncated"),
     "too short": (wav_bytes([0.0] * 20, RATE), "20 samples are too short for a frame of 10 ms"),

@@ -94,7 +94,10 @@ def segments(*lines: str) -> Callable[[Path], None]:
         (segments(f"a {FIRST} 0 1", f"a {FIRST} 1 2"), "line 2: 'a' occurs twice"),
         (replace("text", f"{FIRST} low", f"{FIRST} low\u00a0"), r"text, line 1: the white space U\+00A0"),
         (lambda folder: (folder / f"{FIRST}.wav").write_bytes(b""), "the file is empty"),
-        (lambda folder: (folder / f"{FIRST}.wav").write_bytes(b"no sound"), "cannot be read as wav or flac"),
+        (
+            lambda folder: (folder / f"{FIRST}.wav").write_bytes(b"no sound"),
+            "cannot be read as wav, flac",
+        ),
     ],
 )
 def test_a_broken_directory_says_what_is_wrong(

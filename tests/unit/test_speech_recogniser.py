@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from instar.data.readers.audio import Recording
 from instar.errors import DataError, RunError
-from instar.speech.audio import Recording
 from instar.speech.corpus import Corpus
 from instar.speech.decoding import Decoder
 from instar.speech.features import FeatureSettings, Statistics, features_of, log_mel

@@ -14,7 +14,9 @@ def predict(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...", help="Pictures, folders of pictures, .npy files; - reads names from stdin."
+            metavar="INPUT...",
+            help="Pictures, folders of pictures, .npy files (- reads names from stdin); for a network of rows "
+            ".csv, .jsonl or .parquet files, texts, or - for rows on stdin.",
         ),
     ],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a file in place of stdout.")] = None,
@@ -40,9 +42,10 @@ def predict(
     from instar.recipes.predictions import answers, find_inputs, known_of, row_of, row_writer
 
     ending = "" if out is None else out.suffix.lower().removeprefix(".")
-    names, refused = find_inputs(inputs), list[str]()
+    refused: list[str] = []
     with row_writer(out, form or ending or "csv") as write:
         model = load(run, device=check_device(device))
+        names = find_inputs(inputs, of_rows=model.rows is not None)
         known = known_of(model, required=calibrated) if calibrated or explain else None
         if calibrated and known is not None:
             model.temperature = known.temperature

@@ -13,7 +13,7 @@ from instar.cli.running import run_and_show
 from instar.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from instar.speech.audio import Recording
+    from instar.data.readers.audio import Recording
     from instar.speech.recogniser import Recogniser, Recognition
 
 app = typer.Typer(help="Train a speech recogniser, distil it, decode and align recordings.", no_args_is_help=False)
@@ -155,7 +155,7 @@ def _recogniser(run: Path, search: str) -> "Recogniser":
 
 def _recording(path: Path, recogniser: "Recogniser") -> "Recording":
     """Read a recording; prints on stderr if channels will be averaged or the sample rate converted."""
-    from instar.speech.audio import read_audio
+    from instar.data.readers.audio import read_audio
 
     recording = read_audio(path)
     shift = recogniser.features.shift_ms

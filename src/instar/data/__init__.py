@@ -7,6 +7,7 @@ from instar.data.fetch import fetch
 from instar.data.given import GivenData, as_dataset
 from instar.data.identity import IdIndex
 from instar.data.inspection import Inspection, inspect_folder, inspect_splits
+from instar.data.mapped import MappedDataset, write_examples
 from instar.data.memory import InMemoryDataset
 from instar.data.named import KnownData, Splits, known_data, load_data
 from instar.data.samplers import Sampler, half_special, id_batches, like_length, shuffled
@@ -30,6 +31,7 @@ __all__ = [
     "Inspection",
     "Jitter",
     "KnownData",
+    "MappedDataset",
     "MaskWords",
     "Sampler",
     "ShiftCrop",
@@ -55,4 +57,5 @@ __all__ = [
     "stratified_split",
     "transfer_set",
     "unlabelled_pictures",
+    "write_examples",
 ]

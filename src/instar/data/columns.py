@@ -1,5 +1,6 @@
 """How examples are kept in memory: as a tensor, or as a structure of tensors, of which some vary in length."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -64,6 +65,12 @@ class Varying:
         begins = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
         places = self._starts[rows].repeat_interleave(lengths) + offsets - begins
         return Varying(self.values[places], lengths, self.pad, self.vocabulary)
+
+    def holding(self, values: Tensor, lengths: Tensor) -> "Varying":
+        """Others of the same kind."""
+        other = copy.copy(self)
+        other.values, other.lengths, other._starts = values, lengths, lengths.cumsum(0) - lengths
+        return other
 
     def to(self, device: torch.device) -> "Varying":
         """The same on another device."""
@@ -156,8 +163,9 @@ def columns_of(inputs: Any, *, mask: str | None = MASK_NAME, pad: float | Mappin
             raise UsageError(f"inputs: expected tensors by name, found the keys {list(inputs)[:5]}")
         if isinstance(pad, Mapping) and (unknown := sorted({*pad} - {*inputs})):
             raise UsageError(f"pad: there is no input {unknown[0]!r}; the inputs are {', '.join(sorted(inputs))}")
-        named = {f"inputs[{name!r}]": inputs[name] for name in sorted(inputs)}
-        pads = [pad.get(name, 0) if isinstance(pad, Mapping) else pad for name in sorted(inputs)]
+        names = sorted(inputs, key=lambda name: (isinstance(inputs[name], Mask), name))
+        named = {f"inputs[{name!r}]": inputs[name] for name in names}
+        pads = [pad.get(name, 0) if isinstance(pad, Mapping) else pad for name in names]
     else:
         parts = inputs if isinstance(inputs, tuple) else (inputs,)
         named = {f"inputs[{place}]" if len(parts) > 1 else "inputs": part for place, part in enumerate(parts)}
@@ -168,9 +176,11 @@ def columns_of(inputs: Any, *, mask: str | None = MASK_NAME, pad: float | Mappin
     for what, column in zip(named, columns, strict=True):
         if len(column) != len(columns[0]):
             raise UsageError(f"{what} has {len(column)} examples, {next(iter(named))} has {len(columns[0])}")
+    if any(isinstance(column, Mask) for column in columns):
+        mask = None  # it is there
     made = _mask(dict(zip(named, columns, strict=True))) if mask is not None else None
     if isinstance(inputs, Mapping):
-        found = dict(zip(sorted(inputs), columns, strict=True))
+        found = dict(zip(names, columns, strict=True))
         return found if made is None or mask is None or mask in found else {**found, mask: made}
     if made is not None:
         return (*columns, made)
@@ -214,7 +224,7 @@ def _described_rows(name: Any, column: Any) -> Iterator[bytes]:
 
 def _column(what: str, part: Any, pad: float) -> Any:
     """A tensor, or a list of tensors that vary in length."""
-    if isinstance(part, Varying):
+    if isinstance(part, Varying | Mask):
         return part
     if not isinstance(part, list):
         return checked_tensor(what, as_tensor(what, part))

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from instar.data.checks import checked_labels, checked_names
 from instar.data.columns import contents
-from instar.data.identity import IdIndex, fingerprint_of
+from instar.data.identity import IdIndex, fingerprint_of, in_few_bytes
 from instar.data.views import Views, bound_to
-from instar.data.vocabulary import Vocabulary
 from instar.errors import UsageError
 from instar.identity import plain, sketch
 from instar.losses import NO_LABEL
@@ -65,7 +64,6 @@ class Dataset(ABC):
     """the file of each stored row, where it has one"""
     texts: pa.Array | None = None
     """the text of each stored row, where it has one: for teachers that read it themselves (`seen_by`)"""
-    vocabulary: Vocabulary | None = None  # what the ids in the examples are of: views of words need it
 
     def __init__(
         self,
@@ -196,7 +194,8 @@ class Dataset(ABC):
         Raises:
             UsageError: an id that is not in this data set.
         """
-        return self._own_rows if ids is self.ids else self._rows[self._id_index.find(ids)]
+        found = self._own_rows if ids is self.ids else self._rows[self._id_index.find(ids)]
+        return found.long()
 
     def names(self, ids: Tensor) -> list[str]:
         """Some examples as messages call them: the files that they come from, or their rows.
@@ -310,7 +309,7 @@ class Dataset(ABC):
         if num_views is not None and num_views < 1:
             raise UsageError(f"num_views is {num_views}, expected at least 1")
         if views is not None:
-            views = bound_to(views, self.vocabulary)  # and try them now, not in the first epoch
+            views = bound_to(views, getattr(self, "vocabulary", None))  # and try them now, not in the first epoch
             views.apply(examples_in(self.example_shape, 1), torch.zeros(1, dtype=torch.int64), 1, view_seed)
         other = copy.copy(self)
         other.views, other.view_seed, other.num_views = views, view_seed, num_views
@@ -359,9 +358,9 @@ class Dataset(ABC):
         return other
 
     def _index(self, ids: Tensor, rows: Tensor) -> None:
-        self.ids, self._own_rows = ids, rows
+        self.ids, self._own_rows = ids, in_few_bytes(rows)
         self._id_index = IdIndex(ids, f"this data set of {len(ids)} examples", "take ids from its .ids")
-        self._rows = rows[self._id_index.order]
+        self._rows = self._own_rows[self._id_index.order]
 
     def _set_normalisation(self, mean: Numbers | None, std: Numbers | None, device: torch.device) -> None:
         self._mean = self._per_channel("mean", mean, device)

@@ -11,6 +11,7 @@ from instar.arguments import require_tensor
 from instar.data.columns import MASK_NAME, Varying, column_form, columns_of, contents
 from instar.data.dataset import Dataset, Numbers
 from instar.data.identity import content_ids
+from instar.data.vocabulary import Vocabulary
 from instar.errors import DataError, UsageError
 from instar.losses import NO_LABEL
 from instar.structures import Inputs, are_numbers, device_of, map_tensors, tensors_in
@@ -85,8 +86,6 @@ class InMemoryDataset(Dataset):
             std=std,
         )
         self._inputs = columns
-        varying = [column for column in tensors_in(columns) if isinstance(column, Varying)]
-        self.vocabulary = next((one.vocabulary for one in varying if one.vocabulary is not None), None)
 
     def raw(self, rows: Tensor) -> Inputs:
         """The stored examples of some rows, before views and scaling: (batch, *example_shape)."""
@@ -97,6 +96,12 @@ class InMemoryDataset(Dataset):
     def contents(self, rows: Tensor) -> Iterator[Any]:
         """The bytes of each of some stored examples, without padding."""
         return contents(map_tensors(lambda column: column[rows], self._inputs))
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """What the ids in the examples are of, where that is known: views of words need it."""
+        varying = [column for column in tensors_in(self._inputs) if isinstance(column, Varying)]
+        return next((one.vocabulary for one in varying if one.vocabulary is not None), None)
 
     @property
     def lengths(self) -> Tensor:

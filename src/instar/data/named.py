@@ -20,9 +20,14 @@ from instar.data.pictures import PictureForm
 from instar.data.prepared import prepared
 from instar.data.readers.folder import ImageFolder, common_form, find_parts, folder_dataset, list_image_folder
 from instar.data.readers.images import MODES, ImageForm
-from instar.data.records.official import ROLES, read_official
+from instar.data.records.frames import is_rows
+from instar.data.records.official import ROLES as TEXT_ROLES
+from instar.data.records.official import read_official
 from instar.data.records.reading import Records, is_source, read_records, split_records
 from instar.data.records.roles import Roles
+from instar.data.records.sound_folder import ROLES as SOUND_ROLES
+from instar.data.records.sound_folder import holds_sounds
+from instar.data.records.sound_folder import read_tables as sound_tables
 from instar.data.sources import FSDD, SOURCES, TEXT_SOURCES, Source, find
 from instar.data.splits import stratified_split
 from instar.errors import DataError, InstarError, UsageError
@@ -114,7 +119,7 @@ class Splits:
 
 
 def load_data(
-    name: str,
+    name: Any,
     *,
     validation_fraction: float = 0.1,
     split_seed: int = 0,
@@ -133,14 +138,18 @@ def load_data(
     part: str | None = None,
     tokenizer: str | None = None,
     max_length: int | None = None,
+    clip_seconds: float | None = None,
+    sample_rate: int | None = None,
 ) -> Splits:
-    """A data set by name.
+    """A data set by name, or rows with named columns.
 
     `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `omniglot` (15, 2 and 3 of the 20 who drew each
     character); of texts `clinc150`, `sst2`; `folder:PATH` (one folder a class, or `train/`, `test/` and perhaps
     `validation/` of that kind) or
     `python:MODULE:FUNCTION` (returns `Splits`, or training and test data, each a data set or tensors (inputs,
-    labels)).
+    labels)). Rows of tables: `csv:`, `jsonl:`, `parquet:`, `hf:` (what `save_to_disk` wrote, or a name of the hub)
+    or `webdataset:`, each with a file, a folder or a pattern; or from Python a frame of pandas or polars, a table
+    of Arrow, a mapping of columns, a `datasets.Dataset`, or a mapping of these by part.
 
     Args:
         name: see above.
@@ -159,6 +168,8 @@ def load_data(
             is trained on the training part (4,000 by default).
         max_length: texts are cut at so many ids; 128 by default, or fewer where the tokenizer's network takes
             fewer.
+        clip_seconds: length to which sounds are cut or padded; by default 95 % of the training clips are not cut.
+        sample_rate: Hz, to which sounds are resampled; by default the commonest of the training clips.
 
     Raises:
         DataError: files that are missing, damaged, of different forms, or cannot be downloaded.
@@ -169,17 +180,24 @@ def load_data(
         >>> len(digits.train), len(digits.validation), len(digits.test), digits.train.example_shape
         (1295, 143, 359, (1, 8, 8))
     """
-    require_text("load_data", name, "folder:PATH")
     roles = Roles(label, _names(text), image, audio, _names(features), group, key, part)
     options = KindOptions(
-        image_size, colour, memory_budget_bytes, progress, tokenizer=tokenizer, max_length=max_length
+        image_size=image_size,
+        colour=colour,
+        tokenizer=tokenizer,
+        max_length=max_length,
+        clip_seconds=clip_seconds,
+        sample_rate=sample_rate,
+        memory_budget_bytes=memory_budget_bytes,
+        progress=progress,
     )
-    if is_source(name):
-        about = {"validation_fraction": validation_fraction, "split_seed": split_seed}
-        return of_records(read_records(name, roles, **about), options)  # type: ignore[arg-type]
+    about: dict[str, Any] = {"validation_fraction": validation_fraction, "split_seed": split_seed}
+    if is_source(name) or is_rows(name):
+        return of_records(read_records(name, roles, **about), options)
+    require_text("load_data", name, "folder:PATH")
     if name in TEXT_SOURCES:
         tables = read_official(name, base_url=base_url, progress=progress)
-        return of_records(split_records(tables, name, ROLES), options)
+        return of_records(split_records(tables, name, TEXT_ROLES), options)
     if roles.columns:
         raise UsageError(f"data {name!r} has no columns; label, text, ... are for csv:FILE")
     form = _checked_form(name, image_size, colour, memory_budget_bytes)
@@ -192,6 +210,8 @@ def load_data(
         train, test = load_official(name, form, base_url=base_url, progress=progress)
     elif name.startswith("folder:"):
         folder = Path(name.removeprefix("folder:")).expanduser()
+        if holds_sounds(folder):
+            return of_records(split_records(sound_tables(folder), name, SOUND_ROLES, **about), options)
         read = _FolderReader(folder, image_size, colour, memory_budget_bytes, progress)
         train, validation, test = read.splits(split_seed)
     elif name.startswith("python:"):
@@ -256,7 +276,9 @@ def known_data() -> list[KnownData]:
             KnownData(source.name, source.what, _where(source), source.publisher)
             for source in (*SOURCES.values(), *TEXT_SOURCES.values(), FSDD)
         ),
-        KnownData(_FOLDER, "your images: one folder a class, or train/ and test/ of that kind", None, "you"),
+        KnownData(
+            _FOLDER, "pictures or sounds: one folder a class, or train/ and test/ of that kind", None, "you"
+        ),
         KnownData(_PYTHON, "what your function returns: Splits, or training and test data", None, "you"),
     ]
 

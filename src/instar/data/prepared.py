@@ -1,12 +1,32 @@
-"""Rows of tables as data sets: read, prepared, in memory."""
+"""Rows of tables as data sets: read, prepared, in memory or in files that are mapped into it."""
 
-from typing import NamedTuple
+import dataclasses
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import pyarrow as pa
+
+from instar.data.columns import Mask, Varying, columns_of
 from instar.data.kinds import KindOptions, Preparation, fit_preparation
 from instar.data.kinds.text import checked_texts
+from instar.data.mapped import MappedDataset, is_whole, read_examples, write_examples
 from instar.data.memory import InMemoryDataset
+from instar.data.progress import tracked
+from instar.data.records.cells import row_ids
 from instar.data.records.reading import Records
-from instar.errors import DataError, InstarError
+from instar.data.sources import cache_folder
+from instar.errors import DataError, InstarError, RunError, UsageError
+from instar.structures import Inputs, tensors_in
+
+_FORMAT = 1  # of what is kept; another number invalidates it
+_SLOW = ("sound", "picture")
+"""Kinds that are decoded: their examples are kept, so that this is done once."""
+_FEW, _TRIED = 1_000, 16  # rows: so few fit in memory whatever they become; so many tell what the others take
+_BYTES_AT_ONCE = 2**26
 
 
 class Prepared(NamedTuple):
@@ -20,29 +40,81 @@ class Prepared(NamedTuple):
 def prepared(records: Records, options: KindOptions) -> Prepared:
     """Fit the preparation on the training rows, and prepare all parts.
 
+    A part that takes more memory than the budget stays in files in the cache, and is read as it is needed. What
+    has to be decoded is kept there too.
+
     Raises:
         DataError: rows that cannot be used; names the source, the file and the row.
+        RunError: a part does not fit in memory, and cannot be kept in the cache.
     """
     try:
         preparation = fit_preparation(records, options)
         train, validation, test = (
-            _dataset(records, part, preparation) for part in ("train", "validation", "test")
+            _with_texts(_dataset(records, part, preparation, options), records, part)
+            for part in ("train", "validation", "test")
         )
     except InstarError as error:
         raise type(error)(f"{records.source}: {error}") from error
     return Prepared((train, validation, test), preparation)
 
 
-def _dataset(records: Records, part: str, preparation: Preparation) -> InMemoryDataset:
-    table = records.parts[part]
+def _dataset(records: Records, part: str, preparation: Preparation, options: KindOptions) -> InMemoryDataset:
+    table, labels = records.parts[part], records.labels[part]
     if len(table) == 0:
         raise DataError(f"the {part} part has no row")
-    data = InMemoryDataset(
-        preparation.inputs(table, records.roles),
-        records.labels[part],
-        class_names=records.class_names,
-        ids=records.ids[part],
-    )
-    if preparation.kind == "text" and len(records.roles.text) == 1:  # for teachers that read them
-        data.texts = checked_texts(table, records.roles.text[0])
+    about: dict[str, Any] = {"class_names": records.class_names, "ids": records.ids[part]}
+    is_slow, is_large, like = preparation.kind in _SLOW, False, None
+    if is_slow or len(table) > _FEW:
+        like = _tried(preparation, table, records)
+        row_bytes = _bytes_of(like) / min(_TRIED, len(table))
+        is_large = row_bytes * len(table) > options.memory_budget_bytes
+    if is_slow or is_large:
+        slices = _slices(table, max(1, int(_BYTES_AT_ONCE / row_bytes)))
+        bar = tracked(slices, total=len(slices), description=f"preparing {part}", show=options.progress)
+        inputs = (preparation.inputs(rows, records.roles) for rows in bar)
+        try:
+            folder = _kept(records, part, preparation, inputs)
+        except (RunError, UsageError):  # there is no cache
+            if is_large:
+                raise
+        else:
+            if is_large:
+                return MappedDataset(folder, like, labels, **about)
+            return InMemoryDataset(read_examples(folder, like), labels, **about)
+    return InMemoryDataset(preparation.inputs(table, records.roles), labels, **about)
+
+
+def _with_texts(data: InMemoryDataset, records: Records, part: str) -> InMemoryDataset:
+    """The data with its texts, for teachers that read them; pairs, and what stays in files, have none."""
+    if len(records.roles.text) == 1 and not isinstance(data, MappedDataset):
+        data.texts = checked_texts(records.parts[part], records.roles.text[0])
     return data
+
+
+def _tried(preparation: Preparation, table: pa.Table, records: Records) -> Inputs:
+    """What the first rows become."""
+    with warnings.catch_warnings():  # it warns when it prepares all
+        warnings.simplefilter("ignore")
+        return columns_of(preparation.inputs(table.slice(0, _TRIED), records.roles))
+
+
+def _bytes_of(columns: Inputs) -> int:
+    values = [one.values if isinstance(one, Varying) else one for one in tensors_in(columns)]
+    return sum(one.nbytes for one in values if not isinstance(one, Mask))
+
+
+def _slices(table: pa.Table, num_rows: int) -> list[pa.Table]:
+    return [table.slice(start, num_rows) for start in range(0, len(table), num_rows)]
+
+
+def _kept(records: Records, part: str, preparation: Preparation, inputs: Iterator[Inputs]) -> Path:
+    """The folder in the cache that holds the examples of a part, which are made where it does not."""
+    roles, ids = records.roles, records.ids[part]
+    if roles.key is not None:  # these ids do not tell the content
+        ids = row_ids(records.parts[part], dataclasses.replace(roles, key=None), records.labels[part])
+    about = json.dumps([_FORMAT, preparation.record(), roles.inputs], sort_keys=True)
+    digest = hashlib.sha256(about.encode() + ids.numpy().tobytes()).hexdigest()
+    folder = cache_folder() / "prepared" / digest[:32]
+    if not is_whole(folder):
+        write_examples(folder, inputs)
+    return folder

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from instar.arguments import require_text
-from instar.data.hashing import DRAW_BITS, draws, key_of
+from instar.data.drawing import Draws, check_images
+from instar.data.sound_views import SOUND_KINDS
 from instar.data.vocabulary import Vocabulary
 from instar.data.word_views import WORD_KINDS, WordViews
 from instar.errors import UsageError
 from instar.naming import unknown_name
-from instar.structures import Inputs
 
 _KNOTS = 5  # on each side of the grid of an elastic deformation
 
@@ -74,7 +74,7 @@ class Jitter:
 
     def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
         """The shifted examples; see `Views.apply`."""
-        return _shift(inputs, self, _Draws(ids, views, view_seed, first=0), mode="constant")
+        return _shift(inputs, self, Draws(ids, views, view_seed, first=0), mode="constant")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class ShiftCrop:
 
     def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
         """The cropped examples; see `Views.apply`."""
-        return _shift(inputs, self, _Draws(ids, views, view_seed, first=2), mode="reflect")
+        return _shift(inputs, self, Draws(ids, views, view_seed, first=2), mode="reflect")
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ class Flip:
 
     def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
         """The examples, half of them mirrored; see `Views.apply`."""
-        _check_images(self.name, inputs)
-        chance = _Draws(ids, views, view_seed, first=4)
+        check_images(self.name, inputs)
+        chance = Draws(ids, views, view_seed, first=4)
         flipped = chance.changed & (chance.whole(1, below=2)[:, 0] == 1)
         return torch.where(flipped[:, None, None, None], inputs.flip(-1), inputs)
 
@@ -159,14 +159,14 @@ class Affine:
 
     def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
         """The mapped examples, float32; see `Views.apply`."""
-        _check_images(self.name, inputs)
+        check_images(self.name, inputs)
         images = inputs.float()
-        chance = _Draws(ids, views, view_seed, first=5)
+        chance = Draws(ids, views, view_seed, first=5)
         grid = self._sources(chance, *images.shape[-2:])
         mapped = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         return torch.where(chance.changed[:, None, None, None], mapped, images)
 
-    def _sources(self, chance: "_Draws", height: int, width: int) -> Tensor:
+    def _sources(self, chance: "Draws", height: int, width: int) -> Tensor:
         """The source of each pixel: (batch, height, width, 2) in grid_sample's coordinates.
 
         Computed by elementwise products and sums, not by `affine_grid`, whose batched matrix product may round
@@ -215,9 +215,9 @@ class Elastic:
 
     def apply(self, inputs: Tensor, ids: Tensor, views: Tensor | int, view_seed: int) -> Tensor:
         """The deformed examples, float32; see `Views.apply`."""
-        _check_images(self.name, inputs, larger_than=1)
+        check_images(self.name, inputs, larger_than=1)
         images = inputs.float()
-        chance = _Draws(ids, views, view_seed, first=11)
+        chance = Draws(ids, views, view_seed, first=11)
         knots = chance.whole(2 * _KNOTS**2, below=2**24).view(-1, 2, _KNOTS, _KNOTS).float() * 2.0**-23 - 1
         height, width = images.shape[-2:]
         # Sums of products, not a matrix product, whose rounding depends on the size of the batch.
@@ -282,7 +282,7 @@ class Chain:
 
 def parse_views(text: str) -> Views | None:
     """The views that a text describes: `none`, `jitter:2`, `crop:4`, `flip`, `affine:12,0.15,0.15,2`, `elastic:2`,
-    `crop:4+flip`; for texts `drop:0.1`, `mask:0.15`, `swap:0.1`.
+    `crop:4+flip`; for sounds `time-shift:10`, `specaugment:10,8`; for texts `drop:0.1`, `mask:0.15`, `swap:0.1`.
 
     Args:
         text: kinds of views joined by `+`, each with its numbers after a colon.
@@ -317,6 +317,7 @@ _KINDS: dict[str, tuple[Callable[..., Views], Callable[[str], float], str]] = {
     "affine": (Affine, float, "affine:DEGREES,SCALE,SHEAR,SHIFT"),
     "elastic": (Elastic, float, "elastic:PIXELS"),
     **WORD_KINDS,
+    **SOUND_KINDS,
 }
 
 
@@ -333,32 +334,13 @@ def _parse_part(text: str) -> Views:
         raise UsageError(f"view {text!r} should be {form}") from None
 
 
-class _Draws:
-    """The random numbers of one kind of view; each kind uses its own indices of draws."""
-
-    def __init__(self, ids: Tensor, views: Tensor | int, view_seed: int, *, first: int) -> None:
-        self._ids, self._views, self._first = ids, views, first
-        self._key = key_of("views", view_seed)
-
-    @property
-    def changed(self) -> Tensor:
-        """(batch,) bool: False for view 0."""
-        views = torch.as_tensor(self._views, device=self._ids.device)
-        return (views != 0).expand(self._ids.shape)
-
-    def whole(self, num_draws: int, *, below: int) -> Tensor:
-        """(batch, num_draws) integers, uniform in [0, below)."""
-        indices = range(self._first, self._first + num_draws)
-        return (draws(self._key, self._ids, self._views, indices) * below) >> DRAW_BITS
-
-
-def _shift(inputs: Tensor, views: Jitter | ShiftCrop, chance: _Draws, *, mode: str) -> Tensor:
+def _shift(inputs: Tensor, views: Jitter | ShiftCrop, chance: Draws, *, mode: str) -> Tensor:
     """A window of each padded example.
 
     A row of a window is contiguous in the padded examples, so whole rows are copied and not single pixels: three
     to six times as fast as indexing into all windows.
     """
-    _check_images(views.name, inputs, larger_than=views.pixels)
+    check_images(views.name, inputs, larger_than=views.pixels)
     if len(inputs) == 0:  # the share of a process may be empty
         return inputs
     p, (batch, channels, height, width) = views.pixels, inputs.shape
@@ -386,15 +368,3 @@ def _rotations(degrees: float) -> Tensor:
 def _check_pixels(name: str, pixels: int) -> None:
     if isinstance(pixels, bool) or not isinstance(pixels, int) or not 1 <= pixels <= 1000:
         raise UsageError(f"{name}: {pixels!r} pixels should be an integer from 1 to 1000")
-
-
-def _check_images(name: str, inputs: Inputs, *, larger_than: int = 0) -> None:
-    if not isinstance(inputs, Tensor):
-        raise UsageError(f"views {name!r} need images (channels, height, width), found several tensors an example")
-    shape = tuple(inputs.shape[1:])
-    if len(shape) != 3:
-        raise UsageError(f"views {name!r} need images (channels, height, width), found examples of shape {shape}")
-    if min(shape[1:]) <= larger_than:
-        raise UsageError(
-            f"views {name!r} need images of more than {larger_than} pixels, found {shape[1]}x{shape[2]}"
-        )

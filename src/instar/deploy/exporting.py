@@ -108,6 +108,8 @@ def write_export(
     with writing(target), _named_at_the_end(target) as folder:
         file = folder / MODELS[to]
         _write(to, source, file)
+        if source.model.rows is not None:
+            source.model.rows.write(folder)
         write_about(folder, about)
         files = [_proven(to, file, source)]
         parity.check(files[0].row, source.name)

@@ -14,6 +14,7 @@ from instar.data.columns import MASK_NAME
 from instar.data.readers.images import ImageForm, content_of
 from instar.deploy.exported import find_export, open_export
 from instar.deploy.loading import find_fit, load_run_network
+from instar.deploy.rows import PREPARATION, Rows
 from instar.deploy.to_onnx import Session
 from instar.errors import DataError, UsageError
 from instar.evaluation import batch_size_on, predict_logits
@@ -31,6 +32,8 @@ from instar.structures import (
     without_lengths,
 )
 
+_ROWS_AT_ONCE = 4096
+
 
 class Model(nn.Module):
     """A trained network with its classes and its preprocessing, in evaluation mode.
@@ -42,6 +45,7 @@ class Model(nn.Module):
         normalisation: `mean` and `std` of each channel, which the network needs; empty for none.
         scale: by which integers are multiplied first.
         source: the run directory that it was loaded from, for errors.
+        rows: what makes inputs of the rows of a table, for a network that takes such.
 
     Its `temperature`, 1 at first, divides the logits before the softmax of `predict_proba`.
 
@@ -60,12 +64,13 @@ class Model(nn.Module):
         normalisation: Normalisation | None = None,
         scale: float = 1 / 255,
         source: Path | None = None,
+        rows: Rows | None = None,
     ) -> None:
         super().__init__()
         self.temperature = 1.0
         self.network, self.class_names = network, tuple(class_names)
         self.input_shape: Form = read_form(input_shape)
-        self.source, self.scale = source, scale
+        self.source, self.scale, self.rows = source, scale, rows
         self._shapes = [self.input_shape]
         if is_plain(self.input_shape) and len(self.input_shape) > 1:
             channels, *size = self.input_shape
@@ -119,21 +124,19 @@ class Model(nn.Module):
         Args:
             examples: a list, or a batch as a tensor or an array, or one example. For a network of several tensors,
                 or of integers, a batch as `InMemoryDataset` takes it, {"input_ids": lists of ids} for instance.
+                For a network of rows, a row or several: mappings, a frame or a table, texts, or numbers in the
+                order of the columns; tensors alone are taken as they are.
             batch_size: examples in one pass; `batch_size_on` the device by default.
 
         Raises:
             DataError, UsageError: as `preprocess`.
         """
-        if not is_plain(self.input_shape):
-            mask = mask_place(self.input_shape)
-            name = mask if mask is None or isinstance(mask, str) else MASK_NAME
-            data = InMemoryDataset(examples, None, class_names=self.class_names, mask=name)
-            own, theirs = without_lengths(self.input_shape), without_lengths(data.example_shape)
-            if theirs not in (own, without_ids(own)):
-                given, needed = form_in_words(data.example_shape), form_in_words(self.input_shape)
-                raise UsageError(f"an example is {given}, this network takes {needed}")
-            logits = predict_logits(self.network, data, batch_size=batch_size, device=self.device)
-            return torch.softmax(logits / self.temperature, -1).cpu()
+        if self.rows is not None and self.rows.takes(examples):
+            table, is_one = self.rows.table(examples)
+            found = self.of_table(table, batch_size=batch_size)
+            return found[0] if is_one else found
+        if not is_plain(self.input_shape) and examples != []:
+            return self._of_batch(examples, batch_size)
         several, batch_size = self._several(examples), batch_size or batch_size_on(self.device)
         parts = [torch.zeros(0, len(self.class_names))]
         for start in range(0, len(several), batch_size):
@@ -141,6 +144,32 @@ class Model(nn.Module):
             parts.append(self.probabilities(batch))
         found = torch.cat(parts)
         return found if several is examples else found[0]
+
+    def of_table(self, table: Any, *, batch_size: int | None = None) -> Tensor:
+        """The probabilities (rows, classes) of the rows of a table of Arrow.
+
+        Raises:
+            DataError: a row that cannot be used.
+            UsageError: a column is missing, or the network takes no rows.
+        """
+        if self.rows is None:
+            raise UsageError("rows were given, and this network was not trained on rows of a table")
+        table, parts = self.rows.checked(table), [torch.zeros(0, len(self.class_names))]
+        for start in range(0, len(table), _ROWS_AT_ONCE):
+            parts.append(self._of_batch(self.rows.inputs(table.slice(start, _ROWS_AT_ONCE)), batch_size))
+        return torch.cat(parts)
+
+    def _of_batch(self, inputs: Any, batch_size: int | None) -> Tensor:
+        """The probabilities of a batch as `InMemoryDataset` takes it."""
+        mask = None if is_plain(self.input_shape) else mask_place(self.input_shape)
+        name = mask if mask is None or isinstance(mask, str) else MASK_NAME
+        data = InMemoryDataset(inputs, None, class_names=self.class_names, mask=name)
+        own, theirs = without_lengths(self.input_shape), without_lengths(data.example_shape)
+        if theirs not in (own, without_ids(own)):
+            given, needed = form_in_words(data.example_shape), form_in_words(self.input_shape)
+            raise UsageError(f"an example is {given}, this network takes {needed}")
+        logits = predict_logits(self.network, data, batch_size=batch_size, device=self.device)
+        return torch.softmax(logits / self.temperature, -1).cpu()
 
     def probabilities(self, batch: Tensor) -> Tensor:
         """The probabilities (batch, classes) of preprocessed examples at the model's `temperature`, on the CPU."""
@@ -215,6 +244,7 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
         normalisation=config.get("normalisation"),
         scale=config.get("scale", 1 / 255),  # which runs of before do not state
         source=path,
+        rows=Rows.read(path, config["preparation"]) if "preparation" in config else None,
     ).to(device)
 
 
@@ -223,6 +253,7 @@ def _exported(file: Path, device: str | torch.device) -> Model:
     if isinstance(network, Session) and torch.device(device).type != "cpu":
         raise UsageError(f"{file} runs on the CPU; instar export --to safetensors is for device {str(device)!r}")
     own = None if isinstance(network, Session) else about["normalisation"]  # an ONNX file normalises by itself
-    shape, scale = about["input_shape"], about["scale"]
-    model = Model(network, about["class_names"], shape, normalisation=own, scale=scale, source=file)
+    shape, scale, checksum = about["input_shape"], about["scale"], about["sha256"].get(PREPARATION)
+    rows = None if checksum is None else Rows.read(file.parent, checksum)
+    model = Model(network, about["class_names"], shape, normalisation=own, scale=scale, source=file, rows=rows)
     return model.to(device)

@@ -19,6 +19,8 @@ DATA = {
     "--image-size": "data.image_size",
     "--colour": "data.colour",
     "--normalise": "data.normalise",
+    "--clip-seconds": "data.clip_seconds",
+    "--sample-rate": "data.sample_rate",
     "--data-fraction": "data.fraction",
     "--validation-fraction": "data.validation_fraction",
     "--split-seed": "data.split_seed",

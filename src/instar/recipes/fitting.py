@@ -11,6 +11,7 @@ from torch import nn
 
 from instar.data import Dataset, InMemoryDataset, Splits, like_length, parse_views
 from instar.deploy.code import check_code
+from instar.deploy.rows import keep_rows
 from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, Teacher
 from instar.errors import UsageError
 from instar.evaluation import predict_logits, why_not_learned
@@ -236,6 +237,7 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
     run.about_weights = {"manifest": config["manifest"]} if "manifest" in config else {}
     data, settings = settings_of(config)
     splits, network = splits_of(config), network_of(run)
+    keep_rows(run.path, splits)
     transfer = TransferSettings(**config.get("transfer", {}))
     soft = SoftSettings(**config["soft"]) if config.get("soft") else None
     store = SoftTargetStore.open(_store_path(soft.store, needs)) if soft and soft.store else None
@@ -324,6 +326,7 @@ def _adopt(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     _, settings = settings_of(run.config)
     check_code(run.config, run.path)
     splits = splits_of(run.config)
+    keep_rows(run.path, splits)
     network = load_network(settings, splits)
     if network_fingerprint(network) != run.config["weights"]:
         raise UsageError(

@@ -15,6 +15,7 @@ from instar.deploy.code import check_code, code_identity, network_in
 from instar.deploy.loading import load_run_network as load_run_network
 from instar.deploy.loading import network_seeing
 from instar.deploy.loading import source_of as source_of
+from instar.deploy.rows import checksum_of
 from instar.errors import DataWarning, UsageError
 from instar.guards import NUM_TRIED, try_fit, try_forward
 from instar.identity import first_difference
@@ -26,6 +27,8 @@ from instar.structures import Form, is_plain, read_form, without_lengths, writte
 
 _COLUMNS = {"label", "text", "image", "audio", "features", "group", "key", "part"}
 """The settings of data that say which column of a table is what."""
+_OF_KINDS = {"clip_seconds", "sample_rate", "tokenizer", "max_length"}
+"""The settings of single kinds of data."""
 
 
 @functools.lru_cache(maxsize=32)  # parts of a data set share its memory
@@ -46,9 +49,7 @@ def load_splits(settings: DataSettings) -> Splits:
         split_seed=settings.split_seed,
         image_size=settings.image_size,
         colour=settings.colour,
-        tokenizer=settings.tokenizer,
-        max_length=settings.max_length,
-        **settings.model_dump(include=_COLUMNS),
+        **settings.model_dump(include=_COLUMNS | _OF_KINDS),
     )
     if settings.fraction == 1:
         return splits
@@ -124,6 +125,7 @@ def about_network(settings: FitSettings, data: DataSettings, splits: Splits, *, 
         "class_names": list(splits.class_names),
         "normalisation": normalisation_of(splits),  # also where it is empty: older runs have none
         "scale": splits.train.normalisation[0],
+        "preparation": checksum_of(splits),
         **about_data(data, splits),
         "fit": settings.model_dump(exclude={"network"}),
     }
@@ -305,6 +307,11 @@ def load_network(settings: NetworkSettings, splits: Splits) -> nn.Module:
             raise UsageError(
                 f"{settings.network} was trained for {key} {config[key]}, this data has {value}{cure}"
             )
+    if config.get("preparation") != checksum_of(splits):
+        raise UsageError(
+            f"{settings.network} was trained on rows that were prepared otherwise (other training rows, columns "
+            "or options), so the same row is another input to it; use the same data and split"
+        )
     own = config["data"]
     is_of_these = own["name"] == splits.name
     if is_of_these and config.get("transfer", {}).get("validation_too"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -22,7 +23,9 @@ from instar.errors import DataError, InstarError, UsageError
 from instar.evaluation import batch_size_on
 from instar.files import writing, written_whole
 from instar.recipes.exports import calibration_for
+from instar.recipes.row_inputs import STDIN, table_in
 
+_ROWS_AT_ONCE = 1024
 FORMATS = ("csv", "jsonl", "parquet")
 Row = dict[str, Any]
 
@@ -34,24 +37,33 @@ class Answer(NamedTuple):
     probs: Tensor
 
 
-def find_inputs(given: Iterable[str]) -> list[str]:
+def find_inputs(given: Iterable[str], *, of_rows: bool = False) -> list[str]:
     """Files, all pictures below folders (nothing hidden), and the lines of stdin for `-`.
+
+    For a network of rows `-` stays: what comes on stdin is rows then.
 
     Raises:
         UsageError: nothing was found.
     """
     found: list[str] = []
     for one in given:
-        if one == "-":
+        if one == STDIN and not of_rows:
             found += _named_on_stdin()
-        elif (folder := Path(one)).is_dir():
-            found += map(str, find_images(folder))
+        elif _is_folder(one):
+            found += map(str, find_images(Path(one)))
         else:
             found.append(one)
     if not found:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise UsageError(f"{', '.join(given)}: found no picture ({kinds} are read); name files or another folder")
     return found
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except OSError:  # a text that is too long for a name
+        return False
 
 
 def _named_on_stdin() -> list[str]:
@@ -71,7 +83,8 @@ def answers(
 
     Args:
         model: as `instar.load` gives it.
-        names: pictures, or `.npy` files that hold a batch of arrays.
+        names: pictures, or `.npy` files that hold a batch of arrays; for a network of rows also what
+            `row_inputs.table_in` takes.
         refused: gets a line for each input that cannot be read.
         strict: raise the first of these errors.
         quiet: show no progress.
@@ -83,6 +96,10 @@ def answers(
     batch_size = batch_size_on(model.device)
     for name in tracked(names, total=len(names), description="predicting", show=not quiet):
         try:
+            table = None if model.rows is None else table_in(name, model.rows)
+            if table is not None:
+                yield from _of_rows(model, name, table, refused=refused, strict=strict)
+                continue
             waiting += _examples(model, name)
         except InstarError as error:
             if strict:
@@ -93,6 +110,29 @@ def answers(
             waiting = waiting[batch_size:]
     if waiting:
         yield from _answered(model, waiting)
+
+
+def _of_rows(model: Model, name: str, table: pa.Table, *, refused: list[str], strict: bool) -> Iterator[Answer]:
+    """The answers for the rows of a table; where one of many cannot be used, the others are asked without it."""
+    for start in range(0, len(table), _ROWS_AT_ONCE):
+        part = table.slice(start, _ROWS_AT_ONCE)
+        try:
+            found: list[Tensor | None] = list(model.of_table(part))
+        except InstarError:
+            if strict:
+                raise
+            found = [_one_row(model, part.slice(row, 1), refused) for row in range(len(part))]
+        for row, probs in enumerate(found, start):
+            if probs is not None:
+                yield Answer(name if len(table) == 1 else f"{name}:{row}", probs)
+
+
+def _one_row(model: Model, row: pa.Table, refused: list[str]) -> Tensor | None:
+    try:
+        return model.of_table(row)[0]
+    except InstarError as error:
+        refused.append(str(error))
+        return None
 
 
 def _examples(model: Model, name: str) -> list[tuple[str, Tensor]]:

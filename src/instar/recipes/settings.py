@@ -315,6 +315,10 @@ class DataSettings(Settings):
     """of texts: a folder as transformers saves it, a tokenizer.json, or how many ids one gets that is trained"""
     max_length: Count | None = None
     """texts are cut at so many ids; by default at 128, or fewer where the tokenizer's network takes fewer"""
+    clip_seconds: _Positive | None = None
+    """cut or pad sounds to this length; by default 95 % of the training clips are not cut"""
+    sample_rate: Count | None = None
+    """resample sounds to this rate in Hz; by default the commonest of the training clips"""
 
     @field_validator("normalise")
     @classmethod

@@ -9,6 +9,7 @@ from pathlib import Path
 from instar.deploy import find_fit
 from instar.errors import InstarError
 from instar.runs import Run
+from instar.structures import is_plain, read_form
 
 
 def use_lines(spec: str, *, comment: str = "") -> list[str]:
@@ -19,10 +20,12 @@ def use_lines(spec: str, *, comment: str = "") -> list[str]:
         comment: put behind the first command.
     """
     try:
-        shape = Run.read(find_fit(spec)).config["input_shape"]
+        config = Run.read(find_fit(spec)).config
     except InstarError:  # its fits were removed, for instance
         return []
-    inputs = "PICTURE_OR_FOLDER" if len(shape) == 3 and shape[0] in (1, 3) else "ARRAYS.npy"
+    shape = config["input_shape"]
+    is_picture = is_plain(read_form(shape)) and len(shape) == 3 and shape[0] in (1, 3)
+    inputs = "ROWS.csv" if "preparation" in config else "PICTURE_OR_FOLDER" if is_picture else "ARRAYS.npy"
     named = shlex.quote(spec)
     return [
         f"{program()} predict {named} {inputs}" + (f"    # {comment}" if comment else ""),

@@ -1,7 +1,7 @@
 """Speech: corpora, features, hidden Markov models, alignment and decoding around an acoustic network."""
 
+from instar.data.readers.audio import Recording, read_audio
 from instar.speech.alignment import Alignment, align, flat_start
-from instar.speech.audio import Recording, read_audio
 from instar.speech.connected import add_noise, connected_words, in_noise
 from instar.speech.corpus import Corpus, Utterance
 from instar.speech.decoding import Decoder, decode, tune_decoder

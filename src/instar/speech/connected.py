@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instar.data.hashing import key_of
+from instar.data.readers.audio import Samples
 from instar.errors import DataError, UsageError
-from instar.speech.audio import Samples
 from instar.speech.corpus import Corpus, Utterance
 
 Noise = Literal["white", "pink"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from instar.data.hashing import key_of
+from instar.data.readers.audio import Samples
 from instar.errors import DataError, UsageError
 from instar.naming import unknown_name
-from instar.speech.audio import Samples
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from instar.data.filterbanks import filterbank
+from instar.data.readers.audio import Samples
 from instar.data.sources import cache_folder
 from instar.errors import DataError, UsageError
 from instar.files import written_whole
-from instar.speech.audio import Samples, optional_module
 from instar.speech.corpus import Corpus, Utterance
 
 _FORMAT = 1  # of the cached files; a new number invalidates all of them
-_INT16 = 2.0**15  # Kaldi's filterbanks expect samples in the range of 16-bit integers
 _SMALLEST_DEVIATION = 1e-3
 
 Normalisation = Literal["speaker", "global", "none"]
@@ -52,11 +52,7 @@ class FeatureSettings:
 
 
 def log_mel(samples: Samples, sample_rate: int, settings: FeatureSettings | None = None) -> Tensor:
-    """The log-mel filterbank features of a recording, as Kaldi computes them without dither.
-
-    x_{t,m} = max(0, ln sum_k H_m(k) |DFT(w s_t)_k|^2), where s_t are the samples of frame t in units of 16 bits,
-    their mean subtracted, pre-emphasised by 0.97, w is Povey's window and H_m the m-th triangle on the mel scale
-    1127 ln(1 + f/700) from 20 Hz to half the sample rate. Digital silence gives the floor, 0.
+    """The log-mel filterbank features of a recording: `instar.data.filterbanks.filterbank` with these settings.
 
     Args:
         samples: (n,) float32 from -1 to 1.
@@ -73,25 +69,8 @@ def log_mel(samples: Samples, sample_rate: int, settings: FeatureSettings | None
         >>> log_mel(np.zeros(8000, np.float32), 8000).shape
         torch.Size([100, 40])
     """
-    settings = settings or FeatureSettings()
-    fbank = optional_module("kaldi_native_fbank")
-    options = fbank.FbankOptions()
-    options.frame_opts.samp_freq = sample_rate
-    options.frame_opts.frame_shift_ms = settings.shift_ms
-    options.frame_opts.frame_length_ms = settings.length_ms
-    options.frame_opts.dither = 0.0
-    options.frame_opts.snip_edges = False
-    options.mel_opts.num_bins = settings.num_mels
-    stream = fbank.OnlineFbank(options)
-    stream.accept_waveform(sample_rate, (samples * _INT16).astype(np.float32))
-    stream.input_finished()
-    frames = [stream.get_frame(number) for number in range(stream.num_frames_ready)]
-    if not frames:
-        raise DataError(
-            f"a recording of {len(samples)} samples is too short for a frame: half a shift is "
-            f"{settings.shift_ms / 2:g} ms"
-        )
-    return torch.from_numpy(np.stack(frames)).clamp_(min=0.0)
+    one = settings or FeatureSettings()
+    return filterbank(samples, sample_rate, num_mels=one.num_mels, shift_ms=one.shift_ms, length_ms=one.length_ms)
 
 
 @dataclass(frozen=True)

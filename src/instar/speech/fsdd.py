@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from instar.data.fetch import fetch
+from instar.data.readers.audio import decode_audio
 from instar.data.sources import FSDD, cache_folder, find
 from instar.errors import DataError
-from instar.speech.audio import decode_audio
 from instar.speech.corpus import Corpus, Utterance
 
 SAMPLE_RATE = 8000

@@ -6,8 +6,8 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+from instar.data.readers.audio import Samples, audio_form, read_audio, resample
 from instar.errors import DataError, DataWarning
-from instar.speech.audio import Samples, audio_form, read_audio, resample
 from instar.speech.corpus import Corpus, Utterance
 from instar.speech.text_files import numbered_lines, shortened
 

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from instar.data.readers.audio import Recording, resample
 from instar.errors import RunError
 from instar.evaluation import predict_logits
 from instar.files import load_tensors, write_bytes
 from instar.networks import build_network, load_state_
-from instar.speech.audio import Recording, resample
 from instar.speech.corpus import Corpus, Utterance
 from instar.speech.decoding import Decoder
 from instar.speech.features import Features, FeatureSettings, Statistics, features_of, log_mel

@@ -47,6 +47,10 @@ class KindOptions:
 
     image_size: int | None = None
     colour: str | None = None
+    clip_seconds: float | None = None
+    """of sounds; by default as long as 95 % of the training clips are"""
+    sample_rate: int | None = None
+    """of sounds, Hz; by default the commonest of the training clips"""
     memory_budget_bytes: int = 2 * 2**30
     progress: bool = True
     tokenizer: str | None = None

@@ -40,8 +40,8 @@ def read_tables(place: str) -> dict[str, pa.Table]:
     }
 
 
-def read_csv(file: Path) -> pa.Table:
-    """One file, whose first line has the names of the columns.
+def read_csv(file: Path | bytes, where: object = None) -> pa.Table:
+    """One file, or its content, whose first line has the names of the columns.
 
     The separator (comma, semicolon, tab or |) and the decimal sign are found from the first rows.
 
@@ -50,21 +50,25 @@ def read_csv(file: Path) -> pa.Table:
     """
     import pyarrow.csv as pcsv
 
+    where = file if where is None else where
     try:
         sample = _sample(file)
         dialect = find_dialect(sample)
         return pcsv.read_csv(
-            file,
+            io.BytesIO(file) if isinstance(file, bytes) else file,
             parse_options=pcsv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True),
             convert_options=pcsv.ConvertOptions(decimal_point=dialect.decimal),
         )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: {first_line(error)}") from error
+        raise DataError(f"{where}: {first_line(error)}") from error
 
 
-def _sample(file: Path) -> str:
-    with pa.input_stream(file) as stream:
-        content: bytes = stream.read(_SAMPLE_BYTES)
+def _sample(file: Path | bytes) -> str:
+    if isinstance(file, bytes):
+        content = file[:_SAMPLE_BYTES]
+    else:
+        with pa.input_stream(file) as stream:
+            content = stream.read(_SAMPLE_BYTES)
     return content.decode("utf-8-sig", errors="replace" if len(content) == _SAMPLE_BYTES else "strict")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from instar.data.records.parting import part_named
 from instar.errors import DataError, UsageError
+from instar.naming import listed
 
 ALL = "all"
 """The part of rows that are still to be split."""
@@ -34,17 +35,25 @@ def parts_of_files(scheme: str, place: str, suffixes: Sequence[str]) -> dict[str
     if not files:
         kinds = f" ({', '.join(suffixes)})" if path.is_dir() else ""
         raise UsageError(f"{scheme}:{place}: no such file{kinds}; expected a file, a folder or a pattern with *")
-    root = path if path.is_dir() else Path(place).parent
+    return parts_of_paths(scheme, place, files, path if path.is_dir() else path.parent)
+
+
+def parts_of_paths(scheme: str, place: str, files: Sequence[Path], root: Path) -> dict[str, list[Path]]:
+    """Files by the part that their names tell; a single file tells none."""
     found: dict[str, list[Path]] = {}
     for file in files:
         found.setdefault(part_of_file(file, root) or ALL, []).append(file)
-    if ALL in found and len(found) > 1:
+    if len(found) == 1:
+        return {ALL: list(files)}
+    if ALL in found:
         told = next(file for part, files in found.items() if part != ALL for file in files)
         raise DataError(
             f"{scheme}:{place}: {told.name} is a part by its name, {found[ALL][0].name} is none; name train, "
             "validation and test files, or give a pattern with *"
         )
-    return {part: found[part] for part in ("train", "validation", "test", ALL) if part in found}
+    if "train" not in found:
+        raise DataError(f"{scheme}:{place}: expected a train file beside {listed(sorted(found))}")
+    return {part: found[part] for part in ("train", "validation", "test") if part in found}
 
 
 def part_of_file(file: Path, root: Path) -> str | None:

@@ -2,9 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+
+from instar.errors import DataError
+from instar.naming import few
 
 PLACE = "instar:place"
 """The column that holds the number of a row among all rows that were read."""
@@ -13,29 +17,96 @@ _FILES = b"instar:files"
 
 
 def with_places(tables: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
-    """Tables of one schema as one table that knows where each row comes from.
+    """Tables of the same columns as one table that knows where each row comes from.
+
+    Categories (and classes that files number) are matched by their names, whatever order each table has them in.
 
     Args:
         tables: at least one.
         names: what messages call each of them.
+
+    Raises:
+        DataError: the columns of one are not those of the first, or hold something else.
 
     Example:
         >>> table = with_places([pa.table({"a": [1, 2]}), pa.table({"a": [3]})], ["one.csv", "two.csv"])
         >>> place_of(table.take([2, 0]), 0)
         'two.csv, row 0'
     """
+    columns = tables[0].column_names
+    for table, name in zip(tables, names, strict=True):
+        if len(set(table.column_names)) < len(table.column_names):
+            twice = next(one for one in table.column_names if table.column_names.count(one) > 1)
+            raise DataError(f"{name}: there are two columns {twice!r}; name them apart")
+        if set(table.column_names) != set(columns):
+            missing = [one for one in columns if one not in table.column_names]
+            more = [one for one in table.column_names if one not in columns]
+            differs = f"lacks {few(missing)}" if missing else f"also has {few(more)}"
+            raise DataError(
+                f"{name}: {differs}, other columns than {names[0]}; the files of one part have the same"
+            )
     starts = np.cumsum([0, *(len(table) for table in tables)]).tolist()
-    whole = pa.concat_tables(tables)
+    whole = _joined([table.select(columns) for table in tables], names)
     whole = whole.append_column(PLACE, pa.array(np.arange(len(whole))))
-    return whole.replace_schema_metadata(
-        {**(whole.schema.metadata or {}), _FILES: json.dumps([list(names), starts])}
-    )
+    return whole.replace_schema_metadata({_FILES: json.dumps([list(names), starts])})
+
+
+def _joined(tables: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
+    tables = [_in_plain_types(table) for table in tables]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+    except pa.ArrowException as error:
+        for table, name in zip(tables, names, strict=True):
+            for one, other in zip(tables[0].schema, table.schema, strict=True):
+                try:
+                    pa.unify_schemas([pa.schema([one]), pa.schema([other])], promote_options="permissive")
+                except pa.ArrowException:
+                    raise DataError(
+                        f"{name}: column {one.name!r} holds {other.type}, in {names[0]} {one.type}"
+                    ) from error
+        raise DataError(f"{names[0]} and others: {' '.join(str(error).split())}") from error
+
+
+def _in_plain_types(table: pa.Table) -> pa.Table:
+    """A table without the types that few functions know: views, decimals, categories with small numbers."""
+    for place, field in enumerate(table.schema):
+        wanted = _plain_type(field.type)
+        if wanted != field.type:
+            table = table.set_column(place, field.name, table.column(place).cast(wanted))
+    return table
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_decimal(kind) or kind == pa.float16():
+        return pa.float64()
+    if pa.types.is_dictionary(kind):
+        values = kind.value_type
+        return pa.dictionary(pa.int32(), pa.string() if pa.types.is_string_view(values) else values)
+    return kind
+
+
+def folders_of(table: pa.Table) -> "list[Path]":
+    """The folder of the file that each row comes from; the current one for rows of no file.
+
+    Example:
+        >>> table = with_places([pa.table({"a": [1]}), pa.table({"a": [2]})], ["d/one.csv", ""])
+        >>> [str(folder) for folder in folders_of(table)]
+        ['d', '.']
+    """
+    if PLACE not in table.column_names:
+        return [Path()] * len(table)
+    names, starts = json.loads(table.schema.metadata[_FILES])
+    folders = [Path(name).parent for name in names]
+    files = np.searchsorted(starts, table[PLACE].to_numpy(), side="right") - 1
+    return [folders[file] for file in files.tolist()]
 
 
 def place_of(table: pa.Table, row: int) -> str:
     """What a message calls a row: `train.csv, row 17`, rows counted from 0; `row 17` of a table without places."""
-    if PLACE not in table.column_names:
-        return f"row {row}"
     return places_of(table, [row])[0]
 
 
@@ -50,3 +121,8 @@ def places_of(table: pa.Table, rows: Sequence[int]) -> list[str]:
         f"{names[file]}, row {number - starts[file]}" if names[file] else f"row {number - starts[file]}"
         for file, number in zip(files.tolist(), numbers.tolist(), strict=True)
     ]
+
+
+def columns_of_user(table: pa.Table) -> list[str]:
+    """The names of the columns that were read."""
+    return [name for name in table.column_names if name != PLACE]

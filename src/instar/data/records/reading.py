@@ -1,24 +1,34 @@
 """Rows of a source, with their labels and ids, split into training, validation and test rows."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from instar.data.identity import content_ids
+from instar.data.records.cells import check_numbers, row_ids
 from instar.data.records.files import ALL
+from instar.data.records.frames import tables_in
+from instar.data.records.guessing import found_roles
 from instar.data.records.labels import labels_of
 from instar.data.records.parting import by_column, cut_rows
-from instar.data.records.places import PLACE
+from instar.data.records.places import PLACE, place_of
 from instar.data.records.roles import Roles
-from instar.errors import UsageError
+from instar.errors import DataError, InstarError
+from instar.losses import NO_LABEL
 from instar.naming import import_object
 
-READERS = {"csv": "csv_file"}
+READERS = {
+    "csv": "csv_file",
+    "jsonl": "jsonl_file",
+    "parquet": "parquet_file",
+    "hf": "hugging_face",
+    "webdataset": "webdataset_tar",
+}
 """The modules of the sources, by what stands before the colon."""
 
 _TEST_FRACTION = 0.2
@@ -39,37 +49,49 @@ class Records:
     source: str
     notes: tuple[str, ...] = ()
     """what was guessed or decided, a sentence each"""
+    label_probs: Mapping[str, Tensor] | None = None
+    """(n, classes) of each part, where the labels are distributions"""
 
 
-def is_source(name: str) -> bool:
+def is_source(name: Any) -> bool:
     """Whether the name of a data set is that of a source of rows.
 
     Example:
         >>> is_source("csv:flowers.csv"), is_source("folder:photos")
         (True, False)
     """
-    return name.partition(":")[0] in READERS and ":" in name
+    return isinstance(name, str) and ":" in name and name.partition(":")[0] in READERS
 
 
 def read_records(
-    source: str, roles: Roles | None = None, *, validation_fraction: float = 0.1, split_seed: int = 0
+    source: Any, roles: Roles | None = None, *, validation_fraction: float = 0.1, split_seed: int = 0
 ) -> Records:
     """Read the rows of a source and split them.
 
     Args:
-        source: `csv:FILE`.
+        source: `csv:`, `jsonl:`, `parquet:`, `hf:` or `webdataset:` and a place, or what `frames.tables_in` takes.
         roles: of the columns; those that are not named are guessed where there is one choice.
         validation_fraction, split_seed: as for `load_data`.
 
     Raises:
         DataError: files that cannot be read; names file and row.
         UsageError: a column that is not there, or a role that could be several columns.
+
+    Example:
+        >>> rows = read_records({"text": [f"text {number}" for number in range(30)], "label": [0, 1, 2] * 10})
+        >>> {part: len(table) for part, table in rows.parts.items()}, rows.notes[0]
+        ({'train': 21, 'validation': 3, 'test': 6}, "the class is column 'label'")
     """
-    scheme, _, place = source.partition(":")
-    tables = import_object(f"instar.data.records.{READERS[scheme]}:read_tables")(place)
-    return split_records(
-        tables, source, roles or Roles(), validation_fraction=validation_fraction, split_seed=split_seed
-    )
+    if isinstance(source, str):
+        name, (scheme, _, place) = source, source.partition(":")
+        tables = import_object(f"instar.data.records.{READERS[scheme]}:read_tables")(place)
+    else:
+        name, tables = type(source).__name__, tables_in(source)
+    try:
+        about = {"validation_fraction": validation_fraction, "split_seed": split_seed}
+        return split_records(tables, name, roles or Roles(), **about)  # type: ignore[arg-type]
+    except InstarError as error:
+        raise error if str(error).startswith(name) else type(error)(f"{name}: {error}") from error
 
 
 def split_records(
@@ -81,23 +103,60 @@ def split_records(
     split_seed: int = 0,
 ) -> Records:
     """Tables by part as records; those without parts are split, a fifth for the test."""
-    whole = next(iter(tables.values()))
-    for column in roles.columns:
-        if column not in whole.column_names:
-            names = ", ".join(name for name in whole.column_names if name != PLACE)
-            raise UsageError(f"{source}: there is no column {column!r}; the columns are {names}")
-    if roles.label is None:
-        raise UsageError(f"{source}: which column is the class? name it with label")
-    if roles.part is not None:
+    for part, table in tables.items():
+        if len(table) == 0:
+            raise DataError(f"the {part} part has no row" if part != ALL else "there are no rows")
+    roles, notes = found_roles(next(iter(tables.values())), roles, source)
+    tables = {part: table.select([*roles.columns, PLACE]) for part, table in tables.items()}
+    if roles.part is not None and ALL in tables:
         tables = by_column(tables[ALL], roles.part)
+    for table in tables.values():
+        check_numbers(table, roles.features)
+    assert roles.label is not None
     found = labels_of(tables, roles.label)
-    ids = {part: _ids_of(table, roles, found.numbers[part]) for part, table in tables.items()}
-    records = Records(dict(tables), found.numbers, ids, found.class_names, roles, source, found.notes)
+    labels, notes = found.numbers, (*notes, *found.notes)
+    if "test" in labels and "validation" in labels and not bool((labels["test"] != NO_LABEL).any()):
+        notes = (*notes, "the test rows have no label and are left out; the validation rows are the test")
+        tables = {"train": tables["train"], "test": tables["validation"]}
+        labels = {"train": labels["train"], "test": labels["validation"]}
+    if "validation" in tables and "test" not in tables:
+        notes = (*notes, "there are no test rows: the validation rows are the test")
+        tables = {"train": tables["train"], "test": tables["validation"]}
+        labels = {"train": labels["train"], "test": labels["validation"]}
+    ids = {part: row_ids(table, roles, labels[part]) for part, table in tables.items()}
+    records = Records(dict(tables), labels, ids, found.class_names, roles, source, notes)
     if ALL in records.parts:
         records = _cut(records, ALL, "test", "train", _TEST_FRACTION, split_seed, parts=3)
     if "validation" not in records.parts:
         records = _cut(records, "train", "validation", "train", validation_fraction, split_seed)
-    return records
+    return _checked(records)
+
+
+def _checked(records: Records) -> Records:
+    """Say how many rows have no label, and refuse classes that cannot be learned."""
+    notes = list(records.notes)
+    learned = torch.bincount(records.labels["train"] + 1, minlength=len(records.class_names) + 1)[1:] > 0
+    for part, labels in records.labels.items():
+        if num := int((labels == NO_LABEL).sum()):
+            notes.append(f"{num:,} of {len(labels):,} {part} rows have no label")
+        strange = ((labels != NO_LABEL) & ~learned[labels.clamp(min=0)]).nonzero()
+        if len(strange):
+            row = int(strange[0])
+            name = records.class_names[int(labels[row])]
+            raise DataError(f"{place_of(records.parts[part], row)}: class {name!r} is in the {part} part alone")
+    if group := records.roles.group:
+        known = pc.unique(records.parts["train"][group].cast(pa.string()))
+        for part in ("validation", "test"):
+            shared = pc.is_in(records.parts[part][group].cast(pa.string()), value_set=known, skip_nulls=True)
+            if row := pc.index(shared, True).as_py() + 1:
+                value = records.parts[part][group][row - 1].as_py()
+                raise DataError(
+                    f"{place_of(records.parts[part], row - 1)}: {group} {value!r} is in the {part} and in the "
+                    "training part, and a group stays in one"
+                )
+        groups = {part: pc.count_distinct(table[group]).as_py() for part, table in records.parts.items()}
+        notes.append(f"groups of {group!r}: {', '.join(f'{number:,} {part}' for part, number in groups.items())}")
+    return dataclasses.replace(records, notes=tuple(notes))
 
 
 def _cut(
@@ -106,46 +165,29 @@ def _cut(
     """Split off a share of a part under another name; the rest gets a name too."""
     table, labels, ids = records.parts[part], records.labels[part], records.ids[part]
     groups = None if records.roles.group is None else table[records.roles.group]
-    about = {"class_names": records.class_names, "parts": parts}
-    rows = dict(
-        zip(
-            (rest, chosen),
-            cut_rows(ids, labels, groups, fraction=fraction, split_seed=split_seed, **about),  # type: ignore[arg-type]
-            strict=True,
-        )
+    contents = (
+        None if records.roles.key is None else row_ids(table, dataclasses.replace(records.roles, key=None), labels)
     )
-    others = {name: name for name in records.parts if name != part}
+    stay, go = cut_rows(
+        ids,
+        labels,
+        groups,
+        fraction=fraction,
+        split_seed=split_seed,
+        class_names=records.class_names,
+        contents=contents,
+        parts=parts,
+    )
+    rows = {rest: stay, chosen: go}
+    others = [name for name in records.parts if name != part]
+
+    def with_rows(values: Mapping[str, Any], take: Any) -> dict[str, Any]:
+        found = {name: values[name] for name in others} | {name: take(one) for name, one in rows.items()}
+        return {name: found[name] for name in ("train", "validation", "test") if name in found}
+
     return dataclasses.replace(
         records,
-        parts={name: records.parts[name] for name in others}
-        | {name: table.take(pa.array(number.numpy())) for name, number in rows.items()},
-        labels={name: records.labels[name] for name in others}
-        | {name: labels[number] for name, number in rows.items()},
-        ids={name: records.ids[name] for name in others} | {name: ids[number] for name, number in rows.items()},
+        parts=with_rows(records.parts, lambda one: table.take(pa.array(one.numpy()))),
+        labels=with_rows(records.labels, lambda one: labels[one]),
+        ids=with_rows(records.ids, lambda one: ids[one]),
     )
-
-
-def _ids_of(table: pa.Table, roles: Roles, labels: Tensor) -> Tensor:
-    """Ids from the key, or from the cells that a network sees."""
-    if len(table) == 0:
-        return torch.empty(0, dtype=torch.int64)
-    columns = roles.inputs if roles.key is None else (roles.key,)
-    return content_ids(_row_bytes(table.select(columns)), labels)
-
-
-def _row_bytes(table: pa.Table) -> Iterator[bytes]:
-    """The cells of each row as bytes: numbers in double precision, whatever type a file has them in."""
-    cells = [_cells(table[name]) for name in table.column_names]
-    if all(isinstance(one, np.ndarray) for one in cells):
-        yield from (row.tobytes() for row in np.stack(cells, axis=1))
-        return
-    for row in zip(*cells, strict=True):
-        parts = [one if isinstance(one, bytes) else np.float64(one).tobytes() for one in row]
-        yield b"".join(len(part).to_bytes(8, "little") + part for part in parts)
-
-
-def _cells(column: pa.ChunkedArray) -> "np.ndarray[tuple[int], np.dtype[np.float64]] | list[bytes]":
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type):
-        numbers: np.ndarray[tuple[int], np.dtype[np.float64]] = column.cast(pa.float64()).to_numpy()
-        return numbers
-    return [one if isinstance(one, bytes) else repr(one).encode() for one in column.to_pylist()]

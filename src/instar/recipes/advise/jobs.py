@@ -11,6 +11,7 @@ from torch import nn
 
 from instar.data import Dataset, Splits, transfer_set
 from instar.deploy.code import check_code
+from instar.deploy.rows import keep_rows
 from instar.errors import UsageError
 from instar.jobs import Job
 from instar.naming import is_of_library
@@ -132,6 +133,7 @@ def _are_close(one: Sequence[float] | None, other: Sequence[float] | None) -> bo
 
 def _take(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     network = run.config["taken_from"]
+    keep_rows(run.path, splits_of(run.config))
     if is_run(network):
         taken = load_run_network(find_run(network))
     else:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from instar import metrics
 from instar.data import Dataset
+from instar.deploy.rows import keep_rows
 from instar.distillation import add_class_bias_, fit_class_bias
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
@@ -55,7 +56,9 @@ def bias_on_validation(
 def _correct(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     config = run.config
     network = load_run_network(needs[config["corrects"]])
-    validation = splits_of(config).validation
+    splits = splits_of(config)
+    keep_rows(run.path, splits)
+    validation = splits.validation
     logits, bias = bias_on_validation(network, validation, config["classes"], shared=config["shared"])
     correct_(network, bias, validation, config["network"])
     run.save_weights(network.state_dict(), {})

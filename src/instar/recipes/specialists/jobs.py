@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from instar.data import Dataset, Splits, half_special, id_batches, parse_views
+from instar.deploy.rows import keep_rows
 from instar.distillation import LabelsInTargets, SoftTargetStore, Teacher
 from instar.errors import RunError, UsageError
 from instar.evaluation import predict_logits
@@ -63,6 +64,7 @@ def fit_specialist(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[
     about = run.config["specialist"]
     data, settings = settings_of(run.config)
     splits = load_splits(data)
+    keep_rows(run.path, splits)
     class_set = ClassSet.of_numbers(about["classes"], splits.class_names)
     has_dustbin = about["kind"] == DUSTBIN_KIND
     own = as_planned(run.config, specialist_splits(splits, class_set) if has_dustbin else splits)

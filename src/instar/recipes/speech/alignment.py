@@ -4,9 +4,9 @@ from pathlib import Path
 
 from safetensors.torch import save
 
+from instar.data.readers.audio import Recording
 from instar.files import write_bytes
 from instar.speech.alignment import Alignment, align
-from instar.speech.audio import Recording
 from instar.speech.corpus import transcripts_of
 from instar.speech.features import Statistics, features_of
 from instar.speech.kaldi_dirs import load_kaldi_dir

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from instar.errors import UsageError
 from instar.jobs import Job
+from instar.naming import import_extra
 from instar.recipes.settings import (
     FitSettings,
     Settings,
@@ -33,7 +34,6 @@ from instar.recipes.speech.data import Recordings, load_recordings, load_statist
 from instar.recipes.speech.fit_jobs import described_network, network_job, try_acoustic_network
 from instar.recipes.speech.settings import InputSettings, ModelSettings, RecogniserData, Source
 from instar.runs import DONE, Run
-from instar.speech.audio import optional_module
 from instar.speech.hmm import HMM
 from instar.speech.recogniser import Recogniser
 
@@ -211,7 +211,7 @@ class Plan:
 
     def check(self) -> None:
         """Refuse a plan that cannot be carried out: building its jobs reads all recordings."""
-        optional_module("jiwer")  # counts the errors at the end
+        import_extra("jiwer", "speech")  # counts the errors at the end
         self.jobs()
         temperature = None if self.teacher is None else self.config.temperature
         try_acoustic_network(self.config.network, self.source, self.models, temperature=temperature)

@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import nn
 
+from instar.data.readers.audio import Recording
 from instar.evaluation import predict_logits
 from instar.jobs import JobReport
 from instar.recipes import rows
@@ -38,7 +39,6 @@ from instar.recipes.speech.plan import FOLDER, TEACHER, Plan, RecogniserConfig, 
 from instar.recipes.speech.scoring import Score, score, scores_by_utterance
 from instar.recipes.study import Execution, Place, Round, Rounds, Study
 from instar.runs import Run
-from instar.speech.audio import Recording
 from instar.speech.corpus import transcripts_of
 from instar.speech.decoding import Decoder, TriedDecoder, try_decoders
 from instar.speech.grammar import Grammar

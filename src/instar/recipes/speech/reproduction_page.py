@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from instar.data.readers.audio import wav_bytes
 from instar.jobs import duration
 from instar.recipes.reproductions import repeat_command
 from instar.recipes.result_tables import result_tables
@@ -14,7 +15,6 @@ from instar.recipes.speech.data import load_recordings
 from instar.recipes.speech.reproduction_plan import BASELINE, DISTILLED, Plan
 from instar.recipes.study import Page
 from instar.reports import Audio, Bars, Column, Details, Headline, Lines, Section, Sound, Span, Table, Text, Track
-from instar.speech.audio import wav_bytes
 from instar.speech.features import log_mel
 
 _NOTHING = "—"

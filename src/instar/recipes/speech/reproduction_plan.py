@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from instar.errors import UsageError
 from instar.jobs import Job
+from instar.naming import import_extra
 from instar.recipes.scales import choose_scale
 from instar.recipes.settings import Count, FitSettings, Settings, SoftSettings, Temperature, checked, merge
 from instar.recipes.speech.align_jobs import alignment_job, flat_alignment_job, new_models
@@ -21,7 +22,6 @@ from instar.recipes.speech.data import ALIGNED, UNTRANSCRIBED, load_features
 from instar.recipes.speech.fit_jobs import network_job, store_job, try_acoustic_network
 from instar.recipes.speech.score_job import scoring_job
 from instar.recipes.speech.settings import LearningSettings, ModelSettings, Source, StudyData
-from instar.speech.audio import optional_module
 from instar.speech.hmm import HMM
 
 ALIGNER_SEED = 20_000  # the seed of no reported network
@@ -200,7 +200,7 @@ class Plan:
             load_features(self.source(0), part)
         for part in ALIGNED:
             load_features(self.source(0), part, quiet=True)
-        optional_module("jiwer")  # counts the errors at the end
+        import_extra("jiwer", "speech")  # counts the errors at the end
         self.jobs()
         self.candidates()
         for settings in {kind.fit.network: kind.fit for kind in self.kinds.values()}.values():

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from instar.data import Dataset, Splits, parse_views
+from instar.deploy.rows import keep_rows
 from instar.errors import RunError
 from instar.jobs import Job
 from instar.networks import assert_frozen, name_layers_
@@ -69,6 +70,7 @@ def _fit_treatment(run: Run, needs: Mapping[str, Path], *, treatment: Treatment,
     config = run.config
     data, settings = settings_of(config)
     splits = splits_of(config)
+    keep_rows(run.path, splits)
     network, names = _treated(run, treatment, _load_base(config["treatment"], needs), splits)
     frozen = [] if treatment.fine_tune else names
     run.about_weights = {"manifest": config["manifest"]} if "manifest" in config else {}

@@ -1,6 +1,5 @@
-"""Reading wav and flac files as one channel; files that are damaged or hold NaN are refused."""
+"""Reading wav, flac, ogg and mp3 files as one channel; files that are damaged or hold NaN are refused."""
 
-import importlib
 import math
 import struct
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.errors import DataError, UsageError
+from instar.errors import DataError
+from instar.naming import import_extra
 
 Samples = NDArray[np.float32]
 """(samples,), from -1 to 1."""
@@ -19,6 +19,8 @@ Samples = NDArray[np.float32]
 _STREAMED_BYTES = 0x7FFFF000  # a size of so many bytes or more stands for an unknown one: SoX, FFmpeg, arecord
 _RIFF_HEADER_BYTES = 12
 _FORM, _FACT, _DATA = b"fmt ", b"fact", b"data"
+_FORM_OF_AIFF, _OGG_PAGE = b"FORM", b"OggS"
+_OGG_HEADER_BYTES, _OGG_FLAGS, _OGG_LAST = 27, 5, 4
 _MOST_SAMPLES = 2**40
 _SAMPLE_RATES_HZ = (1_000, 400_000)
 _SAMPLES_AT_ONCE = 2**20  # a header can promise more than there is memory for
@@ -32,21 +34,8 @@ class Recording(NamedTuple):
     num_channels: int
 
 
-def optional_module(name: str) -> Any:
-    """Import a module of the extra `speech`.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        package = name.replace("_", "-")
-        raise UsageError(f"{package} is not installed ({error}): pip install 'instar[speech]'") from None
-
-
 def read_audio(path: str | Path) -> Recording:
-    """Read a wav or flac file of 8 to 32 bits or floating point, or of another code that soundfile reads.
+    """Read a wav or flac file of 8 to 32 bits or floating point, or of another format that soundfile reads.
 
     Several channels are averaged, since an acoustic network takes one. The sizes in the header of a wav file may
     be those of a program that wrote to a pipe (0, or more than 2 GiB): then all that follows is sound.
@@ -74,16 +63,17 @@ def read_audio(path: str | Path) -> Recording:
     return decode_audio(content, str(path))
 
 
-def decode_audio(content: bytes, name: str) -> Recording:
+def decode_audio(content: bytes, name: object) -> Recording:
     """Like `read_audio`, from the content of a file; `name` is used in error messages.
 
     Raises:
         DataError: as `read_audio`.
         UsageError: soundfile is not installed.
     """
-    soundfile = optional_module("soundfile")
+    soundfile = import_extra("soundfile", "speech")
     if not content:
         raise DataError(f"{name}: the file is empty")
+    _check_end(content, name)
     wav = _plain_wav(content, name)
     try:
         with soundfile.SoundFile(BytesIO(wav)) as file:
@@ -94,7 +84,7 @@ def decode_audio(content: bytes, name: str) -> Recording:
                 )
             samples, code = _all_samples(file), file.subtype
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        raise DataError(f"{name}: cannot be read as wav or flac ({_reason(error)})") from error
+        raise DataError(f"{name}: cannot be read as wav, flac, ogg or mp3 ({_reason(error)})") from error
     if len(samples) < expected:
         raise DataError(f"{name}: truncated, only {len(samples):,} of {expected:,} samples are there")
     if code == "GSM610":
@@ -117,7 +107,7 @@ def audio_form(path: Path) -> tuple[int, int]:
         DataError: the file does not exist or is no audio.
         UsageError: soundfile is not installed.
     """
-    soundfile = optional_module("soundfile")
+    soundfile = import_extra("soundfile", "speech")
     try:
         about = soundfile.info(str(path))
     except (soundfile.SoundFileError, RuntimeError):  # a header for `read_audio` alone, or a file that it refuses
@@ -183,7 +173,21 @@ def _stated_samples(wav: bytes) -> int | None:
     return None
 
 
-def _plain_wav(content: bytes, name: str) -> bytes:
+def _check_end(content: bytes, name: object) -> None:
+    """Refuse an ogg or AIFF file that is cut off, of which libsndfile reads what is there without a word."""
+    if content[:4] == _FORM_OF_AIFF and int.from_bytes(content[4:8], "big") + 8 > len(content):
+        raise DataError(f"{name}: truncated, its header announces more bytes than are there")
+    if content[:4] != _OGG_PAGE:
+        return
+    page = content[content.rfind(_OGG_PAGE) :]
+    num_segments = page[_OGG_HEADER_BYTES - 1] if len(page) >= _OGG_HEADER_BYTES else 0
+    segments = page[_OGG_HEADER_BYTES:][:num_segments]
+    is_whole = num_segments and len(page) >= _OGG_HEADER_BYTES + num_segments + sum(segments)
+    if not (is_whole and page[_OGG_FLAGS] & _OGG_LAST):
+        raise DataError(f"{name}: truncated, or never closed by what wrote it: its last page is not there")
+
+
+def _plain_wav(content: bytes, name: object) -> bytes:
     """The form and the samples of a wav file with their true sizes, without other chunks; other files as they are.
 
     Raises:
@@ -208,7 +212,7 @@ def _plain_wav(content: bytes, name: str) -> bytes:
     return struct.pack("<4sI4s", b"RIFF", 4 + len(body), b"WAVE") + body
 
 
-def _size_of_data(content: bytes, start: int, size: int, name: str) -> int:
+def _size_of_data(content: bytes, start: int, size: int, name: object) -> int:
     num_there = len(content) - start
     file_end = int.from_bytes(content[4:8], "little") + 8
     is_unwritten = size == 0 and not start < file_end < _STREAMED_BYTES  # the size of the file is not there either

@@ -1,5 +1,6 @@
 """Reading recordings: every format, and everything that a file can have wrong."""
 
+import io
 import struct
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 
 from file_mutations import Mutation, mutations
+from instar.data.readers import audio
+from instar.data.readers.audio import decode_audio, read_audio, resample, wav_bytes
 from instar.errors import DataError, UsageError
-from instar.speech import audio
-from instar.speech.audio import decode_audio, read_audio, resample, wav_bytes
 
 soundfile = pytest.importorskip("soundfile")
 SOUND = (0.5 * np.sin(2 * np.pi * 440 * np.arange(4000) / 8000)).astype(np.float32)
@@ -65,12 +66,20 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     np.testing.assert_array_equal(recording.samples, SOUND / 2)
 
 
-def flac_bytes() -> bytes:
-    import io
-
+def coded(format: str) -> bytes:
     stream = io.BytesIO()
-    soundfile.write(stream, SOUND, 8000, format="FLAC")
+    soundfile.write(stream, SOUND, 8000, format=format)
     return stream.getvalue()
+
+
+@pytest.mark.parametrize("format", ["FLAC", "OGG", "AIFF"])
+def test_a_format_that_is_cut_off_is_refused_where_libsndfile_reads_what_is_there(format: str) -> None:
+    content = coded(format)
+    assert len(decode_audio(content, "whole").samples) == len(SOUND)
+    for end in (len(content) - 20, len(content) // 2, 30):
+        with pytest.raises(DataError, match=r"^cut: (truncated|cannot be read)") as raised:
+            decode_audio(content[:end], "cut")
+        assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -81,8 +90,8 @@ def flac_bytes() -> bytes:
         (wav_bytes(SOUND, 8000)[:30], "truncated"),
         (wav_bytes([], 8000), "contains no samples"),
         (b"RIFF\0\0\0\0WAVE" + 2 * (b"fmt \x10\0\0\0" + bytes(16)) + bytes(40), "its header has two forms"),
-        (b"this is no sound at all, whatever its name says", "cannot be read as wav or flac"),
-        (flac_bytes()[:-2000], "truncated|cannot be read as wav or flac"),
+        (b"this is no sound at all, whatever its name says", "cannot be read as wav, flac, ogg or mp3"),
+        (coded("FLAC")[:-2000], "truncated|cannot be read as wav, flac, ogg or mp3"),
     ],
 )
 def test_a_broken_file_says_what_is_wrong_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
@@ -151,7 +160,7 @@ def test_no_samples_and_other_chunks_are_no_sound(chunks: tuple[tuple[bytes, byt
 
 
 def test_a_flac_from_a_pipe_is_refused_by_its_header() -> None:
-    content = bytearray(flac_bytes())
+    content = bytearray(coded("FLAC"))
     content[21] &= 0xF0  # the number of samples: 36 bits
     content[22:26] = bytes(4)
     with pytest.raises(DataError, match="does not say how many samples"):
@@ -160,7 +169,7 @@ def test_a_flac_from_a_pipe_is_refused_by_its_header() -> None:
 
 def test_other_codes_are_refused_in_a_line() -> None:
     media = (b"fmt ", struct.pack("<HHIIHHH", 0x0161, 1, 8000, 1000, 1, 16, 0))
-    with pytest.raises(DataError, match="cannot be read as wav or flac") as raised:
+    with pytest.raises(DataError, match="cannot be read as wav, flac, ogg or mp3") as raised:
         decode_audio(riff(media, DATA), "call.wav")
     assert "0x" not in str(raised.value)
 

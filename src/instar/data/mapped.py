@@ -1,0 +1,210 @@
+"""Examples kept in files that are mapped into memory: they may be larger than it.
+
+A row is read when it is gathered, wherever it is: order, views, resumption and stored soft targets are those of
+data in memory, bit for bit. Processes on one machine share what the system has read.
+"""
+
+import json
+import mmap
+import shutil
+import uuid
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import torch
+from torch import Tensor
+
+from instar.data.columns import Mask, Varying, column_form, columns_of
+from instar.data.dataset import Dataset
+from instar.data.memory import InMemoryDataset
+from instar.errors import DataError
+from instar.files import writing
+from instar.structures import Inputs, form_in_words, map_tensors, tensors_in, without_lengths
+
+_SIZES = "sizes.json"
+_RESIDENT_BYTES = 2**28  # of the files of one data set that are in memory at a time
+
+
+class MappedDataset(InMemoryDataset):
+    """Examples in the files of `write_examples`, gathered by index; all but ids and labels stays on the disk.
+
+    Args:
+        folder: that of the files.
+        like: one or more examples of the same kind, as `InMemoryDataset` takes them.
+        labels: (n,) integers, -1 for examples without a label.
+        class_names: at least two, in the order of the labels.
+        ids: (n,) int64.
+
+    Raises:
+        DataError: the files are not whole, or hold another number of examples.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "words"
+        >>> parts = [{"input_ids": [[5, 3], [8]]}, {"input_ids": [[2, 4, 4]]}]
+        >>> write_examples(folder, parts)
+        >>> labels, ids = torch.tensor([0, 1, 1]), torch.arange(3)
+        >>> data = MappedDataset(folder, parts[0], labels, class_names=["a", "b"], ids=ids)
+        >>> data.gather(torch.tensor([2, 1]), 0)["input_ids"].tolist()
+        [[2, 4, 4], [8, 0, 0]]
+    """
+
+    def __init__(
+        self, folder: Path, like: Any, labels: Tensor, *, class_names: Sequence[str], ids: Tensor
+    ) -> None:
+        self._inputs, self._maps = _mapped(folder, columns_of(like))
+        number = len(tensors_in(self._inputs)[0])
+        if len(labels) != number:
+            raise DataError(f"{folder}: {number} examples and {len(labels)} labels: each example needs one")
+        is_pixels = isinstance(self._inputs, Tensor) and self._inputs.dtype == torch.uint8
+        form, scale = map_tensors(column_form, self._inputs), 1 / 255 if is_pixels else 1.0
+        Dataset.__init__(self, ids, labels, class_names=class_names, example_shape=form, scale=scale)
+        self._device = torch.device("cpu")
+        self._is_large = sum(map(len, self._maps)) > _RESIDENT_BYTES
+        self._others = _file_bytes_in_memory()
+
+    def raw(self, rows: Tensor) -> Inputs:
+        """The stored examples of some rows, before views and scaling, in main memory."""
+        raw = super().raw(rows)
+        if self._is_large and _file_bytes_in_memory() - self._others > _RESIDENT_BYTES:
+            for one in self._maps:
+                _forget(one)
+            self._others = _file_bytes_in_memory()
+        return raw
+
+    def finish(self, raw: Inputs, ids: Tensor, views: Tensor | int) -> Inputs:
+        """The second half of `gather`, after `raw`, on the device of the data set."""
+        return super().finish(map_tensors(lambda one: one.to(self._device), raw), ids, views)
+
+    def labels_at(self, rows: Tensor) -> Tensor:
+        """`labels` of stored rows: (batch,) int64."""
+        return super().labels_at(rows).to(self._device)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The data set with its batches on another device; what is stored stays where it is."""
+        moved = self._move(torch.device(device), "_mean", "_std")
+        moved._device = torch.device(device)
+        return moved
+
+
+def write_examples(folder: Path, parts: Iterable[Any]) -> None:
+    """Write examples, a part at a time, as files that can be mapped; the folder appears whole or not at all.
+
+    Args:
+        folder: to be made.
+        parts: some examples each, as `InMemoryDataset` takes them, all of one structure and type.
+
+    Raises:
+        DataError: no example, or parts that differ in structure or type.
+        RunError: the disk is full or not writable.
+    """
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with writing(folder):
+        temporary.mkdir(parents=True)
+        try:
+            _write(temporary, parts)
+            try:
+                temporary.rename(folder)
+            except OSError:
+                if not is_whole(folder):  # else another process was faster
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_examples(folder: Path, like: Any) -> Inputs:
+    """All examples of a folder, in memory, as `InMemoryDataset` takes them; `like` as for `MappedDataset`.
+
+    Raises:
+        DataError: the files are not whole.
+    """
+
+    def copied(column: Any) -> Any:
+        if isinstance(column, Varying):
+            return column.holding(column.values.clone(), column.lengths.clone())
+        return Mask(column.lengths.clone()) if isinstance(column, Mask) else column.clone()
+
+    return map_tensors(copied, _mapped(folder, columns_of(like))[0])
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds all that `write_examples` wrote."""
+    try:
+        sizes = json.loads((folder / _SIZES).read_text())
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _write(folder: Path, parts: Iterable[Any]) -> None:
+    first: Any = None
+    with ExitStack() as stack:
+        files: dict[str, BinaryIO] = {}
+        for part in parts:
+            columns = columns_of(part)
+            form = without_lengths(map_tensors(column_form, columns))
+            first = form if first is None else first
+            if form != first:
+                raise DataError(f"some examples are {form_in_words(form)}, those before {form_in_words(first)}")
+            for name, values in _tensors(columns).items():
+                if name not in files:
+                    files[name] = stack.enter_context((folder / name).open("wb"))
+                files[name].write(values.contiguous().numpy().data)
+    if first is None:
+        raise DataError("the data set is empty; it needs at least one example")
+    sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
+    (folder / _SIZES).write_text(json.dumps(sizes))
+
+
+def _tensors(columns: Inputs) -> dict[str, Tensor]:
+    """What is stored of the columns, by the name of its file: all but masks, which lengths tell."""
+    tensors: dict[str, Tensor] = {}
+    for place, column in enumerate(tensors_in(columns)):
+        if isinstance(column, Varying):
+            tensors |= {f"{place}.values": column.values, f"{place}.lengths": column.lengths}
+        elif not isinstance(column, Mask):
+            tensors[f"{place}.values"] = column
+    return tensors
+
+
+def _mapped(folder: Path, like: Inputs) -> tuple[Inputs, list[mmap.mmap]]:
+    """The examples in a folder as they are kept, and the maps that they lie in."""
+    if not is_whole(folder):
+        raise DataError(f"{folder}: not whole; remove it, it is made again")
+    maps: list[mmap.mmap] = []
+    tensors: dict[str, Tensor] = {}
+    for name, one in _tensors(like).items():
+        with (folder / name).open("rb") as file:
+            # A copy that is private to this process, into which nothing writes: torch warns of what is read only.
+            maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        tensors[name] = torch.frombuffer(maps[-1], dtype=one.dtype).view(-1, *one.shape[1:])
+    lengths = next((values for name, values in tensors.items() if name.endswith(".lengths")), None)
+    place = iter(range(len(tensors_in(like))))
+
+    def column(one: Any) -> Any:
+        number = next(place)
+        if isinstance(one, Varying):
+            return one.holding(tensors[f"{number}.values"], tensors[f"{number}.lengths"])
+        return Mask(lengths) if isinstance(one, Mask) else tensors[f"{number}.values"]
+
+    return map_tensors(column, like), maps
+
+
+def _forget(one: mmap.mmap) -> None:
+    """Let go of what is in memory of a file; the system still has it while there is room."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        one.madvise(mmap.MADV_DONTNEED)
+
+
+def _file_bytes_in_memory() -> int:
+    """How much of all mapped files is in the memory of this process; 0 where the system does not tell.
+
+    Counting rows would not do: the system maps what lies around a row too, from 64 KiB to some MiB.
+    """
+    try:
+        with open("/proc/self/statm", "rb", buffering=0) as file:
+            return int(file.read().split()[2]) * mmap.PAGESIZE
+    except OSError:
+        return 0

@@ -1,0 +1,107 @@
+"""Cells of rows as bytes, by which examples are known; and columns in which a number is broken."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from instar.data.identity import content_ids
+from instar.data.records.contents import cells_of
+from instar.data.records.places import place_of
+from instar.data.records.roles import Roles
+from instar.errors import DataError
+
+_MOSTLY = 0.5  # of the different texts of a column; where more are numbers, the others are mistakes
+_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*$"
+_NOTHING = ("", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?")
+
+
+def row_ids(table: pa.Table, roles: Roles, labels: Tensor) -> Tensor:
+    """(n,) int64: the ids of rows, from the key, or from the cells that a network sees.
+
+    Raises:
+        DataError: a key that two rows share, or that is missing.
+    """
+    if roles.key is None:
+        return content_ids(_row_bytes(table, roles), labels)
+    keys = table[roles.key]
+    if keys.null_count:
+        row = pc.index(keys.is_null(), True).as_py()
+        raise DataError(f"{place_of(table, row)}: the key {roles.key!r} is missing")
+    texts = keys.cast(pa.string()).to_pylist()
+    if len(set(texts)) < len(texts):
+        seen: dict[str, int] = {}
+        for row, text in enumerate(texts):
+            if text in seen:
+                raise DataError(
+                    f"{place_of(table, row)}: the key {roles.key!r} is {text!r} as in "
+                    f"{place_of(table, seen[text])}; a key tells each row apart"
+                )
+            seen[text] = row
+    return content_ids((text.encode() for text in texts), torch.zeros(len(texts), dtype=torch.int64))
+
+
+def _row_bytes(table: pa.Table, roles: Roles) -> Iterator[Any]:
+    """The cells of each row as bytes: numbers in double precision, whatever type a file has them in."""
+    in_files = (roles.image, roles.audio)
+    cells = [_contents(table, name) if name in in_files else _cells(table[name]) for name in roles.inputs]
+    if len(cells) == 1 and not isinstance(cells[0], np.ndarray):
+        yield from cells[0]
+        return
+    numbers = np.stack([one for one in cells if isinstance(one, np.ndarray)] or [np.zeros(len(table))], axis=1)
+    texts = [one for one in cells if not isinstance(one, np.ndarray)]
+    if not texts:
+        yield from numbers
+        return
+    for row, *parts in zip(numbers, *texts, strict=True):
+        yield row.tobytes() + b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+
+
+def _contents(table: pa.Table, column: str) -> Iterator[bytes]:
+    return (cell.content for cell in cells_of(table, column))
+
+
+def _cells(column: pa.ChunkedArray) -> NDArray[np.float64] | list[bytes]:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(pa.string()), pa.string()
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        numbers = column.cast(pa.float64(), safe=False).to_numpy()
+        return np.where(np.isnan(numbers), np.nan, numbers) + 0.0  # one NaN, one zero
+    found = column.to_pylist()
+    return [
+        b""
+        if one is None
+        else one
+        if isinstance(one, bytes)
+        else (one if isinstance(one, str) else repr(one)).encode()
+        for one in found
+    ]
+
+
+def check_numbers(table: pa.Table, columns: Sequence[str]) -> None:
+    """Refuse a column of numbers that holds some texts: it would be read as thousands of categories.
+
+    Raises:
+        DataError: names the first such row.
+    """
+    for column in columns:
+        kind = table.schema.field(column).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            continue
+        different = [
+            one for one in pc.unique(table[column]).to_pylist() if one is not None and one not in _NOTHING
+        ]
+        wrong = [one for one in different if not re.match(_NUMBER, one, re.IGNORECASE)]
+        if wrong and len(different) - len(wrong) > _MOSTLY * len(different):
+            row = pc.index(table[column], wrong[0]).as_py()
+            raise DataError(
+                f"{place_of(table, row)}: {column!r} is {wrong[0]!r}, and a number in most other rows; repair "
+                "it, or leave the cell empty"
+            )

@@ -1,0 +1,132 @@
+"""Roles of columns that nobody named: guessed where there is one choice, and said."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from instar.data.records.parting import part_named
+from instar.data.records.places import columns_of_user
+from instar.data.records.roles import Roles
+from instar.errors import UsageError
+from instar.naming import listed, unknown_name
+
+_LABELS = ("label", "labels", "class", "target", "y", "category", "intent", "cls")
+_TEXTS = ("text", "sentence", "utterance", "question", "review", "content", "txt")
+_PARTS = ("split", "part", "subset")
+_NUMBERS_OF_ROWS = ("id", "idx", "index", "rownames", "unnamed: 0", "")
+_LOOKED_AT = 10_000  # rows
+
+
+def found_roles(table: pa.Table, roles: Roles, source: str) -> tuple[Roles, tuple[str, ...]]:
+    """The roles with those that had to be guessed, and what was guessed, a sentence each.
+
+    Raises:
+        UsageError: a column that is not there, or a choice that has to be made.
+
+    Example:
+        >>> roles, said = found_roles(pa.table({"text": ["a", "b"], "label": [0, 1]}), Roles(), "mine")
+        >>> roles.label, roles.text, said
+        ('label', ('text',), ("the class is column 'label'", "the text is column 'text'"))
+    """
+    there = columns_of_user(table)
+    for column in roles.columns:
+        if column not in there:
+            raise UsageError(f"{source}: {unknown_name('column', column, there)}")
+    said: list[str] = []
+    named = {name.lower(): name for name in there if name not in roles.columns}
+    if roles.label is None:
+        choices = [named[word] for word in _LABELS if word in named]
+        if len(choices) != 1:
+            raise UsageError(f"{source}: which column is the class? --label COLUMN; {_columns(table)}")
+        roles = dataclasses.replace(roles, label=choices[0])
+        said.append(f"the class is column {choices[0]!r}")
+    if roles.part is None:
+        choices = [named[word] for word in _PARTS if word in named and _are_parts(table[named[word]])]
+        if len(choices) == 1:
+            roles = dataclasses.replace(roles, part=choices[0])
+            said.append(f"the part of a row is column {choices[0]!r}")
+    if not roles.inputs:
+        roles, what = _inputs(table, roles, source)
+        said.append(what)
+    return roles, tuple(said)
+
+
+def _inputs(table: pa.Table, roles: Roles, source: str) -> tuple[Roles, str]:
+    free = [name for name in columns_of_user(table) if name not in roles.columns and not name.startswith("__")]
+    kinds = {name: _kind(table, name) for name in free}
+    by_kind: dict[str, list[str]] = {}
+    for name, kind in kinds.items():
+        by_kind.setdefault(kind, []).append(name)
+    for role in ("image", "audio"):
+        if len(by_kind.get(role, [])) == 1:
+            column = by_kind[role][0]
+            return _with(roles, role, column), f"the {role} is column {column!r}"
+    texts = [name for name in by_kind.get("text", []) if name.lower() in _TEXTS] or by_kind.get("text", [])
+    if len(texts) == 1 and (texts[0].lower() in _TEXTS or set(kinds.values()) == {"text"}):
+        return dataclasses.replace(roles, text=(texts[0],)), f"the text is column {texts[0]!r}"
+    features = [name for name in free if kinds[name] in ("number", "category") and not _counts_rows(table, name)]
+    if features and not set(kinds.values()) - {"number", "category"}:
+        left_out = [name for name in free if name not in features]
+        without = f" without {listed(list(map(repr, left_out)))}, which counts the rows" if left_out else ""
+        return dataclasses.replace(
+            roles, features=tuple(features)
+        ), f"the features are all {len(features)} other columns{without}"
+    raise UsageError(
+        f"{source}: which columns are the input? --text, --image, --audio or --features; {_columns(table)}"
+    )
+
+
+def _with(roles: Roles, role: str, column: str) -> Roles:
+    changed: Mapping[str, Any] = {role: column}
+    return dataclasses.replace(roles, **changed)
+
+
+def _kind(table: pa.Table, name: str) -> str:
+    """What a column may be: `image`, `audio`, `text`, `category`, `number` or `other`."""
+    kind = table.schema.field(name).type
+    if pa.types.is_struct(kind) and {field.name for field in kind} >= {"bytes", "path"}:
+        return "audio" if _starts_as_sound(table[name]) else "image"
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return "audio" if _starts_as_sound(table[name]) else "image"
+    if pa.types.is_dictionary(kind) or pa.types.is_boolean(kind):
+        return "category"
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "number"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        some = table[name].slice(0, _LOOKED_AT)
+        few = pc.count_distinct(some).as_py() <= max(2, len(some) // 2)
+        return "category" if few and name.lower() not in _TEXTS else "text"
+    return "other"
+
+
+def _starts_as_sound(column: pa.ChunkedArray) -> bool:
+    first = next((one.as_py() for one in column.slice(0, 10) if one.is_valid), None)
+    content = first.get("bytes") if isinstance(first, dict) else first
+    path = str(first.get("path") or "") if isinstance(first, dict) else ""
+    sounds = (b"RIFF", b"fLaC", b"OggS", b"ID3")
+    return path.lower().endswith((".wav", ".flac", ".ogg", ".mp3")) or bool(
+        content and content[:4].startswith(sounds) and content[8:12] != b"WEBP"
+    )
+
+
+def _are_parts(column: pa.ChunkedArray) -> bool:
+    kind = column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)):
+        return False
+    words = pc.unique(column.cast(pa.string())).to_pylist()
+    return len(words) > 1 and all(word is not None and part_named(word) for word in words)
+
+
+def _counts_rows(table: pa.Table, name: str) -> bool:
+    """Whether a column only numbers the rows: it would tell nothing of a new one."""
+    is_whole = pa.types.is_integer(table.schema.field(name).type)
+    return name.lower() in _NUMBERS_OF_ROWS and is_whole and pc.count_distinct(table[name]).as_py() == len(table)
+
+
+def _columns(table: pa.Table) -> str:
+    """The columns as a message lists them."""
+    shown = [f"{name} ({table.schema.field(name).type})" for name in columns_of_user(table)]
+    return f"the columns are {', '.join(shown[:20])}{', ...' * (len(shown) > 20)}"

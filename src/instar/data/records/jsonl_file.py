@@ -1,0 +1,46 @@
+"""Lines of JSON, an object each."""
+
+import io
+from pathlib import Path
+
+import pyarrow as pa
+
+from instar.data.records.files import parts_of_files
+from instar.data.records.places import with_places
+from instar.errors import DataError, first_line
+
+SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz")
+_MOST_BLOCK = 1 << 26  # bytes; an object must fit into one
+
+
+def read_tables(place: str) -> dict[str, pa.Table]:
+    """The tables of `jsonl:PLACE` by part.
+
+    Raises:
+        UsageError: there is no such file.
+        DataError: a file that is not lines of JSON; names the file and the row.
+    """
+    return {
+        part: with_places([read_jsonl(file) for file in files], [str(file) for file in files])
+        for part, files in parts_of_files("jsonl", place, SUFFIXES).items()
+    }
+
+
+def read_jsonl(file: Path | bytes, where: object = None) -> pa.Table:
+    """One file, or its content; a key that a line lacks is nothing there.
+
+    Raises:
+        DataError: a line that is no object, or a column that holds numbers in one line and texts in another.
+    """
+    import pyarrow.json as pjson
+
+    where = file if where is None else where
+    try:
+        size = len(file) if isinstance(file, bytes) else file.stat().st_size
+        block = min(max(size, 1 << 20), _MOST_BLOCK)
+        return pjson.read_json(
+            io.BytesIO(file) if isinstance(file, bytes) else file, read_options=pjson.ReadOptions(block_size=block)
+        )
+    except (pa.ArrowException, OSError) as error:
+        reason = first_line(error).removeprefix("JSON parse error: ")
+        raise DataError(f"{where}: not a JSON object in each line: {reason}") from error

@@ -1,0 +1,65 @@
+"""What `instar predict` is given for a network of rows: files of rows, rows on stdin, texts."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+
+from instar.data.kinds import kind_of
+from instar.data.records import csv_file, jsonl_file, parquet_file
+from instar.data.records.places import with_places
+from instar.deploy.rows import Rows
+from instar.errors import DataError, UsageError
+
+STDIN = "-"
+_READERS: dict[tuple[str, ...], Callable[[Path], pa.Table]] = {
+    csv_file.SUFFIXES: csv_file.read_csv,
+    jsonl_file.SUFFIXES: jsonl_file.read_jsonl,
+    parquet_file.SUFFIXES: parquet_file.read_parquet,
+}
+
+
+def table_in(name: str, rows: Rows) -> pa.Table | None:
+    """The rows that an input of `instar predict` means; None where it is a picture, a sound or an array.
+
+    Args:
+        name: a CSV, JSON lines or Parquet file; `-` for rows or texts on stdin; for texts a text itself.
+        rows: of the network.
+
+    Raises:
+        DataError, UsageError: they cannot be read, or lack a column.
+    """
+    path, is_text = Path(name), kind_of(rows.roles) == "text" and len(rows.columns) == 1
+    if name == STDIN:
+        table = _from_stdin(sys.stdin.buffer.read(), rows, is_text)
+    elif reader := next((read for endings, read in _READERS.items() if name.lower().endswith(endings)), None):
+        if not path.is_file():
+            raise DataError(f"{name}: no such file")
+        table = reader(path)
+    elif is_text:
+        table = pa.table({rows.columns[0]: [name]})
+        return with_places([table], [""])
+    else:
+        return None
+    try:
+        return with_places([rows.checked(table)], [name])
+    except UsageError as error:
+        raise DataError(f"{name}: {error}") from error
+
+
+def _from_stdin(content: bytes, rows: Rows, is_text: bool) -> pa.Table:
+    """JSON lines where the first begins as an object, CSV where its first line names the columns, else texts."""
+    if not content.strip():
+        raise UsageError("-: expected rows on stdin, found nothing")
+    if content.lstrip()[:1] == b"{":
+        return jsonl_file.read_jsonl(content, "-")
+    first = csv_file.find_dialect(content.partition(b"\n")[0].decode(errors="replace") + "\n").separator
+    names = content.partition(b"\n")[0].decode(errors="replace").strip().split(first)
+    if not is_text or rows.columns[0] in [name.strip('"') for name in names]:
+        return csv_file.read_csv(content, "-")
+    try:
+        lines = [line for line in content.decode().splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"-: not text in UTF-8: {error.reason}") from error
+    return pa.table({rows.columns[0]: lines})
