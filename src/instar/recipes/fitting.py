@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from instar.data import Dataset, InMemoryDataset, Splits, like_length, parse_views
 from instar.deploy.code import check_code
@@ -344,9 +344,17 @@ def _write_logits(run: Run, needs: Mapping[str, Path], *, teacher: str, device: 
     has_folder = "transfer" in run.config
     parts = [_transfer_data(run.config, splits)] if has_folder else [splits.train, splits.validation]
     logits = [predict_logits(network, part.to(torch.device(device)), device=device).cpu() for part in parts]
-    ids = torch.cat([part.ids for part in parts])
-    write_bytes(run.path / LOGITS, save({"ids": ids, "logits": torch.cat(logits)}))
+    write_bytes(run.path / LOGITS, logits_file(parts, logits))
     return {}
+
+
+def logits_file(parts: Sequence[Dataset], logits: Sequence[Tensor]) -> bytes:
+    """The content of a file of logits by id; an example that is in two parts, a copy, is there once."""
+    ids = torch.cat([part.ids for part in parts])
+    order = ids.argsort(stable=True)
+    is_first = torch.cat((torch.ones(1, dtype=torch.bool), ids[order][1:] != ids[order][:-1]))
+    rows = order[is_first].sort().values
+    return save({"ids": ids[rows], "logits": torch.cat(list(logits))[rows]})
 
 
 def _write_store(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from instar.data import Dataset
@@ -16,7 +15,7 @@ from instar.files import write_bytes
 from instar.jobs import Job
 from instar.naming import import_extra
 from instar.networks import read_teacher
-from instar.recipes.fitting import LOGITS, LOGITS_OF
+from instar.recipes.fitting import LOGITS, LOGITS_OF, logits_file
 from instar.recipes.loading import about_data, load_splits, splits_of, training_data
 from instar.recipes.settings import Count, DataSettings, Settings, TransferSettings
 from instar.runs import Run
@@ -69,8 +68,7 @@ def _write_logits(run: Run, needs: Mapping[str, Path], *, name: str) -> dict[str
     splits = splits_of(run.config)
     network = load_tfidf(needs[name], splits.train)
     parts = [splits.train, splits.validation]
-    logits = torch.cat([predict_logits(network, part) for part in parts])
-    write_bytes(run.path / LOGITS, save({"ids": torch.cat([part.ids for part in parts]), "logits": logits}))
+    write_bytes(run.path / LOGITS, logits_file(parts, [predict_logits(network, part) for part in parts]))
     return {}
 
 
