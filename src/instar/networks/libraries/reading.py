@@ -71,7 +71,7 @@ def with_own_tokenizer(
             f"{spec} was trained with its own tokenizer, and the data has the ids of another one: to train it "
             f"further, {cure}"
         )
-    size, number = int(getattr(network.config, "vocab_size", 0)), num_ids(ids) or 0  # type: ignore[union-attr, arg-type]
+    size, number = int(getattr(network.config, "vocab_size", 0)), num_ids(ids) or 0
     if size < number:
         raise UsageError(
             f"{spec} takes {size:,} ids of words, the data has {number:,}: name its tokenizer, {cure}"
