@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import instar
-from instar.data import Splits, load_data, seen_by
+from instar.data import Splits, load_data, seen_by, texts_of
 from instar.distillation import SoftTargetStore, Teacher
 from instar.errors import UsageError
 from instar.networks import build_network, network_fingerprint, read_teacher
@@ -68,16 +68,12 @@ def pipeline(splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     train = splits.train
     names = [train.class_names[label] for label in train.labels(train.ids).tolist()]
-    fitted = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression()).fit(texts_of(splits), names)
+    fitted = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression()).fit(
+        texts_of(splits.train), names
+    )
     path = tmp_path_factory.mktemp("tfidf") / "model.skops"
     skops.dump(fitted, path)
     return path
-
-
-def texts_of(splits: Splits, part: str = "train") -> list[str]:
-    data = getattr(splits, part)
-    found: list[str] = data.texts.take(data.rows(data.ids).tolist()).to_pylist()
-    return found
 
 
 def test_a_pipeline_is_asked_about_the_texts_of_a_subset(splits: Splits, pipeline: Path) -> None:
@@ -88,7 +84,7 @@ def test_a_pipeline_is_asked_about_the_texts_of_a_subset(splits: Splits, pipelin
     teacher = read_teacher(f"sklearn:{pipeline}", class_names=some.class_names, example_shape=some.example_shape)
     found = torch.softmax(instar.predict_logits(teacher, some), -1)
     places = [some.class_names.index(name) for name in fitted.classes_]
-    expected = fitted.predict_proba([texts_of(splits)[row] for row in (7, 3, 20, 11)])
+    expected = fitted.predict_proba([texts_of(splits.train)[row] for row in (7, 3, 20, 11)])
     np.testing.assert_allclose(found[:, places].numpy(), expected, atol=1e-5)
     asked = Teacher(fitted, some, temperature=1.0)  # the object itself, too
     np.testing.assert_allclose(asked(some.ids, 0).probs[:, places].numpy(), expected, atol=1e-5)
@@ -122,7 +118,7 @@ def test_a_network_with_its_own_tokenizer_reads_the_texts(splits: Splits, bert: 
     teacher = build_network(f"transformers:{bert}", weights="own", **about)  # type: ignore[arg-type]
     assert isinstance(teacher, TextReader)
     theirs = AutoModelForSequenceClassification.from_pretrained(bert).eval()
-    batch = AutoTokenizer.from_pretrained(bert)(texts_of(splits, "validation"), padding=True, return_tensors="pt")
+    batch = AutoTokenizer.from_pretrained(bert)(texts_of(splits.validation), padding=True, return_tensors="pt")
     with torch.no_grad():
         expected = theirs(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     places = [["warm", "cold"].index(name) for name in data.class_names]
@@ -198,7 +194,7 @@ def test_answers_in_a_file_are_matched_by_the_text(splits: Splits, tmp_path: Pat
     for part in ("train", "validation", "test"):
         rows += [
             (text, 0.9 if any(colour in text for colour in COLOURS["warm"]) else 0.2)
-            for text in texts_of(splits, part)
+            for text in texts_of(getattr(splits, part))
         ]
     file.write_text("\n".join(["text,warm,cold", *(f"{text},{warm},{1 - warm}" for text, warm in rows[::-1])]))
     about = {"name": splits.name, "label": "label", "text": ["text"], "tokenizer": "300"}
@@ -206,7 +202,7 @@ def test_answers_in_a_file_are_matched_by_the_text(splits: Splits, tmp_path: Pat
     store = SoftTargetStore.open(tmp_path / "store")
     probs = store.targets(splits.train, temperature=1.0)(splits.train.ids, 0).probs
     warm = probs[:, splits.class_names.index("warm")]
-    expected = [dict(rows)[text] for text in texts_of(splits)]
+    expected = [dict(rows)[text] for text in texts_of(splits.train)]
     torch.testing.assert_close(warm, torch.tensor(expected), atol=1e-4, rtol=0)
     file.write_text("text,warm,cold\nno such text,0.5,0.5\n")
     with pytest.raises(UsageError, match=r"1 key \('no such text'\) is no key of an example of .*, a text"):

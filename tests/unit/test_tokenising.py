@@ -119,7 +119,7 @@ def test_ids_are_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_long_texts_are_cut_and_counted() -> None:
     rows = table(["a b c d e f g", "a b"])
     preparation = fit_text(rows, ROLES, tokenizer="300", max_length=5)
-    with pytest.warns(DataWarning, match=r"1 of 2 texts are longer than 5 ids and are cut there"):
+    with pytest.warns(DataWarning, match=r"1 of 2 texts are longer than 5 ids, and are cut there"):
         found = preparation.inputs(rows, ROLES)["input_ids"]
     assert found.lengths.tolist() == [5, 4]
     assert found.values[4] == found.values[-1]  # it still ends in [SEP]

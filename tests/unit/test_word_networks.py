@@ -97,6 +97,7 @@ def test_wrong_names_and_examples(name: str, form: object, message: str) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of torch's exporter about itself
 @pytest.mark.parametrize("name", ["bag:8", "textconv:8-6", "transformer:2x8"])
 def test_it_can_be_exported_for_any_length(name: str, tmp_path: Path) -> None:
     onnxruntime, _ = pytest.importorskip("onnxruntime"), pytest.importorskip("onnxscript")

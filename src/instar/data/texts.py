@@ -39,6 +39,26 @@ def seen_by(network: Any, data: Dataset) -> Dataset:
     return TextsAlone(data)
 
 
+def texts_of(data: Dataset) -> list[str]:
+    """The texts of a data set, in the order of its ids.
+
+    Raises:
+        UsageError: it holds none.
+
+    Example:
+        >>> from instar.data import load_data
+        >>> texts = [f"{word} {number}" for word in ("red", "blue") for number in range(10)]
+        >>> rows = {"text": texts, "colour": ["warm"] * 10 + ["cold"] * 10}
+        >>> data = load_data(rows, text="text", label="colour", tokenizer="300").train
+        >>> texts_of(data.subset(data.ids[:1])) == texts_of(data)[:1]
+        True
+    """
+    if data.texts is None:
+        raise UsageError("texts_of: the examples hold no texts: name data with one column of texts")
+    found: list[str] = data.texts.take(pa.array(data.rows(data.ids).cpu().numpy())).to_pylist()
+    return found
+
+
 class TextsAlone(Dataset):
     """The texts of a data set, as UTF-8: {"text": (batch, bytes)} int32, padded with 0.
 

@@ -4,6 +4,7 @@ As all views they are pure functions of (view_seed, example id, view number): a 
 batch its text is in, and however long the padding behind it. A word of several ids stays one word.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
@@ -35,7 +36,7 @@ class Words(NamedTuple):
 
 
 @dataclass(frozen=True)
-class WordViews:
+class WordViews(ABC):
     """A share of the words, changed.
 
     Args:
@@ -88,8 +89,9 @@ class WordViews:
         moved: Inputs = self._moved(inputs, words, chances, changed)
         return moved
 
+    @abstractmethod
     def _moved(self, inputs: Inputs, words: Words, chances: Tensor, changed: Tensor) -> Inputs:
-        raise NotImplementedError
+        """The views, by draws (batch, 1 + words), the first of the whole text; `changed` is False for view 0."""
 
     def _chosen(self, chances: Tensor) -> Tensor:
         return chances < int(self.rate * 2**DRAW_BITS)

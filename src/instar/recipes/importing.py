@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from instar.data import Dataset, Splits
+from instar.data import Dataset, Splits, texts_of
 from instar.distillation import SoftTargetStore
 from instar.distillation.answer_logits import as_logits
 from instar.distillation.answers import Answers, read_answers
@@ -144,8 +144,7 @@ def _keys_of(data: Dataset) -> dict[int, tuple[str, ...]]:
     """The key of each example by its id: the parts of its file's path, its text, or its row."""
     rows, ids = data.rows(data.ids).tolist(), data.ids.tolist()
     if data.texts is not None:
-        texts = data.texts.take(rows).to_pylist()
-        return {example: (text,) for example, text in zip(ids, texts, strict=True)}
+        return {example: (text,) for example, text in zip(ids, texts_of(data), strict=True)}
     if data.files is None:
         return {example: (str(row),) for example, row in zip(ids, rows, strict=True)}
     return {example: data.files[row].parts for example, row in zip(ids, rows, strict=True)}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instar.data import Dataset
+from instar.data import Dataset, texts_of
 from instar.evaluation import predict_logits
 from instar.files import write_bytes
 from instar.jobs import Job
@@ -41,12 +41,6 @@ def tfidf_jobs(name: str, settings: TfidfSettings, data: DataSettings, transfer:
     config = {**about, "tfidf": settings.model_dump(), "transfer": transfer.model_dump(exclude_defaults=True)}
     asked = functools.partial(_write_logits, name=name)
     return [Job(name, _fit, config), Job(name + LOGITS_OF, asked, {**about, "model": name}, (name,))]
-
-
-def texts_of(data: Dataset) -> list[str]:
-    """The texts of a data set that has them, in the order of its ids."""
-    found: list[str] = data.texts.take(data.rows(data.ids).tolist()).to_pylist()  # type: ignore[union-attr]
-    return found
 
 
 def _fit(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
