@@ -139,7 +139,7 @@ def fit_text(
         >>> table = pa.table({"text": ["a red tree", "a green sea"] * 4})
         >>> preparation = fit_text(table, Roles(text=("text",)), tokenizer="300")
         >>> preparation.in_words()
-        'texts as 270 ids of words and their parts (tokenizer trained on the training part), cut at 128'
+        'texts as 274 ids of words and their parts (tokenizer trained on the training part), cut at 128'
         >>> preparation.inputs(table, Roles(text=("text",)))["input_ids"].lengths.tolist()[:2]
         [5, 5]
     """
@@ -234,8 +234,8 @@ def _kept(copy: Path) -> Encoded | None:
         lengths = np.diff(ids.offsets.to_numpy())
     except (OSError, pa.ArrowException, KeyError, ValueError, IndexError):
         return None
-    columns = ids.values.to_numpy(), lengths, types.values.to_numpy()
-    return Encoded(*(values.astype(np.int64) for values in columns), num_cut)
+    ids, types = (values.values.to_numpy().astype(np.int64) for values in (ids, types))
+    return Encoded(ids, lengths.astype(np.int64), types, num_cut)
 
 
 def _keep(copy: Path, encoded: Encoded) -> None:

@@ -73,8 +73,7 @@ def load_tfidf(path: Path, data: Dataset) -> nn.Module:
 
 def latency_of(path: Path, data: Dataset) -> float:
     """Milliseconds for one text, the median."""
-    from skops import io
-
+    io = import_extra("skops.io", "skops")
     model = io.load(path / MODEL, trusted=io.get_untrusted_types(file=path / MODEL))
     times = []
     for text in texts_of(data)[:_TIMED]:
