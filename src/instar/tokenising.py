@@ -105,7 +105,7 @@ class Tokenising:
             >>> tokenising = train_tokenising(["a red tree", "a red sea"] * 3, size=300)
             >>> encoded = tokenising.encode(["a red tree", "red"])
             >>> encoded.lengths.tolist(), tokenising.tokenizer.decode(encoded.ids.tolist())
-            ([5, 3], 'a red tree red')
+            ([5, 3], ' a red tree red')
         """
         ids: list[NDArray[np.int64]] = []
         types: list[NDArray[np.int64]] = []
@@ -130,7 +130,7 @@ class Tokenising:
         Example:
             >>> tokenising = train_tokenising(["a red tree", "a red sea"] * 3, size=300)
             >>> [tokenising.word_kinds()[id] for id in tokenising.encode(["a redtree"]).ids.tolist()]
-            [0, 1, 1, 2, 0]
+            [0, 1, 1, 2, 2, 0]
         """
         about = json.loads(self.content)
         special = {one["id"] for one in about.get("added_tokens", ()) if one.get("special")}
