@@ -73,7 +73,7 @@ def write(
 
 
 @app.command("import", cls=LazyCommand)
-@with_options("STORE")
+@with_options("ANSWERS")
 def import_(
     typed: dict[str, Any],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Parquet, CSV, JSON lines (.jsonl) or npz.")],
@@ -82,7 +82,7 @@ def import_(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="The column that says which example: its file, or its row. By default file, row, ...",
+            help="The column of the answers that says which example: its file, text or row. By default file, row, ...",
         ),
     ] = None,
     made_at: Annotated[float, typer.Option(help="Temperature of the probabilities in the file.")] = 1.0,

@@ -205,3 +205,6 @@ SPEECH = Command(
 
 DESCRIBED = Command(settings="instar.recipes.commands:DataOnly", table={"Data": DATA})
 STORE = Command(settings="instar.recipes.commands:DataOnly", table={"Data": {"--data": "data.name", **DATA}})
+_OF_ANSWERS = {"--data": "data.name", **{flag: key for flag, key in DATA.items() if flag != "--key"}}
+ANSWERS = Command(settings="instar.recipes.commands:DataOnly", table={"Data": _OF_ANSWERS})
+"""Those of `instar targets import`, whose `--key` is a column of the answers."""
