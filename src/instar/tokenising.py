@@ -205,8 +205,12 @@ def read_tokenising(path: Path, *, max_length: int | None = None) -> Tokenising:
         cure = "AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER) writes it"
         raise UsageError(f"tokenizer {path}: there is no {TOKENIZER}; {cure}")
     names = [TOKENIZER_CONFIG, CONFIG] if path.is_dir() else []
-    others = {name: (path / name).read_text() for name in names if (path / name).is_file()}
-    return tokenising_of({TOKENIZER: file.read_text(), **others}, where=str(path), max_length=max_length)
+    try:
+        others = {name: (path / name).read_text() for name in names if (path / name).is_file()}
+        files = {TOKENIZER: file.read_text(), **others}
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"tokenizer {path} cannot be read: {first_line(error)}") from error
+    return tokenising_of(files, where=str(path), max_length=max_length)
 
 
 def tokenising_of(files: Any, *, where: str, max_length: int | None = None) -> Tokenising:
@@ -218,14 +222,13 @@ def tokenising_of(files: Any, *, where: str, max_length: int | None = None) -> T
     try:
         about, config = (json.loads(files.get(name, "{}")) for name in (TOKENIZER_CONFIG, CONFIG))
         content = canonical(files[TOKENIZER])
-        if not isinstance(json.loads(content), dict) or not isinstance(about, dict):
+        if not all(isinstance(one, dict) for one in (json.loads(content), about, config)):
             raise ValueError("expected objects")
-    except ValueError as error:
-        raise DataError(f"tokenizer {where}: {TOKENIZER} is not JSON of a tokenizer: {error}") from None
-    longest = min(
-        int(about.get("model_max_length") or _LARGEST),
-        int(config.get("max_position_embeddings") or _LARGEST),
-    )
+        stated = about.get("model_max_length"), config.get("max_position_embeddings")
+        longest = min(int(one or _LARGEST) for one in stated)
+        num_types = int(config.get("type_vocab_size") or 0)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"tokenizer {where}: its files are no JSON of a tokenizer: {error}") from None
     if max_length is not None and longest < min(max_length, _LARGEST):
         raise UsageError(f"max_length is {max_length}, and the network of tokenizer {where} takes {longest} ids")
     found = Tokenising(content, max_length or min(MOST_IDS, longest))
@@ -242,10 +245,7 @@ def tokenising_of(files: Any, *, where: str, max_length: int | None = None) -> T
     pad = id_of("pad_token", "[PAD]", "<pad>")
     if pad is None:
         pad = int(config.get("pad_token_id") or config.get("eos_token_id") or 0)
-    told = "token_type_ids" in (
-        about.get("model_input_names") or ["token_type_ids"] * ("type_vocab_size" in config)
-    )
-    return Tokenising(content, found.max_length, pad, id_of("mask_token", "[MASK]", "<mask>"), told)
+    return Tokenising(content, found.max_length, pad, id_of("mask_token", "[MASK]", "<mask>"), num_types > 1)
 
 
 def text_bytes(texts: Sequence[str]) -> Tensor:

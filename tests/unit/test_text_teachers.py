@@ -183,6 +183,8 @@ def test_all_defaults_of_texts_learn_from_every_kind_of_teacher(
     found = instar.distill_study(**about, run_dir=tmp_path / "defaults")  # type: ignore[arg-type]
     networks = {row["name"]: row["network"] for row in found["rows"]}
     assert networks == {"teacher": "bag:256", "student-alone": "bag:32", "student-distilled": "bag:32"}
+    model = instar.load(tmp_path / "defaults")  # which has the tokenizer beside its weights
+    assert model.predict(["Take the red seaside now", "paint the grey door now"]) == ["warm", "cold"]
     teacher = f"sklearn:{pipeline},{tmp_path / 'defaults'}:teacher,transformers:{bert}"
     both = instar.distill_study(**about, teacher=teacher, run_dir=tmp_path / "both")  # type: ignore[arg-type]
     failed = [row["name"] for row in [*found["rows"], *both["rows"]] if row.get("failed_to_learn")]

@@ -82,7 +82,7 @@ def import_(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="The column of the answers that says which example: its file, text or row. By default file, row, ...",
+            help="The column of the answers with the file, text or row of the example. By default file, row, ...",
         ),
     ] = None,
     made_at: Annotated[float, typer.Option(help="Temperature of the probabilities in the file.")] = 1.0,

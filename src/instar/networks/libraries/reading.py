@@ -35,8 +35,6 @@ class TextReader(nn.Module):
         ids = torch.full(there.shape, self.tokenising.pad)
         ids[there] = torch.from_numpy(encoded.ids)
         inputs = {"input_ids": ids.to(text.device), "attention_mask": there.long().to(text.device)}
-        if self.tokenising.told_apart:
-            inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
         return as_logits(self.network(**inputs), self.network)
 
 
