@@ -269,8 +269,8 @@ def texts_in(values: Tensor) -> list[str]:
 
 
 def canonical(content: str) -> str:
-    """The JSON of a tokenizer, without how it cuts and pads, in one way of writing."""
+    """The JSON of a tokenizer, without how it cuts and pads, in one order of its keys."""
     about = json.loads(content)
     if isinstance(about, dict):
         about = {**about, "truncation": None, "padding": None}
-    return json.dumps(about, ensure_ascii=False, sort_keys=False)
+    return json.dumps(about, ensure_ascii=False, sort_keys=True)

@@ -85,7 +85,7 @@ def test_a_preparation_is_read_back_on_another_machine(folder: Path) -> None:
     for tokenizer, roles in (("300", ROLES), (str(folder), PAIR)):
         rows = table(TEXTS, TEXTS[::-1])
         fitted = fit_text(rows, roles, tokenizer=tokenizer)
-        again = read_preparation(json.loads(json.dumps(fitted.record())))
+        again = read_preparation(json.loads(json.dumps(fitted.record(), sort_keys=True)))
         assert isinstance(again, TextPreparation)
         assert again.in_words() == fitted.in_words()
         one, other = (preparation.inputs(rows, roles) for preparation in (fitted, again))
