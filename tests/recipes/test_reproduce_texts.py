@@ -18,7 +18,7 @@ from instar.recipes.texts.recipe import STUDY, answer
 from instar.recipes.texts.tfidf import load_tfidf
 from instar.runs import Run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*texts are longer than 32 ids")]
 
 
 @pytest.fixture(scope="module")
