@@ -19,6 +19,7 @@ MODULES = {
     "step": "step",
     "library-step": "library_step",
     "text-step": "text_step",
+    "asking": "asking",
     "loop-limit": "loop_limit",
     "precision": "precision",
     "epoch": "epoch",
@@ -33,14 +34,21 @@ MODULES = {
     "decoding": "decoding",
     "width": "width",
     "export": "export",
+    "serve": "serve",
+    "reading": "reading",
+    "exports": "exports",
     "help": "cli_help",
     "start": "start",
     "kills": "kills",
     "fuzz": "fuzz",
     "defaults": "defaults",
+    "tables": "tables",
+    "streams": "streams",
+    "other-libraries": "other_libraries",
 }
-ON_DEMAND = {"start", "kills", "fuzz", "defaults"}  # take an hour, or are no measure of speed
-BESIDE_PEER = {"epoch", "whole-job", "width"}
+# take an hour, or are no measure of speed
+ON_DEMAND = {"start", "kills", "fuzz", "defaults", "exports", "streams", "other-libraries", "tables"}
+BESIDE_PEER = {"epoch", "whole-job", "width", "other-libraries"}
 WIDTH = 110  # characters, where no terminal says another
 
 
@@ -97,7 +105,9 @@ def _table(names: Iterable[str]) -> Table:
 
 
 def _cells(about: dict[str, Any]) -> list[str]:
-    unit = {"ratio": "", "seconds": " s", "examples/s": " /s", "GiB": " GiB"}[about["unit"]]
+    unit = {"ratio": "", "seconds": " s", "examples/s": " /s", "requests/s": " /s", "requests": "", "GiB": " GiB"}[
+        about["unit"]
+    ]
     low, high = map(_number, about["spread"])
     met = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[about.get("met")]
     return [_number(about["median"]) + unit, f"{low} to {high}", str(about["n"]), f"{about.get('goal', '')} {met}"]

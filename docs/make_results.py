@@ -1,6 +1,7 @@
 """Write docs/results.md from results/*.json: `make results`."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ def page() -> str:
     speeds = [benchmark(result) for result in results if "ratios" in result]
     counted = [counts(result) for result in results if "counts" in result]
     robustness = ["## Robustness\n", *counted] if counted else []
-    return "\n".join([HEAD, *studies, "## Speed\n", *speeds, *robustness]).rstrip() + "\n"
+    exported = [exports(result) for result in results if "exports" in result]
+    return "\n".join([HEAD, *studies, "## Speed\n", *speeds, *exported, *robustness]).rstrip() + "\n"
 
 
 def study(result: dict[str, Any]) -> str:
@@ -79,6 +81,43 @@ def counts(result: dict[str, Any]) -> str:
     return "\n".join([f"### {result['name']}\n", about, *body, ""])
 
 
+def exports(result: dict[str, Any]) -> str:
+    """Every kind of network in every format, as a fresh process found the files."""
+    head = [
+        "network",
+        "format",
+        "MB",
+        "errors",
+        "of the run",
+        "of",
+        "same class",
+        "largest difference",
+        "ms, 1",
+        "ms, 64",
+    ]
+    body = [
+        [row["network"], row["format"], row["refused"], *[""] * (len(head) - 3)]
+        if "refused" in row
+        else [
+            row["network"],
+            row["format"],
+            figure(row["bytes"] / 1e6),
+            *(str(row[key]) for key in ("errors", "run_errors", "num_examples")),
+            f"{row['agreement']:.2%}",
+            f"{row['largest_difference']:.1e} of {row['largest_logit']:.3g}",
+            *(f"{row[key]:.3g}" for key in ("latency_1_ms", "latency_64_ms")),
+        ]
+        for row in result["exports"]
+    ]
+    about = (
+        f"`{result['command']}`, {machine(result['machine'])}, commit {result['commit']}. Networks were trained "
+        "for a few epochs on digits or on questions. Errors and classes on validation, in batches of 64 and one "
+        "by one; the difference is that of a logit, beside the largest logit; milliseconds are of the processor, "
+        "one thread, for one example and for 64, those of transformers with its image processor.\n"
+    )
+    return "\n".join(["## Exports\n", about, *table(head, body), ""])
+
+
 def goal(about: dict[str, Any]) -> list[str]:
     """The goal of a figure, and whether it is met."""
     met = about.get("met")
@@ -91,8 +130,8 @@ def figure(value: float) -> str:
 
 
 def command(words: Sequence[str]) -> str:
-    """The command as it is typed, without the run directory of the run that was published."""
-    typed = list(words[1:])
+    """The command as it is typed, without the run directory that was published and where its data were."""
+    typed = [re.sub(r"(^|[@:])/\S*?/data/", r"\1$INSTAR_DATA/", word) for word in words[1:]]
     if "--run-dir" in typed:
         place = typed.index("--run-dir")
         del typed[place : place + 2]

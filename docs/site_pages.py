@@ -6,16 +6,23 @@ A page may hold one of these lines:
     <!-- guides -->                             the side bar's groups: the table `Guides` of the README
     <!-- names: instar.losses instar.data -->   the public names of these modules, described
     <!-- all names -->                          a table of all public names
+    <!-- run -->                                the page's blocks of Python are run, and what they print is shown
 
 Links that lead out of docs/: a file is put beside the pages, a folder becomes its name.
 """
 
 import inspect
+import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -27,21 +34,27 @@ import instar
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 LINK = re.compile(r"\[([^\]]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
+RUN = "<!-- run -->\n"
+CARD = re.compile(r"\[([^\]]+)\]\(docs/((?:methods|tutorials)/[^)]+)\)")
+BLOCK = re.compile(r"```python\n(.*?)```\n", re.DOTALL)
 PAGES: dict[Path, str] = {
     ROOT / "README.md": "index.md",
     ROOT / "CONTRIBUTING.md": "contributing.md",
     ROOT / "CHANGELOG.md": "changelog.md",
     ROOT / "AGENTS.md": "agents.md",
     DOCS / "methods": "index.md",
+    DOCS / "tutorials": "index.md",
     DOCS / "decisions": "decisions/index.md",
 }
 """The pages of files outside docs/, and of folders."""
 
 _log = logging.getLogger(__name__)
+_runner = ThreadPoolExecutor(1)
 
 
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx, to which this module is an extension."""
+    app.connect("builder-inited", _start_tutorials)
     app.connect("source-read", _read)
     app.connect("autodoc-process-docstring", _plain, priority=0)  # before napoleon
     app.connect("env-check-consistency", _check_names)
@@ -52,19 +65,21 @@ def guides(readme: str) -> dict[str, dict[str, str]]:
     """The cards by group: for each bold word of the README's table `Guides` the paths of its cards, with titles.
 
     Raises:
-        ValueError: a card of docs/methods is in no group, or in two.
+        ValueError: a card of docs/methods or a tutorial is in no group, or in two.
     """
     table = readme.split("## Guides\n", 1)[1].split("\n## ", 1)[0]
     groups = {
-        row[1]: {path: title for title, path in re.findall(r"\[([^\]]+)\]\(docs/(methods/[^)]+)\)", row[0])}
+        row[1]: {
+            path: title
+            for title, path in re.findall(r"\[([^\]]+)\]\(docs/((?:methods|tutorials)/[^)]+)\)", row[0])
+        }
         for row in re.finditer(r"^\| \*\*([^*]+)\*\*.*$", table, re.MULTILINE)
     }
     listed = [path for cards in groups.values() for path in cards]
-    for card in sorted((DOCS / "methods").glob("*.md")):
-        if (count := listed.count(f"methods/{card.name}")) != 1:
-            raise ValueError(
-                f"docs/methods/{card.name} is in {count} groups of the table `Guides` in README.md; link it once"
-            )
+    for card in sorted([*(DOCS / "methods").glob("*.md"), *(DOCS / "tutorials").glob("*.md")]):
+        path = card.relative_to(DOCS).as_posix()
+        if (count := listed.count(path)) != 1:
+            raise ValueError(f"docs/{path} is in {count} groups of the table `Guides` in README.md; link it once")
     return groups
 
 
@@ -107,6 +122,8 @@ def _read(app: Any, name: str, content: list[str]) -> None:
         except ValueError as error:
             raise ExtensionError(str(error)) from None
         text = text.replace("<!-- guides -->\n", "\n".join(_toctrees(groups)))
+    if RUN in text:
+        text = _with_outputs(text.replace(RUN, ""), name)
     if found := re.search(r"<!-- names: (.*) -->\n", text):
         text = text.replace(found[0], "\n".join(_described(found[1].split())))
     text = text.replace("<!-- all names -->\n", "\n".join(_table()))
@@ -123,6 +140,37 @@ def _with_links(text: str, home: Path, page: Path) -> str:
         return f"[{found[1]}]({os.path.relpath(DOCS / PAGES.get(target, target), page)}{found[3] or ''})"
 
     return LINK.sub(link, text)
+
+
+def _start_tutorials(app: Any) -> None:
+    """Run them beside the building of the other pages, which takes one core."""
+    for page in sorted((DOCS / "tutorials").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        if RUN in text:
+            _run(tuple(BLOCK.findall(text)))
+
+
+@cache
+def _run(blocks: tuple[str, ...]) -> Future[subprocess.CompletedProcess[str]]:
+    """What blocks of Python print, in one process, in an empty folder."""
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-W", "error", DOCS / "run_blocks.py"]
+        options = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "capture_output": True, "text": True}
+        with TemporaryDirectory() as folder:
+            return subprocess.run(command, input=json.dumps(blocks), cwd=folder, **options)
+
+    return _runner.submit(run)
+
+
+def _with_outputs(text: str, name: str) -> str:
+    """A page with what its blocks of Python print below them."""
+    done = _run(tuple(BLOCK.findall(text))).result()
+    if done.returncode:
+        _log.warning("docs/%s.md fails where it is run:\n%s", name, done.stderr)
+        return text
+    printed = iter(json.loads(done.stdout))
+    return BLOCK.sub(lambda block: block[0] + (f"```text\n{said}```\n" if (said := next(printed)) else ""), text)
 
 
 def _unbroken(row: str) -> str:

@@ -2,7 +2,8 @@
 
     python examples/spoken_digits.py digits
 
-fetches the recordings (15 MB) once, and writes digits/clips.csv and digits/recordings/.
+fetches the recordings (15 MB) once, and writes digits/clips.csv and digits/recordings/. The first four speakers by
+name are the training part, the fifth is the validation and the sixth the test.
 """
 
 import csv
@@ -16,14 +17,16 @@ from instar.speech import load_fsdd
 def main(folder: Path) -> None:
     """Write the table and its files."""
     corpus = load_fsdd()
+    *training, validation, test = corpus.speakers
+    parts = {**dict.fromkeys(training, "train"), validation: "validation", test: "test"}
     (folder / "recordings").mkdir(parents=True, exist_ok=True)
     with (folder / "clips.csv").open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["file", "digit", "speaker"])
+        rows.writerow(["file", "digit", "speaker", "part"])
         for one in corpus.utterances:
             path = f"recordings/{one.id}.wav"
             (folder / path).write_bytes(wav_bytes(corpus.audio(one), corpus.sample_rate))
-            rows.writerow([path, *one.words, one.speaker])
+            rows.writerow([path, *one.words, one.speaker, parts[one.speaker]])
     print(f"{len(corpus.utterances):,} clips of {len(corpus.speakers)} speakers in {folder / 'clips.csv'}")
 
 

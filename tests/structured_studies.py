@@ -7,11 +7,15 @@ from torch import nn
 
 from instar.data import Dataset
 from small_fits import Words, words
+from texts import small_bert
+
+PAD = {"input_ids": 19}
+"""Behind the end of shorter examples: no id of theirs."""
 
 
 def word_data(seed: int = 0) -> tuple[Dataset, Dataset]:
     """Training and test data, without the shortest examples, of which some would be in both."""
-    train, test = words(400, seed=seed), words(150, seed=seed + 1)
+    train, test = words(400, seed=seed, pad=PAD), words(150, seed=seed + 1, pad=PAD)
     train, test = (data.subset(data.ids[data.lengths > 2]) for data in (train, test))
     return train, test.subset(test.ids[~torch.isin(test.ids, train.ids)])
 
@@ -27,3 +31,8 @@ def word_network(seed: int, num_classes: int, input_shape: dict[str, Any]) -> nn
     network = Words(seed)
     network.head = nn.Linear(8, num_classes)
     return network
+
+
+def word_bert(seed: int, num_classes: int) -> nn.Module:
+    """A BERT of transformers for the same words."""
+    return small_bert(seed, vocabulary=20, positions=16, classes=num_classes)

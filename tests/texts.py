@@ -65,11 +65,16 @@ class Bag(nn.Module):
 
 def bert(seed: int = 0, *, dropout: float = 0.1, classes: int = NUM_INTENTS) -> nn.Module:
     """A BERT of two layers of 32 units, as transformers builds it."""
+    return small_bert(seed, vocabulary=VOCABULARY, positions=64, classes=classes, dropout=dropout)
+
+
+def small_bert(seed: int, *, vocabulary: int, positions: int, classes: int, dropout: float = 0.1) -> nn.Module:
+    """The same for other words."""
     transformers = pytest.importorskip("transformers")
     repair_torchvision()
     config = transformers.BertConfig(
-        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=64, num_labels=classes, hidden_dropout_prob=dropout,
+        vocab_size=vocabulary, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=positions, num_labels=classes, hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):

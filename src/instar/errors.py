@@ -14,6 +14,10 @@ class DataWarning(UserWarning):
     """Data or a teacher that are used, but perhaps not as meant: files passed over, classes in another order."""
 
 
+class LearningWarning(UserWarning):
+    """A fit ended no better than guessing on what it learned from: its numbers compare with nothing."""
+
+
 class UsageError(InstarError, ValueError):
     """The call itself is wrong: a name, an option or an argument. The command line exits with 2."""
 

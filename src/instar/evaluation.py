@@ -29,6 +29,12 @@ def batch_size_on(device: str | torch.device) -> int:
     return 128 if torch.device(device).type == "cpu" else 1000
 
 
+def batch_size_of(network: nn.Module, device: str | torch.device) -> int:
+    """The batch size for the predictions of a network: `batch_size_on`, or what a teacher that is none states."""
+    stated: int | None = getattr(network, "examples_at_once", None)
+    return stated or batch_size_on(device)
+
+
 def predict_logits(
     network: nn.Module,
     data: GivenData,
@@ -44,7 +50,7 @@ def predict_logits(
             channels-last first, where it works so.
         data: the examples, a `Dataset` or what `as_dataset` takes.
         view: number of the view of every example.
-        batch_size: `batch_size_on(device)` by default.
+        batch_size: `batch_size_of(network, device)` by default.
         device: where the network is.
 
     Returns:
@@ -72,7 +78,7 @@ def predict(
     device: str | torch.device = "cpu",
 ) -> Inputs:
     """As `predict_logits`, of any tensors: `take` finds them in the output for a batch of so many examples."""
-    batch_size, data = batch_size or batch_size_on(device), seen_by(network, data)
+    batch_size, data = batch_size or batch_size_of(network, device), seen_by(network, data)
     parts: list[Tensor] = []
     with evaluation_mode(network), torch.no_grad():
         for _, inputs, _ in batches(data, id_batches(data.ids, batch_size), view=view):

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import tomllib
@@ -54,6 +55,19 @@ def write_bytes(path: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file, as `sha256sum` prints it.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def tensor_bytes(values: Mapping[str, Any], state: Mapping[str, Any] | None = None) -> bytes:

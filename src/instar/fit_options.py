@@ -1,4 +1,4 @@
-"""The options of a fit: a frozen record, whose fields are the keyword arguments of `training.fit`."""
+"""The options of a fit, a record whose fields are the keyword arguments of `training.fit`, and its result."""
 
 import functools
 import inspect
@@ -156,3 +156,25 @@ def check_names(chosen: Iterable[str], *, of: str = "fit", also: Iterable[str] =
     for name in chosen:
         if name not in known:
             raise unknown_name(f"option of {of}", name, known)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The trained network, the metrics of each epoch and the number of steps."""
+
+    network: nn.Module
+    metrics: list[dict[str, Any]]
+    num_steps: int
+    best_epoch: int | None = None
+    failed_to_learn: str = ""
+    """Why it is no better than guessing on what it learned from; empty where it is better."""
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The metrics of the epoch whose weights were kept: the best one with `patience`, else the last."""
+        return self.metrics[(self.best_epoch or len(self.metrics)) - 1]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is saved with the weights: number of epochs and steps, and the best epoch."""
+        return {"epochs": len(self.metrics), "steps": self.num_steps, "best_epoch": self.best_epoch}

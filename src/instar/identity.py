@@ -155,6 +155,15 @@ def plain(content: Any) -> Any:
     return content.tolist() if hasattr(content, "tolist") and not getattr(content, "ndim", 0) else content
 
 
+def without_none(content: Any) -> Any:
+    """The content without keys whose value is None, which TOML cannot express."""
+    if isinstance(content, Mapping):
+        return {key: without_none(value) for key, value in content.items() if value is not None}
+    if isinstance(content, (list, tuple)):
+        return [without_none(value) for value in content]
+    return content
+
+
 def stated_fingerprint(owner: Any) -> str | None:
     """The attribute `fingerprint` of an object, by which it says that it has changed.
 

@@ -1,5 +1,6 @@
 """The distillation loss of a linear head over a vocabulary, fused with the head: the logits are never laid out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -8,14 +9,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from instar import row_pieces
+from instar.arguments import check_mask, check_weights
 from instar.errors import UsageError
 from instar.losses import (
     NO_LABEL,
     DistillationLoss,
     LogitTargets,
     SoftTargets,
-    check_mask,
-    check_weights,
     counted,
     label_row,
     labels_for,
@@ -25,6 +25,8 @@ from instar.losses import (
 from instar.sparse_targets import SparseTargets
 
 _NAME = "linear_distillation_loss"
+
+Watch = Callable[[slice, Tensor], object]
 
 PIECE_BYTES = 2**28
 """Most memory of the three pieces of rows by classes that are laid out at a time."""
@@ -74,6 +76,7 @@ def linear_distillation_loss(
     num_soft: int | None = None,
     num_hard: int | None = None,
     rows_at_once: int | None = None,
+    watch: Watch | None = None,
 ) -> DistillationLoss:
     """`distillation_loss(hidden @ weight.T + bias, targets, ...)` without ever laying out the logits.
 
@@ -97,6 +100,8 @@ def linear_distillation_loss(
         num_soft, num_hard: divisors, as in `distillation_loss`.
         rows_at_once: rows of a piece; by default an eighth of the width, from 64 to 256, and fewer where three
             pieces would take more than 256 MiB.
+        watch: called in the forward pass with the rows of each piece and their logits, which it may neither change
+            nor keep: for scores that need them.
 
     Returns:
         total, soft and hard: scalars in nats, at least float32. Products have the precision of `hidden`, sums are
@@ -130,7 +135,7 @@ def linear_distillation_loss(
     if rows < 1:
         raise UsageError(f"{_NAME}: rows_at_once is {rows}, expected at least 1")
     apply: Any = _FusedHead.apply
-    return DistillationLoss(*apply(flat, weight, bias, terms, soft_weight, hard_weight, rows))
+    return DistillationLoss(*apply(flat, weight, bias, terms, soft_weight, hard_weight, rows, watch))
 
 
 class _FusedHead(torch.autograd.Function):
@@ -144,10 +149,11 @@ class _FusedHead(torch.autograd.Function):
         soft_weight: float,
         hard_weight: float,
         rows_at_once: int,
+        watch: Watch | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(hidden, weight, bias)
         ctx.how = (terms, soft_weight, hard_weight, rows_at_once)
-        soft, hard, ctx.gradients = _compute(hidden, weight, bias, ctx.how, ctx.needs_input_grad[:3])
+        soft, hard, ctx.gradients = _compute(hidden, weight, bias, ctx.how, ctx.needs_input_grad[:3], watch)
         total = soft * soft_weight + hard * hard_weight
         ctx.mark_non_differentiable(soft, hard)
         return total, soft, hard
@@ -162,7 +168,7 @@ class _FusedHead(torch.autograd.Function):
             _, _, found = _compute(hidden, weight, bias, ctx.how, ctx.needs_input_grad[:3])
         ctx.gradients, scale = None, gradients[0]
         found = [one if one is None or bool(scale == 1) else one.mul_(scale) for one in found]
-        return (*found, None, None, None, None)
+        return (*found, None, None, None, None, None)
 
 
 def _compute(
@@ -171,6 +177,7 @@ def _compute(
     bias: Tensor | None,
     how: tuple[row_pieces.Terms, float, float, int],
     needed: tuple[bool, ...],
+    watch: Watch | None = None,
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
     """Both terms, and the gradients of the total in hidden, weight and bias where they are needed."""
     terms, soft_weight, hard_weight, rows_at_once = how
@@ -182,6 +189,8 @@ def _compute(
     for rows in row_pieces.pieces(len(hidden), rows_at_once):
         states = _unmasked(hidden[rows], terms.where, rows)
         logits = _unmasked(functional.linear(states, head, offset).to(dtype), terms.where, rows)
+        if watch is not None:
+            watch(rows, logits.detach())
         found: list[Tensor] = []
         if terms.soft is not None and any(needed):
             value, gradient = terms.soft.both(logits, rows)

@@ -1,170 +1,64 @@
-"""Soft targets, cross-entropies and the distillation loss: pure functions that look like the papers' equations.
+"""Cross-entropies and the distillation loss: pure functions that look like the papers' equations.
 
 All functions take any leading shape, with the classes last, on any device, and return losses in nats. Half
 precision is computed in float32; float64 is kept. Targets are constants: no gradient flows to the teacher.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from instar import row_pieces
-from instar.arguments import require_tensor
+from instar.arguments import (
+    check_classes_last,
+    check_labels,
+    check_mask,
+    check_same_shape,
+    check_weights,
+    require_tensor,
+)
 from instar.errors import UsageError
 from instar.sparse_targets import SparseTargets, check_classes
+from instar.targets import (
+    NO_LABEL,
+    AnyTargets,
+    LogitTargets,
+    SoftTargets,
+    Targets,
+    TargetsOfLogits,
+    at_least_float32,
+    check_targets,
+    ensemble_soft_targets,
+    mix_in_labels,
+    rows_of,
+    soft_targets,
+    targets_of_members,
+)
 
-NO_LABEL = -1
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """The values, with half precision converted to float32."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class SoftTargets:
-    """A teacher's class probabilities, and the temperature at which they were computed.
-
-    Args:
-        probs: (..., classes), each row a distribution; this is not checked, since targets are made in every step.
-        temperature: finite, above 0, without unit.
-
-    Raises:
-        UsageError: `probs` is not a floating-point tensor (..., classes), or the temperature is out of range.
-
-    Example:
-        >>> targets = SoftTargets(torch.tensor([[0.5, 0.5], [0.9, 0.1]]), temperature=4.0)
-        >>> targets[1:].probs.shape, targets[1:].temperature
-        (torch.Size([1, 2]), 4.0)
-    """
-
-    probs: Tensor
-    temperature: float
-
-    def __post_init__(self) -> None:
-        _check_classes_last("SoftTargets: probs", self.probs)
-        _check_temperature("SoftTargets", self.temperature)
-
-    def __getitem__(self, index: slice | Tensor | int) -> "SoftTargets":
-        """The targets of some examples, indexed along the first dimension."""
-        return SoftTargets(self.probs[index], self.temperature)
-
-    def to(self, device_or_dtype: torch.device | torch.dtype | str) -> "SoftTargets":
-        """The targets on another device or in another precision."""
-        return SoftTargets(self.probs.to(device_or_dtype), self.temperature)
-
-    @property
-    def shape(self) -> torch.Size:
-        """That of `probs`, also where they are not laid out yet."""
-        return self.probs.shape
-
-
-class _TargetsOfLogits(SoftTargets):
-    """Soft targets over a vocabulary: the loss computes the probabilities of a few rows at a time."""
-
-    __slots__ = ("_laid_out", "_version", "members")
-    members: Tensor
-    """(members, ..., classes); the targets are the mean of their distributions"""
-    _version: int | None
-    _laid_out: Tensor | None
-
-    @classmethod
-    def of(cls, members: Tensor, temperature: float) -> "_TargetsOfLogits":
-        """The targets of logits."""
-        targets = cls.__new__(cls)
-        version = None if members.is_inference() else members._version
-        values = {"members": members, "temperature": temperature, "_version": version, "_laid_out": None}
-        for name, value in values.items():
-            object.__setattr__(targets, name, value)
-        return targets
-
-    def __reduce__(self) -> Any:
-        return SoftTargets, (self.probs, self.temperature)
-
-    @property
-    def probs(self) -> Tensor:
-        laid_out = self._laid_out
-        if laid_out is None:
-            laid_out = self._mean(self._unchanged())
-            object.__setattr__(self, "_laid_out", laid_out)
-        return laid_out
-
-    @probs.setter
-    def probs(self, values: Tensor) -> None:  # of a copy with other values, which has no logits
-        object.__setattr__(self, "members", values[None])
-        object.__setattr__(self, "_laid_out", values)
-
-    @property
-    def shape(self) -> torch.Size:
-        return self.members.shape[1:]
-
-    def __getitem__(self, index: Any) -> SoftTargets:
-        if not isinstance(index, (slice, Tensor, int)):  # several dimensions
-            return SoftTargets(self.probs[index], self.temperature)
-        return _TargetsOfLogits.of(self._unchanged()[:, index], self.temperature)
-
-    def rows(self) -> Callable[[slice], Tensor]:
-        """Some rows of the probabilities, (examples, classes), without a gradient."""
-        if self._laid_out is not None:
-            return _rows_of(self._laid_out)
-        members = self._unchanged().detach().reshape(len(self.members), -1, self.shape[-1])
-        return lambda rows: self._mean(members[:, rows])
-
-    def _mean(self, members: Tensor) -> Tensor:
-        total = torch.softmax(at_least_float32(members[0]) / self.temperature, -1)
-        for member in members[1:]:
-            total = total + torch.softmax(at_least_float32(member) / self.temperature, -1)
-        return total if len(members) == 1 else total / len(members)
-
-    def _unchanged(self) -> Tensor:
-        if self._version is not None and self.members._version != self._version:
-            raise UsageError(
-                "soft targets: the teacher's logits were changed in place after the targets were made; "
-                "make the targets anew, or from a copy of the logits"
-            )
-        return self.members
-
-
-def _rows_of(values: Tensor) -> Callable[[slice], Tensor]:
-    flat = values.detach().reshape(-1, values.shape[-1])
-    return lambda rows: flat[rows]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class LogitTargets:
-    """A teacher's logits as targets: the limit of soft targets at an infinite temperature.
-
-    Args:
-        logits: (..., classes); adding a constant to a row changes nothing.
-
-    Example:
-        >>> LogitTargets(torch.zeros(4, 10))[1:].logits.shape
-        torch.Size([3, 10])
-
-    References:
-        Hinton, Vinyals and Dean 2015, section 2.1.
-    """
-
-    logits: Tensor
-
-    def __post_init__(self) -> None:
-        _check_classes_last("LogitTargets: logits", self.logits)
-
-    def __getitem__(self, index: slice | Tensor | int) -> "LogitTargets":
-        """The targets of some examples, indexed along the first dimension."""
-        return LogitTargets(self.logits[index])
-
-
-AnyTargets = SoftTargets | LogitTargets | SparseTargets
-"""What a batch of a teacher's targets may be."""
-
-Targets = Callable[[Tensor, Tensor | int], SoftTargets | LogitTargets]
-"""A function from (ids, views) to soft targets: a teacher, an ensemble or a store."""
+__all__ = [
+    "NO_LABEL",
+    "AnyTargets",
+    "DistillationLoss",
+    "LogitTargets",
+    "SoftTargets",
+    "Targets",
+    "at_least_float32",
+    "counted",
+    "cross_entropy",
+    "distillation_loss",
+    "ensemble_soft_targets",
+    "label_row",
+    "labels_for",
+    "logit_matching_loss",
+    "mix_in_labels",
+    "soft_rows",
+    "soft_targets",
+    "targets_for",
+    "targets_of_members",
+]
 
 
 class DistillationLoss(NamedTuple):
@@ -173,154 +67,6 @@ class DistillationLoss(NamedTuple):
     total: Tensor
     soft: Tensor
     hard: Tensor
-
-
-def soft_targets(logits: Tensor, temperature: float) -> SoftTargets:
-    """The class probabilities of logits at a temperature.
-
-    q_i = exp(z_i / T) / sum_j exp(z_j / T)
-
-    Args:
-        logits: (..., classes).
-        temperature: T, finite, above 0; 1 is the ordinary softmax, higher is softer.
-
-    Returns:
-        The probabilities, (..., classes), with their temperature; float32, or float64 for float64 logits.
-
-    Raises:
-        UsageError: the temperature is out of range, or the logits are not a floating-point tensor (..., classes).
-
-    Example:
-        >>> soft_targets(torch.tensor([4.0, 2.0, 0.0]), temperature=2.0).probs
-        tensor([0.6652, 0.2447, 0.0900])
-
-    References:
-        Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), section 2, equation 1.
-    """
-    _check_classes_last("soft_targets: logits", logits)
-    _check_temperature("soft_targets", temperature)
-    if row_pieces.pays(logits):
-        return _TargetsOfLogits.of(logits[None], temperature)
-    return SoftTargets(torch.softmax(at_least_float32(logits) / temperature, -1), temperature)
-
-
-def ensemble_soft_targets(
-    member_logits: Tensor, temperature: float, *, mean: str = "arithmetic", weights: Sequence[float] | None = None
-) -> SoftTargets:
-    """The soft targets of an ensemble: the mean of its members' distributions at a temperature.
-
-    arithmetic:  q_i = 1/M sum_m q_i^m
-    geometric:   q_i = (prod_m q_i^m)^(1/M) / sum_j (prod_m q_j^m)^(1/M),  the softmax of the mean logits
-
-    With weights w_m of the members, w_m / sum_m w_m takes the place of 1/M.
-
-    Args:
-        member_logits: (members, ..., classes).
-        temperature: T, finite, above 0.
-        mean: "arithmetic" (one member is enough to give a class mass) or "geometric" (each member has a veto).
-        weights: of the members, not negative; by default all alike.
-
-    Returns:
-        The probabilities, (..., classes), with their temperature.
-
-    Raises:
-        UsageError: there is no member dimension or no member, the mean is unknown, the temperature is out of
-            range, or there is not one weight for each member.
-
-    Example:
-        >>> two_members = torch.tensor([[2.0, 0.0], [-2.0, 0.0]])
-        >>> ensemble_soft_targets(two_members, 1.0, mean="geometric").probs
-        tensor([0.5000, 0.5000])
-
-    References:
-        Hinton, Vinyals and Dean 2015, section 1 (the means), section 4 (an ensemble into one network).
-    """
-    _check_members("ensemble_soft_targets", member_logits, mean)
-    if mean == "geometric":
-        return soft_targets(_mean(at_least_float32(member_logits), weights), temperature)
-    if weights is None and row_pieces.pays(member_logits[0]):
-        _check_temperature("ensemble_soft_targets", temperature)
-        return _TargetsOfLogits.of(member_logits, temperature)
-    members = soft_targets(member_logits, temperature)
-    return SoftTargets(_mean(members.probs, weights), temperature)
-
-
-def _mean(members: Tensor, weights: Sequence[float] | None) -> Tensor:
-    """The mean over the members, with their weights where there are any."""
-    if weights is None:
-        return members.mean(0)
-    shares = torch.as_tensor(weights, dtype=members.dtype, device=members.device)
-    if (
-        shares.shape != members.shape[:1]
-        or not bool((shares >= 0).all())
-        or not 0 < float(shares.sum()) < math.inf
-    ):
-        raise UsageError(
-            f"weights of an ensemble are {list(weights)}, expected {len(members)} numbers that are not negative, "
-            "and not all 0"
-        )
-    weighted: Tensor = torch.tensordot(shares / shares.sum(), members, dims=1)
-    return weighted
-
-
-def targets_of_members(
-    member_logits: Tensor, temperature: float, *, mean: str = "arithmetic", weights: Sequence[float] | None = None
-) -> SoftTargets | LogitTargets:
-    """`ensemble_soft_targets`, or the mean logits at an infinite temperature, which is the limit of both means.
-
-    Args:
-        member_logits: (members, ..., classes).
-        temperature: T, above 0; `math.inf` is logit matching.
-        mean: "arithmetic" or "geometric".
-        weights: of the members.
-
-    Raises:
-        UsageError: as `ensemble_soft_targets`.
-
-    Example:
-        >>> type(targets_of_members(torch.zeros(1, 4, 10), math.inf)).__name__
-        'LogitTargets'
-    """
-    if temperature == math.inf:
-        _check_members("targets_of_members", member_logits, mean)
-        return LogitTargets(_mean(at_least_float32(member_logits), weights))
-    return ensemble_soft_targets(member_logits, temperature, mean=mean, weights=weights)
-
-
-def mix_in_labels(targets: SoftTargets, labels: Tensor, label_weight: float) -> SoftTargets:
-    """Mix the labels into soft targets, the paper's other way to use labels.
-
-    p'_i = (1 - w) p_i + w [i = label];  without a label p' = p
-
-    Args:
-        targets: (..., classes).
-        labels: (...), integers; -1 means no label.
-        label_weight: w, in [0, 1].
-
-    Returns:
-        The mixed probabilities, (..., classes), with the same temperature.
-
-    Raises:
-        UsageError: a weight out of range, or labels of another shape or type. (For a label beyond the classes
-            torch raises, as in `distillation_loss`.)
-
-    Example:
-        >>> mix_in_labels(SoftTargets(torch.tensor([[0.5, 0.5]]), 2.0), torch.tensor([0]), 0.2).probs
-        tensor([[0.6000, 0.4000]])
-
-    References:
-        Hinton, Vinyals and Dean 2015, section 2 ("one way to do this is to use the correct labels to modify the
-        soft targets").
-    """
-    if not 0 <= label_weight <= 1:
-        raise UsageError(f"mix_in_labels: label_weight is {label_weight!r}, expected from 0 to 1")
-    _check_targets("mix_in_labels", targets)
-    check_labels("mix_in_labels", targets.probs.shape[:-1], labels)
-    rows = labels.long().unsqueeze(-1)
-    probs = at_least_float32(targets.probs)
-    weight = (rows != NO_LABEL).to(probs.dtype) * label_weight
-    places = rows.masked_fill(rows == NO_LABEL, 0)  # any class, since the weight is 0
-    return SoftTargets((probs * (1 - weight)).scatter_add(-1, places, weight), targets.temperature)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, where: Tensor | None = None) -> Tensor:
@@ -343,7 +89,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, where: Tensor | None = None
         >>> cross_entropy(torch.zeros(2, 10), torch.tensor([3, -1]))
         tensor(2.3026)
     """
-    _check_classes_last("cross_entropy: logits", logits)
+    check_classes_last("cross_entropy: logits", logits)
     check_labels("cross_entropy", logits.shape[:-1], labels)
     check_mask("cross_entropy", logits.shape[:-1], where)
     return _hard_term(_rows(logits, where), label_row(labels, where), None)
@@ -403,7 +149,7 @@ def distillation_loss(
     References:
         Hinton, Vinyals and Dean 2015, section 2 (both objectives, the factor T^2).
     """
-    _check_classes_last("distillation_loss: student_logits", student_logits)
+    check_classes_last("distillation_loss: student_logits", student_logits)
     check_weights("distillation_loss", soft_weight, hard_weight)
     check_mask("distillation_loss", student_logits.shape[:-1], where)
     shape = student_logits.shape
@@ -447,7 +193,7 @@ def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
     References:
         Hinton, Vinyals and Dean 2015, section 2.1, equations 2 to 4.
     """
-    _check_classes_last("logit_matching_loss: student_logits", student_logits)
+    check_classes_last("logit_matching_loss: student_logits", student_logits)
     require_tensor("logit_matching_loss: teacher_logits", teacher_logits)
     check_same_shape("logit_matching_loss: teacher_logits", teacher_logits.shape, student_logits.shape)
     student = at_least_float32(student_logits)
@@ -476,10 +222,10 @@ def soft_rows(targets: AnyTargets, where: Tensor | None) -> row_pieces.Soft:
         flat = targets.flat()
         return row_pieces.SparseTerm(flat if where is None else flat.masked(where))
     if isinstance(targets, LogitTargets):
-        return row_pieces.MatchingTerm(_masked(_rows_of(targets.logits), where), (targets.logits,))
-    if isinstance(targets, _TargetsOfLogits):
+        return row_pieces.MatchingTerm(_masked(rows_of(targets.logits), where), (targets.logits,))
+    if isinstance(targets, TargetsOfLogits):
         return row_pieces.DenseTerm(_masked(targets.rows(), where), targets.temperature, (targets.members,))
-    return row_pieces.DenseTerm(_masked(_rows_of(targets.probs), where), targets.temperature, (targets.probs,))
+    return row_pieces.DenseTerm(_masked(rows_of(targets.probs), where), targets.temperature, (targets.probs,))
 
 
 def _masked(rows_of: Callable[[slice], Tensor], where: Tensor | None) -> Callable[[slice], Tensor]:
@@ -548,10 +294,6 @@ def _times(weight: float, term: Tensor) -> Tensor:
     return term if weight == 1 else weight * term
 
 
-def _shape(values: Tensor) -> str:
-    return str(tuple(values.shape))
-
-
 def targets_for(caller: str, shape: torch.Size, targets: AnyTargets | None) -> AnyTargets:
     """The targets of a soft term, which must be those of the student's examples and classes."""
     if targets is None:
@@ -559,18 +301,10 @@ def targets_for(caller: str, shape: torch.Size, targets: AnyTargets | None) -> A
     if isinstance(targets, SparseTargets):
         check_classes(caller, targets, shape)
         return targets
-    _check_targets(caller, targets)
+    check_targets(caller, targets)
     values = targets.logits if isinstance(targets, LogitTargets) else targets
     check_same_shape(f"{caller}: targets", values.shape, shape)
     return targets
-
-
-def _check_targets(caller: str, targets: object) -> None:
-    if not isinstance(targets, SoftTargets | LogitTargets):
-        raise UsageError(
-            f"{caller}: expected targets with their temperature, found {type(targets).__name__}; make them with "
-            "instar.soft_targets(teacher_logits, temperature)"
-        )
 
 
 def labels_for(caller: str, leading: torch.Size, labels: Tensor | None) -> Tensor:
@@ -579,64 +313,3 @@ def labels_for(caller: str, leading: torch.Size, labels: Tensor | None) -> Tenso
         raise UsageError(f"{caller}: hard_weight above 0 needs labels, found None; pass labels")
     check_labels(caller, leading, labels)
     return labels
-
-
-def _check_temperature(caller: str, temperature: float) -> None:
-    if not 0 < temperature < math.inf:
-        raise UsageError(f"{caller}: temperature must be a finite number above 0, not {temperature!r}")
-
-
-def check_weights(caller: str, soft_weight: float, hard_weight: float) -> None:
-    """Refuse weights that are no finite numbers of 0 or more, or both 0."""
-    for name, weight in (("soft_weight", soft_weight), ("hard_weight", hard_weight)):
-        if not 0 <= weight < math.inf:
-            raise UsageError(f"{caller}: {name} must be a finite number, 0 or more, not {weight!r}")
-    if not soft_weight and not hard_weight:
-        raise UsageError(f"{caller}: soft_weight and hard_weight are both 0; one must be above 0")
-
-
-def _check_classes_last(name: str, values: Tensor) -> None:
-    require_tensor(name, values)
-    if values.dim() == 0 or values.shape[-1] == 0 or not values.is_floating_point():
-        raise UsageError(
-            f"{name}: expected floating-point values of shape (..., classes), "
-            f"found {values.dtype} of shape {_shape(values)}"
-        )
-
-
-def _check_members(caller: str, member_logits: Tensor, mean: str) -> None:
-    _check_classes_last(f"{caller}: member_logits", member_logits)
-    if member_logits.dim() < 2 or member_logits.shape[0] == 0:
-        raise UsageError(
-            f"{caller}: expected member_logits of shape (members, ..., classes), one member or more, "
-            f"found {_shape(member_logits)}; stack the members' logits along a new first dimension"
-        )
-    if mean not in ("arithmetic", "geometric"):
-        raise UsageError(f"{caller}: mean is 'arithmetic' or 'geometric', not {mean!r}")
-
-
-def check_same_shape(name: str, found: torch.Size, expected: torch.Size) -> None:
-    if found != expected:
-        raise UsageError(
-            f"{name}: expected the student's shape {tuple(expected)}, found {tuple(found)}; "
-            "teacher and student must see the same examples and classes"
-        )
-
-
-def check_labels(caller: str, leading: torch.Size, labels: Tensor) -> None:
-    """Refuse labels of another shape than the examples, or of another type."""
-    require_tensor(f"{caller}: labels", labels)
-    if labels.shape != leading or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise UsageError(
-            f"{caller}: expected integer labels of shape {tuple(leading)} (-1 means none), "
-            f"found {labels.dtype} of shape {_shape(labels)}"
-        )
-
-
-def check_mask(caller: str, leading: torch.Size, where: Tensor | None) -> None:
-    """Refuse a mask of another shape than the examples, or of another type."""
-    if where is not None and (where.shape != leading or where.dtype != torch.bool):
-        raise UsageError(
-            f"{caller}: expected a bool mask `where` of shape {tuple(leading)}, "
-            f"found {where.dtype} of shape {_shape(where)}"
-        )

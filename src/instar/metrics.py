@@ -47,7 +47,7 @@ def example_errors(logits: Tensor, labels: Tensor) -> Tensor:
         tensor([False,  True])
     """
     logits, labels = _labelled("example_errors", logits, labels)
-    return _predicted(logits) != labels
+    return predicted_classes(logits) != labels
 
 
 def errors(logits: Tensor, labels: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def errors(logits: Tensor, labels: Tensor) -> Tensor:
         tensor(1)
     """
     rows, labels = _flat("errors", logits, labels)
-    return ((_predicted(rows) != labels) & (labels != NO_LABEL)).sum()
+    return ((predicted_classes(rows) != labels) & (labels != NO_LABEL)).sum()
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -147,7 +147,7 @@ def calibration_bins(
     logits, labels = _labelled("calibration", logits, labels)
     _check_some("calibration", labels)
     confidence = torch.softmax(at_least_float32(logits), -1).amax(-1).cpu().double()
-    correct = (_predicted(logits) == labels).cpu().double()
+    correct = (predicted_classes(logits) == labels).cpu().double()
     if bins == "adaptive":
         confidence, tie = torch.unique(confidence, return_inverse=True)
         num_tied = tie.bincount()
@@ -202,8 +202,8 @@ def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
         Stanton et al. 2021 (arXiv 2106.05945): fidelity is not accuracy.
     """
     student_logits, teacher_logits = _pair("agreement", student_logits, teacher_logits)
-    predicted = _predicted(student_logits)
-    return _mean("agreement", (predicted == _predicted(teacher_logits)) & (predicted != _NO_PREDICTION))
+    predicted = predicted_classes(student_logits)
+    return _mean("agreement", (predicted == predicted_classes(teacher_logits)) & (predicted != _NO_PREDICTION))
 
 
 def kl_from_teacher(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> float:
@@ -245,7 +245,7 @@ def errors_by_class(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """
     logits, labels = _labelled("errors_by_class", logits, labels)
     _check_num_classes("errors_by_class", logits, num_classes)
-    return labels[_predicted(logits) != labels].bincount(minlength=num_classes)
+    return labels[predicted_classes(logits) != labels].bincount(minlength=num_classes)
 
 
 def confusion(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -265,7 +265,7 @@ def confusion(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """
     logits, labels = _labelled("confusion", logits, labels)
     _check_num_classes("confusion", logits, num_classes)
-    predicted = _predicted(logits)
+    predicted = predicted_classes(logits)
     cells = (labels * num_classes + predicted)[predicted != _NO_PREDICTION]
     return cells.bincount(minlength=num_classes**2).reshape(num_classes, num_classes)
 
@@ -312,7 +312,8 @@ def _rows(caller: str, logits: Tensor) -> Tensor:
     return logits.detach().reshape(-1, logits.shape[-1])
 
 
-def _predicted(logits: Tensor) -> Tensor:
+def predicted_classes(logits: Tensor) -> Tensor:
+    """The class with the highest logit in each row, (...); -2, which is no class, where a row holds a NaN."""
     highest, predicted = logits.max(-1)  # max returns NaN where there is one
     return predicted.masked_fill(highest.isnan(), _NO_PREDICTION)
 

@@ -18,8 +18,8 @@ from typing import Any, Self
 import tomli_w
 
 from instar.errors import RunError, UsageError
-from instar.files import load_tensors, read_toml, tensor_bytes, write_bytes, writing
-from instar.identity import exact, first_difference, plain
+from instar.files import file_hash, load_tensors, read_toml, tensor_bytes, write_bytes, writing
+from instar.identity import exact, first_difference, plain, without_none
 from instar.machine import environment
 from instar.naming import LIBRARIES
 
@@ -235,11 +235,20 @@ class Run:
         """The final weights and what was saved with them.
 
         Raises:
-            RunError: the run has no final weights yet, or the file is damaged.
+            RunError: the run has no final weights yet, or their file is damaged or was changed.
         """
-        if not (self.path / FINAL).exists():
+        path = self.path / FINAL
+        if not path.exists():
             raise RunError(f"{self.path} has no {FINAL}: its fit is not finished; run the same command again")
-        return load_tensors(self.path / FINAL)
+        loaded = load_tensors(path)
+        if self.weights_checksum() not in (None, file_hash(path)):
+            raise RunError(f"{path} was changed after the run was finished, says its checksum: train it again")
+        return loaded
+
+    def weights_checksum(self) -> str | None:
+        """The SHA-256 of the file of the final weights, as the run ended; None of older and of unfinished runs."""
+        content = self.read_json(RESULT)
+        return content.get("weights_sha256") if isinstance(content, dict) else None
 
     def _save(self, name: str, tensors: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         write_bytes(self.path / name, tensor_bytes(tensors, {**self.about_weights, **state}))
@@ -248,6 +257,8 @@ class Run:
         """Write `result.json`, then `DONE`, and remove the checkpoint."""
         content = {"recipe": self.recipe, "config": self.config, "metrics": {}, "rows": [], **result}
         content["environment"] = self.read_json(ENVIRONMENT)
+        if (self.path / FINAL).exists():
+            content["weights_sha256"] = file_hash(self.path / FINAL)
         self.write_json(RESULT, content)
         self.write_text(DONE, time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime()))
         for name in (LAST, PROGRESS):
@@ -367,15 +378,6 @@ def _json(path: Path, content: object, *, indent: int | None = None) -> str:
         return json.dumps(content, indent=indent, allow_nan=False)
     except ValueError as error:
         raise RunError(f"{path}: a number in it is not finite ({error})") from error
-
-
-def without_none(content: Any) -> Any:
-    """The content without keys whose value is None, which TOML cannot express."""
-    if isinstance(content, Mapping):
-        return {key: without_none(value) for key, value in content.items() if value is not None}
-    if isinstance(content, (list, tuple)):
-        return [without_none(value) for value in content]
-    return content
 
 
 def remove_run(path: Path) -> None:

@@ -38,6 +38,20 @@ def tensors_in(inputs: Inputs) -> list[Any]:
     return list(inputs) if isinstance(inputs, tuple) else [inputs]
 
 
+def by_name(inputs: Inputs) -> dict[str, Any]:
+    """The tensors of a structure by the names that an exported file has for them.
+
+    Example:
+        >>> list(by_name(torch.zeros(3))), list(by_name((torch.zeros(3), torch.ones(3))))
+        (['inputs'], ['inputs_0', 'inputs_1'])
+    """
+    if isinstance(inputs, Mapping):
+        return dict(inputs)
+    if isinstance(inputs, tuple):
+        return {f"inputs_{place}": one for place, one in enumerate(inputs)}
+    return {"inputs": inputs}
+
+
 def map_tensors(function: Callable[[Any], Any], inputs: Inputs) -> Inputs:
     """The same structure with a function of each of its tensors.
 
@@ -200,6 +214,16 @@ def is_plain(form: Form) -> bool:
     return not isinstance(form, Mapping) and all(isinstance(size, int) for size in form)
 
 
+def is_structure(form: Form) -> bool:
+    """Whether examples of a form are mappings or tuples of tensors, not single ones.
+
+    Example:
+        >>> is_structure({"ids": ("int64", 34)}), is_structure(("int64", 34))
+        (True, False)
+    """
+    return isinstance(form, Mapping) or any(isinstance(part, list | tuple) for part in form)
+
+
 def varies(form: Form) -> bool:
     """Whether examples of a form differ in length."""
     return any(
@@ -222,9 +246,7 @@ def map_form(function: Callable[[Sequence[int | str]], Any], form: Form) -> Any:
     """A function of the form of each tensor, in the same structure."""
     if isinstance(form, Mapping):
         return {name: function(part) for name, part in form.items()}
-    if any(isinstance(part, list | tuple) for part in form):
-        return tuple(function(part) for part in form)
-    return function(form)
+    return tuple(function(part) for part in form) if is_structure(form) else function(form)
 
 
 def read_form(written: Any) -> Form:
@@ -324,8 +346,7 @@ def num_values(form: Form) -> int:
 
 def _wrapped(form: Form) -> Any:
     """The form of a single tensor as a tuple of one."""
-    is_single = not isinstance(form, Mapping) and not any(isinstance(part, list | tuple) for part in form)
-    return (tuple(form),) if is_single else form if isinstance(form, Mapping) else tuple(form)
+    return (form if isinstance(form, Mapping) else tuple(form)) if is_structure(form) else (tuple(form),)
 
 
 def _type_of(part: Sequence[int | str]) -> str | None:

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from instar import metrics
-from instar.losses import DistillationLoss
+from instar.losses import NO_LABEL, DistillationLoss
+from instar.metrics import predicted_classes
+from instar.row_pieces import WIDE
 
 _STEPS_TOGETHER = 32
 
@@ -28,21 +30,26 @@ class Tally:
         self._counts: list[tuple[int, int]] = []
         self._logits: list[Tensor] = []
         self._labels: list[Tensor] = []
+        self._wrong: list[Tensor] = []
 
-    def add(self, loss: DistillationLoss, logits: Tensor, labels: Tensor, num_soft: int, num_hard: int) -> None:
+    def add(self, loss: DistillationLoss, answers: Tensor, labels: Tensor, num_soft: int, num_hard: int) -> None:
         """Add a step.
 
         Args:
             loss: means over `num_soft` and `num_hard` examples.
-            logits: (batch, classes).
+            answers: the logits (batch, classes), or the predicted classes (batch,).
             labels: (batch,); -1 means no label.
             num_soft: number of examples in the means of the total and of the soft term.
             num_hard: number of examples in the mean of the hard term.
         """
         self._terms += (term.detach() for term in loss)
         self._counts.append((num_soft, num_hard))
-        self._logits.append(logits.detach())
-        self._labels.append(labels)
+        if answers.dim() == 2 and answers.numel() < WIDE:
+            self._logits.append(answers.detach())
+            self._labels.append(labels)
+        else:  # the logits of 32 steps over a vocabulary would be gigabytes
+            classes = predicted_classes(answers.detach()) if answers.dim() == 2 else answers
+            self._wrong.append(((classes != labels) & (labels != NO_LABEL)).sum())
         if len(self._counts) == _STEPS_TOGETHER:
             self.sums()
 
@@ -55,8 +62,11 @@ class Tally:
                 self._sums[0] += total * num_soft
                 self._sums[1] += soft * num_soft
                 self._sums[2] += hard * num_hard
-            self._sums[3] += int(metrics.errors(torch.cat(self._logits), torch.cat(self._labels)))
-            for unread in (self._terms, self._counts, self._logits, self._labels):
+            if self._logits:
+                self._sums[3] += int(metrics.errors(torch.cat(self._logits), torch.cat(self._labels)))
+            if self._wrong:
+                self._sums[3] += int(torch.stack(self._wrong).sum())
+            for unread in (self._terms, self._counts, self._logits, self._labels, self._wrong):
                 unread.clear()
         return list(self._sums)
 

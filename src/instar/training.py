@@ -1,89 +1,20 @@
-"""The one training loop: it fits teachers, students, transfer networks and specialists.
-
-A step is a pure function of its position: the order of the data depends on (seed, epoch), dropout on (seed, step),
-views on (view_seed, example, view). So a fit that was killed resumes from its checkpoint and ends with the same
-bits as an uninterrupted one.
-"""
-
-import functools
-import inspect
-import math
-import os
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
-from typing import Any
+"""`fit`: what is checked and prepared before the training loop (`training_loop.py`) runs."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from instar import intervals
 from instar.arguments import require_network
-from instar.data import Dataset, as_dataset, batches, id_batches
-from instar.data.hashing import key_of
-from instar.errors import RunError, TrainingError, UsageError
-from instar.evaluation import commonest, errors_and_nll, why_not_learned
-from instar.fit_options import Data, FitOptions, options_by_name
-from instar.guards import (
-    check_first_step,
-    check_logits,
-    check_targets,
-    count_labelled,
-    trained_parameters,
-)
-from instar.interruption import Interruption
-from instar.losses import DistillationLoss, LogitTargets, SoftTargets, distillation_loss
-from instar.networks import (
-    as_logits,
-    call,
-    channels_last_,
-    check_shape,
-    copied,
-    extra_state_of,
-    fails_on_one,
-    input_type,
-    load_state_,
-    materialise_,
-    tensors_of,
-    training_,
-    uncompiled,
-)
-from instar.optimisation import (
-    decide_precision,
-    learning_rate_factor,
-    limit_norms_,
-    limited_weights,
-    make_optimiser,
-    parameter_factors,
-)
-from instar.runs import Run
-from instar.soft_losses import check_soft_loss, named_soft_loss, weighted_loss
-from instar.structures import Inputs, in_type
-from instar.tally import Tally, epoch_means
+from instar.data import as_dataset
+from instar.errors import RunError, UsageError
+from instar.fit_options import Data, FitOptions, FitResult, options_by_name
+from instar.fit_processes import let_forks_compute, own_device, ranks
+from instar.guards import check_targets, trained_parameters
+from instar.networks import channels_last_, extra_state_of, materialise_, training_, uncompiled
+from instar.optimisation import decide_precision, learning_rate_factor, make_optimiser, parameter_factors
 from instar.teacher_checks import check_soft_targets, require_targets
+from instar.training_loop import Loop
 
-
-@dataclass(frozen=True)
-class FitResult:
-    """The trained network, the metrics of each epoch and the number of steps."""
-
-    network: nn.Module
-    metrics: list[dict[str, Any]]
-    num_steps: int
-    best_epoch: int | None = None
-    failed_to_learn: str = ""
-    """Why it is no better than guessing on what it learned from; empty where it is better."""
-
-    @property
-    def kept(self) -> dict[str, Any]:
-        """The metrics of the epoch whose weights were kept: the best one with `patience`, else the last."""
-        return self.metrics[(self.best_epoch or len(self.metrics)) - 1]
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What is saved with the weights: number of epochs and steps, and the best epoch."""
-        return {"epochs": len(self.metrics), "steps": self.num_steps, "best_epoch": self.best_epoch}
+__all__ = ["FitResult", "fit"]
 
 
 @options_by_name(FitOptions)
@@ -119,8 +50,8 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
     require_network("the network", network)
     if options.targets is not None:
         require_targets("targets", options.targets)
-    _let_forks_compute()
-    _, num_processes = _ranks()
+    let_forks_compute()
+    _, num_processes = ranks()
     if options.batch_size < num_processes:
         raise UsageError(
             f"batch_size is {options.batch_size}, expected an example for each of {num_processes} processes"
@@ -128,7 +59,7 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
     factor = learning_rate_factor(options.schedule, options.epochs, options.warmup_epochs)
     if options.run is not None and options.run.is_done:
         raise RunError(f"{options.run.path} is done: read its weights and result, or fit in another run directory")
-    device = _own_device(torch.device(options.device))
+    device = own_device(torch.device(options.device))
     data = as_dataset(data).to(device)
     example_inputs = data.gather(data.ids[:2], 0)
     materialise_(network.to(device), example_inputs)
@@ -140,7 +71,7 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
     check_targets(network, data, options.targets)
     if options.run is not None:
         extra_state_of(network.state_dict())  # raises now what would be raised at the first checkpoint
-    loop = _Loop(
+    loop = Loop(
         called=network,
         network=uncompiled(network),
         data=data,
@@ -163,364 +94,3 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # dropout reseeds the global state at each step
         return loop.run_to_the_end()
-
-
-_POSITION = ("epoch", "step", "batch", "best_epoch", "best_errors", "sums", "seconds")  # saved in a checkpoint
-
-
-@dataclass
-class _Loop:
-    """The state of one fit: its position, and all that a checkpoint needs to resume from there."""
-
-    called: nn.Module
-    """what runs: the network, compiled or not"""
-    network: nn.Module
-    data: Dataset
-    validation: Dataset | None
-    options: FitOptions
-    optimiser: torch.optim.Optimizer
-    factor: Callable[[float], float]
-    bfloat16: bool
-    device: torch.device
-
-    epoch: int = 0
-    step: int = 0  # counted over the whole fit
-    batch: int = 0  # within this epoch
-    best_epoch: int | None = None
-    best_errors: int | None = None
-    seconds: float = 0.0
-    sums: list[float] = field(default_factory=list)  # of this epoch, at the last checkpoint
-    tally: Tally = field(default_factory=Tally)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    average: dict[str, Tensor] = field(default_factory=dict)
-    best: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.rank, self.world = _ranks()
-        self.run, self.targets = self.options.run, self.options.targets
-        self.soft_weight, self.hard_weight = self.options.weights
-        self.progress = self.options.progress or (self.run.report_progress if self.run is not None else None)
-        self.limited = limited_weights(self.network) if self.options.max_norm is not None else []
-        self.forward = _distributed(self.called) if self.world > 1 else self.called
-        self.input_type = input_type(self.network)
-        self.needs_two: bool | None = None  # not known yet
-        # Without what torch wraps around it for its profiler and its compiler: a tenth of a small network's step.
-        self.update = inspect.unwrap(type(self.optimiser).step)
-        num_labelled = count_labelled(self.data, self.validation, self.soft_weight)
-        self.all_labelled = num_labelled == len(self.data)
-        if self.options.auxiliary is not None and self.world > 1:
-            raise UsageError("auxiliary (hints): expected one process for each fit, found several")
-        self.soft_loss = named_soft_loss(self.options.soft_loss)
-        check_soft_loss(
-            self.options.soft_loss,
-            has_targets=self.targets is not None,
-            num_unlabelled=len(self.data) - num_labelled,
-            num_processes=self.world,
-        )
-        self.is_new, self.is_checked = True, False
-        self.generators = _generators(self.device)
-        self.parameters = [value for group in self.optimiser.param_groups for value in group["params"]]
-        self._clear_gradients()  # the caller may have run a backward pass
-        state = tensors_of(self.network.state_dict())
-        self.live = {name: value for name, value in state.items() if value.is_floating_point()}
-        if self.options.ema_decay is not None:
-            self.average = {name: value.clone() for name, value in self.live.items()}
-
-    def run_to_the_end(self) -> FitResult:
-        self._restore()
-        self._saved = self._reported = time.monotonic()
-        self._began = self._saved - self.seconds
-        with Interruption() as interruption:
-            while self.epoch < self.options.epochs and not self._is_out_of_patience():
-                self._run_epoch(interruption)
-            return self._end()
-
-    def _elapsed(self) -> float:
-        """Seconds spent on this fit, those before it was interrupted included."""
-        return time.monotonic() - self._began
-
-    def _run_epoch(self, interruption: Interruption) -> None:
-        self.network.train()
-        order = self.options.sampler(self.data.ids, seed=self.options.seed, epoch=self.epoch)
-        whole = self._in_batches(order)
-        num_batches = len(whole)
-        mine = whole[self.batch :]
-        if self.world > 1:
-            mine = [ids[self.rank :: self.world] for ids in mine]
-        for ids, inputs, labels in batches(self.data, mine, view=self.epoch):
-            self._step(ids, inputs, labels, whole[self.batch], self.epoch + self.batch / num_batches)
-            self.step += 1
-            self.batch += 1
-            now = time.monotonic()
-            if now - self._reported >= 0.5:
-                self._reported = now
-                self._report((self.epoch + self.batch / num_batches) / self.options.epochs)
-            if interruption.is_waiting or now - self._saved >= self.options.checkpoint_seconds:
-                self._save()
-                interruption.deliver()
-        self._end_epoch(order)
-
-    def _in_batches(self, order: Tensor) -> list[Tensor]:
-        """The ids of an epoch in batches; a last one too small to normalise over joins the one before it."""
-        whole, least = id_batches(order, self.options.batch_size), 2 * self.world
-        if len(whole[-1]) < least and self._needs_two():
-            if len(whole) == 1 or self.options.batch_size < least:
-                raise UsageError(
-                    f"a batch is {len(whole[0])} of {len(order)} examples: the network normalises over the batch, "
-                    f"for which each process needs two; set batch_size to {least} or more"
-                )
-            whole[-2:] = [torch.cat(whole[-2:])]
-        return whole
-
-    def _needs_two(self) -> bool:
-        if self.needs_two is None:
-            self.needs_two = fails_on_one(self.network, self.data.gather(self.data.ids[:1], 0))
-        return self.needs_two
-
-    def _step(self, ids: Tensor, inputs: Inputs, labels: Tensor, whole: Tensor, time_epochs: float) -> None:
-        """One step on this process's share of a batch. `whole` holds the ids of the batch of all processes."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["factor"] * self.options.learning_rate * self.factor(time_epochs)
-        targets = None if self.targets is None else self.targets(ids, self.epoch)
-        self._seed_dropout()
-        with self._casting():
-            output = call(self.forward, in_type(inputs, self.input_type))
-        logits = check_shape(as_logits(output, self.network), len(ids), self.data.num_classes)
-        if not self.is_checked:
-            check_logits(logits)
-        num_hard = self._num_hard(labels, whole)
-        loss = self._loss(logits, targets, labels, len(whole), num_hard)
-        if self.options.auxiliary is not None:
-            with self._casting():
-                loss = loss._replace(total=loss.total + self.options.auxiliary(inputs))
-        # The processes' gradients are averaged, so each gives its part as many times as there are processes.
-        (loss.total if self.world == 1 else self.world * loss.total).backward()  # type: ignore[no-untyped-call]
-        if not self.is_checked and (self.soft_weight or bool((labels >= 0).any())):
-            self.is_checked = True
-            if self.is_new:  # after resuming, a loss of 0 may be the result of training
-                check_first_step((value.grad for value in self.network.parameters()), loss.total.item())
-        if self.options.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.options.gradient_clip)
-        with torch.no_grad():
-            self.update(self.optimiser)
-        self._clear_gradients()
-        if self.options.max_norm is not None:
-            limit_norms_(self.limited, self.options.max_norm)
-        if self.options.ema_decay is not None:
-            torch._foreach_lerp_(list(self.average.values()), list(self.live.values()), 1 - self.options.ema_decay)
-        self.tally.add(loss, logits, labels, len(whole), num_hard)
-
-    def _clear_gradients(self) -> None:
-        for parameter in self.parameters:
-            parameter.grad = None
-
-    def _seed_dropout(self) -> None:
-        seed = (
-            key_of("dropout", self.options.seed, self.step, self.rank) & 2**63 - 1
-        )  # torch is slow with negative seeds
-        for generator in self.generators:
-            generator.manual_seed(seed)
-
-    def _casting(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
-
-    def _num_hard(self, labels: Tensor, whole: Tensor) -> int:
-        """The number of examples with a label in the batch of all processes."""
-        if self.all_labelled:
-            return len(whole)
-        return int(((labels if self.world == 1 else self.data.labels(whole)) >= 0).sum())
-
-    def _loss(
-        self,
-        logits: Tensor,
-        targets: SoftTargets | LogitTargets | None,
-        labels: Tensor,
-        num_soft: int,
-        num_hard: int,
-    ) -> DistillationLoss:
-        """The loss, whose terms are means over the batch of all processes."""
-        soft, hard = self.soft_weight, self.hard_weight
-        if self.soft_loss is not None:
-            return weighted_loss(self.soft_loss, logits, targets, labels, soft_weight=soft, hard_weight=hard)
-        return distillation_loss(
-            logits, targets, labels, soft_weight=soft, hard_weight=hard, num_soft=num_soft, num_hard=num_hard
-        )
-
-    def _end_epoch(self, order: Tensor) -> None:
-        self.epoch, self.batch = self.epoch + 1, 0
-        sums = self._finite_sums()
-        if self.world > 1:
-            total = torch.tensor(sums, dtype=torch.float64, device=self.device)
-            torch.distributed.all_reduce(total)
-            sums = total.tolist()
-        self.tally = Tally()
-        line: dict[str, Any] = {"epoch": self.epoch, "step": self.step}
-        num_labelled = len(order) if self.all_labelled else int((self.data.labels(order) >= 0).sum())
-        line |= epoch_means(sums, len(order), num_labelled, has_targets=self.targets is not None)
-        if self.validation is not None:
-            line |= self._validate(self.validation)
-        self.history.append(line)
-        if self.run is not None and self.rank == 0:
-            self.run.log_metrics({**line, "seconds": round(self._elapsed(), 3)})
-
-    def _validate(self, validation: Dataset) -> dict[str, Any]:
-        kept = self._swap_in(self.average)
-        errors, loss = errors_and_nll(self.called, validation, device=self.device) if self.rank == 0 else (0, 0.0)
-        if self.world > 1:  # the statistics of normalisation differ among processes: the first decides for all
-            both = torch.tensor([errors, loss], dtype=torch.float64, device=self.device)
-            torch.distributed.broadcast(both, 0)
-            errors, loss = int(both[0]), float(both[1])
-        if not math.isfinite(loss):
-            raise TrainingError(f"the validation loss is {loss} in epoch {self.epoch}: lower the learning rate")
-        if self.options.patience is not None and (self.best_errors is None or errors < self.best_errors):
-            self.best_errors, self.best_epoch = errors, self.epoch
-            self.best = {name: copied(value) for name, value in self.network.state_dict().items()}
-        self._swap_in(kept)
-        return {"validation_errors": errors, "validation_nll": loss}
-
-    def _is_out_of_patience(self) -> bool:
-        return (
-            self.options.patience is not None
-            and self.best_epoch is not None
-            and self.epoch - self.best_epoch >= self.options.patience
-        )
-
-    def _swap_in(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Load values into the network, and return those that they replaced."""
-        if not values:
-            return {}
-        state = self.network.state_dict()
-        kept = {name: copied(state[name]) for name in values}
-        for name, value in tensors_of(values).items():
-            state[name].copy_(value)
-        if extra := extra_state_of(values):
-            self.network.load_state_dict(extra, strict=False)
-        return kept
-
-    def _report(self, fraction: float) -> None:
-        self._finite_sums()
-        if self.progress is not None and self.rank == 0:
-            self.progress(fraction, self.history[-1] if self.history else {})
-
-    def _finite_sums(self) -> list[float]:
-        sums = self.tally.sums()
-        if not math.isfinite(sums[0]):
-            raise TrainingError(f"the loss is no longer finite at step {self.step}: lower the learning rate")
-        return sums
-
-    def _save(self) -> None:
-        if self.run is None or self.rank > 0:
-            return
-        self.sums = self._finite_sums()  # no checkpoint of a fit that has diverged
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        if self.options.auxiliary is not None:
-            tensors |= {f"auxiliary.{name}": value for name, value in self.options.auxiliary.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.items()}
-        tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        for index, parameter in enumerate(self.parameters):
-            state = self.optimiser.state[parameter]
-            tensors |= {f"optimiser.{index}.{key}": v for key, v in state.items() if v is not None}
-        self.seconds = self._elapsed()
-        self.run.save_checkpoint(tensors, {key: getattr(self, key) for key in _POSITION})
-        self._saved = time.monotonic()
-
-    def _restore(self) -> None:
-        if self.run is not None:
-            loaded = self.run.load_checkpoint()
-            if loaded is not None:
-                self._resume(self.run, *loaded)
-        if self.world > 1:
-            torch.distributed.barrier()  # no process writes before all have read
-
-    def _resume(self, run: Run, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        kinds = ("network", "auxiliary", "average", "best", "optimiser")
-        parts: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
-        for name, value in tensors.items():
-            part, _, rest = name.partition(".")
-            if rest:
-                parts[part][rest] = value.to(self.device) if isinstance(value, Tensor) else value
-        load_state_(self.network, parts["network"], type(self.network).__name__, f"the checkpoint in {run.path}")
-        if self.options.auxiliary is not None:
-            source = f"the checkpoint in {run.path}"
-            load_state_(self.options.auxiliary, parts["auxiliary"], "the auxiliary loss", source)
-        self.average = {name: parts["average"][name] for name in self.average}
-        self.best = parts["best"]
-        for name, value in parts["optimiser"].items():
-            index, _, key = name.partition(".")
-            parameter = self.parameters[int(index)]
-            if value.shape == parameter.shape:  # a fused step needs the memory layout of the weights
-                value = torch.empty_like(parameter).copy_(value).detach()
-            self.optimiser.state[parameter][key] = value
-        for key in _POSITION:
-            setattr(self, key, state[key])
-        self.tally = Tally(self.sums)
-        self.is_new = False
-        self.history = [{key: line[key] for key in line if key != "seconds"} for line in run.metrics()]
-        if self.rank == 0:
-            run.log(f"resumed from epoch {self.epoch}, step {self.step}")
-
-    def _end(self) -> FitResult:
-        self._swap_in(self.best or self.average)
-        result = FitResult(self.called, self.history, self.step, self.best_epoch)
-        if self.run is not None and self.rank == 0:
-            self.run.save_weights(self.network.state_dict(), result.about)
-        reason = self._why_not_learned()
-        if reason and self.run is not None and self.rank == 0:
-            self.run.log(f"failed to learn: {reason}")
-        self.network.eval()
-        return replace(result, failed_to_learn=reason)
-
-    def _why_not_learned(self) -> str:
-        """By the training errors of the epoch whose weights are kept; where they do not show it, by the network.
-
-        They are counted while the weights change, with dropout and views, before any moving average.
-        """
-        line = self.history[(self.best_epoch or self.epoch) - 1]
-        order = self.options.sampler(self.data.ids, seed=self.options.seed, epoch=line["epoch"] - 1)
-        labels = self.data.labels(order)
-        num_labelled = int((labels >= 0).sum())
-        if num_labelled and not self.average:
-            num_right = num_labelled - line["train_errors"]
-            if intervals.is_above_chance(num_right, num_labelled, commonest(labels)):
-                return ""
-        return why_not_learned(self.called, self.data, order, targets=self.targets, device=self.device)
-
-
-@functools.cache
-def _let_forks_compute() -> None:
-    """Let processes that are forked from now on compute with one thread: OpenMP's threads do not survive a fork.
-
-    With more, a process that the user forks after a fit would wait for ever in its own first fit.
-    """
-    os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
-
-
-def _ranks() -> tuple[int, int]:
-    """Rank of this process, and number of processes that share the fit."""
-    distributed: Any = torch.distributed  # empty in some builds of torch
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
-
-
-def _own_device(device: torch.device) -> torch.device:
-    """The device of this process: with several processes on a machine with GPUs, each has its own."""
-    rank, world = _ranks()
-    if device == torch.device("cuda") and world > 1:  # no index given
-        return torch.device("cuda", rank % torch.cuda.device_count())
-    return device
-
-
-def _generators(device: torch.device) -> list[torch.Generator]:
-    """The generators that dropout uses; `torch.manual_seed`, which seeds all devices, takes 0.2 ms."""
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        generators.append(torch.cuda.default_generators[index])
-    elif device.type == "mps":
-        generators.append(torch.mps._get_default_mps_generator())
-    return generators
-
-
-def _distributed(network: nn.Module) -> nn.Module:
-    return nn.parallel.DistributedDataParallel(network)

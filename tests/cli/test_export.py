@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -22,13 +23,17 @@ import instar
 from command_line import Command
 from data_files import write_image_folder
 from instar.deploy import find_fit, load, load_run_network
-from instar.deploy.exported import ABOUT, CARD, INT8, read_about
+from instar.deploy.exported import CARD, INT8
+from instar.documentation import address
 from instar.errors import DataError, RunError, UsageError
 from instar.evaluation import predict_logits, score
+from instar.export_record import ABOUT, read_about
 from instar.files import load_tensors, tensor_bytes
 from instar.recipes.loading import load_splits, splits_of
 from instar.runs import FINAL, Run
 from small_studies import SMALL, distilled
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     student = {"network": "convnet:4x4", "epochs": 3, "learning_rate": 0.05}
     about = {"data": data, "student": student, "temperature": 2.0, "seeds": 2}
     distilled(folder / "run", teacher={"network": "mlp:8x1", "epochs": 2, "learning_rate": 0.1}, **about)
-    return folder / "run"
+    return (
+        folder / "run:student-distilled"
+    )  # without a name it would be the one alone, which is better on validation
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +105,34 @@ def test_the_snippet_of_the_card_answers_as_the_run_without_instar(
         assert float(probability) == pytest.approx(float(probs.max()), abs=2e-4)
 
 
+@pytest.mark.slow
+def test_the_snippet_of_the_card_answers_in_an_environment_with_onnxruntime_alone(
+    run: Path, exported: Path, tmp_path: Path
+) -> None:
+    """A machine that has the folder, and neither instar nor torch nor scikit-learn."""
+    shipped, python = tmp_path / "shipped", tmp_path / "env" / "bin" / "python"
+    shutil.copytree(exported, shipped)
+    shutil.copy(pictures(run)[0], shipped / "picture.png")
+    venv.create(tmp_path / "env", with_pip=True)
+    options = ("--quiet", "--retries", "1", "--timeout", "15", "--constraint", ROOT / "constraints.txt")
+    pip = [python, "-m", "pip", "install", *options, "onnxruntime", "numpy", "pillow"]
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(pip, capture_output=True, text=True, env=alone)
+    if re.search("NewConnectionError|NameResolutionError|ConnectTimeoutError|Network is unreachable", done.stderr):
+        pytest.skip("needs a network, for onnxruntime in an environment of its own")
+    assert done.returncode == 0, done.stderr
+    listed = subprocess.run([python, "-m", "pip", "list"], capture_output=True, text=True, env=alone, check=True)
+    assert "onnxruntime" in listed.stdout
+    assert not re.search("(?m)^(torch|instar|scikit-learn|onnx) ", listed.stdout)
+    (code,) = re.findall(r"```python\n(.*?)```", (shipped / CARD).read_text(), flags=re.DOTALL)
+    done = subprocess.run([python, "-c", code], cwd=shipped, capture_output=True, text=True, env=alone)
+    assert done.returncode == 0, done.stderr
+    name, probability = done.stdout.rsplit(maxsplit=1)
+    probs = load(run).predict_proba(shipped / "picture.png")
+    assert name == load(run).class_names[int(probs.argmax())]
+    assert float(probability) == pytest.approx(float(probs.max()), abs=2e-4)
+
+
 def test_the_card_has_the_numbers_of_the_run_and_metadata_that_parse(run: Path, exported: Path) -> None:
     text = (exported / CARD).read_text()
     about = yaml.safe_load(text.split("---")[1])
@@ -108,7 +143,9 @@ def test_the_card_has_the_numbers_of_the_run_and_metadata_that_parse(run: Path, 
     (result,) = about["model-index"][0]["results"]
     assert result["metrics"][0]["value"] == pytest.approx(scores["accuracy"], abs=1e-5)
     assert about["pipeline_tag"] == "image-classification"
-    row = next(one for one in Run.read(run).result()["rows"] if one["name"] == "student-distilled")
+    row = next(
+        one for one in Run.read(run.with_name("run")).result()["rows"] if one["name"] == "student-distilled"
+    )
     for words in (
         f"makes {scores['errors']} errors",
         "temperature 2",
@@ -196,6 +233,7 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
         ((run, "--to", "coreml", "-o", tmp_path / "a"), "expected onnx, torch, safetensors"),
         ((run, "--to", "torch", "--int8", "-o", tmp_path / "a"), "--int8 is for --to onnx"),
         ((exported, "-o", tmp_path / "a"), "export the run that it comes from"),
+        ((run, "--to", "timm", "-o", tmp_path / "a"), "is no network of timm (Sequential): use --to onnx"),
         ((tmp_path / "nowhere", "-o", tmp_path / "a"), "there is no run"),
     ):
         done = typed("export", *arguments)
@@ -204,16 +242,40 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
     unfinished = tmp_path / "unfinished"
     shutil.copytree(find_fit(finished_run), unfinished)
     (unfinished / "DONE").unlink()
-    changed = tmp_path / "changed"
-    shutil.copytree(find_fit(finished_run), changed)
-    tensors, about = load_tensors(changed / FINAL)
-    name = next(name for name, value in tensors.items() if value.dim() == 2)
-    (changed / FINAL).write_bytes(tensor_bytes(tensors | {name: -tensors[name]}, about))
-    for path, expected in ((unfinished, "is not finished"), (changed, "its weights were changed")):
+    changed, older = (shutil.copytree(find_fit(finished_run), tmp_path / name) for name in ("changed", "older"))
+    with_other_weights(changed, 1 + 1e-6)  # less than validation shows
+    with_other_weights(older, -1.0)
+    without_checksum(older)
+    for path, expected in (
+        (unfinished, "is not finished"),
+        (changed, "final.safetensors was changed after the run was finished"),
+        (older, "its weights were changed"),
+    ):
         done = typed("export", path, "-o", tmp_path / "out")
         assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
         assert expected in done.stderr
-    assert sorted(os.listdir(tmp_path)) == ["changed", "there", "unfinished"]
+    assert sorted(os.listdir(tmp_path)) == ["changed", "older", "there", "unfinished"]
+
+
+def with_other_weights(fit: Path, factor: float) -> None:
+    tensors, about = load_tensors(fit / FINAL)
+    name = next(name for name, value in tensors.items() if value.dim() == 2)
+    (fit / FINAL).write_bytes(tensor_bytes(tensors | {name: factor * tensors[name]}, about))
+
+
+def without_checksum(fit: Path) -> None:
+    """As an older instar wrote it."""
+    result = json.loads((fit / "result.json").read_text())
+    del result["weights_sha256"]
+    (fit / "result.json").write_text(json.dumps(result))
+
+
+def test_of_an_older_run_it_is_said_what_is_not_known(finished_run: Path, tmp_path: Path) -> None:
+    fit = shutil.copytree(find_fit(finished_run), tmp_path / "older")
+    without_checksum(fit)
+    done = instar.export(fit, to="safetensors", out=tmp_path / "out")
+    assert "has no checksum of its weights" in done.said[0]
+    assert done.said[0] in (done.path / CARD).read_text()
 
 
 def test_a_run_whose_data_are_gone_is_refused_and_still_predicts(
@@ -271,7 +333,7 @@ def test_a_network_that_no_exporter_follows_says_what_stopped_it(
     for to, others in (("onnx", "--to torch or --to safetensors"), ("torch", "--to safetensors")):
         done = typed("export", tmp_path / "run", "--to", to, "-o", tmp_path / "out", cwd=tmp_path)
         assert done.returncode == 1, done.stderr
-        assert done.stderr.endswith(f"try {others}\n"), done.stderr
+        assert done.stderr.endswith(f"try {others} (see docs: {address('methods/shipping')})\n"), done.stderr
         assert f"cannot be exported to {to}" in done.stderr
         assert len(done.stderr) < 800
     assert not list(tmp_path.glob(".out*")) + list(tmp_path.glob("out"))
@@ -289,7 +351,8 @@ def test_a_missing_package_is_one_line_that_names_the_extra(
     done = typed("export", finished_run, "-o", tmp_path / "out")
     assert (done.returncode, done.stderr) == (
         2,
-        "instar: onnxscript is not installed: pip install 'instar[onnx]'\n",
+        "instar: onnxscript is not installed: pip install 'instar[onnx]' "
+        f"(see docs: {address('methods/shipping')})\n",
     )
 
 

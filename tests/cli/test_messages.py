@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 import instar
-from command_line import command_options
+from command_line import Command, command_options, commands
 
 SOURCE = Path(instar.__file__).parent
 OPTION = re.compile(r"(?<!var\()(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
 STUDIES = ["distill", "transfer", "advise", "specialists"]
 EACH = [*STUDIES, "reproduce mnist", "speech train"]  # runs jobs in a run directory
 READS_DATA = [*STUDIES, "data show", "targets write", "targets check"]
-OTHERS = {"--head": "ray start --head"}
+OTHERS = {"--head": "ray start --head", "--data-binary": "curl --data-binary"}
 """Options of other programs, by what they stand in."""
 
 ALL_OF: dict[str, list[str]] = {"data": READS_DATA, "runs.py": EACH, "jobs": EACH}
@@ -29,6 +29,11 @@ ONE_OF: dict[str, list[str]] = {
     "recipes/speech": ["speech train", "speech align", "reproduce speech"],
     "recipes/targets.py": ["targets write", "targets check"],
 }
+
+
+@pytest.fixture(scope="module")
+def instar_help(typed: Command) -> str:
+    return typed("distill", "--help").stdout
 
 
 def messages(path: Path) -> Iterator[str]:
@@ -59,9 +64,36 @@ def test_every_option_that_a_message_names_is_one_of_the_command(file: str) -> N
     known = command_options()
     for option in [option for named, option in NAMED if named == file]:
         assert any(option in of_command for of_command in known.values()), option
-        for place, commands in ALL_OF.items():
+        for place, several in ALL_OF.items():
             if file.startswith(place):
-                assert [name for name in commands if option not in known[name]] == [], option
-        for place, commands in ONE_OF.items():
+                assert [name for name in several if option not in known[name]] == [], option
+        for place, several in ONE_OF.items():
             if file.startswith(place):
-                assert any(option in known[name] for name in commands), option
+                assert any(option in known[name] for name in several), option
+
+
+def test_a_flag_shows_no_type(instar_help: str) -> None:
+    assert "--quiet" in instar_help
+    assert "<bool>" not in instar_help
+    assert "<int>" in instar_help
+
+
+PROSE = {"and", "did", "do", "does", "from", "import", "is", "raises", "reads", "that"}
+"""Words that follow the library's name in sentences about it."""
+
+
+def test_every_command_that_a_message_names_is_there() -> None:
+    found = {
+        (file, words)
+        for file in FILES
+        for text in messages(SOURCE / file)
+        for words in re.findall(r"(?<![\w.'])instar ([a-z]+(?: [a-z]+)?)", text)
+        if words.split()[0] not in PROSE
+    }
+    assert ("networks/libraries/of_timm.py", "networks") in found
+    known = commands()
+    for file, words in found:
+        first = words.split()[0]
+        assert first in known, f"{file}: instar {words}"
+        groups = getattr(known[first], "commands", {})
+        assert not groups or " " not in words or words in known, f"{file}: instar {words}"

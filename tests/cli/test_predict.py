@@ -43,11 +43,27 @@ def pictures(run: Path) -> list[Path]:
     return sorted((run.parent / "photos").rglob("*.png"))
 
 
-def test_the_student_with_the_fewest_validation_errors_is_taken(picture_run: Path) -> None:
-    fits = sorted((picture_run / "jobs" / "student-distilled").iterdir())
-    kept = [Run.read(fit).result()["metrics"] for fit in fits]
-    best = min(range(3), key=lambda one: (kept[one]["validation_errors"], kept[one]["validation_nll"]))
-    assert find_fit(picture_run) == find_fit(f"{picture_run}:student-distilled") == fits[best]
+def test_the_student_with_the_fewest_validation_errors_is_taken(
+    picture_run: Path, tmp_path: Path, typed: Command
+) -> None:
+    def validation(fit: Path) -> tuple[float, float]:
+        metrics = Run.read(fit).result()["metrics"]
+        return metrics["validation_errors"], metrics["validation_nll"]
+
+    distilled, alone = (
+        sorted((picture_run / "jobs" / name).iterdir()) for name in ("student-distilled", "student-alone")
+    )
+    assert find_fit(f"{picture_run}:student-distilled") == min(distilled, key=validation)
+    assert find_fit(picture_run) == min([*distilled, *alone], key=validation)
+    shutil.copytree(picture_run, tmp_path / "run")
+    for name, errors in (("student-distilled", 3.0), ("student-alone", 1.0)):
+        for fit in (tmp_path / "run" / "jobs" / name).iterdir():
+            content = json.loads((fit / "result.json").read_text())
+            content["metrics"]["validation_errors"] = errors - (fit.name == "seed-1")
+            (fit / "result.json").write_text(json.dumps(content))
+    best = tmp_path / "run" / "jobs" / "student-alone" / "seed-1"
+    done = typed("predict", tmp_path / "run", pictures(picture_run)[0])
+    assert f"network: {best} (errors on validation: student-distilled 2 and student-alone 0)" in done.stderr
     assert load(f"{picture_run}:student-alone/seed-1").source == picture_run / "jobs" / "student-alone" / "seed-1"
 
 

@@ -1,7 +1,9 @@
 """The examples and the tutorial run as they stand; the flat loop and the library give the same numbers."""
 
+import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -62,3 +64,41 @@ def test_the_tutorial_on_pictures_runs_word_for_word(photos: Path, instar: Comma
         assert done.returncode == 0, (command, done.stderr)
     assert "new.png" in (photos / "answers.csv").read_text()
     assert (photos / "runs" / "photos" / "report.html").stat().st_size > 10_000
+
+
+WEIGHTS = Path(os.environ.get("INSTAR_DATA", "")) / "weights" / "efficientnet-lite0-57934424.pth"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not WEIGHTS.is_file(), reason="needs EfficientNet-lite0 in INSTAR_DATA/weights")
+def test_the_tutorial_on_layers_advises_on_a_large_network(instar: Command, tmp_path: Path) -> None:
+    """Its command with one epoch and without controls: the words are tried, not the numbers."""
+    page = (EXAMPLES.parent / "docs" / "tutorials" / "which-layers.md").read_text()
+    (command,) = (shlex.split(line) for line in re.findall(r"^instar advise .*", page, re.MULTILINE))
+    (tmp_path / "weights").symlink_to(WEIGHTS.parent)
+    few = ("--epochs", "1", "--set", "rounds=[0.9]", "--set", "controls=false")
+    done = instar(*command[1:], *few, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "lite0" / "result.json").read_text())["details"]["num_classes"] == 5
+
+
+def test_the_study_of_files_reads_both_ends_of_each_content_once(tmp_path: Path) -> None:
+    study = runpy.run_path(str(EXAMPLES / "kinds_of_files.py"))
+    long = bytes(range(33, 127)) * 100
+    contents = {
+        "a.txt": b" \n some words \n",
+        "b.txt": b"some words",
+        "c.bin": long,
+        "d.txt": b"short",
+        "e.bin": long,
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "link.txt").symlink_to(tmp_path / "b.txt")
+    chosen = list(study["chosen_files"]([tmp_path], 2))
+    assert sorted(path.suffix for path in chosen) == [".bin", ".bin", ".txt", ".txt"]
+    words, ends = study["ends"](tmp_path / "a.txt").tolist(), study["ends"](tmp_path / "c.bin").tolist()
+    assert words == [*b"some words \n", *[256] * (2048 - 25), *b" \n some words"]
+    assert ends == [*long[:1024], *long[-1024:]]
+    kept = study["distinct"](iter(tmp_path / name for name in contents))
+    assert len(kept) == 3  # one is too short, two are copies

@@ -49,5 +49,7 @@ def test_it_is_installed_and_runs(kind: str, distributions: list[Path], tmp_path
     options = ("--no-deps", "--no-index", "--no-build-isolation", "--ignore-installed")
     run(python, "-m", "pip", "install", *options, distribution, cwd=tmp_path)
     assert run(python.parent / "instar", "--version", cwd=tmp_path) == f"instar {instar.__version__}\n"
+    glossary = "from instar.documentation import glossary_text; print(glossary_text()[:10])"
+    assert run(python, "-c", glossary, cwd=tmp_path) == "# Glossary\n"
     where = run(python, "-c", "import instar.losses; print(instar.losses.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(packages)

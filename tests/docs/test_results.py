@@ -18,3 +18,10 @@ def test_every_published_row_has_n_and_a_spread() -> None:
         for row in result.get("rows", []):
             assert row["n"] >= 1, f"{path.name}: {row}"
             assert row["n"] == 1 or row["sd"] is not None, f"{path.name}: {row}"
+
+
+def test_a_recorded_command_says_no_path_of_the_machine_that_ran_it() -> None:
+    command = runpy.run_path(str(ROOT / "docs" / "make_results.py"))["command"]
+    words = ["-m", "advise", "--network", "python:m:f@/a/b/data/weights/w.pth", "--data", "folder:photos/data/x"]
+    expected = "instar advise --network python:m:f@$INSTAR_DATA/weights/w.pth --data folder:photos/data/x"
+    assert command([*words, "--run-dir", "/a/runs/x"]) == expected

@@ -19,6 +19,12 @@ def test_every_card_is_in_one_group_of_the_guides() -> None:
     SITE["guides"]((ROOT / "README.md").read_text())
 
 
+def test_what_a_block_prints_stands_below_it() -> None:
+    page = "# Title\n\n```python\nx = 3\n```\n\nWords.\n\n```python\nprint(x)\nprint(x + 1)\n```\n\nEnd.\n"
+    shown = SITE["_with_outputs"](page, "a-page")
+    assert shown == page.replace("\n\nEnd.", "\n```text\n3\n4\n```\n\nEnd.")
+
+
 def test_a_card_in_no_group_is_named() -> None:
     readme = (ROOT / "README.md").read_text()
     with pytest.raises(
@@ -41,6 +47,10 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> str:
     card.write_text(
         card.read_text() + "\n[nowhere](missing.md), [no part](data.md#no-such-part)\n\n![none](none.png)\n"
     )
+    tutorials = sorted((folder / "docs" / "tutorials").glob("*.md"))
+    for page in tutorials:
+        page.write_text(page.read_text().replace("<!-- run -->", ""))
+    tutorials[0].write_text("<!-- run -->\n# Fails\n\n```python\nprint(undefined_name)\n```\n")
     errors = folder / "docs" / "api" / "errors.md"
     errors.write_text(errors.read_text().replace("names: instar.errors", "names: instar.jobs"))
     command = [
@@ -61,7 +71,11 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "fault", ["missing.md", "no-such-part", "none.png", "instar.DataError (instar.errors) is on no page"]
+    "fault",
+    [
+        *("missing.md", "no-such-part", "none.png", "instar.DataError (instar.errors) is on no page"),
+        "name 'undefined_name' is not defined",
+    ],
 )
 def test_a_fault_fails_the_build_and_is_named(broken: str, fault: str) -> None:
     assert fault in broken

@@ -24,11 +24,13 @@ from instar.recipes.advise.plan import Plan
 from instar.recipes.advise.recipe import STUDY, measure
 from instar.recipes.advise.search import Fitted, Search, read_fit, successive_halving
 from instar.recipes.advise.settings import AdviseConfig, read_config
+from instar.recipes.contents import contents_of
 from instar.recipes.loading import load_run_network, load_splits
 from instar.recipes.settings import DataSettings, merge
 from instar.recipes.study import Execution, Result, run_path, run_study
 from instar.runs import Run, find_run
 from instar.transfer import features_at, pooled
+from transfer_networks import normalised
 
 TINY = {"fit": {"epochs": 10}, "base": {"epochs": 3}, "network": "mlp:16x2", "seeds": 2, "controls": True}
 ROOT = Path(__file__).parents[2]
@@ -259,6 +261,14 @@ def test_a_weights_file_gives_all_but_the_last_layer(tmp_path: Path) -> None:
     taken = load_run_network(plan.path / "jobs" / "base")
     assert torch.equal(taken[1][0].weight, network[1][0].weight)
     assert taken[2][0].out_features == 5
+
+
+def test_weights_of_a_users_network_may_be_for_other_classes(tmp_path: Path) -> None:
+    save_file(normalised(7).state_dict(), tmp_path / "weights.safetensors")
+    spec = f"python:transfer_networks:normalised@{tmp_path / 'weights.safetensors'}"
+    config = read_config({"network": spec})
+    assert spec in contents_of(config)["network"]
+    check(Plan(config, tmp_path / "run"))
 
 
 def test_a_users_network_keeps_its_weights_below_the_cut_and_is_drawn_anew_above(

@@ -140,6 +140,18 @@ def test_a_rate_that_wins_at_the_edge_is_followed_by_one_beyond_it(tmp_path: Pat
     assert found.rate == 3.0
 
 
+def test_a_much_longer_fit_gets_the_rate_below_the_best_of_short_ones(tmp_path: Path) -> None:
+    settings = FitSettings(network="mlp:4x1", epochs=40)
+    errors = [{"0.0001": 90, "0.001": 80, "0.01": 40, "0.1": 20, "1": 60}, {"0.03": 30, "0.1": 20, "0.3": 10}]
+    rates = []
+    for length in (2, 3):
+        rounds = find_rate(
+            "teacher", settings, lambda name, _: Job(name, print, {}), tmp_path / f"{length}", [1, length], 100
+        )
+        rates.append(drive(rounds, tmp_path / f"{length}", errors)[1].rate)
+    assert rates == [0.1, 0.3]  # 40 epochs are 20 times 2
+
+
 def test_rates_that_diverge_are_out_and_reported(tmp_path: Path) -> None:
     settings = FitSettings(network="mlp:4x1", epochs=40)
     rounds = find_rate("teacher", settings, lambda name, short: Job(name, print, {}), tmp_path, [2, 4], 100)

@@ -8,6 +8,7 @@ import torch
 
 import instar
 from instar.errors import UsageError
+from structured_studies import PAD
 
 DATA, OTHER, NETWORK = (
     f"python:structured_studies:{name}" for name in ("word_data", "other_words", "word_network")
@@ -41,9 +42,13 @@ def test_a_study_of_distillation_has_its_costs_and_its_page(distilled: tuple[Pat
 def test_its_networks_are_loaded_and_used(distilled: tuple[Path, dict[str, object]]) -> None:
     path, _ = distilled
     model = instar.load(f"{path}:teacher")
+    assert model.pad == PAD
+    seen: list[torch.Tensor] = []
+    model.network.embedding.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     several = {"input_ids": [[5, 3, 9], [8], [4, 4, 1, 2]]}
     probs = model.predict_proba(several)
     assert probs.shape == (3, 3)
+    assert seen[0][1].tolist() == [8, 19, 19, 19]
     torch.testing.assert_close(model.predict_proba({"input_ids": [[8]]})[0], probs[1], atol=1e-5, rtol=0)
     assert len(model.predict(several)) == 3
     with pytest.raises(UsageError, match=r"an example is words .*, this network takes input_ids int64 <=8"):

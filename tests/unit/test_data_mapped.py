@@ -5,6 +5,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 import torch
 from torch import nn
@@ -12,6 +15,8 @@ from torch import nn
 from instar.data import InMemoryDataset, batches, id_batches, like_length, shuffled
 from instar.data.identity import content_ids
 from instar.data.mapped import MappedDataset, _file_bytes_in_memory, is_whole, read_examples, write_examples
+from instar.data.records.reading import read_records
+from instar.data.records.roles import Roles
 from instar.distillation import SoftTargetStore
 from instar.errors import DataError
 from instar.runs import Run
@@ -40,8 +45,10 @@ def some(inputs: Any, first: int, last: int) -> Any:
     return map_tensors(lambda one: one[first:last], inputs)
 
 
-def both(folder: Path, kind: str, number: int = 100) -> tuple[InMemoryDataset, MappedDataset]:
-    inputs, labels = examples(kind, number), torch.arange(number) % 3
+def both(
+    folder: Path, kind: str, number: int = 100, labels: torch.Tensor | None = None
+) -> tuple[InMemoryDataset, MappedDataset]:
+    inputs, labels = examples(kind, number), torch.arange(number) % 3 if labels is None else labels
     memory = InMemoryDataset(inputs, labels, class_names=NAMES)
     write_examples(folder, (some(inputs, first, first + 30) for first in range(0, number, 30)))
     return memory, MappedDataset(folder, some(inputs, 0, 1), labels, class_names=NAMES, ids=memory.ids)
@@ -135,10 +142,9 @@ class Interrupting(nn.Module):
         return logits
 
 
-@pytest.mark.filterwarnings("ignore:.*teacher.* is right on")  # it is not trained
 def test_a_fit_that_was_interrupted_in_an_epoch_of_mapped_examples_ends_as_one_in_memory(tmp_path: Path) -> None:
-    memory, mapped = both(tmp_path / "kept", "numbers")
     teacher = nn.Linear(6, 3)
+    memory, mapped = both(tmp_path / "kept", "numbers", labels=teacher(examples("numbers", 100)).argmax(1))
     store = SoftTargetStore.write(tmp_path / "store", {"teacher": teacher}, mapped)  # by id, beside the examples
     options: dict[str, Any] = {"epochs": 3, "batch_size": 16, "hard_weight": 0.5, "learning_rate": 0.1}
     whole = fit(Interrupting(), memory, targets=store.targets(memory, temperature=2.0), **options)
@@ -152,3 +158,32 @@ def test_a_fit_that_was_interrupted_in_an_epoch_of_mapped_examples_ends_as_one_i
         resumed = fit(Interrupting(), mapped, targets=targets, run=run, **options)
     assert torch.equal(resumed.network.layer.weight, whole.network.layer.weight)  # type: ignore[union-attr]
     assert resumed.metrics == whole.metrics
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_rows_on_disk_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    monkeypatch.setenv("INSTAR_CACHE", str(tmp_path / "cache"))
+    chance = torch.Generator().manual_seed(0)
+    columns = {name: torch.randn(500, generator=chance).double().numpy() for name in "ab"}
+    table = pa.table({**columns, "word": [f"w{number % 7}" for number in range(500)], "y": ["no", "yes"] * 250})
+    (tmp_path / "rows").mkdir()
+    for number in range(2):
+        half, file = table.slice(250 * number, 250), tmp_path / "rows" / f"{number}.{ending}"
+        if ending == "csv":
+            pa.csv.write_csv(half, file)
+        else:
+            words = half["word"].combine_chunks().dictionary_encode()  # other categories in other batches
+            pa.parquet.write_table(half.set_column(2, "word", words), file, row_group_size=90)
+    source, roles = f"{ending}:{tmp_path / 'rows'}", Roles(label="y", features=("a", "b", "word"))
+    memory = read_records(source, roles)
+    monkeypatch.setattr("instar.data.records.on_disk._LARGE_BYTES", 1)
+    monkeypatch.setattr("instar.data.records.on_disk._ROWS_AT_ONCE", 64)
+    disk = read_records(source, roles)
+    for part in ("train", "validation", "test"):
+        assert disk.parts[part].equals(memory.parts[part])
+        assert (
+            disk.parts[part].schema.metadata == memory.parts[part].schema.metadata
+        )  # its rows are known by place
+        assert torch.equal(disk.ids[part], memory.ids[part])
+        assert torch.equal(disk.labels[part], memory.labels[part])
+    assert list((tmp_path / "cache" / "rows").iterdir()) == []  # nothing to clean up

@@ -41,7 +41,16 @@ def test_time_left_leaves_out_what_earlier_processes_did(
         time.sleep(1.2)
     fraction = (3 * (0.9 if state == "cut off" else 1.0) + 0.5) / 4
     last = capsys.readouterr().err.splitlines()[-1]
-    percent, left = re.fullmatch(r"(\d+)% of all jobs done, ([\d.]+) s left", last).groups()  # type: ignore[union-attr]
+    percent, left = re.fullmatch(r"all jobs: (\d+)% done, ([\d.]+) s left", last).groups()  # type: ignore[union-attr]
     assert int(percent) == round(100 * fraction)
     # An eighth was gained in 0.5 to 1.2 seconds.
     assert 0.4 * (1 - fraction) / 0.125 < float(left) < 3 * (1 - fraction) / 0.125
+
+
+def test_the_total_goes_on_as_jobs_come(tmp_path: Path) -> None:
+    display = shown.Display(tmp_path, quiet=True)
+    display.add(Batch([Job("first", note, {}, cost=3.0)]))
+    display.change("first", "started")
+    display.change("first", "done")
+    display.add(Batch([Job("first", note, {}, cost=3.0), Job("second", note, {}, cost=1.0)], title="part 2 of 2"))
+    assert display._whole(display._fractions) == 0.75

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from instar import distill, train
 from instar.data import as_dataset
 from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, Teacher
-from instar.errors import DataWarning, RunError, UsageError
+from instar.errors import DataWarning, LearningWarning, RunError, UsageError
 from instar.identity import first_difference
 from instar.losses import ensemble_soft_targets
 from instar.runs import Run
@@ -119,3 +119,19 @@ def test_examples_in_both_training_and_validation_are_named() -> None:
         DataWarning, match=r"1 of 5 validation examples .* row 0 \(validation\) is row 15 \(training\);"
     ):
         train(nn.Linear(4, 2), (inputs[:16], labels[:16]), validation=(inputs[15:], labels[15:]), epochs=1)
+
+
+@pytest.mark.filterwarnings("ignore::instar.errors.DataWarning")  # the teacher is right by chance alone
+def test_a_fit_that_failed_to_learn_is_said(tmp_path: Path) -> None:
+    inputs = torch.randn(200, 5, generator=torch.Generator().manual_seed(1))
+    data, how = (inputs, torch.arange(200) % 3), {"epochs": 1, "learning_rate": 1e-9}
+    for name, fitted in (
+        ("student", lambda: distill(network(1), network(2), data, run_dir=tmp_path / "run", **how)),
+        ("network", lambda: train(network(2), data, **how)),
+        ("student", lambda: distill(network(1), network(2), data, run_dir=tmp_path / "run", **how)),  # read again
+    ):
+        with pytest.warns(
+            LearningWarning, match=rf"the {name} failed to learn: it is right on \d+ of 200 .*; try"
+        ):
+            result = fitted()
+        assert result.failed_to_learn

@@ -1,5 +1,7 @@
 """What an exported file is judged by, and which of two eight-bit files is kept."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from instar.deploy import Model
+from instar.deploy.card_code import snippet
 from instar.deploy.exporting import Source, about_int8, best_int8, write_export
 from instar.deploy.parity import Examples, Parity
 from instar.deploy.to_onnx import Session, attends, has_attention, write_int8, write_onnx
@@ -29,6 +32,27 @@ def test_a_file_that_answers_otherwise_than_the_run_is_not_kept(tmp_path: Path) 
     with pytest.raises(RunError, match=r"a logit differs by 0\.01 .*nothing was kept"):
         write_export(tmp_path / "out", "torch", source, {}, lambda *_: "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tuple_of_tensors_has_a_file_and_code_that_takes_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, form = nn.Bilinear(2, 3, 4), ((2,), (3,))
+    inputs = torch.rand(70, 2), torch.rand(70, 3)
+    with torch.no_grad():
+        examples = Examples(inputs, torch.arange(70) % 4, network(*inputs), form)
+    model = Model(network, ["a", "b", "c", "d"], form)
+    source = Source("runs/pairs", network, {"network": "python:a:b"}, model, examples, inputs)
+    facts = {"to": "torch", "input_shape": [[2], [3]], "tokenizer": [], "example": ""}
+    done = write_export(tmp_path / "out", "torch", source, {}, lambda *_: snippet(facts))
+    assert done.files[0].row.is_within_bound
+    asked = (done.path / "README.md").read_text().replace("np.zeros", "np.ones")
+    (done.path / "instar.json").write_text('{"class_names": ["a", "b", "c", "d"]}')
+    code = [sys.executable, "-c", asked]
+    shown = subprocess.run(code, cwd=done.path, capture_output=True, text=True, check=True).stdout
+    with torch.no_grad():
+        assert shown.split()[0] == "abcd"[int(network(torch.ones(1, 2), torch.ones(1, 3)).argmax())]
+    assert '{"inputs_0": inputs[0], "inputs_1": inputs[1]}' in snippet({**facts, "to": "onnx"})
+    compile(snippet({**facts, "to": "safetensors"}), "card", "exec")
 
 
 def test_of_two_eight_bit_files_the_fast_one_that_loses_little_is_kept() -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from instar.networks.libraries.of_transformers import transformers
 from instar.networks.stages import name_stages_
 from library_networks import SHOWN, vit_folder
 
+PREPROCESSOR = "preprocessor_config.json"
 PICTURES = torch.rand(4, 3, 24, 24, generator=torch.Generator().manual_seed(0))
 NAMES = ["cat", "dog", "fox"]
 
@@ -328,6 +330,10 @@ def _change(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
     return act
 
 
+def _set(name: str, key: str, value: Any) -> Callable[[Path], None]:
+    return _change(name, lambda about: {**about, key: value})
+
+
 def _pickle(folder: Path) -> None:
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
@@ -374,6 +380,16 @@ def _pickle(folder: Path) -> None:
             r"classifier.bias holds NaN or infinity",
         ),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"nothing"), r"cannot be read as weights"),
+        (
+            _set("config.json", "hidden_size", "wide"),
+            r"config.json describes no .*: hidden_size is 'wide', usually 768",
+        ),
+        (_set("config.json", "patch_size", -4), r"config.json describes no network: patch_size is -4, usually 16"),
+        (_set("config.json", "id2label", ["a", "b"]), r"config.json: id2label is \['a', 'b'\], expected names"),
+        (_set(PREPROCESSOR, "image_mean", "grey"), r"image_mean is 'grey', expected a list of numbers"),
+        (_set(PREPROCESSOR, "image_std", [0.5, 0, 0.5]), r"image_std is .*, expected a list of numbers above 0"),
+        (_set(PREPROCESSOR, "size", {"height": "16"}), r"size is {'height': '16'}, expected pixels"),
+        (_set(PREPROCESSOR, "resample", 9), r"resample is 9, expected one of 0, 1"),
     ],
 )
 def test_a_bad_folder_is_one_line(vit: Path, spoil: Callable[[Path], None], error: str) -> None:
@@ -420,6 +436,26 @@ def test_a_bad_name_is_one_line(
     with pytest.raises(UsageError, match=error) as raised:
         built(spec)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("spec", ["timm:test_resnet@pretrained", "transformers:no/where"])
+def test_a_hub_that_cannot_be_reached_is_a_line_within_seconds(
+    cache: Path, spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client by itself tries again for half a minute."""
+    import huggingface_hub
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", nobody)
+    started = time.monotonic()
+    with pytest.raises(
+        UsageError, match=rf"neither fetched \({nobody} cannot be reached: .*(@FILE|give its path)$"
+    ):
+        built(spec)
+    assert time.monotonic() - started < 15
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is False
 
 
 def test_what_is_no_picture_is_refused_and_so_is_a_dropout(vit: Path) -> None:

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
@@ -488,3 +489,40 @@ def test_a_terminal_without_utf8_gets_plain_dashes() -> None:
     text = printed(Table("Result", [{"a": -1, "b": None}, {"a": "é", "b": None}]), width=80, encoding="ascii")
     assert "-1" in text
     assert "?" in text
+
+
+def test_values_that_are_all_alike_have_a_place_in_their_chart() -> None:
+    """As those of a quick look."""
+    none = [{"class": name, "errors": 0.0} for name in ("cat", "dog")]
+    bars = bars_drawing(Bars("Errors", none, category="class", value="errors"), looks_of([]))
+    assert bars["layer"][0]["encoding"]["x"]["scale"] == {"domain": [0, 1]}
+    several = [{"class": name, "errors": value} for name, value in (("cat", 4.0), ("dog", 5.0))]
+    bars = bars_drawing(Bars("Errors", several, category="class", value="errors"), looks_of([]))
+    assert bars["layer"][0]["encoding"]["x"]["axis"]["values"] == [0, 1, 2, 3, 4, 5]
+    line = [{"epoch": epoch, "errors": 7.0} for epoch in (1, 2)]
+    lines = lines_drawing(Lines("Training", line, x="epoch", y="errors"), looks_of([]))
+    assert lines["layer"][0]["encoding"]["y"]["scale"]["domain"] == [0, 14]
+
+
+def test_a_short_or_bad_fit_has_a_line_beside_a_good_one() -> None:
+    from instar.recipes.distill.page import training_curves
+
+    errors = {"teacher": (9.0, 4.5, 3.0), "student": (50.0, 40.0, 30.0)}
+    rows = [
+        {"network": name, "epoch": epoch, "errors": value, "low": value, "high": value}
+        for name, values in errors.items()
+        for epoch, value in enumerate(values, 1)
+    ]
+    chart = training_curves(rows, 1)
+    assert isinstance(chart, Lines)
+    shown = [(row["network"], row["epoch"]) for row in chart.rows]
+    assert shown == [("teacher", 1), ("teacher", 2), ("teacher", 3), ("student", 2), ("student", 3)]
+    assert "more than 40" in chart.caption
+
+
+def test_few_examples_have_few_points_of_calibration() -> None:
+    from instar.recipes.distill.scoring import calibration
+
+    logits = torch.randn(95, 3, generator=torch.Generator().manual_seed(0))
+    assert len(calibration({"student": [logits]}, torch.arange(95) % 3)) == 3
+    assert len(calibration({"student": [logits[:20]]}, torch.arange(20) % 3)) == 1

@@ -6,7 +6,8 @@ import math
 import multiprocessing
 import random
 import shutil
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from instar.distillation.store_format import (
     map_shard,
     shard_bytes,
 )
+from instar.distillation.store_writing import store_settings, write_rows
 from instar.errors import DataError, InstarError, RunError, TrainingError, UsageError
 from instar.evaluation import predict_logits
 from instar.guards import views_of
@@ -477,3 +479,36 @@ def test_writing_leaves_the_teachers_as_they_were(tmp_path: Path) -> None:
     SoftTargetStore.write(tmp_path / "store", {"teacher": teacher}, PLAIN)
     assert teacher.training
     assert same_bits(teacher.state_dict(), before)
+
+
+def test_of_a_shard_no_more_than_two_pieces_of_logits_are_in_memory(tmp_path: Path) -> None:
+    living, most = list[weakref.ref[Tensor]](), 0
+
+    def logits_of(rows: range) -> Iterator[Tensor]:
+        nonlocal most
+        for start in range(rows.start, rows.stop, 10):
+            piece = torch.randn(1, 10, 50, generator=torch.Generator().manual_seed(start))
+            living.append(weakref.ref(piece))
+            most = max(most, sum(one() is not None for one in living))
+            yield piece
+            del piece
+
+    data = InMemoryDataset(torch.randn(80, 2), None, class_names=[str(number) for number in range(50)])
+    about: dict[str, Any] = {"views": 1, "top_k": 4, "dtype": "float32", "temperatures": [1], "split": None}
+    settings = store_settings({"one": "its fingerprint"}, data, answers=None, rows_per_shard=None, **about)
+    ids = data.ids.sort().values
+    write_rows(tmp_path, settings, ids, logits_of)
+    store = SoftTargetStore.open(tmp_path)
+    assert most <= 2
+    assert store.summary().shards == 1
+    whole = torch.cat(list(logits_of(range(80))), dim=1)[0]
+    found = store.soft_targets(ids, 0, 1.0).probs.topk(4).values
+    torch.testing.assert_close(found, whole.softmax(-1).topk(4).values)
+
+
+def test_a_shard_over_many_classes_has_fewer_rows() -> None:
+    about: dict[str, Any] = {"views": 1, "dtype": "float16", "temperatures": [1], "split": None}
+    for classes, top_k, rows in ((10, None, 65_536), (131_072, None, 512), (131_072, 48, 65_536)):
+        data = InMemoryDataset(torch.randn(2, 2), None, class_names=[str(number) for number in range(classes)])
+        settings = store_settings({"one": ""}, data, answers=None, rows_per_shard=None, top_k=top_k, **about)
+        assert settings.rows_per_shard == rows

@@ -524,7 +524,7 @@ def test_what_cannot_work_is_refused_in_one_line(name: str, tmp_path: Path) -> N
 
 
 def test_a_batch_has_an_example_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("instar.training._ranks", lambda: (0, 2))
+    monkeypatch.setattr("instar.training.ranks", lambda: (0, 2))
     with pytest.raises(UsageError, match="batch_size is 1, expected an example for each of 2 processes"):
         fit(perceptron(), TRAIN, epochs=1, batch_size=1)
 

@@ -19,13 +19,14 @@ from instar.cli import (
     report,
     reproduce,
     runs,
+    serve,
     specialists,
     speech,
     targets,
     transfer,
 )
 from instar.cli.commands import LazyCommand
-from instar.errors import DataWarning, InstarError
+from instar.errors import DataWarning, InstarError, LearningWarning
 
 INTERRUPTED = 130
 RUN_JOBS = ("distill", "transfer", "advise", "specialists", "reproduce", "speech")
@@ -61,6 +62,7 @@ app.command("specialists", cls=LazyCommand)(specialists.specialists)
 app.command("predict")(predict.predict)
 app.command("networks")(networks.networks)
 app.command("export")(export.export)
+app.command("serve")(serve.serve)
 app.command("report")(report.report)
 app.add_typer(data.app, name="data")
 app.add_typer(reproduce.app, name="reproduce")
@@ -83,7 +85,7 @@ def main() -> None:
     except InstarError as error:
         if debug:
             raise
-        _stop(str(error), error.exit_status)
+        _stop(f"{error}{_see_docs(error)}", error.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         _stop(STOPPED, INTERRUPTED)
     except BrokenPipeError:
@@ -107,9 +109,16 @@ def _format_warning(
     """One line for our own warnings; the others say where they come from."""
     return (
         f"instar: {message}\n"
-        if issubclass(category, DataWarning)
+        if issubclass(category, (DataWarning, LearningWarning))
         else _FORMAT(message, category, filename, lineno, line)
     )
+
+
+def _see_docs(error: InstarError) -> str:
+    from instar.documentation import address, card_of_error
+
+    card = card_of_error(error)
+    return f" (see docs: {address(card)})" if card and str(error) else ""
 
 
 def _one_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from instar.cli.options import RunOptions, names, numbers, set_values
 
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from instar.recipes.options import Command, Option
 
 Function = Callable[..., None]
+
+
+def _type_shown(option: TyperOption, ctx: Any) -> str | None:
+    return None if option.is_flag else _TYPE_SHOWN(option, ctx=ctx)
+
+
+# Typer has no setting for it: behind a flag, which takes no value, it shows <bool>.
+_TYPE_SHOWN = TyperOption.display_type_rich
+TyperOption.display_type_rich = _type_shown  # type: ignore[method-assign, assignment]
 
 
 class LazyCommand(TyperCommand):
@@ -78,7 +87,9 @@ def _complete(function: Function, table: str, name: str) -> Any:
         inner(typed=set_values(nested(command.options, settings), others.get("set_") or ()), **others)
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(name)(_signed(call, [*_option_parameters(command), *own], function.__doc__))
+    taken = {parameter.name for parameter in own}  # of `targets import`, --key is a column of the answers' file
+    shared = [parameter for parameter in _option_parameters(command) if parameter.name not in taken]
+    app.command(name)(_signed(call, [*shared, *own], function.__doc__))
     return typer.main.get_command(app)
 
 

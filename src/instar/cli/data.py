@@ -31,15 +31,22 @@ def show(
     name: Annotated[
         str | None, typer.Argument(help="A data set to describe; without one the known data sets are listed.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the data sets, or fetch and describe one: `instar data NAME` does the same."""
     from rich.console import Console
 
-    from instar.recipes.data_tables import data_table, known_table
+    from instar.recipes.data_tables import data_record, data_tables, known_table
     from instar.reports import print_table
 
     settings = typed.get("data", {}) | ({"name": name} if name else {})
-    print_table(data_table(settings) if settings else known_table(), Console(highlight=False, emoji=False))
+    if as_json:
+        about = data_record(settings) if settings else known_table().rows
+        sys.stdout.write(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+        return
+    console = Console(highlight=False, emoji=False)
+    for table in data_tables(settings) if settings else [known_table()]:
+        print_table(table, console)
 
 
 @app.command(cls=LazyCommand)

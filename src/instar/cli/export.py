@@ -8,7 +8,9 @@ import typer
 
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="RUN, RUN:job, or the folder of a fit.")],
-    to: Annotated[str, typer.Option(metavar="FORMAT", help="onnx, torch or safetensors.")] = "onnx",
+    to: Annotated[
+        str, typer.Option(metavar="FORMAT", help="onnx, torch, safetensors, transformers or timm.")
+    ] = "onnx",
     int8: Annotated[
         bool, typer.Option("--int8", help="Of ONNX: a file of eight-bit integers beside the one in float.")
     ] = False,

@@ -38,6 +38,8 @@ def predict(
 ) -> int:
     """Class and probability of each input. An unreadable input is one line on stderr, and exit status 1."""
     from instar.deploy import load
+    from instar.deploy.exported import find_export
+    from instar.deploy.loading import why_taken
     from instar.recipes.experiments import check_device
     from instar.recipes.predictions import answers, find_inputs, known_of, row_of, row_writer
 
@@ -50,7 +52,8 @@ def predict(
         if calibrated and known is not None:
             model.temperature = known.temperature
         if not quiet:
-            sys.stderr.write(f"network: {model.source}\n")
+            why = "" if find_export(Path(run)) else why_taken(run)
+            sys.stderr.write(f"network: {model.source}" + (f" ({why})" if why else "") + "\n")
             sys.stderr.write(f"{known.in_words()}\n" if calibrated and known is not None else "")
         for answer in answers(model, names, refused=refused, strict=strict, quiet=quiet):
             write(

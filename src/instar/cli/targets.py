@@ -44,8 +44,12 @@ def write(
     ] = None,
     dtype: Annotated[str, typer.Option(help="Number format of the logits: float16 or float32.")] = "float16",
     rows_per_shard: Annotated[
-        int, typer.Option(help="Rows of a file of the store. A killed write loses at most one file.")
-    ] = 65_536,
+        int | None,
+        typer.Option(
+            help="Rows of a file of the store. A killed write loses at most one file. By default 65,536, fewer "
+            "over many classes."
+        ),
+    ] = None,
     device: Device = "cpu",
     quiet: Quiet = False,
 ) -> None:
@@ -73,7 +77,7 @@ def write(
 
 
 @app.command("import", cls=LazyCommand)
-@with_options("ANSWERS")
+@with_options("IMPORTED")
 def import_(
     typed: dict[str, Any],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Parquet, CSV, JSON lines (.jsonl) or npz.")],

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from instar.data.checks import as_tensor, checked_tensor
+from instar.data.identity import in_few_bytes
 from instar.data.vocabulary import Vocabulary
 from instar.errors import DataError, UsageError
 from instar.structures import MASK, Form, Inputs, form_of, tensors_in, up_to
@@ -35,7 +36,7 @@ class Varying:
         self, values: Tensor, lengths: Tensor, pad: float = 0, vocabulary: Vocabulary | None = None
     ) -> None:
         self.values, self.lengths, self.pad, self.vocabulary = values, lengths, pad, vocabulary
-        self._starts = lengths.cumsum(0) - lengths
+        self._starts = _starts_of(lengths)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -69,7 +70,7 @@ class Varying:
     def holding(self, values: Tensor, lengths: Tensor) -> "Varying":
         """Others of the same kind."""
         other = copy.copy(self)
-        other.values, other.lengths, other._starts = values, lengths, lengths.cumsum(0) - lengths
+        other.values, other.lengths, other._starts = values, lengths, _starts_of(lengths)
         return other
 
     def to(self, device: torch.device) -> "Varying":
@@ -79,6 +80,10 @@ class Varying:
     def rows(self) -> Iterator[Tensor]:
         """Each of them, not padded."""
         return iter(torch.split(self.values.cpu(), self.lengths.tolist()))
+
+
+def _starts_of(lengths: Tensor) -> Tensor:
+    return in_few_bytes(lengths.cumsum(0) - lengths)
 
 
 def numbered(examples: Sequence[Sequence[int]], number: int) -> Varying:
@@ -190,6 +195,13 @@ def columns_of(inputs: Any, *, mask: str | None = MASK_NAME, pad: float | Mappin
 def column_form(column: Any) -> Form:
     """The form of one example of a column."""
     return form_of(column.dtype, column.shape[1:]) if isinstance(column, Tensor) else column.form
+
+
+def pads_of(columns: Inputs) -> float | dict[str, float]:
+    """The `pad` of `columns_of`: for a mapping by name, where it is not 0."""
+    if isinstance(columns, Mapping):
+        return {name: one.pad for name, one in columns.items() if isinstance(one, Varying) and one.pad}
+    return next((one.pad for one in tensors_in(columns) if isinstance(one, Varying)), 0)
 
 
 def contents(columns: Inputs) -> Iterator[Any]:

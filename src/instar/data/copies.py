@@ -26,7 +26,7 @@ def warn_of_copies(name: str, parts: Mapping[str, Dataset]) -> None:
         ids, same = copies_of(one, other)
         if len(ids):
             (copy,), (original,) = other.names(ids[:1]), one.names(same[:1])
-            all_of_them = f" (instar data check {name} lists them)" * name.startswith(("folder:", "python:"))
+            all_of_them = f" (instar data check {name} lists them)" * (":" in name)
             warnings.warn(
                 f"{name}: {len(ids)} of {len(other)} {second} examples are byte-identical to {first} examples, so "
                 f"their scores flatter: {copy} ({second}) is {original} ({first}){', ...' * (len(ids) > 1)}; "

@@ -7,7 +7,6 @@ import copy
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
@@ -60,8 +59,10 @@ class Dataset(ABC):
     views: Views | None = None
     view_seed: int = 0
     num_views: int | None = None
-    files: Sequence[Path] | None = None
-    """the file of each stored row, where it has one"""
+    table: Any = None
+    """how the rows of a table became examples (`TablePreparation`), where they are such rows"""
+    files: Sequence[object] | None = None
+    """the file of each stored row, or its place in one, where the ids are those of the content"""
     texts: pa.Array | None = None
     """the text of each stored row, where it has one: for teachers that read it themselves (`seen_by`)"""
 

@@ -100,7 +100,7 @@ def content_ids(contents: Iterable[Any], labels: Tensor) -> Tensor:
             original = int(ids[row])
             copy = copies[original] = copies.get(original, -1) + 1
             if copy > 0:
-                ids[row] = _copy_ids(ids[row], copy)
+                ids[row] = _copy_ids(torch.tensor(original), copy)
     return ids
 
 

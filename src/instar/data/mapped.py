@@ -180,14 +180,14 @@ def _mapped(folder: Path, like: Inputs) -> tuple[Inputs, list[mmap.mmap]]:
             # A copy that is private to this process, into which nothing writes: torch warns of what is read only.
             maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
         tensors[name] = torch.frombuffer(maps[-1], dtype=one.dtype).view(-1, *one.shape[1:])
-    lengths = next((values for name, values in tensors.items() if name.endswith(".lengths")), None)
+    lengths = [values for name, values in tensors.items() if name.endswith(".lengths")]
     place = iter(range(len(tensors_in(like))))
 
     def column(one: Any) -> Any:
         number = next(place)
         if isinstance(one, Varying):
             return one.holding(tensors[f"{number}.values"], tensors[f"{number}.lengths"])
-        return Mask(lengths) if isinstance(one, Mask) else tensors[f"{number}.values"]
+        return Mask(lengths[0]) if isinstance(one, Mask) else tensors[f"{number}.values"]
 
     return map_tensors(column, like), maps
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from instar.arguments import require_tensor
-from instar.data.columns import MASK_NAME, Varying, column_form, columns_of, contents
+from instar.data.columns import MASK_NAME, Varying, column_form, columns_of, contents, pads_of
 from instar.data.dataset import Dataset, Numbers
 from instar.data.identity import content_ids
 from instar.data.vocabulary import Vocabulary
@@ -102,6 +102,11 @@ class InMemoryDataset(Dataset):
         """What the ids in the examples are of, where that is known: views of words need it."""
         varying = [column for column in tensors_in(self._inputs) if isinstance(column, Varying)]
         return next((one.vocabulary for one in varying if one.vocabulary is not None), None)
+
+    @property
+    def pad(self) -> float | dict[str, float]:
+        """What stands behind the end of shorter examples."""
+        return pads_of(self._inputs)
 
     @property
     def lengths(self) -> Tensor:

@@ -13,7 +13,7 @@ from instar.arguments import require_text
 from instar.data.copies import contents_of, warn_of_copies
 from instar.data.dataset import Dataset
 from instar.data.given import as_dataset
-from instar.data.kinds import KindOptions, Preparation
+from instar.data.kinds import KindOptions, Preparation, kind_of
 from instar.data.normalisation import measured, normalised, parse_normalisation
 from instar.data.official import load_digits, load_official, load_omniglot
 from instar.data.pictures import PictureForm
@@ -23,7 +23,7 @@ from instar.data.readers.images import MODES, ImageForm
 from instar.data.records.frames import is_rows
 from instar.data.records.official import ROLES as TEXT_ROLES
 from instar.data.records.official import read_official
-from instar.data.records.reading import Records, is_source, read_records, split_records
+from instar.data.records.reading import READERS, Records, is_source, read_records, split_records
 from instar.data.records.roles import Roles
 from instar.data.records.sound_folder import ROLES as SOUND_ROLES
 from instar.data.records.sound_folder import holds_sounds
@@ -38,6 +38,7 @@ MEMORY_BUDGET_BYTES = 2 * 2**30
 _TEST_FRACTION = 0.2  # for data without a test set
 _DIGITS_TEST_SEED = 0  # fixed: the test digits are the same for everybody, whatever split_seed is
 _FOLDER, _PYTHON = "folder:PATH", "python:MODULE:FUNCTION"
+_ROWS = "csv: jsonl: parquet: hf: webdataset:"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -138,6 +139,7 @@ def load_data(
     part: str | None = None,
     tokenizer: str | None = None,
     max_length: int | None = None,
+    categories: str | Sequence[str] = (),
     clip_seconds: float | None = None,
     sample_rate: int | None = None,
 ) -> Splits:
@@ -168,6 +170,7 @@ def load_data(
             is trained on the training part (4,000 by default).
         max_length: texts are cut at so many ids; 128 by default, or fewer where the tokenizer's network takes
             fewer.
+        categories: the columns of a table whose numbers are categories.
         clip_seconds: length to which sounds are cut or padded; by default 95 % of the training clips are not cut.
         sample_rate: Hz, to which sounds are resampled; by default the commonest of the training clips.
 
@@ -188,6 +191,7 @@ def load_data(
         max_length=max_length,
         clip_seconds=clip_seconds,
         sample_rate=sample_rate,
+        categories=_names(categories),
         memory_budget_bytes=memory_budget_bytes,
         progress=progress,
     )
@@ -198,8 +202,10 @@ def load_data(
     if name in TEXT_SOURCES:
         tables = read_official(name, base_url=base_url, progress=progress)
         return of_records(split_records(tables, name, TEXT_ROLES), options)
-    if roles.columns:
-        raise UsageError(f"data {name!r} has no columns; label, text, ... are for csv:FILE")
+    if roles.columns or categories:
+        raise UsageError(
+            f"data {name!r} has no columns; label, text, ... are for csv:, jsonl:, parquet:, hf: and webdataset:"
+        )
     form = _checked_form(name, image_size, colour, memory_budget_bytes)
     validation: Dataset | None = None
     if name == "digits":
@@ -217,7 +223,8 @@ def load_data(
     elif name.startswith("python:"):
         train, validation, test = _from_function(name)
     else:
-        raise unknown_name("data set", name, ["digits", *SOURCES, *TEXT_SOURCES, _FOLDER, _PYTHON])
+        known = ["digits", *SOURCES, *TEXT_SOURCES, _FOLDER, *(f"{scheme}:PATH" for scheme in READERS), _PYTHON]
+        raise unknown_name("data set", name, known)
     if validation is None:
         train, validation = _cut(train, validation_fraction, split_seed, of_user=name.startswith("python:"))
     splits = Splits(train, validation, test, name)
@@ -228,6 +235,8 @@ def load_data(
 
 def of_records(records: Records, options: KindOptions) -> Splits:
     """Rows with named columns as a task."""
+    if kind_of(records.roles) != "picture" and (options.image_size, options.colour) != (None, None):
+        raise UsageError(f"image_size and colour are for pictures; {records.source} is {kind_of(records.roles)}")
     made = prepared(records, options)
     train, validation, test = made.parts
     about = {"roles": records.roles, "preparation": made.preparation, "notes": records.notes}
@@ -276,9 +285,8 @@ def known_data() -> list[KnownData]:
             KnownData(source.name, source.what, _where(source), source.publisher)
             for source in (*SOURCES.values(), *TEXT_SOURCES.values(), FSDD)
         ),
-        KnownData(
-            _FOLDER, "pictures or sounds: one folder a class, or train/ and test/ of that kind", None, "you"
-        ),
+        KnownData(_FOLDER, "pictures or sounds: one folder a class, or train/ and test/ of these", None, "you"),
+        KnownData(_ROWS, "rows of your tables: texts, numbers, pictures, sounds", None, "you"),
         KnownData(_PYTHON, "what your function returns: Splits, or training and test data", None, "you"),
     ]
 

@@ -17,6 +17,7 @@ from instar.data.mapped import MappedDataset, is_whole, read_examples, write_exa
 from instar.data.memory import InMemoryDataset
 from instar.data.progress import tracked
 from instar.data.records.cells import row_ids
+from instar.data.records.places import Places
 from instar.data.records.reading import Records
 from instar.data.sources import cache_folder
 from instar.errors import DataError, InstarError, RunError, UsageError
@@ -55,13 +56,23 @@ def prepared(records: Records, options: KindOptions) -> Prepared:
         )
     except InstarError as error:
         raise type(error)(f"{records.source}: {error}") from error
+    for data in (train, validation, test):
+        data.table = preparation if preparation.kind == "table" else None
     return Prepared((train, validation, test), preparation)
 
 
 def _dataset(records: Records, part: str, preparation: Preparation, options: KindOptions) -> InMemoryDataset:
-    table, labels = records.parts[part], records.labels[part]
+    table = records.parts[part]
     if len(table) == 0:
         raise DataError(f"the {part} part has no row")
+    data = _examples(records, part, preparation, options)
+    if records.roles.key is None:  # the ids are those of the content, as those of files
+        data.files = Places(table)
+    return data
+
+
+def _examples(records: Records, part: str, preparation: Preparation, options: KindOptions) -> InMemoryDataset:
+    table, labels = records.parts[part], records.labels[part]
     about: dict[str, Any] = {"class_names": records.class_names, "ids": records.ids[part]}
     is_slow, is_large, like = preparation.kind in _SLOW, False, None
     if is_slow or len(table) > _FEW:
@@ -112,7 +123,7 @@ def _kept(records: Records, part: str, preparation: Preparation, inputs: Iterato
     roles, ids = records.roles, records.ids[part]
     if roles.key is not None:  # these ids do not tell the content
         ids = row_ids(records.parts[part], dataclasses.replace(roles, key=None), records.labels[part])
-    about = json.dumps([_FORMAT, preparation.record(), roles.inputs], sort_keys=True)
+    about = json.dumps([_FORMAT, preparation.record(), preparation.in_words(), roles.inputs], sort_keys=True)
     digest = hashlib.sha256(about.encode() + ids.numpy().tobytes()).hexdigest()
     folder = cache_folder() / "prepared" / digest[:32]
     if not is_whole(folder):

@@ -4,9 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instar.deploy.exported import ABOUT, MODELS
+from instar.deploy.card_code import is_picture, snippet
 from instar.deploy.exporting import Proven
 from instar.deploy.parity import INT8_BOUND
+from instar.deploy.to_libraries import LIBRARY_FORMATS
+from instar.export_record import ABOUT
+from instar.structures import by_name, form_in_words, is_plain, mask_place, read_form
 
 Facts = Mapping[str, Any]
 _MOST_CLASSES = 20
@@ -20,7 +23,7 @@ def card_text(facts: Facts, files: Sequence[Proven], said: Sequence[str]) -> str
             `input_shape`, `scale`, `versions`; `test` with `errors`, `num_examples`, `accuracy`, `low`, `high`,
             `calibration_error`.
         files: the model files.
-        said: of int8.
+        said: of them, in sentences.
     """
     parts = [
         _metadata(facts),
@@ -32,7 +35,7 @@ def card_text(facts: Facts, files: Sequence[Proven], said: Sequence[str]) -> str
         f"## Files\n\n{_table(files)}\n\n{_about_files(facts, files, said)}",
         f"## Calibration\n\n{_calibration(files)}",
         f"## What it takes and gives\n\n{_inputs(facts)}",
-        f"## How to load it\n\n```python\n{_snippet(facts)}```\n\n{_loading(facts)}",
+        f"## How to load it\n\n```python\n{snippet(facts)}```\n\n{_loading(facts)}",
         _section("Limits", _limits(facts)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -44,13 +47,14 @@ def _section(title: str, sentences: Sequence[str]) -> str:
 
 def _metadata(facts: Facts) -> str:
     """The metadata in YAML, of which JSON is a part."""
-    task = "image-classification" if _is_picture(facts) else "tabular-classification"
+    task = "image-classification" if is_picture(facts) else "tabular-classification"
+    task = "text-classification" if "input_ids" in by_name(read_form(facts["input_shape"])) else task
     test = facts["test"]
     metrics = [{"type": "accuracy", "name": "accuracy on test", "value": round(test["accuracy"], 6)}]
     dataset = {"type": facts["data_name"], "name": facts["data_name"], "split": "test"}
     result = {"task": {"type": task}, "dataset": dataset, "metrics": metrics}
     about = {
-        "library_name": {"onnx": "onnx", "torch": "pytorch", "safetensors": "instar"}[facts["to"]],
+        "library_name": {"torch": "pytorch", "safetensors": "instar"}.get(facts["to"], facts["to"]),
         "pipeline_tag": task,
         "tags": ["instar", *facts["tags"]],
         "model-index": [{"name": facts["title"], "results": [result]}],
@@ -96,7 +100,9 @@ def _calibration(files: Sequence[Proven]) -> str:
 
 def _inputs(facts: Facts) -> str:
     shape, names = facts["input_shape"], facts["class_names"]
-    if _is_picture(facts):
+    if not is_plain(read_form(shape)):
+        return f"{_structure(facts)} It gives {_gives(names)}."
+    if is_picture(facts):
         channels, height, width = shape
         colours = "grey" if channels == 1 else "red, green, blue"
         values = f"pixels as float32 from 0 (black) to 1: integers of eight bits divided by 255; {colours}, "
@@ -106,11 +112,30 @@ def _inputs(facts: Facts) -> str:
     else:
         values = f"the integers of the data times {facts['scale']:.6g}, as float32"
     own = "normalisation is part of the file" if facts["normalisation"] else "there is no normalisation"
+    if facts["to"] in LIBRARY_FORMATS:
+        own = "size and normalisation stand in the file that the library reads"
     takes = f"`inputs`, (batch, {', '.join(map(str, shape))}): {values}. A batch has any size; {own}."
+    return f"{takes} It gives {_gives(names)}."
+
+
+def _gives(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_MOST_CLASSES])
     more = f" and {len(names) - _MOST_CLASSES:,} more" if len(names) > _MOST_CLASSES else ""
     gives = f"`logits`, (batch, {len(names)}), one for each class, in the order of `class_names` in `{ABOUT}`: "
-    return f"{takes} It gives {gives}{shown}{more}."
+    return gives + shown + more
+
+
+def _structure(facts: Facts) -> str:
+    """What a network of several tensors, or of integers, takes."""
+    form = read_form(facts["input_shape"])
+    sentences = [f"An example is {form_in_words(form)}; a batch has any size, and is as long as its longest."]
+    if mask_place(form) is not None:
+        sentences.append("The mask is 1 for a value and 0 behind the end of a shorter example.")
+    if "input_ids" in by_name(form) and not facts["tokenizer"]:
+        sentences.append(
+            "The run was given ids: the tokenizer that made them is not in this folder, and belongs beside it."
+        )
+    return " ".join(sentences)
 
 
 def _limits(facts: Facts) -> list[str]:
@@ -129,56 +154,6 @@ def _limits(facts: Facts) -> list[str]:
 
 
 def _loading(facts: Facts) -> str:
-    if facts["to"] == "torch":
+    if facts["to"] == "torch" or not is_plain(read_form(facts["input_shape"])):
         return ""
     return f"With instar: `instar.load(FOLDER)`, or `instar predict FOLDER {facts['example']}`."
-
-
-def _snippet(facts: Facts) -> str:
-    """Code that loads the network in its folder; for ONNX without instar and without torch."""
-    if facts["to"] == "safetensors":
-        example = f'"{facts["example"]}"' if _is_picture(facts) else f"numpy.zeros({tuple(facts['input_shape'])})"
-        first = "" if _is_picture(facts) else "import numpy\n"
-        return f'{first}import instar\n\nmodel = instar.load(".")\nprint(model.predict([{example}]))\n'
-    is_onnx = facts["to"] == "onnx"
-    imports = ["import json", "", "import numpy as np", "import onnxruntime" if is_onnx else "import torch"]
-    if is_onnx:
-        opening = [
-            f'session = onnxruntime.InferenceSession("{MODELS["onnx"]}", providers=["CPUExecutionProvider"])',
-        ]
-        asking = 'logits = session.run(["logits"], {"inputs": inputs})[0]'
-    else:
-        opening = [f'network = torch.export.load("{MODELS["torch"]}").module()']
-        asking = "logits = network(torch.from_numpy(inputs)).detach().numpy()"
-    lines = [*imports, *(["from PIL import Image, ImageOps"] if _is_picture(facts) else []), ""]
-    lines += [f'class_names = json.load(open("{ABOUT}", encoding="utf-8"))["class_names"]', *opening]
-    if _is_picture(facts):
-        lines += [_PIXELS.format(*facts["input_shape"], mode="L" if facts["input_shape"][0] == 1 else "RGB")]
-        given = f'np.stack([pixels(path) for path in ["{facts["example"]}"]])'
-    else:
-        given = f"np.zeros((1, {', '.join(map(str, facts['input_shape']))}), np.float32)  # yours here"
-    lines += [f"inputs = {given}", asking, _ANSWER]
-    return "\n".join(lines)
-
-
-def _is_picture(facts: Facts) -> bool:
-    shape = facts["input_shape"]
-    return len(shape) == 3 and shape[0] in (1, 3)
-
-
-_PIXELS = """
-def pixels(path):
-    image = ImageOps.exif_transpose(Image.open(path))
-    if image.has_transparency_data:  # on white
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = ImageOps.fit(image.convert("{mode}"), ({2}, {1}), Image.Resampling.BICUBIC)
-    return np.asarray(image, np.float32).reshape({1}, {2}, {0}).transpose(2, 0, 1) / 255
-
-"""
-
-_ANSWER = """probabilities = np.exp(logits - logits.max(1, keepdims=True))
-probabilities /= probabilities.sum(1, keepdims=True)
-for row in probabilities:
-    print(class_names[row.argmax()], round(float(row.max()), 4))
-"""

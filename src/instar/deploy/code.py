@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from instar.data.kinds.table import read as read_table
 from instar.errors import InstarError, UsageError
 from instar.identity import first_difference
 from instar.naming import is_of_library
@@ -30,6 +31,7 @@ def network_in(config: Mapping[str, Any]) -> nn.Module:
         class_names=config["class_names"],
         weights="none",
         described=config.get("described"),
+        table=read_table(config["table"]) if "table" in config else None,
     )
     is_anew = fit.get("new_weights") and not is_of_library(config["network"])  # that is untrained as it is
     return initialise_(network, initialiser, seed=seed) if is_anew else network

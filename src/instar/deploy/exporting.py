@@ -8,20 +8,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from instar.deploy import parity
 from instar.deploy.calibration import Calibration
-from instar.deploy.exported import CARD, INT8, MODELS, write_about
+from instar.deploy.exported import CARD, INT8, MODELS
 from instar.deploy.model import Model
 from instar.deploy.parity import INT8_BOUND, Examples, Parity
+from instar.deploy.to_libraries import LIBRARY_FORMATS, write_library
 from instar.deploy.to_onnx import check_packages, write_int8, write_onnx
 from instar.deploy.to_torch import write_safetensors, write_torch
 from instar.errors import InstarError, RunError, UsageError
+from instar.export_record import write_about
 from instar.files import writing
+from instar.networks.libraries.of_timm import timm
+from instar.networks.libraries.of_transformers import transformers
+from instar.structures import Inputs, examples_in
 
 FORMATS = tuple(MODELS)
+_WIDER = {"onnx": ("torch", "safetensors"), "torch": ("safetensors",)}  # what may work where a format does not
 _ALIKE = 1.1  # latencies closer than this are one
 _MOST_WORDS = 240  # characters of an exporter's error
 
@@ -42,7 +47,7 @@ class Export(NamedTuple):
     """the run directory of the fit that was taken"""
     files: list[Proven]
     said: list[str]
-    """what int8 costs more than it may, in sentences"""
+    """what int8 costs more than it may, and what is not known of the weights, in sentences"""
 
 
 class Source(NamedTuple):
@@ -58,9 +63,11 @@ class Source(NamedTuple):
     """around another copy of the network: takes inputs before normalisation"""
     examples: Examples
     """of validation"""
-    training: Tensor
+    training: Inputs
     """training inputs before normalisation, by which int8 is calibrated"""
     learned_from_validation: bool = False
+    said: Sequence[str] = ()
+    """what is not known of its weights, in sentences"""
 
 
 def check_target(target: Path, to: str, *, int8: bool) -> None:
@@ -78,6 +85,8 @@ def check_target(target: Path, to: str, *, int8: bool) -> None:
         raise UsageError(f"{target} exists; remove it, or name another folder with --out")
     if to == "onnx":
         check_packages()
+    elif to in LIBRARY_FORMATS:
+        (timm if to == "timm" else transformers)()
 
 
 def write_export(
@@ -96,7 +105,7 @@ def write_export(
         to: one of `FORMATS`.
         source: what is exported.
         about: what `instar.json` says of it.
-        card: the text of the card, from the proven files and what is said of int8.
+        card: the text of the card, from the proven files and what is said of them.
         int8: also quantise.
 
     Raises:
@@ -104,7 +113,7 @@ def write_export(
         RunError: the network cannot be exported, or the file does not answer as the run does.
     """
     check_target(target, to, int8=int8)
-    about = {"to": to, **about}
+    about = {"to": to, **about} | ({"config": dict(source.config)} if to in LIBRARY_FORMATS else {})
     with writing(target), _named_at_the_end(target) as folder:
         file = folder / MODELS[to]
         _write(to, source, file)
@@ -115,7 +124,7 @@ def write_export(
         parity.check(files[0].row, source.name)
         if int8:
             files.append(_int8(file, source))
-        said = about_int8(*(one.row for one in files)) if int8 else []
+        said = [*source.said, *(about_int8(*(one.row for one in files)) if int8 else [])]
         about |= {
             "parity": {one.row.file: one.row._asdict() for one in files},
             "calibration": {
@@ -127,19 +136,38 @@ def write_export(
     return Export(target, source.name, files, said)
 
 
+def write_onnx_files(source: Source, folder: Path) -> list[Parity]:
+    """Write a network as ONNX in float and in eight bits, without card and `instar.json`: a row for each.
+
+    Raises:
+        UsageError: packages are not installed.
+        RunError: as `write_export`.
+    """
+    check_packages()
+    file = folder / MODELS["onnx"]
+    _write("onnx", source, file)
+    whole = _proven("onnx", file, source)
+    parity.check(whole.row, source.name)
+    return [whole.row, _int8(file, source).row]
+
+
 def _write(to: str, source: Source, file: Path) -> None:
-    inputs = torch.zeros(2, *source.examples.inputs.shape[1:])  # a program keeps them: no example of the data
+    form = source.model.input_shape
+    inputs = examples_in(form, 2)  # a program keeps them: no example of the data
     try:
         if to == "onnx":
-            write_onnx(source.model, inputs, file)
+            write_onnx(source.model, inputs, file, form)
         elif to == "torch":
-            write_torch(source.model, inputs, file)
-        else:
+            write_torch(source.model, inputs, file, form)
+        elif to == "safetensors":
             write_safetensors(source.network, source.config, file)
+        else:
+            names, files = source.model.class_names, source.config.get("described")
+            write_library(to, source.network, source.model, inputs, names, file.parent, files)
     except InstarError:
         raise
     except Exception as error:  # exporters raise many kinds of errors
-        others = " or ".join(f"--to {other}" for other in FORMATS[FORMATS.index(to) + 1 :])
+        others = " or ".join(f"--to {other}" for other in _WIDER.get(to, ()))
         raise RunError(
             f"{source.name}: {source.config['network']} cannot be exported to {to}, {_cause(error)}"
             + (f"; try {others}" if others else "")
@@ -156,7 +184,7 @@ def _cause(error: BaseException) -> str:
 
 
 def _proven(kind: str, file: Path, source: Source) -> Proven:
-    found = parity.answers(kind, file, source.examples.inputs)
+    found = parity.answers(kind, file, source.examples.inputs, source.examples.form)
     row = parity.parity(file, found, source.examples)
     if source.learned_from_validation or not math.isfinite(row.largest_difference):
         return Proven(row, None)

@@ -8,12 +8,13 @@ from torch import nn
 
 from instar.deploy.code import check_code, network_in
 from instar.errors import UsageError
+from instar.naming import listed
 from instar.networks import change_normalisation_, evaluation_, load_state_
 from instar.networks.inputs import Normalisation
 from instar.runs import CONFIG, FINAL, Run, find_run, is_run
 
-_STUDENT = {"distill": "student-distilled"}
-"""The network that a command is run for, by the command."""
+_STUDENTS = {"distill": ("student-distilled", "student-alone")}
+"""The networks that a command is run for, by the command: validation decides between them."""
 
 _BUILT_FROM = (
     "network",
@@ -24,6 +25,7 @@ _BUILT_FROM = (
     "seed",
     "network_identity",
     "described",
+    "table",
 )
 """The part of a fit's configuration that its network is built from."""
 
@@ -86,15 +88,24 @@ def portable_config(path: Path) -> dict[str, Any]:
     """What `network_with` builds the network of a fit from, where its run is not at hand."""
     run, source = Run.read(path), source_of(path)
     own = {key: run.config[key] for key in _BUILT_FROM if key in run.config}
-    return own if source == own else {**own, "adopted": source}
+    return _without_folders(own) if source == own else {**own, "adopted": _without_folders(source)}
+
+
+def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
+    """The same without folders of this machine: the files that describe the network are part of it."""
+    name, at, weights = str(config["network"]).partition("@")
+    if config.get("described"):
+        library, _, folder = name.partition(":")
+        name = f"{library}:{Path(folder).name}"
+    return {**config, "network": name + at + Path(weights).name}
 
 
 def find_fit(spec: str | Path) -> Path:
     """The run directory of the one network that a name means.
 
     `RUN:job` and the folder of a fit are that fit. Of several seeds, the one with the fewest validation errors is
-    taken; the negative log-likelihood on validation breaks ties. A run of `instar distill` means its distilled
-    student.
+    taken; the negative log-likelihood on validation breaks ties. So it is between the students of a run of
+    `instar distill`, the distilled and the one alone.
 
     Raises:
         UsageError: there is no such run, or it has several networks and none is named.
@@ -109,8 +120,8 @@ def find_fit(spec: str | Path) -> Path:
                 f"{path} is a fit of a module of your own, which it does not hold: build the module, and load "
                 f"{path / FINAL} into it"
             )
-        if run.recipe in _STUDENT:
-            return find_fit(f"{path}:{_STUDENT[run.recipe]}")
+        if run.recipe in _STUDENTS:
+            return min(_students(path, run.recipe), key=_validation)
         names = sorted(str(fit.relative_to(path / "jobs")) for fit in _fits(path / "jobs"))
         some = ", ".join(f"{path}:{name}" for name in names[:3])
         raise UsageError(f"{spec} has {len(names)} networks; name one of them, for instance {some or 'a fit'}")
@@ -118,6 +129,24 @@ def find_fit(spec: str | Path) -> Path:
     if not fits:
         raise UsageError(f"{spec}: there is no run in {path}; expected RUN, RUN:job or the folder of a fit")
     return min(sorted(fits), key=_validation)
+
+
+def why_taken(spec: str | Path) -> str:
+    """What decided which network `find_fit` takes, in words; empty where one was named."""
+    path = find_run(spec)
+    run = Run.read(path) if (path / CONFIG).is_file() else None
+    if run is None or run.recipe not in _STUDENTS:
+        return ""
+    students = _students(path, run.recipe)
+    errors = [f"{one.parent.name} {_validation(one)[0]:g}" for one in students]
+    return f"errors on validation: {listed(errors)}" if len(errors) > 1 else ""
+
+
+def _students(path: Path, recipe: str) -> list[Path]:
+    """The best fit of each student that a run has."""
+    first, *others = _STUDENTS[recipe]
+    there = [first, *(name for name in others if (path / "jobs" / name).is_dir())]
+    return [find_fit(f"{path}:{name}") for name in there]
 
 
 def _fits(path: Path) -> list[Path]:

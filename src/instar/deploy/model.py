@@ -1,6 +1,6 @@
 """`instar.load`: a trained network that takes what people have and answers with the names of classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Model(nn.Module):
         input_shape: of one example, (channels, height, width) for pictures; a `structures.Form`.
         normalisation: `mean` and `std` of each channel, which the network needs; empty for none.
         scale: by which integers are multiplied first.
+        pad: behind the end of shorter examples, as for `InMemoryDataset`.
         source: the run directory that it was loaded from, for errors.
         rows: what makes inputs of the rows of a table, for a network that takes such.
 
@@ -63,6 +64,7 @@ class Model(nn.Module):
         *,
         normalisation: Normalisation | None = None,
         scale: float = 1 / 255,
+        pad: float | Mapping[str, float] = 0,
         source: Path | None = None,
         rows: Rows | None = None,
     ) -> None:
@@ -70,7 +72,7 @@ class Model(nn.Module):
         self.temperature = 1.0
         self.network, self.class_names = network, tuple(class_names)
         self.input_shape: Form = read_form(input_shape)
-        self.source, self.scale, self.rows = source, scale, rows
+        self.source, self.scale, self.pad, self.rows = source, scale, pad, rows
         self._shapes = [self.input_shape]
         if is_plain(self.input_shape) and len(self.input_shape) > 1:
             channels, *size = self.input_shape
@@ -98,10 +100,20 @@ class Model(nn.Module):
         if isinstance(example, (str, Path, bytes)) or hasattr(example, "getexif"):
             return self._picture(example)
         values = torch.as_tensor(_plain_array(example) if isinstance(example, np.ndarray) else example)
-        if tuple(values.shape) not in self._shapes:
-            raise UsageError(f"an example has shape {tuple(values.shape)}, this network takes {self.input_shape}")
-        if values.shape != self.input_shape:  # height, width, channels; or height, width
-            values = values.movedim(-1, 0) if values.dim() == len(self.input_shape) else values[None]
+        return self.preprocess_batch(values[None])[0]
+
+    def preprocess_batch(self, examples: Tensor | NDArray[Any]) -> Tensor:
+        """`preprocess` of several tensors or arrays of one shape, which are stacked: (batch, *input_shape).
+
+        Raises:
+            DataError, UsageError: as `preprocess`.
+        """
+        values = torch.as_tensor(_plain_array(examples) if isinstance(examples, np.ndarray) else examples)
+        shape = tuple(values.shape[1:])
+        if shape not in self._shapes:
+            raise UsageError(f"an example has shape {shape}, this network takes {self.input_shape}")
+        if shape != self.input_shape:  # height, width, channels; or height, width
+            values = values.movedim(-1, 1) if len(shape) == len(self.input_shape) else values[:, None]
         found = values.float() if values.is_floating_point() else values.float() * self.scale
         if not bool(found.isfinite().all()):
             raise DataError("an example holds NaN or infinite values; leave it out, or replace them")
@@ -140,7 +152,9 @@ class Model(nn.Module):
         several, batch_size = self._several(examples), batch_size or batch_size_on(self.device)
         parts = [torch.zeros(0, len(self.class_names))]
         for start in range(0, len(several), batch_size):
-            batch = torch.stack([self.preprocess(one) for one in several[start : start + batch_size]])
+            some: Any = several[start : start + batch_size]
+            is_stacked = isinstance(some, Tensor | np.ndarray)
+            batch = self.preprocess_batch(some) if is_stacked else torch.stack([*map(self.preprocess, some)])
             parts.append(self.probabilities(batch))
         found = torch.cat(parts)
         return found if several is examples else found[0]
@@ -163,7 +177,10 @@ class Model(nn.Module):
         """The probabilities of a batch as `InMemoryDataset` takes it."""
         mask = None if is_plain(self.input_shape) else mask_place(self.input_shape)
         name = mask if mask is None or isinstance(mask, str) else MASK_NAME
-        data = InMemoryDataset(inputs, None, class_names=self.class_names, mask=name)
+        pad = self.pad
+        if isinstance(pad, Mapping):  # other inputs than the network's are refused below
+            pad = {one: value for one, value in pad.items() if one in inputs}
+        data = InMemoryDataset(inputs, None, class_names=self.class_names, mask=name, pad=pad)
         own, theirs = without_lengths(self.input_shape), without_lengths(data.example_shape)
         if theirs not in (own, without_ids(own)):
             given, needed = form_in_words(data.example_shape), form_in_words(self.input_shape)
@@ -219,9 +236,10 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
 
     Args:
         run: `RUN`, `RUN:job`, `RUN:student-distilled/seed-3`, or the folder of a fit, which may have been moved:
-            neither the data nor the rest of the run is needed. A run of `instar distill` means its distilled
-            student. Of several seeds the one with the fewest validation errors is taken, and the negative
-            log-likelihood breaks ties. Or a folder of `instar export` to onnx or safetensors, or a file in it.
+            neither the data nor the rest of the run is needed. A run of `instar distill` means its students, the
+            distilled and the one alone. Of these and of several seeds the one with the fewest validation errors is
+            taken, and the negative log-likelihood breaks ties. Or a folder of `instar export`, but for
+            torch, or a file in it.
         device: where it computes.
 
     Raises:
@@ -243,6 +261,7 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
         config["input_shape"],
         normalisation=config.get("normalisation"),
         scale=config.get("scale", 1 / 255),  # which runs of before do not state
+        pad=config.get("pad", 0),
         source=path,
         rows=Rows.read(path, config["preparation"]) if "preparation" in config else None,
     ).to(device)

@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from instar import metrics
 from instar.errors import RunError
+from instar.structures import Form, Inputs, by_name, mask_place, varies
 
 BOUND = 1e-4
 """How far a logit may be off, as a share of the largest logit, or of 1 where all are smaller."""
@@ -23,12 +25,15 @@ INT8_BOUND = 0.5
 
 
 class Examples(NamedTuple):
-    """What a file is judged by: inputs before normalisation (examples, *shape), labels, and the true answers."""
+    """What a file is judged by: inputs before normalisation, labels, and the true answers."""
 
-    inputs: Tensor
+    inputs: Inputs
+    """(examples, *shape) float32, or of the structure of the data"""
     labels: Tensor
     logits: Tensor
     """of the network that is exported, in its run"""
+    form: Form | None = None
+    """of an example; None for a single tensor of numbers"""
 
 
 class Answers(NamedTuple):
@@ -71,20 +76,24 @@ class Parity(NamedTuple):
         return self.largest_difference <= BOUND * max(1.0, self.largest_logit)
 
 
-def answers(kind: str, file: Path, inputs: Tensor) -> Answers:
+def answers(kind: str, file: Path, inputs: Inputs, form: Form | None = None) -> Answers:
     """The answers of a model file in a fresh process.
 
     Args:
-        kind: onnx, torch or safetensors.
+        kind: onnx, torch, safetensors, transformers or timm.
         file: the model file.
-        inputs: (examples, *shape) float32.
+        inputs: (examples, *shape) float32, or of the structure of the data. Padded examples are asked as they
+            would be alone: a batch is cut to its longest.
+        form: of an example; None for a single tensor of numbers.
 
     Raises:
         RunError: the process failed; quotes its last line.
     """
     with TemporaryDirectory() as folder:
-        asked, answered = Path(folder, "inputs.npy"), Path(folder, "logits.npz")
-        np.save(asked, inputs.numpy())
+        asked, answered = Path(folder), Path(folder, "logits.npz")
+        for name, one in by_name(inputs).items():
+            np.save(asked / f"{name}.npy", one.numpy())
+        (asked / "about.json").write_text(json.dumps(_about(inputs, form)))
         script = Path(__file__).with_name("answering.py")
         command = [sys.executable, "-P", str(script), kind, str(file), str(asked), str(answered)]
         paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -95,6 +104,18 @@ def answers(kind: str, file: Path, inputs: Tensor) -> Answers:
         with np.load(answered, allow_pickle=False) as logits:
             batches, singles = (torch.from_numpy(logits[name]) for name in ("batches", "singles"))
         return Answers(batches, singles, *json.loads(done.stdout.splitlines()[-1]))
+
+
+def _about(inputs: Inputs, form: Form | None) -> dict[str, Any]:
+    """What a fresh process has to know of the inputs: their names and structure, and how they are cut."""
+    names = list(by_name(inputs))
+    about = {"names": names, "is_tuple": isinstance(inputs, tuple), "mask": None, "varying": []}
+    place = None if form is None else mask_place(form)
+    if form is not None and place is not None:
+        parts = list(form.values()) if isinstance(form, Mapping) else form
+        varying = [name for name, part in zip(names, parts, strict=True) if varies(part)]
+        about |= {"mask": place if isinstance(place, str) else names[place], "varying": varying}
+    return about
 
 
 def parity(file: Path, found: Answers, examples: Examples) -> Parity:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from instar.deploy.to_torch import quietly, traced
 from instar.errors import RunError
 from instar.naming import import_extra
+from instar.structures import Form, Inputs, by_name, in_type, split_examples
 
-INPUTS, LOGITS = "inputs", "logits"
+LOGITS = "logits"
 _MOST_BYTES = 2**31 - 2**20  # of a protobuf file, with room for the graph
 _CALIBRATION_BATCH = 64
 _PASSES_ON = {"Cast", "Dropout", "Identity", "IsNaN", "Mul", "Reshape", "Transpose", "Where"}
@@ -27,13 +28,16 @@ def check_packages() -> None:
         import_extra(name, "onnx")
 
 
-def write_onnx(model: nn.Module, inputs: Tensor, path: Path) -> None:
-    """Write a module that gives logits, for a batch of any size.
+def write_onnx(model: nn.Module, inputs: Inputs, path: Path, form: Form | None = None) -> None:
+    """Write a module that gives logits, for a batch of any size and examples of any length.
+
+    Its inputs are called as `structures.by_name` calls them.
 
     Args:
         model: in evaluation mode.
-        inputs: an example batch of two or more.
+        inputs: an example batch of two or more, of any structure, as long as any.
         path: of the file.
+        form: of an example; None for one without lengths that vary.
 
     Raises:
         UsageError: the packages are not installed.
@@ -44,13 +48,13 @@ def write_onnx(model: nn.Module, inputs: Tensor, path: Path) -> None:
     size = sum(value.numel() * value.element_size() for value in (*model.parameters(), *model.buffers()))
     if size > _MOST_BYTES:
         raise RunError(f"{size / 2**30:.1f} GiB of weights do not fit into an ONNX file, which holds 2 GiB")
-    program = traced(model, inputs)
+    program = traced(model, inputs, form)
     with quietly():
         torch.onnx.export(
             program,
             (inputs,),
             path,
-            input_names=[INPUTS],
+            input_names=list(by_name(inputs)),
             output_names=[LOGITS],
             external_data=False,
             dynamo=True,
@@ -72,16 +76,17 @@ def _forget_origin(path: Path) -> None:
     onnx.save(model, path)
 
 
-def write_int8(source: Path, calibration: Tensor, path: Path, *, per_channel: bool) -> None:
+def write_int8(source: Path, calibration: Inputs, path: Path, *, per_channel: bool) -> None:
     """Write an ONNX file with activations of eight bits and weights of seven, ranges found on calibration data.
 
     Weights of eight bits overflow in sums of 16 on x86 processors without VNNI: the file would answer otherwise
     there. Activations are unsigned: with signed ones residual networks become slower than in float. Of a network
-    with attention only matrix products are quantised, as the mask of attention would ruin the range of the rest.
+    with attention only matrix products are quantised, as the mask of attention would ruin the range of the rest,
+    and its head, which is small, stays in float.
 
     Args:
         source: an ONNX file in float32.
-        calibration: (examples, *shape) float32, training inputs.
+        calibration: training inputs, (examples, *shape) float32 or of the structure of the network.
         path: of the new file.
         per_channel: a scale for each output channel of the weights.
     """
@@ -89,11 +94,11 @@ def write_int8(source: Path, calibration: Tensor, path: Path, *, per_channel: bo
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.batches: Iterator[Tensor] = iter(torch.split(calibration, _CALIBRATION_BATCH))
+            self.batches: Iterator[Inputs] = iter(split_examples(calibration, _CALIBRATION_BATCH))
 
         def get_next(self) -> dict[str, Any] | None:
             batch = next(self.batches, None)
-            return None if batch is None else {INPUTS: batch.numpy()}
+            return None if batch is None else {name: one.numpy() for name, one in by_name(batch).items()}
 
     with quietly():
         quantize_static(
@@ -104,7 +109,7 @@ def write_int8(source: Path, calibration: Tensor, path: Path, *, per_channel: bo
             weight_type=QuantType.QInt8,
             per_channel=per_channel,
             reduce_range=True,
-            op_types_to_quantize=["MatMul", "Gemm"] if has_attention(source) else None,
+            op_types_to_quantize=["MatMul"] if has_attention(source) else None,
         )
 
 
@@ -147,7 +152,8 @@ class Session(nn.Module):
             words = " ".join(str(error).split())
             raise RunError(f"{file} cannot be opened by onnxruntime: {words}") from error
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """Logits (batch, classes)."""
-        found = self.session.run([LOGITS], {INPUTS: inputs.float().numpy()})[0]
-        return torch.from_numpy(found)
+        given = named or dict(zip((one.name for one in self.session.get_inputs()), inputs, strict=True))
+        arrays = {name: in_type(one, torch.float32).numpy() for name, one in given.items()}
+        return torch.from_numpy(self.session.run([LOGITS], arrays)[0])

@@ -4,7 +4,7 @@ from instar.distillation.class_bias import add_class_bias_, fit_class_bias
 from instar.distillation.hint_layers import last_layers
 from instar.distillation.hints import EnsembleHintLoss, Hint, HintLoss
 from instar.distillation.member_weights import choose_ensemble_weights
-from instar.distillation.out_of_fold import out_of_fold_targets
+from instar.distillation.out_of_fold import out_of_fold_logits, out_of_fold_targets
 from instar.distillation.store import SoftTargetStore, StoreReport, TargetError
 from instar.distillation.store_targets import StoreTargets
 from instar.distillation.students import distill, train
@@ -27,6 +27,7 @@ __all__ = [
     "fit_class_bias",
     "last_layers",
     "member_logits",
+    "out_of_fold_logits",
     "out_of_fold_targets",
     "train",
 ]

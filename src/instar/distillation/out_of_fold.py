@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from instar.data import GivenData, as_dataset
+from instar.data import Dataset, GivenData, as_dataset
 from instar.distillation.teachers import StoredLogits
 from instar.errors import UsageError
 from instar.logit_values import logits_of_probabilities
@@ -56,10 +57,16 @@ def out_of_fold_targets(
         Wolpert 1992, "Stacked generalization", section II: what a model says of examples that it was not fitted
         on.
     """
+    data = as_dataset(data)
+    logits = out_of_fold_logits(estimator, data, folds=folds, seed=seed)
+    return StoredLogits(data.ids, logits, temperature=temperature, class_names=tuple(data.class_names))
+
+
+def out_of_fold_logits(estimator: Any, data: Dataset, *, folds: int = 5, seed: int = 0) -> Tensor:
+    """The logits of `out_of_fold_targets`, (examples, classes), in the order of `data.ids`."""
     from sklearn.base import clone
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    data = as_dataset(data)
     if not hasattr(estimator, "predict_proba"):
         raise UsageError(
             f"out_of_fold_targets: {type(estimator).__name__} has no predict_proba; take one that has"
@@ -80,8 +87,7 @@ def out_of_fold_targets(
             others = np.flatnonzero(labels == NO_LABEL)
             copy = clone(estimator).fit(rows[known], numbers)
             probs[np.ix_(others, present)] = copy.predict_proba(rows[others])
-    logits = logits_of_probabilities(type(estimator).__name__, torch.from_numpy(probs))
-    return StoredLogits(data.ids, logits, temperature=temperature, class_names=tuple(data.class_names))
+    return logits_of_probabilities(type(estimator).__name__, torch.from_numpy(probs))
 
 
 def _check_folds(labels: Any, folds: int, class_names: Sequence[str]) -> None:

@@ -101,7 +101,7 @@ class SoftTargetStore:
         top_k: int | None = None,
         dtype: str = "float16",
         temperatures: Sequence[float] = (),
-        rows_per_shard: int = 65_536,
+        rows_per_shard: int | None = None,
         split: Mapping[str, Any] | None = None,
         batch_size: int | None = None,
         device: str | torch.device = "cpu",
@@ -120,7 +120,8 @@ class SoftTargetStore:
             dtype: "float16" or "float32", for the logits.
             temperatures: those that a top-k store can be used at; by default the error is measured at 1, 2, 4, 8
                 and 20.
-            rows_per_shard: rows of a shard, which a kill may cost.
+            rows_per_shard: rows of a shard, which a kill may cost; by default 65,536, and fewer where a row has
+                more than 1,024 numbers. A shard and one batch of logits are in memory while a store is written.
             split: which of the examples are validation; kept in `settings`, so that students can compare it.
             batch_size: examples in a forward pass; by default 128 on a CPU, 1000 elsewhere.
             device: where the teachers run.

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,16 @@ from instar.distillation.store_format import (
 )
 from instar.distillation.store_rows import DTYPES, content_hashes, cut_logits, restore_logits
 from instar.errors import DataError, TrainingError, UsageError
-from instar.evaluation import batch_size_on, predict_logits
+from instar.evaluation import batch_size_of, batch_size_on, predict_logits
 from instar.files import write_bytes
 from instar.logit_values import warn_of_zeros
 from instar.losses import soft_targets
 from instar.naming import described
 from instar.networks import evaluation_mode, forward_logits, network_fingerprint, network_identity
 from instar.teacher_checks import check_network, judged_ids, warn_of_classes
+
+MOST_ROWS, MOST_NUMBERS = 65_536, 2**26
+"""Of a shard by default: a kill may cost it, and it lies in memory while it is written. 512 rows of 131,072."""
 
 MEASURED_TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 20.0)
 SAMPLED_EXAMPLES = 16  # at least, up to twice as many, where the data has so many
@@ -44,7 +47,7 @@ def store_settings(
     top_k: int | None,
     dtype: str,
     temperatures: Sequence[float],
-    rows_per_shard: int,
+    rows_per_shard: int | None,
     split: Mapping[str, Any] | None,
 ) -> StoreSettings:
     """The settings of a store with these teachers' logits on this data.
@@ -58,6 +61,9 @@ def store_settings(
     Raises:
         UsageError: an argument of `SoftTargetStore.write` is out of its range.
     """
+    if rows_per_shard is None:
+        kept = len(fingerprints) * (data.num_classes if top_k is None else top_k)
+        rows_per_shard = max(min(MOST_ROWS, MOST_NUMBERS // max(kept, 1)), 1)
     for wrong, message in (
         (not fingerprints, "no teacher to store; give one or more"),
         (dtype not in DTYPES, f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}"),
@@ -139,7 +145,7 @@ def write_shards(
             stack.enter_context(evaluation_mode(network.to(device)))
             _check_teacher(f"teacher {name!r}", network, data, device)
         networks, ids = list(teachers.values()), data.ids.sort().values
-        size = batch_size or batch_size_on(device)
+        size = batch_size or min(batch_size_of(network, device) for network in networks)
         write_rows(path, settings, ids, lambda rows: _logits(networks, data, ids, rows, size), progress=progress)
 
 
@@ -147,7 +153,7 @@ def write_rows(
     path: Path,
     settings: StoreSettings,
     ids: Tensor,
-    logits_of: Callable[[range], Tensor],
+    logits_of: Callable[[range], Iterable[Tensor]],
     *,
     progress: Callable[[float], None] | None = None,
 ) -> None:
@@ -157,7 +163,7 @@ def write_rows(
         path: of the store.
         settings: of the store.
         ids: of the examples, ascending.
-        logits_of: gives those of some rows, (members, rows, classes) float32.
+        logits_of: gives those of some rows in pieces, (members, rows, classes) float32.
         progress: called with the fraction done.
     """
     with lock_store(path):
@@ -195,9 +201,11 @@ def _is_whole(manifest: Manifest, file: str) -> bool:
         return False
 
 
-def _logits(networks: Sequence[nn.Module], data: Dataset, ids: Tensor, rows: range, batch_size: int) -> Tensor:
-    """(members, rows, classes) float32. Batches start with the shard: the last bits depend on the batch."""
-    parts, seen = [], [seen_by(network, data) for network in networks]
+def _logits(
+    networks: Sequence[nn.Module], data: Dataset, ids: Tensor, rows: range, batch_size: int
+) -> Iterator[Tensor]:
+    """(members, rows, classes) float32 of each batch. These start with the shard: the last bits depend on them."""
+    seen = [seen_by(network, data) for network in networks]
     with torch.no_grad():
         for view in range(rows[0] // len(ids), rows[-1] // len(ids) + 1):
             first = view * len(ids)
@@ -205,33 +213,42 @@ def _logits(networks: Sequence[nn.Module], data: Dataset, ids: Tensor, rows: ran
             for some, inputs, _ in batches(data, id_batches(wanted, batch_size), view=view):
                 given = [inputs if one is data else one.gather(some, view) for one in seen]
                 pairs = zip(networks, given, strict=True)
-                parts.append(torch.stack([forward_logits(*pair).float().cpu() for pair in pairs]))
-    return torch.cat(parts, dim=1)
+                yield torch.stack([forward_logits(*pair).float().cpu() for pair in pairs])
 
 
 def _shard(
-    settings: StoreSettings, ids: Tensor, rows: range, logits: Tensor
+    settings: StoreSettings, ids: Tensor, rows: range, pieces: Iterable[Tensor]
 ) -> tuple[Columns, Callable[[bytes], ShardEntry]]:
-    """The columns of a shard, and a function from its bytes to its entry in the manifest."""
+    """The columns of a shard, and a function from its bytes to its entry in the manifest.
+
+    Of the logits one piece is there at a time, and what is kept of the others.
+    """
     places = torch.arange(rows.start, rows.stop)
     views = torch.div(places, len(ids), rounding_mode="floor").int()
     columns: Columns = {"id": ids[places % len(ids)].numpy(), "view": views.numpy()}
+    parts: dict[str, list[Tensor]] = {}
+    filled: dict[str, list[Tensor]] = {name: [] for name in settings.teachers}
     distances = []
-    for name, full in zip(settings.teachers, logits, strict=True):
-        kept = cut_logits(full, settings)
-        _check_finite(name, full, kept[""])
-        warn_of_zeros(f"teacher {name!r}", full)
-        columns |= {f"{name}{ending}": values.numpy() for ending, values in kept.items()}
-        distances.append([_distance(full, kept, settings, temperature) for temperature in settings.temperatures])
-    by_temperature = torch.tensor(distances).unbind(1)  # of (members, 2)
+    for piece in pieces:
+        for name, full in zip(settings.teachers, piece, strict=True):
+            kept = cut_logits(full, settings)
+            _check_finite(name, full, kept[""])
+            filled[name].append(full.any(-1, keepdim=True))
+            for ending, values in kept.items():
+                parts.setdefault(f"{name}{ending}", []).append(values)
+            distances.append(torch.stack([_distances(full, kept, settings, T) for T in settings.temperatures]))
+    for name, several in filled.items():
+        warn_of_zeros(f"teacher {name!r}", torch.cat(several))
+    columns |= {name: torch.cat(values).numpy() for name, values in parts.items()}
+    by_temperature = torch.cat(distances, dim=1)  # (temperatures, members x rows)
 
     def entry(content: bytes) -> ShardEntry:
         return ShardEntry(
             rows=len(rows),
             bytes=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
-            max_l1=tuple(float(found[:, 0].max()) for found in by_temperature),
-            mean_l1=tuple(float(found[:, 1].mean()) for found in by_temperature),
+            max_l1=tuple(float(found.max()) for found in by_temperature),
+            mean_l1=tuple(float(found.mean()) for found in by_temperature),
         )
 
     return columns, entry
@@ -246,8 +263,7 @@ def _check_finite(name: str, logits: Tensor, kept: Tensor) -> None:
         raise UsageError(f"teacher {name!r} returns logits up to {logits.abs().max():.3g}: too large for float16")
 
 
-def _distance(full: Tensor, kept: Mapping[str, Tensor], settings: StoreSettings, T: float) -> tuple[float, float]:
-    """Largest and mean L1 distance between the soft targets of the teacher's logits and of the stored ones."""
+def _distances(full: Tensor, kept: Mapping[str, Tensor], settings: StoreSettings, T: float) -> Tensor:
+    """L1 distances (rows,) between the soft targets of the teacher's logits and of the stored ones."""
     restored = restore_logits(kept, settings, T)
-    distances = (soft_targets(full, T).probs - soft_targets(restored, T).probs).abs().sum(-1)
-    return float(distances.max()), float(distances.mean())
+    return (soft_targets(full, T).probs - soft_targets(restored, T).probs).abs().sum(-1)

@@ -1,6 +1,7 @@
 """`distill` and `train`: one call with a user's own networks and data."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from instar.data.copies import warn_of_copies
 from instar.distillation.hints import Hint, HintLoss, as_hints
 from instar.distillation.run_config import describe_targets, describe_teacher, fit_config
 from instar.distillation.teachers import LabelsInTargets, Teacher, as_networks, members_of
-from instar.errors import UsageError
+from instar.errors import LearningWarning, UsageError
 from instar.fit_options import Data, check_names
 from instar.guards import NUM_TRIED, try_fit
 from instar.identity import plain
@@ -71,7 +72,7 @@ def distill(
 
     Returns:
         The student, the metrics of each epoch and the number of steps. `failed_to_learn` says why it is no better
-        than guessing on its transfer set, where it is not.
+        than guessing on its transfer set, where it is not; so does a LearningWarning.
 
     Raises:
         UsageError, TrainingError: as `fit`.
@@ -111,11 +112,11 @@ def distill(
     options |= {"targets": teacher, "soft_weight": soft_weight, "hard_weight": hard_weight, "device": device}
     options |= {"validation": validation, "epochs": epochs, "seed": seed}
     if not layers:
-        return _fitted(run_dir, student, data, options, about)
+        return _said("the student", _fitted(run_dir, student, data, options, about))
     assert isinstance(asked, nn.Module)
     auxiliary = HintLoss(asked, student, layers, data, seed=seed, device=device)
     try:
-        return _fitted(run_dir, student, data, {**options, "auxiliary": auxiliary}, about)
+        return _said("the student", _fitted(run_dir, student, data, {**options, "auxiliary": auxiliary}, about))
     finally:
         auxiliary.close()
 
@@ -155,12 +156,21 @@ def train(
     _prepare(network, data, options.get("device", "cpu"))
     options |= {"validation": validation, "epochs": epochs, "seed": seed}
     if run_dir is None:
-        return fit(network, data, **options)
+        return _said("the network", fit(network, data, **options))
     about: dict[str, Any] = {}
     if (targets := options.get("targets")) is not None:
         require_targets("targets", targets)
         about = {"targets": describe_targets(targets, data)}
-    return _fit_in(run_dir, network, data, options, about)
+    return _said("the network", _fit_in(run_dir, network, data, options, about))
+
+
+def _said(name: str, result: FitResult) -> FitResult:
+    """The result, with a warning where it is that of a fit that did not learn."""
+    if result.failed_to_learn:
+        said = f"{name} failed to learn: it is {result.failed_to_learn}"
+        said += "; try other learning rates, more epochs, or warm-up and gradient clipping"
+        warnings.warn(said, LearningWarning, stacklevel=3)
+    return result
 
 
 def _parts(train: Data, validation: Data | None) -> tuple[Dataset, Dataset | None]:

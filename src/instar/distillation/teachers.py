@@ -115,7 +115,7 @@ def as_networks(teacher: Any, data: Dataset) -> Any:
     _, mean, std = data.normalisation
     given = {key: numbers for key, numbers in (("mean", mean), ("std", std)) if numbers is not None}
     shape, names = data.example_shape, data.class_names
-    return asked_network(teacher, class_names=names, example_shape=shape, normalisation=given)
+    return asked_network(teacher, class_names=names, example_shape=shape, normalisation=given, table=data.table)
 
 
 def members_of(teacher: Any) -> list[nn.Module]:

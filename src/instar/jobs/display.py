@@ -26,11 +26,10 @@ class Display:
         self._title = ""
         self._quiet = quiet
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-        self._costs: dict[str, float] = {}  # of the jobs that the total is of
+        self._costs: dict[str, float] = {}  # of all jobs that have come
         self._fractions: dict[str, float] = {}
-        self._first: dict[str, float] = {}  # what was done before that total began
+        self._first: dict[str, float] = {}  # what earlier processes had done
         self._running: dict[str, float] = {}
-        self._ended: set[str] = set()
         self._tasks: dict[str, TaskID] = {}
         self._bars: Progress | None = None
         self._stopping = threading.Event()
@@ -62,14 +61,11 @@ class Display:
             self._bars.stop()
 
     def add(self, batch: Batch) -> None:
-        """Jobs have come: the total is now of these and of those that have not ended."""
+        """Jobs have come: the total is now of these too."""
         with self._lock:
-            left = {name: cost for name, cost in self._costs.items() if name not in self._ended}
-            new = {job.name: job.cost for job in batch.jobs if job.name not in self._ended}
-            self._costs, self._title = {**left, **new}, batch.title
+            self._title = batch.title
+            self._costs = {job.name: job.cost for job in batch.jobs} | self._costs
             self._fractions = {name: self._fractions.get(name, 0.0) for name in self._costs}
-            self._first = {name: fraction for name, fraction in self._fractions.items() if name in left}
-            self._started = time.monotonic()
             if self._bars is not None:
                 self._bars.update(self._total, description=self._title)
 
@@ -77,8 +73,6 @@ class Display:
         """A job was skipped, started, done, failed, kept back, or died and is tried again."""
         with self._lock:
             started = self._running.pop(name, None)
-            if state not in ("started", "died, tried again"):
-                self._ended.add(name)
             if state == "started":
                 self._running[name] = time.monotonic()
             else:
@@ -144,7 +138,7 @@ class Display:
             self._bars.update(self._total, completed=fraction, note=note)
         elif not self._quiet and now - self._printed >= PLAIN_SECONDS:
             self._printed = now
-            self._print(f"{fraction:.0%} of {self._title} done" + (f", {note}" if note else ""))
+            self._print(f"{self._title}: {fraction:.0%} done" + (f", {note}" if note else ""))
 
     def _print(self, line: str) -> None:
         self._console.print(line, soft_wrap=True)

@@ -1,9 +1,10 @@
 """Networks as ordered named layers."""
 
+from instar.files import file_hash
 from instar.networks.architectures import MixtureOfExperts, ResidualBlock, caffenet, convnet, perceptron, residual
 from instar.networks.asked import AskedNetwork, AskedTeacher, is_asked
 from instar.networks.cutting import Cut, cut
-from instar.networks.estimators import file_hash
+from instar.networks.fitted import ESTIMATORS, FittedEstimator, is_estimator
 from instar.networks.freezing import assert_frozen, freeze_, prefix_state, state_hashes
 from instar.networks.identity import identity_inputs, network_fingerprint, network_identity
 from instar.networks.initialisers import find_initialiser, initialise_
@@ -44,10 +45,12 @@ from instar.networks.teacher_files import TEACHER_FORMS, asked_network, is_teach
 from instar.networks.weights import copied, extra_state_of, load_state_, load_weights_, plain_name, tensors_of
 
 __all__ = [
+    "ESTIMATORS",
     "TEACHER_FORMS",
     "AskedNetwork",
     "AskedTeacher",
     "Cut",
+    "FittedEstimator",
     "Layer",
     "MixtureOfExperts",
     "ResidualBlock",
@@ -80,6 +83,7 @@ __all__ = [
     "input_type",
     "is_asked",
     "is_compiled",
+    "is_estimator",
     "is_teacher_file",
     "last_linear",
     "layers_of",

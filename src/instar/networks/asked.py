@@ -19,6 +19,7 @@ from instar.errors import DataWarning, TrainingError, UsageError
 from instar.logit_values import SMALLEST_PROBABILITY, are_distributions, logits_of_probabilities
 from instar.naming import few
 from instar.networks.inputs import Normalisation, serve_own_needs_
+from instar.structures import TEXT, Inputs, device_of, map_tensors, num_examples
 from instar.tokenising import texts_in
 
 PROBABILITIES, LOGITS = "probabilities", "logits"
@@ -27,8 +28,10 @@ PROBABILITIES, LOGITS = "probabilities", "logits"
 class AskedTeacher(Protocol):
     """A teacher that is no network.
 
-    Two attributes more are possible: `gives`, "probabilities" or "logits", where the numbers leave it open; and
-    `input_normalisation`, (mean, std), where it needs its examples otherwise than the data gives them.
+    Three attributes more are possible: `gives`, "probabilities" or "logits", where the numbers leave it open;
+    `input_normalisation`, (mean, std), where it needs its examples otherwise than the data gives them; and
+    `examples_at_once`, how many it is asked about in a call where a network would be in 128, for a call that costs
+    much of itself.
     """
 
     @property
@@ -40,9 +43,8 @@ class AskedTeacher(Protocol):
         """A text that changes whenever its answers do."""
 
     def __call__(self, examples: Any, /) -> Any:
-        """Probabilities or logits (batch, classes), a tensor or an array, of examples (batch, ...) float32.
-
-        One whose attribute `reads_text` is true gets a list of texts.
+        """Probabilities or logits (batch, classes), a tensor or an array, of examples (batch, ...) float32, or a
+        mapping or a tuple of tensors, as the data gives them; one that `reads_text` gets a list of texts.
         """
 
 
@@ -122,6 +124,11 @@ class AskedNetwork(nn.Module):
         """That of the teacher."""
         return self.teacher.fingerprint
 
+    @property
+    def examples_at_once(self) -> int | None:
+        """How many examples it is best asked about in a call; None where the teacher does not say."""
+        return getattr(self.teacher, "examples_at_once", None)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A session or a booster cannot be copied, and need not be: nothing here is trained."""
         return copy.copy(self)
@@ -144,31 +151,31 @@ class AskedNetwork(nn.Module):
         """Whether it is asked about texts, not about tensors."""
         return bool(getattr(self.teacher, "reads_text", False))
 
-    def forward(self, examples: Tensor | None = None, *, text: Tensor | None = None) -> Tensor:
-        """Logits (batch, classes), float32, of examples, or of texts as `tokenising.text_bytes` gives them."""
-        given = text if examples is None else examples
-        if given is None or (text is None) == self.reads_text:
-            raise UsageError(f"{self.name} takes {'texts' if self.reads_text else 'a tensor of numbers'} alone")
-        answers = self._answers(given.detach().cpu())
+    def forward(self, *tensors: Tensor, **named: Tensor) -> Tensor:
+        """Logits (batch, classes), float32, of a batch as `call` gives it; of texts as `seen_by` does."""
+        examples: Inputs = named or (tensors if len(tensors) > 1 else tensors[0])
+        if (list(named) == [TEXT]) != self.reads_text:
+            raise UsageError(f"{self.name} takes {'texts' if self.reads_text else 'tensors of numbers'} alone")
+        answers = self._answers(map_tensors(lambda one: one.detach().cpu(), examples))
         if self._gives is None:
             self._gives = self._what(answers)
         logits = answers.float() if self._gives == LOGITS else self._logits(answers)
         if self._columns is not None:
             logits = _choose(logits, self._columns)
-        return logits.to(given.device)
+        return logits.to(device_of(examples))
 
-    def _answers(self, examples: Tensor) -> Tensor:
-        found = self.teacher(texts_in(examples) if self.reads_text else examples)
+    def _answers(self, examples: Inputs) -> Tensor:
+        found = self.teacher(texts_in(examples[TEXT]) if self.reads_text else examples)
         try:
             answers = found.detach().cpu() if isinstance(found, Tensor) else torch.from_numpy(np.asarray(found))
         except TypeError:
             raise UsageError(
                 f"{self.name} gives {type(found).__name__}, expected a tensor or an array of numbers"
             ) from None
-        expected = (len(examples), self._num_own)
+        expected = (num_examples(examples), self._num_own)
         if tuple(answers.shape) != expected:
             raise UsageError(
-                f"{self.name} gives {tuple(answers.shape)} for {len(examples)} examples, expected {expected}: a "
+                f"{self.name} gives {tuple(answers.shape)} for {expected[0]} examples, expected {expected}: a "
                 "number for each class"
             )
         return answers

@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,8 @@ from instar.arguments import require_text
 from instar.errors import UsageError
 from instar.naming import import_function, is_of_library, unknown_name
 from instar.networks.architectures import MixtureOfExperts, caffenet, convnet, perceptron, residual
+from instar.networks.estimators import Columns
+from instar.networks.fitted import FittedEstimator, is_estimator
 from instar.networks.initialisers import initialise_
 from instar.networks.inputs import Normalisation, check_channels, serve_own_needs_
 from instar.networks.libraries import FORMS as OF_LIBRARIES
@@ -51,6 +54,7 @@ def build_network(
     weights: Weights = "start",
     class_names: Sequence[str] | None = None,
     described: Mapping[str, str] | None = None,
+    table: Columns | None = None,
 ) -> nn.Module:
     """The network that a name describes, freshly initialised from `seed`.
 
@@ -62,7 +66,8 @@ def build_network(
             any of `input_shape`, `num_classes` and `seed`; or the network of a library: `timm:NAME`,
             `torchvision:NAME`, `transformers:PATH`, with `:PIXELS` for pictures of another size. `NAME@FILE` then
             loads weights (safetensors, or a state dict of tensors), `NAME@pretrained` those of the library.
-            `onnx:FILE` and its like (`read_teacher`) are teachers, which are not trained.
+            `onnx:FILE` and its like (`read_teacher`) are teachers, which are not trained; `forest`, `lightgbm`,
+            `xgboost` and `catboost` are teachers that their libraries fit (`FittedEstimator`).
         input_shape: shape of one example, or its form where it is no single tensor of numbers.
         num_classes: number of logits.
         seed: of the initialisation.
@@ -78,6 +83,7 @@ def build_network(
         class_names: of the data, by which the classes of a library's network, or of a teacher in a file, are
             found; for the latter by default "0", "1", ...
         described: the files that describe a network of a folder, by name, where the folder may be gone.
+        table: the columns that examples were made of, where they are rows of a table, for a teacher in a file.
 
     Raises:
         UsageError: an unknown network, or options that do not fit it.
@@ -91,7 +97,12 @@ def build_network(
     require_text("the network's name", name, FORMS[0])
     if is_teacher_file(name):
         names = class_names or [str(number) for number in range(num_classes)]
-        return read_teacher(name, class_names=names, example_shape=input_shape, normalisation=normalisation)
+        about: dict[str, Any] = {"normalisation": normalisation, "table": table}
+        return read_teacher(name, class_names=names, example_shape=input_shape, **about)
+    if is_estimator(name):
+        if not is_plain(input_shape):
+            raise UsageError(f"{name} takes rows of numbers, an example is {form_in_words(input_shape)}")
+        return FittedEstimator(name, num_classes=num_classes, seed=seed)
     spec = name
     name, _, file = name.partition("@")
     if not 0 <= dropout < 1 or not 0 <= input_dropout < 1:

@@ -1,10 +1,9 @@
 """A teacher in an ONNX file, run by onnxruntime."""
 
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,18 +11,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.errors import DataError, UsageError, first_line
+from instar.export_record import about_file
+from instar.files import file_hash
 from instar.naming import import_extra
 from instar.networks.estimator_files import named_in_file
-from instar.networks.estimators import PIXELS, file_hash
+from instar.networks.estimators import PIXELS
+from instar.structures import (
+    Form,
+    Inputs,
+    examples_in,
+    form_in_words,
+    is_structure,
+    num_examples,
+    tensors_in,
+    varies,
+)
 
-_EXPORT = "instar.json"  # beside the files of our own exports, which normalise their inputs themselves
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
     "tensor(float16)": np.float16,
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
 }
+
+
+class _Input(NamedTuple):
+    """An input of the file: its name, the type that it takes, and whether examples are rows of numbers to it."""
+
+    name: str
+    type: Any
+    is_flat: bool
 
 
 class OnnxTeacher:
@@ -37,29 +56,31 @@ class OnnxTeacher:
     Args:
         path: the file; its external data lie where it says.
         output: the name of the output to take, where there are several.
-        example_shape: of the data.
+        example_shape: the form of an example of the data. The tensors of a mapping are given to the inputs of
+            their names, those of a tuple to the inputs in their order.
         name: of the teacher, for messages.
 
     Raises:
-        UsageError: onnxruntime is not installed, there is no such file; several inputs or outputs; another shape
-            or type of the input.
+        UsageError: onnxruntime is not installed, there is no such file; several outputs of which none is named;
+            other inputs than an example has tensors, or of another shape or type.
         DataError: the file or its external data cannot be read.
+        RunError: it was changed since `instar export` wrote it.
     """
 
     def __init__(
-        self, path: Path, *, output: str | None = None, example_shape: Sequence[int], name: str = "the teacher"
+        self, path: Path, *, output: str | None = None, example_shape: Form, name: str = "the teacher"
     ) -> None:
         self._name, content = name, file_hash(path)
+        export = about_file(path)  # ours normalise their inputs themselves
         onnx, runtime = import_extra("onnx", "onnx"), import_extra("onnxruntime", "onnx")
         try:
             model = onnx.load(path, load_external_data=False)
         except Exception as error:  # of protobuf
             raise DataError(f"{name}: {path} is no ONNX file: {first_line(error)}") from error
         outside = [file_hash(file) for file in _external_files(name, path, model)]
-        export = _export(name, path, content)
-        self.class_names = export.get("class_names") or named_in_file(path)
+        self.class_names = named_in_file(path) if export is None else export["class_names"]
         self.fingerprint = hashlib.sha256(" ".join([content, *outside, output or ""]).encode()).hexdigest()
-        if export:
+        if export is not None:
             self.input_normalisation = PIXELS
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
@@ -68,7 +89,7 @@ class OnnxTeacher:
         except Exception as error:  # of onnxruntime, which has many
             raise DataError(f"{name}: onnxruntime cannot load {path}: {first_line(error)}") from error
         self._output = self._chosen_output(output)
-        self._read_input(tuple(example_shape))
+        self._inputs = self._read_inputs(example_shape)
 
     def _chosen_output(self, wanted: str | None) -> str:
         outputs = self._session.get_outputs()
@@ -86,75 +107,91 @@ class OnnxTeacher:
             )
         return str(chosen.name)
 
-    def _read_input(self, example_shape: tuple[int, ...]) -> None:
-        inputs = self._session.get_inputs()
-        if len(inputs) != 1:
-            names = ", ".join(one.name for one in inputs)
-            raise UsageError(f"{self._name} takes {len(inputs)} inputs ({names}), an example of the data is one")
-        (only,) = inputs
-        if only.type not in _TYPES:
+    def _read_inputs(self, form: Form) -> list[_Input]:
+        """The inputs in the order of the tensors of an example."""
+        inputs = {one.name: one for one in self._session.get_inputs()}
+        tensors = tensors_in(examples_in(form, 1))
+        names = list(form) if isinstance(form, Mapping) else list(inputs)
+        if sorted(names) != sorted(inputs) or len(tensors) != len(inputs):
             raise UsageError(
-                f"{self._name}: input {only.name} is {only.type}, expected one of {', '.join(_TYPES)}"
+                f"{self._name} takes {len(inputs)} input{'s' * (len(inputs) != 1)} ({', '.join(inputs)}), an "
+                f"example of the data is {form_in_words(form)}; give it a tensor for each, by their names"
             )
-        self._input, self._type = only.name, _TYPES[only.type]
-        shape = list(only.shape) or [None]
+        shape = inputs[names[0]].shape or [None]
         self._batch_size = shape[0] if isinstance(shape[0], int) else None
-        flat = len(shape) == 2 and len(example_shape) > 1
-        self._shape = (int(np.prod(example_shape)),) if flat else example_shape
-        wanted = shape[1:]
-        fits = len(wanted) == len(self._shape) and all(
-            not isinstance(size, int) or size == own for size, own in zip(wanted, self._shape, strict=True)
+        forms = tensors_in(form) if is_structure(form) else [form]
+        return [
+            self._read_input(inputs[name], tuple(tensor.shape[1:]), varies(part))
+            for name, tensor, part in zip(names, tensors, forms, strict=True)
+        ]
+
+    def _read_input(self, given: Any, sizes: tuple[int, ...], any_length: bool) -> _Input:
+        """One input, which gets tensors of these sizes, the first of which may be shorter."""
+        if given.type not in _TYPES:
+            raise UsageError(
+                f"{self._name}: input {given.name} is {given.type}, expected one of {', '.join(_TYPES)}"
+            )
+        shape = list(given.shape) or [None]
+        is_flat, wanted = len(shape) == 2 and len(sizes) > 1, shape[1:]
+        own = [None, *sizes[1:]] if any_length else [int(np.prod(sizes))] if is_flat else list(sizes)
+        fits = len(wanted) == len(own) and all(
+            not isinstance(size, int) or size == there for size, there in zip(wanted, own, strict=True)
         )
         if not fits:
+            what, shown = (
+                ("examples" if len(self._session.get_inputs()) == 1 else given.name),
+                [None, *sizes[1:]] if any_length else sizes,
+            )
             raise UsageError(
-                f"{self._name} takes examples of shape {_shape(wanted)}, those of the data are "
-                f"{_shape(example_shape)}"
+                f"{self._name} takes {what} of shape {_shape(wanted)}, those of the data are {_shape(shown)}"
                 "; --image-size and --colour change pictures"
             )
+        return _Input(given.name, _TYPES[given.type], is_flat and not any_length)
 
-    def __call__(self, examples: Tensor) -> NDArray[Any]:
+    def __call__(self, examples: Inputs) -> NDArray[Any]:
         """What the file answers, (batch, classes); a batch of fixed size is filled up with copies."""
-        rows = examples.reshape(len(examples), *self._shape).numpy()
-        if np.issubdtype(self._type, np.integer) and not (rows == np.round(rows)).all():
-            raise UsageError(f"{self._name} takes whole numbers, the examples of the data are others")
-        rows = rows.astype(self._type, copy=False)
-        size = self._batch_size or len(rows)
-        parts = [self._answer(rows[start : start + size], size) for start in range(0, len(rows), size)]
+        rows = {
+            one.name: self._as_rows(one, tensor)
+            for one, tensor in zip(self._inputs, tensors_in(examples), strict=True)
+        }
+        number = num_examples(examples)
+        size = self._batch_size or number
+        parts = [
+            self._answer({name: one[start : start + size] for name, one in rows.items()}, size)
+            for start in range(0, number, size)
+        ]
         return np.concatenate(parts)
 
-    def _answer(self, rows: NDArray[Any], size: int) -> NDArray[Any]:
-        filled = (
-            np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)]) if len(rows) < size else rows
-        )
+    def _as_rows(self, given: _Input, tensor: Tensor) -> NDArray[Any]:
+        rows: NDArray[Any] = (tensor.flatten(1) if given.is_flat else tensor).numpy()
+        if (
+            tensor.is_floating_point()
+            and not np.issubdtype(given.type, np.floating)
+            and not (rows == np.round(rows)).all()
+        ):
+            raise UsageError(f"{self._name} takes whole numbers as {given.name}, those of the data are others")
+        return rows.astype(given.type, copy=False)
+
+    def _answer(self, rows: Mapping[str, NDArray[Any]], size: int) -> NDArray[Any]:
+        number = len(next(iter(rows.values())))
+        filled = {name: _filled_up(one, size) for name, one in rows.items()} if number < size else rows
         try:
-            (found,) = self._session.run([self._output], {self._input: filled})
+            (found,) = self._session.run([self._output], filled)
         except Exception as error:  # of onnxruntime, which has many
             raise UsageError(
-                f"{self._name} does not take a batch of {len(filled)}: {first_line(error)}; export it with a "
-                "batch of any size"
+                f"{self._name} does not take a batch of {max(number, size)}: {first_line(error)}; export it "
+                "with a batch of any size"
             ) from error
         answers = np.asarray(found)
-        if answers.ndim != 2 or len(answers) != len(filled):
+        if answers.ndim != 2 or len(answers) != max(number, size):
             raise UsageError(
-                f"{self._name} gives {_shape(answers.shape)} for {len(filled)} examples, not rows of classes"
+                f"{self._name} gives {_shape(answers.shape)} for {max(number, size)} examples, not rows of classes"
             )
-        return answers[: len(rows)]
+        return answers[:number]
 
 
-def _export(name: str, path: Path, content: str) -> dict[str, Any]:
-    """What `instar export` says of a file that it wrote; empty for any other file.
-
-    Raises:
-        DataError: the file was changed since.
-    """
-    try:
-        about = dict(json.loads((path.parent / _EXPORT).read_bytes()))
-        written = about["sha256"][path.name] if about["format"] == "instar-export" else None
-    except (OSError, ValueError, LookupError, TypeError):
-        return {}
-    if written not in (None, content):
-        raise DataError(f"{name}: {path} is not the file that was exported, its checksum is another one")
-    return about if written else {}
+def _filled_up(rows: NDArray[Any], size: int) -> NDArray[Any]:
+    return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
 
 
 def _external_files(name: str, path: Path, model: Any) -> list[Path]:

@@ -7,7 +7,8 @@ FIRST = "Options"
 """The panel of the options that people use first."""
 
 COLUMNS = {
-    f"--{role}": f"data.{role}" for role in ("label", "text", "image", "audio", "features", "group", "key", "part")
+    f"--{role}": f"data.{role}"
+    for role in ("label", "text", "image", "audio", "features", "categories", "group", "key", "part")
 }
 """Which columns of a table are what."""
 
@@ -62,6 +63,7 @@ DISTILL = Command(
             "--views": "student.views",
             "--seeds": "seeds",
             "--same-cost": "same_cost",
+            "--int8": "int8",
             "--quick": "quick",
         },
         "Teacher": {
@@ -70,6 +72,7 @@ DISTILL = Command(
             "--ensemble-mean": "ensemble_mean",
             "--teacher-views": "teacher.views",
             "--teacher-pretrained": "teacher.pretrained",
+            "--folds": "folds",
             "--targets": "targets",
         },
         "Soft targets": {
@@ -84,6 +87,7 @@ DISTILL = Command(
             "--fraction": "transfer.fraction",
             "--labelled": "transfer.labelled",
             "--unlabelled": "transfer.folder",
+            "--sampled-rows": "transfer.sampled_rows",
             "--fit-bias": "fit_bias",
             "--bias-per-class": "bias_per_class",
         },
@@ -205,6 +209,12 @@ SPEECH = Command(
 
 DESCRIBED = Command(settings="instar.recipes.commands:DataOnly", table={"Data": DATA})
 STORE = Command(settings="instar.recipes.commands:DataOnly", table={"Data": {"--data": "data.name", **DATA}})
-_OF_ANSWERS = {"--data": "data.name", **{flag: key for flag, key in DATA.items() if flag != "--key"}}
-ANSWERS = Command(settings="instar.recipes.commands:DataOnly", table={"Data": _OF_ANSWERS})
-"""Those of `instar targets import`, whose `--key` is a column of the answers."""
+IMPORTED = Command(
+    settings="instar.recipes.commands:DataOnly",
+    table={
+        "Data": {"--data": "data.name"}
+        | {
+            ("--data-key" if flag == "--key" else flag): key for flag, key in DATA.items()
+        }  # the file has a key too
+    },
+)

@@ -67,7 +67,8 @@ def _about(node: Settings, splits: Splits) -> dict[str, Any]:
     if not isinstance(node, NetworkSettings):
         if not (isinstance(network, str) and network.startswith("python:")):
             return {}
-        built = build_for(FitSettings(network=network), splits, seed=0)
+        module = network.partition("@")[0]  # its weights may be for other classes; the base's job knows them
+        built = build_for(FitSettings(network=module), splits, seed=0)
         return {network: identity_of(built, network, splits.train.examples(), data_name=splits.name)}
     specs = [one for spec in network.split(",") for one in member_specs(spec)]
     return {spec: about for spec in specs if (about := _about_network(node, spec, splits))}

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from instar.data import Inspection, inspect_folder, inspect_splits, known_data
+from instar.data import Inspection, Splits, inspect_folder, inspect_splits, known_data
 from instar.data.copies import copies_of
 from instar.data.readers.images import OFFER_TO_FIT
 from instar.recipes.loading import load_splits
+from instar.recipes.record_tables import about_records, record_tables, records_of
 from instar.recipes.settings import DataSettings, checked
 from instar.reports import Column, Table
 from instar.structures import form_in_words
@@ -28,13 +29,29 @@ def known_table() -> Table:
     return Table("Data sets", rows, columns=[Column("name"), Column("what"), Column("found", "on this machine")])
 
 
-def data_table(settings: Mapping[str, Any]) -> Table:
-    """The parts of a data set, which is fetched if it is not on this machine.
+def data_tables(settings: Mapping[str, Any]) -> Iterator[Table]:
+    """The parts of a data set, which is fetched if it is not on this machine; of rows also their columns.
 
     Args:
         settings: those of `DataSettings`.
     """
-    splits = load_splits(checked(DataSettings, settings))
+    data = checked(DataSettings, settings)
+    splits = load_splits(data)
+    names = ", ".join(splits.class_names[:12]) + (", ..." if len(splits.class_names) > 12 else "")
+    yield Table(splits.name, _parts_of(splits), caption=f"{len(splits.class_names)} classes: {names}")
+    if splits.roles is not None:
+        yield from record_tables(*records_of(data), splits)
+
+
+def data_record(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `data_tables` shows, as JSON can hold it."""
+    data = checked(DataSettings, settings)
+    splits = load_splits(data)
+    about = {"name": splits.name, "class_names": list(splits.class_names), "parts": _parts_of(splits)}
+    return about | (about_records(*records_of(data), splits) if splits.roles is not None else {})
+
+
+def _parts_of(splits: Splits) -> list[dict[str, Any]]:
     rows = []
     for part in ("train", "validation", "test"):
         data = getattr(splits, part)
@@ -50,8 +67,7 @@ def data_table(settings: Mapping[str, Any]) -> Table:
                 "fingerprint": data.fingerprint[:12],
             }
         )
-    names = ", ".join(splits.class_names[:12]) + (", ..." if len(splits.class_names) > 12 else "")
-    return Table(splits.name, rows, caption=f"{len(splits.class_names)} classes: {names}")
+    return rows
 
 
 def inspect(settings: Mapping[str, Any], *, progress: bool = True) -> Inspection:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from instar.data import Splits
+from instar.naming import is_of_library
 from instar.recipes.rows import interval, mean_sd
 from instar.runs import CONFIG, RESULT, Run, find_run, is_run
+from instar.structures import form_in_words, is_plain, written_form
 from instar.transfer import wilson_interval
 
 Facts = dict[str, Any]
@@ -26,8 +28,9 @@ def facts_of(
     """
     run = Run.read(path)
     config, command = run.config, _command(path)
-    shape, name = list(splits.train.example_shape), _data_name(splits.name)
-    is_picture = len(shape) == 3 and shape[0] in (1, 3)
+    form, name = splits.train.example_shape, _data_name(splits.name)
+    shape = written_form(form)
+    is_picture = is_plain(form) and len(form) == 3 and form[0] in (1, 3)
     right = int(test["num_examples"] - test["errors"])
     _, low, high, _ = wilson_interval(right, int(test["num_examples"]))
     kind = "distilled" if config.get("soft") else ""
@@ -45,6 +48,7 @@ def facts_of(
         "normalisation": config.get("normalisation") or {},
         "scale": config.get("scale", 1 / 255),
         "example": "picture.png" if is_picture else "arrays.npy",
+        "tokenizer": sorted(name for name in config.get("described", {}) if name.startswith("tokenizer")),
         "versions": {key: machine[key] for key in ("instar", "torch", "python")},
         "machine": machine["processor"],
         "test": {**test, "low": low, "high": high},
@@ -71,22 +75,27 @@ def _name_of(path: Path, command: Run | None) -> str:
 
 def _network_name(config: Mapping[str, Any]) -> str:
     name = str(config.get("adopted", config)["network"]).partition("@")[0]
-    return Path(name).name if name.startswith("/") else name
+    library, _, folder = name.partition(":") if is_of_library(name) else ("", "", name)
+    is_here = folder.startswith(("/", ".", "~"))  # others are names in the hub
+    return ":".join(filter(None, (library, Path(folder).name))) if is_here else name
 
 
 def _data_name(name: str) -> str:
     """The name of data without the folders above it."""
-    return f"folder:{Path(name.removeprefix('folder:')).name}" if name.startswith("folder:") else name
+    scheme, colon, place = name.partition(":")
+    return f"{scheme}:{Path(place).name}" if colon and scheme != "python" else name
 
 
 def _about_data(name: str, splits: Splits, config: Mapping[str, Any]) -> list[str]:
     parts = ((splits.train, "training"), (splits.validation, "validation"), (splits.test, "test"))
     counts = ", ".join(f"{len(part):,} {what}" for part, what in parts)
     said = [f"`{name}`: {len(splits.class_names)} classes; {counts} examples."]
-    shape = "x".join(map(str, splits.train.example_shape))
-    said.append(
-        f"Examples have the shape {shape}; integers were multiplied by {config.get('scale', 1 / 255):.6g}."
-    )
+    form = splits.train.example_shape
+    if is_plain(form):
+        scale = config.get("scale", 1 / 255)
+        said.append(f"Examples have the shape {form_in_words(form)}; integers were multiplied by {scale:.6g}.")
+    else:
+        said.append(f"An example is {form_in_words(form)}.")
     if normalisation := config.get("normalisation"):
         numbers = ", ".join(f"{key} {[round(one, 4) for one in value]}" for key, value in normalisation.items())
         said.append(f"Inputs were normalised with {numbers} for each channel.")

@@ -1,11 +1,10 @@
 """`instar export`: a run's network as a folder to be shipped, proven on the run's own data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from instar import metrics
@@ -17,17 +16,19 @@ from instar.deploy.exported import calibration_of, find_export
 from instar.deploy.exporting import Export, Source, check_target, write_export
 from instar.deploy.loading import portable_config
 from instar.deploy.parity import Examples
+from instar.deploy.to_libraries import LIBRARY_FORMATS, check_library
 from instar.errors import DataError, InstarError, RunError, UsageError
 from instar.evaluation import predict_logits, score
 from instar.machine import environment
 from instar.networks import network_fingerprint
 from instar.recipes.export_facts import facts_of
+from instar.recipes.fitting import CALIBRATION_EXAMPLES
 from instar.recipes.loading import splits_of
 from instar.reports import Column, Table
 from instar.runs import Run
+from instar.structures import Inputs, map_tensors, num_values, read_form
 
 _MOST_EXAMPLES, _MOST_VALUES = 10_000, 2**26  # of validation: what comparing them costs, in time and in memory
-_CALIBRATION_EXAMPLES = 512
 _SAME_NLL = 0.01  # relative: what another machine may change
 
 
@@ -50,7 +51,9 @@ def export(run: str | Path, *, to: str = "onnx", int8: bool = False, out: str | 
 
     Args:
         run: as for `instar.load`.
-        to: `onnx` (for onnxruntime), `torch` (a program of `torch.export`) or `safetensors` (for `instar.load`).
+        to: `onnx` (for onnxruntime), `torch` (a program of `torch.export`) or `safetensors` (for `instar.load`);
+            of a network of these libraries also `transformers` (for `from_pretrained`) or `timm` (for
+            `create_model("local-dir:FOLDER")`).
         int8: of ONNX, write a file in eight-bit integers too.
         out: the folder, which must not exist; by default `exports/RUN-FORMAT`.
 
@@ -58,7 +61,8 @@ def export(run: str | Path, *, to: str = "onnx", int8: bool = False, out: str | 
         `path`, and of each of the `files` its `row` in the table: errors, agreement, largest difference, latency.
 
     Raises:
-        UsageError: no such run or format, a folder that exists, or packages that are not installed.
+        UsageError: no such run or format, a folder that exists, packages that are not installed, or a network of
+            another library than that of the format.
         RunError: the run is not finished, its weights were changed, its network cannot be exported, or the file
             does not answer as the run does: nothing is left then.
         DataError: the data of the run are gone or were changed.
@@ -71,8 +75,11 @@ def export(run: str | Path, *, to: str = "onnx", int8: bool = False, out: str | 
     path = find_fit(run)
     target = Path(out) if out is not None else _default_target(path, to)
     check_target(target, to, int8=int8)
+    if to in LIBRARY_FORMATS:
+        config = Run.read(path).config
+        check_library(load_run_network(path), to, f"{path}: {config['network']}", read_form(config["input_shape"]))
     judged = judge(path)
-    check_weights(judged)
+    source = source_of(judged, check_weights(judged))
     facts = facts_of(path, judged.splits, _on_test(judged), environment(), to=to)
     keys = (
         "class_names",
@@ -86,7 +93,7 @@ def export(run: str | Path, *, to: str = "onnx", int8: bool = False, out: str | 
         "versions",
     )
     return write_export(
-        target, to, _source(judged), {key: facts[key] for key in keys}, partial(card_text, facts), int8=int8
+        target, to, source, {key: facts[key] for key in keys}, partial(card_text, facts), int8=int8
     )
 
 
@@ -154,17 +161,30 @@ def judge(path: Path) -> Judged:
     )
 
 
-def check_weights(judged: Judged) -> None:
-    """Refuse weights that are not those that the fit ended with.
+def check_weights(judged: Judged) -> list[str]:
+    """Refuse weights of a run of an older instar that are not those that the fit ended with.
+
+    Newer runs have the checksum of their weights, which was compared when these were loaded.
+
+    Returns:
+        What is not known of them, in sentences.
 
     Raises:
         RunError: they are other ones.
     """
+    if judged.run.weights_checksum() is not None:
+        return []
     known, adopted = judged.run.result()["metrics"], judged.run.config.get("weights")
-    if adopted and adopted != network_fingerprint(judged.network):
-        raise RunError(f"{judged.path}: its weights were changed since it was finished; train it again")
+    if adopted:
+        if adopted != network_fingerprint(judged.network):
+            raise RunError(f"{judged.path}: its weights were changed since it was finished; train it again")
+        return []
+    said = [
+        "The run is of an older instar and has no checksum of its weights: a change of them that is too small to "
+        "show in its errors on validation would not be seen."
+    ]
     if len(judged.labels) != len(judged.splits.validation) or "validation_errors" not in known:
-        return
+        return said
     errors = int(metrics.errors(judged.logits, judged.labels))
     nll = metrics.negative_log_likelihood(judged.logits, judged.labels)
     close = max(1.0, 0.002 * len(judged.labels))
@@ -175,21 +195,28 @@ def check_weights(judged: Judged) -> None:
             f"{known['validation_errors']:g} were noted (nll {nll:.4g}, noted "
             f"{known.get('validation_nll', nll):.4g}); train it again"
         )
+    return said
 
 
-def _source(judged: Judged) -> Source:
-    plain = judged.splits.validation.with_normalisation(None, None)
-    inputs = plain.gather(_some(plain).ids, 0).contiguous()
-    training = judged.splits.train.with_normalisation(None, None)
+def source_of(judged: Judged, said: Sequence[str] = ()) -> Source:
+    """What is exported of a fit: its network, and the examples by which files are proven and quantised."""
+    parts = (judged.splits.validation, judged.splits.train)
+    validation, training = (part.with_normalisation(None, None) for part in parts)
+    model = load(judged.path)
     return Source(
         str(judged.path),
         load_run_network(judged.path),
         portable_config(judged.path),
-        load(judged.path),
-        Examples(inputs, judged.labels, judged.logits),
-        training.gather(_few(training.ids, _CALIBRATION_EXAMPLES), 0).contiguous(),
+        model,
+        Examples(_gathered(validation, _some(validation).ids), judged.labels, judged.logits, model.input_shape),
+        _gathered(training, _few(training.ids, CALIBRATION_EXAMPLES)),
         _learned_from_validation(judged.run.config),
+        said,
     )
+
+
+def _gathered(data: Dataset, ids: Tensor) -> Inputs:
+    return map_tensors(Tensor.contiguous, data.gather(ids, 0))
 
 
 def _on_test(judged: Judged) -> dict[str, float]:
@@ -205,8 +232,7 @@ def _learned_from_validation(config: Mapping[str, Any]) -> bool:
 
 def _some(data: Dataset) -> Dataset:
     """The examples that files are compared on: all, or so many that their values fit into memory."""
-    size = int(torch.Size(data.example_shape).numel())
-    most = min(_MOST_EXAMPLES, max(_MOST_VALUES // size, 64))
+    most = min(_MOST_EXAMPLES, max(_MOST_VALUES // num_values(data.example_shape), 64))
     return data if len(data) <= most else data.subset(_few(data.ids, most))
 
 

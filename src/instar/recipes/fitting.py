@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ from torch import Tensor, nn
 from instar.data import Dataset, InMemoryDataset, Splits, like_length, parse_views
 from instar.deploy.code import check_code
 from instar.deploy.rows import keep_rows
-from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, Teacher
+from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, Teacher, out_of_fold_logits
 from instar.errors import UsageError
-from instar.evaluation import predict_logits, why_not_learned
+from instar.evaluation import predict_logits, score, why_not_learned
 from instar.files import load_tensors, write_bytes
 from instar.identity import first_difference
 from instar.jobs import Job, num_gpus
 from instar.losses import Targets
-from instar.networks import network_fingerprint
+from instar.networks import FittedEstimator, network_fingerprint
+from instar.networks.eight_bits import in_eight_bits
 from instar.optimisation import decide_precision
 from instar.recipes.hinting import hint_loss
 from instar.recipes.loading import (
@@ -38,12 +40,15 @@ from instar.recipes.loading import (
 )
 from instar.recipes.settings import DataSettings, FitSettings, SoftSettings, TransferSettings
 from instar.runs import Run, find_run, is_run
-from instar.structures import varies
+from instar.structures import Inputs, varies
 from instar.training import FitResult, fit
 
 LOGITS, STORE = "logits.safetensors", "targets"
 LOGITS_OF = "-logits"
 """After the name of a teacher: the job that stores its logits."""
+
+CALIBRATION_EXAMPLES = 512
+"""Of training: those by which the ranges of eight bits are found."""
 
 _MOST_ADOPTED = 1000  # training examples by which a network that comes with its weights is judged
 
@@ -58,6 +63,7 @@ def fit_job(
     soft: SoftSettings | None = None,
     transfer: TransferSettings | None = None,
     needs: tuple[str, ...] = (),
+    recovers: str | None = None,
     manifest: Mapping[str, Any] | None = None,
     device: str = "cpu",
     processes: int = 1,
@@ -74,6 +80,8 @@ def fit_job(
         soft: the loss with soft targets; without it the network learns from labels.
         transfer: what it learns from; by default the training examples.
         needs: the jobs of its teachers, and those that store their logits.
+        recovers: the job whose network it begins with, in place of a new one, to fit it in eight bits: with inputs
+            and weights of its layers rounded.
         manifest: where its classes come from; also written into the file of its weights.
         device, processes, tensorboard: as in `Execution`.
     """
@@ -86,9 +94,11 @@ def fit_job(
         "transfer": transfer.model_dump(exclude_defaults=True) or None,
         **_outside(splits, transfer, soft.store if soft and soft.store not in needs else None),
         "manifest": manifest,
+        "recovers": recovers,
     }
     cost = fit_cost(settings, splits, network) * transfer.fraction
     function = functools.partial(_fit, device=device, tensorboard=tensorboard)
+    needs = (*needs, recovers) if recovers else needs
     return Job(name, function, config, needs, cost, processes, num_gpus(device, processes))
 
 
@@ -168,13 +178,38 @@ def adopt_job(name: str, settings: FitSettings, data: DataSettings) -> Job:
     return Job(name, _adopt, config)
 
 
-def logits_job(teacher: str, data: DataSettings, *, folder: str | None = None, device: str = "cpu") -> Job:
-    """A job that stores a teacher's logits on training and validation examples, or on the pictures of a folder."""
+def estimator_job(name: str, settings: FitSettings, data: DataSettings, *, seed: int) -> Job:
+    """A job that fits an estimator of another library to the training examples."""
+    splits = load_splits(data)
+    config = {**about_network(settings, data, splits, seed=seed), "seed": seed}
+    cost = len(splits.train) * len(splits.class_names) * 1e5
+    return Job(name, _fit_estimator, config, cost=cost)
+
+
+def logits_job(
+    teacher: str,
+    data: DataSettings,
+    *,
+    transfer: TransferSettings | None = None,
+    folds: int | None = None,
+    device: str = "cpu",
+) -> Job:
+    """A job that stores a teacher's logits on training and validation examples, or on those of a transfer set.
+
+    Args:
+        teacher: the job that fits it.
+        data: the data.
+        transfer: pictures of a folder in place of these examples, or sampled rows beside them.
+        folds: of an estimator: the logits of each labelled training example are those of a copy that was not
+            fitted on it; see `out_of_fold_targets`.
+        device: where the teacher runs.
+    """
     splits = load_splits(data)
     config = {**about_data(data), "teacher": teacher}
-    if folder is not None:
-        transfer = TransferSettings(folder=folder)
+    if transfer is not None and (transfer.folder or transfer.sampled_rows):
         config |= {"transfer": transfer.model_dump(exclude_defaults=True), **_outside(splits, transfer, None)}
+    if folds is not None:
+        config["folds"] = folds
     name = teacher + LOGITS_OF
     function = functools.partial(_write_logits, teacher=teacher, device=device)
     return Job(name, function, config, (teacher,), gpus=num_gpus(device))
@@ -210,14 +245,15 @@ def _transfer_data(config: Mapping[str, Any], splits: Splits) -> Dataset:
     if "transfer_identity" in config and (
         difference := first_difference(config["transfer_identity"], data.identity, "transfer")
     ):
-        raise UsageError(f"{transfer.folder} has changed since the command began; run it again ({difference})")
+        what = transfer.folder or "what is sampled"
+        raise UsageError(f"{what} has changed since the command began; run it again ({difference})")
     return data
 
 
 def _outside(splits: Splits, transfer: TransferSettings, store: str | None) -> dict[str, Any]:
-    """Fingerprints of inputs that live outside the run: the pictures of a folder, the teachers of a store."""
+    """Fingerprints of what the data are without: pictures of a folder, sampled rows, the teachers of a store."""
     about: dict[str, Any] = {}
-    if transfer.folder is not None:
+    if transfer.folder is not None or transfer.sampled_rows is not None:
         about["transfer_identity"] = training_data(splits, transfer).identity
     if store is not None:
         about["store_identity"] = SoftTargetStore.open(store).identity
@@ -236,7 +272,8 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
     run.tensorboard = tensorboard
     run.about_weights = {"manifest": config["manifest"]} if "manifest" in config else {}
     data, settings = settings_of(config)
-    splits, network = splits_of(config), network_of(run)
+    splits, recovers = splits_of(config), config.get("recovers")
+    network = load_run_network(needs[recovers]) if recovers else network_of(run)
     keep_rows(run.path, splits)
     transfer = TransferSettings(**config.get("transfer", {}))
     soft = SoftSettings(**config["soft"]) if config.get("soft") else None
@@ -245,7 +282,10 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
     train = _transfer_data(config, splits).with_views(
         views, view_seed=data.view_seed, num_views=store.num_views if store and views else transfer.num_views
     )
-    with hint_loss(soft, needs, network, train, seed=config["seed"], device=device) as auxiliary:
+    with (
+        hint_loss(soft, needs, network, train, seed=config["seed"], device=device) as auxiliary,
+        in_eight_bits(network, _calibration(splits.train)) if recovers else nullcontext(),
+    ):
         result = run_fit(
             run,
             network,
@@ -256,6 +296,11 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
             **soft_options(soft, needs, train, device, store),
         )
     return fit_content(result)
+
+
+def _calibration(train: Dataset) -> Inputs:
+    """The examples by which the ranges of eight bits are found."""
+    return train.gather(train.ids[:: -(-len(train) // CALIBRATION_EXAMPLES)], 0)
 
 
 def fit_options(settings: FitSettings) -> dict[str, Any]:
@@ -322,6 +367,23 @@ def _store_path(store: str, needs: Mapping[str, Path]) -> Path:
     return needs[store] / STORE if store in needs else Path(store)
 
 
+def _fit_estimator(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
+    splits, network = splits_of(run.config), network_of(run)
+    assert isinstance(network, FittedEstimator)
+    train, validation = splits.train, splits.validation
+    labels = train.labels(train.ids)
+    ids = train.ids[labels >= 0]
+    network.fit_(train.gather(ids, 0), labels[labels >= 0])
+    run.save_weights(network.state_dict(), {})
+    keep_rows(run.path, splits)
+    scores = score(predict_logits(network, validation), validation.labels(validation.ids))
+    reason = why_not_learned(network, train, ids[:: -(-len(ids) // _MOST_ADOPTED)])
+    return {
+        "metrics": {f"validation_{key}": value for key, value in scores.items()},
+        **({"failed_to_learn": reason} if reason else {}),
+    }
+
+
 def _adopt(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     _, settings = settings_of(run.config)
     check_code(run.config, run.path)
@@ -341,9 +403,14 @@ def _adopt(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
 def _write_logits(run: Run, needs: Mapping[str, Path], *, teacher: str, device: str) -> dict[str, Any]:
     splits = splits_of(run.config)
     network = load_run_network(needs[teacher]).to(device)
-    has_folder = "transfer" in run.config
-    parts = [_transfer_data(run.config, splits)] if has_folder else [splits.train, splits.validation]
+    train = _transfer_data(run.config, splits) if "transfer" in run.config else splits.train
+    parts = [train] if run.config.get("transfer", {}).get("folder") else [train, splits.validation]
     logits = [predict_logits(network, part.to(torch.device(device)), device=device).cpu() for part in parts]
+    if folds := run.config.get("folds"):
+        assert isinstance(network, FittedEstimator)
+        labelled = train.labels(train.ids) >= 0
+        others = out_of_fold_logits(network.new(), train.subset(train.ids[labelled]), folds=folds)
+        logits[0][labelled] = others
     write_bytes(run.path / LOGITS, logits_file(parts, logits))
     return {}
 

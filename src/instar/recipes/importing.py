@@ -31,7 +31,7 @@ def import_store(
     renormalise: bool = False,
     name: str | None = None,
     dtype: str = "float32",
-    rows_per_shard: int = 65_536,
+    rows_per_shard: int | None = None,
 ) -> list[str]:
     """Store the answers in a file for the training and validation examples, matched by key.
 
@@ -84,7 +84,7 @@ def import_store(
         rows_per_shard=rows_per_shard,
         split=split_of(settings, splits),
     )
-    write_rows(out, found, ids, lambda part: answered_by_id[part.start : part.stop][None])
+    write_rows(out, found, ids, lambda part: [answered_by_id[part.start : part.stop][None]])
     SoftTargetStore.open(out)
     return done
 

@@ -11,6 +11,8 @@ from typing import Any
 from torch import nn
 
 from instar.data import Dataset, Splits, class_number, load_data, seen_by, transfer_set, unlabelled_pictures
+from instar.data.records.reading import is_source
+from instar.data.sampled import with_sampled_rows
 from instar.deploy.code import check_code, code_identity, network_in
 from instar.deploy.loading import load_run_network as load_run_network
 from instar.deploy.loading import network_seeing
@@ -20,12 +22,20 @@ from instar.errors import DataWarning, UsageError
 from instar.guards import NUM_TRIED, try_fit, try_forward
 from instar.identity import first_difference
 from instar.naming import is_of_library
-from instar.networks import brings_weights, build_network, described, head_change, initialise_, is_teacher_file
-from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, TransferSettings
+from instar.networks import (
+    brings_weights,
+    build_network,
+    described,
+    head_change,
+    initialise_,
+    is_estimator,
+    is_teacher_file,
+)
+from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, Settings, TransferSettings
 from instar.runs import Run, find_run, is_run
 from instar.structures import Form, is_plain, read_form, without_lengths, written_form
 
-_COLUMNS = {"label", "text", "image", "audio", "features", "group", "key", "part"}
+COLUMNS = {"label", "text", "image", "audio", "features", "categories", "group", "key", "part"}
 """The settings of data that say which column of a table is what."""
 _OF_KINDS = {"clip_seconds", "sample_rate", "tokenizer", "max_length"}
 """The settings of single kinds of data."""
@@ -49,7 +59,7 @@ def load_splits(settings: DataSettings) -> Splits:
         split_seed=settings.split_seed,
         image_size=settings.image_size,
         colour=settings.colour,
-        **settings.model_dump(include=_COLUMNS | _OF_KINDS),
+        **settings.model_dump(include=COLUMNS | _OF_KINDS),
     )
     if settings.fraction == 1:
         return splits
@@ -58,6 +68,12 @@ def load_splits(settings: DataSettings) -> Splits:
         for part in (splits.train, splits.validation)
     )
     return dataclasses.replace(splits, train=train, validation=validation)
+
+
+def notes_of(config: Settings) -> tuple[str, ...]:
+    """What was guessed or decided of the data of an experiment, where they are rows of a table."""
+    data = getattr(config, "data", None)
+    return load_splits(data).notes if isinstance(data, DataSettings) and is_source(data.name) else ()
 
 
 def few_examples(data: DataSettings, per_class: int | None) -> DataSettings:
@@ -81,7 +97,11 @@ def training_data(splits: Splits, transfer: TransferSettings) -> Dataset:
         data = load_pictures(transfer.folder, splits)
     else:
         data = splits.train.union(splits.validation) if transfer.validation_too else splits.train
-    return transfer_set(data, **transfer.model_dump(exclude={"validation_too", "folder", "num_views"}))
+    of_this = {"validation_too", "folder", "num_views", "sampled_rows"}
+    data = transfer_set(data, **transfer.model_dump(exclude=of_this))
+    if transfer.sampled_rows is None:
+        return data
+    return with_sampled_rows(data, transfer.sampled_rows, seed=transfer.seed)
 
 
 @functools.lru_cache(maxsize=4)
@@ -131,6 +151,10 @@ def about_network(settings: FitSettings, data: DataSettings, splits: Splits, *, 
     }
     if files := described(settings.network):
         about["described"] = files
+    if is_teacher_file(settings.network) and splits.train.table is not None:
+        about["table"] = splits.train.table.record()
+    if pad := getattr(splits.train, "pad", 0):
+        about["pad"] = pad
     return {**about, "network_identity": code_identity({**about, "seed": seed})}
 
 
@@ -166,9 +190,8 @@ def settings_of(config: Mapping[str, Any]) -> tuple[DataSettings, FitSettings]:
 def build_for(settings: NetworkSettings, splits: Splits, *, seed: int, as_it_is: bool = False) -> nn.Module:
     """The network of a configuration, initialised, for the examples and classes of the data; see `new_network`."""
     given, shape, names = normalisation_of(splits), splits.train.example_shape, splits.class_names
-    return new_network(
-        settings, shape, len(names), seed=seed, normalisation=given, class_names=names, as_it_is=as_it_is
-    )
+    about: dict[str, Any] = {"normalisation": given, "class_names": names, "table": splits.train.table}
+    return new_network(settings, shape, len(names), seed=seed, as_it_is=as_it_is, **about)
 
 
 def try_network(settings: FitSettings, splits: Splits, *, temperature: float | None = None) -> nn.Module:
@@ -183,6 +206,8 @@ def try_network(settings: FitSettings, splits: Splits, *, temperature: float | N
         UsageError, TrainingError: it cannot learn from these examples; the error says why.
     """
     network = build_for(settings, splits, seed=0)
+    if is_estimator(settings.network):
+        raise UsageError(f"{settings.network} is fitted by its library, as a teacher: name a network here")
     warn_of_head(network)
     inputs = splits.train.gather(splits.train.ids[:NUM_TRIED], 0)
     num_classes = len(splits.class_names)
@@ -247,6 +272,7 @@ def new_network(
     seed: int,
     normalisation: Mapping[str, Sequence[float]] | None = None,
     class_names: Sequence[str] | None = None,
+    table: Any = None,
     as_it_is: bool = False,
 ) -> nn.Module:
     """The network of a configuration, initialised, for examples of a shape that have been normalised.
@@ -258,6 +284,7 @@ def new_network(
         seed: of the initialisation.
         normalisation: of the inputs.
         class_names: of the data, by which those of a library's network or of a teacher in a file are found.
+        table: how rows of a table became examples, for a teacher in a file.
         as_it_is: whether weights that its name brings are used and not trained further.
     """
     is_anew = settings.new_weights and not is_of_library(settings.network)
@@ -272,6 +299,7 @@ def new_network(
         normalisation=normalisation,
         weights="none" if settings.new_weights else "own" if as_it_is else "start",
         class_names=class_names,
+        table=table,
     )
     return initialise_(network, settings.initialiser, seed=seed) if is_anew else network
 

@@ -12,11 +12,13 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.data.progress import tracked
 from instar.data.readers.folder import find_images
 from instar.data.readers.images import IMAGE_SUFFIXES
+from instar.data.records.sound_folder import find_sounds
 from instar.deploy import Model
 from instar.deploy.calibration import Calibration
 from instar.errors import DataError, InstarError, UsageError
@@ -24,6 +26,7 @@ from instar.evaluation import batch_size_on
 from instar.files import writing, written_whole
 from instar.recipes.exports import calibration_for
 from instar.recipes.row_inputs import STDIN, table_in
+from instar.structures import Form
 
 _ROWS_AT_ONCE = 1024
 FORMATS = ("csv", "jsonl", "parquet")
@@ -38,7 +41,7 @@ class Answer(NamedTuple):
 
 
 def find_inputs(given: Iterable[str], *, of_rows: bool = False) -> list[str]:
-    """Files, all pictures below folders (nothing hidden), and the lines of stdin for `-`.
+    """Files, all pictures below folders, or else all sounds (nothing hidden), and the lines of stdin for `-`.
 
     For a network of rows `-` stays: what comes on stdin is rows then.
 
@@ -50,7 +53,7 @@ def find_inputs(given: Iterable[str], *, of_rows: bool = False) -> list[str]:
         if one == STDIN and not of_rows:
             found += _named_on_stdin()
         elif _is_folder(one):
-            found += map(str, find_images(Path(one)))
+            found += map(str, find_images(Path(one)) or find_sounds(Path(one)))
         else:
             found.append(one)
     if not found:
@@ -138,19 +141,29 @@ def _one_row(model: Model, row: pa.Table, refused: list[str]) -> Tensor | None:
 def _examples(model: Model, name: str) -> list[tuple[str, Tensor]]:
     if not name.lower().endswith(".npy"):
         return [(name, model.preprocess(name))]
+    arrays = arrays_in(name, name, model.input_shape)
     try:
-        arrays = np.load(name, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return [(f"{name}:{number}", values) for number, values in enumerate(model.preprocess_batch(arrays))]
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+
+
+def arrays_in(file: str | IO[bytes], name: str, shape: Form) -> NDArray[Any]:
+    """The batch of arrays in a `.npy` file.
+
+    Raises:
+        DataError: there is none, or arrays of another shape.
+    """
+    try:
+        arrays = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise DataError(f"{name}: not an array that can be read: {error or type(error).__name__}") from error
     if not isinstance(arrays, np.ndarray):
         raise DataError(f"{name}: holds several arrays; save the one that is meant with numpy.save")
-    if arrays.shape[1:] != model.input_shape:
-        shape = ", ".join(map(str, model.input_shape))
-        raise DataError(f"{name}: expected an array of shape (n, {shape}), found {arrays.shape}")
-    try:
-        return [(f"{name}:{number}", model.preprocess(array)) for number, array in enumerate(arrays)]
-    except DataError as error:
-        raise DataError(f"{name}: {error}") from error
+    if arrays.shape[1:] != shape:
+        expected = ", ".join(map(str, shape))
+        raise DataError(f"{name}: expected an array of shape (n, {expected}), found {arrays.shape}")
+    return arrays
 
 
 def _answered(model: Model, batch: Sequence[tuple[str, Tensor]]) -> Iterator[Answer]:

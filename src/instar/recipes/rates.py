@@ -27,6 +27,11 @@ TEACHER_ROUNDS = ((1 / 20, 10.0), (1 / 10, 30.0))
 """Of each round the share of the epochs of a whole fit, and the steps that are enough. A teacher is fitted
 once and costs as much as many students: the search for its rate takes about half a fit."""
 
+LONG = 20
+"""A whole fit that is so many times as long as those that ranked the rates bears a lower one. Many steps in an
+epoch make rounds so short: on MNIST one of 40 epochs, after which 0.3 is ahead of 0.1. At the end both make as
+many errors, and what the one at 0.3 teaches is worth less (docs/experiments.md)."""
+
 CLIP, WARMUP, DEEP = 1.0, 0.05, 8
 """Without normalisation: the norm of the gradient, and from so many layers the share of the epochs with a rising
 rate. Clipping makes more rates usable. A warm-up costs errors in shallow networks (docs/experiments.md)."""
@@ -80,16 +85,24 @@ def neighbours(ranking: Sequence[float]) -> list[float]:
     return sorted({moved(best, -1), best, moved(best, 1), *ranking[1:2]})
 
 
-def finalists(ranking: Sequence[float], count: int) -> list[float]:
+def finalists(ranking: Sequence[float], count: int, *, is_long: bool = False) -> list[float]:
     """The best rates, the best first; where the first lies at the edge of what is ranked, the one beyond it too.
+
+    Args:
+        ranking: the rates, the best first.
+        count: the number of finalists.
+        is_long: whether a whole fit is `LONG` times those that were ranked: the rate below the best is second.
 
     Example:
         >>> finalists([0.1, 0.3, 0.03, 1.0], 2), finalists([1.0, 0.3, 0.1], 2)
         ([0.1, 0.3], [1.0, 3.0])
+        >>> finalists([0.1, 0.3, 0.03, 1.0], 2, is_long=True)
+        [0.1, 0.03]
     """
     best = ranking[0]
     beyond = [moved(best, steps) for steps, edge in ((1, max), (-1, min)) if best == edge(ranking)]
-    return [best, *beyond, *ranking[1:]][:count]
+    below = [moved(best, -1)] if is_long else []
+    return list(dict.fromkeys([best, *below, *beyond, *ranking[1:]]))[:count]
 
 
 def batch_size_for(num_examples: int) -> int:
@@ -148,7 +161,7 @@ def find_rate(
     lengths: Sequence[int],
     num_validation: int,
 ) -> Rounds[Found]:
-    """Find the learning rate of one network.
+    """Find the learning rate of one network: the best, or for fits `LONG` times the last round's the one below.
 
     Args:
         name: of the network, in job names and in `tuning`.
@@ -173,5 +186,8 @@ def find_rate(
         path,
         num_validation=num_validation,
     )
-    best = ranking_of(rounds[-1], num_validation)[0]
+    ranking = ranking_of(rounds[-1], num_validation)
+    best, below = ranking[0], moved(ranking[0], -1)
+    if settings.epochs >= LONG * lengths[-1] and below in ranking:
+        best = below
     return Found(best, tuning_rows(name, rounds, lengths, lambda rate: {"learning_rate": rate}, best))

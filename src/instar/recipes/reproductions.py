@@ -69,6 +69,13 @@ REPRODUCTIONS = {
         "clinc150",
         "clinc150 (150 intents and what is of none), sst2 (two classes), or csv:FILE and its like",
     ),
+    "tables": Reproduction(
+        "Gradient boosting, a forest and both into one small network: out of fold, in sample, sampled rows.",
+        "instar.recipes.tables.recipe:STUDY",
+        "instar.recipes.tables.plan:config_for",
+        "digits",
+        "csv:FILE with a column class, or digits for a try at the scale tiny",
+    ),
     "specialists": Reproduction(
         "Hinton et al. 2015, section 5: specialists for confused classes, all controls, one network distilled.",
         "instar.recipes.specialists.recipe:STUDY",
@@ -148,6 +155,6 @@ def as_toml(config: Any) -> str:
     """A configuration as TOML, without the settings that have their default."""
     import tomli_w
 
-    from instar.runs import without_none
+    from instar.identity import without_none
 
     return tomli_w.dumps(without_none(config.model_dump(exclude_defaults=True)))

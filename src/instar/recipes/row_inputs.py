@@ -9,6 +9,7 @@ import pyarrow as pa
 from instar.data.kinds import kind_of
 from instar.data.records import csv_file, jsonl_file, parquet_file
 from instar.data.records.places import with_places
+from instar.data.records.sound_folder import SOUND_SUFFIXES
 from instar.deploy.rows import Rows
 from instar.errors import DataError, UsageError
 
@@ -24,7 +25,8 @@ def table_in(name: str, rows: Rows) -> pa.Table | None:
     """The rows that an input of `instar predict` means; None where it is a picture, a sound or an array.
 
     Args:
-        name: a CSV, JSON lines or Parquet file; `-` for rows or texts on stdin; for texts a text itself.
+        name: a CSV, JSON lines or Parquet file; `-` for rows or texts on stdin; for texts a text itself; for
+            sounds the path of one.
         rows: of the network.
 
     Raises:
@@ -37,7 +39,7 @@ def table_in(name: str, rows: Rows) -> pa.Table | None:
         if not path.is_file():
             raise DataError(f"{name}: no such file")
         table = reader(path)
-    elif is_text:
+    elif is_text or (kind_of(rows.roles) == "sound" and path.suffix.lower() in SOUND_SUFFIXES):
         table = pa.table({rows.columns[0]: [name]})
         return with_places([table], [""])
     else:

@@ -9,6 +9,7 @@ from instar.errors import UsageError
 from instar.files import write_bytes
 from instar.recipes.observations import OBSERVATIONS
 from instar.recipes.result_tables import is_study, measure_title, result_tables
+from instar.recipes.words import where_to_read, words_section
 from instar.reports import Bars, Code, Column, Section, Table, Text, write_page
 from instar.runs import CONFIG, REPORT, Run, find_run, list_runs
 from instar.transfer import treatment_name
@@ -168,7 +169,9 @@ def write_report(specs: str | Sequence[str], out: Path | str) -> Path:
     sections: list[Section] = [*tables, *bars(paths)]
     sections += [Code(str(path), (path / CONFIG).read_text()) for path in paths]
     title = f"{len(paths)} runs" if len(paths) > 1 else str(paths[0])
-    return write_page(out, title, sections, subtitle=", ".join(map(str, paths)))
+    sections += words_section(sections)
+    subtitle = ", ".join(map(str, paths))
+    return write_page(out, title, sections, subtitle=subtitle, footer=where_to_read(__name__))
 
 
 def bars(paths: Sequence[Path]) -> list[Section]:

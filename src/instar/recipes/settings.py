@@ -221,6 +221,8 @@ class TransferSettings(Settings):
     """train on the validation examples as well, and do not validate"""
     folder: str | None = None
     """a transfer set without labels: all pictures below this folder"""
+    sampled_rows: Count | None = None
+    """rows of a table sampled from its training rows, without labels, beside them"""
     num_views: Count | None = None
     """views of each example, shown in turn; by default each epoch shows a new one"""
 
@@ -277,7 +279,8 @@ class DataSettings(Settings):
     """The data and its split; teacher and students share them."""
 
     name: str = "digits"
-    """digits, mnist, cifar100, clinc150, sst2, folder:PATH, csv:FILE, python:MODULE:FUNCTION; see instar data"""
+    """digits, mnist, fashion-mnist, cifar10, cifar100, omniglot, clinc150, sst2, folder:PATH, csv:PATH,
+    jsonl:PATH, parquet:PATH, hf:PATH, webdataset:SHARDS, python:MODULE:FUNCTION"""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """share of the training examples held out for validation"""
     split_seed: int = 0
@@ -305,6 +308,8 @@ class DataSettings(Settings):
     """the column of sounds: their bytes, or paths"""
     features: tuple[str, ...] = ()
     """the columns of numbers and categories"""
+    categories: tuple[str, ...] = ()
+    """those of the features whose numbers are categories"""
     group: str | None = None
     """a column; rows with one value stay in one part: the same patient, speaker, user"""
     key: str | None = None

@@ -15,6 +15,7 @@ from instar.recipes.learning import FAILED, failed_fits, failures_in_words
 from instar.recipes.observations import OBSERVATIONS, observations, what_to_look_at
 from instar.recipes.rows import SCHEMA
 from instar.recipes.settings import Settings
+from instar.recipes.words import where_to_read, words_section
 from instar.reports import Code, Details, Headline, Section, Table, prepare_drawing, write_page
 from instar.runs import ENVIRONMENT, REPORT, Run, check_tensorboard, run_hash
 
@@ -182,17 +183,17 @@ def run_study(
             result["details"][OBSERVATIONS] = seen
         page = study.page(plan, described)
         machine = run.read_json(ENVIRONMENT)
+        sections = [study.headline(described), *what_to_look_at(described), *page.sections]
         write_page(
             path / REPORT,
             page.title,
             [
-                study.headline(described),
-                *what_to_look_at(described),
-                *page.sections,
+                *sections,
                 *_tail(page, study.use(str(path), described), run.config, machine),
+                *words_section(sections),
             ],
             subtitle=page.subtitle,
-            footer=f"instar {machine['instar']}",
+            footer=f"instar {machine['instar']}; {where_to_read(study.plan.__module__)}",
             series=page.series,
         )
         run.finish(result)

@@ -145,10 +145,14 @@ def bars_drawing(chart: Bars, looks: Looks) -> dict[str, Any]:
     }
     if is_grouped:
         encoding["yOffset"] = alt.YOffset("series:N", sort=names)
-    ticks = _few_ticks([record["value"] for record in drawn])
-    axis = alt.Axis(grid=True, domain=False, ticks=False, **ticks)
+    ends = [0.0, *(record["value"] for record in drawn)]  # a bar begins at 0
+    axis = alt.Axis(grid=True, domain=False, ticks=False, **_few_ticks(ends))
     stack: Literal["zero"] | bool = "zero" if chart.stacked else False
-    value, low = (alt.X(field, title=chart.value_title, axis=axis, stack=stack) for field in ("value:Q", "low:Q"))
+    scale = alt.Scale() if any(ends) else alt.Scale(domain=[0, 1])
+    value, low = (
+        alt.X(field, title=chart.value_title, axis=axis, stack=stack, scale=scale)
+        for field in ("value:Q", "low:Q")
+    )
     colour = alt.Color("series:N", scale=_scale(names, [looks[name].colour for name in names]), legend=None)
 
     order = {"order": alt.Order("place:Q")} if chart.stacked else {}
@@ -226,7 +230,10 @@ def _y_axis(chart: Lines, records: Records) -> dict[str, Any]:
             "scale": alt.Scale(type="log", domain=[low, high], nice=False),
             "axis": alt.Axis(values=log_ticks(low, high), format="~g"),
         }
-    return {"scale": alt.Scale(zero=False), "axis": alt.Axis(**_few_ticks(values))}
+    # Without a range of values a line would have no place.
+    alike = min(values) == max(values)
+    domain = [min(0.0, values[0]), max(1.0, 2 * values[0])] if alike else alt.Undefined
+    return {"scale": alt.Scale(zero=False, domain=domain), "axis": alt.Axis(**_few_ticks(values))}
 
 
 def _few_ticks(values: Sequence[float]) -> dict[str, Any]:

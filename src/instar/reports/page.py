@@ -1,5 +1,6 @@
 """Renders one self-contained HTML page: no network, no script, for light and dark screens, phones and paper."""
 
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -52,7 +53,7 @@ def render_page(
         title: name of the page.
         sections: the sections from top to bottom.
         subtitle: a line under the title: what, on which data, when.
-        footer: the last line: version, commit, machine.
+        footer: the last line: version, where to read more; addresses in it become links.
         series: names of series in the order of their colours; other series follow in the order of the page.
 
     Raises:
@@ -72,7 +73,7 @@ def render_page(
         subtitle=f'<p class="subtitle">{escaped(subtitle)}</p>' if subtitle else "",
         style=files("instar.reports").joinpath("page.css").read_text(encoding="utf-8"),
         body=sections_html(sections, looks),
-        footer=f"<footer>{escaped(footer)}</footer>" if footer else "",
+        footer=f"<footer>{_linked(escaped(footer))}</footer>" if footer else "",
     )
     num_bytes = len(page.encode())
     if num_bytes > MOST_BYTES:
@@ -83,6 +84,10 @@ def render_page(
             f"{type(sections[largest]).__name__}, has {max(sizes):,}; give it fewer rows or images"
         )
     return page
+
+
+def _linked(html: str) -> str:
+    return re.sub(r"https://[^\s;<]+", lambda found: f'<a href="{found[0]}">{found[0]}</a>', html)
 
 
 def write_page(

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from instar.arguments import check_same_shape
 from instar.errors import UsageError
-from instar.losses import NO_LABEL, SoftTargets, at_least_float32, check_same_shape
+from instar.losses import NO_LABEL, SoftTargets, at_least_float32
 
 
 def decoupled_loss(

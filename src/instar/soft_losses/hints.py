@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from instar.losses import at_least_float32, check_same_shape
+from instar.arguments import check_same_shape
+from instar.losses import at_least_float32
 
 
 def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:

@@ -55,6 +55,8 @@ class KindOptions:
     progress: bool = True
     tokenizer: str | None = None
     max_length: int | None = None
+    categories: tuple[str, ...] = ()
+    """the columns of a table whose numbers are categories"""
 
 
 def kind_of(roles: Roles) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,8 @@ from instar.data.filterbanks import filterbank
 from instar.data.kinds import KindOptions
 from instar.data.progress import tracked
 from instar.data.readers.audio import decode_audio, resample
-from instar.data.records.contents import Cell, cells_of
+from instar.data.records.blobs import blobs_of
+from instar.data.records.places import place_of
 from instar.data.records.reading import Records
 from instar.data.records.roles import Roles
 from instar.data.sources import cache_folder
@@ -26,8 +27,8 @@ from instar.errors import DataError, RunError, UsageError
 from instar.files import write_bytes
 from instar.structures import Inputs
 
-_FORMAT = 1  # of what is kept; another number invalidates it
-_SHIFT_MS = 10.0
+_FORMAT = 2  # of what is kept; another number invalidates it
+_NUM_MELS, _SHIFT_MS = 40, 10.0
 _COVERED = 0.95  # of the training clips are not cut
 _FITTED_ON = 5_000  # clips, evenly spaced: more change neither a mean nor a quantile
 _SMALLEST_DEVIATION = 1e-3
@@ -64,7 +65,7 @@ class SoundPreparation:
         """
         pictures = torch.zeros(len(table), 1, len(self.mean), self.num_frames)
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
-        for row, clip in enumerate(cells_of(table, _column(roles))):
+        for row, clip in enumerate(_clips(table, _column(roles))):
             frames = (_features(clip, self.sample_rate, Counter()) - mean) / std
             place_in_middle(frames.T, pictures[row, 0])
         return pictures
@@ -108,20 +109,25 @@ def _fitted(records: Records, options: KindOptions) -> SoundPreparation:
     table, column = records.parts["train"], _column(records.roles)
     rows = np.unique(np.linspace(0, len(table) - 1, _FITTED_ON).round().astype(np.int64))
     sample = table.take(pa.array(rows))
-    rate = options.sample_rate or _commonest_rate(cells_of(sample, column))
+    rate = options.sample_rate or _commonest_rate(_clips(sample, column))
     seen: Counter[str] = Counter()
-    bar = tracked(cells_of(sample, column), total=len(sample), description="listening", show=options.progress)
-    clips = [_features(clip, rate, seen) for clip in bar]
-    lengths = np.array([len(clip) for clip in clips])
+    bar = tracked(_clips(sample, column), total=len(sample), description="listening", show=options.progress)
+    sizes: list[int] = []
+    sums = torch.zeros(2, _NUM_MELS, dtype=torch.float64)
+    for clip in bar:
+        frames = _features(clip, rate, seen).double()
+        sizes.append(len(frames))
+        sums += torch.stack((frames.sum(0), (frames**2).sum(0)))
+    lengths = np.array(sizes)
     seconds = options.clip_seconds
     num_frames = round(seconds * 1000 / _SHIFT_MS) if seconds else int(np.ceil(np.quantile(lengths, _COVERED)))
     seen["cut to their middle"] = int((lengths > num_frames).sum())
-    frames = torch.cat(clips).double()
-    std = frames.std(dim=0, correction=0).clamp_(min=_SMALLEST_DEVIATION)
+    mean, square = sums / int(lengths.sum())
+    std = (square - mean**2).clamp(min=0).sqrt().clamp_(min=_SMALLEST_DEVIATION)
     return SoundPreparation(
         rate,
         num_frames,
-        tuple(frames.mean(dim=0).float().tolist()),
+        tuple(mean.float().tolist()),
         tuple(std.float().tolist()),
         {what: count for what, count in sorted(seen.items()) if count},
     )
@@ -164,7 +170,27 @@ def place_in_middle(values: Tensor, room: Tensor) -> None:
         room[:] = values[:, -spare // 2 : -spare // 2 + room.shape[1]]
 
 
-def _features(clip: Cell, rate: int, seen: Counter[str]) -> Tensor:
+class _Clip(NamedTuple):
+    """The content of a cell; as text what a message calls it."""
+
+    content: bytes
+    table: pa.Table
+    column: str
+    row: int
+
+    def __str__(self) -> str:
+        cell = self.table[self.column][self.row].as_py()
+        path = cell.get("path") if isinstance(cell, dict) else cell
+        place = place_of(self.table, self.row)
+        return f"{place}: {path}" if isinstance(path, str) else place
+
+
+def _clips(table: pa.Table, column: str) -> Iterator[_Clip]:
+    for row, content in enumerate(blobs_of(table, column)):
+        yield _Clip(content, table, column, row)
+
+
+def _features(clip: _Clip, rate: int, seen: Counter[str]) -> Tensor:
     """The filterbank of one clip at a rate, less its mean: how loud it is; counts what was done to it."""
     recording = decode_audio(clip.content, clip)
     samples = resample(recording.samples, recording.sample_rate, rate)
@@ -172,13 +198,13 @@ def _features(clip: Cell, rate: int, seen: Counter[str]) -> Tensor:
     seen["of several channels, averaged"] += recording.num_channels > 1
     seen["silent"] += not recording.samples.any()
     try:
-        frames = filterbank(samples, rate, shift_ms=_SHIFT_MS)
+        frames = filterbank(samples, rate, num_mels=_NUM_MELS, shift_ms=_SHIFT_MS)
     except DataError as error:
         raise DataError(f"{clip}: {error}") from error
     return frames - frames.mean()
 
 
-def _commonest_rate(clips: Iterator[Cell]) -> int:
+def _commonest_rate(clips: Iterator[_Clip]) -> int:
     rates = Counter(decode_audio(clip.content, clip).sample_rate for clip in clips)
     return min(rates, key=lambda rate: (-rates[rate], rate))
 

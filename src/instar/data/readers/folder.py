@@ -89,12 +89,18 @@ def list_image_folder(folder: Path, *, class_names: Sequence[str] | None = None)
 
 
 def common_form(
-    files: Sequence[Path], *, image_size: int | None = None, colour: str | None = None, progress: bool = True
+    files: Sequence[Path] | Sequence[bytes],
+    names: Sequence[object] | None = None,
+    *,
+    image_size: int | None = None,
+    colour: str | None = None,
+    progress: bool = True,
 ) -> ImageForm:
     """The form that all images are read in: that of the first image, or a given size or colour.
 
     Args:
-        files: at least one file.
+        files: at least one file, or its content.
+        names: what messages call them.
         image_size: height and width of a square.
         colour: `rgb` or `grey`; by default, with an image size, colour unless every image is grey.
         progress: draw a bar on stderr.
@@ -102,21 +108,23 @@ def common_form(
     Raises:
         DataError: an image that cannot be read, or has a mode that cannot be used.
     """
+    names = list(files) if names is None else names
     if colour is not None and image_size is not None:
         return ImageForm(MODES[colour], image_size, image_size, fit=True)
     if image_size is None:
-        mode, height, width = _header(files[0])
+        mode, height, width = _header(files[0], names[0])
         if colour is not None:
             return ImageForm(MODES[colour], height, width, convert=True)
         if mode not in CHANNELS:
-            check_convertible(mode, files[0])
+            check_convertible(mode, names[0])
             found = describe(mode, height, width)
-            raise DataError(f"{files[0]}: expected eight-bit grey or colour, found {found}; {OFFER_TO_FIT}")
+            raise DataError(f"{names[0]}: expected eight-bit grey or colour, found {found}; {OFFER_TO_FIT}")
         return ImageForm(mode, height, width)
     modes = set()
-    for file in tracked(files, total=len(files), description="looking at images", show=progress):
-        mode, _, _ = _header(file)
-        check_convertible(mode, file)
+    bar = tracked(range(len(files)), total=len(files), description="looking at images", show=progress)
+    for row in bar:
+        mode, _, _ = _header(files[row], name := names[row])
+        check_convertible(mode, name)
         modes.add(CONVERTED[mode])
     return ImageForm("RGB" if "RGB" in modes else "L", image_size, image_size, fit=True)
 
@@ -165,8 +173,8 @@ def _checked_content(file: Path, form: ImageForm) -> bytes:
     return content
 
 
-def _header(file: Path) -> tuple[str, int, int]:
-    with opened(file, file) as image:
+def _header(file: Path | bytes, name: object) -> tuple[str, int, int]:
+    with opened(file, name) as image:
         width, height = upright_size(image)
         return image.mode, height, width
 

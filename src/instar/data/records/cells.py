@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.data.identity import content_ids
-from instar.data.records.contents import cells_of
+from instar.data.records.blobs import blobs_of
+from instar.data.records.on_disk import slices
 from instar.data.records.places import place_of
 from instar.data.records.roles import Roles
 from instar.errors import DataError
 
 _MOSTLY = 0.5  # of the different texts of a column; where more are numbers, the others are mistakes
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*$"
-_NOTHING = ("", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?")
+NOTHING = ("", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?")
+"""What stands for a missing number."""
 
 
 def row_ids(table: pa.Table, roles: Roles, labels: Tensor) -> Tensor:
@@ -29,7 +31,7 @@ def row_ids(table: pa.Table, roles: Roles, labels: Tensor) -> Tensor:
         DataError: a key that two rows share, or that is missing.
     """
     if roles.key is None:
-        return content_ids(_row_bytes(table, roles), labels)
+        return content_ids((row for part in slices(table) for row in _row_bytes(part, roles)), labels)
     keys = table[roles.key]
     if keys.null_count:
         row = pc.index(keys.is_null(), True).as_py()
@@ -48,9 +50,9 @@ def row_ids(table: pa.Table, roles: Roles, labels: Tensor) -> Tensor:
 
 
 def _row_bytes(table: pa.Table, roles: Roles) -> Iterator[Any]:
-    """The cells of each row as bytes: numbers in double precision, whatever type a file has them in."""
-    in_files = (roles.image, roles.audio)
-    cells = [_contents(table, name) if name in in_files else _cells(table[name]) for name in roles.inputs]
+    """The inputs of each row as bytes: numbers in double precision, whatever type a file has them in."""
+    files = (roles.image, roles.audio)
+    cells = [blobs_of(table, name) if name in files else _cells(table[name]) for name in roles.inputs]
     if len(cells) == 1 and not isinstance(cells[0], np.ndarray):
         yield from cells[0]
         return
@@ -61,10 +63,6 @@ def _row_bytes(table: pa.Table, roles: Roles) -> Iterator[Any]:
         return
     for row, *parts in zip(numbers, *texts, strict=True):
         yield row.tobytes() + b"".join(len(part).to_bytes(8, "little") + part for part in parts)
-
-
-def _contents(table: pa.Table, column: str) -> Iterator[bytes]:
-    return (cell.content for cell in cells_of(table, column))
 
 
 def _cells(column: pa.ChunkedArray) -> NDArray[np.float64] | list[bytes]:
@@ -95,9 +93,7 @@ def check_numbers(table: pa.Table, columns: Sequence[str]) -> None:
         kind = table.schema.field(column).type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             continue
-        different = [
-            one for one in pc.unique(table[column]).to_pylist() if one is not None and one not in _NOTHING
-        ]
+        different = [one for one in pc.unique(table[column]).to_pylist() if one is not None and one not in NOTHING]
         wrong = [one for one in different if not re.match(_NUMBER, one, re.IGNORECASE)]
         if wrong and len(different) - len(wrong) > _MOSTLY * len(different):
             row = pc.index(table[column], wrong[0]).as_py()

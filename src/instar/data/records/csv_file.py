@@ -1,5 +1,6 @@
 """Tables of values separated by commas, or by another sign."""
 
+import contextlib
 import csv
 import io
 import re
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from instar.data.records.files import parts_of_files
+from instar.data.records.on_disk import in_little_memory, is_large, on_disk
 from instar.data.records.places import with_places
 from instar.errors import DataError, first_line
 
@@ -35,7 +37,7 @@ def read_tables(place: str) -> dict[str, pa.Table]:
         DataError: a file that is no table; names the file and the row.
     """
     return {
-        part: with_places([read_csv(file) for file in files], [str(file) for file in files])
+        part: with_places(in_little_memory(map(read_csv, files)), [str(file) for file in files])
         for part, files in parts_of_files("csv", place, SUFFIXES).items()
     }
 
@@ -54,11 +56,14 @@ def read_csv(file: Path | bytes, where: object = None) -> pa.Table:
     try:
         sample = _sample(file)
         dialect = find_dialect(sample)
-        return pcsv.read_csv(
-            io.BytesIO(file) if isinstance(file, bytes) else file,
-            parse_options=pcsv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True),
-            convert_options=pcsv.ConvertOptions(decimal_point=dialect.decimal),
-        )
+        parsing = pcsv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True)
+        options = {"parse_options": parsing, "convert_options": pcsv.ConvertOptions(decimal_point=dialect.decimal)}
+        if isinstance(file, Path) and is_large(file.stat().st_size):
+            # A block of 64 MiB tells the types; where a later one has others, all of it is read at once.
+            with contextlib.suppress(pa.ArrowInvalid):
+                reader = pcsv.open_csv(file, read_options=pcsv.ReadOptions(block_size=2**26), **options)
+                return on_disk(reader, reader.schema)
+        return pcsv.read_csv(io.BytesIO(file) if isinstance(file, bytes) else file, **options)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{where}: {first_line(error)}") from error
 

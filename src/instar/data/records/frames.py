@@ -27,7 +27,11 @@ def tables_in(data: Any) -> dict[str, pa.Table]:
         >>> tables_in({"height": [1.5, 2.5], "kind": ["a", "b"]})["all"].column_names[:2]
         ['height', 'kind']
     """
-    if isinstance(data, Mapping) and data and all(_is_table(one) for one in data.values()):
+    if (
+        isinstance(data, Mapping)
+        and data
+        and all(_is_table(one) or isinstance(one, Mapping) for one in data.values())
+    ):
         parts = {part_named(str(name)): one for name, one in data.items()}
         if None in parts or len(parts) < len(data) or "train" not in parts:
             raise UsageError(f"data of {', '.join(map(str, data))}: expected train, and validation or test")

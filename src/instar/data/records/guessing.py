@@ -93,7 +93,8 @@ def _kind(table: pa.Table, name: str) -> str:
         return "audio" if _starts_as_sound(table[name]) else "image"
     if pa.types.is_dictionary(kind) or pa.types.is_boolean(kind):
         return "category"
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    if is_number or pa.types.is_temporal(kind):
         return "number"
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         some = table[name].slice(0, _LOOKED_AT)

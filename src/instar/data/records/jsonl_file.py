@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from instar.data.records.files import parts_of_files
+from instar.data.records.on_disk import in_little_memory
 from instar.data.records.places import with_places
 from instar.errors import DataError, first_line
 
@@ -21,7 +22,7 @@ def read_tables(place: str) -> dict[str, pa.Table]:
         DataError: a file that is not lines of JSON; names the file and the row.
     """
     return {
-        part: with_places([read_jsonl(file) for file in files], [str(file) for file in files])
+        part: with_places(in_little_memory(map(read_jsonl, files)), [str(file) for file in files])
         for part, files in parts_of_files("jsonl", place, SUFFIXES).items()
     }
 

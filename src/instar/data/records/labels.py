@@ -14,8 +14,8 @@ from instar.errors import DataError
 from instar.losses import NO_LABEL
 from instar.naming import few
 
+_AS_TEST = {"train": "train", "test": "validation"}
 _ABOUT_1 = 1e-3  # how far the sum of a distribution may be from 1
-_MOST_FOUND = 0.5  # more different classes than this share of the rows are no classes
 
 
 class Labels(NamedTuple):
@@ -28,6 +28,12 @@ class Labels(NamedTuple):
     """what was decided, a sentence each"""
     probs: Mapping[str, Tensor] | None = None
     """(n, classes) of each part, where the column holds distributions"""
+
+    def as_test(self) -> "Labels":
+        """With the validation labels in the place of those of the test."""
+        numbers = {part: self.numbers[old] for part, old in _AS_TEST.items()}
+        probs = None if self.probs is None else {part: self.probs[old] for part, old in _AS_TEST.items()}
+        return self._replace(numbers=numbers, probs=probs)
 
 
 def labels_of(tables: Mapping[str, pa.Table], column: str) -> Labels:
@@ -162,4 +168,5 @@ def _distributions(tables: Mapping[str, pa.Table], column: str) -> Labels:
         probs[part] = torch.from_numpy(values).float()
     names = tuple(str(number) for number in range(width))
     soft = any(bool(((one > 0) & (one < 1)).any()) for one in probs.values())
-    return Labels(names, numbers, (), probs if soft else None)
+    notes = (f"{column} holds probabilities: the likeliest class of a row is its label",) if soft else ()
+    return Labels(names, numbers, notes, probs if soft else None)

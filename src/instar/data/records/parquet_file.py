@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from instar.data.records.features import features_of, with_class_names
 from instar.data.records.files import parts_of_files
+from instar.data.records.on_disk import in_little_memory, is_large, on_disk
 from instar.data.records.places import with_places
 from instar.errors import DataError, first_line
 
@@ -26,7 +27,7 @@ def read_tables(place: str) -> dict[str, pa.Table]:
 
 def read_files(files: Iterable[Path]) -> pa.Table:
     """Several files as one table."""
-    return with_places([read_parquet(file) for file in files], [str(file) for file in files])
+    return with_places(in_little_memory(map(read_parquet, files)), [str(file) for file in files])
 
 
 def read_parquet(file: Path) -> pa.Table:
@@ -39,7 +40,11 @@ def read_parquet(file: Path) -> pa.Table:
 
     try:
         with pq.ParquetFile(file, memory_map=True, **_LIMITS) as content:
-            table = content.read()
+            groups = [content.metadata.row_group(number) for number in range(content.num_row_groups)]
+            if is_large(sum(group.total_byte_size for group in groups)):
+                table = on_disk(content.iter_batches(), content.schema_arrow)
+            else:
+                table = content.read()
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"{file}: not a whole Parquet file: {first_line(error)}") from error
     return with_class_names(table, features_of(table.schema.metadata), file)

@@ -1,8 +1,10 @@
 """Where a row comes from: its file and its number there, kept with a table in whatever order its rows are put."""
 
+import bisect
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -89,25 +91,40 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def folders_of(table: pa.Table) -> "list[Path]":
-    """The folder of the file that each row comes from; the current one for rows of no file.
-
-    Example:
-        >>> table = with_places([pa.table({"a": [1]}), pa.table({"a": [2]})], ["d/one.csv", ""])
-        >>> [str(folder) for folder in folders_of(table)]
-        ['d', '.']
-    """
-    if PLACE not in table.column_names:
-        return [Path()] * len(table)
-    names, starts = json.loads(table.schema.metadata[_FILES])
-    folders = [Path(name).parent for name in names]
-    files = np.searchsorted(starts, table[PLACE].to_numpy(), side="right") - 1
-    return [folders[file] for file in files.tolist()]
-
-
 def place_of(table: pa.Table, row: int) -> str:
     """What a message calls a row: `train.csv, row 17`, rows counted from 0; `row 17` of a table without places."""
     return places_of(table, [row])[0]
+
+
+class Place:
+    """`place_of` a row, found out where a message needs it."""
+
+    def __init__(self, table: pa.Table, row: int) -> None:
+        self._table, self._row = table, row
+
+    def __str__(self) -> str:
+        return place_of(self._table, self._row)
+
+
+class Places(Sequence[Place]):
+    """The places of the rows of a table."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table.select([PLACE])
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, row: Any) -> Any:
+        return Place(self._table, row)
+
+
+def file_of(table: pa.Table, row: int) -> Path:
+    """The file that a row comes from; for rows that come from none one in the current folder."""
+    if PLACE not in table.column_names:
+        return Path("table")
+    names, starts = json.loads(table.schema.metadata[_FILES])
+    return Path(names[bisect.bisect_right(starts, table[PLACE][row].as_py()) - 1] or "table")
 
 
 def places_of(table: pa.Table, rows: Sequence[int]) -> list[str]:

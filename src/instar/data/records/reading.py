@@ -15,6 +15,7 @@ from instar.data.records.files import ALL
 from instar.data.records.frames import tables_in
 from instar.data.records.guessing import found_roles
 from instar.data.records.labels import labels_of
+from instar.data.records.on_disk import taken
 from instar.data.records.parting import by_column, cut_rows
 from instar.data.records.places import PLACE, place_of
 from instar.data.records.roles import Roles
@@ -82,16 +83,20 @@ def read_records(
         >>> {part: len(table) for part, table in rows.parts.items()}, rows.notes[0]
         ({'train': 21, 'validation': 3, 'test': 6}, "the class is column 'label'")
     """
-    if isinstance(source, str):
-        name, (scheme, _, place) = source, source.partition(":")
-        tables = import_object(f"instar.data.records.{READERS[scheme]}:read_tables")(place)
-    else:
-        name, tables = type(source).__name__, tables_in(source)
+    name, tables = tables_of(source)
     try:
         about = {"validation_fraction": validation_fraction, "split_seed": split_seed}
         return split_records(tables, name, roles or Roles(), **about)  # type: ignore[arg-type]
     except InstarError as error:
         raise error if str(error).startswith(name) else type(error)(f"{name}: {error}") from error
+
+
+def tables_of(source: Any) -> tuple[str, dict[str, pa.Table]]:
+    """What messages call a source, and all its columns by part."""
+    if not isinstance(source, str):
+        return type(source).__name__, tables_in(source)
+    scheme, _, place = source.partition(":")
+    return source, import_object(f"instar.data.records.{READERS[scheme]}:read_tables")(place)
 
 
 def split_records(
@@ -114,17 +119,17 @@ def split_records(
         check_numbers(table, roles.features)
     assert roles.label is not None
     found = labels_of(tables, roles.label)
-    labels, notes = found.numbers, (*notes, *found.notes)
-    if "test" in labels and "validation" in labels and not bool((labels["test"] != NO_LABEL).any()):
-        notes = (*notes, "the test rows have no label and are left out; the validation rows are the test")
-        tables = {"train": tables["train"], "test": tables["validation"]}
-        labels = {"train": labels["train"], "test": labels["validation"]}
+    labels, said = found.numbers, [*notes, *found.notes]
+    if {"test", "validation"} <= set(labels) and not bool((labels["test"] != NO_LABEL).any()):
+        said.append("the test rows have no label and are left out")
+        tables = {part: table for part, table in tables.items() if part != "test"}
     if "validation" in tables and "test" not in tables:
-        notes = (*notes, "there are no test rows: the validation rows are the test")
+        said.append("the validation rows are the test, there is no other")
         tables = {"train": tables["train"], "test": tables["validation"]}
-        labels = {"train": labels["train"], "test": labels["validation"]}
+        found = found.as_test()
+    labels, probs = found.numbers, found.probs
     ids = {part: row_ids(table, roles, labels[part]) for part, table in tables.items()}
-    records = Records(dict(tables), labels, ids, found.class_names, roles, source, notes)
+    records = Records(dict(tables), labels, ids, found.class_names, roles, source, tuple(said), probs)
     if ALL in records.parts:
         records = _cut(records, ALL, "test", "train", _TEST_FRACTION, split_seed, parts=3)
     if "validation" not in records.parts:
@@ -179,7 +184,7 @@ def _cut(
         parts=parts,
     )
     rows = {rest: stay, chosen: go}
-    others = [name for name in records.parts if name != part]
+    others, probs = [name for name in records.parts if name != part], records.label_probs
 
     def with_rows(values: Mapping[str, Any], take: Any) -> dict[str, Any]:
         found = {name: values[name] for name in others} | {name: take(one) for name, one in rows.items()}
@@ -187,7 +192,8 @@ def _cut(
 
     return dataclasses.replace(
         records,
-        parts=with_rows(records.parts, lambda one: table.take(pa.array(one.numpy()))),
+        parts=with_rows(records.parts, lambda one: taken(table, one.numpy())),
         labels=with_rows(records.labels, lambda one: labels[one]),
         ids=with_rows(records.ids, lambda one: ids[one]),
+        label_probs=None if probs is None else with_rows(probs, lambda one: probs[part][one]),
     )

@@ -42,13 +42,18 @@ def _table(folder: Path) -> pa.Table:
     files: list[str] = []
     names: list[str] = []
     for path in classes:
-        sounds = [str(file) for file in _files(path) if file.suffix.lower() in SOUND_SUFFIXES]
+        sounds = [str(file) for file in find_sounds(path)]
         if not sounds:
             kinds = ", ".join(sorted(SOUND_SUFFIXES))
             raise DataError(f"{path}: no sounds in this class ({kinds} are read); add some or remove the folder")
         files += sounds
         names += [path.name] * len(sounds)
     return with_places([pa.table({"file": files, "class": names})], [""])
+
+
+def find_sounds(folder: Path) -> list[Path]:
+    """The sounds below a folder, sorted; nothing hidden."""
+    return [file for file in _files(folder) if file.suffix.lower() in SOUND_SUFFIXES]
 
 
 def _files(folder: Path) -> Iterator[Path]:

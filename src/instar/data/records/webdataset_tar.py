@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from instar.data.readers.images import IMAGE_SUFFIXES
 from instar.data.records.files import parts_of_files, parts_of_paths
+from instar.data.records.on_disk import in_little_memory
 from instar.data.records.places import with_places
 from instar.errors import DataError, UsageError, first_line
 
@@ -57,7 +58,7 @@ def read_tables(place: str) -> dict[str, pa.Table]:
     else:
         parts = parts_of_files("webdataset", place, _SUFFIXES)
     return {
-        part: with_places([read_shard(shard) for shard in shards], [str(shard) for shard in shards])
+        part: with_places(in_little_memory(map(read_shard, shards)), [str(shard) for shard in shards])
         for part, shards in parts.items()
     }
 

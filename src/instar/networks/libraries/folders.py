@@ -2,7 +2,8 @@
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from instar.tokenising import TOKENIZER, TOKENIZER_CONFIG
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 TOKENIZER_FILES = (TOKENIZER, TOKENIZER_CONFIG)
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_REACH_SECONDS = 5
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -60,7 +62,8 @@ def _from_hub(spec: str, name: str, file: str, extra: str, *, optional: bool = F
     """The path of a file of the hub; None where it is optional and not there."""
     hub = import_extra("huggingface_hub", extra)
     try:
-        return Path(hub.hf_hub_download(name, file))
+        with in_reach(hub):
+            return Path(hub.hf_hub_download(name, file))
     except Exception as error:  # of the network, of the hub's client, of the name: many types
         if optional:
             return None
@@ -69,6 +72,30 @@ def _from_hub(spec: str, name: str, file: str, extra: str, *, optional: bool = F
             f"nor in the hub's cache {hub.constants.HF_HUB_CACHE}: put {CONFIG} and {WEIGHTS} into a "
             "folder, give its path"
         ) from None
+
+
+@contextmanager
+def in_reach(hub: Any) -> Iterator[None]:
+    """The hub is asked only if it can be reached, else its cache: its client tries each file for half a minute.
+
+    Raises:
+        OSError: it cannot be reached, and the cache does not have what was asked for.
+    """
+    offline, unreachable = hub.constants.HF_HUB_OFFLINE, ""
+    if not offline:
+        try:
+            hub.get_session().head(hub.constants.ENDPOINT, timeout=_REACH_SECONDS)
+        except Exception as error:  # of many types
+            unreachable = f"{hub.constants.ENDPOINT} cannot be reached: {first_line(error)}"
+    hub.constants.HF_HUB_OFFLINE = offline or bool(unreachable)
+    try:
+        yield
+    except Exception as error:
+        if not unreachable:
+            raise
+        raise OSError(unreachable) from error
+    finally:
+        hub.constants.HF_HUB_OFFLINE = offline
 
 
 def texts_of(spec: str, folder: Path) -> dict[str, str]:

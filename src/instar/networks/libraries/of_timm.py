@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from instar.errors import UsageError
 from instar.naming import import_extra
-from instar.networks.libraries.folders import CONFIG, content, find_folder, is_folder_name, texts_of, weights_file
+from instar.networks.libraries.folders import (
+    CONFIG,
+    content,
+    find_folder,
+    in_reach,
+    is_folder_name,
+    texts_of,
+    weights_file,
+)
 from instar.networks.libraries.offer import Needs, Offer, Wanted, fitted
 from instar.networks.libraries.operators import repair_torchvision
 from instar.networks.weights import read_weights
@@ -96,7 +104,8 @@ def _offer(
     def own_weights() -> Mapping[str, Tensor]:
         if folder is not None:
             return read_weights(weights_file(spec, folder))
-        return build(int(stated["num_classes"]), pretrained=True).state_dict()
+        with in_reach(import_extra("huggingface_hub", EXTRA)):
+            return build(int(stated["num_classes"]), pretrained=True).state_dict()
 
     side = wanted.pixels
     is_obeyed = is_fixed or wanted.pretrained or from_folder  # an untrained convolution has learned no size

@@ -1,5 +1,6 @@
 """Networks of transformers for the classification of pictures and of texts, from a folder or the hub."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instar.errors import DataError, UsageError
+from instar.errors import DataError, InstarError, UsageError
 from instar.naming import import_extra
 from instar.networks.libraries.folders import (
     CONFIG,
@@ -60,7 +61,10 @@ def offer(spec: str, name: str, wanted: Wanted) -> Offer:
     about = content(spec, described, CONFIG)
     task = "texts" if wanted.num_ids is not None else "pictures"
     kind = _kind(package, spec, name, about, task)
-    own = _config(package, kind, about, wanted, len(about.get("id2label") or ()) or None)
+    labels = about.get("id2label") or {}
+    if not isinstance(labels, Mapping) or not all(str(key).isdecimal() for key in labels):
+        raise DataError(f"{spec}: {CONFIG}: id2label is {_short(labels)}, expected names of classes by number")
+    own = _config(package, spec, kind, about, wanted, len(labels) or None)
     own_channels = int(about.get("num_channels", wanted.channels))
     with_own = folder is not None and has_weights(folder)
     if (with_own or wanted.pretrained) and own_channels != wanted.channels:
@@ -70,8 +74,8 @@ def offer(spec: str, name: str, wanted: Wanted) -> Offer:
         )
 
     def build(num_classes: int) -> nn.Module:
-        with _quiet(package):
-            config = _config(package, kind, about, wanted, num_classes)
+        with quiet(package), _naming_odd_values(package, spec, kind, about):
+            config = _config(package, spec, kind, about, wanted, num_classes)
             network: nn.Module = getattr(package, TASKS[task][0]).from_config(
                 config, trust_remote_code=False, dtype=torch.float32
             )
@@ -80,11 +84,12 @@ def offer(spec: str, name: str, wanted: Wanted) -> Offer:
     def own_weights() -> Mapping[str, Tensor]:
         return _read(package, spec, Path(str(folder)), own, TASKS[task][0])
 
-    labels = about.get("id2label") or {}
     names = tuple(str(labels[key]) for key in sorted(labels, key=int))
     return Offer(
         build=build,
-        needs=_needs(content(spec, described, PREPROCESSOR), own, wanted) if task == "pictures" else Needs(),
+        needs=_needs(_preprocessing(spec, content(spec, described, PREPROCESSOR)), own, wanted)
+        if task == "pictures"
+        else Needs(),
         weights=own_weights if with_own else None,
         class_names=() if all(one.startswith("LABEL_") for one in names) else names,
         where=str(folder or ""),
@@ -111,17 +116,80 @@ def _kind(package: Any, spec: str, name: str, about: Mapping[str, Any], task: st
     return kind
 
 
-def _config(package: Any, kind: str, about: Mapping[str, Any], wanted: Wanted, num_classes: int | None) -> Any:
+def _config(
+    package: Any, spec: str, kind: str, about: Mapping[str, Any], wanted: Wanted, num_classes: int | None
+) -> Any:
     """The configuration for so many classes; None for those of the file."""
     others = {key: value for key, value in about.items() if key not in ("id2label", "label2id", "num_labels")}
     others |= {"num_channels": wanted.channels} if "num_channels" in others else {}
     others |= {"image_size": wanted.pixels} if wanted.pixels and "image_size" in others else {}
-    config = package.CONFIG_MAPPING[kind].from_dict(others)
-    if num_classes is not None:
-        config.num_labels = num_classes
+    with _naming_odd_values(package, spec, kind, about):
+        config = package.CONFIG_MAPPING[kind].from_dict(others)
+        if num_classes is not None:
+            config.num_labels = num_classes
     if wanted.num_ids is not None and config.pad_token_id is None:
         config.pad_token_id = config.eos_token_id or 0  # by it networks of one direction find the last word
     return config
+
+
+@contextmanager
+def _naming_odd_values(package: Any, spec: str, kind: str, about: Mapping[str, Any]) -> Iterator[None]:
+    """What goes wrong with the values of config.json as one line, with those that are unlike the usual ones.
+
+    Raises:
+        DataError: something did.
+    """
+    try:
+        yield
+    except InstarError:
+        raise
+    except Exception as error:  # transformers and the constructors of layers raise many kinds of errors
+        usual = package.CONFIG_MAPPING[kind]()
+        odd = [
+            f"{key} is {_short(value)}, usually {getattr(usual, key)}"
+            for key, value in about.items()
+            if _is_number(getattr(usual, key, None)) and not (_is_number(value) and value >= 0)
+        ]
+        said = "; ".join(odd) or " ".join(str(error).split())
+        raise DataError(f"{spec}: {CONFIG} describes no network: {said}") from error
+
+
+def _preprocessing(spec: str, shown: dict[str, Any]) -> dict[str, Any]:
+    """What preprocessor_config.json says.
+
+    Raises:
+        DataError: a value of it cannot be used; names it.
+    """
+    expected = {
+        "image_mean": ("a list of numbers", _are_numbers),
+        "image_std": ("a list of numbers above 0", lambda value: _are_numbers(value) and min(value) > 0),
+        "rescale_factor": ("a number above 0", lambda value: _is_number(value) and value > 0),
+        "size": ("pixels", _are_pixels),
+        "crop_size": ("pixels", _are_pixels),
+        "resample": (f"one of {', '.join(map(str, _INTERPOLATIONS))}", lambda value: value in [*_INTERPOLATIONS]),
+    }
+    for key, (words, is_right) in expected.items():
+        if shown.get(key) is not None and not is_right(shown[key]):
+            raise DataError(f"{spec}: {PREPROCESSOR}: {key} is {_short(shown[key])}, expected {words}")
+    return shown
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_number, value))
+
+
+def _are_pixels(value: Any) -> bool:
+    sides = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else [value]
+    return bool(sides) and all(isinstance(side, int) and side > 0 for side in sides)
+
+
+def _short(value: Any) -> str:
+    words = repr(value)
+    return words if len(words) <= 60 else f"{words[:60]}..."
 
 
 def _needs(shown: Mapping[str, Any], config: Any, wanted: Wanted) -> Needs:
@@ -159,7 +227,7 @@ def _read(package: Any, spec: str, folder: Path, config: Any, kind: str) -> dict
     """The weights of a folder under the names of today's transformers, which renames older ones."""
     path = weights_file(spec, folder)
     try:
-        with _quiet(package):
+        with quiet(package):
             network, found = getattr(package, kind).from_pretrained(
                 str(folder),
                 config=config,
@@ -187,7 +255,7 @@ def _read(package: Any, spec: str, folder: Path, config: Any, kind: str) -> dict
 
 
 @contextmanager
-def _quiet(package: Any) -> Iterator[None]:
+def quiet(package: Any) -> Iterator[None]:
     """Without its reports of what was loaded, which are checked here, and its bars of progress."""
     log = package.utils.logging
     level, has_bars = log.get_verbosity(), log.is_progress_bar_enabled()

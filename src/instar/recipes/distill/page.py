@@ -9,6 +9,7 @@ from typing import Any
 from instar.data import Dataset
 from instar.distillation.sensitivity import SETTINGS
 from instar.jobs import duration
+from instar.recipes.distill.in_use_page import in_use_sections
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan
 from instar.recipes.distill.scoring import MOST_EXAMPLES
 from instar.recipes.pictures import example_pictures
@@ -44,7 +45,7 @@ def answer(result: Result) -> Headline:
         sure = f"95 % interval over {difference['n']} paired seeds: {bounds}, which {verdict}."
         sure += _over_examples(difference)
     details = result["details"]
-    more = [details[key]["sentence"] for key in ("losses", "same_cost") if key in details]
+    more = [details[key]["sentence"] for key in ("losses", "same_cost", "in_use") if key in details]
     return Headline(sentence, " ".join([sure, _about_teacher(rows), *_about_correction(rows), *more]))
 
 
@@ -98,8 +99,8 @@ def page(plan: Plan, result: Result) -> Page:
         rows_table(result),
         *([losses(details["losses"])] if "losses" in details else []),
         *([same_cost(details["same_cost"])] if "same_cost" in details else []),
+        *(in_use_sections(details["in_use"]) if "in_use" in details else []),
         *_transfer_text(plan, result),
-        *_clipped_text(details.get("clipped", [])),
         training_curves(details["training"], plan.config.seeds),
         errors_by_class(details, plan.config.fit_bias is not None),
         calibration(details["calibration"]),
@@ -107,6 +108,7 @@ def page(plan: Plan, result: Result) -> Page:
         _fidelity_table(result),
         *([disagreements(details["disagreements"], test)] if plan.members else []),
         *([dark_knowledge(details["dark_knowledge"], test)] if plan.members else []),
+        *_clipped_text(details.get("clipped", [])),
         *result_tables(result)[1:],
     ]
     parts = (("training", plan.splits.train), ("validation", plan.splits.validation), ("test", test))
@@ -227,9 +229,15 @@ def first_pair_curves(rows: Sequence[Row]) -> Section:
 
 
 def _without_first_epochs(title: str, rows: Sequence[Row], caption: str, **fields: Any) -> Section:
-    """Validation errors by epoch, without those so high that the rest would be squeezed into a line."""
-    ceiling = 3 * min(row["errors"] for row in rows)
-    shown = [row for row in rows if row["errors"] <= ceiling] or rows
+    """Validation errors by epoch, without those so high that the rest would be squeezed into a line.
+
+    The last two points of each line are there, however high: of a short fit, or beside a much better network.
+    """
+    lines: dict[str, list[float]] = {}
+    for row in rows:
+        lines.setdefault(row["network"], []).append(row["errors"])
+    ceiling = max(3 * min(row["errors"] for row in rows), *(max(line[-2:]) for line in lines.values()))
+    shown = [row for row in rows if row["errors"] <= ceiling]
     if len(shown) < len(rows):
         caption += f" Epochs with more than {ceiling:.0f} are left out."
     return Lines(title, shown, x="epoch", y="errors", y_title="validation errors", caption=caption, **fields)
@@ -252,8 +260,8 @@ def errors_by_class(details: Row, is_corrected: bool) -> Section:
 def calibration(rows: Sequence[Row]) -> Section:
     """Accuracy against confidence."""
     caption = (
-        "Tenths of the test examples by confidence, and how often the prediction was right. On the line, they "
-        "are equal."
+        "Equally many test examples in each point, by confidence, and how often the prediction was right. On the "
+        "line, they are equal."
     )
     axes: Row = {"x": "confidence", "y": "accuracy", "series": "network", "points": True, "diagonal": True}
     return Lines("Calibration", rows, **axes, caption=caption)

@@ -16,12 +16,13 @@ from instar.data import Dataset, Splits, parse_views
 from instar.distillation import SoftTargetStore, Teacher, fit_class_bias
 from instar.errors import UsageError
 from instar.jobs import Job
+from instar.networks import is_estimator
 from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.distill.correction import correct_, correction_job
 from instar.recipes.distill.same_cost import Allowance, allowance
 from instar.recipes.distill.settings import Candidate, DistillConfig
 from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, fit_options
-from instar.recipes.fitting import adopt_job, fit_job, logits_job
+from instar.recipes.fitting import adopt_job, estimator_job, fit_job, logits_job
 from instar.recipes.halving import shortened
 from instar.recipes.hinting import KINDS, listening
 from instar.recipes.loading import (
@@ -59,6 +60,11 @@ class Member(NamedTuple):
         """It is used as it is, not trained."""
         return comes_with_weights(self.settings)
 
+    @property
+    def is_estimator(self) -> bool:
+        """It is fitted by its own library."""
+        return is_estimator(self.settings.network)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -90,14 +96,16 @@ class Plan:
 
     def _teacher_settings(self, network: str) -> FitSettings:
         settings = self.config.teacher.model_copy(update={"network": network})
-        if settings.learning_rate is None and not comes_with_weights(settings.at()):
+        is_searched = not comes_with_weights(settings.at()) and not is_estimator(network)
+        if settings.learning_rate is None and is_searched:
             settings = settled(settings, outline(settings.at(), self.splits), len(self.splits.train))
         return settings.at(settings.learning_rate)
 
     @property
     def searched_members(self) -> list[Member]:
         """One member of each network whose learning rate is to be found."""
-        trained = {one.settings.network: one for one in reversed(self.members) if not one.comes_with_weights}
+        searched = [one for one in self.members if not one.comes_with_weights and not one.is_estimator]
+        trained = {one.settings.network: one for one in reversed(searched)}
         return list(reversed(trained.values())) if self.config.teacher.learning_rate is None else []
 
     @property
@@ -184,11 +192,14 @@ class Plan:
             settings = settings.model_copy(update={"learning_rate": rate})
             if member.comes_with_weights:
                 jobs.append(adopt_job(name, settings, data))
+            elif member.is_estimator:
+                jobs.append(estimator_job(name, settings, data, seed=seed))
             else:
                 jobs.append(fit_job(self.path, name, settings, data, seed=seed, **fit_options(execution)))
             if self.config.student.views == "none":
-                folder = self.config.transfer.folder
-                jobs.append(logits_job(name, data, folder=folder, device=execution.device))
+                folds = self.config.folds if member.is_estimator else None
+                transfer = self.config.transfer
+                jobs.append(logits_job(name, data, transfer=transfer, folds=folds, device=execution.device))
         return jobs
 
     @cached_property
@@ -226,7 +237,7 @@ class Plan:
         return [
             student(ALONE, config.control, config.alone, Teaching()),
             *(
-                student(row, config.transfer, config.distilled(loss), self.teaching_with(loss))
+                student(row, config.taught, config.distilled(loss), self.teaching_with(loss))
                 for loss, row in self.rows_of_losses.items()
             ),
         ]
@@ -251,6 +262,8 @@ class Plan:
             UsageError: a teacher was not trained in this run, or the multiplications of a network are not known.
         """
         for member in self.members:
+            if member.is_estimator:
+                raise UsageError(f"same_cost: the multiplications of {member.settings.network} are not known")
             if member.comes_with_weights:
                 raise UsageError(
                     f"same_cost: {member.settings.network} comes with its weights, and what it cost is not known"
@@ -307,7 +320,12 @@ def check(plan: Plan) -> None:
         UsageError: names what is wrong.
     """
     config, splits = plan.config, plan.splits
+    if config.folds is not None and not any(member.is_estimator for member in plan.members):
+        raise UsageError("folds: no teacher is fitted by its library: --teacher forest, lightgbm, xgboost, ...")
     for member in {member.settings: member for member in plan.members}.values():
+        if member.is_estimator:
+            build_for(member.settings, splits, seed=0)  # raises now where its library is not installed
+            continue
         if not member.comes_with_weights:
             try_network(member.settings, splits)
             splits.train.with_views(parse_views(member.settings.views), view_seed=config.data.view_seed)

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from instar.deploy.to_onnx import check_packages
 from instar.distillation import SoftTargetStore
 from instar.evaluation import commonest, score
 from instar.recipes.choosing import last_round
 from instar.recipes.distill import scoring
 from instar.recipes.distill.comparison import compared_losses
+from instar.recipes.distill.in_use import in_use, in_use_jobs
 from instar.recipes.distill.observations import failures, observations
 from instar.recipes.distill.page import answer, page
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, SAME_COST, Plan, check
@@ -47,10 +49,22 @@ def place(config: DistillConfig) -> Place:
     return Place("distill", slug, {"targets": store})
 
 
+def check_plan(plan: Plan) -> None:
+    """Refuse a plan that could not be carried out.
+
+    Raises:
+        UsageError: names what is wrong.
+    """
+    check(plan)
+    if plan.config.int8:
+        check_packages()
+
+
 def rounds(plan: Plan) -> Rounds[Chosen]:
     """Teachers, candidates and the student alone, each as soon as it can be; then the distilled students."""
     chosen, teachers = yield from search(plan)
-    yield Round([*teachers, *plan.student_jobs(chosen.candidates, chosen.longer_epochs)])
+    in_use = in_use_jobs(plan, chosen.candidates[DISTILLED]) if plan.config.int8 else []
+    yield Round([*teachers, *plan.student_jobs(chosen.candidates, chosen.longer_epochs), *in_use])
     return chosen
 
 
@@ -62,7 +76,7 @@ def measure(plan: Plan, chosen: Chosen) -> dict[str, Any]:
     interval, over test examples. `details` has `transfer`, what the students learn from; the number of validation
     examples; `commonest_class_errors`, those on test of always answering the commonest class; the `members` of an
     ensemble; the `class_bias` of a correction, mean over seeds; `losses` where several were compared,
-    `hint_layers` where layers were, `same_cost` where that was asked for; and the lists of
+    `hint_layers` where layers were, `same_cost` and `in_use` where they were asked for; and the lists of
     `instar.recipes.distill.scoring`.
     """
     config, test = plan.config, plan.splits.test
@@ -99,6 +113,7 @@ def measure(plan: Plan, chosen: Chosen) -> dict[str, Any]:
             **({"class_bias": _class_bias(plan)} if config.fit_bias else {}),
             **_about_losses(plan, rows),
             **({"same_cost": _same_cost(plan, chosen, rows, differences)} if config.same_cost else {}),
+            **({"in_use": in_use(plan, test)} if config.int8 else {}),
         },
     }
 
@@ -261,7 +276,7 @@ STUDY: Study[DistillConfig, Plan, Chosen] = Study(
     recipe="distill",
     place=place,
     plan=Plan,
-    check=check,
+    check=check_plan,
     rounds=rounds,
     num_rounds=lambda plan: 2,
     measure=measure,

@@ -15,7 +15,7 @@ from instar.distillation import SoftTargetStore
 from instar.distillation.sensitivity import SETTINGS, levels_of, sensitivity
 from instar.evaluation import predict_logits, score
 from instar.losses import SoftTargets, ensemble_soft_targets
-from instar.networks import AskedNetwork
+from instar.networks import AskedNetwork, FittedEstimator
 from instar.recipes.distill.plan import Plan
 from instar.recipes.fitting import targets_of
 from instar.recipes.loading import load_run_network, training_data
@@ -29,6 +29,7 @@ MOST_EXAMPLES = 10_000
 """Fidelity is measured on at most so many examples of the transfer set: enough for a percentage to a tenth."""
 
 NUM_PICTURES = 8
+_FEWEST_OF_A_PART = 30  # examples: of fewer an accuracy is chance
 _MOST_TEMPERATURE = 20.0  # for soft targets that people look at: at infinity all classes are alike
 Row = dict[str, Any]
 
@@ -66,7 +67,7 @@ def cost_row(jobs: Sequence[Path], input_shape: Form) -> Row:
     networks = [load_run_network(job) for job in jobs]
     costs = [cost_of(network, input_shape) for network in networks]
     latency_ms = round(sum(cost.latency_ms for cost in costs), 4)
-    if any(isinstance(network, AskedNetwork) for network in networks):
+    if any(isinstance(network, AskedNetwork | FittedEstimator) for network in networks):
         return {"parameters": None, "bytes": None, "multiplications": None, "latency_ms": latency_ms}
     multiplications = [cost.multiplications for cost in costs if cost.multiplications is not None]
     return {
@@ -166,14 +167,15 @@ def errors_by_class(logits: Mapping[str, Sequence[Tensor]], labels: Tensor, name
 
 
 def calibration(logits: Mapping[str, Sequence[Tensor]], labels: Tensor) -> list[Row]:
-    """Mean confidence and accuracy in tenths of the test examples by confidence."""
+    """Mean confidence and accuracy in tenths of the test examples by confidence; of few in fewer parts."""
     rows = []
+    num_parts = min(10, max(1, len(labels) // _FEWEST_OF_A_PART))
     for network, several in logits.items():
         probs, predicted = torch.cat(list(several)).softmax(-1).max(-1)
         right = (predicted == labels.repeat(len(several))).double()
         rows += [
             {"network": network, "confidence": float(probs[part].mean()), "accuracy": float(right[part].mean())}
-            for part in probs.argsort().chunk(10)
+            for part in probs.argsort().chunk(num_parts)
         ]
     return rows
 

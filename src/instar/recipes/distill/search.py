@@ -18,7 +18,7 @@ from instar.recipes.distill.settings import Candidate, Variant
 from instar.recipes.distill.students import Chosen, Student, choose, fit_options
 from instar.recipes.fitting import fit_job
 from instar.recipes.halving import shortened, side_by_side, successive_halving
-from instar.recipes.rates import Found, finalists, find_rate, first_rates, neighbours
+from instar.recipes.rates import LONG, Found, finalists, find_rate, first_rates, neighbours
 from instar.recipes.settings import FitSettings, as_text
 from instar.recipes.study import Round, Rounds
 
@@ -149,7 +149,7 @@ def _found(plan: Plan, student: Student, teachers: Sequence[Job]) -> Rounds[Chos
         if number < len(lengths) - 1:
             return at(neighbours(rates))
         best = [one.at(rates[0]) for one in others]
-        return at(finalists(rates, num_rates)) + best
+        return at(finalists(rates, num_rates, is_long=student.settings.epochs >= LONG * lengths[-2])) + best
 
     decades = at(first_rates(student.settings.optimiser, len(lengths)))
     rounds = yield from successive_halving(

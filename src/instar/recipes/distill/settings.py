@@ -40,12 +40,15 @@ class Candidate(Settings):
     """temperature and weights; without them the student learns from labels alone"""
     own_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """of a loss that has a weight of its own"""
+    sampled_rows: Annotated[int, Field(ge=0)] | None = None
+    """sampled beside the rows of the transfer set; 0 and None for none"""
 
     @property
     def settings(self) -> dict[str, float]:
         """Its values by name: `learning_rate`, `temperature`, `soft_weight`, ..."""
         own = {} if self.own_weight is None else {"own_weight": self.own_weight}
-        return {"learning_rate": self.learning_rate, **dict(self.loss or ()), **own}
+        sampled = {} if self.sampled_rows is None else {"sampled_rows": self.sampled_rows}
+        return {"learning_rate": self.learning_rate, **dict(self.loss or ()), **own, **sampled}
 
     def slug(self, keys: Iterable[str]) -> str:
         """`learning-rate-0.1-temperature-4`."""
@@ -86,10 +89,11 @@ class Variant(NamedTuple):
 
     loss: LossSettings | None = None
     own_weight: float | None = None
+    sampled_rows: int | None = None
 
     def at(self, learning_rate: float) -> Candidate:
         """The candidate with a learning rate."""
-        return Candidate(learning_rate=learning_rate, loss=self.loss, own_weight=self.own_weight)
+        return Candidate(learning_rate=learning_rate, **self._asdict())
 
 
 class DistillConfig(Settings):
@@ -103,6 +107,8 @@ class DistillConfig(Settings):
     """how many teachers of each network, with different seeds: an ensemble"""
     ensemble_mean: Literal["arithmetic", "geometric"] = "arithmetic"
     """mean of the probabilities of an ensemble"""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """of forest, lightgbm, ...: soft targets for training examples from copies that were fitted on other folds"""
     targets: str | None = None
     """folder of stored soft targets, in place of a teacher"""
     student: StudentSettings = StudentSettings(network="mlp:8x1")
@@ -125,6 +131,8 @@ class DistillConfig(Settings):
     """TEACHER_LAYER:STUDENT_LAYER for hints and attention, several with commas; by default the last that fit"""
     same_cost: Annotated[Literal[True] | None, BeforeValidator(lambda value: value or None)] = None
     """also a student on labels alone that may train for what teacher and student cost together"""
+    int8: Annotated[Literal[True] | None, BeforeValidator(lambda value: value or None)] = None
+    """also the networks as files, in float and in eight bits, and the distilled student taught in eight bits"""
     fit_bias: Literal["missing", "present"] | None = None
     """where the transfer set lacks classes: fit the bias of the missing or of the present ones on validation"""
     bias_per_class: bool = False
@@ -146,7 +154,12 @@ class DistillConfig(Settings):
         """
         if self.transfer.folder is not None:
             return TransferSettings(num_views=self.transfer.num_views)
-        return self.transfer.model_copy(update={"labelled": 1.0})
+        return self.transfer.model_copy(update={"labelled": 1.0, "sampled_rows": None})
+
+    @property
+    def taught(self) -> TransferSettings:
+        """What the distilled student learns from, but for sampled rows: validation decides on these."""
+        return self.transfer.model_copy(update={"sampled_rows": None})
 
     @property
     def losses(self) -> list[LossSettings]:
@@ -172,9 +185,11 @@ class DistillConfig(Settings):
         and weights, then the other weights of its own.
         """
         own = self._own_weights(name)
-        middle = Variant(self.middle_loss, _middle(own) if own else None)
+        sampled = self.transfer.sampled_rows
+        middle = Variant(self.middle_loss, _middle(own) if own else None, None if sampled is None else 0)
         others = [middle._replace(loss=loss) for loss in self.losses if loss != middle.loss]
-        return [middle, *others, *(middle._replace(own_weight=one) for one in own if one != middle.own_weight)]
+        others += [middle._replace(own_weight=one) for one in own if one != middle.own_weight]
+        return [middle, *others, *([] if sampled is None else [middle._replace(sampled_rows=sampled)])]
 
     def _own_weights(self, name: str) -> list[float]:
         return getattr(self.own_weights, name, None) or OWN_WEIGHTS.get(name, [])
@@ -193,7 +208,9 @@ class DistillConfig(Settings):
         if getattr(self.own_weights, name, None) is None:
             own = [_middle(own)] if own else []
         weights: Sequence[float | None] = own or [None]
-        variants = [Variant(loss, one) for loss in self.losses for one in weights]
+        rows = self.transfer.sampled_rows
+        sampled: list[int | None] = [None] if rows is None else [0, rows]
+        variants = [Variant(loss, one, number) for loss in self.losses for one in weights for number in sampled]
         return [variant.at(rate) for variant in variants for rate in rates]
 
     @model_validator(mode="after")

@@ -74,7 +74,7 @@ class Student:
             self.data,
             seed=seed,
             soft=teaching.soft_settings(candidate.loss, candidate.own_weight) if candidate.loss else None,
-            transfer=self.transfer,
+            transfer=self.transfer.model_copy(update={"sampled_rows": candidate.sampled_rows or None}),
             needs=tuple(teaching.needs),
             **fit_options(execution),
         )

@@ -1,0 +1,156 @@
+"""The code in the card of an exported network, which loads it in its folder."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from instar.deploy.exported import MODELS
+from instar.export_record import ABOUT
+from instar.structures import by_name, examples_in, is_plain, read_form
+
+Facts = Mapping[str, Any]
+
+
+def snippet(facts: Facts) -> str:
+    """Code that loads the network and asks it; for ONNX without instar and without torch.
+
+    Args:
+        facts: as for `card_text`.
+    """
+    write = {"safetensors": _of_instar, "transformers": _of_transformers, "timm": _of_timm}
+    return write.get(facts["to"], _of_file)(facts)
+
+
+def is_picture(facts: Facts) -> bool:
+    """Whether its examples are pictures."""
+    form = read_form(facts["input_shape"])
+    return is_plain(form) and len(form) == 3 and form[0] in (1, 3)
+
+
+def _of_instar(facts: Facts) -> str:
+    if is_picture(facts):
+        return f'import instar\n\nmodel = instar.load(".")\nprint(model.predict(["{facts["example"]}"]))\n'
+    form = read_form(facts["input_shape"])
+    given = f"[{_zeros(facts)['inputs']}[0]]" if is_plain(form) else _in_code(facts)
+    imports = "import numpy as np\nimport instar\n\n"
+    return f'{imports}model = instar.load(".")\nprint(model.predict({given}))  # yours here\n'
+
+
+def _of_file(facts: Facts) -> str:
+    """Of an ONNX file or a program of torch."""
+    is_onnx, form = facts["to"] == "onnx", read_form(facts["input_shape"])
+    imports = ["import json", "", "import numpy as np", "import onnxruntime" if is_onnx else "import torch"]
+    lines = [*imports, *(["from PIL import Image, ImageOps"] if is_picture(facts) else []), ""]
+    lines.append(f'class_names = json.load(open("{ABOUT}", encoding="utf-8"))["class_names"]')
+    if is_onnx:
+        opening = f'session = onnxruntime.InferenceSession("{MODELS["onnx"]}", providers=["CPUExecutionProvider"])'
+    else:
+        opening = f'network = torch.export.load("{MODELS["torch"]}").module()'
+    lines.append(opening)
+    if is_picture(facts):
+        lines += [_PIXELS.format(*form, mode="L" if form[0] == 1 else "RGB")]
+        given = f'np.stack([pixels(path) for path in ["{facts["example"]}"]])'
+    elif is_plain(form):
+        given = f"{_zeros(facts)['inputs']}  # yours here"
+    else:
+        given = f"{_in_code(facts)}  # yours here"
+    lines.append(f"inputs = {given}")
+    if is_onnx:
+        names = ", ".join(f'"{name}": inputs[{place}]' for place, name in enumerate(_zeros(facts)))
+        asked = (
+            '{"inputs": inputs}' if is_plain(form) else "inputs" if isinstance(form, Mapping) else f"{{{names}}}"
+        )
+        lines.append(f'logits = session.run(["logits"], {asked})[0]')
+    else:
+        tensors = "torch.from_numpy(inputs)"
+        if isinstance(form, Mapping):
+            tensors = "{name: torch.from_numpy(one) for name, one in inputs.items()}"
+        elif not is_plain(form):
+            tensors = "tuple(torch.from_numpy(one) for one in inputs)"
+        lines.append(f"logits = network({tensors}).detach().numpy()")
+    return "\n".join([*lines, _ANSWER])
+
+
+def _of_transformers(facts: Facts) -> str:
+    kind = "Image" if is_picture(facts) else "Sequence"
+    lines = ["import torch"]
+    if is_picture(facts):
+        mode = "L" if facts["input_shape"][0] == 1 else "RGB"
+        lines += ["from PIL import Image", "from transformers import AutoImageProcessor"]
+        lines += ["from transformers import AutoModelForImageClassification", ""]
+        lines += ['processor = AutoImageProcessor.from_pretrained(".")']
+        given = f'processor(images=Image.open("{facts["example"]}").convert("{mode}"), return_tensors="pt")'
+    elif facts["tokenizer"]:
+        lines += ["from transformers import AutoModelForSequenceClassification, AutoTokenizer", ""]
+        lines += ['tokenizer = AutoTokenizer.from_pretrained(".")']
+        given = 'tokenizer(["a text of yours"], return_tensors="pt")'
+    else:
+        lines += ["from transformers import AutoModelForSequenceClassification", ""]
+        parts = ", ".join(
+            f'"{name}": torch.{_filled(one)}({tuple(one.shape)}, dtype={one.dtype})'
+            for name, one in by_name(examples_in(read_form(facts["input_shape"]), 1)).items()
+        )
+        given = f"{{{parts}}}  # yours here"
+    lines += [f'network = AutoModelFor{kind}Classification.from_pretrained(".").eval()', f"inputs = {given}"]
+    return "\n".join(
+        [*lines, "with torch.no_grad():", "    probabilities = network(**inputs).logits.softmax(-1)", _NAMED]
+    ).replace("NAMES", "network.config.id2label")
+
+
+def _of_timm(facts: Facts) -> str:
+    mode = "L" if facts["input_shape"][0] == 1 else "RGB"
+    return _TIMM.format(facts["example"], mode=mode) + _NAMED.replace(
+        "NAMES", 'network.pretrained_cfg["label_names"]'
+    )
+
+
+def _zeros(facts: Facts) -> dict[str, str]:
+    """Examples in the code of numpy, by name."""
+    found = by_name(examples_in(read_form(facts["input_shape"]), 1))
+    return {
+        name: f"np.{_filled(one)}({tuple(one.shape)}, np.{str(one.dtype).removeprefix('torch.')})"
+        for name, one in found.items()
+    }
+
+
+def _filled(tensor: Any) -> str:
+    return "ones" if bool((tensor == 1).all()) else "zeros"
+
+
+def _in_code(facts: Facts) -> str:
+    """A batch of a structure in the code of numpy."""
+    if isinstance(facts["input_shape"], Mapping):
+        return "{" + ", ".join(f'"{name}": {one}' for name, one in _zeros(facts).items()) + "}"
+    return "(" + ", ".join(_zeros(facts).values()) + ",)"
+
+
+_PIXELS = """
+def pixels(path):
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.has_transparency_data:  # on white
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = ImageOps.fit(image.convert("{mode}"), ({2}, {1}), Image.Resampling.BICUBIC)
+    return np.asarray(image, np.float32).reshape({1}, {2}, {0}).transpose(2, 0, 1) / 255
+
+"""
+
+_ANSWER = """probabilities = np.exp(logits - logits.max(1, keepdims=True))
+probabilities /= probabilities.sum(1, keepdims=True)
+for row in probabilities:
+    print(class_names[row.argmax()], round(float(row.max()), 4))
+"""
+
+_TIMM = """import timm
+import torch
+from PIL import Image
+
+network = timm.create_model("local-dir:.", pretrained=True).eval()  # without pretrained its weights are random
+transform = timm.data.create_transform(**timm.data.resolve_data_config({{}}, model=network))
+inputs = transform(Image.open("{0}").convert("{mode}"))[None]
+with torch.no_grad():
+    probabilities = network(inputs).softmax(-1)
+"""
+
+_NAMED = """for row in probabilities:
+    print(NAMES[int(row.argmax())], round(float(row.max()), 4))
+"""

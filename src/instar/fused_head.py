@@ -1,0 +1,125 @@
+"""A network that ends in a linear head over many classes: `fit` computes the head together with its loss.
+
+The logits of a batch, and their gradient, are then never laid out: less memory, in about the same time.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from instar.linear_loss import linear_distillation_loss
+from instar.losses import DistillationLoss, LogitTargets, SoftTargets
+from instar.metrics import predicted_classes
+from instar.networks import as_logits, call, evaluation_mode, input_type, is_compiled
+from instar.structures import Inputs, in_type
+
+PAYS = 2**22
+"""From this many logits in a batch on, 16 MiB of them: with fewer there is little memory to save."""
+
+
+def wide_head(network: nn.Module, inputs: Inputs, num_classes: int, *, batch_size: int) -> nn.Linear | None:
+    """The linear layer whose output is a network's logits, where computing it with the loss pays.
+
+    Args:
+        network: to be trained.
+        inputs: two examples, by which the layer is found: the network is run on them.
+        num_classes: of the data.
+        batch_size: of its training.
+
+    Returns:
+        None where there are few logits in a batch, where they are anything else than the output of an `nn.Linear`
+        with this many outputs, where something listens to this layer, and where the network is compiled.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 100_000))
+        >>> wide_head(network, torch.zeros(2, 4), 100_000, batch_size=64)
+        Linear(in_features=8, out_features=100000, bias=True)
+        >>> wide_head(network, torch.zeros(2, 4), 100_000, batch_size=8) is None
+        True
+    """
+    if batch_size * num_classes < PAYS or is_compiled(network):
+        return None
+    outputs: dict[nn.Module, list[Any]] = {
+        module: [] for module in network.modules() if _is_plain(module) and module.out_features == num_classes
+    }
+
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        outputs[module].append(output)
+
+    with evaluation_mode(network), torch.no_grad(), torch.random.fork_rng():
+        handles = [module.register_forward_hook(keep) for module in outputs]
+        try:
+            logits = _answer(network, inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        head = next((module for module, found in outputs.items() if len(found) == 1 and found[0] is logits), None)
+        return head if isinstance(head, nn.Linear) and _is_opened_by(head, network, inputs) else None
+
+
+@contextmanager
+def opened(head: nn.Linear) -> Iterator[None]:
+    """Within it the layer gives what it is given, and so its network gives the hidden states before the head."""
+    head.forward = _as_given  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        del head.forward
+
+
+def fused_loss(
+    head: nn.Linear,
+    hidden: Tensor,
+    targets: SoftTargets | LogitTargets | None,
+    labels: Tensor,
+    *,
+    soft_weight: float,
+    hard_weight: float,
+    num_hard: int,
+) -> tuple[DistillationLoss, Tensor]:
+    """The loss of hidden states (batch, width) with the head, and the predicted classes (batch,)."""
+    predicted = torch.empty_like(labels)
+
+    def watch(rows: slice, logits: Tensor) -> None:
+        predicted[rows] = predicted_classes(logits)
+
+    loss = linear_distillation_loss(
+        hidden,
+        head.weight,
+        targets,
+        labels,
+        bias=head.bias,
+        soft_weight=soft_weight,
+        hard_weight=hard_weight,
+        num_hard=num_hard,
+        watch=watch,
+    )
+    return loss, predicted
+
+
+def _as_given(hidden: Tensor) -> Tensor:
+    return hidden
+
+
+def _is_plain(module: nn.Module) -> Any:
+    """Whether a module is a linear layer that computes nothing else."""
+    return type(module) is nn.Linear and not any(
+        (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    )
+
+
+def _is_opened_by(head: nn.Linear, network: nn.Module, inputs: Inputs) -> bool:
+    """Whether the network, with its head opened, gives the hidden states: it may look at its logits on the way."""
+    with opened(head):
+        try:
+            hidden = _answer(network, inputs)
+        except Exception:  # a user's forward may want to see logits
+            return False
+    return hidden.dim() == 2 and hidden.shape[1] == head.in_features
+
+
+def _answer(network: nn.Module, inputs: Inputs) -> Tensor:
+    return as_logits(call(network, in_type(inputs, input_type(network))), network)

@@ -1,0 +1,124 @@
+"""What `instar data show` says of rows with named columns."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from instar.data import Splits
+from instar.data.records.places import columns_of_user, place_of
+from instar.data.records.reading import Records, split_records, tables_of
+from instar.data.records.roles import Roles
+from instar.recipes.loading import COLUMNS
+from instar.recipes.settings import DataSettings
+from instar.reports import Column, Table
+
+_CLASSES, _EXAMPLES = 20, 3
+_LONG = 48  # characters of a cell
+
+
+def records_of(settings: DataSettings) -> tuple[Records, pa.Table]:
+    """The rows of data that are in files, split, and the training table with all its columns."""
+    source, tables = tables_of(settings.name)
+    about = {"validation_fraction": settings.validation_fraction, "split_seed": settings.split_seed}
+    roles = Roles(**settings.model_dump(include=COLUMNS))
+    return split_records(tables, source, roles, **about), next(iter(tables.values()))  # type: ignore[arg-type]
+
+
+def record_tables(records: Records, whole: pa.Table, splits: Splits) -> Iterator[Table]:
+    """Columns, classes and some examples."""
+    said = [splits.preparation.in_words()] if splits.preparation is not None else []
+    rows = column_rows(records, whole)
+    yield Table("Columns", rows, caption="\n".join([*map(_sentence, (*said, *records.notes))]))
+    classes = class_rows(records)
+    more = f"{len(classes) - _CLASSES:,} more classes, see --json." if len(classes) > _CLASSES else ""
+    yield Table("Classes", classes[:_CLASSES], caption=more)
+    examples = example_rows(records)
+    yield Table("Examples", examples, columns=[Column("class"), *map(Column, records.roles.inputs[:3])])
+
+
+def column_rows(records: Records, whole: pa.Table) -> list[dict[str, Any]]:
+    """A row for each column: its type, its role, how often it is empty, and a value."""
+    roles: dict[str, str] = {}
+    for role, columns in records.roles.record().items():
+        roles |= dict.fromkeys([columns] if isinstance(columns, str) else columns, role)
+    return [
+        {
+            "column": name,
+            "type": _type_in_words(whole.schema.field(name).type),
+            "role": roles.get(name, ""),
+            "empty": whole[name].null_count,
+            "for instance": _cell(whole[name][0].as_py()),
+        }
+        for name in columns_of_user(whole)
+    ]
+
+
+def class_rows(records: Records) -> list[dict[str, Any]]:
+    """The number of rows of each class by part, the most frequent first."""
+    size = len(records.class_names)
+    counts = {
+        part: torch.bincount(labels[labels >= 0], minlength=size).tolist()
+        for part, labels in records.labels.items()
+    }
+    rows = [
+        {"class": name, **{part: count[number] for part, count in counts.items()}}
+        for number, name in enumerate(records.class_names)
+    ]
+    return sorted(rows, key=lambda row: -int(row["train"]))
+
+
+def example_rows(records: Records) -> list[dict[str, Any]]:
+    """The first training rows."""
+    table, labels = records.parts["train"], records.labels["train"].tolist()
+    return [
+        {
+            "row": place_of(table, row),
+            "class": records.class_names[labels[row]] if labels[row] >= 0 else "",
+            **{name: _cell(table[name][row].as_py()) for name in records.roles.inputs},
+        }
+        for row in range(min(_EXAMPLES, len(table)))
+    ]
+
+
+def about_records(records: Records, whole: pa.Table, splits: Splits) -> dict[str, Any]:
+    """All of it, as JSON."""
+    return {
+        "roles": records.roles.record(),
+        "notes": list(records.notes),
+        "preparation": None if splits.preparation is None else splits.preparation.in_words(),
+        "columns": column_rows(records, whole),
+        "classes": class_rows(records),
+        "examples": example_rows(records),
+    }
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
+        value = value["bytes"]
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    text = " ".join(text.split())
+    return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."
+
+
+def _type_in_words(kind: pa.DataType) -> str:
+    if pa.types.is_dictionary(kind):
+        return "category"
+    if pa.types.is_struct(kind):
+        return "bytes"
+    names = {
+        "large_string": "text",
+        "string": "text",
+        "large_binary": "bytes",
+        "binary": "bytes",
+        "bool": "yes or no",
+    }
+    return names.get(str(kind), str(kind))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

@@ -1,0 +1,121 @@
+"""Rows from files to a run and back: what prepares them is kept, and raw rows are answered."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import instar
+from command_line import Command
+from instar.deploy.rows import PREPARATION, Rows
+from instar.errors import RunError, UsageError
+from instar.recipes.loading import load_splits, settings_of
+from instar.runs import Run
+from small_studies import distilled
+from table_files import insects, write_csv, write_jsonl, write_parquet
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A distillation on a table."""
+    folder = tmp_path_factory.mktemp("rows")
+    data = {"name": f"csv:{write_csv(folder / 'insects.csv', insects(60))}", "label": "kind"}
+    student = {"network": "mlp:4x1", "epochs": 2, "learning_rate": 0.1}
+    about: dict[str, Any] = {"data": data | {"features": ["width", "legs"]}, "student": student, "seeds": 1}
+    teacher = {"network": "mlp:8x1", "epochs": 1, "learning_rate": 0.1}
+    distilled(folder / "run", teacher=teacher, temperature=2.0, **about)
+    return folder / "run"
+
+
+def rows_in(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_raw_rows_are_answered_as_the_prepared_ones_were(run: Path) -> None:
+    model, table = instar.load(run), insects(60)
+    assert model.source is not None
+    splits = load_splits(settings_of(Run.read(model.source).config)[0])
+    frame = pd.DataFrame(table)
+    whole = model.predict_proba(frame)
+    prepared = splits.preparation.inputs(instar.deploy.rows.table_of(frame), splits.roles)  # type: ignore[union-attr, arg-type]
+    assert torch.allclose(whole, model.predict_proba(prepared), atol=1e-6)
+    several = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+    numbers = np.stack([table["width"], table["legs"]], axis=1)
+    for given in (table, several, numbers, numbers.tolist(), frame[["legs", "width"]]):
+        assert torch.allclose(model.predict_proba(given), whole, atol=1e-6)
+    assert model.predict(several[0]) == model.predict(several)[0]
+    with pytest.raises(UsageError, match=r"the rows lack 'legs'; this network takes 'width', 'legs', the"):
+        model.predict({"width": 1.0})
+    with pytest.raises(UsageError, match=r"row 0: expected 'width', 'legs', found a list of int, int, int"):
+        model.predict([[1, 2, 3]])
+
+
+def test_files_of_rows_are_predicted_and_a_broken_row_is_one_line(
+    run: Path, typed: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {name: column for name, column in insects(12).items() if name != "kind"}
+    files = [
+        write_csv(tmp_path / "new.csv", table),
+        write_jsonl(tmp_path / "new.jsonl", table),
+        write_parquet(tmp_path / "new.parquet", table),
+    ]
+    done = typed("predict", str(run), *map(str, files))
+    assert done.returncode == 0, done.stderr
+    rows = rows_in(done.stdout)
+    assert [row["input"] for row in rows[:2]] == [f"{files[0]}:0", f"{files[0]}:1"]
+    assert (
+        [row["class"] for row in rows[:12]]
+        == [row["class"] for row in rows[12:24]]
+        == [row["class"] for row in rows[24:]]
+    )
+    write_csv(files[0], {name: column for name, column in table.items() if name != "legs"})
+    done = typed("predict", str(run), str(files[0]), str(files[1]))
+    assert done.returncode == 1
+    assert "lack 'legs'" in done.stderr
+    assert len(rows_in(done.stdout)) == 12
+
+
+def test_what_prepares_rows_is_kept_checked_and_exported(run: Path, typed: Command, tmp_path: Path) -> None:
+    fit = run / "jobs" / "student-distilled" / "seed-0"
+    rows = Rows.read(fit, Run.read(fit).config["preparation"])
+    assert rows.columns == ("width", "legs")
+    done = typed("export", str(fit), "--to", "safetensors", "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    row = {"width": 1.25, "legs": 3}
+    expected = instar.load(run).predict_proba(row)
+    assert torch.allclose(instar.load(tmp_path / "out").predict_proba(row), expected, atol=1e-5)
+    moved = shutil.copytree(fit, tmp_path / "moved")
+    assert torch.equal(instar.load(moved).predict_proba(row), expected)
+    for folder in (moved, tmp_path / "out"):
+        content = json.loads((folder / PREPARATION).read_bytes())
+        (folder / PREPARATION).write_text(json.dumps(content | {"roles": {"features": ["legs", "width"]}}))
+        with pytest.raises(RunError, match=r"preparation\.json is damaged \(its checksum is another one\)"):
+            instar.load(folder)
+    (moved / PREPARATION).unlink()
+    with pytest.raises(RunError, match=r"preparation\.json is damaged"):
+        instar.load(moved)
+
+
+def test_data_shows_columns_roles_and_classes(run: Path, typed: Command) -> None:
+    source = f"csv:{run.parent / 'insects.csv'}"
+    shown = typed("data", "show", source, "--label", "kind", "--group", "place", "--features", "width,legs")
+    assert shown.returncode == 0, shown.stderr
+    words = " ".join(shown.stdout.split())
+    assert "legs int64 features 0 0" in words
+    assert "place text group 0 nest 0" in words
+    assert "Groups of 'place': " in words
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    about = json.loads(typed("data", "show", source, "--label", "kind", "--features", "width", "--json").stdout)
+    assert {row["class"]: row["train"] + row["validation"] + row["test"] for row in about["classes"]} == {
+        "ant": 20,
+        "bee": 20,
+        "wasp": 20,
+    }
+    assert about["roles"] == {"label": "kind", "features": ["width"]}

@@ -1,0 +1,412 @@
+"""Rows of tables: every format, against the library that owns it; parts, labels, groups, keys; what is refused."""
+
+import gzip
+import http.server
+import io
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+import instar
+from instar.data.records import Roles, read_records
+from instar.data.records.csv_file import read_csv
+from instar.errors import DataError, DataWarning, UsageError
+from table_files import KINDS, insects, write_csv, write_jsonl, write_parquet, write_shard
+
+SEEN = Roles(label="kind", features=("width", "legs"))
+
+
+def cells(path: Path) -> tuple[str, dict[str, int], int]:
+    """What must be the same however the rows are stored: classes, sizes of parts, ids."""
+    rows = read_records(f"{path}", SEEN)
+    return str(rows.class_names), {part: len(one) for part, one in rows.parts.items()}, int(rows.ids["test"].sum())
+
+
+def test_every_format_gives_the_same_rows_ids_and_parts(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    table = insects()
+    numbered = {**table, "kind": [KINDS.index(kind) for kind in table["kind"]]}
+    features = datasets.Features(
+        {
+            "width": datasets.Value("float64"),
+            "legs": datasets.Value("int64"),
+            "place": datasets.Value("string"),
+            "kind": datasets.ClassLabel(names=list(KINDS)),
+        }
+    )
+    owned = datasets.Dataset.from_dict(numbered, features=features)
+    owned.save_to_disk(tmp_path / "saved", num_shards=2)
+    owned.to_parquet(tmp_path / "owned.parquet")
+    found = [
+        cells(f"csv:{write_csv(tmp_path / 'a.csv', table)}"),
+        cells(f"csv:{write_csv(tmp_path / 'b.csv', table, delimiter=';')}"),
+        cells(f"jsonl:{write_jsonl(tmp_path / 'a.jsonl', table)}"),
+        cells(f"parquet:{write_parquet(tmp_path / 'a.parquet', numbered, classes={'kind': KINDS})}"),
+        cells(f"parquet:{tmp_path / 'owned.parquet'}"),
+        cells(f"hf:{tmp_path / 'saved'}"),
+    ]
+    for frame in (
+        owned,
+        pd.DataFrame(table),
+        pa.table(table),
+        table,
+        {key: np.array(x) for key, x in table.items()},
+    ):
+        rows = read_records(frame, SEEN)
+        sizes = {part: len(one) for part, one in rows.parts.items()}
+        found.append((str(rows.class_names), sizes, int(rows.ids["test"].sum())))
+    assert len({str(one) for one in found}) == 1, found
+    assert found[0][1] == {"train": 21, "validation": 3, "test": 6}
+
+
+def test_polars(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame(insects()).with_columns(polars.col("kind").cast(polars.Categorical))
+    assert read_records(frame, SEEN).class_names == KINDS
+
+
+def test_parts_by_files_by_column_and_by_the_splits_of_hugging_face(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    table = insects(36)
+    words = ["train"] * 24 + ["dev"] * 6 + ["test"] * 6
+    ends = {"train": slice(24), "validation": slice(24, 30), "test": slice(30, 36)}
+    parts = {part: {name: column[rows] for name, column in table.items()} for part, rows in ends.items()}
+    for part, columns in parts.items():
+        write_csv(tmp_path / "files" / f"{part}-0.csv", columns)
+    by_split = datasets.DatasetDict({part: datasets.Dataset.from_dict(one) for part, one in parts.items()})
+    by_split.save_to_disk(tmp_path / "dict")
+    found = [
+        read_records(f"csv:{tmp_path / 'files'}", SEEN),
+        read_records({**table, "split": words}, SEEN),
+        read_records(f"hf:{tmp_path / 'dict'}", SEEN),
+        read_records(by_split, SEEN),
+        read_records({part: pd.DataFrame(one) for part, one in parts.items()}, SEEN),
+    ]
+    for rows in found:
+        assert {part: one["legs"].to_pylist() for part, one in rows.parts.items()} == {
+            part: one["legs"] for part, one in parts.items()
+        }
+    assert "the part of a row is column 'split'" in found[1].notes
+
+
+def test_classes_of_each_parquet_file_are_matched_by_name(tmp_path: Path) -> None:
+    """`datasets` 5.2 gives the second file the class names of the first, and permutes its labels in silence."""
+    numbers = {"n": list(range(12)), "kind": [0, 1, 2] * 4}
+    write_parquet(tmp_path / "a.parquet", numbers, classes={"kind": ("ant", "bee", "wasp")})
+    later = {"n": [n + 12 for n in numbers["n"]], "kind": numbers["kind"]}
+    write_parquet(tmp_path / "b.parquet", later, classes={"kind": ("wasp", "ant", "bee")})
+    rows = read_records(f"parquet:{tmp_path}", Roles(label="kind", features=("n",)))
+    assert rows.class_names == ("ant", "bee", "wasp")
+    own = dict(zip(range(12), ("ant", "bee", "wasp") * 4, strict=True))
+    own |= {n + 12: name for n, name in zip(range(12), ("wasp", "ant", "bee") * 4, strict=True)}
+    for part, table in rows.parts.items():
+        names = [rows.class_names[label] for label in rows.labels[part].tolist()]
+        assert names == [own[n] for n in table["n"].to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([3, 10, 2] * 5, ("2", "3", "10")),
+        ([1.0, 2.0, 1.0] * 5, ("1", "2")),
+        ([True, False, True] * 5, ("false", "true")),
+        ([-1, 1, 1] * 5, ("-1", "1")),
+        (["b", "a", None] * 5, ("a", "b")),
+        (["b", "a", ""] * 5, ("a", "b")),
+        ([0, 1, -1] * 5, ("0", "1")),
+        ([[0, 1], [1, 0], [1, 0]] * 5, ("0", "1")),
+        (pd.Categorical(["b", "a", "b"] * 5, categories=["b", "a", "c"]), ("b", "a", "c")),
+    ],
+)
+def test_labels_of_every_kind(labels: Any, names: tuple[str, ...]) -> None:
+    rows = read_records(pd.DataFrame({"n": range(15), "y": labels}), Roles(label="y", features=("n",)))
+    assert rows.class_names == names
+    for part, table in rows.parts.items():
+        given = [labels[n] for n in table["n"].to_pylist()]
+        for label, one in zip(rows.labels[part].tolist(), given, strict=True):
+            if isinstance(one, list):
+                assert label == one.index(1)
+            elif one is None or one == "" or (one == -1 and "-1" not in names):
+                assert label == -1
+            else:
+                assert names[label] in (str(one), f"{one:g}" if isinstance(one, float) else "", str(one).lower())
+    if any(-1 in one.tolist() for one in rows.labels.values()):
+        assert any("have no label" in note for note in rows.notes)
+
+
+def test_distributions_keep_their_probabilities() -> None:
+    probs = [[0.7, 0.3], [0.2, 0.8], [0.5, 0.5]] * 5
+    rows = read_records({"n": list(range(15)), "y": probs}, Roles(label="y", features=("n",)))
+    assert rows.label_probs is not None
+    for part, table in rows.parts.items():
+        assert torch.allclose(rows.label_probs[part], torch.tensor([probs[n] for n in table["n"].to_pylist()]))
+
+
+def test_groups_stay_together_and_the_split_depends_on_no_order() -> None:
+    table = insects(60)
+    roles = Roles(label="kind", features=("width",), group="place", key=None)
+    order = np.random.default_rng(0).permutation(60)
+    rows = read_records(table, roles)
+    shuffled = read_records({name: [column[n] for n in order] for name, column in table.items()}, roles)
+    groups = {part: set(one["place"].to_pylist()) for part, one in rows.parts.items()}
+    assert not groups["train"] & (groups["test"] | groups["validation"])
+    assert {part: set(one["place"].to_pylist()) for part, one in shuffled.parts.items()} == groups
+    assert len(groups["test"]) == 2
+    assert any(note.startswith("groups of 'place'") for note in rows.notes)
+    by_file = {"train": table, "test": table}
+    with pytest.raises(
+        DataError, match=r"the test rows, row 0: place 'nest 0' is in the test and in the training part"
+    ):
+        read_records(by_file, roles)
+
+
+def test_keys_make_ids_and_copies_stay_in_one_part() -> None:
+    table = insects(30) | {"name": [f"n{row}" for row in range(30)]}
+    table["width"] = [1.0] * 30
+    table["legs"] = [row // 2 for row in range(30)]
+    table["kind"] = [KINDS[row // 2 % 3] for row in range(30)]
+    roles = Roles(label="kind", features=("width", "legs"), key="name")
+    rows = read_records(table, roles)
+    assert len(torch.cat(list(rows.ids.values())).unique()) == 30
+    legs = {part: set(one["legs"].to_pylist()) for part, one in rows.parts.items()}
+    assert not legs["train"] & legs["test"]
+    with pytest.raises(DataError, match=r"row 1: the key 'name' is 'n0' as in row 0"):
+        read_records(table | {"name": ["n0", "n0", *table["name"][2:]]}, roles)
+
+
+def test_csv_is_read_as_pandas_reads_it(tmp_path: Path) -> None:
+    texts = ['she said "no"', "two\nlines", "a;b", "plain, with comma", "", "NA"] * 3
+    table = {"text": texts, "size": [row + 0.25 for row in range(18)], "label": ["NA", "b"] * 9}
+    for at, dialect in enumerate(({}, {"delimiter": "\t"}, {"delimiter": "|"}, {"delimiter": ";"})):
+        path = write_csv(tmp_path / f"{at}.csv", table, **dialect)
+        second = pd.read_csv(path, sep=dialect.get("delimiter", ","), keep_default_na=False)
+        found = read_csv(path)
+        assert found["text"].to_pylist() == list(second["text"]) == texts
+        assert found["size"].to_pylist() == list(second["size"])
+        assert found["label"].to_pylist() == list(second["label"])
+    comma = {**table, "size": [str(size).replace(".", ",") for size in table["size"]]}
+    path = write_csv(tmp_path / "comma.csv", comma, delimiter=";")
+    assert read_csv(path)["size"].to_pylist() == list(pd.read_csv(path, sep=";", decimal=",")["size"])
+    packed = tmp_path / "packed.csv.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "0.csv").read_bytes()))
+    assert read_csv(packed).equals(read_csv(tmp_path / "0.csv"))
+    marked = tmp_path / "marked.csv"
+    marked.write_bytes("\ufeffa,b\n1,é\n".encode())
+    assert read_csv(marked).to_pylist() == [{"a": 1, "b": "é"}]
+
+
+def pictures(number: int = 12) -> list[Image.Image]:
+    """Noise, 8 wide and 6 high."""
+    noise = np.random.default_rng(0).integers(0, 256, (number, 6, 8, 3), dtype=np.uint8)
+    return [Image.fromarray(one) for one in noise]
+
+
+def png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+def test_pictures_in_cells_are_those_of_a_folder(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    number = [row % 2 for row in range(12)]
+    owned = datasets.Dataset.from_dict({"image": pictures(), "label": number}, features=features)
+    for row, picture in enumerate(pictures()):
+        folder = tmp_path / "folder" / "ab"[row % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"{row}.png")
+    names = [f"folder/{'ab'[row % 2]}/{row}.png" for row in range(12)]
+    write_csv(tmp_path / "index.csv", {"file": names, "label": ["ab"[one] for one in number]})
+    write_shard(
+        tmp_path / "shard.tar",
+        [(f"{row:03}.{end}", one) for row, picture in enumerate(pictures()) for end, one in
+         (("png", png(picture)), ("cls", str(number[row]).encode()))],
+    )  # fmt: skip
+    options: dict[str, Any] = {"image_size": 5, "colour": "grey", "progress": False}
+    folder = instar.load_data(f"folder:{tmp_path / 'folder'}", **options)
+    given = instar.load_data(f"csv:{tmp_path / 'index.csv'}", image="file", **options)
+    assert torch.equal(given.test.ids.sort().values, folder.test.ids.sort().values)
+    assert torch.equal(given.test.gather(folder.test.ids, 0), folder.test.gather(folder.test.ids, 0))
+    for data in (
+        instar.load_data(owned, **options),
+        instar.load_data(f"webdataset:{tmp_path / 'shard.tar'}", **options),
+    ):
+        same = data.train.ids[torch.isin(data.train.ids, folder.train.ids)]
+        assert len(same) == len(data.train)
+        assert torch.equal(data.train.gather(same, 0), folder.train.gather(same, 0))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_shards_are_read_as_webdataset_reads_them(tmp_path: Path) -> None:
+    wds = pytest.importorskip("webdataset")
+    for shard in range(2):
+        with wds.TarWriter(str(tmp_path / f"train-{shard:03}.tar")) as sink:
+            for row in range(10):
+                n = shard * 10 + row
+                about = {"width": n / 4, "who": f"p{n % 5}"}
+                sink.write({"__key__": f"a/{n:04}", "txt": f"text {n}", "cls": n % 2, "json": about})
+    pattern = f"{tmp_path}/train-{{000..001}}.tar"
+    rows = read_records(f"webdataset:{pattern}", Roles(label="cls", text=("txt",), key="__key__"))
+    found = {
+        text: label
+        for part, table in rows.parts.items()
+        for text, label in zip(table["txt"].to_pylist(), rows.labels[part].tolist(), strict=True)
+    }
+    second = wds.WebDataset(pattern, shardshuffle=False).decode().to_tuple("txt", "cls")
+    assert found == {text: int(label) for text, label in second}
+    assert len(found) == 20
+    numbers = read_records(f"webdataset:{pattern}", Roles(label="cls", features=("width",), group="who"))
+    assert sum(map(len, numbers.parts.values())) == 20
+
+
+GOOD = [(f"{row}.{end}", str(row % 2).encode()) for row in range(8) for end in ("txt", "cls")]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([*GOOD, ("0.json", b"{}")], r"0\.json: the members of '0' do not stand together"),
+        (
+            [(f"a.{row}.{end}", b"1") for row in range(3) for end in ("txt", "cls")],
+            r"a\.0\.txt: the first dot ends",
+        ),
+        ([*GOOD, ("9.txt", b"x")], r"9: lacks \.cls, unlike 0 before it, which has \.txt, \.cls"),
+        ([("0.pyd", b"x"), ("1.pyd", b"x")], r"\.pyd is a pickle"),
+        ([*GOOD, ("9.cls", b"1"), ("9.txt", b"\xff\xfe")], r"9\.txt: not text in UTF-8"),
+        ([("0.json", b"{")], r"0\.json: not JSON"),
+        ([], r"holds no files"),
+    ],
+)
+def test_shards_that_other_readers_misread_are_refused(
+    tmp_path: Path, members: list[tuple[str, bytes]], message: str
+) -> None:
+    shard = write_shard(tmp_path / "x.tar", members)
+    with pytest.raises(DataError, match=message):
+        read_records(f"webdataset:{shard}", Roles(label="cls", text=("txt",)))
+
+
+def test_a_shard_that_is_cut_off_names_shard_and_member(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "x.tar", [(f"{row}.txt", b"x" * 700) for row in range(6)])
+    shard.write_bytes(shard.read_bytes()[:3900])
+    with pytest.raises(DataError, match=r"x\.tar, (after )?[12]\.txt: .*(cut off|not a whole)"):
+        read_records(f"webdataset:{shard}", Roles(label="cls", text=("txt",)))
+
+
+CSV = "csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "a,label\n1,x\n2,y,z\n", r"a\.csv: .*Expected 2 columns, got 3"),
+        ("a.csv", 'a,label\n1,"x\n', r"a\.csv: "),
+        ("a.csv", "", r"a\.csv: .*[Ee]mpty"),
+        ("a.csv", "a,a,label\n1,2,x\n", r"there are two columns 'a'"),
+        ("a.csv", "a,label\n" + "1,x\n2,y\n" * 9 + "many,x\n", r"a\.csv, row 18: 'a' is 'many', and a number in"),
+        ("a.csv", "a,label\n1,x\n2,x\n", r"expected two or more classes in 'label', found 'x'"),
+        ("a.csv", "a,label\n1,0.5\n2,1.5\n", r"a\.csv, row 0: 'label' is 0\.5, expected a class"),
+        ("a.csv", "a,label\n", r"there are no rows"),
+        (
+            "a.jsonl",
+            '{"a": 1, "label": "x"}\n{"a": "one", "label": "y"}\n',
+            r"a\.jsonl: .*changed from number to string",
+        ),
+        ("a.jsonl", '{"a": 1, "label": "x"}\n{"a": 2, "lab', r"a\.jsonl: not a JSON object in each line"),
+        ("a.parquet", "PAR1 and no more", r"a\.parquet: not a whole Parquet file"),
+    ],
+)
+def test_broken_files_are_one_line(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    scheme = name.partition(".")[2]
+    with pytest.raises(DataError, match=message) as caught:
+        read_records(f"{scheme}:{tmp_path / name}", Roles(label="label", features=("a",)))
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_columns_that_are_not_there_and_choices_that_are_not_made() -> None:
+    table = {"a": list(range(12)), "text": [f"text {n}" for n in range(12)], "label": [0, 1] * 6}
+    with pytest.raises(UsageError, match=r"unknown column 'labl'; did you mean label\?"):
+        read_records(table, Roles(label="labl"))
+    with pytest.raises(UsageError, match=r"which columns are the input\? --text.*a \(int64\)"):
+        read_records({"a": table["a"], "b": table["text"], "label": table["label"]})
+    with pytest.raises(UsageError, match=r"which column is the class\? --label COLUMN; the columns are a"):
+        read_records({"a": table["a"], "text": table["text"]})
+    with pytest.raises(UsageError, match=r"data 'digits' has no columns"):
+        instar.load_data("digits", label="label")
+    with pytest.raises(UsageError, match=r"image_size and colour are for pictures"):
+        instar.load_data({"a": table["a"], "label": table["label"]}, image_size=8)
+
+
+def test_files_of_two_schemas_and_classes_that_training_lacks(tmp_path: Path) -> None:
+    table = insects()
+    write_csv(tmp_path / "one" / "a.csv", table)
+    write_csv(tmp_path / "one" / "b.csv", {name: column for name, column in table.items() if name != "legs"})
+    with pytest.raises(DataError, match=r"b\.csv: lacks 'legs', other columns than .*a\.csv"):
+        read_records(f"csv:{tmp_path / 'one'}", SEEN)
+    write_csv(tmp_path / "one" / "b.csv", {**table, "legs": ["six"] * 30})
+    with pytest.raises(DataError, match=r"b\.csv: column 'legs' holds string, in .*a\.csv int64"):
+        read_records(f"csv:{tmp_path / 'one'}", SEEN)
+    write_csv(tmp_path / "two" / "train.csv", table)
+    write_csv(tmp_path / "two" / "test.csv", {**table, "kind": ["hornet"] * 30})
+    with pytest.raises(DataError, match=r"test\.csv, row 0: class 'hornet' of 'kind' is not one of the training"):
+        read_records(f"csv:{tmp_path / 'two'}", SEEN)
+    (tmp_path / "two" / "more.csv").write_text("x\n")
+    with pytest.raises(DataError, match=r"is a part by its name, more\.csv is none"):
+        read_records(f"csv:{tmp_path / 'two'}", SEEN)
+    bad = write_parquet(tmp_path / "x.parquet", {"n": [1, 2], "kind": [0, 7]}, classes={"kind": ("a", "b")})
+    with pytest.raises(DataError, match=r"x\.parquet, row 1: 'kind' is 7, expected 0 to 1"):
+        read_records(f"parquet:{bad}", Roles(label="kind", features=("n",)))
+
+
+def test_copies_across_parts_are_said(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        write_csv(tmp_path / f"{part}.csv", insects())
+    with pytest.warns(DataWarning, match=r"30 of 30 test|\d+ of 30 test examples are byte-identical") as seen:
+        instar.load_data(f"csv:{tmp_path}", label="kind", features=("width", "legs"))
+    assert "test.csv, row" in str(seen[0].message)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server that answers as the hub does: which Parquet files a data set has, and the files."""
+    root = tmp_path / "served"
+    write_parquet(root / "train.parquet", insects(36))
+    write_parquet(root / "test.parquet", {name: column[30:] for name, column in insects(36).items()})
+    handler = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a: handler(*a, directory=str(root)))
+    url = f"http://127.0.0.1:{server.server_port}"
+    listing = root / "api/datasets/owner/insects/parquet"
+    listing.parent.mkdir(parents=True)
+    files = {"default": {"train": [f"{url}/train.parquet"], "test": [f"{url}/test.parquet"]}}
+    listing.write_text(json.dumps(files))
+    monkeypatch.setenv("HF_ENDPOINT", url)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("INSTAR_CACHE", str(tmp_path / "cache"))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield "hf:owner/insects"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_name_of_the_hub_is_fetched_once(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(read_records(hub, SEEN).parts["test"]) == 6
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert len(read_records(hub, SEEN).parts["test"]) == 6
+    with pytest.raises(DataError, match=r"hf:owner/other: there is no such folder, and the hub does not give it"):
+        read_records("hf:owner/other", SEEN)
+    with pytest.raises(UsageError, match=r"no name of the hub"):
+        read_records("hf:nowhere", SEEN)
