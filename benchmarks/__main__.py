@@ -18,6 +18,7 @@ from benchmarks.timing import RESULTS
 MODULES = {
     "step": "step",
     "library-step": "library_step",
+    "text-step": "text_step",
     "asking": "asking",
     "loop-limit": "loop_limit",
     "precision": "precision",

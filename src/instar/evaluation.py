@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from instar import intervals, metrics
 from instar.arguments import require_network
-from instar.data import Dataset, GivenData, as_dataset, batches, id_batches
+from instar.data import Dataset, GivenData, as_dataset, batches, id_batches, seen_by
 from instar.logit_values import refuse_probabilities
 from instar.losses import SoftTargets, Targets
 from instar.networks import (
@@ -78,7 +78,7 @@ def predict(
     device: str | torch.device = "cpu",
 ) -> Inputs:
     """As `predict_logits`, of any tensors: `take` finds them in the output for a batch of so many examples."""
-    batch_size = batch_size or batch_size_of(network, device)
+    batch_size, data = batch_size or batch_size_of(network, device), seen_by(network, data)
     parts: list[Tensor] = []
     with evaluation_mode(network), torch.no_grad():
         for _, inputs, _ in batches(data, id_batches(data.ids, batch_size), view=view):
@@ -143,7 +143,7 @@ def why_not_learned(
         targets: its soft targets; without them examples without a label are left out.
         device: where to compute.
     """
-    ids = ids[:: -(-len(ids) // MOST_JUDGED)]
+    ids, data = ids[:: -(-len(ids) // MOST_JUDGED)], seen_by(network, data)
     right, nll, answers = [], [], []
     with evaluation_mode(network), torch.no_grad():
         for part, inputs, labels in batches(data, id_batches(ids, batch_size_on(device)), view=0):

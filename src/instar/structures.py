@@ -17,9 +17,13 @@ Inputs = Any
 
 Form = Any
 """The shape of one example, (3, 32, 32); that of integers is led by their type, ("int64", 34), a length that
-varies is its longest, ("int64", "<=34"), and their mask is a "mask". A mapping or a tuple has one for each."""
+varies is its longest, ("int64", "<=34"), and their mask is a "mask". Ids whose number is known say so, and by what
+they are ids of: ("int64<4000#9f3a12c4", "<=34"). A mapping or a tuple has one for each."""
 
 MASK, _UP_TO = "mask", "<="
+_BELOW, _OF = "<", "#"
+TEXT = "text"
+"""The name under which a network that reads texts itself gets them: UTF-8, (batch, bytes), padded with 0."""
 
 
 def tensors_in(inputs: Inputs) -> list[Any]:
@@ -139,14 +143,50 @@ def are_equal(one: Inputs, other: Inputs) -> bool:
                for a, b in pairs)  # fmt: skip
 
 
-def form_of(dtype: torch.dtype, shape: Sequence[int | str]) -> tuple[int | str, ...]:
+def form_of(dtype: torch.dtype, shape: Sequence[int | str], *, ids: str = "") -> tuple[int | str, ...]:
     """The form of one example in a tensor.
+
+    Args:
+        dtype: of the tensor.
+        shape: of one example.
+        ids: of integers, how many there are and of what (`ids_of`).
 
     Example:
         >>> form_of(torch.uint8, (3, 32, 32)), form_of(torch.int64, (34,))
         ((3, 32, 32), ('int64', 34))
     """
-    return tuple(shape) if are_numbers(dtype) else (str(dtype).removeprefix("torch."), *shape)
+    return tuple(shape) if are_numbers(dtype) else (str(dtype).removeprefix("torch.") + ids, *shape)
+
+
+def ids_of(number: int, name: str) -> str:
+    """How many ids there are, and of what, in a form: networks are built for them, and are refused for others.
+
+    Example:
+        >>> form_of(torch.int64, (up_to(34),), ids=ids_of(4000, "9f3a12c4"))
+        ('int64<4000#9f3a12c4', '<=34')
+    """
+    return f"{_BELOW}{number}{_OF}{name}" if name else f"{_BELOW}{number}"
+
+
+def num_ids(part: Sequence[int | str]) -> int | None:
+    """How many ids there are, by the form of one tensor; None where it does not say.
+
+    Example:
+        >>> num_ids(("int64<4000#9f3a12c4", "<=34")), num_ids(("int64", "<=34")), num_ids((3, 32, 32))
+        (4000, None, None)
+    """
+    number = _ids_in(part).partition(_OF)[0]
+    return int(number) if number else None
+
+
+def name_of_ids(part: Sequence[int | str]) -> str:
+    """What the ids of one tensor are of, by its form; empty where it does not say."""
+    return _ids_in(part).partition(_OF)[2]
+
+
+def _ids_in(part: Sequence[int | str]) -> str:
+    first = part[0] if part else None
+    return first.partition(_BELOW)[2] if isinstance(first, str) and not first.startswith(_UP_TO) else ""
 
 
 def in_words(inputs: Inputs) -> str:
@@ -240,6 +280,21 @@ def without_lengths(form: Form) -> Form:
     return map_form(without, form)
 
 
+def without_ids(form: Form) -> Form:
+    """A form without how many ids there are, and of what: lists of numbers do not say.
+
+    Example:
+        >>> without_ids(("int64<4000#9f3a12c4", "<=34"))
+        ('int64', '<=34')
+    """
+
+    def without(part: Sequence[int | str]) -> Any:
+        kind = _type_of(part)
+        return tuple(part) if kind is None else (kind, *part[1:])
+
+    return map_form(without, form)
+
+
 def form_in_words(form: Form) -> str:
     """A form in a table.
 
@@ -296,7 +351,7 @@ def _wrapped(form: Form) -> Any:
 
 def _type_of(part: Sequence[int | str]) -> str | None:
     first = part[0] if part else None
-    return first if isinstance(first, str) and not first.startswith(_UP_TO) else None
+    return first.partition(_BELOW)[0] if isinstance(first, str) and not first.startswith(_UP_TO) else None
 
 
 def _sizes(part: Sequence[int | str]) -> list[int]:

@@ -94,7 +94,7 @@ def test_names_and_settings_of_a_part_are_the_same_keyword() -> None:
 
 
 STUDIES = [("mnist", "digits"), ("transfer", "digits"), ("specialists", "digits"), ("advise", None)]
-STUDIES += [("transfer-or-distil", None), ("tables", "digits"), ("speech", "fsdd")]
+STUDIES += [("transfer-or-distil", None), ("texts", "sst2"), ("tables", "digits"), ("speech", "fsdd")]
 
 
 @pytest.mark.parametrize(("name", "data"), STUDIES)

@@ -80,9 +80,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         *("--fraction", "0.1", "--learning-rate", "0.1"),
     ),
     "reproduce-speech": ("reproduce", "speech", "--scale", "tiny"),
+    "reproduce-texts": ("reproduce", "texts", "--scale", "tiny", "--data", "sst2"),
 }
-NEED_DATA = ("speech", "reproduce-speech")
-"""Those that read the spoken digits of `INSTAR_DATA`."""
+NEED_DATA = ("speech", "reproduce-speech", "reproduce-texts")
+"""Those that read the spoken digits or the sentences of `INSTAR_DATA`."""
 
 _KERNELS = {
     "ATEN_CPU_CAPABILITY": "default",

@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).with_name("tiny")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_tiny_run_gives_the_golden_numbers(name: str, tmp_path: Path) -> None:
     if name in NEED_DATA and "INSTAR_DATA" not in os.environ:
-        pytest.skip("needs the spoken digits of INSTAR_DATA")
+        pytest.skip("needs the spoken digits or the sentences of INSTAR_DATA")
     golden, found = json.loads((GOLDEN / f"{name}.json").read_text()), run(name, tmp_path)
     if golden.pop("machine") == machine():
         assert differences(golden, found) == []

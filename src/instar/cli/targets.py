@@ -86,7 +86,7 @@ def import_(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="The column that says which example: its file, or its row. By default file, row, ...",
+            help="The column of the answers with the file, text or row of the example. By default file, row, ...",
         ),
     ] = None,
     made_at: Annotated[float, typer.Option(help="Temperature of the probabilities in the file.")] = 1.0,

@@ -1,6 +1,7 @@
 """Data sets, their splits and views, and the order in which networks see them."""
 
 from instar.data.batches import batches
+from instar.data.columns import numbered
 from instar.data.dataset import Dataset
 from instar.data.fetch import fetch
 from instar.data.given import GivenData, as_dataset
@@ -12,13 +13,16 @@ from instar.data.named import KnownData, Splits, known_data, load_data
 from instar.data.samplers import Sampler, half_special, id_batches, like_length, shuffled
 from instar.data.splits import class_number, stratified_split, transfer_set
 from instar.data.streaming import StreamingDataset
+from instar.data.texts import seen_by, texts_of
 from instar.data.unlabelled import unlabelled_pictures
 from instar.data.views import Affine, Chain, Elastic, Flip, Jitter, ShiftCrop, Views, parse_views
+from instar.data.word_views import DropWords, MaskWords, SwapWords
 
 __all__ = [
     "Affine",
     "Chain",
     "Dataset",
+    "DropWords",
     "Elastic",
     "Flip",
     "GivenData",
@@ -28,10 +32,12 @@ __all__ = [
     "Jitter",
     "KnownData",
     "MappedDataset",
+    "MaskWords",
     "Sampler",
     "ShiftCrop",
     "Splits",
     "StreamingDataset",
+    "SwapWords",
     "Views",
     "as_dataset",
     "batches",
@@ -44,9 +50,12 @@ __all__ = [
     "known_data",
     "like_length",
     "load_data",
+    "numbered",
     "parse_views",
+    "seen_by",
     "shuffled",
     "stratified_split",
+    "texts_of",
     "transfer_set",
     "unlabelled_pictures",
     "write_examples",

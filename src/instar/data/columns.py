@@ -1,7 +1,7 @@
 """How examples are kept in memory: as a tensor, or as a structure of tensors, of which some vary in length."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from instar.data.checks import as_tensor, checked_tensor
 from instar.data.identity import in_few_bytes
+from instar.data.vocabulary import Vocabulary
 from instar.errors import DataError, UsageError
 from instar.structures import MASK, Form, Inputs, form_of, tensors_in, up_to
 
@@ -23,6 +24,7 @@ class Varying:
         values: (total, ...), one after another.
         lengths: (n,) int64, of each.
         pad: the value behind the end of the shorter ones.
+        vocabulary: what the values are ids of; None for other values, or where it is not known.
 
     Example:
         >>> varying = Varying(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 3]))
@@ -30,8 +32,10 @@ class Varying:
         [[1, 0, 0], [2, 3, 4]]
     """
 
-    def __init__(self, values: Tensor, lengths: Tensor, pad: float = 0) -> None:
-        self.values, self.lengths, self.pad = values, lengths, pad
+    def __init__(
+        self, values: Tensor, lengths: Tensor, pad: float = 0, vocabulary: Vocabulary | None = None
+    ) -> None:
+        self.values, self.lengths, self.pad, self.vocabulary = values, lengths, pad, vocabulary
         self._starts = _starts_of(lengths)
 
     def __len__(self) -> int:
@@ -45,7 +49,8 @@ class Varying:
     @property
     def form(self) -> Form:
         """The form of one, with the length of the longest."""
-        return form_of(self.values.dtype, (up_to(int(self.lengths.max())), *self.values.shape[1:]))
+        shape, ids = (up_to(int(self.lengths.max())), *self.values.shape[1:]), self.vocabulary
+        return form_of(self.values.dtype, shape, ids="" if ids is None else ids.in_form)
 
     def index_select(self, dim: int, rows: Tensor) -> Tensor:
         """Some of them, padded: (rows, longest of them, ...)."""
@@ -60,7 +65,7 @@ class Varying:
         offsets = torch.arange(int(lengths.sum()), device=self.device)
         begins = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
         places = self._starts[rows].repeat_interleave(lengths) + offsets - begins
-        return Varying(self.values[places], lengths, self.pad)
+        return Varying(self.values[places], lengths, self.pad, self.vocabulary)
 
     def holding(self, values: Tensor, lengths: Tensor) -> "Varying":
         """Others of the same kind."""
@@ -70,7 +75,7 @@ class Varying:
 
     def to(self, device: torch.device) -> "Varying":
         """The same on another device."""
-        return Varying(self.values.to(device), self.lengths.to(device), self.pad)
+        return Varying(self.values.to(device), self.lengths.to(device), self.pad, self.vocabulary)
 
     def rows(self) -> Iterator[Tensor]:
         """Each of them, not padded."""
@@ -79,6 +84,29 @@ class Varying:
 
 def _starts_of(lengths: Tensor) -> Tensor:
     return in_few_bytes(lengths.cumsum(0) - lengths)
+
+
+def numbered(examples: Sequence[Sequence[int]], number: int) -> Varying:
+    """Lists of ids of which there are so many: a network by name has to know, for its table of embeddings.
+
+    Args:
+        examples: the ids of each example.
+        number: of ids; the largest is at most one less.
+
+    Raises:
+        UsageError: an id outside them.
+        DataError: an example is empty.
+
+    Example:
+        >>> numbered([[5, 3], [8]], 10).form
+        ('int64<10', '<=2')
+    """
+    found = _column("ids", [torch.as_tensor(one, dtype=torch.int64) for one in examples], 0)
+    if int(found.values.min()) < 0 or int(found.values.max()) >= number:
+        raise UsageError(
+            f"ids go from {int(found.values.min())} to {int(found.values.max())}, expected 0 to {number - 1}"
+        )
+    return Varying(found.values, found.lengths, 0, Vocabulary(number))
 
 
 class Mask:

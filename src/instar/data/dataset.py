@@ -9,13 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from instar.data.checks import checked_labels, checked_names
 from instar.data.columns import contents
 from instar.data.identity import IdIndex, fingerprint_of, in_few_bytes
-from instar.data.views import Views
+from instar.data.views import Views, bound_to
 from instar.errors import UsageError
 from instar.identity import plain, sketch
 from instar.losses import NO_LABEL
@@ -62,6 +63,8 @@ class Dataset(ABC):
     """how the rows of a table became examples (`TablePreparation`), where they are such rows"""
     files: Sequence[object] | None = None
     """the file of each stored row, or its place in one, where the ids are those of the content"""
+    texts: pa.Array | None = None
+    """the text of each stored row, where it has one: for teachers that read it themselves (`seen_by`)"""
 
     def __init__(
         self,
@@ -306,7 +309,8 @@ class Dataset(ABC):
         view_seed, num_views = plain(view_seed), plain(num_views)
         if num_views is not None and num_views < 1:
             raise UsageError(f"num_views is {num_views}, expected at least 1")
-        if views is not None:  # try the views now, not in the first epoch
+        if views is not None:
+            views = bound_to(views, getattr(self, "vocabulary", None))  # and try them now, not in the first epoch
             views.apply(examples_in(self.example_shape, 1), torch.zeros(1, dtype=torch.int64), 1, view_seed)
         other = copy.copy(self)
         other.views, other.view_seed, other.num_views = views, view_seed, num_views

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -10,6 +11,7 @@ from instar.arguments import require_tensor
 from instar.data.columns import MASK_NAME, Varying, column_form, columns_of, contents, pads_of
 from instar.data.dataset import Dataset, Numbers
 from instar.data.identity import content_ids
+from instar.data.vocabulary import Vocabulary
 from instar.errors import DataError, UsageError
 from instar.losses import NO_LABEL
 from instar.structures import Inputs, are_numbers, device_of, map_tensors, tensors_in
@@ -96,6 +98,12 @@ class InMemoryDataset(Dataset):
         return contents(map_tensors(lambda column: column[rows], self._inputs))
 
     @property
+    def vocabulary(self) -> Vocabulary | None:
+        """What the ids in the examples are of, where that is known: views of words need it."""
+        varying = [column for column in tensors_in(self._inputs) if isinstance(column, Varying)]
+        return next((one.vocabulary for one in varying if one.vocabulary is not None), None)
+
+    @property
     def pad(self) -> float | dict[str, float]:
         """What stands behind the end of shorter examples."""
         return pads_of(self._inputs)
@@ -124,5 +132,6 @@ class InMemoryDataset(Dataset):
         moved._inputs = map_tensors(lambda column: column[rows].to(device), self._inputs)
         moved._labels = self._labels[rows].to(device)
         moved.files = None if self.files is None else [self.files[row] for row in rows.tolist()]
+        moved.texts = None if self.texts is None else self.texts.take(pa.array(rows.cpu().numpy()))
         moved._index(self.ids.to(device), torch.arange(len(rows), device=device))
         return moved

@@ -21,12 +21,14 @@ from instar.data.prepared import prepared
 from instar.data.readers.folder import ImageFolder, common_form, find_parts, folder_dataset, list_image_folder
 from instar.data.readers.images import MODES, ImageForm
 from instar.data.records.frames import is_rows
+from instar.data.records.official import ROLES as TEXT_ROLES
+from instar.data.records.official import read_official
 from instar.data.records.reading import READERS, Records, is_source, read_records, split_records
 from instar.data.records.roles import Roles
 from instar.data.records.sound_folder import ROLES as SOUND_ROLES
 from instar.data.records.sound_folder import holds_sounds
 from instar.data.records.sound_folder import read_tables as sound_tables
-from instar.data.sources import FSDD, SOURCES, Source, find
+from instar.data.sources import FSDD, SOURCES, TEXT_SOURCES, Source, find
 from instar.data.splits import stratified_split
 from instar.errors import DataError, InstarError, UsageError
 from instar.naming import import_function, unknown_name
@@ -135,6 +137,8 @@ def load_data(
     group: str | None = None,
     key: str | None = None,
     part: str | None = None,
+    tokenizer: str | None = None,
+    max_length: int | None = None,
     categories: str | Sequence[str] = (),
     clip_seconds: float | None = None,
     sample_rate: int | None = None,
@@ -142,7 +146,8 @@ def load_data(
     """A data set by name, or rows with named columns.
 
     `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `omniglot` (15, 2 and 3 of the 20 who drew each
-    character), `folder:PATH` (one folder a class, or `train/`, `test/` and perhaps `validation/` of that kind) or
+    character); of texts `clinc150`, `sst2`; `folder:PATH` (one folder a class, or `train/`, `test/` and perhaps
+    `validation/` of that kind) or
     `python:MODULE:FUNCTION` (returns `Splits`, or training and test data, each a data set or tensors (inputs,
     labels)). Rows of tables: `csv:`, `jsonl:`, `parquet:`, `hf:` (what `save_to_disk` wrote, or a name of the hub)
     or `webdataset:`, each with a file, a folder or a pattern; or from Python a frame of pandas or polars, a table
@@ -161,6 +166,10 @@ def load_data(
         memory_budget_bytes: a folder whose decoded images take more memory is streamed from its files.
         label, text, image, audio, features, group, key, part: which columns of a table are what, see `Roles`;
             those that are not named are guessed where there is one choice.
+        tokenizer: of texts: a folder as transformers saves it, a `tokenizer.json`, or how many ids one gets that
+            is trained on the training part (4,000 by default).
+        max_length: texts are cut at so many ids; 128 by default, or fewer where the tokenizer's network takes
+            fewer.
         categories: the columns of a table whose numbers are categories.
         clip_seconds: length to which sounds are cut or padded; by default 95 % of the training clips are not cut.
         sample_rate: Hz, to which sounds are resampled; by default the commonest of the training clips.
@@ -178,6 +187,8 @@ def load_data(
     options = KindOptions(
         image_size=image_size,
         colour=colour,
+        tokenizer=tokenizer,
+        max_length=max_length,
         clip_seconds=clip_seconds,
         sample_rate=sample_rate,
         categories=_names(categories),
@@ -188,6 +199,9 @@ def load_data(
     if is_source(name) or is_rows(name):
         return of_records(read_records(name, roles, **about), options)
     require_text("load_data", name, "folder:PATH")
+    if name in TEXT_SOURCES:
+        tables = read_official(name, base_url=base_url, progress=progress)
+        return of_records(split_records(tables, name, TEXT_ROLES), options)
     if roles.columns or categories:
         raise UsageError(
             f"data {name!r} has no columns; label, text, ... are for csv:, jsonl:, parquet:, hf: and webdataset:"
@@ -209,9 +223,8 @@ def load_data(
     elif name.startswith("python:"):
         train, validation, test = _from_function(name)
     else:
-        raise unknown_name(
-            "data set", name, ["digits", *SOURCES, _FOLDER, *(f"{scheme}:PATH" for scheme in READERS), _PYTHON]
-        )
+        known = ["digits", *SOURCES, *TEXT_SOURCES, _FOLDER, *(f"{scheme}:PATH" for scheme in READERS), _PYTHON]
+        raise unknown_name("data set", name, known)
     if validation is None:
         train, validation = _cut(train, validation_fraction, split_seed, of_user=name.startswith("python:"))
     splits = Splits(train, validation, test, name)
@@ -228,7 +241,8 @@ def of_records(records: Records, options: KindOptions) -> Splits:
     train, validation, test = made.parts
     about = {"roles": records.roles, "preparation": made.preparation, "notes": records.notes}
     splits = Splits(train, validation, test, records.source, **about)  # type: ignore[arg-type]
-    warn_of_copies(splits.name, {"training": train, "validation": validation, "test": test})
+    if records.source not in TEXT_SOURCES:
+        warn_of_copies(splits.name, {"training": train, "validation": validation, "test": test})
     return splits
 
 
@@ -269,7 +283,7 @@ def known_data() -> list[KnownData]:
         KnownData("digits", "1,797 handwritten digits, 8x8 grey", "comes with scikit-learn", "scikit-learn"),
         *(
             KnownData(source.name, source.what, _where(source), source.publisher)
-            for source in (*SOURCES.values(), FSDD)
+            for source in (*SOURCES.values(), *TEXT_SOURCES.values(), FSDD)
         ),
         KnownData(_FOLDER, "pictures or sounds: one folder a class, or train/ and test/ of these", None, "you"),
         KnownData(_ROWS, "rows of your tables: texts, numbers, pictures, sounds", None, "you"),

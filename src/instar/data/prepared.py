@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from instar.data.columns import Mask, Varying, columns_of
 from instar.data.kinds import KindOptions, Preparation, fit_preparation
+from instar.data.kinds.text import checked_texts
 from instar.data.mapped import MappedDataset, is_whole, read_examples, write_examples
 from instar.data.memory import InMemoryDataset
 from instar.data.progress import tracked
@@ -50,7 +51,8 @@ def prepared(records: Records, options: KindOptions) -> Prepared:
     try:
         preparation = fit_preparation(records, options)
         train, validation, test = (
-            _dataset(records, part, preparation, options) for part in ("train", "validation", "test")
+            _with_texts(_dataset(records, part, preparation, options), records, part)
+            for part in ("train", "validation", "test")
         )
     except InstarError as error:
         raise type(error)(f"{records.source}: {error}") from error
@@ -91,6 +93,13 @@ def _examples(records: Records, part: str, preparation: Preparation, options: Ki
                 return MappedDataset(folder, like, labels, **about)
             return InMemoryDataset(read_examples(folder, like), labels, **about)
     return InMemoryDataset(preparation.inputs(table, records.roles), labels, **about)
+
+
+def _with_texts(data: InMemoryDataset, records: Records, part: str) -> InMemoryDataset:
+    """The data with its texts, for teachers that read them; pairs, and what stays in files, have none."""
+    if len(records.roles.text) == 1 and not isinstance(data, MappedDataset):
+        data.texts = checked_texts(records.parts[part], records.roles.text[0])
+    return data
 
 
 def _tried(preparation: Preparation, table: pa.Table, records: Records) -> Inputs:

@@ -101,6 +101,29 @@ SOURCES: dict[str, Source] = {
     )
 }
 
+TEXT_SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (
+        Source(
+            "clinc150",
+            "23,700 questions of 150 intents, and of none of them",
+            "https://raw.githubusercontent.com/clinc/oos-eval/master/data/",
+            {"data_full.json": "30c29dc6ab78edf3b5dfa640be204cde"},
+        ),
+        Source(
+            "sst2",
+            "9,613 sentences of film reviews, negative or positive",
+            "https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/master/data/SST2/",
+            {
+                "train.tsv": "c6150a821d5effe356ec872c2b95855c",
+                "dev.tsv": "3f2a9a844576f2b5a7aeeac2ccbab1c7",
+                "test.tsv": "f8f49ee1b37ec68b0e8977fbe33761e2",
+            },
+        ),
+    )
+}
+"""Those of texts, which are rows of a table."""
+
 FSDD = Source(  # a speech corpus, which `load_data` does not read
     "fsdd",
     "3,000 recordings of spoken digits, six speakers, 8 kHz",

@@ -17,6 +17,8 @@ from torch import Tensor
 from instar.arguments import require_text
 from instar.data.drawing import Draws, check_images
 from instar.data.sound_views import SOUND_KINDS
+from instar.data.vocabulary import Vocabulary
+from instar.data.word_views import WORD_KINDS, WordViews
 from instar.errors import UsageError
 from instar.naming import unknown_name
 
@@ -280,7 +282,7 @@ class Chain:
 
 def parse_views(text: str) -> Views | None:
     """The views that a text describes: `none`, `jitter:2`, `crop:4`, `flip`, `affine:12,0.15,0.15,2`, `elastic:2`,
-    `crop:4+flip`; for sounds `time-shift:10`, `specaugment:10,8`.
+    `crop:4+flip`; for sounds `time-shift:10`, `specaugment:10,8`; for texts `drop:0.1`, `mask:0.15`, `swap:0.1`.
 
     Args:
         text: kinds of views joined by `+`, each with its numbers after a colon.
@@ -301,12 +303,20 @@ def parse_views(text: str) -> Views | None:
     return parts[0] if len(parts) == 1 else Chain(parts)
 
 
+def bound_to(views: Views, vocabulary: Vocabulary | None) -> Views:
+    """The same views, where they are of words for the words of some data."""
+    if isinstance(views, Chain):
+        return Chain(tuple(bound_to(part, vocabulary) for part in views.parts))
+    return views.bound_to(vocabulary) if isinstance(views, WordViews) else views
+
+
 _KINDS: dict[str, tuple[Callable[..., Views], Callable[[str], float], str]] = {
     "jitter": (Jitter, int, "jitter:PIXELS"),
     "crop": (ShiftCrop, int, "crop:PIXELS"),
     "flip": (Flip, float, "flip"),
     "affine": (Affine, float, "affine:DEGREES,SCALE,SHEAR,SHIFT"),
     "elastic": (Elastic, float, "elastic:PIXELS"),
+    **WORD_KINDS,
     **SOUND_KINDS,
 }
 

@@ -12,7 +12,7 @@ from instar.errors import InstarError, UsageError
 from instar.identity import first_difference
 from instar.naming import is_of_library
 from instar.networks import build_network, identity_inputs, initialise_, network_identity
-from instar.structures import Inputs, first_examples, in_words, read_form
+from instar.structures import TEXT, Inputs, first_examples, in_words, read_form, up_to
 
 
 def network_in(config: Mapping[str, Any]) -> nn.Module:
@@ -60,8 +60,10 @@ _OF_NETWORK = ("dropout", "input_dropout")
 @functools.lru_cache(maxsize=16)  # a process that plans many fits of one network, or loads several
 def _of_library(config: str) -> Mapping[str, Any]:
     about = json.loads(config)
-    inputs = identity_inputs(read_form(about["input_shape"]))
-    return identity_of(network_in(about), about["network"], first_examples(inputs, 2))
+    network, form = network_in(about), read_form(about["input_shape"])
+    if getattr(network, "reads_text", False):
+        form = {TEXT: ("int32", up_to(8))}
+    return identity_of(network, about["network"], first_examples(identity_inputs(form), 2))
 
 
 def identity_of(

@@ -21,7 +21,16 @@ from instar.evaluation import batch_size_on, predict_logits
 from instar.networks import change_normalisation_, forward_logits
 from instar.networks.inputs import Normalisation
 from instar.runs import Run
-from instar.structures import Form, Inputs, form_in_words, is_plain, mask_place, read_form, without_lengths
+from instar.structures import (
+    Form,
+    Inputs,
+    form_in_words,
+    is_plain,
+    mask_place,
+    read_form,
+    without_ids,
+    without_lengths,
+)
 
 _ROWS_AT_ONCE = 4096
 
@@ -172,7 +181,8 @@ class Model(nn.Module):
         if isinstance(pad, Mapping):  # other inputs than the network's are refused below
             pad = {one: value for one, value in pad.items() if one in inputs}
         data = InMemoryDataset(inputs, None, class_names=self.class_names, mask=name, pad=pad)
-        if without_lengths(data.example_shape) != without_lengths(self.input_shape):
+        own, theirs = without_lengths(self.input_shape), without_lengths(data.example_shape)
+        if theirs not in (own, without_ids(own)):
             given, needed = form_in_words(data.example_shape), form_in_words(self.input_shape)
             raise UsageError(f"an example is {given}, this network takes {needed}")
         logits = predict_logits(self.network, data, batch_size=batch_size, device=self.device)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instar.data import Dataset, Sampler, as_dataset
+from instar.data import Dataset, Sampler, as_dataset, seen_by
 from instar.distillation.hints import HintLoss
 from instar.distillation.store_targets import StoreTargets
 from instar.distillation.teachers import LabelsInTargets, StoredLogits, Teacher
@@ -92,8 +92,9 @@ def describe_teacher(
 
 
 def _describe_networks(networks: Sequence[nn.Module], data: Dataset) -> dict[str, Any]:
-    examples = data.examples()
-    return {str(number): network_identity(one, examples, trained=False) for number, one in enumerate(networks)}
+    seen = [seen_by(network, data).examples() for network in networks]
+    pairs = enumerate(zip(networks, seen, strict=True))
+    return {str(number): network_identity(*pair, trained=False) for number, pair in pairs}
 
 
 def describe_targets(targets: Targets, data: Dataset) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from instar.arguments import require_network
-from instar.data import Dataset, batches, id_batches
+from instar.data import Dataset, batches, id_batches, seen_by
 from instar.distillation.store_format import (
     Columns,
     Manifest,
@@ -124,7 +124,7 @@ def known_by(teachers: Mapping[str, Any], data: Dataset) -> tuple[dict[str, str]
 
 def answers_of(network: nn.Module, data: Dataset) -> dict[str, Any]:
     """A sketch of what a teacher answers to some examples: it shows its code, where weights do not."""
-    sketch: dict[str, Any] = network_identity(network, data.examples(), trained=False)["outputs"]
+    sketch: dict[str, Any] = network_identity(network, seen_by(network, data).examples(), trained=False)["outputs"]
     return sketch
 
 
@@ -184,7 +184,7 @@ def write_rows(
 
 def _check_teacher(name: str, network: nn.Module, data: Dataset, device: str | torch.device) -> None:
     judged = data.subset(judged_ids(data))
-    check_network(network, judged.gather(judged.ids[: batch_size_on(device)], 0), name=name)
+    check_network(network, seen_by(network, judged).gather(judged.ids[: batch_size_on(device)], 0), name=name)
     logits = predict_logits(network, judged, device=device)
     if logits.shape != (len(judged), data.num_classes):
         raise UsageError(
@@ -205,12 +205,15 @@ def _logits(
     networks: Sequence[nn.Module], data: Dataset, ids: Tensor, rows: range, batch_size: int
 ) -> Iterator[Tensor]:
     """(members, rows, classes) float32 of each batch. These start with the shard: the last bits depend on them."""
+    seen = [seen_by(network, data) for network in networks]
     with torch.no_grad():
         for view in range(rows[0] // len(ids), rows[-1] // len(ids) + 1):
             first = view * len(ids)
             wanted = ids[max(rows.start - first, 0) : rows.stop - first]
-            for _, inputs, _ in batches(data, id_batches(wanted, batch_size), view=view):
-                yield torch.stack([forward_logits(network, inputs).float().cpu() for network in networks])
+            for some, inputs, _ in batches(data, id_batches(wanted, batch_size), view=view):
+                given = [inputs if one is data else one.gather(some, view) for one in seen]
+                pairs = zip(networks, given, strict=True)
+                yield torch.stack([forward_logits(*pair).float().cpu() for pair in pairs])
 
 
 def _shard(

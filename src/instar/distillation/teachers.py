@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from instar.arguments import require_network, require_tensor
-from instar.data import Dataset, GivenData, IdIndex, as_dataset
+from instar.data import Dataset, GivenData, IdIndex, as_dataset, seen_by
 from instar.errors import TrainingError, UsageError
 from instar.evaluation import batch_size_on, predict_logits
 from instar.guards import views_of
@@ -72,6 +72,7 @@ class Teacher:
         self.views = views_of(data)
         self.mean, self.weights = mean, weights
         self._data = data.to(torch.device(device))
+        self._seen = [seen_by(network, self._data) for network in self.networks]
         self._check_networks(batch_size_on(device))
         self._stored: StoredLogits | None = None
         if data.views is None and 4 * len(data) * data.num_classes <= REMEMBERED_BYTES:
@@ -80,8 +81,8 @@ class Teacher:
             self._stored = StoredLogits(self._data.ids, logits, **about)
 
     def _check_networks(self, num_examples: int) -> None:
-        inputs = self._data.gather(self._data.ids[:num_examples], 0)
         for number, network in enumerate(self.networks):
+            inputs = self._seen[number].gather(self._data.ids[:num_examples], 0)
             name = "the teacher" if len(self.networks) == 1 else f"teacher {number} of the ensemble"
             check_network(network, inputs, name=name, temperature=self.temperature)
 
@@ -98,7 +99,8 @@ class Teacher:
             raise TrainingError("the teacher is in training mode: call teacher.eval() and leave it there")
         with torch.no_grad():
             inputs = self._data.gather(ids, views)
-            logits = _stacked([forward_logits(network, inputs) for network in self.networks])
+            given = [inputs if seen is self._data else seen.gather(ids, views) for seen in self._seen]
+            logits = _stacked([forward_logits(*pair) for pair in zip(self.networks, given, strict=True)])
             return targets_of_members(logits, self.temperature, mean=self.mean, weights=self.weights)
 
 

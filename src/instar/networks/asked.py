@@ -19,7 +19,8 @@ from instar.errors import DataWarning, TrainingError, UsageError
 from instar.logit_values import SMALLEST_PROBABILITY, are_distributions, logits_of_probabilities
 from instar.naming import few
 from instar.networks.inputs import Normalisation, serve_own_needs_
-from instar.structures import Inputs, device_of, map_tensors, num_examples
+from instar.structures import TEXT, Inputs, device_of, map_tensors, num_examples
+from instar.tokenising import texts_in
 
 PROBABILITIES, LOGITS = "probabilities", "logits"
 
@@ -43,7 +44,7 @@ class AskedTeacher(Protocol):
 
     def __call__(self, examples: Any, /) -> Any:
         """Probabilities or logits (batch, classes), a tensor or an array, of examples (batch, ...) float32, or a
-        mapping or a tuple of tensors, as the data gives them.
+        mapping or a tuple of tensors, as the data gives them; one that `reads_text` gets a list of texts.
         """
 
 
@@ -145,9 +146,16 @@ class AskedNetwork(nn.Module):
         if state != self.get_extra_state():
             raise UsageError(f"{self.name} is another teacher now than when this run began; use another --run-dir")
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether it is asked about texts, not about tensors."""
+        return bool(getattr(self.teacher, "reads_text", False))
+
     def forward(self, *tensors: Tensor, **named: Tensor) -> Tensor:
-        """Logits (batch, classes), float32, of a batch as `call` gives it."""
+        """Logits (batch, classes), float32, of a batch as `call` gives it; of texts as `seen_by` does."""
         examples: Inputs = named or (tensors if len(tensors) > 1 else tensors[0])
+        if (list(named) == [TEXT]) != self.reads_text:
+            raise UsageError(f"{self.name} takes {'texts' if self.reads_text else 'tensors of numbers'} alone")
         answers = self._answers(map_tensors(lambda one: one.detach().cpu(), examples))
         if self._gives is None:
             self._gives = self._what(answers)
@@ -157,7 +165,7 @@ class AskedNetwork(nn.Module):
         return logits.to(device_of(examples))
 
     def _answers(self, examples: Inputs) -> Tensor:
-        found = self.teacher(examples)
+        found = self.teacher(texts_in(examples[TEXT]) if self.reads_text else examples)
         try:
             answers = found.detach().cpu() if isinstance(found, Tensor) else torch.from_numpy(np.asarray(found))
         except TypeError:

@@ -24,7 +24,7 @@ _PICKLES = (".pkl", ".pickle", ".joblib", ".sav", ".dill")
 
 
 def read_sklearn(
-    name: str, path: Path, class_names: Sequence[str], num_features: int, table: Columns | None = None
+    name: str, path: Path, class_names: Sequence[str], num_features: int | None, table: Columns | None = None
 ) -> AskedTeacher:
     """An estimator or a pipeline that skops saved.
 
@@ -82,7 +82,7 @@ def _is_class_of_ours(name: str) -> bool:
 
 
 def read_xgboost(
-    name: str, path: Path, class_names: Sequence[str], num_features: int, table: Columns | None = None
+    name: str, path: Path, class_names: Sequence[str], num_features: int | None, table: Columns | None = None
 ) -> AskedTeacher:
     """A classifier that XGBoost saved as JSON or UBJSON; one that stopped early answers by its best round.
 
@@ -134,7 +134,7 @@ def _objective_of_xgboost(booster: Any) -> str:
 
 
 def read_lightgbm(
-    name: str, path: Path, class_names: Sequence[str], num_features: int, table: Columns | None = None
+    name: str, path: Path, class_names: Sequence[str], num_features: int | None, table: Columns | None = None
 ) -> AskedTeacher:
     """A classifier that LightGBM saved as text.
 

@@ -90,7 +90,8 @@ class EstimatorTeacher:
         columns = getattr(estimator, "feature_names_in_", None)
         self._columns = None if columns is None else [str(one) for one in columns]
         self._table = table if are_columns_of(name, self._columns, table, num_features) else None
-        if self._table is None:
+        self.reads_text = reads_text(estimator)
+        if self._table is None and not self.reads_text:
             check_num_features(name, getattr(estimator, "n_features_in_", None), num_features)
         self._estimator, self._fingerprint, self._name = estimator, fingerprint, name
 
@@ -101,10 +102,10 @@ class EstimatorTeacher:
             self._fingerprint = f"{type(self._estimator).__name__} {_content_hash(self._estimator)}"
         return self._fingerprint
 
-    def __call__(self, examples: Tensor) -> NDArray[Any]:
+    def __call__(self, examples: Tensor | list[str]) -> NDArray[Any]:
         """Probabilities (batch, classes)."""
-        rows: Any = rows_of(examples)
-        if self._table is not None and self._columns is not None:
+        rows: Any = examples if isinstance(examples, list) else rows_of(examples)
+        if self._table is not None and not isinstance(examples, list) and self._columns is not None:
             rows = frame_of(self._table, examples, self._columns)
         elif self._columns is not None:  # it was fitted on a table, and may choose columns by their names
             import pandas
@@ -161,6 +162,25 @@ class BoosterTeacher:
         except (TypeError, ValueError) as error:
             raise UsageError(f"{self._name} cannot be asked about these rows: {first_line(error)}") from error
         return np.stack([np.zeros_like(margins), margins], axis=1) if margins.ndim == 1 else margins
+
+
+def reads_text(estimator: Any) -> bool:
+    """Whether an estimator takes texts: it counts words, or is a pipeline whose first step does.
+
+    Example:
+        >>> from sklearn.feature_extraction.text import TfidfVectorizer
+        >>> from sklearn.naive_bayes import MultinomialNB
+        >>> from sklearn.pipeline import make_pipeline
+        >>> reads_text(make_pipeline(TfidfVectorizer(), MultinomialNB())), reads_text(MultinomialNB())
+        (True, False)
+    """
+    steps = getattr(estimator, "steps", None)
+    if steps:
+        return reads_text(steps[0][1])
+    parts = getattr(estimator, "transformer_list", None)  # a union of several ways to count words
+    if parts:
+        return all(reads_text(part) for _, part in parts)
+    return hasattr(estimator, "build_analyzer")
 
 
 def rows_of(examples: Tensor) -> NDArray[Any]:

@@ -64,7 +64,7 @@ def initialise_(network: nn.Module, name: str, *, seed: int) -> nn.Module:
     """Initialise the weights of every linear and convolutional layer, in place.
 
     Biases become 0; normalisation is reset: scale 1, shift 0, no statistics; embeddings are drawn from N(0, 1), as
-    torch does, and that of padding is 0.
+    torch does, or with the `initial_sd` that they state, and that of padding is 0.
 
     Args:
         network: any module.
@@ -99,7 +99,7 @@ def initialise_(network: nn.Module, name: str, *, seed: int) -> nn.Module:
 
 
 def _draw_embedding_(module: nn.Embedding | nn.EmbeddingBag, generator: torch.Generator) -> None:
-    weight = torch.empty(module.weight.shape).normal_(generator=generator)
+    weight = torch.empty(module.weight.shape).normal_(0, getattr(module, "initial_sd", 1.0), generator=generator)
     if module.padding_idx is not None:
         weight[module.padding_idx] = 0
     _set_weight(module, weight)

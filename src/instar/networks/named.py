@@ -23,8 +23,9 @@ from instar.networks.libraries import Weights, build_from_library
 from instar.networks.modes import is_materialised, materialise_
 from instar.networks.stages import name_stages_
 from instar.networks.teacher_files import is_teacher_file, read_teacher
+from instar.networks.text_networks import TEXT_FORMS, is_text_network, text_network
 from instar.networks.weights import load_weights_
-from instar.structures import examples_in, form_in_words, is_plain, read_form
+from instar.structures import Form, examples_in, form_in_words, is_plain, read_form
 
 _MIXTURE = "mixture:4/convnet:8/convnet:8x8"
 FORMS = (
@@ -34,6 +35,7 @@ FORMS = (
     "resnet:20",
     "caffenet",
     _MIXTURE,
+    *TEXT_FORMS,
     "python:MODULE:FUNCTION",
     *OF_LIBRARIES,
 )
@@ -42,7 +44,7 @@ FORMS = (
 def build_network(
     name: str,
     *,
-    input_shape: Sequence[int],
+    input_shape: Form,
     num_classes: int,
     seed: int,
     dropout: float = 0.0,
@@ -59,13 +61,14 @@ def build_network(
     Args:
         name: `mlp:UNITSxLAYERS`, `mlp:U1-U2-...`, `convnet:DEPTH`, `resnet:DEPTH`, or `convnet:DEPTHxCHANNELS`
             with the channels of the first convolution; `caffenet`; `mixture:EXPERTS/EXPERT/GATE`, where EXPERT and
-            GATE are names of networks; or `python:MODULE:FUNCTION`, a function that returns a module and takes
+            GATE are names of networks; for texts `bag:DIM`, `textconv:C1-C2-...`, `transformer:LAYERSxWIDTH`
+            (`text_network`); or `python:MODULE:FUNCTION`, a function that returns a module and takes
             any of `input_shape`, `num_classes` and `seed`; or the network of a library: `timm:NAME`,
             `torchvision:NAME`, `transformers:PATH`, with `:PIXELS` for pictures of another size. `NAME@FILE` then
             loads weights (safetensors, or a state dict of tensors), `NAME@pretrained` those of the library.
             `onnx:FILE` and its like (`read_teacher`) are teachers, which are not trained; `forest`, `lightgbm`,
             `xgboost` and `catboost` are teachers that their libraries fit (`FittedEstimator`).
-        input_shape: shape of one example.
+        input_shape: shape of one example, or its form where it is no single tensor of numbers.
         num_classes: number of logits.
         seed: of the initialisation.
         dropout: probability of dropping an output of a hidden layer.
@@ -127,11 +130,17 @@ def build_network(
         serve_own_needs_(network, normalisation)
         _materialise_(network, name, input_shape, seed)
         check_channels(network, input_shape, name)
+    elif is_text_network(name):
+        if input_dropout:
+            raise UsageError(f"network {name!r} has no input dropout; set input_dropout to 0")
+        with torch.random.fork_rng(devices=[]):
+            network = text_network(name, read_form(input_shape), num_classes, dropout=dropout)
+        initialise_(network, initialiser, seed=seed)
     else:
         if not is_plain(input_shape):
             raise UsageError(
                 f"network {name!r} takes single tensors of numbers, an example is {form_in_words(input_shape)}; "
-                "python:MODULE:FUNCTION names a network of your own"
+                f"for texts there are {', '.join(TEXT_FORMS)}, and python:MODULE:FUNCTION names one of your own"
             )
         network = _named(name, input_shape, num_classes, dropout, input_dropout)
         initialise_(network, initialiser, seed=seed)
@@ -215,13 +224,15 @@ def _users_network(name: str, input_shape: Sequence[int], num_classes: int, seed
     return network
 
 
-def _name_stages_(network: nn.Module, name: str, input_shape: Sequence[int]) -> None:
+def _name_stages_(network: nn.Module, name: str, input_shape: Form) -> None:
+    if getattr(network, "reads_text", False):  # it is asked, and has no layers to be copied
+        return
     try:
-        name_stages_(network, torch.zeros(1, *input_shape))
+        name_stages_(network, examples_in(input_shape, 1))
     except UsageError:
         raise
     except Exception as error:  # of somebody else's forward
-        shape, reason = tuple(input_shape), " ".join(str(error).split())
+        shape, reason = read_form(input_shape), " ".join(str(error).split())
         raise UsageError(f"{name} cannot take examples of shape {shape}: {reason}") from error
 
 

@@ -2,15 +2,16 @@
 
 import re
 
-from torch import Tensor, nn
+from torch import nn
 
 from instar.networks.layers import name_layers_, trace
+from instar.structures import Inputs
 
 _MOST = 0.5  # a module with more than this share of the weights is no layer: it is opened
 _FEW = 0.03  # a sequence with less, such as a stem of three convolutions, is one layer
 
 
-def name_stages_(network: nn.Module, example_input: Tensor) -> None:
+def name_stages_(network: nn.Module, example_input: Inputs) -> None:
     """Name the layers of a network, in place.
 
     From the outermost modules on, one that holds more than half of all weights is opened, and so is a plain

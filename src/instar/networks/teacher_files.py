@@ -14,6 +14,7 @@ from instar.networks.estimators import Columns, EstimatorTeacher
 from instar.networks.fitted import is_estimator
 from instar.networks.inputs import Normalisation
 from instar.networks.onnx_file import OnnxTeacher
+from instar.structures import Form, form_in_words, is_plain
 
 _ESTIMATORS = {
     "sklearn": read_sklearn,
@@ -38,7 +39,7 @@ def read_teacher(
     spec: str,
     *,
     class_names: Sequence[str],
-    example_shape: Sequence[int],
+    example_shape: Form,
     normalisation: Normalisation | None = None,
     table: Columns | None = None,
 ) -> nn.Module:
@@ -65,15 +66,26 @@ def read_teacher(
         path = Path(file).expanduser()
         teacher: Any = OnnxTeacher(path, output=output or None, example_shape=example_shape, name=spec)
     else:
-        teacher = _ESTIMATORS[kind](spec, Path(place).expanduser(), class_names, prod(example_shape), table)
+        features = prod(example_shape) if is_plain(example_shape) else None
+        teacher = _ESTIMATORS[kind](spec, Path(place).expanduser(), class_names, features, table)
+        _check_takes(teacher, spec, example_shape)
     return AskedNetwork(teacher, class_names, name=spec, given=normalisation)
+
+
+def _check_takes(teacher: Any, name: str, form: Form) -> None:
+    """Refuse texts for an estimator of rows of numbers."""
+    if not is_plain(form) and not getattr(teacher, "reads_text", False):
+        raise UsageError(
+            f"{name} takes rows of numbers, an example is {form_in_words(form)}; of texts it is asked where its "
+            "first step counts words (a pipeline that begins with TfidfVectorizer)"
+        )
 
 
 def asked_network(
     teacher: Any,
     *,
     class_names: Sequence[str],
-    example_shape: Sequence[int],
+    example_shape: Form,
     normalisation: Normalisation | None = None,
     table: Columns | None = None,
     name: str = "the teacher",
@@ -96,8 +108,9 @@ def asked_network(
         )
     can_answer = hasattr(teacher, "predict_proba") or (hasattr(teacher, "fit") and hasattr(teacher, "predict"))
     if can_answer and not isinstance(teacher, nn.Module | type):
-        features = prod(example_shape)
+        features = prod(example_shape) if is_plain(example_shape) else None
         stated = getattr(teacher, "fingerprint", None)
         about: dict[str, Any] = {"num_features": features, "table": table, "name": name, "fingerprint": stated}
         teacher = EstimatorTeacher(teacher, class_names, **about)
+        _check_takes(teacher, name, example_shape)
     return AskedNetwork(teacher, class_names, name=name, given=normalisation) if is_asked(teacher) else teacher

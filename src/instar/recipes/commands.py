@@ -15,6 +15,8 @@ COLUMNS = {
 DATA = {
     **COLUMNS,
     "--classes": "data.classes",
+    "--tokenizer": "data.tokenizer",
+    "--max-length": "data.max_length",
     "--image-size": "data.image_size",
     "--colour": "data.colour",
     "--normalise": "data.normalise",

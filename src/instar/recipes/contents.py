@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from instar.data import Splits
+from instar.data import Splits, seen_by
 from instar.deploy.code import identity_of
 from instar.naming import LIBRARIES, is_of_library
 from instar.networks import brings_weights, described, is_teacher_file, network_fingerprint
@@ -83,7 +83,7 @@ def _about_network(settings: NetworkSettings, spec: str, splits: Splits) -> dict
         return {}
     own = settings.model_copy(update={"network": spec})
     network = load_network(own, splits) if is_trained else build_for(own, splits, seed=0)
-    examples, name = splits.train.examples(), splits.name
+    examples, name = seen_by(network, splits.train).examples(), splits.name
     about = identity_of(network, spec, examples, trained=not is_trained, data_name=name)
     return {**about, "state": network_fingerprint(network)} if is_trained or has_weights else about
 

@@ -335,7 +335,7 @@ def reproduce(
     """Repeat a study of the papers: `instar reproduce NAME` from Python.
 
     Args:
-        name: `mnist`, `transfer`, `advise`, `transfer-or-distil`, `tables`, `specialists` or `speech`.
+        name: `mnist`, `transfer`, `advise`, `transfer-or-distil`, `texts`, `tables`, `specialists` or `speech`.
         scale: `tiny` (for tests), `small` (minutes, the default) or `full` (hours).
         data: the data set, where the study has several.
         config: a TOML file in place of scale and data; `instar reproduce NAME --show` prints one to change.

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from instar.data import Dataset, Splits
+from instar.data import Dataset, Splits, texts_of
 from instar.distillation import SoftTargetStore
 from instar.distillation.answer_logits import as_logits
 from instar.distillation.answers import Answers, read_answers
@@ -35,15 +35,16 @@ def import_store(
 ) -> list[str]:
     """Store the answers in a file for the training and validation examples, matched by key.
 
-    The key of an example is its file, from a folder of the data on down, or the number of its row: where there is
-    no column of keys, row i of the file is row i of the data. Every training example needs an answer; the
-    validation examples need one each, or none has one, since no student learns from them.
+    The key of an example is its file, from a folder of the data on down; of a text the text itself; or the number
+    of its row: where there is no column of keys, row i of the file is row i of the data. Every
+    training example needs an answer; the validation examples need one each, or none has one, since no student
+    learns from them.
 
     Args:
         out: the store's folder.
         file: as for `read_answers`.
         data: settings of the data.
-        key: the column of the keys.
+        key: the column of the keys; of texts by default the column that has the name of theirs.
         made_at: the temperature of the probabilities.
         logits: whether the numbers are logits.
         renormalise: leave out the classes that the data has not.
@@ -59,6 +60,8 @@ def import_store(
     """
     settings = checked(DataSettings, merge({}, data))
     splits = load_splits(settings)
+    if key is None and splits.train.texts is not None and splits.roles is not None:
+        key = splits.roles.text[0]
     answers = read_answers(file, key=key, logits=logits)
     values, done = as_logits(file, answers, splits.class_names, made_at=made_at, renormalise=renormalise)
     rows = match_keys(file, answers, splits)
@@ -94,9 +97,8 @@ def match_keys(file: Path, answers: Answers, splits: Splits) -> dict[int, int]:
             there are no keys, and not as many rows as in the data.
     """
     train = splits.train
-    others = [
-        part for part in (splits.validation, splits.test) if train.files is not None or _are_parts(train, part)
-    ]
+    has_own = train.files is not None or train.texts is not None
+    others = [part for part in (splits.validation, splits.test) if has_own or _are_parts(train, part)]
     own = [_keys_of(part) for part in (train, *others)]
     if answers.keys is None:
         if train.files is not None:
@@ -108,13 +110,14 @@ def match_keys(file: Path, answers: Answers, splits: Splits) -> dict[int, int]:
                 "row of each answer in a column 'row'"
             )
     names = map(str, range(len(answers.values))) if answers.keys is None else answers.keys
-    keys = [tuple(Path(one).parts) for one in names]
+    keys = [(one,) if train.texts is not None else tuple(Path(one).parts) for one in names]
     _check_twice(file, keys)
     by_key = _by_suffix(own, {len(one) for one in keys})
     unknown = [one for one in keys if one not in by_key]
     if unknown and answers.keys is not None:
-        raise UsageError(f"{file}: {_few(unknown)} no key of an example of {splits.name}, {_form(own[0])}")
-    several = [one for one in keys if len(by_key.get(one, ())) > 1]
+        raise UsageError(f"{file}: {_few(unknown)} no key of an example of {splits.name}, {_form(train, own[0])}")
+    # Equal texts have equal answers, whatever their labels; equal ends of paths are different pictures.
+    several = [one for one in keys if len(by_key.get(one, ())) > 1 and train.texts is None]
     if several:
         raise UsageError(f"{file}: {_few(several)} the key of several examples; write more of the path")
     rows = {example: row for row, one in enumerate(keys) for example in by_key.get(one, ())}
@@ -138,8 +141,10 @@ def _are_parts(one: Dataset, other: Dataset) -> bool:
 
 
 def _keys_of(data: Dataset) -> dict[int, tuple[str, ...]]:
-    """The key of each example by its id: the parts of its file's path, or its row."""
+    """The key of each example by its id: the parts of its file's path, its text, or its row."""
     rows, ids = data.rows(data.ids).tolist(), data.ids.tolist()
+    if data.texts is not None:
+        return {example: (text,) for example, text in zip(ids, texts_of(data), strict=True)}
     if data.files is None:
         return {example: (str(row),) for example, row in zip(ids, rows, strict=True)}
     return {example: data.files[row].parts for example, row in zip(ids, rows, strict=True)}
@@ -174,6 +179,7 @@ def _shown(keys: list[tuple[str, ...]]) -> str:
     return ", ".join(repr("/".join(one[-2:])) for one in keys[:_FEW]) + ", ..." * (len(keys) > _FEW)
 
 
-def _form(own: dict[int, tuple[str, ...]]) -> str:
+def _form(data: Dataset, own: dict[int, tuple[str, ...]]) -> str:
     one = next(iter(own.values()))
-    return f"as {'/'.join(one[-2:])!r} is" + ("" if len(one) > 1 else ", a number of a row")
+    what = ", a text" if data.texts is not None else "" if len(one) > 1 else ", a number of a row"
+    return f"as {'/'.join(one[-2:])!r} is{what}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from instar.data import Dataset, Splits, class_number, load_data, transfer_set, unlabelled_pictures
+from instar.data import Dataset, Splits, class_number, load_data, seen_by, transfer_set, unlabelled_pictures
 from instar.data.records.reading import is_source
 from instar.data.sampled import with_sampled_rows
 from instar.deploy.code import check_code, code_identity, network_in
@@ -37,7 +37,7 @@ from instar.structures import Form, is_plain, read_form, without_lengths, writte
 
 COLUMNS = {"label", "text", "image", "audio", "features", "group", "key", "part"}
 """The settings of data that say which column of a table is what."""
-_OF_KINDS = {"categories", "clip_seconds", "sample_rate"}
+_OF_KINDS = {"categories", "clip_seconds", "sample_rate", "tokenizer", "max_length"}
 """The settings of single kinds of data."""
 
 
@@ -221,7 +221,7 @@ def try_trained(network: nn.Module, name: str, splits: Splits) -> None:
     Raises:
         UsageError: it gives no logits of these classes for these examples.
     """
-    inputs = splits.train.gather(splits.train.ids[:NUM_TRIED], 0)
+    inputs = seen_by(network, splits.train).gather(splits.train.ids[:NUM_TRIED], 0)
     try_forward(network, name, inputs, len(splits.class_names), data_name=splits.name)
 
 

@@ -62,6 +62,13 @@ REPRODUCTIONS = {
         "instar.recipes.transfer.comparison:STUDY",
         "instar.recipes.transfer.comparison:config_for",
     ),
+    "texts": Reproduction(
+        "Hinton et al. 2015, sections 3 and 6, on texts: unlike models together, into a tenth of their weights.",
+        "instar.recipes.texts.recipe:STUDY",
+        "instar.recipes.texts.plan:config_for",
+        "clinc150",
+        "clinc150 (150 intents and what is of none), sst2 (two classes), or csv:FILE and its like",
+    ),
     "tables": Reproduction(
         "Gradient boosting, a forest and both into one small network: out of fold, in sample, sampled rows.",
         "instar.recipes.tables.recipe:STUDY",

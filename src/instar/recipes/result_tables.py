@@ -40,6 +40,8 @@ _ABOUT_ROWS = (
     Column("test_accuracy", "accuracy", "{:.2%}"),
     Column("test_nll", "NLL", "{:.3f}", note="negative log-likelihood, nats"),
     Column("test_calibration_error", "calibration error", "{:.2%}", note="adaptive, 15 bins"),
+    Column("in_scope_accuracy", "within the intents", "{:.2%}", note="accuracy on what is of one of them"),
+    Column("out_of_scope_recall", "outside found", "{:.2%}", note="of what is of none of the intents"),
     Column("teacher_agreement", "agrees", "{:.2%}", note="predicts the same class as the teacher"),
     Column("epochs", "epochs", "{:,}"),
     Column("specialists_used", "specialists per example", "{:.2f}"),

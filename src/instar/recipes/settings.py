@@ -279,8 +279,8 @@ class DataSettings(Settings):
     """The data and its split; teacher and students share them."""
 
     name: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, cifar100, omniglot, folder:PATH, csv:PATH, jsonl:PATH, parquet:PATH,
-    hf:PATH, webdataset:SHARDS, python:MODULE:FUNCTION"""
+    """digits, mnist, fashion-mnist, cifar10, cifar100, omniglot, clinc150, sst2, folder:PATH, csv:PATH,
+    jsonl:PATH, parquet:PATH, hf:PATH, webdataset:SHARDS, python:MODULE:FUNCTION"""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """share of the training examples held out for validation"""
     split_seed: int = 0
@@ -316,6 +316,10 @@ class DataSettings(Settings):
     """a column that tells examples apart, in place of their content"""
     part: str | None = None
     """a column that says train, validation or test"""
+    tokenizer: str | None = None
+    """of texts: a folder as transformers saves it, a tokenizer.json, or how many ids one gets that is trained"""
+    max_length: Count | None = None
+    """texts are cut at so many ids; by default at 128, or fewer where the tokenizer's network takes fewer"""
     clip_seconds: _Positive | None = None
     """cut or pad sounds to this length; by default 95 % of the training clips are not cut"""
     sample_rate: Count | None = None

@@ -53,6 +53,8 @@ class KindOptions:
     """of sounds, Hz; by default the commonest of the training clips"""
     memory_budget_bytes: int = 2 * 2**30
     progress: bool = True
+    tokenizer: str | None = None
+    max_length: int | None = None
     categories: tuple[str, ...] = ()
     """the columns of a table whose numbers are categories"""
 

@@ -12,10 +12,18 @@ from instar.errors import DataError, InstarError, UsageError, first_line
 from instar.naming import is_of_library
 from instar.networks.inputs import Normalisation, serve_own_needs_
 from instar.networks.libraries import of_timm, of_torchvision, of_transformers
-from instar.networks.libraries.folders import find_folder, has_weights, is_folder_name, texts_of
+from instar.networks.libraries.folders import (
+    TOKENIZER_FILES,
+    find_folder,
+    has_weights,
+    is_folder_name,
+    texts_of,
+)
 from instar.networks.libraries.heads import head_of, with_classes
 from instar.networks.libraries.offer import PRETRAINED, Offer, Wanted
+from instar.networks.libraries.reading import with_own_tokenizer
 from instar.networks.weights import load_state_, read_weights, without_prefix
+from instar.structures import Form, form_in_words, is_plain, num_ids
 
 FORMS = ("timm:NAME", "torchvision:NAME", "transformers:NAME_OR_PATH")
 Weights = Literal["start", "own", "none"]
@@ -83,13 +91,17 @@ def described(spec: str) -> dict[str, str] | None:
     library, name, _, _ = parse(spec)
     if library == "torchvision" or not (library == "transformers" or is_folder_name(name)):
         return None
-    return texts_of(spec, find_folder(spec, name, library))
+    found = texts_of(spec, find_folder(spec, name, library))
+    # A tokenizer belongs to weights: without, the network is trained on whatever ids there are.
+    return (
+        found if brings_weights(spec) else {key: one for key, one in found.items() if key not in TOKENIZER_FILES}
+    )
 
 
 def build_from_library(
     spec: str,
     *,
-    input_shape: Sequence[int],
+    input_shape: Form,
     num_classes: int,
     seed: int,
     weights: Weights = "start",
@@ -99,11 +111,14 @@ def build_from_library(
 ) -> nn.Module:
     """The network of a library, which gets its pictures in the size and normalisation that it needs.
 
+    One of texts gets the ids of the data, or, where it was trained with another tokenizer and is used as it is,
+    the texts, which it then reads with its own.
+
     A network without weights has learned no size: it sees pictures as they are, unless its architecture fixes it.
 
     Args:
         spec: `LIBRARY:NAME`, with `:PIXELS` for pictures of another size, and `@pretrained` or `@FILE`.
-        input_shape: shape of one example: a picture.
+        input_shape: the form of one example: a picture, or for transformers a text.
         num_classes: of the data. A head of other classes is replaced by a new one, unless `weights` is `own`.
         seed: of what is initialised.
         weights: what they are for.
@@ -116,12 +131,22 @@ def build_from_library(
         DataError: the weights are damaged or of another architecture.
     """
     library, name, pixels, file = parse(spec)
-    if len(input_shape) != 3:
+    ids = input_shape.get("input_ids") if isinstance(input_shape, Mapping) else None
+    if ids is not None and library == "transformers":
+        channels, number = 0, num_ids(ids)
+        if number is None:
+            raise UsageError(
+                f"{spec} has to know how many ids there are, and {form_in_words(input_shape)} does not say"
+            )
+    elif is_plain(input_shape) and len(input_shape) == 3:
+        channels, number = int(input_shape[0]), None
+    else:
         raise UsageError(
-            f"{spec} needs pictures (channels, height, width); the examples have shape {tuple(input_shape)}"
+            f"{spec} needs pictures (channels, height, width){' or texts' * (library == 'transformers')}; an "
+            f"example is {form_in_words(input_shape)}"
         )
     has_own = not file and described is None and brings_weights(spec)
-    wanted = Wanted(int(input_shape[0]), pixels, bool(file) or has_own, described)
+    wanted = Wanted(channels, pixels, bool(file) or has_own, described, number)
     try:
         offer = _OFFERS[library](spec, name, wanted)
     except InstarError:
@@ -139,7 +164,12 @@ def build_from_library(
     if needs.mean is not None and needs.std is not None:
         network.input_normalisation = tuple(needs.mean), tuple(needs.std)  # type: ignore[assignment]
     serve_own_needs_(network, normalisation)
-    return network
+    if ids is None:
+        return network
+    files = described or texts_of(spec, find_folder(spec, name, library))
+    is_rebuilt = described is not None
+    is_weighted, is_used = bool(file) or has_own or is_rebuilt, weights == "own" or is_rebuilt
+    return with_own_tokenizer(network, spec, files, ids, has_weights=is_weighted, is_used=is_used)
 
 
 def head_change(network: nn.Module) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 
 from instar.errors import DataError, UsageError, first_line
 from instar.naming import import_extra
+from instar.tokenising import TOKENIZER, TOKENIZER_CONFIG
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+TOKENIZER_FILES = (TOKENIZER, TOKENIZER_CONFIG)
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _REACH_SECONDS = 5
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -48,7 +50,7 @@ def find_folder(spec: str, name: str, extra: str) -> Path:
 @functools.lru_cache(maxsize=8)  # the hub is asked once: a folder of its cache does not change
 def _hub_folder(spec: str, name: str, extra: str) -> Path:
     folder: Path = _from_hub(spec, name, CONFIG, extra).parent
-    for other in (PREPROCESSOR, WEIGHTS):
+    for other in (PREPROCESSOR, *TOKENIZER_FILES, WEIGHTS):
         _from_hub(spec, name, other, extra, optional=True)
     if not (folder / WEIGHTS).is_file() and (index := _from_hub(spec, name, INDEX, extra, optional=True)):
         for shard in sorted({*json.loads(index.read_text())["weight_map"].values()}):
@@ -104,7 +106,7 @@ def texts_of(spec: str, folder: Path) -> dict[str, str]:
     """
     if not (folder / CONFIG).is_file():
         raise UsageError(f"{spec}: {folder} has no {CONFIG}; expected a folder as save_pretrained writes it")
-    paths = [folder / CONFIG, folder / PREPROCESSOR]
+    paths = [folder / name for name in (CONFIG, PREPROCESSOR, *TOKENIZER_FILES)]
     return {path.name: path.read_text() for path in paths if path.is_file()}
 
 

@@ -1,4 +1,4 @@
-"""Networks of transformers for the classification of pictures, from a folder or the hub."""
+"""Networks of transformers for the classification of pictures and of texts, from a folder or the hub."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -24,6 +24,12 @@ from instar.networks.libraries.offer import Needs, Offer, Wanted, fitted
 from instar.networks.libraries.operators import repair_torchvision
 
 EXTRA = "transformers"
+TASKS = {
+    "pictures": ("AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES"),
+    "texts": ("AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"),
+}
+"""What is classified: the class of transformers, and its table of those that it can build for it."""
+
 _INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # of Pillow
 
 
@@ -46,14 +52,15 @@ def offer(spec: str, name: str, wanted: Wanted) -> Offer:
         wanted: what it is built for.
 
     Raises:
-        UsageError: transformers is not installed, there is no such folder, or it is no network for pictures; code
-            that a folder brings is never run.
+        UsageError: transformers is not installed, there is no such folder, or it is no network for pictures, or
+            for texts where these are wanted; code that a folder brings is never run.
     """
     package = transformers()
     folder = None if wanted.described else find_folder(spec, name, EXTRA)
     described = wanted.described or texts_of(spec, Path(str(folder)))
     about = content(spec, described, CONFIG)
-    kind = _kind(package, spec, name, about)
+    task = "texts" if wanted.num_ids is not None else "pictures"
+    kind = _kind(package, spec, name, about, task)
     labels = about.get("id2label") or {}
     if not isinstance(labels, Mapping) or not all(str(key).isdecimal() for key in labels):
         raise DataError(f"{spec}: {CONFIG}: id2label is {_short(labels)}, expected names of classes by number")
@@ -69,26 +76,28 @@ def offer(spec: str, name: str, wanted: Wanted) -> Offer:
     def build(num_classes: int) -> nn.Module:
         with quiet(package), _naming_odd_values(package, spec, kind, about):
             config = _config(package, spec, kind, about, wanted, num_classes)
-            network: nn.Module = package.AutoModelForImageClassification.from_config(
+            network: nn.Module = getattr(package, TASKS[task][0]).from_config(
                 config, trust_remote_code=False, dtype=torch.float32
             )
         return network
 
     def own_weights() -> Mapping[str, Tensor]:
-        return _read(package, spec, Path(str(folder)), own)
+        return _read(package, spec, Path(str(folder)), own, TASKS[task][0])
 
     names = tuple(str(labels[key]) for key in sorted(labels, key=int))
     return Offer(
         build=build,
-        needs=_needs(_preprocessing(spec, content(spec, described, PREPROCESSOR)), own, wanted),
+        needs=_needs(_preprocessing(spec, content(spec, described, PREPROCESSOR)), own, wanted)
+        if task == "pictures"
+        else Needs(),
         weights=own_weights if with_own else None,
         class_names=() if all(one.startswith("LABEL_") for one in names) else names,
         where=str(folder or ""),
     )
 
 
-def _kind(package: Any, spec: str, name: str, about: Mapping[str, Any]) -> str:
-    """The type of a model, if it is one that transformers itself can build for classification of pictures."""
+def _kind(package: Any, spec: str, name: str, about: Mapping[str, Any], task: str) -> str:
+    """The type of a model, if it is one that transformers itself can build for a task."""
     kind = str(about.get("model_type", ""))
     if kind not in package.CONFIG_MAPPING:
         if "architecture" in about:
@@ -101,9 +110,9 @@ def _kind(package: Any, spec: str, name: str, about: Mapping[str, Any]) -> str:
         raise UsageError(
             f"{spec}: {CONFIG} has model_type {kind!r}, which transformers {package.__version__} lacks"
         )
-    known = package.models.auto.modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    known = getattr(package.models.auto.modeling_auto, TASKS[task][1])
     if kind not in known:
-        raise UsageError(f"{spec} is a {kind}, which transformers has no classification of pictures for")
+        raise UsageError(f"{spec} is a {kind}, which transformers has no classification of {task} for")
     return kind
 
 
@@ -118,6 +127,8 @@ def _config(
         config = package.CONFIG_MAPPING[kind].from_dict(others)
         if num_classes is not None:
             config.num_labels = num_classes
+    if wanted.num_ids is not None and config.pad_token_id is None:
+        config.pad_token_id = config.eos_token_id or 0  # by it networks of one direction find the last word
     return config
 
 
@@ -212,12 +223,12 @@ def _sides(size: Any) -> tuple[int, int] | None:
     return int(size[0]), int(size[1])
 
 
-def _read(package: Any, spec: str, folder: Path, config: Any) -> dict[str, Tensor]:
+def _read(package: Any, spec: str, folder: Path, config: Any, kind: str) -> dict[str, Tensor]:
     """The weights of a folder under the names of today's transformers, which renames older ones."""
     path = weights_file(spec, folder)
     try:
         with quiet(package):
-            network, found = package.AutoModelForImageClassification.from_pretrained(
+            network, found = getattr(package, kind).from_pretrained(
                 str(folder),
                 config=config,
                 dtype=torch.float32,

@@ -41,12 +41,15 @@ class Wanted:
     """What a network is to be built for."""
 
     channels: int
+    """of pictures; 0 for texts"""
     pixels: int | None = None
     """the size of the pictures, where the name says one"""
     pretrained: bool = False
     """whether the network has, or is to get, weights that were trained on its size of pictures"""
     described: Mapping[str, str] | None = None
     """the files that describe a network of a folder, by name, where they are kept elsewhere"""
+    num_ids: int | None = None
+    """of texts: how many ids there are"""
 
 
 def fitted(numbers: Sequence[float], channels: int) -> list[float]:

@@ -298,8 +298,27 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 """Defaults of data sets that need others than the digits; found on their validation examples."""
 
 
-_QUICK = {"teacher": {"epochs": 10}, "student": {"epochs": 30}}
-"""Half a student's epochs and a quarter of a teacher's: what a first look saves beside having one seed."""
+_OF_KINDS: dict[str, dict[str, Any]] = {
+    "text": {
+        "teacher": {"epochs": 10, "optimiser": "adamw"},
+        "student": {"epochs": 20, "optimiser": "adamw"},
+        "temperature": [1.0, 2.0, 4.0],
+    }
+}
+"""Defaults by the kind of data, where these are rows of a table."""
+
+_NETWORKS_OF_KINDS: dict[str, dict[str, dict[str, Any]]] = {
+    "text": {
+        "teacher": {"network": "bag:256", "dropout": 0.3},
+        "student": {"network": "bag:32"},
+    }
+}
+"""The networks by the kind of data, with what belongs to them alone, where none is named. A small transformer that
+is trained from nothing knows less than a wide bag of words (docs/experiments.md)."""
+
+
+_QUICK = {"teacher": 4, "student": 2}
+"""By how much a first look has fewer epochs, beside having one seed."""
 
 
 def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> DistillConfig:
@@ -317,6 +336,14 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Di
     data = merge(base, content)["data"]
     name = data["name"] if isinstance(data, Mapping) else None
     defaults = merge(base, _DEFAULTS.get(str(name), {}))
+    if kind := _kind_of(data):
+        defaults = merge(defaults, _OF_KINDS.get(kind, {}))
+        for role, network in _NETWORKS_OF_KINDS.get(kind, {}).items():
+            given = content.get(role)
+            if not isinstance(given, Mapping) or given.get("network") is None:
+                defaults = merge(defaults, {role: network})
+    if kind == "text":
+        defaults = merge(defaults, {"data": _tokenizer_of(content)})
     if content.get("targets") is not None:
         teacher = typed.get("teacher")
         if isinstance(teacher, Mapping) and teacher.get("network") is not None:
@@ -324,8 +351,33 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Di
         defaults = merge(defaults, _store_defaults(str(content["targets"])))
     if content.get("quick"):
         middle = sorted(defaults["temperature"], key=float)[(len(defaults["temperature"]) - 1) // 2]
-        defaults = merge(defaults, {"seeds": 1, "tuning_seeds": 1, "temperature": [middle], **_QUICK})
+        fewer = {role: {"epochs": defaults[role]["epochs"] // divisor} for role, divisor in _QUICK.items()}
+        defaults = merge(defaults, {"seeds": 1, "tuning_seeds": 1, "temperature": [middle], **fewer})
     return checked(DistillConfig, merge(defaults, content))
+
+
+def _kind_of(data: Any) -> str | None:
+    """The kind of data that are rows of a table, `text` for instance; of others None, and nothing is read."""
+    from instar.data.records.reading import is_source
+    from instar.data.sources import TEXT_SOURCES
+
+    name = data.get("name") if isinstance(data, Mapping) else None
+    if not isinstance(name, str) or not (is_source(name) or name in TEXT_SOURCES):
+        return None
+    from instar.recipes.loading import load_splits
+
+    preparation = load_splits(checked(DataSettings, data)).preparation
+    return None if preparation is None else preparation.kind
+
+
+def _tokenizer_of(content: Mapping[str, Any]) -> dict[str, str]:
+    """The tokenizer of a student of transformers: it is trained on the ids that its embeddings are for."""
+    student = content.get("student")
+    network = student.get("network") if isinstance(student, Mapping) else None
+    if not isinstance(network, str) or not network.startswith("transformers:"):
+        return {}
+    folder = Path(network.removeprefix("transformers:").partition("@")[0]).expanduser()
+    return {"tokenizer": str(folder)} if (folder / "tokenizer.json").is_file() else {}
 
 
 def _store_defaults(path: str) -> dict[str, Any]:

@@ -1,0 +1,92 @@
+"""The examples as a network sees them: those that read texts themselves get the texts."""
+
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from instar.data.dataset import Dataset
+from instar.errors import UsageError
+from instar.structures import TEXT, Inputs, up_to
+from instar.tokenising import text_bytes
+
+
+def seen_by(network: Any, data: Dataset) -> Dataset:
+    """The same examples in the form that a network takes: their texts, where it reads these itself (`reads_text`).
+
+    So a teacher with a tokenizer of its own, or one that counts words, is asked about the same texts whose ids a
+    student sees.
+
+    Args:
+        network: any; its attribute `reads_text` says what it takes.
+        data: examples, that come with their texts where they were read as such.
+
+    Raises:
+        UsageError: it reads texts, and the data has none, or views of ids, which it would not see.
+    """
+    if not getattr(network, "reads_text", False):
+        return data
+    name = getattr(network, "name", type(network).__name__)
+    if data.texts is None:
+        raise UsageError(f"{name} reads texts, and the examples hold none: name data with one column of texts")
+    if data.views is not None:
+        raise UsageError(
+            f"{name} reads texts itself, and would not see the views {data.views.name!r} of their ids: leave the "
+            "views out, or take a teacher with the tokenizer of the data"
+        )
+    return TextsAlone(data)
+
+
+def texts_of(data: Dataset) -> list[str]:
+    """The texts of a data set, in the order of its ids.
+
+    Raises:
+        UsageError: it holds none.
+
+    Example:
+        >>> from instar.data import load_data
+        >>> texts = [f"{word} {number}" for word in ("red", "blue") for number in range(10)]
+        >>> rows = {"text": texts, "colour": ["warm"] * 10 + ["cold"] * 10}
+        >>> data = load_data(rows, text="text", label="colour", tokenizer="300").train
+        >>> texts_of(data.subset(data.ids[:1])) == texts_of(data)[:1]
+        True
+    """
+    if data.texts is None:
+        raise UsageError("texts_of: the examples hold no texts: name data with one column of texts")
+    found: list[str] = data.texts.take(pa.array(data.rows(data.ids).cpu().numpy())).to_pylist()
+    return found
+
+
+class TextsAlone(Dataset):
+    """The texts of a data set, as UTF-8: {"text": (batch, bytes)} int32, padded with 0.
+
+    Args:
+        data: with `texts`.
+    """
+
+    in_memory = True
+
+    def __init__(self, data: Dataset) -> None:
+        rows = data.rows(data.ids).cpu().numpy()
+        self.texts = data.texts.take(pa.array(rows))  # type: ignore[union-attr]
+        longest = max(1, int(pc.max(pc.binary_length(self.texts)).as_py()))
+        super().__init__(
+            data.ids,
+            data.labels(data.ids),
+            class_names=data.class_names,
+            example_shape={TEXT: ("int32", up_to(longest))},
+        )
+
+    def raw(self, rows: Tensor) -> Inputs:
+        """The texts of some examples."""
+        chosen = self.texts.take(pa.array(rows.cpu().numpy())).to_pylist()  # type: ignore[union-attr]
+        return {TEXT: text_bytes(chosen).to(self.ids.device)}
+
+    def to(self, device: torch.device | str) -> Self:
+        """The data set with ids and labels on another device."""
+        device = torch.empty(0, device=device).device
+        moved = self._move(device, "_labels")
+        moved._index(self.ids.to(device), self.rows(self.ids).to(device))
+        return moved

@@ -1,0 +1,1 @@
+"""`instar reproduce texts`: networks of words and a linear model of words, distilled into one small network."""
