@@ -118,7 +118,7 @@ def read_xgboost(
 
 
 def _about_columns(
-    name: str, columns: Sequence[str] | None, number: int, table: Columns | None, num_features: int
+    name: str, columns: Sequence[str] | None, number: int, table: Columns | None, num_features: int | None
 ) -> dict[str, Any]:
     """What a booster is asked about: columns of a table where it has their names, or the numbers of an example."""
     if columns is not None and are_columns_of(name, columns, table, num_features):
@@ -174,7 +174,7 @@ def read_lightgbm(
 
 
 def read_catboost(
-    name: str, path: Path, class_names: Sequence[str], num_features: int, table: Columns | None = None
+    name: str, path: Path, class_names: Sequence[str], num_features: int | None, table: Columns | None = None
 ) -> AskedTeacher:
     """A classifier that CatBoost saved in its own format, cbm or JSON; its classes are matched by name.
 
