@@ -77,6 +77,12 @@ def test_random_sets_have_the_same_sizes_and_overlaps() -> None:
     assert other == random_class_sets(sets, seed=3)
 
 
+def test_a_class_of_no_set_has_its_name_in_a_random_one() -> None:
+    names = [f"class {number}" for number in range(30)]
+    other = random_class_sets([ClassSet([0, 1], 30), ClassSet([2], 30)], seed=3, class_names=names)
+    assert [one.names for one in other] == [tuple(names[number] for number in one.classes) for one in other]
+
+
 def test_a_specialists_data_are_the_same_examples_with_its_labels() -> None:
     data = InMemoryDataset(torch.rand(5, 2), torch.tensor([0, 1, 2, 3, -1]), class_names=["a", "b", "c", "d"])
     own = specialist_data(data, ClassSet([3, 1], 4, ["d", "b"]))

@@ -116,3 +116,12 @@ def test_it_can_be_exported_for_any_length(name: str, tmp_path: Path) -> None:
         mask[0, 1:] = 0
         found = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
         torch.testing.assert_close(torch.from_numpy(found), network(ids, mask).detach(), atol=1e-5, rtol=0)
+
+
+def test_a_mixture_of_networks_of_texts_takes_texts() -> None:
+    data = texts()
+    mixture = build_network("mixture:2/bag:4/bag:2", input_shape=data.example_shape, num_classes=3, seed=0).eval()
+    inputs = data.gather(data.ids, 0)
+    gate, experts = mixture.gate(**inputs).softmax(1), [expert(**inputs).softmax(1) for expert in mixture.experts]  # type: ignore[operator, union-attr]
+    mean = gate[:, :1] * experts[0] + gate[:, 1:] * experts[1]
+    torch.testing.assert_close(mixture(**inputs).exp(), mean)

@@ -234,10 +234,12 @@ class MixtureOfExperts(nn.Module):
         self.experts = nn.ModuleList(experts)
         self.gate = gate
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, ...) -> (batch, classes)."""
-        log_gate = torch.log_softmax(self.gate(inputs).float(), 1)
-        logits = torch.stack([torch.log_softmax(expert(inputs).float(), 1) for expert in self.experts], 1)
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+        """(batch, ...), as experts and gate take it -> (batch, classes)."""
+        log_gate = torch.log_softmax(self.gate(*inputs, **named).float(), 1)
+        logits = torch.stack(
+            [torch.log_softmax(expert(*inputs, **named).float(), 1) for expert in self.experts], 1
+        )
         return torch.logsumexp(log_gate[:, :, None] + logits, 1)
 
 

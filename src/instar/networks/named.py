@@ -130,18 +130,7 @@ def build_network(
         serve_own_needs_(network, normalisation)
         _materialise_(network, name, input_shape, seed)
         check_channels(network, input_shape, name)
-    elif is_text_network(name):
-        if input_dropout:
-            raise UsageError(f"network {name!r} has no input dropout; set input_dropout to 0")
-        with torch.random.fork_rng(devices=[]):
-            network = text_network(name, read_form(input_shape), num_classes, dropout=dropout)
-        initialise_(network, initialiser, seed=seed)
     else:
-        if not is_plain(input_shape):
-            raise UsageError(
-                f"network {name!r} takes single tensors of numbers, an example is {form_in_words(input_shape)}; "
-                f"for texts there are {', '.join(TEXT_FORMS)}, and python:MODULE:FUNCTION names one of your own"
-            )
         network = _named(name, input_shape, num_classes, dropout, input_dropout)
         initialise_(network, initialiser, seed=seed)
     if file and weights != "none":
@@ -153,12 +142,22 @@ def _named(
     name: str, input_shape: Sequence[int], num_classes: int, dropout: float, input_dropout: float
 ) -> nn.Module:
     kind, _, size = name.partition(":")
+    if kind == "mixture":
+        return _mixture(name, size, input_shape, num_classes, dropout, input_dropout)
+    if is_text_network(name):
+        if input_dropout:
+            raise UsageError(f"network {name!r} has no input dropout; set input_dropout to 0")
+        with torch.random.fork_rng(devices=[]):
+            return text_network(name, read_form(input_shape), num_classes, dropout=dropout)
+    if not is_plain(input_shape):
+        raise UsageError(
+            f"network {name!r} takes single tensors of numbers, an example is {form_in_words(input_shape)}; "
+            f"for texts there are {', '.join(TEXT_FORMS)}, and python:MODULE:FUNCTION names one of your own"
+        )
     if kind == "mlp":
         hidden = _hidden_units(name, size)
         with torch.random.fork_rng(devices=[]):
             return perceptron(input_shape, hidden, num_classes, dropout=dropout, input_dropout=input_dropout)
-    if kind == "mixture":
-        return _mixture(name, size, input_shape, num_classes, dropout, input_dropout)
     if name == "caffenet":
         if input_dropout:
             raise UsageError("network 'caffenet' has no input dropout; set input_dropout to 0")

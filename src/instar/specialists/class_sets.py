@@ -138,7 +138,9 @@ def membership(class_sets: Sequence[ClassSet], *, dtype: torch.dtype = torch.boo
     return inside
 
 
-def random_class_sets(class_sets: Sequence[ClassSet], *, seed: int) -> list[ClassSet]:
+def random_class_sets(
+    class_sets: Sequence[ClassSet], *, seed: int, class_names: Sequence[str] | None = None
+) -> list[ClassSet]:
     """The same sets with all class indices permuted at random: the control for confusable class sets.
 
     Sizes, overlaps and the number of classes in no set are kept.
@@ -146,6 +148,7 @@ def random_class_sets(class_sets: Sequence[ClassSet], *, seed: int) -> list[Clas
     Args:
         class_sets: class sets of one generalist.
         seed: seed of the permutation.
+        class_names: of all classes; without them a class that is in no set is named by its number.
 
     Example:
         >>> [len(classes) for classes in random_class_sets([ClassSet([0, 1], 6), ClassSet([1, 2, 3], 6)], seed=0)]
@@ -153,7 +156,7 @@ def random_class_sets(class_sets: Sequence[ClassSet], *, seed: int) -> list[Clas
     """
     if not class_sets:
         return []
-    names: dict[int, str] = {}
+    names: dict[int, str] = dict(enumerate(class_names or ()))
     for class_set in class_sets:
         names |= dict(zip(class_set.classes, class_set.names, strict=True))
     num_classes = membership(class_sets).shape[1]

@@ -116,7 +116,8 @@ class Plan:
         """A generalist with its class sets, once these are found."""
         rows = Run.read(self.job_path(job_name("class-sets", seed, sets.slug))).result()["rows"]
         found = [ClassSet.of_numbers(row["classes"], self.splits.class_names) for row in rows]
-        return Replicate(self, seed, sets, found, random_class_sets(found, seed=seed))
+        names = self.splits.class_names
+        return Replicate(self, seed, sets, found, random_class_sets(found, seed=seed, class_names=names))
 
 
 def make_plan(config: SpecialistsConfig, path: Path, execution: Execution) -> Plan:
