@@ -79,7 +79,7 @@ def test_random_sets_have_the_same_sizes_and_overlaps() -> None:
 
 def test_a_class_of_no_set_has_its_name_in_a_random_one() -> None:
     names = [f"class {number}" for number in range(30)]
-    other = random_class_sets([ClassSet([0, 1], 30), ClassSet([2], 30)], seed=3, class_names=names)
+    other = random_class_sets([ClassSet([0, 1], 30), ClassSet([2, 3], 30)], seed=3, class_names=names)
     assert [one.names for one in other] == [tuple(names[number] for number in one.classes) for one in other]
 
 
