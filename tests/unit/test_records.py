@@ -19,6 +19,7 @@ from PIL import Image
 import instar
 from instar.data.records import Roles, read_records
 from instar.data.records.csv_file import read_csv
+from instar.data.records.guessing import found_roles
 from instar.errors import DataError, DataWarning, UsageError
 from table_files import KINDS, insects, write_csv, write_jsonl, write_parquet, write_shard
 
@@ -335,6 +336,24 @@ def test_broken_files_are_one_line(tmp_path: Path, name: str, content: str, mess
         read_records(f"{scheme}:{tmp_path / name}", Roles(label="label", features=("a",)))
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_paths_are_pictures_or_sounds_and_columns_without_a_value_are_no_features() -> None:
+    """Each fault was silent or a refusal: the words of paths were learned, an empty column stopped a table."""
+    label = [0, 1] * 6
+    for suffix, role in ((".PNG", "image"), (".wav", "audio"), (".txt", "text")):
+        table = pa.table({"file": [f"a b/{n}{suffix}" for n in range(12)], "label": label})
+        roles, said = found_roles(table, Roles(), "mine")
+        assert roles.inputs == ("file",)
+        assert roles.record()[role] in ("file", ["file"])
+        assert said[1] == f"the {role} is column 'file'"
+    numbers = pa.table({"a": label, "id": range(12), "none": pa.nulls(12), "gaps": pa.nulls(12, pa.string())})
+    roles, said = found_roles(numbers.append_column("label", pa.array(label)), Roles(), "mine")
+    assert roles.features == ("a",)
+    assert said[1] == (
+        "the features are all 1 other columns without 'id', which counts the rows, without 'none' and 'gaps', "
+        "which are empty"
+    )
 
 
 def test_columns_that_are_not_there_and_choices_that_are_not_made() -> None:
