@@ -326,11 +326,12 @@ CSV = "csv"
             r"a\.jsonl: .*changed from number to string",
         ),
         ("a.jsonl", '{"a": 1, "label": "x"}\n{"a": 2, "lab', r"a\.jsonl: not a JSON object in each line"),
+        ("a.csv", b"a,label\n1,caf\xe9\n", r"a\.csv: not text in UTF-8, byte 13: .*; save it as UTF-8"),
         ("a.parquet", "PAR1 and no more", r"a\.parquet: not a whole Parquet file"),
     ],
 )
-def test_broken_files_are_one_line(tmp_path: Path, name: str, content: str, message: str) -> None:
-    (tmp_path / name).write_text(content)
+def test_broken_files_are_one_line(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     scheme = name.partition(".")[2]
     with pytest.raises(DataError, match=message) as caught:
         read_records(f"{scheme}:{tmp_path / name}", Roles(label="label", features=("a",)))
