@@ -19,6 +19,7 @@ from PIL import Image
 import instar
 from instar.data.records import Roles, read_records
 from instar.data.records.csv_file import read_csv
+from instar.data.records.guessing import found_roles
 from instar.errors import DataError, DataWarning, UsageError
 from table_files import KINDS, insects, write_csv, write_jsonl, write_parquet, write_shard
 
@@ -325,16 +326,35 @@ CSV = "csv"
             r"a\.jsonl: .*changed from number to string",
         ),
         ("a.jsonl", '{"a": 1, "label": "x"}\n{"a": 2, "lab', r"a\.jsonl: not a JSON object in each line"),
+        ("a.csv", b"a,label\n1,caf\xe9\n", r"a\.csv: not text in UTF-8, byte 13: .*; save it as UTF-8"),
         ("a.parquet", "PAR1 and no more", r"a\.parquet: not a whole Parquet file"),
     ],
 )
-def test_broken_files_are_one_line(tmp_path: Path, name: str, content: str, message: str) -> None:
-    (tmp_path / name).write_text(content)
+def test_broken_files_are_one_line(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     scheme = name.partition(".")[2]
     with pytest.raises(DataError, match=message) as caught:
         read_records(f"{scheme}:{tmp_path / name}", Roles(label="label", features=("a",)))
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_paths_are_pictures_or_sounds_and_columns_without_a_value_are_no_features() -> None:
+    """Each fault was silent or a refusal: the words of paths were learned, an empty column stopped a table."""
+    label = [0, 1] * 6
+    for suffix, role in ((".PNG", "image"), (".wav", "audio"), (".txt", "text")):
+        table = pa.table({"file": [f"a b/{n}{suffix}" for n in range(12)], "label": label})
+        roles, said = found_roles(table, Roles(), "mine")
+        assert roles.inputs == ("file",)
+        assert roles.record()[role] in ("file", ["file"])
+        assert said[1] == f"the {role} is column 'file'"
+    numbers = pa.table({"a": label, "id": range(12), "none": pa.nulls(12), "gaps": pa.nulls(12, pa.string())})
+    roles, said = found_roles(numbers.append_column("label", pa.array(label)), Roles(), "mine")
+    assert roles.features == ("a",)
+    assert said[1] == (
+        "the features are all 1 other columns without 'id', which counts the rows, without 'none' and 'gaps', "
+        "which are empty"
+    )
 
 
 def test_columns_that_are_not_there_and_choices_that_are_not_made() -> None:

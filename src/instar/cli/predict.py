@@ -55,12 +55,14 @@ def predict(
             why = "" if find_export(Path(run)) else why_taken(run)
             sys.stderr.write(f"network: {model.source}" + (f" ({why})" if why else "") + "\n")
             sys.stderr.write(f"{known.in_words()}\n" if calibrated and known is not None else "")
+        answered = 0
         for answer in answers(model, names, refused=refused, strict=strict, quiet=quiet):
+            answered += 1
             write(
                 row_of(answer, model.class_names, top_k=top_k, explain=explain, known=known, calibrated=calibrated)
             )
     for error in refused:
         sys.stderr.write(f"instar: {error}\n")
     if refused:
-        sys.stderr.write(f"instar: {len(refused)} of {len(names)} inputs could not be read\n")
+        sys.stderr.write(f"instar: {len(refused)} of {len(refused) + answered} inputs could not be read\n")
     return int(bool(refused))

@@ -50,6 +50,8 @@ def find_inputs(given: Iterable[str], *, of_rows: bool = False) -> list[str]:
     """
     found: list[str] = []
     for one in given:
+        if not one:  # as a path it would be the current folder
+            raise UsageError("an input is empty; name a file, a folder or a text")
         if one == STDIN and not of_rows:
             found += _named_on_stdin()
         elif _is_folder(one):

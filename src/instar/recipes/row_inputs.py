@@ -12,8 +12,10 @@ from instar.data.records.places import with_places
 from instar.data.records.sound_folder import SOUND_SUFFIXES
 from instar.deploy.rows import Rows
 from instar.errors import DataError, UsageError
+from instar.naming import few
 
 STDIN = "-"
+_FILES = "name a .csv, .jsonl or .parquet file, or - for stdin"
 _READERS: dict[tuple[str, ...], Callable[[Path], pa.Table]] = {
     csv_file.SUFFIXES: csv_file.read_csv,
     jsonl_file.SUFFIXES: jsonl_file.read_jsonl,
@@ -32,22 +34,35 @@ def table_in(name: str, rows: Rows) -> pa.Table | None:
     Raises:
         DataError, UsageError: they cannot be read, or lack a column.
     """
-    path, is_text = Path(name), kind_of(rows.roles) == "text" and len(rows.columns) == 1
+    path, kind = Path(name), kind_of(rows.roles)
+    is_text = kind == "text" and len(rows.columns) == 1
     if name == STDIN:
         table = _from_stdin(sys.stdin.buffer.read(), rows, is_text)
     elif reader := next((read for endings, read in _READERS.items() if name.lower().endswith(endings)), None):
         if not path.is_file():
             raise DataError(f"{name}: no such file")
         table = reader(path)
-    elif is_text or (kind_of(rows.roles) == "sound" and path.suffix.lower() in SOUND_SUFFIXES):
+    elif kind == "text" and _is_there(path):  # else its name would be read as a text
+        raise DataError(f"{name}: a file, and this network takes texts: {_FILES}")
+    elif is_text or (kind == "sound" and path.suffix.lower() in SOUND_SUFFIXES):
         table = pa.table({rows.columns[0]: [name]})
         return with_places([table], [""])
+    elif kind in ("text", "table") and path.suffix.lower() != ".npy":
+        columns = few(rows.columns)
+        raise DataError(f"{name}: no file of rows, and this network takes rows with {columns}: {_FILES}")
     else:
         return None
     try:
         return with_places([rows.checked(table)], [name])
     except UsageError as error:
         raise DataError(f"{name}: {error}") from error
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a text that is too long for a name
+        return False
 
 
 def _from_stdin(content: bytes, rows: Rows, is_text: bool) -> pa.Table:

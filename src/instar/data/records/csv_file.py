@@ -64,7 +64,11 @@ def read_csv(file: Path | bytes, where: object = None) -> pa.Table:
                 reader = pcsv.open_csv(file, read_options=pcsv.ReadOptions(block_size=2**26), **options)
                 return on_disk(reader, reader.schema)
         return pcsv.read_csv(io.BytesIO(file) if isinstance(file, bytes) else file, **options)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}: not text in UTF-8, byte {error.start}: {error.reason}; save it as UTF-8"
+        ) from error
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{where}: {first_line(error)}") from error
 
 

@@ -2,14 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from instar.data.readers.images import IMAGE_SUFFIXES
 from instar.data.records.parting import part_named
 from instar.data.records.places import columns_of_user
 from instar.data.records.roles import Roles
+from instar.data.records.sound_folder import SOUND_SUFFIXES
 from instar.errors import UsageError
 from instar.naming import listed, unknown_name
 
@@ -56,6 +59,8 @@ def found_roles(table: pa.Table, roles: Roles, source: str) -> tuple[Roles, tupl
 
 def _inputs(table: pa.Table, roles: Roles, source: str) -> tuple[Roles, str]:
     free = [name for name in columns_of_user(table) if name not in roles.columns and not name.startswith("__")]
+    empty = [name for name in free if table[name].null_count == len(table)]
+    free = [name for name in free if name not in empty]
     kinds = {name: _kind(table, name) for name in free}
     by_kind: dict[str, list[str]] = {}
     for name, kind in kinds.items():
@@ -71,6 +76,9 @@ def _inputs(table: pa.Table, roles: Roles, source: str) -> tuple[Roles, str]:
     if features and not set(kinds.values()) - {"number", "category"}:
         left_out = [name for name in free if name not in features]
         without = f" without {listed(list(map(repr, left_out)))}, which counts the rows" if left_out else ""
+        if empty:
+            are = "is" if len(empty) == 1 else "are"
+            without += f"{',' * bool(left_out)} without {listed(list(map(repr, empty)))}, which {are} empty"
         return dataclasses.replace(
             roles, features=tuple(features)
         ), f"the features are all {len(features)} other columns{without}"
@@ -98,6 +106,8 @@ def _kind(table: pa.Table, name: str) -> str:
         return "number"
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         some = table[name].slice(0, _LOOKED_AT)
+        if role := _names_files(some):
+            return role
         few = pc.count_distinct(some).as_py() <= max(2, len(some) // 2)
         return "category" if few and name.lower() not in _TEXTS else "text"
     return "other"
@@ -108,9 +118,17 @@ def _starts_as_sound(column: pa.ChunkedArray) -> bool:
     content = first.get("bytes") if isinstance(first, dict) else first
     path = str(first.get("path") or "") if isinstance(first, dict) else ""
     sounds = (b"RIFF", b"fLaC", b"OggS", b"ID3")
-    return path.lower().endswith((".wav", ".flac", ".ogg", ".mp3")) or bool(
+    return Path(path).suffix.lower() in SOUND_SUFFIXES or bool(
         content and content[:4].startswith(sounds) and content[8:12] != b"WEBP"
     )
+
+
+def _names_files(column: pa.ChunkedArray) -> str | None:
+    """`image` or `audio`, where all texts are names of such files: the words of paths are no texts."""
+    suffixes = {Path(text).suffix.lower() for text in column.to_pylist() if text}
+    if suffixes and suffixes <= IMAGE_SUFFIXES:
+        return "image"
+    return "audio" if suffixes and suffixes <= SOUND_SUFFIXES else None
 
 
 def _are_parts(column: pa.ChunkedArray) -> bool:
