@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +122,30 @@ def test_data_shows_columns_roles_and_classes(run: Path, typed: Command) -> None
         "wasp": 20,
     }
     assert about["roles"] == {"label": "kind", "features": ["width"]}
+
+
+def test_the_card_of_exported_texts_has_code_that_reads_a_text(typed: Command, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    words = {"bank": "my balance is low", "alarm": "wake me up at six", "music": "play the next song"}
+    rows = [{"message": f"{words[name]} {place}", "topic": name} for place in range(20) for name in words]
+    data = {
+        "name": f"csv:{write_csv(tmp_path / 'texts.csv', {key: [row[key] for row in rows] for key in rows[0]})}",
+        "label": "topic",
+    }
+    small = {"network": "bag:8", "epochs": 2, "learning_rate": 0.05, "optimiser": "adamw"}
+    distilled(tmp_path / "run", data=data, teacher=small, student=small, temperature=2.0, seeds=1)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "TEXTS.csv" in page
+    assert any(f"{row['message']}</td>" in page for row in rows)
+    done = typed("export", tmp_path / "run", "--to", "onnx", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "`instar predict FOLDER rows.csv`, a file with the column `message`." in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "out", capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    model = instar.load(tmp_path / "out")
+    probability = float(model.predict_proba(["a text of yours"]).max())
+    name, stated = ran.stdout.split()
+    assert [name] == model.predict(["a text of yours"])
+    assert float(stated) == pytest.approx(probability, abs=2e-4)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instar.deploy.card_code import is_picture, snippet
+from instar.deploy.card_code import is_picture, is_text, snippet
 from instar.deploy.exporting import Proven
 from instar.deploy.parity import INT8_BOUND
 from instar.deploy.to_libraries import LIBRARY_FORMATS
@@ -107,6 +107,9 @@ def _inputs(facts: Facts) -> str:
         colours = "grey" if channels == 1 else "red, green, blue"
         values = f"pixels as float32 from 0 (black) to 1: integers of eight bits divided by 255; {colours}, "
         values += f"{height} high and {width} wide"
+    elif facts["rows"] is not None:
+        values = "what `preparation.json` says of the columns of a row, as float32: numbers are standardised, "
+        values += "categories are columns of 0 and 1"
     elif facts["scale"] == 1:
         values = "the values of the data as float32"
     else:
@@ -131,7 +134,9 @@ def _structure(facts: Facts) -> str:
     sentences = [f"An example is {form_in_words(form)}; a batch has any size, and is as long as its longest."]
     if mask_place(form) is not None:
         sentences.append("The mask is 1 for a value and 0 behind the end of a shorter example.")
-    if "input_ids" in by_name(form) and not facts["tokenizer"]:
+    if is_text(facts) and facts["to"] not in LIBRARY_FORMATS:
+        sentences.append("The tokenizer that makes ids of texts is in `preparation.json`; the code below uses it.")
+    elif "input_ids" in by_name(form) and not facts["tokenizer"]:
         sentences.append(
             "The run was given ids: the tokenizer that made them is not in this folder, and belongs beside it."
         )
@@ -154,6 +159,10 @@ def _limits(facts: Facts) -> list[str]:
 
 
 def _loading(facts: Facts) -> str:
+    if facts["rows"] is not None and facts["to"] in ("onnx", "safetensors"):
+        columns = facts["rows"]["columns"]
+        what = f"the column{'s' * (len(columns) > 1)} {', '.join(f'`{name}`' for name in columns)}"
+        return f"With instar: `instar predict FOLDER {facts['example']}`, a file with {what}."
     if facts["to"] == "torch" or not is_plain(read_form(facts["input_shape"])):
         return ""
     return f"With instar: `instar.load(FOLDER)`, or `instar predict FOLDER {facts['example']}`."

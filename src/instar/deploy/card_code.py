@@ -26,7 +26,16 @@ def is_picture(facts: Facts) -> bool:
     return is_plain(form) and len(form) == 3 and form[0] in (1, 3)
 
 
+def is_text(facts: Facts) -> bool:
+    """Whether its examples are texts, whose tokenizer is in the folder."""
+    return (facts.get("rows") or {}).get("kind") == "text"
+
+
 def _of_instar(facts: Facts) -> str:
+    if is_text(facts):
+        given = ", ".join(_texts(facts))
+        given = f"[{given}]" if len(_texts(facts)) == 1 else f"[({given})]"
+        return f'import instar\n\nmodel = instar.load(".")\nprint(model.predict({given}))\n'
     if is_picture(facts):
         return f'import instar\n\nmodel = instar.load(".")\nprint(model.predict(["{facts["example"]}"]))\n'
     form = read_form(facts["input_shape"])
@@ -49,6 +58,10 @@ def _of_file(facts: Facts) -> str:
     if is_picture(facts):
         lines += [_PIXELS.format(*form, mode="L" if form[0] == 1 else "RGB")]
         given = f'np.stack([pixels(path) for path in ["{facts["example"]}"]])'
+    elif is_text(facts):
+        lines.insert(3, "import tokenizers")
+        lines += [_TOKENIZER.format(", ".join(_texts(facts)))]
+        given = "{" + ", ".join(f'"{name}": np.array([encoded.{_IDS[name]}])' for name in _zeros(facts)) + "}"
     elif is_plain(form):
         given = f"{_zeros(facts)['inputs']}  # yours here"
     else:
@@ -112,6 +125,11 @@ def _zeros(facts: Facts) -> dict[str, str]:
     }
 
 
+def _texts(facts: Facts) -> list[str]:
+    """A text for each column of texts."""
+    return ['"a text of yours"', '"and its second part"'][: len(facts["rows"]["columns"])]
+
+
 def _filled(tensor: Any) -> str:
     return "ones" if bool((tensor == 1).all()) else "zeros"
 
@@ -132,6 +150,16 @@ def pixels(path):
     image = ImageOps.fit(image.convert("{mode}"), ({2}, {1}), Image.Resampling.BICUBIC)
     return np.asarray(image, np.float32).reshape({1}, {2}, {0}).transpose(2, 0, 1) / 255
 
+"""
+
+_IDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+
+_TOKENIZER = """
+about = json.load(open("preparation.json", encoding="utf-8"))["preparation"]
+tokenizer = tokenizers.Tokenizer.from_str(json.dumps(about["tokenizer"]))
+tokenizer.enable_truncation(about["max_length"])
+tokenizer.no_padding()
+encoded = tokenizer.encode({0})
 """
 
 _ANSWER = """probabilities = np.exp(logits - logits.max(1, keepdims=True))

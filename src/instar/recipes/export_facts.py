@@ -34,6 +34,13 @@ def facts_of(
     right = int(test["num_examples"] - test["errors"])
     _, low, high, _ = wilson_interval(right, int(test["num_examples"]))
     kind = "distilled" if config.get("soft") else ""
+    rows = None
+    if (
+        splits.roles is not None
+        and splits.preparation is not None
+        and splits.preparation.kind in ("text", "table")
+    ):
+        rows = {"kind": splits.preparation.kind, "columns": list(splits.roles.inputs)}
     facts: Facts = {
         "title": f"{_network_name(config)} for {name}" + (", distilled" if kind else ""),
         "tags": ["knowledge-distillation"] if kind else [],
@@ -47,7 +54,8 @@ def facts_of(
         "size": shape[1:] if is_picture else None,
         "normalisation": config.get("normalisation") or {},
         "scale": config.get("scale", 1 / 255),
-        "example": "picture.png" if is_picture else "arrays.npy",
+        "example": "picture.png" if is_picture else "rows.csv" if rows else "arrays.npy",
+        "rows": rows,
         "tokenizer": sorted(name for name in config.get("described", {}) if name.startswith("tokenizer")),
         "versions": {key: machine[key] for key in ("instar", "torch", "python")},
         "machine": machine["processor"],

@@ -1,9 +1,11 @@
 """Examples of a data set on a page: as pictures, or as a table if they are not pictures."""
 
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -11,6 +13,7 @@ from instar.data import Dataset
 from instar.reports import Images, Picture, Section, Share, Table
 
 Pixels = NDArray[np.uint8]
+_LONGEST = 160  # letters of a text on a page
 
 
 def example_pictures(
@@ -39,11 +42,18 @@ def example_pictures(
         items = [Picture(*parts) for parts in zip(pictures, words, shares, strict=True)]
         return Images(title, items, caption=caption, wide=wide)
     rows: list[dict[str, Any]] = []
-    for word, bars in zip(words, shares, strict=True):
-        rows += [{"example": word, "class": bar.name, "probability": bar.value} for bar in bars] or [
-            {"example": word}
-        ]
+    for word, text, bars in zip(words, _texts(data, ids), shares, strict=True):
+        example = {"example": word} | ({} if text is None else {"text": text})
+        rows += [{**example, "class": bar.name, "probability": bar.value} for bar in bars] or [example]
     return Table(title, rows, caption=caption)
+
+
+def _texts(data: Dataset, ids: Sequence[int]) -> Sequence[str | None]:
+    """The beginnings of the texts of examples; None each where the data holds none."""
+    if data.texts is None:
+        return [None] * len(ids)
+    rows = data.rows(torch.tensor(ids, device=data.ids.device)).cpu().numpy()
+    return [shorten(text, _LONGEST, placeholder=" ...") for text in data.texts.take(pa.array(rows)).to_pylist()]
 
 
 def pixels_of(data: Dataset, ids: Sequence[int]) -> list[Pixels] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from instar.deploy import find_fit
 from instar.errors import InstarError
 from instar.runs import Run
-from instar.structures import is_plain, read_form
+from instar.structures import by_name, is_plain, read_form
 
 
 def use_lines(spec: str, *, comment: str = "") -> list[str]:
@@ -25,7 +25,8 @@ def use_lines(spec: str, *, comment: str = "") -> list[str]:
         return []
     shape = config["input_shape"]
     is_picture = is_plain(read_form(shape)) and len(shape) == 3 and shape[0] in (1, 3)
-    inputs = "ROWS.csv" if "preparation" in config else "PICTURE_OR_FOLDER" if is_picture else "ARRAYS.npy"
+    rows = "TEXTS.csv" if "input_ids" in by_name(read_form(shape)) else "ROWS.csv"
+    inputs = rows if "preparation" in config else "PICTURE_OR_FOLDER" if is_picture else "ARRAYS.npy"
     named = shlex.quote(spec)
     return [
         f"{program()} predict {named} {inputs}" + (f"    # {comment}" if comment else ""),

@@ -17,6 +17,7 @@ from instar.reports.sections import (
     Bars,
     Boxes,
     Code,
+    Column,
     Details,
     Headline,
     Images,
@@ -94,8 +95,19 @@ def _caption(words: str) -> str:
     return f'<p class="caption">{escaped(words)}</p>' if words else ""
 
 
+_SENTENCE = 60  # letters: a longer cell is broken into lines
+
+
+def _kind_of(table: Table, column: Column, cells: Sequence[str]) -> str:
+    """The class of the cells of a column: sentences are broken into lines, names and numbers are not."""
+    if is_numeric(table, column):
+        return ' class="number"'
+    return ' class="words"' if max(map(len, cells)) > _SENTENCE else ""
+
+
 def _table(table: Table) -> str:
-    kinds = [' class="number"' if is_numeric(table, column) else "" for column in table.columns]
+    cells_of = zip(*table_cells(table), strict=True)
+    kinds = [_kind_of(table, column, cells) for column, cells in zip(table.columns, cells_of, strict=True)]
     headings = zip(kinds, table.columns, strict=True)
     head = "".join(f'<th scope="col"{kind}>{escaped(heading_of(column))}</th>' for kind, column in headings)
     rows = []

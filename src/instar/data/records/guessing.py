@@ -1,6 +1,7 @@
 """Roles of columns that nobody named: guessed where there is one choice, and said."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from instar.errors import UsageError
 from instar.naming import listed, unknown_name
 
 _LABELS = ("label", "labels", "class", "target", "y", "category", "intent", "cls")
-_TEXTS = ("text", "sentence", "utterance", "question", "review", "content", "txt")
+_TEXTS = ("text", "sentence", "utterance", "question", "review", "content", "txt", "message")
 _PARTS = ("split", "part", "subset")
 _NUMBERS_OF_ROWS = ("id", "idx", "index", "rownames", "unnamed: 0", "")
 _LOOKED_AT = 10_000  # rows
@@ -142,7 +143,9 @@ def _are_parts(column: pa.ChunkedArray) -> bool:
 def _counts_rows(table: pa.Table, name: str) -> bool:
     """Whether a column only numbers the rows: it would tell nothing of a new one."""
     is_whole = pa.types.is_integer(table.schema.field(name).type)
-    return name.lower() in _NUMBERS_OF_ROWS and is_whole and pc.count_distinct(table[name]).as_py() == len(table)
+    *_, last = re.split(r"[\s_.-]+", name.lower())  # "patient id", "order_id"
+    named = name.lower() in _NUMBERS_OF_ROWS or last == "id"
+    return named and is_whole and pc.count_distinct(table[name]).as_py() == len(table)
 
 
 def _columns(table: pa.Table) -> str:

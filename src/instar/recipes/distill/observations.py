@@ -37,10 +37,13 @@ def observations(result: Mapping[str, Any]) -> list[str]:
 def _about_teacher(result: Mapping[str, Any]) -> Iterator[str]:
     errors = {row["name"]: row["mean"] for row in result["rows"]}
     if "teacher" in errors and errors["teacher"] >= errors[ALONE]:
+        weights = {row["name"]: row.get("parameters") for row in result["rows"]}
+        advice = "train it longer or at another learning rate, or use a larger one"
+        if weights["teacher"] is None:  # a forest
+            advice = "use another kind of teacher"
         yield (
             f"The teacher is no better than the student alone ({errors['teacher']:.1f} and {errors[ALONE]:.1f} "
-            "errors on test), so it has little to teach: train it longer or at another learning rate, or use a "
-            "larger one."
+            f"errors on test), so it has little to teach: {advice}."
         )
 
 
