@@ -14,6 +14,29 @@ LIBRARIES = ("timm", "torchvision", "transformers")
 """Whose networks are built by name."""
 
 
+ROW_SOURCES = {
+    "csv": "csv_file",
+    "jsonl": "jsonl_file",
+    "parquet": "parquet_file",
+    "hf": "hugging_face",
+    "webdataset": "webdataset_tar",
+}
+"""What stands before the colon of a source of rows, and the module of `instar.data.records` that reads it."""
+
+TEXT_NAMES = ("clinc150", "sst2")
+"""The named data sets of texts."""
+
+
+def is_source(name: Any) -> bool:
+    """Whether the name of a data set is that of a source of rows.
+
+    Example:
+        >>> is_source("csv:flowers.csv"), is_source("folder:photos")
+        (True, False)
+    """
+    return isinstance(name, str) and ":" in name and name.partition(":")[0] in ROW_SOURCES
+
+
 def is_of_library(network: str) -> bool:
     """Whether the name of a network is that of one of another library.
 

@@ -78,7 +78,7 @@ def test_a_flag_shows_no_type(instar_help: str) -> None:
     assert "<int>" in instar_help
 
 
-PROSE = {"and", "did", "do", "does", "from", "import", "is", "raises", "reads", "that"}
+PROSE = {"and", "did", "do", "does", "from", "import", "is", "knows", "raises", "reads", "that"}
 """Words that follow the library's name in sentences about it."""
 
 

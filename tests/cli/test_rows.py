@@ -92,7 +92,7 @@ def test_what_prepares_rows_is_kept_checked_and_exported(run: Path, typed: Comma
     done = typed("export", str(fit), "--to", "safetensors", "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     row = {"width": 1.25, "legs": 3}
-    expected = instar.load(run).predict_proba(row)
+    expected = instar.load(fit).predict_proba(row)
     assert torch.allclose(instar.load(tmp_path / "out").predict_proba(row), expected, atol=1e-5)
     moved = shutil.copytree(fit, tmp_path / "moved")
     assert torch.equal(instar.load(moved).predict_proba(row), expected)

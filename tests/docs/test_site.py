@@ -104,7 +104,8 @@ PLAIN = {
         "similarity",
         "size",
     ),
-    *("errors", "largest difference", "ms", "ten best", "test", "training", "use", "validation"),
+    *("errors", "largest difference", "ms", "outside found", "ten best", "test", "training", "use", "validation"),
+    "within the intents",
 }
 """Words that need no more than their note."""
 

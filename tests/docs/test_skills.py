@@ -25,7 +25,7 @@ def test_front_matter_says_name_and_when_to_use_it(skill: Path) -> None:
 def test_there_is_one_for_each_of_the_main_jobs() -> None:
     assert len(SKILLS) == NUM_SKILLS
     agents = (ROOT / "AGENTS.md").read_text()
-    assert [skill.parent.name for skill in SKILLS if f"skills/{skill.parent.name}/SKILL.md" not in agents] == []
+    assert [skill.parent.name for skill in SKILLS if f"(skills/{skill.parent.name})" not in agents] == []
 
 
 @pytest.mark.slow

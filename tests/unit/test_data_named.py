@@ -16,9 +16,10 @@ import data_files
 from data_files import CIFAR10_NAMES, CIFAR100_NAMES, cifar_archive, random_images, write_mnist, write_table
 from instar.data import InMemoryDataset, Splits, known_data, load_data
 from instar.data.official import channel_statistics, load_digits
-from instar.data.sources import SOURCES, Source, cache_folder, find, obtain
+from instar.data.sources import SOURCES, TEXT_SOURCES, Source, cache_folder, find, obtain
 from instar.errors import DataError, DataWarning, UsageError
 from instar.identity import first_difference
+from instar.naming import TEXT_NAMES
 
 REAL_DATA = os.environ.get("INSTAR_DATA")
 
@@ -434,3 +435,7 @@ def test_cifar100_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     found = read_image_table(path, label_column="fine_label", form=ImageForm("RGB", 32, 32), progress=False)
     assert torch.bincount(found.labels).tolist() == [100] * 100
     assert found.class_names[:3] == ("apple", "aquarium_fish", "baby")
+
+
+def test_the_names_of_texts_are_known_without_reading_data() -> None:
+    assert set(TEXT_NAMES) == set(TEXT_SOURCES)

@@ -23,7 +23,7 @@ from instar.data.readers.images import MODES, ImageForm
 from instar.data.records.frames import is_rows
 from instar.data.records.official import ROLES as TEXT_ROLES
 from instar.data.records.official import read_official
-from instar.data.records.reading import READERS, Records, is_source, read_records, split_records
+from instar.data.records.reading import Records, read_records, split_records
 from instar.data.records.roles import Roles
 from instar.data.records.sound_folder import ROLES as SOUND_ROLES
 from instar.data.records.sound_folder import holds_sounds
@@ -31,7 +31,7 @@ from instar.data.records.sound_folder import read_tables as sound_tables
 from instar.data.sources import FSDD, SOURCES, TEXT_SOURCES, Source, find
 from instar.data.splits import stratified_split
 from instar.errors import DataError, InstarError, UsageError
-from instar.naming import import_function, unknown_name
+from instar.naming import ROW_SOURCES, import_function, is_source, unknown_name
 from instar.structures import without_lengths
 
 MEMORY_BUDGET_BYTES = 2 * 2**30
@@ -223,7 +223,14 @@ def load_data(
     elif name.startswith("python:"):
         train, validation, test = _from_function(name)
     else:
-        known = ["digits", *SOURCES, *TEXT_SOURCES, _FOLDER, *(f"{scheme}:PATH" for scheme in READERS), _PYTHON]
+        known = [
+            "digits",
+            *SOURCES,
+            *TEXT_SOURCES,
+            _FOLDER,
+            *(f"{scheme}:PATH" for scheme in ROW_SOURCES),
+            _PYTHON,
+        ]
         raise unknown_name("data set", name, known)
     if validation is None:
         train, validation = _cut(train, validation_fraction, split_seed, of_user=name.startswith("python:"))

@@ -32,6 +32,7 @@ class TablePreparation:
         columns: in the order of the vector.
 
     Example:
+        >>> from instar.data.kinds.table_columns import Category
         >>> table = pa.table({"age": [20, 40, None], "port": ["S", "C", "S"]})
         >>> roles = Roles(label="survived", features=("age", "port"))
         >>> preparation = TablePreparation([Number("age", 30.0, 10.0, missing=True), Category("port", ("C", "S"))])
@@ -92,6 +93,7 @@ class TablePreparation:
             inputs: (rows, width).
 
         Example:
+            >>> from instar.data.kinds.table_columns import Category
             >>> preparation = TablePreparation([Number("age", 30.0, 10.0), Category("port", ("C", "S"))])
             >>> preparation.rows(torch.tensor([[-1.0, 0.0, 1.0]]))
             {'age': array([20.]), 'port': array(['S'], dtype=object)}

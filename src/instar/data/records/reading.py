@@ -21,16 +21,7 @@ from instar.data.records.places import PLACE, place_of
 from instar.data.records.roles import Roles
 from instar.errors import DataError, InstarError
 from instar.losses import NO_LABEL
-from instar.naming import import_object
-
-READERS = {
-    "csv": "csv_file",
-    "jsonl": "jsonl_file",
-    "parquet": "parquet_file",
-    "hf": "hugging_face",
-    "webdataset": "webdataset_tar",
-}
-"""The modules of the sources, by what stands before the colon."""
+from instar.naming import ROW_SOURCES, import_object
 
 _TEST_FRACTION = 0.2
 
@@ -52,16 +43,6 @@ class Records:
     """what was guessed or decided, a sentence each"""
     label_probs: Mapping[str, Tensor] | None = None
     """(n, classes) of each part, where the labels are distributions"""
-
-
-def is_source(name: Any) -> bool:
-    """Whether the name of a data set is that of a source of rows.
-
-    Example:
-        >>> is_source("csv:flowers.csv"), is_source("folder:photos")
-        (True, False)
-    """
-    return isinstance(name, str) and ":" in name and name.partition(":")[0] in READERS
 
 
 def read_records(
@@ -96,7 +77,7 @@ def tables_of(source: Any) -> tuple[str, dict[str, pa.Table]]:
     if not isinstance(source, str):
         return type(source).__name__, tables_in(source)
     scheme, _, place = source.partition(":")
-    return source, import_object(f"instar.data.records.{READERS[scheme]}:read_tables")(place)
+    return source, import_object(f"instar.data.records.{ROW_SOURCES[scheme]}:read_tables")(place)
 
 
 def split_records(

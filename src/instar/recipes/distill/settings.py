@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from instar.errors import UsageError
-from instar.naming import unknown_name
+from instar.naming import TEXT_NAMES, is_source, unknown_name
 from instar.recipes.settings import (
     LOSSES,
     CandidateRates,
@@ -358,11 +358,8 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Di
 
 def _kind_of(data: Any) -> str | None:
     """The kind of data that are rows of a table, `text` for instance; of others None, and nothing is read."""
-    from instar.data.records.reading import is_source
-    from instar.data.sources import TEXT_SOURCES
-
     name = data.get("name") if isinstance(data, Mapping) else None
-    if not isinstance(name, str) or not (is_source(name) or name in TEXT_SOURCES):
+    if not isinstance(name, str) or not (is_source(name) or name in TEXT_NAMES):
         return None
     from instar.recipes.loading import load_splits
 
