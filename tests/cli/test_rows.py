@@ -89,6 +89,7 @@ def test_what_prepares_rows_is_kept_checked_and_exported(run: Path, typed: Comma
     fit = run / "jobs" / "student-distilled" / "seed-0"
     rows = Rows.read(fit, Run.read(fit).config["preparation"])
     assert rows.columns == ("width", "legs")
+    assert Run.read(run).result()["details"]["transfer"]["examples_are"] == "rows"
     done = typed("export", str(fit), "--to", "safetensors", "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     row = {"width": 1.25, "legs": 3}

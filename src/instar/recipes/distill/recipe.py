@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from instar.data import Splits
 from instar.deploy.to_onnx import check_packages
 from instar.distillation import SoftTargetStore
 from instar.evaluation import commonest, score
@@ -233,12 +234,20 @@ def _transfer(plan: Plan) -> Row:
     """What the students learned from, in counts of examples, and the classes that it lacks."""
     data, control = (training_data(plan.splits, one) for one in (plan.config.transfer, plan.config.control))
     return {
-        "examples_are": "images" if is_plain(data.example_shape) and len(data.example_shape) == 3 else "examples",
+        "examples_are": _word_for(plan.splits),
         "num_examples": len(data),
         "num_labelled": int((data.labels(data.ids) >= 0).sum()),
         "num_control": len(control),
         "missing_classes": plan.missing,
     }
+
+
+def _word_for(splits: Splits) -> str:
+    """What people call examples of this kind."""
+    if splits.preparation is not None:
+        return {"text": "texts", "sound": "clips", "table": "rows", "picture": "images"}[splits.preparation.kind]
+    shape = splits.train.example_shape
+    return "images" if is_plain(shape) and len(shape) == 3 else "examples"
 
 
 def _clipped(plan: Plan) -> dict[str, list[Row]]:
