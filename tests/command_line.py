@@ -95,7 +95,7 @@ def _as_a_process_of_its_own(command: list[str], folder: Path, environment: dict
     try:
         yield
     finally:
-        for name in [name for name, module in list(sys.modules.items()) if _is_below(module, folder)]:
+        for name in [name for name, module in sys.modules.copy().items() if _is_below(module, folder)]:
             del sys.modules[name]
         _clear_caches()
         sys.argv, sys.path[:] = before[0], before[1]
