@@ -253,8 +253,8 @@ def of_records(records: Records, options: KindOptions) -> Splits:
     return splits
 
 
-def _names(columns: str | Sequence[str]) -> tuple[str, ...]:
-    return (columns,) if isinstance(columns, str) else tuple(columns)
+def _names(columns: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (columns,) if isinstance(columns, str) else tuple(columns or ())
 
 
 def _checked_form(name: str, image_size: int | None, colour: str | None, memory_budget_bytes: int) -> PictureForm:

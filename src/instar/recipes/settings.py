@@ -300,15 +300,15 @@ class DataSettings(Settings):
     """the only classes, relabelled in this order"""
     label: str | None = None
     """the column of the class, in data that are rows of a table"""
-    text: tuple[str, ...] = ()
+    text: tuple[str, ...] | None = None
     """the column of texts, or two for pairs"""
     image: str | None = None
     """the column of pictures: their bytes, or paths"""
     audio: str | None = None
     """the column of sounds: their bytes, or paths"""
-    features: tuple[str, ...] = ()
+    features: tuple[str, ...] | None = None
     """the columns of numbers and categories"""
-    categories: tuple[str, ...] = ()
+    categories: tuple[str, ...] | None = None
     """those of the features whose numbers are categories"""
     group: str | None = None
     """a column; rows with one value stay in one part: the same patient, speaker, user"""
