@@ -23,7 +23,8 @@ def records_of(settings: DataSettings) -> tuple[Records, pa.Table]:
     """The rows of data that are in files, split, and the training table with all its columns."""
     source, tables = tables_of(settings.name)
     about = {"validation_fraction": settings.validation_fraction, "split_seed": settings.split_seed}
-    roles = Roles(**settings.model_dump(include=COLUMNS))
+    named = {role: name for role, name in settings.model_dump(include=COLUMNS).items() if name is not None}
+    roles = Roles(**named)
     return split_records(tables, source, roles, **about), next(iter(tables.values()))  # type: ignore[arg-type]
 
 
