@@ -69,6 +69,7 @@ def test_the_tutorial_on_pictures_runs_word_for_word(photos: Path, instar: Comma
 WEIGHTS = Path(os.environ.get("INSTAR_DATA", "")) / "weights" / "efficientnet-lite0-57934424.pth"
 
 
+@pytest.mark.filterwarnings("ignore:.*byte-identical")  # a copy in the published data
 @pytest.mark.slow
 @pytest.mark.skipif(not WEIGHTS.is_file(), reason="needs EfficientNet-lite0 in INSTAR_DATA/weights")
 def test_the_tutorial_on_layers_advises_on_a_large_network(instar: Command, tmp_path: Path) -> None:
