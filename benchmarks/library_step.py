@@ -8,12 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.timing import Seconds, Way, in_turns, ratio, write_result
+from benchmarks.timing import Seconds, Way, in_turns, one_epoch, ratio, write_result
 from instar.data import as_dataset
 from instar.networks import build_network
 from instar.networks.libraries.of_timm import timm
 from instar.networks.libraries.of_transformers import transformers
-from instar.training import fit
 
 BATCH_SIZE = 64
 SIDE, CLASSES = 32, 10
@@ -72,17 +71,6 @@ def _ways(name: str, folder: Path) -> tuple[Way, Way]:
     if any(isinstance(module, nn.Conv2d) for module in bare.modules()):
         bare.to(memory_format=torch.channels_last)
 
-    def ours() -> object:
-        return fit(
-            network,
-            data,
-            epochs=1,
-            batch_size=BATCH_SIZE,
-            learning_rate=LEARNING_RATE,
-            schedule="constant",
-            precision="float32",
-        )
-
     def loop() -> None:
         optimiser = torch.optim.SGD(bare.parameters(), lr=LEARNING_RATE, momentum=0.9, fused=True)
         bare.train()
@@ -93,7 +81,7 @@ def _ways(name: str, folder: Path) -> tuple[Way, Way]:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
 
-    return ours, loop
+    return one_epoch(network, data, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE), loop
 
 
 def _networks(name: str, folder: Path) -> tuple[str, nn.Module]:

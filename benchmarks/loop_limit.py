@@ -5,10 +5,9 @@ from itertools import pairwise
 import torch
 
 from benchmarks.step import BATCH_SIZE, LEARNING_RATE, STEPS
-from benchmarks.timing import Seconds, Way, figure, has_bfloat16, in_turns, ratio, write_result
+from benchmarks.timing import Seconds, Way, figure, has_bfloat16, in_turns, one_epoch, ratio, write_result
 from instar.data import as_dataset
 from instar.networks import build_network
-from instar.training import fit
 
 ROUNDS = 15
 WIDTHS = {"mlp:800x2": (784, 800, 800, 10), "mlp:1200x2": (784, 1200, 1200, 10)}
@@ -44,15 +43,7 @@ def _fit(name: str, precision: str) -> Way:
     inputs = torch.rand(num_examples, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     data = as_dataset((inputs, torch.arange(num_examples) % 10))
     network = build_network(name, input_shape=(1, 28, 28), num_classes=10, seed=0)
-    return lambda: fit(
-        network,
-        data,
-        epochs=1,
-        batch_size=BATCH_SIZE,
-        learning_rate=LEARNING_RATE,
-        schedule="constant",
-        precision=precision,
-    )
+    return one_epoch(network, data, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, precision=precision)
 
 
 def products(widths: tuple[int, ...], precision: str, steps: int, *, batch_size: int = BATCH_SIZE) -> Way:

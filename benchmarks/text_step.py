@@ -4,10 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from benchmarks.timing import Seconds, Way, in_turns, ratio, write_result
+from benchmarks.timing import Seconds, Way, in_turns, one_epoch, ratio, write_result
 from instar.data import as_dataset, numbered
 from instar.networks import build_network
-from instar.training import fit
 
 BATCH_SIZE, CLASSES, NUM_IDS = 64, 150, 4000
 SHORTEST, LONGEST = 4, 35  # those of CLINC150
@@ -51,17 +50,6 @@ def _ways(name: str) -> tuple[Way, Way]:
         build_network(name, input_shape=data.example_shape, num_classes=CLASSES, seed=0) for _ in range(2)
     )
 
-    def ours() -> object:
-        return fit(
-            network,
-            data,
-            epochs=1,
-            batch_size=BATCH_SIZE,
-            learning_rate=LEARNING_RATE,
-            schedule="constant",
-            precision="float32",
-        )
-
     def loop() -> None:
         optimiser = torch.optim.SGD(bare.parameters(), lr=LEARNING_RATE, momentum=0.9, fused=True)
         bare.train()
@@ -75,7 +63,7 @@ def _ways(name: str) -> tuple[Way, Way]:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
 
-    return ours, loop
+    return one_epoch(network, data, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE), loop
 
 
 if __name__ == "__main__":

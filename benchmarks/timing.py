@@ -10,15 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from instar.data import Dataset
 from instar.optimisation import decide_precision
 from instar.runs import environment, write_bytes
+from instar.training import fit
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 FEWEST_ROUNDS = 3
 Way = Callable[[], object]
 Seconds = dict[str, list[float]]
+
+
+def one_epoch(
+    network: nn.Module, data: Dataset, *, batch_size: int, learning_rate: float, precision: str = "float32"
+) -> Way:
+    """A fit of one epoch at a constant rate: what is compared with a bare loop over the same steps."""
+    return lambda: fit(
+        network,
+        data,
+        epochs=1,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        schedule="constant",
+        precision=precision,
+    )
 
 
 def in_turns(

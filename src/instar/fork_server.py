@@ -1,7 +1,8 @@
 """What the server of worker processes imports first; no other process imports this module.
 
 The imports take two seconds, once instead of in each worker. The server computes nothing, initialises no CUDA and
-starts no thread: these do not survive a fork. (The allocator of Arrow has one, and starts it again after a fork.)
+starts no thread: these do not survive a fork. (Where rows of tables were read before, the allocator of Arrow has
+one, and starts it again after a fork.)
 """
 
 import ctypes

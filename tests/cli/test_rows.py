@@ -17,6 +17,7 @@ import torch
 
 import instar
 from command_line import Command
+from instar.data.records.frames import table_of
 from instar.deploy.rows import PREPARATION, Rows
 from instar.errors import RunError, UsageError
 from instar.recipes.loading import load_splits, settings_of
@@ -47,7 +48,7 @@ def test_raw_rows_are_answered_as_the_prepared_ones_were(run: Path) -> None:
     splits = load_splits(settings_of(Run.read(model.source).config)[0])
     frame = pd.DataFrame(table)
     whole = model.predict_proba(frame)
-    prepared = splits.preparation.inputs(instar.deploy.rows.table_of(frame), splits.roles)  # type: ignore[union-attr, arg-type]
+    prepared = splits.preparation.inputs(table_of(frame), splits.roles)  # type: ignore[union-attr, arg-type]
     assert torch.allclose(whole, model.predict_proba(prepared), atol=1e-6)
     several = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
     numbers = np.stack([table["width"], table["legs"]], axis=1)

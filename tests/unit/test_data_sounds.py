@@ -17,7 +17,7 @@ from instar.data import InMemoryDataset, Splits, load_data, parse_views
 from instar.data.filterbanks import filterbank
 from instar.data.kinds import read_preparation
 from instar.data.readers.audio import Samples, wav_bytes
-from instar.data.records import Roles
+from instar.data.records.roles import Roles
 from instar.errors import DataError, UsageError
 from speech_files import RATE, TONES, made_word
 

@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 
 import instar
-from instar.data.records import Roles, read_records
 from instar.data.records.csv_file import read_csv
 from instar.data.records.guessing import found_roles
+from instar.data.records.reading import read_records
+from instar.data.records.roles import Roles
 from instar.errors import DataError, DataWarning, UsageError
 from table_files import KINDS, insects, write_csv, write_jsonl, write_parquet, write_shard
 

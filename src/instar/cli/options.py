@@ -53,6 +53,14 @@ TensorBoard = Annotated[
 ]
 Publish = Annotated[bool, typer.Option("--publish", help="Write the result to results/ too.", rich_help_panel=RUN)]
 Json = Annotated[bool, typer.Option("--json", help="Print result.json and nothing else.", rich_help_panel=RUN)]
+TopK = Annotated[int, typer.Option(min=1, help="Number of classes to name, the most probable first.")]
+Explain = Annotated[
+    bool,
+    typer.Option("--explain", help="Add the entropy (nats), and the share of less sure validation examples."),
+]
+Calibrated = Annotated[
+    bool, typer.Option("--calibrated", help="Probabilities at a temperature fitted on validation.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.", rich_help_panel=RUN)]
 
 

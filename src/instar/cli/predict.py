@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import Device, Quiet
+from instar.cli.options import Calibrated, Device, Explain, Quiet, TopK
 
 
 def predict(
@@ -24,14 +24,9 @@ def predict(
         str | None,
         typer.Option("--format", metavar="NAME", help="csv, jsonl or parquet; by default as --out ends, or csv."),
     ] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="Number of classes to name, the most probable first.")] = 1,
-    explain: Annotated[
-        bool,
-        typer.Option("--explain", help="Add the entropy (nats), and the share of less sure validation examples."),
-    ] = False,
-    calibrated: Annotated[
-        bool, typer.Option("--calibrated", help="Probabilities at a temperature fitted on validation.")
-    ] = False,
+    top_k: TopK = 1,
+    explain: Explain = False,
+    calibrated: Calibrated = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable input.")] = False,
     device: Device = "cpu",
     quiet: Quiet = False,
@@ -48,9 +43,7 @@ def predict(
     with row_writer(out, form or ending or "csv") as write:
         model = load(run, device=check_device(device))
         names = find_inputs(inputs, of_rows=model.rows is not None)
-        known = known_of(model, required=calibrated) if calibrated or explain else None
-        if calibrated and known is not None:
-            model.temperature = known.temperature
+        known = known_of(model, explain=explain, calibrated=calibrated)
         if not quiet:
             why = "" if find_export(Path(run)) else why_taken(run)
             sys.stderr.write(f"network: {model.source}" + (f" ({why})" if why else "") + "\n")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import Device, Quiet
+from instar.cli.options import Calibrated, Device, Explain, Quiet, TopK
 
 
 def serve(
@@ -16,14 +16,9 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines ask.")
     ] = "127.0.0.1",
-    top_k: Annotated[int, typer.Option(min=1, help="Number of classes to name, the most probable first.")] = 1,
-    explain: Annotated[
-        bool,
-        typer.Option("--explain", help="Add the entropy (nats), and the share of less sure validation examples."),
-    ] = False,
-    calibrated: Annotated[
-        bool, typer.Option("--calibrated", help="Probabilities at a temperature fitted on validation.")
-    ] = False,
+    top_k: TopK = 1,
+    explain: Explain = False,
+    calibrated: Calibrated = False,
     max_mib: Annotated[float, typer.Option(min=0, help="Largest body of a request, MiB.")] = 16.0,
     timeout: Annotated[float, typer.Option(min=0, help="Longest time for a request, seconds.")] = 30.0,
     device: Device = "cpu",
@@ -40,9 +35,8 @@ def serve(
         import_extra(package, "serve")
     with listening(host, port) as listener:
         model = load(run, device=check_device(device))
-        known = known_of(model, required=calibrated) if calibrated or explain else None
-        if calibrated and known is not None:
-            model.temperature = known.temperature
-            sys.stderr.write("" if quiet else f"{known.in_words()}\n")
+        known = known_of(model, explain=explain, calibrated=calibrated)
+        if calibrated and known is not None and not quiet:
+            sys.stderr.write(f"{known.in_words()}\n")
         shown = Shown(top_k=top_k, explain=explain, known=known, calibrated=calibrated)
         serve(model, listener, shown=shown, limits=Limits(int(max_mib * 2**20), timeout), quiet=quiet)

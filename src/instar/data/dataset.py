@@ -7,9 +7,8 @@ import copy
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -33,6 +32,9 @@ from instar.structures import (
     tensors_in,
     without_lengths,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Numbers = Sequence[float] | Tensor
 
@@ -63,7 +65,7 @@ class Dataset(ABC):
     """how the rows of a table became examples (`TablePreparation`), where they are such rows"""
     files: Sequence[object] | None = None
     """the file of each stored row, or its place in one, where the ids are those of the content"""
-    texts: pa.Array | None = None
+    texts: "pa.Array | None" = None
     """the text of each stored row, where it has one: for teachers that read it themselves (`seen_by`)"""
 
     def __init__(

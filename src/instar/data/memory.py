@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
-import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -132,6 +131,6 @@ class InMemoryDataset(Dataset):
         moved._inputs = map_tensors(lambda column: column[rows].to(device), self._inputs)
         moved._labels = self._labels[rows].to(device)
         moved.files = None if self.files is None else [self.files[row] for row in rows.tolist()]
-        moved.texts = None if self.texts is None else self.texts.take(pa.array(rows.cpu().numpy()))
+        moved.texts = None if self.texts is None else self.texts.take(rows.cpu().numpy())
         moved._index(self.ids.to(device), torch.arange(len(rows), device=device))
         return moved

@@ -5,7 +5,7 @@ import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -17,22 +17,24 @@ from instar.data.kinds import KindOptions, Preparation, kind_of
 from instar.data.normalisation import measured, normalised, parse_normalisation
 from instar.data.official import load_digits, load_official, load_omniglot
 from instar.data.pictures import PictureForm
-from instar.data.prepared import prepared
-from instar.data.readers.folder import ImageFolder, common_form, find_parts, folder_dataset, list_image_folder
+from instar.data.readers.folder import (
+    ImageFolder,
+    common_form,
+    find_parts,
+    folder_dataset,
+    holds_sounds,
+    list_image_folder,
+)
 from instar.data.readers.images import MODES, ImageForm
-from instar.data.records.frames import is_rows
-from instar.data.records.official import ROLES as TEXT_ROLES
-from instar.data.records.official import read_official
-from instar.data.records.reading import Records, read_records, split_records
 from instar.data.records.roles import Roles
-from instar.data.records.sound_folder import ROLES as SOUND_ROLES
-from instar.data.records.sound_folder import holds_sounds
-from instar.data.records.sound_folder import read_tables as sound_tables
 from instar.data.sources import FSDD, SOURCES, TEXT_SOURCES, Source, find
 from instar.data.splits import stratified_split
 from instar.errors import DataError, InstarError, UsageError
 from instar.naming import ROW_SOURCES, import_function, is_source, unknown_name
 from instar.structures import without_lengths
+
+if TYPE_CHECKING:
+    from instar.data.records.reading import Records
 
 MEMORY_BUDGET_BYTES = 2 * 2**30
 _TEST_FRACTION = 0.2  # for data without a test set
@@ -196,12 +198,17 @@ def load_data(
         progress=progress,
     )
     about: dict[str, Any] = {"validation_fraction": validation_fraction, "split_seed": split_seed}
-    if is_source(name) or is_rows(name):
-        return of_records(read_records(name, roles, **about), options)
+    if is_source(name) or not isinstance(name, str):
+        from instar.data.records import frames, reading  # these need Arrow, which the other data do not
+
+        if is_source(name) or frames.is_rows(name):
+            return of_records(reading.read_records(name, roles, **about), options)
     require_text("load_data", name, "folder:PATH")
     if name in TEXT_SOURCES:
-        tables = read_official(name, base_url=base_url, progress=progress)
-        return of_records(split_records(tables, name, TEXT_ROLES), options)
+        from instar.data.records import official, reading
+
+        tables = official.read_official(name, base_url=base_url, progress=progress)
+        return of_records(reading.split_records(tables, name, official.ROLES), options)
     if roles.columns or categories:
         raise UsageError(
             f"data {name!r} has no columns; label, text, ... are for csv:, jsonl:, parquet:, hf: and webdataset:"
@@ -217,7 +224,10 @@ def load_data(
     elif name.startswith("folder:"):
         folder = Path(name.removeprefix("folder:")).expanduser()
         if holds_sounds(folder):
-            return of_records(split_records(sound_tables(folder), name, SOUND_ROLES, **about), options)
+            from instar.data.records import reading, sound_folder
+
+            tables = sound_folder.read_tables(folder)
+            return of_records(reading.split_records(tables, name, sound_folder.ROLES, **about), options)
         read = _FolderReader(folder, image_size, colour, memory_budget_bytes, progress)
         train, validation, test = read.splits(split_seed)
     elif name.startswith("python:"):
@@ -240,14 +250,23 @@ def load_data(
     return splits
 
 
-def of_records(records: Records, options: KindOptions) -> Splits:
+def of_records(records: "Records", options: KindOptions) -> Splits:
     """Rows with named columns as a task."""
+    from instar.data.prepared import prepared
+
     if kind_of(records.roles) != "picture" and (options.image_size, options.colour) != (None, None):
         raise UsageError(f"image_size and colour are for pictures; {records.source} is {kind_of(records.roles)}")
     made = prepared(records, options)
     train, validation, test = made.parts
-    about = {"roles": records.roles, "preparation": made.preparation, "notes": records.notes}
-    splits = Splits(train, validation, test, records.source, **about)  # type: ignore[arg-type]
+    splits = Splits(
+        train,
+        validation,
+        test,
+        records.source,
+        roles=records.roles,
+        preparation=made.preparation,
+        notes=records.notes,
+    )
     if records.source not in TEXT_SOURCES:
         warn_of_copies(splits.name, {"training": train, "validation": validation, "test": test})
     return splits

@@ -2,8 +2,6 @@
 
 from typing import Any, Self
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -55,7 +53,7 @@ def texts_of(data: Dataset) -> list[str]:
     """
     if data.texts is None:
         raise UsageError("texts_of: the examples hold no texts: name data with one column of texts")
-    found: list[str] = data.texts.take(pa.array(data.rows(data.ids).cpu().numpy())).to_pylist()
+    found: list[str] = data.texts.take(data.rows(data.ids).cpu().numpy()).to_pylist()
     return found
 
 
@@ -69,8 +67,10 @@ class TextsAlone(Dataset):
     in_memory = True
 
     def __init__(self, data: Dataset) -> None:
+        import pyarrow.compute as pc
+
         rows = data.rows(data.ids).cpu().numpy()
-        self.texts = data.texts.take(pa.array(rows))  # type: ignore[union-attr]
+        self.texts = data.texts.take(rows)  # type: ignore[union-attr]
         longest = max(1, int(pc.max(pc.binary_length(self.texts)).as_py()))
         super().__init__(
             data.ids,
@@ -81,7 +81,7 @@ class TextsAlone(Dataset):
 
     def raw(self, rows: Tensor) -> Inputs:
         """The texts of some examples."""
-        chosen = self.texts.take(pa.array(rows.cpu().numpy())).to_pylist()  # type: ignore[union-attr]
+        chosen = self.texts.take(rows.cpu().numpy()).to_pylist()  # type: ignore[union-attr]
         return {TEXT: text_bytes(chosen).to(self.ids.device)}
 
     def to(self, device: torch.device | str) -> Self:

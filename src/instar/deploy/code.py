@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from instar.data.kinds.table import read as read_table
 from instar.errors import InstarError, UsageError
 from instar.identity import first_difference
 from instar.naming import is_of_library
@@ -31,10 +30,19 @@ def network_in(config: Mapping[str, Any]) -> nn.Module:
         class_names=config["class_names"],
         weights="none",
         described=config.get("described"),
-        table=read_table(config["table"]) if "table" in config else None,
+        table=_table_of(config),
     )
     is_anew = fit.get("new_weights") and not is_of_library(config["network"])  # that is untrained as it is
     return initialise_(network, initialiser, seed=seed) if is_anew else network
+
+
+def _table_of(config: Mapping[str, Any]) -> Any:
+    """The columns of a table that an estimator in the network is asked about."""
+    if "table" not in config:
+        return None
+    from instar.data.kinds import table  # it needs Arrow, which other networks do not
+
+    return table.read(config["table"])
 
 
 def code_identity(config: Mapping[str, Any], data_name: str = "the data") -> dict[str, Any] | None:

@@ -4,21 +4,21 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from torch import Tensor
 
 from instar.data import Splits
 from instar.data.kinds import Preparation, kind_of, read_preparation
-from instar.data.records.frames import is_rows, table_of
-from instar.data.records.places import PLACE, columns_of_user, with_places
 from instar.data.records.roles import Roles
 from instar.errors import RunError, UsageError, first_line
 from instar.files import write_bytes
 from instar.naming import described, few
 from instar.structures import Inputs
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PREPARATION = "preparation.json"
 """The file beside the weights."""
@@ -87,7 +87,7 @@ class Rows(NamedTuple):
         """The columns that a row must have."""
         return self.roles.inputs
 
-    def inputs(self, table: pa.Table) -> Inputs:
+    def inputs(self, table: "pa.Table") -> Inputs:
         """What the network sees of the rows of a table.
 
         Raises:
@@ -97,6 +97,8 @@ class Rows(NamedTuple):
 
     def takes(self, examples: Any) -> bool:
         """Whether examples are rows, not what `inputs` made of some: tensors, and pictures one by one."""
+        from instar.data.records.frames import is_rows
+
         first = next(iter(examples), None) if isinstance(examples, list | tuple) else examples
         if isinstance(first, Mapping):
             return not any(isinstance(one, Tensor) for one in first.values())
@@ -106,7 +108,7 @@ class Rows(NamedTuple):
             return False
         return is_rows(examples) or kind_of(self.roles) in ("text", "table", "sound")
 
-    def table(self, examples: Any) -> tuple[pa.Table, bool]:
+    def table(self, examples: Any) -> "tuple[pa.Table, bool]":
         """The rows that a user gives as a table, and whether it is a single one.
 
         Args:
@@ -124,6 +126,9 @@ class Rows(NamedTuple):
             >>> rows.table({"age": 35})[0].num_rows, rows.table([[35], [45]])[0]["age"].to_pylist()
             (1, [35, 45])
         """
+        from instar.data.records.frames import is_rows, table_of
+        from instar.data.records.places import with_places
+
         is_one = False
         if isinstance(examples, Mapping) and not any(_is_column(one) for one in examples.values()):
             examples, is_one = [examples], True
@@ -132,12 +137,14 @@ class Rows(NamedTuple):
         table = table_of(examples)
         return with_places([self.checked(table)], [""]), is_one
 
-    def checked(self, table: pa.Table) -> pa.Table:
+    def checked(self, table: "pa.Table") -> "pa.Table":
         """The columns of a table that the network takes.
 
         Raises:
             UsageError: one is missing.
         """
+        from instar.data.records.places import PLACE, columns_of_user
+
         if missing := [name for name in self.columns if name not in table.column_names]:
             raise UsageError(
                 f"the rows lack {few(missing)}; this network takes {few(self.columns, most=20)}, the rows have "

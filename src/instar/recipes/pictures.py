@@ -5,7 +5,6 @@ from textwrap import shorten
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -53,7 +52,7 @@ def _texts(data: Dataset, ids: Sequence[int]) -> Sequence[str | None]:
     if data.texts is None:
         return [None] * len(ids)
     rows = data.rows(torch.tensor(ids, device=data.ids.device)).cpu().numpy()
-    return [shorten(text, _LONGEST, placeholder=" ...") for text in data.texts.take(pa.array(rows)).to_pylist()]
+    return [shorten(text, _LONGEST, placeholder=" ...") for text in data.texts.take(rows).to_pylist()]
 
 
 def pixels_of(data: Dataset, ids: Sequence[int]) -> list[Pixels] | None:

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.data.progress import tracked
-from instar.data.readers.folder import find_images
+from instar.data.readers.folder import find_images, find_sounds
 from instar.data.readers.images import IMAGE_SUFFIXES
-from instar.data.records.sound_folder import find_sounds
 from instar.deploy import Model
 from instar.deploy.calibration import Calibration
 from instar.errors import DataError, InstarError, UsageError
@@ -173,19 +172,29 @@ def _answered(model: Model, batch: Sequence[tuple[str, Tensor]]) -> Iterator[Ans
     return (Answer(name, row) for (name, _), row in zip(batch, probs, strict=True))
 
 
-def known_of(model: Model, *, required: bool) -> Calibration | None:
-    """What is known of a model on its validation examples; None, and a line on stderr, where that cannot be known.
+def known_of(model: Model, *, explain: bool, calibrated: bool) -> Calibration | None:
+    """What is known of a model on its validation examples, by which its answers are explained or calibrated.
+
+    Args:
+        model: `calibrated` sets its temperature.
+        explain, calibrated: what was asked for; None without either, and, with a line on stderr, where `explain`
+            alone was asked for and it cannot be known.
 
     Raises:
-        DataError, UsageError, RunError: it cannot be known, and is required.
+        DataError, UsageError, RunError: it cannot be known, and `calibrated` needs it.
     """
+    if not explain and not calibrated:
+        return None
     try:
-        return calibration_for(str(model.source))
+        known = calibration_for(str(model.source))
     except InstarError as error:
-        if required:
+        if calibrated:
             raise
         sys.stderr.write(f"instar: no rank among validation examples: {error}\n")
         return None
+    if calibrated:
+        model.temperature = known.temperature
+    return known
 
 
 def row_of(

@@ -7,7 +7,7 @@ from instar.recipes.choosing import tuning_table
 from instar.recipes.detail_tables import DETAILS, DIFFERENCE, FINDINGS, INTERVAL, Detail
 from instar.recipes.learning import FAILED
 from instar.recipes.rows import SCHEMA, Row, mean_sd
-from instar.reports import Column, Table
+from instar.reports import Bars, Column, Table
 from instar.reports.formats import MINUS
 
 _LABELS = (
@@ -127,6 +127,20 @@ def measure_title(measure: Row) -> str:
 def failed_columns(rows: Sequence[Row]) -> list[Column]:
     """The column of how many networks failed to learn, for tables of rows of which some did."""
     return [_FAILED] if any(FAILED in row for row in rows) else []
+
+
+def accuracy_bars(result: Row, *, caption: str) -> Bars:
+    """The rows of a result in test accuracy, with their intervals."""
+    return Bars(
+        "Accuracy",
+        result["rows"],
+        category="name",
+        value="mean",
+        low="low",
+        high="high",
+        value_title="% on test",
+        caption=caption,
+    )
 
 
 def differences_table(result: Row, title: str = "Differences", caption: str = "") -> Table:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from instar.data.kinds import kind_of
+from instar.data.readers.audio import SOUND_SUFFIXES
 from instar.data.records import csv_file, jsonl_file, parquet_file
 from instar.data.records.places import with_places
-from instar.data.records.sound_folder import SOUND_SUFFIXES
 from instar.deploy.rows import Rows
 from instar.errors import DataError, UsageError
 from instar.naming import few

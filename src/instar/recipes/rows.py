@@ -90,6 +90,16 @@ def interval(row: Row, digits: int = 1, *, sign: bool = False) -> str | None:
     return f"[{row['low']:{number}}, {row['high']:{number}}]"
 
 
+def with_interval(row: Row) -> str:
+    """A difference with its interval: `+1.8 [+0.2, +3.4]`.
+
+    Example:
+        >>> with_interval({"mean": 1.84, "low": 0.2, "high": 3.4})
+        '+1.8 [+0.2, +3.4]'
+    """
+    return f"{row['mean']:+.1f} {interval(row, sign=True)}"
+
+
 def excludes_zero(row: Row) -> bool:
     """Whether the interval of a difference excludes zero; without an interval it does not."""
     return row.get("low") is not None and (row["low"] > 0 or row["high"] < 0)

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import pyarrow as pa
-
 from instar.data.records.roles import Roles
 from instar.errors import RunError, UsageError
 from instar.naming import import_object
 from instar.structures import Inputs
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from instar.data.records.reading import Records
 
 KINDS = {"text": "text", "image": "picture", "audio": "sound", "features": "table"}
@@ -27,7 +27,7 @@ class Preparation(Protocol):
     kind: str
     """`text`, `table`, `sound` or `picture`"""
 
-    def inputs(self, table: pa.Table, roles: Roles) -> Inputs:
+    def inputs(self, table: "pa.Table", roles: Roles) -> Inputs:
         """What `InMemoryDataset` takes, of all rows of a table; it needs no column but those of `roles.inputs`.
 
         Raises:

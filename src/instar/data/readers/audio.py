@@ -16,6 +16,9 @@ from instar.naming import import_extra
 Samples = NDArray[np.float32]
 """(samples,), from -1 to 1."""
 
+SOUND_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
+"""The endings of the files that are taken for sounds in a folder."""
+
 _STREAMED_BYTES = 0x7FFFF000  # a size of so many bytes or more stands for an unknown one: SoX, FFmpeg, arecord
 _RIFF_HEADER_BYTES = 12
 _FORM, _FACT, _DATA = b"fmt ", b"fact", b"data"

@@ -4,7 +4,7 @@ import math
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from instar.data.dataset import Dataset
 from instar.data.identity import content_ids
 from instar.data.memory import InMemoryDataset
 from instar.data.progress import tracked
+from instar.data.readers.audio import SOUND_SUFFIXES
 from instar.data.readers.images import (
     CHANNELS,
     CONVERTED,
@@ -185,14 +186,44 @@ def class_folders(folder: Path) -> list[Path]:
 
 
 def find_images(folder: Path, passed_over: Counter[str] | None = None) -> list[Path]:
-    """The images below a folder, sorted. Nothing hidden is read at any depth, and no linked folder.
+    """The images below a folder, as `_find`."""
+    return _find(folder, IMAGE_SUFFIXES, passed_over)
+
+
+def find_sounds(folder: Path) -> list[Path]:
+    """The sounds below a folder, as `_find`."""
+    return _find(folder, SOUND_SUFFIXES)
+
+
+def holds_sounds(folder: Path) -> bool:
+    """Whether the first picture or sound below a folder is a sound."""
+    endings = (file.suffix.lower() for file in _files(folder))
+    return (
+        next((ending for ending in endings if ending in SOUND_SUFFIXES | IMAGE_SUFFIXES), None) in SOUND_SUFFIXES
+    )
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The files below a folder one by one, sorted; nothing hidden, and no linked folder."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if _is_hidden(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _files(path)
+        elif path.is_file():
+            yield path
+
+
+def _find(folder: Path, suffixes: Set[str], passed_over: Counter[str] | None = None) -> list[Path]:
+    """The files of some endings below a folder, sorted. Nothing hidden is read at any depth, and no linked folder.
 
     Args:
         folder: searched to any depth.
+        suffixes: of the files.
         passed_over: counts what is not read, by kind: other endings, linked folders.
     """
     passed_over = Counter() if passed_over is None else passed_over
-    images: list[Path] = []
+    found: list[Path] = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not _is_hidden(name)]
         passed_over["linked folders"] += sum(os.path.islink(os.path.join(place, name)) for name in folders)
@@ -200,11 +231,11 @@ def find_images(folder: Path, passed_over: Counter[str] | None = None) -> list[P
             file = Path(place, name)
             if _is_hidden(name) or not file.is_file():
                 continue
-            if file.suffix.lower() in IMAGE_SUFFIXES:
-                images.append(file)
+            if file.suffix.lower() in suffixes:
+                found.append(file)
             else:
                 passed_over[f"{file.suffix or 'other'} files"] += 1
-    return sorted(images)
+    return sorted(found)
 
 
 def warn_of_passed_over(folder: Path, passed_over: Counter[str]) -> None:

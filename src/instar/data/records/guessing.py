@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from instar.data.readers.audio import SOUND_SUFFIXES
 from instar.data.readers.images import IMAGE_SUFFIXES
 from instar.data.records.parting import part_named
 from instar.data.records.places import columns_of_user
 from instar.data.records.roles import Roles
-from instar.data.records.sound_folder import SOUND_SUFFIXES
 from instar.errors import UsageError
 from instar.naming import listed, unknown_name
 

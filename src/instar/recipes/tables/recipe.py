@@ -17,7 +17,7 @@ from instar.recipes.learning import about_failures
 from instar.recipes.loading import load_splits
 from instar.recipes.reproductions import repeat_command
 from instar.recipes.result_tables import result_tables, rows_table
-from instar.recipes.rows import ERRORS, interval
+from instar.recipes.rows import ERRORS, with_interval
 from instar.recipes.settings import as_text
 from instar.recipes.study import Page, Place, Result, Round, Rounds, Study
 from instar.recipes.tables.plan import (
@@ -100,7 +100,7 @@ def answer(result: Result) -> Headline:
     )
     pairs = [(distilled, ALONE), (distilled, f"{ENSEMBLE}-{IN_SAMPLE}"), (f"{ENSEMBLE}-{SAMPLED}", distilled)]
     said = [
-        f"{name} minus {minus}: {one['mean']:+.1f} {interval(one, sign=True)}"
+        f"{name} minus {minus}: {with_interval(one)}"
         for name, minus in pairs
         if (one := differences.get((name, minus)))
     ]

@@ -1,6 +1,6 @@
 """`instar reproduce texts`: what an ensemble reaches, and a small network of a tenth of its weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from instar.recipes.distill.scoring import cost_row
 from instar.recipes.learning import about_failures
 from instar.recipes.loading import load_run_network
 from instar.recipes.reproductions import repeat_command
-from instar.recipes.result_tables import differences_table, rows_table
-from instar.recipes.rows import ACCURACY, difference, interval, row
+from instar.recipes.result_tables import accuracy_bars, differences_table, rows_table
+from instar.recipes.rows import ACCURACY, difference, row, with_interval
 from instar.recipes.study import Page, Place, Result, Round, Rounds, Study
 from instar.recipes.texts.plan import (
     ALONE,
@@ -28,7 +28,7 @@ from instar.recipes.texts.plan import (
     check,
 )
 from instar.recipes.texts.tfidf import latency_of, load_tfidf, mean_logits
-from instar.reports import Bars, Headline, Table
+from instar.reports import Headline, Table
 from instar.runs import Run
 
 OUTSIDE = "oos"
@@ -159,19 +159,15 @@ def answer(result: Result) -> Headline:
     times, config = result["details"]["weights_of_ensemble"], result["config"]
     sentence = (
         f"Distilled, a network with {1 / times:.0%} of the ensemble's weights reaches "
-        f"{rows[DISTILLED]['mean']:.1f} %, {_with_interval(full)} points over the same network on labels alone; "
+        f"{rows[DISTILLED]['mean']:.1f} %, {with_interval(full)} points over the same network on labels alone; "
         f"the ensemble reaches {rows[ENSEMBLE]['mean']:.1f} %."
     )
     detail = (
         f"With the labels of {config['labelled']:.0%} and the rest of the texts without: "
-        f"{rows[FEW + DISTILLED]['mean']:.1f} %, {_with_interval(few)} points over the labelled ones alone. "
+        f"{rows[FEW + DISTILLED]['mean']:.1f} %, {with_interval(few)} points over the labelled ones alone. "
         f"95 % intervals, paired by seed, n = {full['n']} seeds."
     )
     return Headline(sentence, detail)
-
-
-def _with_interval(one: Mapping[str, Any]) -> str:
-    return f"{one['mean']:+.1f} {interval(one, sign=True)}"
 
 
 def _table(result: Result) -> Table:
@@ -189,16 +185,7 @@ def page(plan: TextsPlan, result: Result) -> Page:
         f"Texts: an ensemble into {config.student.network} on {config.data.name}",
         f"{duration(result['fit_seconds'])} of training",
         [
-            Bars(
-                "Accuracy",
-                result["rows"],
-                category="name",
-                value="mean",
-                low="low",
-                high="high",
-                value_title="% on test",
-                caption="95 % intervals over seeds; the differences below are paired.",
-            ),
+            accuracy_bars(result, caption="95 % intervals over seeds; the differences below are paired."),
             _table(result),
             differences_table(result, caption="Paired by seed."),
         ],

@@ -19,15 +19,15 @@ from instar.recipes.fitting import LOGITS_OF, fit_job, logits_job
 from instar.recipes.learning import about_failures
 from instar.recipes.loading import build_for, few_examples, load_run_network, load_splits
 from instar.recipes.reproductions import repeat_command
-from instar.recipes.result_tables import differences_table, rows_table
-from instar.recipes.rows import ACCURACY, difference, interval, row
+from instar.recipes.result_tables import accuracy_bars, differences_table, rows_table
+from instar.recipes.rows import ACCURACY, difference, row, with_interval
 from instar.recipes.scales import choose_scale
 from instar.recipes.settings import DataSettings, FitSettings, Settings, SoftSettings, Temperature, checked
 from instar.recipes.study import DEFAULT, Execution, Page, Place, Result, Round, Rounds, Study
 from instar.recipes.transfer.jobs import treatment_job
 from instar.recipes.transfer.plan import TREATMENT_SEED
 from instar.recipes.transfer.settings import CopySettings
-from instar.reports import Bars, Headline, Table
+from instar.reports import Headline, Table
 from instar.transfer import Treatment
 
 TEACHER, SCRATCH, TRANSFERRED, DISTILLED, BOTH = "teacher", "from scratch", "transferred", "distilled", "both"
@@ -188,15 +188,11 @@ def answer(result: Result) -> Headline:
             f"Neither transfer nor distillation helps: from scratch this student reaches {means[best]:.1f} %."
         )
     else:
-        gain = f"{_with_interval(over_scratch[best])} points over {SCRATCH}"
+        gain = f"{with_interval(over_scratch[best])} points over {SCRATCH}"
         sentence = f"Best is {best}: {means[best]:.1f} % on test, {gain}."
     others = [row for row in result["differences"] if row["minus"] != SCRATCH]
-    words = "; ".join(f"{row['name']} minus {row['minus']}: {_with_interval(row)}" for row in others)
+    words = "; ".join(f"{row['name']} minus {row['minus']}: {with_interval(row)}" for row in others)
     return Headline(sentence, f"{words} points, paired by seed, 95 % intervals, n = {others[0]['n']} seeds.")
-
-
-def _with_interval(row: Result) -> str:
-    return f"{row['mean']:+.1f} {interval(row, sign=True)}"
 
 
 def comparison_table(result: Result) -> Table:
@@ -217,16 +213,7 @@ def comparison_page(plan: ComparisonPlan, result: Result) -> Page:
         f"Transfer or distillation: {config.student.network} on {config.data.name}",
         f"{config.examples_per_class} examples per class; {duration(result['fit_seconds'])} of training",
         [
-            Bars(
-                "Accuracy",
-                result["rows"],
-                category="name",
-                value="mean",
-                low="low",
-                high="high",
-                value_title="% on test",
-                caption=caption,
-            ),
+            accuracy_bars(result, caption=caption),
             comparison_table(result),
             differences_table(result, caption="Paired by seed."),
         ],
