@@ -10,8 +10,9 @@ from scipy import stats
 
 from command_line import Command
 from instar.errors import UsageError
+from instar.recipes.distill.checks import check
 from instar.recipes.distill.comparison import compared_losses
-from instar.recipes.distill.plan import ALONE, DISTILLED, SAME_COST, Plan, check
+from instar.recipes.distill.plan import ALONE, DISTILLED, SAME_COST, Plan
 from instar.recipes.distill.recipe import place
 from instar.recipes.distill.same_cost import lengths
 from instar.recipes.distill.settings import OWN_WEIGHTS, DistillConfig, read_config

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 import instar
 from command_line import Command
 from instar.errors import UsageError
-from instar.recipes.distill.plan import Plan, check
+from instar.recipes.distill.checks import check
+from instar.recipes.distill.plan import Plan
 from instar.recipes.distill.settings import read_config
 from speech_files import made_corpus, write_kaldi_dir
 

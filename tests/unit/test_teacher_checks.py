@@ -17,7 +17,8 @@ from instar.data import load_data, parse_views
 from instar.distillation import SoftTargetStore, StoredLogits, distill, train
 from instar.errors import DataWarning, InstarError, LearningWarning, TrainingError, UsageError
 from instar.losses import LogitTargets, SoftTargets, soft_targets
-from instar.recipes.distill.plan import Plan, check
+from instar.recipes.distill.checks import check
+from instar.recipes.distill.plan import Plan
 from instar.recipes.distill.settings import DistillConfig
 from instar.specialists import ClassSet, SpecialistEnsemble
 from instar.teacher_checks import about_classes, order_of_classes

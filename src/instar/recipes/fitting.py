@@ -1,22 +1,21 @@
-"""The jobs that recipes are made of: fit a network, take one as it is, store a teacher's logits."""
+"""The jobs that recipes are made of: fit a network, take one as it is."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
 from instar.data import Dataset, InMemoryDataset, Splits, like_length, parse_views
 from instar.deploy.code import check_code
 from instar.deploy.rows import keep_rows
-from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, Teacher, out_of_fold_logits
+from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, Teacher
 from instar.errors import UsageError
 from instar.evaluation import predict_logits, score, why_not_learned
-from instar.files import load_tensors, write_bytes
+from instar.files import load_tensors
 from instar.identity import first_difference
 from instar.jobs import Job, num_gpus
 from instar.losses import Targets
@@ -25,7 +24,6 @@ from instar.networks.eight_bits import in_eight_bits
 from instar.optimisation import decide_precision
 from instar.recipes.hinting import hint_loss
 from instar.recipes.loading import (
-    about_data,
     about_network,
     load_network,
     load_run_network,
@@ -92,7 +90,7 @@ def fit_job(
         **fit_config(root / "jobs" / name, settings, data, splits, network, seed=seed, device=device),
         "soft": soft.model_dump() if soft else None,
         "transfer": transfer.model_dump(exclude_defaults=True) or None,
-        **_outside(splits, transfer, soft.store if soft and soft.store not in needs else None),
+        **outside(splits, transfer, soft.store if soft and soft.store not in needs else None),
         "manifest": manifest,
         "recovers": recovers,
     }
@@ -186,59 +184,7 @@ def estimator_job(name: str, settings: FitSettings, data: DataSettings, *, seed:
     return Job(name, _fit_estimator, config, cost=cost)
 
 
-def logits_job(
-    teacher: str,
-    data: DataSettings,
-    *,
-    transfer: TransferSettings | None = None,
-    folds: int | None = None,
-    device: str = "cpu",
-) -> Job:
-    """A job that stores a teacher's logits on training and validation examples, or on those of a transfer set.
-
-    Args:
-        teacher: the job that fits it.
-        data: the data.
-        transfer: pictures of a folder in place of these examples, or sampled rows beside them.
-        folds: of an estimator: the logits of each labelled training example are those of a copy that was not
-            fitted on it; see `out_of_fold_targets`.
-        device: where the teacher runs.
-    """
-    splits = load_splits(data)
-    config = {**about_data(data), "teacher": teacher}
-    if transfer is not None and (transfer.folder or transfer.sampled_rows):
-        config |= {"transfer": transfer.model_dump(exclude_defaults=True), **_outside(splits, transfer, None)}
-    if folds is not None:
-        config["folds"] = folds
-    name = teacher + LOGITS_OF
-    function = functools.partial(_write_logits, teacher=teacher, device=device)
-    return Job(name, function, config, (teacher,), gpus=num_gpus(device))
-
-
-def store_job(
-    name: str,
-    teachers: Sequence[str],
-    data: DataSettings,
-    *,
-    views: str,
-    num_views: int,
-    transfer: TransferSettings | None = None,
-    device: str = "cpu",
-) -> Job:
-    """A job that stores teachers' logits on several views of each example."""
-    transfer = transfer or TransferSettings()
-    config = {
-        **about_data(data),
-        "transfer": transfer.model_dump(exclude_defaults=True),
-        "teachers": list(teachers),
-        "views": views,
-        "num_views": num_views,
-    }
-    function = functools.partial(_write_store, device=device)
-    return Job(name, function, config, tuple(teachers), gpus=num_gpus(device))
-
-
-def _transfer_data(config: Mapping[str, Any], splits: Splits) -> Dataset:
+def transfer_data(config: Mapping[str, Any], splits: Splits) -> Dataset:
     """What a network learns from, as it was when its job was planned."""
     transfer = TransferSettings(**config.get("transfer", {}))
     data = training_data(splits, transfer)
@@ -250,7 +196,7 @@ def _transfer_data(config: Mapping[str, Any], splits: Splits) -> Dataset:
     return data
 
 
-def _outside(splits: Splits, transfer: TransferSettings, store: str | None) -> dict[str, Any]:
+def outside(splits: Splits, transfer: TransferSettings, store: str | None) -> dict[str, Any]:
     """Fingerprints of what the data are without: pictures of a folder, sampled rows, the teachers of a store."""
     about: dict[str, Any] = {}
     if transfer.folder is not None or transfer.sampled_rows is not None:
@@ -279,7 +225,7 @@ def _fit(run: Run, needs: Mapping[str, Path], *, device: str, tensorboard: bool)
     soft = SoftSettings(**config["soft"]) if config.get("soft") else None
     store = SoftTargetStore.open(_store_path(soft.store, needs)) if soft and soft.store else None
     views = parse_views(settings.views)
-    train = _transfer_data(config, splits).with_views(
+    train = transfer_data(config, splits).with_views(
         views, view_seed=data.view_seed, num_views=store.num_views if store and views else transfer.num_views
     )
     with (
@@ -398,37 +344,3 @@ def _adopt(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     train = splits.train
     reason = why_not_learned(network, train, train.ids[:: -(-len(train) // _MOST_ADOPTED)])
     return {"failed_to_learn": reason} if reason else {}
-
-
-def _write_logits(run: Run, needs: Mapping[str, Path], *, teacher: str, device: str) -> dict[str, Any]:
-    splits = splits_of(run.config)
-    network = load_run_network(needs[teacher]).to(device)
-    train = _transfer_data(run.config, splits) if "transfer" in run.config else splits.train
-    parts = [train] if run.config.get("transfer", {}).get("folder") else [train, splits.validation]
-    logits = [predict_logits(network, part.to(torch.device(device)), device=device).cpu() for part in parts]
-    if folds := run.config.get("folds"):
-        assert isinstance(network, FittedEstimator)
-        labelled = train.labels(train.ids) >= 0
-        others = out_of_fold_logits(network.new(), train.subset(train.ids[labelled]), folds=folds)
-        logits[0][labelled] = others
-    write_bytes(run.path / LOGITS, logits_file(parts, logits))
-    return {}
-
-
-def logits_file(parts: Sequence[Dataset], logits: Sequence[Tensor]) -> bytes:
-    """The content of a file of logits by id; an example that is in two parts, a copy, is there once."""
-    ids = torch.cat([part.ids for part in parts])
-    order = ids.argsort(stable=True)
-    is_first = torch.cat((torch.ones(1, dtype=torch.bool), ids[order][1:] != ids[order][:-1]))
-    rows = order[is_first].sort().values
-    return save({"ids": ids[rows], "logits": torch.cat(list(logits))[rows]})
-
-
-def _write_store(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[str, Any]:
-    config = run.config
-    data = DataSettings(**config["data"])
-    train = _transfer_data(config, splits_of(config))
-    train = train.with_views(parse_views(config["views"]), view_seed=data.view_seed)
-    teachers = {name: load_run_network(needs[name]) for name in config["teachers"]}
-    SoftTargetStore.write(run.path / STORE, teachers, train, views=config["num_views"], device=device)
-    return {}

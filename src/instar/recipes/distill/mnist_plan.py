@@ -20,7 +20,7 @@ from instar.jobs import Job
 from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, fit_options, stored_logits_of
-from instar.recipes.fitting import fit_job, logits_job, store_job
+from instar.recipes.fitting import fit_job
 from instar.recipes.loading import load_splits, try_network
 from instar.recipes.settings import (
     Count,
@@ -33,6 +33,7 @@ from instar.recipes.settings import (
     TransferSettings,
 )
 from instar.recipes.study import Execution
+from instar.recipes.teacher_answers import logits_job, store_job
 
 MISSING, ONLY = ["3"], ["7", "8"]
 CORRECTED = {"omit-3": MISSING, "only-7-8": ONLY}

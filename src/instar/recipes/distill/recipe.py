@@ -16,11 +16,12 @@ from instar.distillation import SoftTargetStore
 from instar.evaluation import commonest, score
 from instar.recipes.choosing import last_round
 from instar.recipes.distill import scoring
+from instar.recipes.distill.checks import check
 from instar.recipes.distill.comparison import compared_losses
 from instar.recipes.distill.in_use import in_use, in_use_jobs
 from instar.recipes.distill.observations import failures, observations
 from instar.recipes.distill.page import answer, page
-from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, SAME_COST, Plan, check
+from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, SAME_COST, Plan
 from instar.recipes.distill.same_cost import verdict
 from instar.recipes.distill.search import search
 from instar.recipes.distill.settings import DistillConfig

@@ -19,7 +19,7 @@ from instar.networks import ESTIMATORS
 from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, stored_logits_of
-from instar.recipes.fitting import estimator_job, logits_job
+from instar.recipes.fitting import estimator_job
 from instar.recipes.loading import build_for, load_splits, training_data, try_network
 from instar.recipes.scales import choose_scale
 from instar.recipes.settings import (
@@ -33,6 +33,7 @@ from instar.recipes.settings import (
     merge,
 )
 from instar.recipes.study import DEFAULT, Execution
+from instar.recipes.teacher_answers import logits_job
 
 ALONE, ENSEMBLE = "alone", "ensemble"
 IN_SAMPLE, OUT_OF_FOLD, SAMPLED = "in-sample", "out-of-fold", "sampled-rows"

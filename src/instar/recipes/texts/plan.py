@@ -16,7 +16,7 @@ from instar.data import Splits
 from instar.errors import UsageError
 from instar.jobs import Job
 from instar.recipes.distill.students import TEACHER_SEED
-from instar.recipes.fitting import LOGITS_OF, fit_job, logits_job
+from instar.recipes.fitting import LOGITS_OF, fit_job
 from instar.recipes.loading import load_splits, refuse_weights, try_network
 from instar.recipes.scales import choose_scale
 from instar.recipes.settings import (
@@ -30,6 +30,7 @@ from instar.recipes.settings import (
     checked,
 )
 from instar.recipes.study import DEFAULT, Execution
+from instar.recipes.teacher_answers import logits_job
 from instar.recipes.texts.tfidf import TfidfSettings, tfidf_jobs
 
 TFIDF, ENSEMBLE, ALONE, DISTILLED = "tf-idf", "ensemble", "student alone", "student distilled"
