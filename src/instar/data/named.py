@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +13,7 @@ from instar.arguments import require_text
 from instar.data.copies import contents_of, warn_of_copies
 from instar.data.dataset import Dataset
 from instar.data.given import as_dataset
-from instar.data.kinds import KindOptions, Preparation, kind_of
+from instar.data.kinds import KindOptions, Preparation
 from instar.data.normalisation import measured, normalised, parse_normalisation
 from instar.data.official import load_digits, load_official, load_omniglot
 from instar.data.pictures import PictureForm
@@ -34,6 +34,7 @@ from instar.naming import ROW_SOURCES, import_function, is_source, unknown_name
 from instar.structures import without_lengths
 
 if TYPE_CHECKING:
+    from instar.data.prepared import Prepared
     from instar.data.records.reading import Records
 
 MEMORY_BUDGET_BYTES = 2 * 2**30
@@ -201,14 +202,18 @@ def load_data(
     if is_source(name) or not isinstance(name, str):
         from instar.data.records import frames, reading  # these need Arrow, which the other data do not
 
-        if is_source(name) or frames.is_rows(name):
-            return of_records(reading.read_records(name, roles, **about), options)
+        read = functools.partial(reading.read_records, name, roles, **about)
+        if is_source(name):
+            return _of_files(name, reading.files_of(name), [roles.record(), about], options, read)
+        if frames.is_rows(name):
+            return of_records(read(), options)
     require_text("load_data", name, "folder:PATH")
     if name in TEXT_SOURCES:
-        from instar.data.records import official, reading
+        from instar.data.records import official
 
-        tables = official.read_official(name, base_url=base_url, progress=progress)
-        return of_records(reading.split_records(tables, name, official.ROLES), options)
+        files = official.files_of(name, base_url=base_url, progress=progress)
+        read_text = functools.partial(official.read_records, name, files)
+        return _of_files(name, files, [], options, read_text)
     if roles.columns or categories:
         raise UsageError(
             f"data {name!r} has no columns; label, text, ... are for csv:, jsonl:, parquet:, hf: and webdataset:"
@@ -254,22 +259,20 @@ def of_records(records: "Records", options: KindOptions) -> Splits:
     """Rows with named columns as a task."""
     from instar.data.prepared import prepared
 
-    if kind_of(records.roles) != "picture" and (options.image_size, options.colour) != (None, None):
-        raise UsageError(f"image_size and colour are for pictures; {records.source} is {kind_of(records.roles)}")
-    made = prepared(records, options)
-    train, validation, test = made.parts
-    splits = Splits(
-        train,
-        validation,
-        test,
-        records.source,
-        roles=records.roles,
-        preparation=made.preparation,
-        notes=records.notes,
-    )
-    if records.source not in TEXT_SOURCES:
-        warn_of_copies(splits.name, {"training": train, "validation": validation, "test": test})
-    return splits
+    return _of_prepared(prepared(records, options))
+
+
+def _of_files(
+    name: str, files: Sequence[Path], about: list[Any], options: KindOptions, read: Callable[[], "Records"]
+) -> Splits:
+    """Rows of files as a task; from the cache where they were read before."""
+    from instar.data.reading_once import read_once
+
+    return _of_prepared(read_once(files, [name, *about], options, read))
+
+
+def _of_prepared(made: "Prepared") -> Splits:
+    return Splits(*made.parts, made.source, roles=made.roles, preparation=made.preparation, notes=made.notes)
 
 
 def _names(columns: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -76,8 +76,15 @@ def kind_of(roles: Roles) -> str:
 
 
 def fit_preparation(records: "Records", options: KindOptions) -> Preparation:
-    """The preparation of the kind that the roles tell, fitted on the training rows."""
-    preparation: Preparation = import_object(f"instar.data.kinds.{kind_of(records.roles)}:fit")(records, options)
+    """The preparation of the kind that the roles tell, fitted on the training rows.
+
+    Raises:
+        UsageError: options of pictures for something else.
+    """
+    kind = kind_of(records.roles)
+    if kind != "picture" and (options.image_size, options.colour) != (None, None):
+        raise UsageError(f"image_size and colour are for pictures; {records.source} is {kind}")
+    preparation: Preparation = import_object(f"instar.data.kinds.{kind}:fit")(records, options)
     return preparation
 
 

@@ -5,6 +5,7 @@ import csv
 import io
 import re
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from instar.errors import DataError, first_line
 SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 _SEPARATORS = ",;\t|"
 _SAMPLE_BYTES = 1 << 18
+_ROWS = 200
+"""Of a sample, that tell how a file is written."""
 _WHOLE = re.compile(r"-?\d+")
 _WITH_POINT, _WITH_COMMA = re.compile(r"-?\d*\.\d+(e-?\d+)?", re.I), re.compile(r"-?\d*,\d+(e-?\d+)?", re.I)
 
@@ -38,8 +41,13 @@ def read_tables(place: str) -> dict[str, pa.Table]:
     """
     return {
         part: with_places(in_little_memory(map(read_csv, files)), [str(file) for file in files])
-        for part, files in parts_of_files("csv", place, SUFFIXES).items()
+        for part, files in parts_of(place).items()
     }
+
+
+def parts_of(place: str) -> dict[str, list[Path]]:
+    """The files that `read_tables` reads, by part."""
+    return parts_of_files("csv", place, SUFFIXES)
 
 
 def read_csv(file: Path | bytes, where: object = None) -> pa.Table:
@@ -88,7 +96,7 @@ def find_dialect(sample: str) -> Dialect:
         >>> find_dialect("a;b\\n1,5;x\\n2,25;y\\n"), find_dialect('a,b\\n"1;5",2.5\\n')
         (Dialect(separator=';', decimal=','), Dialect(separator=',', decimal='.'))
     """
-    rows = {sign: list(csv.reader(io.StringIO(sample), delimiter=sign))[:200] for sign in _SEPARATORS}
+    rows = {sign: list(islice(csv.reader(io.StringIO(sample), delimiter=sign), _ROWS)) for sign in _SEPARATORS}
 
     def score(sign: str) -> tuple[float, int]:
         widths = Counter(len(row) for row in rows[sign] if row)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from instar.data.fetch import fetch
 from instar.data.records.features import features_of, with_class_names
 from instar.data.records.files import ALL
+from instar.data.records.parquet_file import parts_of as parts_of_parquet
 from instar.data.records.parquet_file import read_files, read_parquet
 from instar.data.records.parquet_file import read_tables as read_parquet_tables
 from instar.data.records.parting import part_named
@@ -38,6 +39,14 @@ def read_tables(place: str) -> dict[str, pa.Table]:
     if path.exists():
         return read_parquet_tables(place)
     return _by_part(place, {name: read_files(files) for name, files in fetched(place).items()})
+
+
+def parts_of(place: str) -> dict[str, list[Path]]:
+    """The files that `read_tables` reads, by split."""
+    path = Path(place).expanduser()
+    if (path / _PARTS).is_file() or (path / _STATE).is_file():
+        return {"": sorted(file for file in path.rglob("*") if file.is_file())}
+    return parts_of_parquet(place) if path.exists() else fetched(place)
 
 
 def _by_part(place: str, tables: dict[str, pa.Table]) -> dict[str, pa.Table]:

@@ -23,8 +23,13 @@ def read_tables(place: str) -> dict[str, pa.Table]:
     """
     return {
         part: with_places(in_little_memory(map(read_jsonl, files)), [str(file) for file in files])
-        for part, files in parts_of_files("jsonl", place, SUFFIXES).items()
+        for part, files in parts_of(place).items()
     }
+
+
+def parts_of(place: str) -> dict[str, list[Path]]:
+    """The files that `read_tables` reads, by part."""
+    return parts_of_files("jsonl", place, SUFFIXES)
 
 
 def read_jsonl(file: Path | bytes, where: object = None) -> pa.Table:

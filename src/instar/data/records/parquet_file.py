@@ -22,7 +22,12 @@ def read_tables(place: str) -> dict[str, pa.Table]:
         UsageError: there is no such file.
         DataError: a file that is no whole Parquet file.
     """
-    return {part: read_files(files) for part, files in parts_of_files("parquet", place, SUFFIXES).items()}
+    return {part: read_files(files) for part, files in parts_of(place).items()}
+
+
+def parts_of(place: str) -> dict[str, list[Path]]:
+    """The files that `read_tables` reads, by part."""
+    return parts_of_files("parquet", place, SUFFIXES)
 
 
 def read_files(files: Iterable[Path]) -> pa.Table:

@@ -15,7 +15,8 @@ from instar.naming import few
 PLACE = "instar:place"
 """The column that holds the number of a row among all rows that were read."""
 
-_FILES = b"instar:files"
+FILES = b"instar:files"
+"""What the schema of such a table calls the names of the files, and where each begins."""
 
 
 def with_places(tables: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
@@ -50,7 +51,7 @@ def with_places(tables: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
     starts = np.cumsum([0, *(len(table) for table in tables)]).tolist()
     whole = _joined([table.select(columns) for table in tables], names)
     whole = whole.append_column(PLACE, pa.array(np.arange(len(whole))))
-    return whole.replace_schema_metadata({_FILES: json.dumps([list(names), starts])})
+    return whole.replace_schema_metadata({FILES: json.dumps([list(names), starts])})
 
 
 def _joined(tables: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
@@ -123,7 +124,7 @@ def file_of(table: pa.Table, row: int) -> Path:
     """The file that a row comes from; for rows that come from none one in the current folder."""
     if PLACE not in table.column_names:
         return Path("table")
-    names, starts = json.loads(table.schema.metadata[_FILES])
+    names, starts = json.loads(table.schema.metadata[FILES])
     return Path(names[bisect.bisect_right(starts, table[PLACE][row].as_py()) - 1] or "table")
 
 
@@ -131,7 +132,7 @@ def places_of(table: pa.Table, rows: Sequence[int]) -> list[str]:
     """`place_of` of several rows."""
     if PLACE not in table.column_names:
         return [f"row {row}" for row in rows]
-    names, starts = json.loads(table.schema.metadata[_FILES])
+    names, starts = json.loads(table.schema.metadata[FILES])
     numbers = table[PLACE].take(pa.array(rows, pa.int64())).to_numpy()
     files = np.searchsorted(starts, numbers, side="right") - 1
     return [

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -78,6 +79,18 @@ def tables_of(source: Any) -> tuple[str, dict[str, pa.Table]]:
         return type(source).__name__, tables_in(source)
     scheme, _, place = source.partition(":")
     return source, import_object(f"instar.data.records.{ROW_SOURCES[scheme]}:read_tables")(place)
+
+
+def files_of(source: str) -> list[Path]:
+    """The files that a source names, fetched where it is a name of the hub.
+
+    Raises:
+        UsageError: there are none.
+        DataError: some of their names tell a part and others do not.
+    """
+    scheme, _, place = source.partition(":")
+    parts = import_object(f"instar.data.records.{ROW_SOURCES[scheme]}:parts_of")(place)
+    return [file for files in parts.values() for file in files]
 
 
 def split_records(

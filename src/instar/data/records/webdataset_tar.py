@@ -48,19 +48,22 @@ def read_tables(place: str) -> dict[str, pa.Table]:
         UsageError: there is no such shard.
         DataError: a shard that is cut off, or whose members make no examples; names shard and member.
     """
+    return {
+        part: with_places(in_little_memory(map(read_shard, shards)), [str(shard) for shard in shards])
+        for part, shards in parts_of(place).items()
+    }
+
+
+def parts_of(place: str) -> dict[str, list[Path]]:
+    """The shards that `read_tables` reads, by part."""
     if _RANGE.search(place):
         shards = [Path(name).expanduser() for name in expanded(place)]
         if missing := [shard for shard in shards if not shard.is_file()]:
             raise UsageError(
                 f"webdataset:{place}: there is no shard {missing[0]} ({len(missing)} of {len(shards)})"
             )
-        parts = parts_of_paths("webdataset", place, shards, shards[0].parent)
-    else:
-        parts = parts_of_files("webdataset", place, _SUFFIXES)
-    return {
-        part: with_places(in_little_memory(map(read_shard, shards)), [str(shard) for shard in shards])
-        for part, shards in parts.items()
-    }
+        return parts_of_paths("webdataset", place, shards, shards[0].parent)
+    return parts_of_files("webdataset", place, _SUFFIXES)
 
 
 def expanded(pattern: str) -> list[str]:
