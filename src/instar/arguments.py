@@ -102,6 +102,20 @@ def check_labels(caller: str, leading: torch.Size, labels: Tensor) -> None:
         )
 
 
+def are_distributions(labels: object) -> bool:
+    """Whether labels are a distribution over the classes for each example."""
+    return isinstance(labels, Tensor) and labels.is_floating_point()
+
+
+def check_distributions(caller: str, shape: torch.Size, labels: Tensor) -> None:
+    """Refuse distributions over other examples or classes."""
+    if labels.shape != shape:
+        raise UsageError(
+            f"{caller}: expected integer labels of shape {tuple(shape[:-1])} (-1 means none), or probabilities of "
+            f"shape {tuple(shape)}, found {labels.dtype} of shape {_shape(labels)}"
+        )
+
+
 def check_mask(caller: str, leading: torch.Size, where: Tensor | None) -> None:
     """Refuse a mask of another shape than the examples, or of another type."""
     if where is not None and (where.shape != leading or where.dtype != torch.bool):

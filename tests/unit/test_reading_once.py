@@ -27,7 +27,7 @@ PARTS = ("train", "validation", "test")
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("INSTAR_CACHE", str(tmp_path / "cache"))
-    yield tmp_path / "cache"
+    return tmp_path / "cache"
 
 
 def table(file: Path, *, seed: int = 0, rows: int = ROWS) -> str:
@@ -53,7 +53,8 @@ def assert_same(one: Splits, other: Splits) -> None:
         other.name,
         other.roles,
     )
-    assert one.preparation is not None and other.preparation is not None
+    assert one.preparation is not None
+    assert other.preparation is not None
     assert one.preparation.record() == other.preparation.record()
     for part in PARTS:
         mine, theirs = getattr(one, part), getattr(other, part)
@@ -177,7 +178,7 @@ def test_the_cache_stays_within_its_limit(tmp_path: Path, cache: Path, monkeypat
 def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for chosen in ("much", "-1", "nan"):
         monkeypatch.setenv("INSTAR_CACHE_GIB", chosen)
-        with pytest.raises(UsageError, match="INSTAR_CACHE_GIB=.*: expected how many GiB"):
+        with pytest.raises(UsageError, match=r"INSTAR_CACHE_GIB=.*: expected how many GiB"):
             make_room()
 
 

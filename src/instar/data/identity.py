@@ -168,11 +168,18 @@ def _copy_ids(ids: Tensor, copy: int) -> Tensor:
     return keyed_hash(key_of("copy", copy), ids)
 
 
-def fingerprint_of(ids: Tensor, labels: Tensor, class_names: Sequence[str], form: Form) -> str:
-    """SHA-256 of the (id, label) pairs in ascending order, the class names and the form, as 64 hex digits."""
+def fingerprint_of(
+    ids: Tensor, labels: Tensor, class_names: Sequence[str], form: Form, *, label_probs: Tensor | None = None
+) -> str:
+    """SHA-256 of the (id, label) pairs in ascending order, the class names and the form, as 64 hex digits.
+
+    Labels that are distributions, (n, classes), are hashed too.
+    """
     ids, labels = ids.cpu(), labels.cpu()  # the ids of streaming data are in main memory
     order = ids.argsort()
     pairs = torch.stack((ids[order], labels[order]), dim=1).numpy().astype("<i8")
     digest = hashlib.sha256(repr((tuple(class_names), form)).encode())
     digest.update(pairs.tobytes())
+    if label_probs is not None:
+        digest.update(label_probs.cpu()[order].double().numpy().astype("<f8").tobytes())
     return digest.hexdigest()

@@ -84,6 +84,10 @@ class MappedDataset(InMemoryDataset):
         """`labels` of stored rows: (batch,) int64."""
         return super().labels_at(rows).to(self._device)
 
+    def label_targets(self, ids: Tensor) -> Tensor:
+        """What the hard term of a loss compares with, on the device of the data set."""
+        return super().label_targets(ids).to(self._device)
+
     def to(self, device: torch.device | str) -> Self:
         """The data set with its batches on another device; what is stored stays where it is."""
         moved = self._move(torch.device(device), "_mean", "_std")

@@ -138,6 +138,7 @@ class InMemoryDataset(Dataset):
         moved._inputs = map_tensors(lambda column: column[rows].to(device), self._inputs)
         moved._labels = self._labels[rows].to(device)
         moved.files = None if self.files is None else [self.files[row] for row in rows.tolist()]
+        moved.label_probs = None if self.label_probs is None else self.label_probs[rows].to(device)
         moved.texts = None if self.texts is None else self.texts.take(rows.cpu().numpy())
         moved._index(self.ids.to(device), torch.arange(len(rows), device=device))
         return moved

@@ -132,7 +132,7 @@ def load_data(
     progress: bool = True,
     base_url: str | None = None,
     memory_budget_bytes: int = MEMORY_BUDGET_BYTES,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     text: str | Sequence[str] = (),
     image: str | None = None,
     audio: str | None = None,
@@ -168,7 +168,8 @@ def load_data(
         base_url: base URL of a mirror; the checksums stay the same.
         memory_budget_bytes: a folder whose decoded images take more memory is streamed from its files.
         label, text, image, audio, features, group, key, part: which columns of a table are what, see `Roles`;
-            those that are not named are guessed where there is one choice.
+            those that are not named are guessed where there is one choice. Several columns of labels hold the
+            probability of a class each.
         tokenizer: of texts: a folder as transformers saves it, a `tokenizer.json`, or how many ids one gets that
             is trained on the training part (4,000 by default).
         max_length: texts are cut at so many ids; 128 by default, or fewer where the tokenizer's network takes
@@ -186,6 +187,7 @@ def load_data(
         >>> len(digits.train), len(digits.validation), len(digits.test), digits.train.example_shape
         (1295, 143, 359, (1, 8, 8))
     """
+    label = label if label is None or isinstance(label, str) else ",".join(label)
     roles = Roles(label, _names(text), image, audio, _names(features), group, key, part)
     options = KindOptions(
         image_size=image_size,
@@ -233,8 +235,8 @@ def load_data(
 
             tables = sound_folder.read_tables(folder)
             return of_records(reading.split_records(tables, name, sound_folder.ROLES, **about), options)
-        read = _FolderReader(folder, image_size, colour, memory_budget_bytes, progress)
-        train, validation, test = read.splits(split_seed)
+        folders = _FolderReader(folder, image_size, colour, memory_budget_bytes, progress)
+        train, validation, test = folders.splits(split_seed)
     elif name.startswith("python:"):
         train, validation, test = _from_function(name)
     else:
@@ -272,7 +274,9 @@ def _of_files(
 
 
 def _of_prepared(made: "Prepared") -> Splits:
-    return Splits(*made.parts, made.source, roles=made.roles, preparation=made.preparation, notes=made.notes)
+    train, validation, test = made.parts
+    about: dict[str, Any] = {"roles": made.roles, "preparation": made.preparation, "notes": made.notes}
+    return Splits(train, validation, test, made.source, **about)
 
 
 def _names(columns: str | Sequence[str] | None) -> tuple[str, ...]:

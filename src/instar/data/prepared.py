@@ -38,8 +38,8 @@ _BYTES_AT_ONCE = 2**26
 class Prepared(NamedTuple):
     """The parts of records as data sets, and what they went through."""
 
-    parts: tuple[InMemoryDataset, InMemoryDataset, InMemoryDataset]
-    """training, validation and test data"""
+    parts: tuple[InMemoryDataset, ...]
+    """training, validation and test data, as far as they are there"""
     preparation: Preparation
     roles: Roles
     source: str
@@ -61,14 +61,13 @@ def prepared(records: Records, options: KindOptions) -> Prepared:
     """
     try:
         preparation = fit_preparation(records, options)
-        made = [_dataset(records, part, preparation, options) for part in PARTS]
+        made = [_dataset(records, part, preparation, options) for part in PARTS if part in records.parts]
     except InstarError as error:
         raise type(error)(f"{records.source}: {error}") from error
-    train, validation, test = (data for data, _ in made)
-    folders = tuple(folder for _, folder in made)
+    parts, folders = (tuple(each) for each in zip(*made, strict=True))
     if records.source not in TEXT_SOURCES:
-        warn_of_copies(records.source, {"training": train, "validation": validation, "test": test})
-    return Prepared((train, validation, test), preparation, records.roles, records.source, records.notes, folders)
+        warn_of_copies(records.source, dict(zip(("training", "validation", "test"), parts, strict=False)))
+    return Prepared(parts, preparation, records.roles, records.source, records.notes, folders)
 
 
 def _dataset(
@@ -78,6 +77,8 @@ def _dataset(
     if len(table) == 0:
         raise DataError(f"the {part} part has no row")
     data, folder = _examples(records, part, preparation, options)
+    if records.label_probs is not None:
+        data = data.with_label_probs(records.label_probs[part])
     return with_origin(data, table, records.roles, preparation), folder
 
 

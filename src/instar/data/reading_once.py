@@ -5,6 +5,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,7 @@ def _entry(files: Sequence[Path], about: Sequence[Any], options: KindOptions) ->
 
 @functools.cache
 def _version() -> str:
-    from instar import __version__  # looked up each time, in milliseconds
-
-    return __version__
+    return metadata.version("instar")  # looked up in milliseconds
 
 
 def _holds_all(records: Records) -> bool:
@@ -147,13 +146,11 @@ def _kept(entry: Path, options: KindOptions) -> tuple[Prepared, list[str]] | Non
             data = opened(folder, like, labels, is_large=is_large, class_names=about["class_names"], ids=ids)
         except (OSError, DataError):  # another process has made room
             return None
+        data = data.with_label_probs(tensors.get(f"{part}.label_probs"))
         parts.append(with_origin(data, table, roles, preparation))
         was_used(folder)
-    train, validation, test = parts
     notes = tuple(about["notes"])
-    return Prepared((train, validation, test), preparation, roles, about["source"], notes, tuple(folders)), about[
-        "said"
-    ]
+    return Prepared(tuple(parts), preparation, roles, about["source"], notes, tuple(folders)), about["said"]
 
 
 def _as_bytes(table: pa.Table) -> Tensor:

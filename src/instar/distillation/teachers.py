@@ -243,5 +243,5 @@ class LabelsInTargets:
         targets = self.targets(ids, views)
         if isinstance(targets, LogitTargets):
             raise UsageError("labels cannot be mixed into logits: use a finite temperature")
-        labels = self._data.labels(ids).to(targets.probs.device)
+        labels = self._data.label_targets(ids).to(targets.probs.device)
         return mix_in_labels(targets, labels, self.label_weight)

@@ -18,8 +18,14 @@ from instar.data.records.places import place_of
 from instar.data.records.roles import Roles
 from instar.errors import DataError
 
-_MOSTLY = 0.5  # of the different texts of a column; where more are numbers, the others are mistakes
+_MOSTLY = 0.5  # of the different texts of a column; where more are numbers, a few others are mistakes
+_ALL = 0.9  # of the texts that are no plain numbers
+_FEW, _SOME = 3, 0.1  # so many, or this share of them: more are no mistakes, but names such as `A/5 21171`
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*$"
+_THOUSANDS = re.compile(  # 1,250 and 1'250'000.5; of points two, or a comma behind them: 1.250 is a fraction
+    r"[-+]?[1-9]\d{0,2}"
+    r"(?:([, '\u2019\u00a0\u202f])\d{3}(?:\1\d{3})*(?:[.,]\d+)?|(?:\.\d{3}){2,}(?:,\d+)?|(?:\.\d{3})+,\d+)"
+)
 NOTHING = ("", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?")
 """What stands for a missing number."""
 
@@ -95,7 +101,15 @@ def check_numbers(table: pa.Table, columns: Sequence[str]) -> None:
             continue
         different = [one for one in pc.unique(table[column]).to_pylist() if one is not None and one not in NOTHING]
         wrong = [one for one in different if not re.match(_NUMBER, one, re.IGNORECASE)]
-        if wrong and len(different) - len(wrong) > _MOSTLY * len(different):
+        grouped = [one for one in wrong if _THOUSANDS.fullmatch(one.strip())]
+        if grouped and len(grouped) >= _ALL * len(wrong):
+            row = pc.index(table[column], grouped[0]).as_py()
+            raise DataError(
+                f"{place_of(table, row)}: {column!r} is {grouped[0]!r}, a number with signs between its "
+                "thousands; write numbers without them, or leave the column out of features"
+            )
+        are_few = len(wrong) <= max(_FEW, _SOME * len(different))
+        if wrong and are_few and len(different) - len(wrong) > _MOSTLY * len(different):
             row = pc.index(table[column], wrong[0]).as_py()
             raise DataError(
                 f"{place_of(table, row)}: {column!r} is {wrong[0]!r}, and a number in most other rows; repair "
