@@ -26,6 +26,7 @@ _ROWS = 200
 """Of a sample, that tell how a file is written."""
 _WHOLE = re.compile(r"-?\d+")
 _THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(,\d{3})+")
+_OTHER_WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)")
 _UTF_8, _LATIN = "utf-8-sig", "cp1252"
 _WITH_POINT, _WITH_COMMA = re.compile(r"-?\d*\.\d+(e-?\d+)?", re.I), re.compile(r"-?\d*,\d+(e-?\d+)?", re.I)
 
@@ -77,6 +78,10 @@ def read_csv(file: Path | bytes, where: object = None) -> pa.Table:
     except (UnicodeDecodeError, pa.ArrowException, OSError) as error:
         is_coding = isinstance(error, UnicodeDecodeError)
         reason = "neither UTF-8 nor Windows-1252; save it as UTF-8" if is_coding else first_line(error)
+        if found := _OTHER_WIDTH.search(reason):
+            row, expected, cells, text = found.groups()
+            reason = f"{cells} cells, expected {expected}: {text[:60]!r}"
+            where = f"{where}, row {int(row) - 2}"  # Arrow counts from 1, with the names of the columns
         raise DataError(f"{where}: {reason}") from error
     if encoding != _UTF_8:
         name = "Windows-1252 (Latin-1)" if encoding == _LATIN else "UTF-16"
@@ -104,9 +109,18 @@ def _read(file: Path | bytes, sample: bytes, encoding: str) -> pa.Table:
             )
             table = on_disk(reader, reader.schema)
     if table is None:
-        content = io.BytesIO(file) if isinstance(file, bytes) else file
-        table = pcsv.read_csv(content, read_options=pcsv.ReadOptions(encoding=coding), **options)
+        try:
+            table = pcsv.read_csv(_content(file), read_options=pcsv.ReadOptions(encoding=coding), **options)
+        except pa.ArrowInvalid as error:
+            if "Expected" in str(error):  # another number of cells: one thread alone knows the row
+                alone = pcsv.ReadOptions(encoding=coding, use_threads=False)
+                pcsv.read_csv(_content(file), read_options=alone, **options)
+            raise
     return _with_points(table) if dialect.decimal == "," else table
+
+
+def _content(file: Path | bytes) -> Path | io.BytesIO:
+    return io.BytesIO(file) if isinstance(file, bytes) else file
 
 
 def _sample(file: Path | bytes) -> bytes:

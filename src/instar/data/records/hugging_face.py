@@ -71,6 +71,8 @@ def _read_folder(path: Path) -> pa.Table:
 
 
 def _read_stream(file: Path) -> pa.Table:
+    if not file.is_file():
+        raise DataError(f"{file}: there is no such file, and {_STATE} beside it names it; save the data set again")
     try:
         table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
     except (pa.ArrowException, OSError) as error:

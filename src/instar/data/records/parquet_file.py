@@ -44,7 +44,7 @@ def read_parquet(file: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(file, memory_map=True, **_LIMITS) as content:
+        with pq.ParquetFile(file, memory_map=True, page_checksum_verification=True, **_LIMITS) as content:
             groups = [content.metadata.row_group(number) for number in range(content.num_row_groups)]
             if is_large(sum(group.total_byte_size for group in groups)):
                 table = on_disk(content.iter_batches(), content.schema_arrow)

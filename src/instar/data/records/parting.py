@@ -1,6 +1,6 @@
 """Rows split into training, validation and test rows: by a column, or by hashes of their ids."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ def cut_rows(
     class_names: Sequence[str],
     contents: Tensor | None = None,
     parts: int = 2,
+    place: Callable[[int], str] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The rows that stay and those that are split off: a share of each class, or whole groups of rows.
 
@@ -68,13 +69,13 @@ def cut_rows(
         groups: (n,) the group of each row; those with the smallest hashes are split off, up to the share.
         fraction: share that is split off.
         split_seed: chooses.
-        class_names, contents, parts: as for `splits.stratified_split`.
+        class_names, contents, parts, place: as for `splits.chosen_rows`.
 
     Raises:
         DataError: a class with too few examples, or fewer than two groups.
     """
     if groups is None:
-        about: dict[str, Any] = {"class_names": class_names, "contents": contents, "parts": parts}
+        about: dict[str, Any] = {"class_names": class_names, "contents": contents, "parts": parts, "place": place}
         is_chosen = chosen_rows(ids, labels, fraction=fraction, split_seed=split_seed, **about)
     else:
         is_chosen = _whole_groups(groups, fraction, split_seed)

@@ -1,6 +1,7 @@
 """Rows of a source, with their labels and ids, split into training, validation and test rows."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,6 +210,7 @@ def _cut(
         class_names=records.class_names,
         contents=contents,
         parts=parts,
+        place=functools.partial(place_of, table),
     )
     rows = {rest: stay, chosen: go}
     others, probs = [name for name in records.parts if name != part], records.label_probs
