@@ -73,7 +73,7 @@ def test_files_of_rows_are_predicted_and_a_broken_row_is_one_line(
     done = typed("predict", str(run), *map(str, files))
     assert done.returncode == 0, done.stderr
     rows = rows_in(done.stdout)
-    assert [row["input"] for row in rows[:2]] == [f"{files[0]}:0", f"{files[0]}:1"]
+    assert [row["input"] for row in rows[:2]] == [f"{files[0]}:1", f"{files[0]}:2"]
     assert (
         [row["class"] for row in rows[:12]]
         == [row["class"] for row in rows[12:24]]

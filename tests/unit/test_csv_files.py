@@ -78,7 +78,7 @@ def test_one_bad_cell_among_decimal_commas_is_named(tmp_path: Path) -> None:
     rows = lines(";", ",").splitlines()
     rows[8] = "1,5o;Ann;a"
     (tmp_path / "rows.csv").write_text("\n".join(rows))
-    with pytest.raises(DataError, match=r"rows.csv, row 7: 'größe' is '1,5o', and a number in most other rows"):
+    with pytest.raises(DataError, match=r"rows.csv, row 8: 'größe' is '1,5o', and a number in most other rows"):
         load_data(f"csv:{tmp_path / 'rows.csv'}")
     rows[8] = "?;Ann;a"  # stands for nothing
     (tmp_path / "rows.csv").write_text("\n".join(rows))
@@ -95,7 +95,7 @@ def test_signs_between_thousands_are_named(tmp_path: Path, sign: str) -> None:
     ]
     (tmp_path / "rows.csv").write_text("\n".join(rows))
     with pytest.raises(
-        DataError, match=r"rows.csv, row 0: 'price' is .1.+101.+000., a number with signs between its"
+        DataError, match=r"rows.csv, row 1: 'price' is .1.+101.+000., a number with signs between its"
     ):
         load_data(f"csv:{tmp_path / 'rows.csv'}", label="kind")
 
@@ -103,5 +103,5 @@ def test_signs_between_thousands_are_named(tmp_path: Path, sign: str) -> None:
 def test_quoted_thousands_are_no_decimals(tmp_path: Path) -> None:
     rows = ["price,kind", *(f'"{number},250",{"ab"[number % 2]}' for number in range(1, 60))]
     (tmp_path / "rows.csv").write_text("\n".join(rows))
-    with pytest.raises(DataError, match=r"rows.csv, row 0: 'price' is '1,250', a number with signs between"):
+    with pytest.raises(DataError, match=r"rows.csv, row 1: 'price' is '1,250', a number with signs between"):
         load_data(f"csv:{tmp_path / 'rows.csv'}", label="kind")

@@ -209,5 +209,5 @@ def test_an_error_comes_after_its_warnings(tmp_path: Path) -> None:
     lines = Path(table(tmp_path / "rows.csv").removeprefix("csv:")).read_text().splitlines()
     lines[7] = "inf,A,bee,1"
     (tmp_path / "rows.csv").write_text("\n".join(lines))
-    with pytest.raises(DataError, match="row 6: column 'width' is infinite"):
+    with pytest.raises(DataError, match="row 7: column 'width' is infinite"):
         read(f"csv:{tmp_path / 'rows.csv'}", label="kind")

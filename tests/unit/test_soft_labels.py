@@ -168,7 +168,7 @@ def test_parts_other_classes_and_devices_keep_their_distributions() -> None:
 
 
 def test_cells_that_are_no_distribution_are_named(tmp_path: Path) -> None:
-    for gap, said in ((",0.5,0.6", "row 5: .*expected 2 probabilities that sum to 1"), (",0.5,", "row 5: ")):
+    for gap, said in ((",0.5,0.6", "row 6: .*expected 2 probabilities that sum to 1"), (",0.5,", "row 6: ")):
         source = as_csv(tmp_path / "soft.csv", gap=gap)
         with pytest.raises(DataError, match=said):
             load_data(source, label="no,yes")

@@ -56,8 +56,9 @@ def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
 
 def was_used(path: Path) -> None:
     """Say that something is still of use: what was used last is removed last."""
+    now = time.time_ns()  # the system's own times for files are some milliseconds coarse
     with contextlib.suppress(OSError):
-        os.utime(path)
+        os.utime(path, ns=(now, now))
 
 
 def most_bytes() -> float:
@@ -85,6 +86,8 @@ def make_room(*spared: Path) -> None:
         spared: is not removed, whatever its size: it is about to be used.
     """
     folder, limit = cache_folder(), most_bytes()
+    for path in spared:
+        was_used(path)
     found: list[tuple[float, int, Path]] = []
     for path in (path for kind in _BOUNDED for path in (folder / kind).glob("*")):
         with contextlib.suppress(OSError):  # another process has removed it

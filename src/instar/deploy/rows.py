@@ -138,7 +138,7 @@ class Rows(NamedTuple):
         return with_places([self.checked(table)], [""]), is_one
 
     def checked(self, table: "pa.Table") -> "pa.Table":
-        """The columns of a table that the network takes.
+        """The columns of a table that the network takes, and the key of its rows where it has one.
 
         Raises:
             UsageError: one is missing.
@@ -150,7 +150,8 @@ class Rows(NamedTuple):
                 f"the rows lack {few(missing)}; this network takes {few(self.columns, most=20)}, the rows have "
                 f"{few(columns_of_user(table), most=20)}"
             )
-        return table.select([*self.columns, *(name for name in (PLACE,) if name in table.column_names)])
+        others = (one for one in (self.roles.key, PLACE) if one in table.column_names and one not in self.columns)
+        return table.select([*self.columns, *others])
 
     def _named(self, examples: Any) -> tuple[dict[str, Any], bool]:
         """Examples without names of columns, as columns."""

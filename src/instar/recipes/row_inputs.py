@@ -53,7 +53,7 @@ def table_in(name: str, rows: Rows) -> pa.Table | None:
     else:
         return None
     try:
-        return with_places([rows.checked(table)], [name])
+        return with_places([rows.checked(table)], [name], first=1)
     except UsageError as error:
         raise DataError(f"{name}: {error}") from error
 

@@ -46,7 +46,7 @@ def read_tables(place: str) -> dict[str, pa.Table]:
         DataError: a file that is no table; names the file and the row.
     """
     return {
-        part: with_places(in_little_memory(map(read_csv, files)), [str(file) for file in files])
+        part: with_places(in_little_memory(map(read_csv, files)), [str(file) for file in files], first=1)
         for part, files in parts_of(place).items()
     }
 
@@ -81,7 +81,7 @@ def read_csv(file: Path | bytes, where: object = None) -> pa.Table:
         if found := _OTHER_WIDTH.search(reason):
             row, expected, cells, text = found.groups()
             reason = f"{cells} cells, expected {expected}: {text[:60]!r}"
-            where = f"{where}, row {int(row) - 2}"  # Arrow counts from 1, with the names of the columns
+            where = f"{where}, row {int(row) - 1}"  # Arrow counts the names of the columns too
         raise DataError(f"{where}: {reason}") from error
     if encoding != _UTF_8:
         name = "Windows-1252 (Latin-1)" if encoding == _LATIN else "UTF-16"

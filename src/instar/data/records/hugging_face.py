@@ -66,7 +66,7 @@ def _read_folder(path: Path) -> pa.Table:
     if not names:
         raise DataError(f"{path / _STATE}: names no files; save the data set again")
     return with_places(
-        [_read_stream(path / str(name)) for name in names], [str(path / str(name)) for name in names]
+        [_read_stream(path / str(name)) for name in names], [str(path / str(name)) for name in names], first=1
     )
 
 
@@ -77,7 +77,7 @@ def _read_stream(file: Path) -> pa.Table:
         table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file}: not a whole Arrow stream: {first_line(error)}") from error
-    return with_class_names(table, features_of(table.schema.metadata), file)
+    return with_class_names(table, features_of(table.schema.metadata), file, first=1)
 
 
 def _read_json(file: Path) -> dict[str, Any]:

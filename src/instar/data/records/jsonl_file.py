@@ -1,6 +1,7 @@
 """Lines of JSON, an object each."""
 
 import io
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ def read_tables(place: str) -> dict[str, pa.Table]:
         DataError: a file that is not lines of JSON; names the file and the row.
     """
     return {
-        part: with_places(in_little_memory(map(read_jsonl, files)), [str(file) for file in files])
+        part: with_places(in_little_memory(map(read_jsonl, files)), [str(file) for file in files], first=1)
         for part, files in parts_of(place).items()
     }
 
@@ -49,4 +50,5 @@ def read_jsonl(file: Path | bytes, where: object = None) -> pa.Table:
         )
     except (pa.ArrowException, OSError) as error:
         reason = first_line(error).removeprefix("JSON parse error: ")
+        reason = re.sub(r"in row (\d+)", lambda found: f"in row {int(found[1]) + 1}", reason)  # Arrow's are from 0
         raise DataError(f"{where}: not a JSON object in each line: {reason}") from error

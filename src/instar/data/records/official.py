@@ -62,4 +62,4 @@ _READERS: Mapping[str, Callable[[Sequence[Path]], dict[str, pa.Table]]] = {"clin
 def _table(rows: Sequence[Sequence[str]], path: Path) -> pa.Table:
     texts, labels = zip(*rows, strict=True)
     table = pa.table({"text": pa.array(texts, pa.string()), "label": pa.array(labels, pa.string())})
-    return with_places([table], [path.name])
+    return with_places([table], [path.name], first=1)

@@ -32,7 +32,7 @@ def parts_of(place: str) -> dict[str, list[Path]]:
 
 def read_files(files: Iterable[Path]) -> pa.Table:
     """Several files as one table."""
-    return with_places(in_little_memory(map(read_parquet, files)), [str(file) for file in files])
+    return with_places(in_little_memory(map(read_parquet, files)), [str(file) for file in files], first=1)
 
 
 def read_parquet(file: Path) -> pa.Table:
@@ -52,4 +52,4 @@ def read_parquet(file: Path) -> pa.Table:
                 table = content.read()
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"{file}: not a whole Parquet file: {first_line(error)}") from error
-    return with_class_names(table, features_of(table.schema.metadata), file)
+    return with_class_names(table, features_of(table.schema.metadata), file, first=1)

@@ -50,7 +50,7 @@ def read_tables(place: str) -> dict[str, pa.Table]:
         DataError: a shard that is cut off, or whose members make no examples; names shard and member.
     """
     return {
-        part: with_places(in_little_memory(map(read_shard, shards)), [str(shard) for shard in shards])
+        part: with_places(in_little_memory(map(read_shard, shards)), [str(shard) for shard in shards], first=1)
         for part, shards in parts_of(place).items()
     }
 
