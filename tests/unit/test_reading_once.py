@@ -81,6 +81,8 @@ def test_rows_that_were_read_before_are_the_same_with_their_warnings(
     forbid(monkeypatch)
     with pytest.warns(DataWarning, match="'constant' is left out"):
         again = load_data(source, label="kind", progress=False)
+    named = read(source, label="kind", features=["width", "port", "constant"])
+    assert named.fingerprint == again.fingerprint  # what was guessed is the same once it is named
     assert_same(first, again)
     assert again.train.table is not None
     assert again.train.names(again.train.ids[:1])[0].startswith(f"{tmp_path / 'rows.csv'}, row ")
@@ -163,7 +165,7 @@ def test_the_cache_stays_within_its_limit(tmp_path: Path, cache: Path, monkeypat
     for source in sources[:2]:
         read(source, label="kind")
     kept = {path.name for path in cache.glob("*/*")}
-    assert len(kept) == 8
+    assert len(kept) == 10
     one = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) / 2
     read(sources[0], label="kind")  # which is now the one that was used last
     monkeypatch.setenv("INSTAR_CACHE_GIB", str(2.1 * one / 2**30))

@@ -206,7 +206,7 @@ def load_data(
 
         read = functools.partial(reading.read_records, name, roles, **about)
         if is_source(name):
-            return _of_files(name, reading.files_of(name), [roles.record(), about], options, read)
+            return _of_files(name, reading.files_of(name), roles, about, options, read)
         if frames.is_rows(name):
             return of_records(read(), options)
     require_text("load_data", name, "folder:PATH")
@@ -215,7 +215,7 @@ def load_data(
 
         files = official.files_of(name, base_url=base_url, progress=progress)
         read_text = functools.partial(official.read_records, name, files)
-        return _of_files(name, files, [], options, read_text)
+        return _of_files(name, files, official.ROLES, {}, options, read_text)
     if roles.columns or categories:
         raise UsageError(
             f"data {name!r} has no columns; label, text, ... are for csv:, jsonl:, parquet:, hf: and webdataset:"
@@ -265,12 +265,12 @@ def of_records(records: "Records", options: KindOptions) -> Splits:
 
 
 def _of_files(
-    name: str, files: Sequence[Path], about: list[Any], options: KindOptions, read: Callable[[], "Records"]
+    name: str, files: Sequence[Path], roles: Roles, about: Any, options: KindOptions, read: Callable[[], "Records"]
 ) -> Splits:
     """Rows of files as a task; from the cache where they were read before."""
     from instar.data.reading_once import read_once
 
-    return _of_prepared(read_once(files, [name, *about], options, read))
+    return _of_prepared(read_once(files, name, roles, about, options, read))
 
 
 def _of_prepared(made: "Prepared") -> Splits:

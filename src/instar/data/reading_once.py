@@ -31,7 +31,7 @@ _SAME_ANYWAY = ("memory_budget_bytes", "progress")
 
 
 def read_once(
-    files: Sequence[Path], about: Sequence[Any], options: KindOptions, read: Callable[[], Records]
+    files: Sequence[Path], name: str, roles: Roles, about: Any, options: KindOptions, read: Callable[[], Records]
 ) -> Prepared:
     """Rows of files, prepared; from the cache where they were read so before, with the warnings of then.
 
@@ -40,6 +40,8 @@ def read_once(
 
     Args:
         files: that the rows come from.
+        name: of the data.
+        roles: of the columns, as far as they are named.
         about: what else decides what is read, as JSON.
         options: of the preparation.
         read: reads the rows.
@@ -47,7 +49,8 @@ def read_once(
     Raises:
         DataError: as `prepared`.
     """
-    entry = _entry(files, about, options)
+    content = _content(files, options)
+    entry = _entry(content, [name, roles.record(), about], options)
     if entry is not None and (kept := _kept(entry, options)) is not None:
         found, said = kept
         for text in said:
@@ -63,22 +66,33 @@ def read_once(
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     if entry is not None and None not in found.folders and _holds_all(records):
         said = [str(one.message) for one in given if issubclass(one.category, DataWarning)]
-        _keep(entry, records, found, said)
+        named = _entry(
+            content, [name, found.roles.record(), about], options
+        )  # where nothing is left to be guessed
+        for file in {entry, named or entry}:
+            _keep(file, records, found, said)
     return found
 
 
-def _entry(files: Sequence[Path], about: Sequence[Any], options: KindOptions) -> Path | None:
-    """The file of the cache; None where there is no cache, or a file cannot be read."""
+def _content(files: Sequence[Path], options: KindOptions) -> list[list[str]] | None:
+    """The names and checksums of files, those of a tokenizer too; None where one cannot be read."""
     tokenizer = Path(options.tokenizer or "").expanduser()
     if options.tokenizer and tokenizer.exists():
         files = [*files, *([tokenizer] if tokenizer.is_file() else sorted(tokenizer.iterdir()))]
-    asked = {name: one for name, one in vars(options).items() if name not in _SAME_ANYWAY}
     try:
-        content = [[str(file), file_hash(file)] for file in files if file.is_file()]
-        whole = [_FORMAT, _version(), pa.__version__, *about, asked, content]
-        digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
-        return cache_folder() / "read" / f"{digest[:32]}.safetensors"
+        return [[str(file), file_hash(file)] for file in files if file.is_file()]
     except UsageError:
+        return None
+
+
+def _entry(content: list[list[str]] | None, about: Any, options: KindOptions) -> Path | None:
+    """The file of the cache; None where there is none."""
+    asked = {name: one for name, one in vars(options).items() if name not in _SAME_ANYWAY}
+    whole = [_FORMAT, _version(), pa.__version__, about, asked, content]
+    digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+    try:
+        return None if content is None else cache_folder() / "read" / f"{digest[:32]}.safetensors"
+    except UsageError:  # there is no home directory
         return None
 
 

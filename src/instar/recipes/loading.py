@@ -30,7 +30,14 @@ from instar.networks import (
     is_estimator,
     is_teacher_file,
 )
-from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, Settings, TransferSettings
+from instar.recipes.settings import (
+    DataSettings,
+    FitSettings,
+    NetworkSettings,
+    Settings,
+    SettingsType,
+    TransferSettings,
+)
 from instar.runs import Run, find_run, is_run
 from instar.structures import Form, is_plain, read_form, without_lengths, written_form
 
@@ -73,6 +80,19 @@ def notes_of(config: Settings) -> tuple[str, ...]:
     """What was guessed or decided of the data of an experiment, where they are rows of a table."""
     data = getattr(config, "data", None)
     return load_splits(data).notes if isinstance(data, DataSettings) and is_source(data.name) else ()
+
+
+def with_found_columns(config: SettingsType) -> SettingsType:
+    """The configuration with the columns that were found: one that names them is the same run.
+
+    Where no data are rows of a table it is unchanged.
+    """
+    data = getattr(config, "data", None)
+    if not isinstance(data, DataSettings) or not is_source(data.name):
+        return config
+    roles = load_splits(data).roles
+    found = {} if roles is None else {name: getattr(roles, name) or None for name in COLUMNS}
+    return config.model_copy(update={"data": data.model_copy(update=found)})
 
 
 def few_examples(data: DataSettings, per_class: int | None) -> DataSettings:

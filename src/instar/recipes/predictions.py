@@ -118,7 +118,7 @@ def answers(
 
 def _of_rows(model: Model, name: str, table: pa.Table, *, refused: list[str], strict: bool) -> Iterator[Answer]:
     """The answers for the rows of a table; where one of many cannot be used, the others are asked without it."""
-    names = _names_of_rows(model, name, table)
+    names = names_of_rows(model, name, table)
     for start in range(0, len(table), _ROWS_AT_ONCE):
         part = table.slice(start, _ROWS_AT_ONCE)
         try:
@@ -132,7 +132,7 @@ def _of_rows(model: Model, name: str, table: pa.Table, *, refused: list[str], st
                 yield Answer(names[row], probs)
 
 
-def _names_of_rows(model: Model, name: str, table: pa.Table) -> list[str]:
+def names_of_rows(model: Model, name: str, table: pa.Table) -> list[str]:
     """The keys of rows where the data has a column of these, else the file with the number of each row from 1."""
     key = None if model.rows is None else model.rows.roles.key
     if key is not None and key in table.column_names and not table[key].null_count:
