@@ -13,6 +13,7 @@ from instar.errors import UsageError
 from instar.structures import Form
 
 _ID_BYTES = 8
+_MANY = 2**16  # ids, whose search does not stay in the cache of a processor
 
 
 class IdIndex:
@@ -71,7 +72,13 @@ class IdIndex:
         return self.ids[self._places(ids)] == ids
 
     def _places(self, ids: Tensor) -> Tensor:
-        return torch.searchsorted(self.ids, ids).clamp_(max=len(self.ids) - 1)
+        if len(ids) < _MANY:
+            return torch.searchsorted(self.ids, ids).clamp_(max=len(self.ids) - 1)
+        # In their order: searched for at random, each of five million costs six times what one of ten thousand does.
+        ascending, order = ids.sort()
+        places = torch.empty_like(order)
+        places[order] = torch.searchsorted(self.ids, ascending).clamp_(max=len(self.ids) - 1)
+        return places
 
 
 def in_few_bytes(rows: Tensor) -> Tensor:
