@@ -74,7 +74,7 @@ class IdIndex:
     def _places(self, ids: Tensor) -> Tensor:
         if len(ids) < _MANY:
             return torch.searchsorted(self.ids, ids).clamp_(max=len(self.ids) - 1)
-        # In their order: searched for at random, each of five million costs six times what one of ten thousand does.
+        # In their order: at random, one of five million costs six times what one of ten thousand does.
         ascending, order = ids.sort()
         places = torch.empty_like(order)
         places[order] = torch.searchsorted(self.ids, ascending).clamp_(max=len(self.ids) - 1)
