@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from instar.data import Splits, load_data
 from instar.data.kept import make_room
@@ -213,3 +214,30 @@ def test_an_error_comes_after_its_warnings(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("\n".join(lines))
     with pytest.raises(DataError, match="row 7: column 'width' is infinite"):
         read(f"csv:{tmp_path / 'rows.csv'}", label="kind")
+
+
+@pytest.mark.parametrize("how", ["as it is", "flipped", "removed"])
+def test_pictures_of_a_folder_are_decoded_once(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr("instar.data.readers.folder._FEW", 10)
+    chance = np.random.default_rng(0)
+    for number in range(36):
+        file = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(chance.integers(256, size=(8, 8, 3), dtype=np.uint8)).save(file)
+    source = f"folder:{tmp_path / 'photos'}"
+    first = read(source)
+    (kept,) = cache.glob("prepared/*/0.values")
+    if how == "as it is":
+        monkeypatch.setattr("instar.data.readers.folder._decoding", None)
+    else:
+        damage(kept, how)
+    again = read(source)
+    assert torch.equal(first.train.gather(first.train.ids, 0), again.train.gather(first.train.ids, 0))
+    monkeypatch.undo()
+    monkeypatch.setenv("INSTAR_CACHE", str(cache))
+    other = read(source, image_size=4)
+    assert other.train.example_shape == (3, 4, 4)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "photos" / "a" / "0.png")
+    assert read(source).train.fingerprint != first.train.fingerprint

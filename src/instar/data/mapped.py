@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from instar.data.columns import Mask, Varying, column_form, columns_of
-from instar.data.kept import remove
+from instar.data.kept import make_room, remove, was_used
 from instar.data.memory import InMemoryDataset
 from instar.errors import DataError
 from instar.files import writing
@@ -119,6 +119,24 @@ def write_examples(folder: Path, parts: Iterable[Any]) -> None:
                     temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def keep_examples(folder: Path, parts: Iterable[Any], *, in_full: bool = True) -> None:
+    """`write_examples` in the cache, where it does not have them, and make room there for others.
+
+    Args:
+        folder: in the cache, of a name that tells the examples.
+        parts: as for `write_examples`; not looked at where the folder is there.
+        in_full: check each byte of one that is there.
+
+    Raises:
+        RunError: the disk is full or not writable.
+    """
+    if is_whole(folder, in_full=in_full):
+        was_used(folder)
+        return
+    write_examples(folder, parts)
+    make_room(folder)
 
 
 def read_examples(folder: Path, like: Any) -> Inputs:

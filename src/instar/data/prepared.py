@@ -1,10 +1,10 @@
 """Rows of tables as data sets: read, prepared, in memory or in files that are mapped into it."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +13,9 @@ from torch import Tensor
 
 from instar.data.columns import Mask, Varying, columns_of
 from instar.data.copies import warn_of_copies
-from instar.data.kept import make_room, was_used
 from instar.data.kinds import KindOptions, Preparation, fit_preparation
 from instar.data.kinds.text import checked_texts
-from instar.data.mapped import MappedDataset, is_whole, read_examples, write_examples
+from instar.data.mapped import MappedDataset, keep_examples, read_examples
 from instar.data.memory import InMemoryDataset
 from instar.data.progress import tracked
 from instar.data.records.cells import row_ids
@@ -111,12 +110,14 @@ def _examples(
         folder = _folder(records, part, preparation)
         if not is_slow and not is_large:
             inputs = columns_of(preparation.inputs(table, records.roles))
-            _keep(folder, [inputs], in_full=True)
+            keep_examples(folder, [inputs])
             return InMemoryDataset.of_columns(inputs, labels, **about), folder
         slices = _slices(table, max(1, int(_BYTES_AT_ONCE / row_bytes)))
         bar = tracked(slices, total=len(slices), description=f"preparing {part}", show=options.progress)
-        _keep(folder, (preparation.inputs(rows, records.roles) for rows in bar), in_full=not is_large)
-        return opened(folder, like, labels, is_large=is_large, **about), folder
+        inputs_at_once = (preparation.inputs(rows, records.roles) for rows in bar)
+        keep_examples(folder, inputs_at_once, in_full=not is_large)
+        with contextlib.suppress(*() if is_large else (DataError,)):  # another process has made room
+            return opened(folder, like, labels, is_large=is_large, **about), folder
     except (RunError, UsageError, OSError):  # there is no cache, or another process has made room in it
         if is_large:
             raise
@@ -132,15 +133,6 @@ def opened(folder: Path, like: Any, labels: Tensor, *, is_large: bool, **about: 
     if is_large:
         return MappedDataset(folder, like, labels, **about)
     return InMemoryDataset.of_columns(read_examples(folder, like), labels, **about)
-
-
-def _keep(folder: Path, inputs: Iterable[Inputs], *, in_full: bool) -> None:
-    """Write examples to the cache, where it does not have them."""
-    if is_whole(folder, in_full=in_full):
-        was_used(folder)
-        return
-    write_examples(folder, inputs)
-    make_room(folder)
 
 
 def _tried(preparation: Preparation, table: pa.Table, records: Records) -> Inputs:
