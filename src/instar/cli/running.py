@@ -35,13 +35,12 @@ def run_and_show(
         The run directory.
     """
     from instar.recipes.experiments import run_experiment
-    from instar.recipes.loading import notes_of, with_found_columns
+    from instar.recipes.loading import notes_of
     from instar.recipes.publishing import publish
     from instar.recipes.study import Execution
 
     if not (run.quiet or run.as_json):
         sys.stderr.writelines(f"data: {note}\n" for note in notes_of(config))
-    config = with_found_columns(config)
     how = Execution(device=run.device, engine=run.engine, quiet=run.quiet or run.as_json, **execution)
     study, path, result = run_experiment(name, config, run.run_dir, how)
     if run.publish:
