@@ -15,6 +15,8 @@ from instar.data import Dataset, as_dataset, load_data
 from instar.distillation import LabelsInTargets
 from instar.errors import DataError, UsageError
 from instar.losses import SoftTargets, cross_entropy, distillation_loss, soft_targets
+from instar.recipes.record_tables import column_rows, records_of
+from instar.recipes.settings import DataSettings
 from instar.soft_losses import named_soft_loss, weighted_loss
 
 ROWS = 240
@@ -191,3 +193,9 @@ def test_distributions_that_were_read_before_are_the_same(tmp_path: Path, monkey
     again = load_data(source, label="no,yes").train
     assert torch.equal(first.label_targets(first.ids), again.label_targets(first.ids))
     assert again.label_probs is not None
+
+
+def test_each_column_of_probabilities_is_shown_as_label(tmp_path: Path) -> None:
+    settings = DataSettings(name=as_csv(tmp_path / "soft.csv"), label="no,yes")
+    shown = {row["column"]: row["role"] for row in column_rows(*records_of(settings))}
+    assert shown == {"a": "features", "b": "features", "no": "label", "yes": "label"}
