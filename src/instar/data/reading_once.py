@@ -1,8 +1,10 @@
 """Rows that were read before: what reading and preparing them gave is in the cache, by their files' content."""
 
+import contextlib
 import functools
 import hashlib
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -23,7 +25,7 @@ from instar.data.records.reading import Records
 from instar.data.records.roles import Roles
 from instar.data.sources import cache_folder
 from instar.errors import DataError, DataWarning, UsageError
-from instar.files import file_hash
+from instar.files import file_hash, written_whole
 
 _FORMAT = 1  # of what is kept; another number invalidates it
 _SAME_ANYWAY = ("memory_budget_bytes", "progress")
@@ -66,11 +68,11 @@ def read_once(
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     if entry is not None and None not in found.folders and _holds_all(records):
         said = [str(one.message) for one in given if issubclass(one.category, DataWarning)]
-        named = _entry(
-            content, [name, found.roles.record(), about], options
-        )  # where nothing is left to be guessed
-        for file in {entry, named or entry}:
-            _keep(file, records, found, said)
+        _keep(entry, records, found, said)
+        named = _entry(content, [name, found.roles.record(), about], options)  # with nothing left to be guessed
+        if named is not None and named != entry:
+            with contextlib.suppress(OSError), written_whole(named) as part:
+                shutil.copyfile(entry, part)
     return found
 
 
@@ -117,6 +119,7 @@ def _holds_all(records: Records) -> bool:
 
 
 def _keep(entry: Path, records: Records, found: Prepared, said: Sequence[str]) -> None:
+    """Keep what tells the rows apart, and where the examples are; `like` has the types of columns, and no row."""
     inputs = list(records.roles.inputs)
     tensors = {"like": _as_bytes(records.parts["train"].select(inputs).schema.empty_table())}
     for part, data in zip(PARTS, found.parts, strict=True):
@@ -151,10 +154,8 @@ def _kept(entry: Path, options: KindOptions) -> tuple[Prepared, list[str]] | Non
         try:
             is_large = bytes_of(folder) > options.memory_budget_bytes
             table = _as_table(tensors[f"{part}.rows"])
-            with_texts = len(roles.text) == 1 and not is_large
-            if not is_whole(folder, in_full=not is_large) or (
-                with_texts and roles.text[0] not in table.column_names
-            ):
+            lacks_texts = len(roles.text) == 1 and not is_large and roles.text[0] not in table.column_names
+            if lacks_texts or not is_whole(folder, in_full=not is_large):
                 return None
             labels, ids = tensors[f"{part}.labels"], tensors[f"{part}.ids"]
             data = opened(folder, like, labels, is_large=is_large, class_names=about["class_names"], ids=ids)
