@@ -129,7 +129,7 @@ def _starts_as_sound(column: pa.ChunkedArray) -> bool:
 
 def _names_files(column: pa.ChunkedArray) -> str | None:
     """`image` or `audio`, where all texts are names of such files: the words of paths are no texts."""
-    suffixes = {Path(text).suffix.lower() for text in column.to_pylist() if text}
+    suffixes = {Path(text).suffix.lower() for text in pc.unique(column).to_pylist() if text}
     if suffixes and suffixes <= IMAGE_SUFFIXES:
         return "image"
     return "audio" if suffixes and suffixes <= SOUND_SUFFIXES else None
