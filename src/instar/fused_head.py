@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from instar.linear_loss import linear_distillation_loss
-from instar.losses import DistillationLoss, LogitTargets, SoftTargets
+from instar.losses import AnyTargets, DistillationLoss
 from instar.metrics import predicted_classes
 from instar.networks import as_logits, call, evaluation_mode, input_type, is_compiled
 from instar.structures import Inputs, in_type
@@ -73,7 +73,7 @@ def opened(head: nn.Linear) -> Iterator[None]:
 def fused_loss(
     head: nn.Linear,
     hidden: Tensor,
-    targets: SoftTargets | LogitTargets | None,
+    targets: AnyTargets | None,
     labels: Tensor,
     *,
     soft_weight: float,
