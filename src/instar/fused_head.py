@@ -40,7 +40,26 @@ def wide_head(network: nn.Module, inputs: Inputs, num_classes: int, *, batch_siz
         >>> wide_head(network, torch.zeros(2, 4), 100_000, batch_size=8) is None
         True
     """
-    if batch_size * num_classes < PAYS or is_compiled(network):
+    if batch_size * num_classes < PAYS:
+        return None
+    return linear_head(network, inputs, num_classes)
+
+
+def linear_head(
+    network: nn.Module, inputs: Inputs, num_classes: int, *, num_dimensions: int = 2
+) -> nn.Linear | None:
+    """The linear layer whose output is a network's logits, of each example or of each of its positions.
+
+    Args:
+        network: any.
+        inputs: some examples, on which the network is run.
+        num_classes: of its logits.
+        num_dimensions: of the logits, 3 for (batch, length, classes).
+
+    Returns:
+        None as for `wide_head`, however few logits there are.
+    """
+    if is_compiled(network):
         return None
     outputs: dict[nn.Module, list[Any]] = {
         module: [] for module in network.modules() if _is_plain(module) and module.out_features == num_classes
@@ -57,7 +76,10 @@ def wide_head(network: nn.Module, inputs: Inputs, num_classes: int, *, batch_siz
             for handle in handles:
                 handle.remove()
         head = next((module for module, found in outputs.items() if len(found) == 1 and found[0] is logits), None)
-        return head if isinstance(head, nn.Linear) and _is_opened_by(head, network, inputs) else None
+        fits = (
+            isinstance(head, nn.Linear) and logits.dim() == num_dimensions and _is_opened_by(head, network, inputs)
+        )
+        return head if isinstance(head, nn.Linear) and fits else None
 
 
 @contextmanager
@@ -118,7 +140,7 @@ def _is_opened_by(head: nn.Linear, network: nn.Module, inputs: Inputs) -> bool:
             hidden = _answer(network, inputs)
         except Exception:  # a user's forward may want to see logits
             return False
-    return hidden.dim() == 2 and hidden.shape[1] == head.in_features
+    return hidden.shape[-1] == head.in_features
 
 
 def _answer(network: nn.Module, inputs: Inputs) -> Tensor:

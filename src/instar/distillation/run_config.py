@@ -118,7 +118,7 @@ def describe_targets(targets: Targets, data: Dataset) -> dict[str, Any]:
             f"run_dir: the soft targets are {_shown(targets)}, which could not be recognised: give it an "
             "attribute `fingerprint`, a text that changes whenever its answers do"
         )
-    for key in ("temperature", "mean", "weights"):
+    for key in ("temperature", "mean", "reading", "weights"):
         if (value := getattr(targets, key, None)) is not None:
             about[key] = written(key, value)
     found = [targets(ids, view) for ids in [data.some_ids()] for view in (0, 1)]
