@@ -33,8 +33,8 @@ from instar.networks import (
 from instar.structures import Inputs, in_type, is_plain, mask_place
 from instar.teacher_checks import check_network, check_repeats, judged_ids, warn_of_classes
 
-PIECE = 2**22
-"""Logits that are worked on at a time: 16 MiB, of which a few copies are made."""
+PIECE = 2**20
+"""Logits that are worked on at a time: 4 MiB, of which a few copies are made, some in float64."""
 
 _POSITIONS = 2**12
 """Of a batch of sequences, by default."""
@@ -163,7 +163,7 @@ class Answers:
         starts, longest = ends - self.lengths, int(self.lengths.max())
         first, last = (int(torch.searchsorted(ends, row, right=True)) for row in (rows.start, rows.stop - 1))
         places = torch.arange(first, last + 1)
-        most = _POSITIONS if head is not None else min(_POSITIONS, 16 * PIECE // num_classes)
+        most = _POSITIONS if head is not None else min(_POSITIONS, 64 * PIECE // num_classes)
         size, ids = batch_size or max(most // longest, 1), data.ids.sort().values
         batched = batches(data, id_batches(ids[places], size), view=0)
         with torch.no_grad():
