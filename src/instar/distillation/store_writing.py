@@ -346,22 +346,30 @@ def _shard(
         places = torch.arange(rows.start, rows.stop)
         views = torch.div(places, len(ids), rounding_mode="floor").int()
         columns = {"id": ids[places % len(ids)].numpy(), "view": views.numpy()}
-    parts: dict[str, list[Tensor]] = {}
-    filled: dict[str, list[Tensor]] = {name: [] for name in settings.teachers}
-    distances = []
+    # One tensor of each column: small ones between the pieces would keep the memory of these from being reused.
+    parts: dict[str, Tensor] = {}
+    filled = {name: torch.empty(len(rows), 1, dtype=torch.bool) for name in settings.teachers}
+    distances = torch.empty(len(settings.temperatures), len(filled), len(rows))
+    start = 0
     for piece in pieces:
-        for name, member in zip(settings.teachers, piece, strict=True):
-            for full in member.split(rows_at_once(len(settings.class_names))):
-                kept, found = cut(full)
+        for member, (name, answers) in enumerate(zip(settings.teachers, piece, strict=True)):
+            place = start
+            for full in torch.split(answers, rows_at_once(len(settings.class_names))):
+                here = slice(place, place + len(full))
+                kept, distances[:, member, here] = cut(full)
                 _check_finite(name, full, kept[""])
-                filled[name].append(full.any(-1, keepdim=True))
+                filled[name][here] = full.any(-1, keepdim=True)
                 for ending, values in kept.items():
-                    parts.setdefault(f"{name}{ending}", []).append(values)
-                distances.append(found)
-    for name, several in filled.items():
-        warn_of_zeros(f"teacher {name!r}", torch.cat(several))
-    columns |= {name: torch.cat(values).numpy() for name, values in parts.items()}
-    by_temperature = torch.cat(distances, dim=1)  # (temperatures, members x rows)
+                    column = f"{name}{ending}"
+                    if column not in parts:
+                        parts[column] = values.new_empty(len(rows), *values.shape[1:])
+                    parts[column][here] = values
+                place += len(full)
+        start += piece.shape[1]
+    for name, values in filled.items():
+        warn_of_zeros(f"teacher {name!r}", values)
+    columns |= {name: values.numpy() for name, values in parts.items()}
+    by_temperature = distances.flatten(1)
 
     def entry(content: bytes) -> ShardEntry:
         return ShardEntry(
