@@ -129,6 +129,17 @@ class SparseTargets:
         rest = self.rest.flatten()
         return replace(self, classes=classes, probs=probs, rest=rest, drawn=drawn)
 
+    def laid_out(self, num_classes: int) -> Tensor:
+        """The probabilities of all classes, (..., N), where those outside the top k share their mass evenly.
+
+        Example:
+            >>> top = SparseTargets(torch.tensor([[2]]), torch.tensor([[0.7]]), torch.tensor([0.3]), 1.0)
+            >>> top.laid_out(4)
+            tensor([[0.1000, 0.1000, 0.7000, 0.1000]])
+        """
+        each = self.rest / max(num_classes - self.classes.shape[-1], 1)
+        return each[..., None].expand(*each.shape, num_classes).scatter(-1, self.classes.long(), self.probs)
+
     def cross_entropies(self, log_probs: Tensor) -> Tensor:
         """H(p, q) of each row, (...), of the student's log-probabilities (..., N) at the temperature."""
         classes, rest = self.classes.long(), self.rest.to(log_probs.dtype)
