@@ -96,8 +96,9 @@ def test_students_learn_from_a_store_that_is_not_laid_out(
     assert done.returncode == 0, done.stderr
     assert {row["name"] for row in json.loads(done.stdout)["rows"]} == {"student-alone", "student-distilled"}
     refused = typed(*command, "--temperature", "2", "--loss", "dist", "--run-dir", tmp_path / "other", "--json")
-    assert refused.returncode != 0
-    assert "which only the loss 'kd' takes" in refused.stderr
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "loss dist needs the probabilities of all classes" in refused.stderr
+    assert not (tmp_path / "other").exists()
 
 
 WRONG_USE = {
