@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from instar import fused_head
 from instar.data import InMemoryDataset
 from instar.data.columns import Varying
 from instar.data.vocabulary import Vocabulary
-from instar.distillation import SoftTargetStore
+from instar.distillation import LabelsInTargets, SoftTargetStore
 from instar.distillation.readings import STUDENTS, left_out
 from instar.distillation.store_format import FULL, HEAD, MANIFEST, SEQUENCES
 from instar.distillation.store_rows import draw
@@ -310,6 +311,9 @@ REFUSED: dict[str, Callable[[SoftTargetStore, SoftTargetStore, Path], object]] =
     "keeps no rows in full: give the teacher and the data": lambda sparse, hidden, path: write(
         path / "few", top_k=K, temperatures=(1,), full_rows=0
     ).left_out(),
+    "labels cannot be mixed into SparseTargets": lambda sparse, hidden, path: LabelsInTargets(
+        wide_store(path).targets(WIDE, temperature=1.0), WIDE, 0.5
+    )(WIDE.ids, 0),
     "the soft targets are SparseTargets, which only the loss 'kd' takes": lambda sparse, hidden, path: fit(
         perceptron(), WIDE, epochs=1, targets=wide_store(path).targets(WIDE, temperature=1.0), soft_loss="dist"
     ),
@@ -383,9 +387,13 @@ def wide_store(path: Path, **options: Any) -> SoftTargetStore:
     return SoftTargetStore.write(path / "wide", {"t": perceptron(3)}, WIDE, **options)
 
 
+@pytest.mark.parametrize("is_fused", [False, True], ids=["plain", "head fused"])
 @pytest.mark.parametrize("reading", ["tail", "drawn", "even", None])
-def test_a_fit_on_the_store_is_the_flat_loop_on_the_store(reading: str | None, tmp_path: Path) -> None:
+def test_a_fit_on_the_store_is_the_flat_loop_on_the_store(
+    reading: str | None, is_fused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With unlabelled examples, through the files at each step; None is the store of hidden states."""
+    monkeypatch.setattr(fused_head, "PAYS", 0 if is_fused else 2**60)
     store = wide_store(tmp_path, **({"hidden": True} if reading is None else {}))
     targets = store.targets(WIDE, temperature=1.0, reading=reading)
     assert targets.reading == reading
