@@ -1,7 +1,9 @@
 """The store for wide teachers: sparse targets, hidden states, sequences, and what the readings leave out."""
 
+import hashlib
 import json
 import math
+import random
 import shutil
 import subprocess
 import sys
@@ -19,9 +21,9 @@ from instar.data.columns import Varying
 from instar.data.vocabulary import Vocabulary
 from instar.distillation import LabelsInTargets, SoftTargetStore
 from instar.distillation.readings import STUDENTS, left_out
-from instar.distillation.store_format import FULL, HEAD, MANIFEST, SEQUENCES
+from instar.distillation.store_format import FULL, HEAD, LOCK, MANIFEST, SEQUENCES
 from instar.distillation.store_rows import draw
-from instar.errors import DataError, RunError, UsageError
+from instar.errors import DataError, InstarError, RunError, UsageError
 from instar.linear_loss import HeadTargets, linear_distillation_loss
 from instar.losses import SoftTargets, distillation_loss
 from instar.sparse_targets import SparseTargets
@@ -224,7 +226,7 @@ def test_written_again_it_has_the_same_bytes_whatever_was_lost(tmp_path: Path) -
     for name, options in (("sparse", SPARSE), ("hidden", {"hidden": True})):
         store = write(tmp_path / name, **options)
         files = {file.name: file.read_bytes() for file in store.path.iterdir()}
-        for lost in files.keys() - {MANIFEST, ".lock"}:
+        for lost in files.keys() - {MANIFEST, LOCK}:
             (store.path / lost).write_bytes(files[lost][:-3])
             write(tmp_path / name, **options)
             assert {file.name: file.read_bytes() for file in store.path.iterdir()} == files, lost
@@ -247,9 +249,27 @@ def test_a_truncated_a_changed_and_a_lost_file_are_found(
         SoftTargetStore.open(path.parent).check()
 
 
-def test_an_unfinished_store_is_refused(sparse: SoftTargetStore, tmp_path: Path) -> None:
-    import hashlib
+@pytest.mark.parametrize("kind", ["sparse", "hidden"])
+def test_every_flipped_byte_is_found(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    whole: SoftTargetStore = request.getfixturevalue(kind)
+    path = Path(shutil.copytree(whole.path, tmp_path / "copy"))
+    files = sorted(file for file in path.iterdir() if file.name != LOCK)
+    moments = random.Random(6)
+    for trial in range(100):
+        file = files[trial % len(files)]
+        content = bytearray(file.read_bytes())
+        place, mask = moments.randrange(len(content)), moments.randrange(1, 256)
+        content[place] ^= mask
+        file.write_bytes(content)
+        with pytest.raises(InstarError) as caught:
+            SoftTargetStore.open(path).check()
+        assert file.name in str(caught.value) or "format version" in str(caught.value), (file, place, mask)
+        content[place] ^= mask
+        file.write_bytes(content)
+    SoftTargetStore.open(path).check()
 
+
+def test_an_unfinished_store_is_refused(sparse: SoftTargetStore, tmp_path: Path) -> None:
     path = Path(shutil.copytree(sparse.path, tmp_path / "copy"))
     content = json.loads((path / MANIFEST).read_text())
     del content["files"][FULL], content["sha256"]

@@ -157,7 +157,7 @@ def store_settings(
         split=split,
         answers=answers,
         num_draws=draws,
-        draws_at=draws_at,
+        draws_at=None if draws_at is None else float(draws_at),
         num_full=full_rows,
         hidden_width=hidden_width,
         num_positions=None if lengths is None else int(lengths.sum()),
