@@ -30,7 +30,7 @@ from instar.networks import (
     network_fingerprint,
     network_identity,
 )
-from instar.structures import Inputs, in_type, is_plain, mask_place
+from instar.structures import Inputs, device_of, in_type, is_plain, mask_place, to_device
 from instar.teacher_checks import check_network, check_repeats, judged_ids, warn_of_classes
 
 PIECE = 2**20
@@ -79,7 +79,7 @@ class Answers:
             require_network(f"teacher {name!r}", network)
             if not hidden and not may_be_sequences:
                 continue
-            inputs = seen_by(network, data).gather(data.ids[:1], 0)
+            inputs = _on_its_device(network, seen_by(network, data).gather(data.ids[:1], 0))
             found = opened_head(network, inputs, data.num_classes)
             shape = _shape_of_logits(network, inputs, found and found[1], data.num_classes)
             is_sequence = len(shape) == 3 and shape[-1] == data.num_classes
@@ -101,9 +101,7 @@ class Answers:
     @property
     def tokens(self) -> str | None:
         """What the ids of sequences are of, where their form says so."""
-        if self.lengths is None:
-            return None
-        return tokens_of(self.data)
+        return None if self.lengths is None else tokens_of(self.data)
 
     def known_by(self) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
         """Fingerprints of the teachers, and what they answer to some examples, by name."""
@@ -192,6 +190,10 @@ class Answers:
         """Where the head is computed apart, within it the teacher gives the hidden states before it."""
         head = self.heads.get(name)
         return nullcontext() if head is None else opened(head)
+
+
+def _on_its_device(network: nn.Module, inputs: Inputs) -> Inputs:
+    return to_device(inputs, next((value.device for value in network.parameters()), device_of(inputs)))
 
 
 def _shape_of_logits(
