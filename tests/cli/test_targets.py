@@ -83,6 +83,7 @@ def test_a_store_that_is_read_sparse_says_what_its_readings_leave_out(
     assert asked["readings"][-1]["bias"] == pytest.approx(even["bias"], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [("--top-k", "3", "--draws", "0", "--temperature", "2"), ("--hidden",)])
 def test_students_learn_from_a_store_that_is_not_laid_out(
     kept: tuple[str, ...], typed: Command, finished_run: Path, tmp_path: Path

@@ -478,6 +478,7 @@ def test_readings_are_measured_on_kept_rows_and_with_the_teacher_asked_again(spa
         sparse.left_out(teachers={"teacher": Reader(seed=4)}, data=DATA)
 
 
+@pytest.mark.slow
 def test_a_shard_is_never_laid_out_over_all_classes(tmp_path: Path) -> None:
     """Memory of a process that writes 1,024 positions of 131,072 classes: they would be 512 MiB."""
     script = """
