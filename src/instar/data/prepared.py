@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from instar.data.columns import Mask, Varying, columns_of
-from instar.data.kinds import KindOptions, Preparation, fit_preparation
+from instar.data.kinds import KindOptions, Preparation, fit_preparation, kind_of
 from instar.data.kinds.text import checked_texts
 from instar.data.mapped import MappedDataset, is_whole, read_examples, write_examples
 from instar.data.memory import InMemoryDataset
@@ -19,6 +19,8 @@ from instar.data.progress import tracked
 from instar.data.records.cells import row_ids
 from instar.data.records.places import Places
 from instar.data.records.reading import Records
+from instar.data.records.roles import Roles
+from instar.data.sounds import Sounds
 from instar.data.sources import cache_folder
 from instar.errors import DataError, InstarError, RunError, UsageError
 from instar.structures import Inputs, tensors_in
@@ -51,7 +53,7 @@ def prepared(records: Records, options: KindOptions) -> Prepared:
     try:
         preparation = fit_preparation(records, options)
         train, validation, test = (
-            _with_texts(_dataset(records, part, preparation, options), records, part)
+            with_sources(_dataset(records, part, preparation, options), records.parts[part], records.roles)
             for part in ("train", "validation", "test")
         )
     except InstarError as error:
@@ -95,10 +97,12 @@ def _examples(records: Records, part: str, preparation: Preparation, options: Ki
     return InMemoryDataset(preparation.inputs(table, records.roles), labels, **about)
 
 
-def _with_texts(data: InMemoryDataset, records: Records, part: str) -> InMemoryDataset:
-    """The data with its texts, for teachers that read them; pairs, and what stays in files, have none."""
-    if len(records.roles.text) == 1 and not isinstance(data, MappedDataset):
-        data.texts = checked_texts(records.parts[part], records.roles.text[0])
+def with_sources(data: InMemoryDataset, table: pa.Table, roles: Roles) -> InMemoryDataset:
+    """The data with its texts or sounds, for networks that take these; without pairs and texts kept in files."""
+    if len(roles.text) == 1 and not isinstance(data, MappedDataset):
+        data.texts = checked_texts(table, roles.text[0])
+    elif kind_of(roles) == "sound":
+        data.sounds = Sounds(table, str(roles.audio))
     return data
 
 

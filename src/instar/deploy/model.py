@@ -170,11 +170,12 @@ class Model(nn.Module):
             raise UsageError("rows were given, and this network was not trained on rows of a table")
         table, parts = self.rows.checked(table), [torch.zeros(0, len(self.class_names))]
         for start in range(0, len(table), _ROWS_AT_ONCE):
-            parts.append(self._of_batch(self.rows.inputs(table.slice(start, _ROWS_AT_ONCE)), batch_size))
+            some = table.slice(start, _ROWS_AT_ONCE)
+            parts.append(self._of_batch(self.rows.inputs(some), batch_size, some))
         return torch.cat(parts)
 
-    def _of_batch(self, inputs: Any, batch_size: int | None) -> Tensor:
-        """The probabilities of a batch as `InMemoryDataset` takes it."""
+    def _of_batch(self, inputs: Any, batch_size: int | None, table: Any = None) -> Tensor:
+        """The probabilities of a batch as `InMemoryDataset` takes it; `table` has the rows that it was made of."""
         mask = None if is_plain(self.input_shape) else mask_place(self.input_shape)
         name = mask if mask is None or isinstance(mask, str) else MASK_NAME
         pad = self.pad
@@ -185,6 +186,8 @@ class Model(nn.Module):
         if theirs not in (own, without_ids(own)):
             given, needed = form_in_words(data.example_shape), form_in_words(self.input_shape)
             raise UsageError(f"an example is {given}, this network takes {needed}")
+        if self.rows is not None and table is not None:
+            self.rows.give_sources(data, table)
         logits = predict_logits(self.network, data, batch_size=batch_size, device=self.device)
         return torch.softmax(logits / self.temperature, -1).cpu()
 

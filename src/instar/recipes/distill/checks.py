@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from instar.data import Dataset, parse_views
+from instar.data import Dataset, parse_views, seen_by
 from instar.distillation import SoftTargetStore, Teacher, fit_class_bias
 from instar.errors import UsageError
 from instar.recipes.distill.correction import correct_
@@ -49,6 +49,9 @@ def check(plan: Plan) -> None:
         warn_of_head(network)
         try_trained(network, member.settings.network, splits)
         _check_teacher(plan, network)
+        seen_by(
+            network, splits.train.with_views(parse_views(config.student.views), view_seed=config.data.view_seed)
+        )
     views, num_views = parse_views(config.student.views), config.transfer.num_views
     transfer = training_data(splits, config.transfer)
     transfer = transfer.with_views(views, view_seed=config.data.view_seed, num_views=num_views)

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from instar.errors import UsageError
 from instar.naming import TEXT_NAMES, is_source, unknown_name
+from instar.recipes.distill.student_folders import extractor_of, tokenizer_of
 from instar.recipes.settings import (
     LOSSES,
     CandidateRates,
@@ -332,7 +333,7 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Di
         UsageError: a key is unknown or its value is wrong (the first is named), or there is no such store.
     """
     content = merge(read_config_file(config_file), typed)
-    base = DistillConfig().model_dump()
+    base = merge(DistillConfig().model_dump(), {"data": extractor_of(content)})
     data = merge(base, content)["data"]
     name = data["name"] if isinstance(data, Mapping) else None
     defaults = merge(base, _DEFAULTS.get(str(name), {}))
@@ -343,7 +344,7 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Di
             if not isinstance(given, Mapping) or given.get("network") is None:
                 defaults = merge(defaults, {role: network})
     if kind == "text":
-        defaults = merge(defaults, {"data": _tokenizer_of(content)})
+        defaults = merge(defaults, {"data": tokenizer_of(content)})
     if content.get("targets") is not None:
         teacher = typed.get("teacher")
         if isinstance(teacher, Mapping) and teacher.get("network") is not None:
@@ -365,16 +366,6 @@ def _kind_of(data: Any) -> str | None:
 
     preparation = load_splits(checked(DataSettings, data)).preparation
     return None if preparation is None else preparation.kind
-
-
-def _tokenizer_of(content: Mapping[str, Any]) -> dict[str, str]:
-    """The tokenizer of a student of transformers: it is trained on the ids that its embeddings are for."""
-    student = content.get("student")
-    network = student.get("network") if isinstance(student, Mapping) else None
-    if not isinstance(network, str) or not network.startswith("transformers:"):
-        return {}
-    folder = Path(network.removeprefix("transformers:").partition("@")[0]).expanduser()
-    return {"tokenizer": str(folder)} if (folder / "tokenizer.json").is_file() else {}
 
 
 def _store_defaults(path: str) -> dict[str, Any]:
