@@ -65,6 +65,7 @@ DISTILL = Command(
             "--seeds": "seeds",
             "--same-cost": "same_cost",
             "--int8": "int8",
+            "--narrower": "narrower",
             "--quick": "quick",
         },
         "Teacher": {

@@ -58,6 +58,8 @@ def check(plan: Plan) -> None:
     if config.targets is not None:
         _check_store(plan, SoftTargetStore.open(config.targets), transfer)
     student = try_network(config.student.at(), splits, temperature=config.temperature[0])
+    for settings in plan.narrower.values():
+        try_network(settings.at(), splits, temperature=config.temperature[0])
     if config.same_cost:
         _ = plan.allowance  # raises now where the multiplications of a network are not known
     for loss in config.loss_names:

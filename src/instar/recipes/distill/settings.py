@@ -134,6 +134,8 @@ class DistillConfig(Settings):
     """also a student on labels alone that may train for what teacher and student cost together"""
     int8: Annotated[Literal[True] | None, BeforeValidator(lambda value: value or None)] = None
     """also the networks as files, in float and in eight bits, and the distilled student taught in eight bits"""
+    narrower: Annotated[list[str] | None, BeforeValidator(_names)] = None
+    """with int8: other students, distilled as the first one is, to compare as files; several with commas"""
     fit_bias: Literal["missing", "present"] | None = None
     """where the transfer set lacks classes: fit the bias of the missing or of the present ones on validation"""
     bias_per_class: bool = False
@@ -253,6 +255,7 @@ class DistillConfig(Settings):
         if unused:
             raise UsageError(f"own_weights.{unused[0]} is given, but loss is {','.join(names)}")
         self._check_hint_layers(with_layers)
+        self._check_narrower()
         if self.same_cost and self.targets is not None:
             raise UsageError("same_cost: what the teachers of stored targets cost is not known; leave one out")
 
@@ -264,6 +267,13 @@ class DistillConfig(Settings):
         for pair in self.hint_layers:
             if len(pair.split(":")) != 2 or not all(pair.split(":")):
                 raise UsageError(f"hint_layers {pair!r} should be TEACHER_LAYER:STUDENT_LAYER")
+
+    def _check_narrower(self) -> None:
+        networks = [self.student.network, *(self.narrower or [])]
+        if self.narrower and not self.int8:
+            raise UsageError("narrower: these students are compared as files; add --int8")
+        if twice := [name for name in networks if networks.count(name) > 1]:
+            raise UsageError(f"narrower: {twice[0]} is named twice, or is the student itself")
 
     def _check_transfer(self) -> None:
         transfer = self.transfer
