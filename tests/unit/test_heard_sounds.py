@@ -249,6 +249,7 @@ def test_a_clip_that_is_shorter_than_a_frame_gets_zeros(folders: dict[str, Path]
         listening.features(np.full((2000, 3, 2), "a"))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_distilled_from_one_that_hears_into_another_and_shipped(
     instar: Command, clips: Path, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """A trained network as a folder to ship: no file gets its name before it answers as the run does."""
 
 import math
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -174,11 +175,18 @@ def _write(to: str, source: Source, file: Path) -> None:
         ) from error
 
 
+_PLACE = re.compile(r"Caused by: \((?:[^()\n]*/)?([^/()\n]+)\)")
+"""The line of the network's code that stopped torch.export: `net.py:9 in forward`."""
+
+
 def _cause(error: BaseException) -> str:
     """What stopped an exporter, in a line."""
     while error.__cause__ is not None:
         error = error.__cause__
-    words = " ".join(str(error).split())
+    text = str(error)
+    words = " ".join(text.partition("\nCaused by:")[0].split())
+    if place := _PLACE.search(text):  # torch's own words, behind which it explains itself at length
+        words = f"{words} at {place[1]}"
     short = words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}..."
     return f"{type(error).__name__}: {short}"
 

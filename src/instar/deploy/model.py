@@ -19,6 +19,7 @@ from instar.deploy.rows import PREPARATION, Rows
 from instar.deploy.to_onnx import Session
 from instar.errors import DataError, UsageError
 from instar.evaluation import batch_size_on, predict_logits
+from instar.naming import described
 from instar.networks import change_normalisation_, forward_logits
 from instar.networks.inputs import Normalisation
 from instar.runs import Run
@@ -100,7 +101,11 @@ class Model(nn.Module):
         """
         if is_picture(example):
             return self.picture(example).float() / 255
-        values = torch.as_tensor(_plain_array(example) if isinstance(example, np.ndarray) else example)
+        try:
+            values = torch.as_tensor(_plain_array(example) if isinstance(example, np.ndarray) else example)
+        except (TypeError, ValueError, RuntimeError):  # of torch, for what is no number
+            takes = form_in_words(self.input_shape)
+            raise UsageError(f"an example is {described(example)}, this network takes arrays of {takes}") from None
         return self.preprocess_batch(values[None])[0]
 
     def preprocess_batch(self, examples: Tensor | NDArray[Any]) -> Tensor:

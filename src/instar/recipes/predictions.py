@@ -142,7 +142,13 @@ def _one_row(model: Model, row: pa.Table, refused: list[str]) -> Tensor | None:
 
 def _examples(model: Model, name: str) -> list[tuple[str, Tensor]]:
     if not name.lower().endswith(".npy"):
-        return [(name, model.picture(name))]
+        try:
+            return [(name, model.picture(name))]
+        except DataError as error:
+            if Path(name).exists():
+                raise
+            takes = "this network takes pictures: name files or folders"
+            raise DataError(f"{name}: no such file, and {takes}") from error
     arrays = arrays_in(name, name, model.input_shape)
     try:
         return [(f"{name}:{number}", values) for number, values in enumerate(model.preprocess_batch(arrays))]
