@@ -19,6 +19,7 @@ from instar.runs import Run
 from small_studies import SMALL, distilled
 
 
+@pytest.mark.slow
 def test_the_networks_in_use_are_rows_of_one_table(tmp_path: Path) -> None:
     path = tmp_path / "run"
     teacher = {"network": "mlp:64x1", "epochs": 8, "learning_rate": 0.1}
