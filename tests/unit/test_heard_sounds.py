@@ -191,7 +191,6 @@ def _set(key: str, value: Any) -> Callable[[Path], None]:
         ),
         (_set("feature_extractor_type", "EarExtractor"), "EarExtractor is no feature extractor of sounds"),
         (_set("sampling_rate", None), r"sampling_rate is None, expected 1000 to 400000 Hz"),
-        (_set("feature_size", "one"), "."),
     ],
 )
 def test_a_feature_extractor_that_cannot_be_used_is_one_line(
@@ -200,9 +199,6 @@ def test_a_feature_extractor_that_cannot_be_used_is_one_line(
     folder = tmp_path / "spoilt"
     shutil.copytree(folders["ast"], folder)
     spoil(folder)
-    if error == ".":  # what the library does not look at is not ours to refuse
-        load(clips, feature_extractor=str(folder))
-        return
     for act in (
         lambda: load(clips, feature_extractor=str(folder)),
         lambda: built(folder, load(clips).train, weights="own"),

@@ -17,7 +17,7 @@ from instar.data.mapped import MappedDataset, is_whole, read_examples, write_exa
 from instar.data.memory import InMemoryDataset
 from instar.data.progress import tracked
 from instar.data.records.cells import row_ids
-from instar.data.records.places import Places
+from instar.data.records.places import PLACE, Places
 from instar.data.records.reading import Records
 from instar.data.records.roles import Roles
 from instar.data.sounds import Sounds
@@ -98,11 +98,17 @@ def _examples(records: Records, part: str, preparation: Preparation, options: Ki
 
 
 def with_sources(data: InMemoryDataset, table: pa.Table, roles: Roles) -> InMemoryDataset:
-    """The data with its texts or sounds, for networks that take these; without pairs and texts kept in files."""
-    if len(roles.text) == 1 and not isinstance(data, MappedDataset):
+    """The data with its texts or sounds, for networks that take these; pairs have none, nor what stays in files.
+
+    The paths of sounds take little memory, and are kept.
+    """
+    is_large = isinstance(data, MappedDataset)
+    if len(roles.text) == 1 and not is_large:
         data.texts = checked_texts(table, roles.text[0])
     elif kind_of(roles) == "sound":
-        data.sounds = Sounds(table, str(roles.audio))
+        clips = table.select([name for name in (roles.audio, PLACE) if name in table.column_names])
+        if not is_large or pa.types.is_string(clips[roles.audio].type):
+            data.sounds = Sounds(clips, str(roles.audio))
     return data
 
 

@@ -1,5 +1,6 @@
 """Sounds as the feature extractor of a network of transformers makes them, for that network to be trained on."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -119,7 +120,5 @@ def fit_heard(train: pa.Table, column: str, options: KindOptions, *, most: int) 
 
 def read_heard(record: Mapping[str, Any]) -> HeardPreparation:
     """What `record` wrote."""
-    import json
-
     listening = Listening(json.dumps(record["feature_extractor"], sort_keys=True))
     return HeardPreparation(listening, record["num_samples"], record["origin"], record["seen"])
