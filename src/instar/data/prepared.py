@@ -11,14 +11,16 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from instar.data.columns import Mask, Varying, columns_of
-from instar.data.kinds import KindOptions, Preparation, fit_preparation
+from instar.data.kinds import KindOptions, Preparation, fit_preparation, kind_of
 from instar.data.kinds.text import checked_texts
 from instar.data.mapped import MappedDataset, is_whole, read_examples, write_examples
 from instar.data.memory import InMemoryDataset
 from instar.data.progress import tracked
 from instar.data.records.cells import row_ids
-from instar.data.records.places import Places
+from instar.data.records.places import PLACE, Places
 from instar.data.records.reading import Records
+from instar.data.records.roles import Roles
+from instar.data.sounds import Sounds
 from instar.data.sources import cache_folder
 from instar.errors import DataError, InstarError, RunError, UsageError
 from instar.structures import Inputs, tensors_in
@@ -51,7 +53,7 @@ def prepared(records: Records, options: KindOptions) -> Prepared:
     try:
         preparation = fit_preparation(records, options)
         train, validation, test = (
-            _with_texts(_dataset(records, part, preparation, options), records, part)
+            with_sources(_dataset(records, part, preparation, options), records.parts[part], records.roles)
             for part in ("train", "validation", "test")
         )
     except InstarError as error:
@@ -95,10 +97,18 @@ def _examples(records: Records, part: str, preparation: Preparation, options: Ki
     return InMemoryDataset(preparation.inputs(table, records.roles), labels, **about)
 
 
-def _with_texts(data: InMemoryDataset, records: Records, part: str) -> InMemoryDataset:
-    """The data with its texts, for teachers that read them; pairs, and what stays in files, have none."""
-    if len(records.roles.text) == 1 and not isinstance(data, MappedDataset):
-        data.texts = checked_texts(records.parts[part], records.roles.text[0])
+def with_sources(data: InMemoryDataset, table: pa.Table, roles: Roles) -> InMemoryDataset:
+    """The data with its texts or sounds, for networks that take these; pairs have none, nor what stays in files.
+
+    The paths of sounds take little memory, and are kept.
+    """
+    is_large = isinstance(data, MappedDataset)
+    if len(roles.text) == 1 and not is_large:
+        data.texts = checked_texts(table, roles.text[0])
+    elif kind_of(roles) == "sound":
+        clips = table.select([name for name in (roles.audio, PLACE) if name in table.column_names])
+        if not is_large or pa.types.is_string(clips[roles.audio].type):
+            data.sounds = Sounds(clips, str(roles.audio))
     return data
 
 
