@@ -11,7 +11,7 @@ from instar import intervals, metrics
 from instar.arguments import require_network
 from instar.data import Dataset, GivenData, as_dataset, batches, id_batches, seen_by
 from instar.logit_values import refuse_probabilities
-from instar.losses import SoftTargets, Targets
+from instar.losses import Targets, likeliest_classes
 from instar.networks import (
     as_logits,
     call,
@@ -149,9 +149,7 @@ def why_not_learned(
         for part, inputs, labels in batches(data, id_batches(ids, batch_size_on(device)), view=0):
             expected = labels.to(device)
             if targets is not None and bool((expected < 0).any()):
-                taught = targets(part, 0)
-                classes = taught.probs if isinstance(taught, SoftTargets) else taught.logits
-                expected = torch.where(expected < 0, classes.argmax(-1), expected)
+                expected = torch.where(expected < 0, likeliest_classes(targets(part, 0)).to(device), expected)
             logits = check_shape(forward_logits(network, to_device(inputs, device)), len(part))
             logits, expected = logits[expected >= 0], expected[expected >= 0]
             right.append(logits.argmax(-1) == expected)

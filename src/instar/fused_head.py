@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from instar.linear_loss import linear_distillation_loss
-from instar.losses import DistillationLoss, LogitTargets, SoftTargets
+from instar.losses import AnyTargets, DistillationLoss
 from instar.metrics import predicted_classes
 from instar.networks import as_logits, call, evaluation_mode, input_type, is_compiled
 from instar.structures import Inputs, in_type
@@ -40,7 +40,26 @@ def wide_head(network: nn.Module, inputs: Inputs, num_classes: int, *, batch_siz
         >>> wide_head(network, torch.zeros(2, 4), 100_000, batch_size=8) is None
         True
     """
-    if batch_size * num_classes < PAYS or is_compiled(network):
+    if batch_size * num_classes < PAYS:
+        return None
+    return linear_head(network, inputs, num_classes)
+
+
+def linear_head(
+    network: nn.Module, inputs: Inputs, num_classes: int, *, num_dimensions: int = 2
+) -> nn.Linear | None:
+    """The linear layer whose output is a network's logits, of each example or of each of its positions.
+
+    Args:
+        network: any.
+        inputs: some examples, on which the network is run.
+        num_classes: of its logits.
+        num_dimensions: of the logits, 3 for (batch, length, classes).
+
+    Returns:
+        None as for `wide_head`, however few logits there are.
+    """
+    if is_compiled(network):
         return None
     outputs: dict[nn.Module, list[Any]] = {
         module: [] for module in network.modules() if _is_plain(module) and module.out_features == num_classes
@@ -57,7 +76,10 @@ def wide_head(network: nn.Module, inputs: Inputs, num_classes: int, *, batch_siz
             for handle in handles:
                 handle.remove()
         head = next((module for module, found in outputs.items() if len(found) == 1 and found[0] is logits), None)
-        return head if isinstance(head, nn.Linear) and _is_opened_by(head, network, inputs) else None
+        fits = (
+            isinstance(head, nn.Linear) and logits.dim() == num_dimensions and _is_opened_by(head, network, inputs)
+        )
+        return head if isinstance(head, nn.Linear) and fits else None
 
 
 @contextmanager
@@ -73,7 +95,7 @@ def opened(head: nn.Linear) -> Iterator[None]:
 def fused_loss(
     head: nn.Linear,
     hidden: Tensor,
-    targets: SoftTargets | LogitTargets | None,
+    targets: AnyTargets | None,
     labels: Tensor,
     *,
     soft_weight: float,
@@ -100,6 +122,48 @@ def fused_loss(
     return loss, predicted
 
 
+def opened_head(network: nn.Module, inputs: Inputs, num_classes: int) -> tuple[nn.Linear, Tensor] | None:
+    """The linear layer whose output is a network's logits, of any shape, found without laying these out.
+
+    Args:
+        network: any.
+        inputs: some examples, on which the network is run with the layer opened.
+        num_classes: of its logits.
+
+    Returns:
+        The layer, and the hidden states that it is given, (..., width); None where the logits are anything else
+        than its output, and where the network is compiled.
+
+    Example:
+        >>> network = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 9))
+        >>> head, hidden = opened_head(network, torch.tensor([[1, 2, 3]]), 9)
+        >>> head, hidden.shape
+        (Linear(in_features=8, out_features=9, bias=True), torch.Size([1, 3, 8]))
+    """
+    if is_compiled(network):
+        return None
+    for head in [one for one in network.modules() if isinstance(one, nn.Linear) and _is_plain(one)]:
+        if head.out_features != num_classes:
+            continue
+        given: list[Tensor] = []
+
+        def keep(hidden: Tensor, given: list[Tensor] = given) -> Tensor:
+            given.append(hidden.view_as(hidden))
+            return given[-1]
+
+        head.forward = keep  # type: ignore[method-assign, assignment]
+        try:
+            with evaluation_mode(network), torch.no_grad(), torch.random.fork_rng():
+                found = _answer(network, inputs)
+        except Exception:  # a user's forward may want to see logits
+            continue
+        finally:
+            del head.forward
+        if len(given) == 1 and found is given[0]:
+            return head, found
+    return None
+
+
 def _as_given(hidden: Tensor) -> Tensor:
     return hidden
 
@@ -118,7 +182,7 @@ def _is_opened_by(head: nn.Linear, network: nn.Module, inputs: Inputs) -> bool:
             hidden = _answer(network, inputs)
         except Exception:  # a user's forward may want to see logits
             return False
-    return hidden.dim() == 2 and hidden.shape[1] == head.in_features
+    return hidden.shape[-1] == head.in_features
 
 
 def _answer(network: nn.Module, inputs: Inputs) -> Tensor:

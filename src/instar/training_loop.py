@@ -27,7 +27,7 @@ from instar.fit_processes import distributed, generators, ranks
 from instar.fused_head import fused_loss, opened, wide_head
 from instar.guards import check_first_step, check_logits, count_labelled
 from instar.interruption import Interruption
-from instar.losses import DistillationLoss, LogitTargets, SoftTargets, distillation_loss
+from instar.losses import AnyTargets, DistillationLoss, distillation_loss
 from instar.networks import (
     as_logits,
     call,
@@ -230,7 +230,7 @@ class Loop:
         self,
         ids: Tensor,
         logits: Tensor,
-        targets: SoftTargets | LogitTargets | None,
+        targets: AnyTargets | None,
         labels: Tensor,
         num_soft: int,
         num_hard: int,

@@ -129,6 +129,7 @@ def says_what_is_wrong_in_one_line(server: Server, expected: dict[str, Any]) -> 
         ),
         (400, "input 0: an example has shape (2, 1)", {"json": {"inputs": [[[1], [2]]]}}),
         (400, "input 0: ", {"json": {"inputs": [[[1], [2, 3]]]}}),
+        (400, "input 0: an example is dict, this network takes arrays of 1x8x8", {"json": {"inputs": [{"a": 1}]}}),
         (400, "NaN", {"content": json.dumps({"inputs": [np.full((8, 8), np.nan).tolist()]})}),
         (400, "not an array", {"content": b"\x93NUMPY and no more"}),
         (400, "broken.png: the picture: not an", {"files": [("file", ("broken.png", b"no picture"))]}),

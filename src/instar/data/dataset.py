@@ -36,6 +36,8 @@ from instar.structures import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from instar.data.sounds import Sounds
+
 Numbers = Sequence[float] | Tensor
 
 
@@ -70,6 +72,8 @@ class Dataset(ABC):
     with these; `labels` are their likeliest classes"""
     texts: "pa.Array | None" = None
     """the text of each stored row, where it has one: for teachers that read it themselves (`seen_by`)"""
+    sounds: "Sounds | None" = None
+    """the clip of each stored row, where it has one: for teachers that hear it themselves (`seen_by`)"""
 
     def __init__(
         self,

@@ -140,5 +140,6 @@ class InMemoryDataset(Dataset):
         moved.files = None if self.files is None else [self.files[row] for row in rows.tolist()]
         moved.label_probs = None if self.label_probs is None else self.label_probs[rows].to(device)
         moved.texts = None if self.texts is None else self.texts.take(rows.cpu().numpy())
+        moved.sounds = None if self.sounds is None else self.sounds.take(rows)
         moved._index(self.ids.to(device), torch.arange(len(rows), device=device))
         return moved

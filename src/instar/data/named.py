@@ -145,6 +145,7 @@ def load_data(
     categories: str | Sequence[str] = (),
     clip_seconds: float | None = None,
     sample_rate: int | None = None,
+    feature_extractor: str | None = None,
 ) -> Splits:
     """A data set by name, or rows with named columns.
 
@@ -177,6 +178,8 @@ def load_data(
         categories: the columns of a table whose numbers are categories.
         clip_seconds: length to which sounds are cut or padded; by default 95 % of the training clips are not cut.
         sample_rate: Hz, to which sounds are resampled; by default the commonest of the training clips.
+        feature_extractor: of sounds: a folder as transformers saves it (`preprocessor_config.json`); what its
+            feature extractor makes of clips are the examples, in place of filterbanks.
 
     Raises:
         DataError: files that are missing, damaged, of different forms, or cannot be downloaded.
@@ -196,6 +199,7 @@ def load_data(
         max_length=max_length,
         clip_seconds=clip_seconds,
         sample_rate=sample_rate,
+        feature_extractor=feature_extractor,
         categories=_names(categories),
         memory_budget_bytes=memory_budget_bytes,
         progress=progress,

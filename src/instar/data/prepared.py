@@ -13,15 +13,16 @@ from torch import Tensor
 
 from instar.data.columns import Mask, Varying, columns_of
 from instar.data.copies import warn_of_copies
-from instar.data.kinds import KindOptions, Preparation, fit_preparation
+from instar.data.kinds import KindOptions, Preparation, fit_preparation, kind_of
 from instar.data.kinds.text import checked_texts
 from instar.data.mapped import MappedDataset, keep_examples, read_examples
 from instar.data.memory import InMemoryDataset
 from instar.data.progress import tracked
 from instar.data.records.cells import row_ids
-from instar.data.records.places import Places
+from instar.data.records.places import PLACE, Places
 from instar.data.records.reading import Records
 from instar.data.records.roles import Roles
+from instar.data.sounds import Sounds
 from instar.data.sources import TEXT_SOURCES, cache_folder
 from instar.errors import DataError, InstarError, RunError, UsageError
 from instar.structures import Inputs, tensors_in
@@ -82,15 +83,25 @@ def _dataset(
 
 
 def with_origin(data: InMemoryDataset, table: pa.Table, roles: Roles, preparation: Preparation) -> InMemoryDataset:
-    """The data with what it knows of its rows: their places, what prepared them, their texts.
-
-    Pairs of texts, and what stays in files, have no texts.
-    """
+    """The data with what it knows of its rows: their places, what prepared them, and their texts or sounds."""
     if roles.key is None:  # the ids are those of the content, as those of files
         data.files = Places(table)
-    if len(roles.text) == 1 and not isinstance(data, MappedDataset):
-        data.texts = checked_texts(table, roles.text[0])
     data.table = preparation if preparation.kind == "table" else None
+    return with_sources(data, table, roles)
+
+
+def with_sources(data: InMemoryDataset, table: pa.Table, roles: Roles) -> InMemoryDataset:
+    """The data with its texts or sounds, for networks that take these; pairs have none, nor what stays in files.
+
+    The paths of sounds take little memory, and are kept.
+    """
+    is_large = isinstance(data, MappedDataset)
+    if len(roles.text) == 1 and not is_large:
+        data.texts = checked_texts(table, roles.text[0])
+    elif kind_of(roles) == "sound":
+        clips = table.select([name for name in (roles.audio, PLACE) if name in table.column_names])
+        if not is_large or pa.types.is_string(clips[roles.audio].type):
+            data.sounds = Sounds(clips, str(roles.audio))
     return data
 
 

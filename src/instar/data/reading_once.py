@@ -104,8 +104,10 @@ def _version() -> str:
 
 
 def _holds_all(records: Records) -> bool:
-    """Whether all content is in the files that were read, and none in files that these name."""
-    column = records.roles.image or records.roles.audio
+    """Whether all content is in the files that were read, none in files that these name; no sounds are kept."""
+    if records.roles.audio is not None:  # networks may take the clips themselves
+        return False
+    column = records.roles.image
     for table in records.parts.values() if column is not None else ():
         kind = table.schema.field(column).type
         cells = table[column].chunks

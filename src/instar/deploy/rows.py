@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from instar.data import Splits
+from instar.data import InMemoryDataset, Splits
 from instar.data.kinds import Preparation, kind_of, read_preparation
 from instar.data.records.roles import Roles
 from instar.errors import RunError, UsageError, first_line
@@ -94,6 +94,12 @@ class Rows(NamedTuple):
             DataError: a row that cannot be used.
         """
         return self.preparation.inputs(table, self.roles)
+
+    def give_sources(self, data: InMemoryDataset, table: "pa.Table") -> None:
+        """Give examples the texts or sounds that they were made of, for a network that takes these itself."""
+        from instar.data.prepared import with_sources
+
+        with_sources(data, table, self.roles)
 
     def takes(self, examples: Any) -> bool:
         """Whether examples are rows, not what `inputs` made of some: tensors, and pictures one by one."""

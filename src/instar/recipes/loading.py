@@ -43,7 +43,7 @@ from instar.structures import Form, is_plain, read_form, without_lengths, writte
 
 COLUMNS = {"label", "text", "image", "audio", "features", "group", "key", "part"}
 """The settings of data that say which column of a table is what."""
-_OF_KINDS = {"categories", "clip_seconds", "sample_rate", "tokenizer", "max_length"}
+_OF_KINDS = {"categories", "clip_seconds", "sample_rate", "feature_extractor", "tokenizer", "max_length"}
 """The settings of single kinds of data."""
 
 
@@ -210,7 +210,14 @@ def build_for(settings: NetworkSettings, splits: Splits, *, seed: int, as_it_is:
     """The network of a configuration, initialised, for the examples and classes of the data; see `new_network`."""
     given, shape, names = normalisation_of(splits), splits.train.example_shape, splits.class_names
     about: dict[str, Any] = {"normalisation": given, "class_names": names, "table": splits.train.table}
-    return new_network(settings, shape, len(names), seed=seed, as_it_is=as_it_is, **about)
+    network = new_network(settings, shape, len(names), seed=seed, as_it_is=as_it_is, **about)
+    listening = getattr(splits.preparation, "listening", None)
+    if getattr(network, "heard_with", None) != (listening and listening.name) and hasattr(network, "heard_with"):
+        raise UsageError(
+            f"{settings.network} has another feature extractor than {splits.preparation.origin}, which made the "  # type: ignore[union-attr]
+            "examples: name that of the network with --feature-extractor (data.feature_extractor)"
+        )
+    return network
 
 
 def try_network(settings: FitSettings, splits: Splits, *, temperature: float | None = None) -> nn.Module:

@@ -20,6 +20,7 @@ from instar.data.readers.folder import find_images, find_sounds
 from instar.data.readers.images import IMAGE_SUFFIXES
 from instar.deploy import Model
 from instar.deploy.calibration import Calibration
+from instar.deploy.model import scaled
 from instar.errors import DataError, InstarError, UsageError
 from instar.evaluation import batch_size_on
 from instar.files import writing, written_whole
@@ -150,7 +151,13 @@ def _one_row(model: Model, row: pa.Table, refused: list[str]) -> Tensor | None:
 
 def _examples(model: Model, name: str) -> list[tuple[str, Tensor]]:
     if not name.lower().endswith(".npy"):
-        return [(name, model.preprocess(name))]
+        try:
+            return [(name, model.picture(name))]
+        except DataError as error:
+            if Path(name).exists():
+                raise
+            takes = "this network takes pictures: name files or folders"
+            raise DataError(f"{name}: no such file, and {takes}") from error
     arrays = arrays_in(name, name, model.input_shape)
     try:
         return [(f"{name}:{number}", values) for number, values in enumerate(model.preprocess_batch(arrays))]
@@ -177,7 +184,7 @@ def arrays_in(file: str | IO[bytes], name: str, shape: Form) -> NDArray[Any]:
 
 
 def _answered(model: Model, batch: Sequence[tuple[str, Tensor]]) -> Iterator[Answer]:
-    probs = model.probabilities(torch.stack([values for _, values in batch]))
+    probs = model.probabilities(scaled([values for _, values in batch]))
     return (Answer(name, row) for (name, _), row in zip(batch, probs, strict=True))
 
 

@@ -273,6 +273,8 @@ class SoftSettings(LossSettings):
     """a job that writes a store of soft targets, or a store's folder, in place of teachers"""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
     """mean of the probabilities of an ensemble"""
+    reading: Literal["tail", "drawn", "even"] | None = None
+    """of a store of the top k classes: what the others are"""
 
 
 class DataSettings(Settings):
@@ -324,6 +326,8 @@ class DataSettings(Settings):
     """cut or pad sounds to this length; by default 95 % of the training clips are not cut"""
     sample_rate: Count | None = None
     """resample sounds to this rate in Hz; by default the commonest of the training clips"""
+    feature_extractor: str | None = None
+    """of sounds: a folder as transformers saves it, whose feature extractor makes the examples"""
 
     @field_validator("normalise")
     @classmethod

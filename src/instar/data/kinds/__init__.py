@@ -51,6 +51,8 @@ class KindOptions:
     """of sounds; by default as long as 95 % of the training clips are"""
     sample_rate: int | None = None
     """of sounds, Hz; by default the commonest of the training clips"""
+    feature_extractor: str | None = None
+    """of sounds: the folder of the one that makes the examples, in place of filterbanks"""
     memory_budget_bytes: int = 2 * 2**30
     progress: bool = True
     tokenizer: str | None = None

@@ -1,11 +1,12 @@
 """What is refused before the first job of `instar distill` starts, and what is warned of."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
-from instar.data import Dataset, parse_views
+from instar.data import Dataset, parse_views, seen_by
 from instar.distillation import SoftTargetStore, Teacher, fit_class_bias
 from instar.errors import UsageError
 from instar.recipes.distill.correction import correct_
@@ -20,6 +21,7 @@ from instar.recipes.loading import (
     warn_of_head,
 )
 from instar.recipes.settings import LOSSES
+from instar.soft_losses import SOFT_LOSSES
 from instar.teacher_checks import check_soft_targets, judged_ids
 
 
@@ -49,12 +51,17 @@ def check(plan: Plan) -> None:
         warn_of_head(network)
         try_trained(network, member.settings.network, splits)
         _check_teacher(plan, network)
+        seen_by(
+            network, splits.train.with_views(parse_views(config.student.views), view_seed=config.data.view_seed)
+        )
     views, num_views = parse_views(config.student.views), config.transfer.num_views
     transfer = training_data(splits, config.transfer)
     transfer = transfer.with_views(views, view_seed=config.data.view_seed, num_views=num_views)
     if config.targets is not None:
         _check_store(plan, SoftTargetStore.open(config.targets), transfer)
     student = try_network(config.student.at(), splits, temperature=config.temperature[0])
+    for settings in plan.narrower.values():
+        try_network(settings.at(), splits, temperature=config.temperature[0])
     if config.same_cost:
         _ = plan.allowance  # raises now where the multiplications of a network are not known
     for loss in config.loss_names:
@@ -113,8 +120,16 @@ def _check_store(plan: Plan, store: SoftTargetStore, transfer: Dataset) -> None:
             f"validation_fraction {split['validation_fraction']:g}): its teachers may have been trained on "
             "examples that are validation here; use the same split"
         )
+    if store.settings.is_sparse or store.settings.hidden_width or plan.config.reading:
+        others = [loss for loss in plan.config.loss_names if loss in SOFT_LOSSES[1:]]
+        if others or any(plan.config.label_weight):
+            what = f"loss {others[0]}" if others else "label_weight above 0"
+            raise UsageError(
+                f"{what} needs the probabilities of all classes, which {plan.config.targets} does not keep"
+            )
+    about: dict[str, Any] = {"mean": plan.config.ensemble_mean, "reading": plan.config.reading}
     for temperature in plan.config.temperature:
-        store.soft_targets(transfer.ids[:1], 0, temperature, mean=plan.config.ensemble_mean)
+        store.soft_targets(transfer.ids[:1], 0, temperature, **about)
     labelled = transfer if plan.config.transfer.folder else plan.control_data
-    ask = partial(store.soft_targets, temperature=plan.config.temperature[0], mean=plan.config.ensemble_mean)
+    ask = partial(store.soft_targets, temperature=plan.config.temperature[0], **about)
     check_soft_targets(ask, labelled, batch_size=plan.student_settings.at().batch_size)

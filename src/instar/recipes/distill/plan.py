@@ -205,7 +205,8 @@ class Plan:
     def teaching(self) -> Teaching:
         """Where the soft targets of all students come from."""
         teachers, needs = [member.job for member in self.members], [job.name for job in self.teacher_jobs()]
-        return Teaching(teachers, self.config.targets, self.config.ensemble_mean, needs)
+        config = self.config
+        return Teaching(teachers, config.targets, config.ensemble_mean, needs, reading=config.reading)
 
     @property
     def student_network(self) -> nn.Module:
@@ -216,6 +217,17 @@ class Plan:
     def student_settings(self) -> StudentSettings:
         """How both students are built and trained, but for what is searched for."""
         return settled(self.config.student, self.student_network, len(self.control_data))
+
+    @cached_property
+    def narrower(self) -> dict[str, StudentSettings]:
+        """The students that are compared with the distilled one as files, by the name of their row."""
+        config, found = self.config, {}
+        for network in config.narrower or ():
+            settings = config.student.model_copy(update={"network": network})
+            template = outline(settings.at(), self.splits)
+            name = f"{DISTILLED}-{network.replace(':', '-').replace('/', '-')}"
+            found[name] = settled(settings, template, len(self.control_data))
+        return found
 
     @cached_property
     def students(self) -> list[Student]:
