@@ -1,6 +1,6 @@
 """A trained network on data: its logits, errors, likelihood and calibration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from instar import intervals, metrics
 from instar.arguments import require_network
-from instar.data import Dataset, GivenData, as_dataset, batches, id_batches, seen_by
+from instar.data import Dataset, GivenData, as_dataset, batches, id_batches, num_predicted, seen_by
 from instar.logit_values import refuse_probabilities
-from instar.losses import SoftTargets, Targets
+from instar.linear_loss import HeadTargets
+from instar.losses import AnyTargets, LogitTargets, Targets
 from instar.networks import (
     as_logits,
     call,
@@ -21,6 +22,8 @@ from instar.networks import (
     forward_logits,
     input_type,
 )
+from instar.positions import at, is_sequence, positions, rows_of_logits
+from instar.sparse_targets import SparseTargets
 from instar.structures import Inputs, first_examples, in_type, joined, num_examples, to_device
 
 
@@ -91,8 +94,27 @@ def predict(
 
 def errors_and_nll(network: nn.Module, data: Dataset, *, device: str | torch.device = "cpu") -> tuple[int, float]:
     """Errors and negative log-likelihood (nats), as measured after each epoch; the data is on the device."""
+    if is_sequence(data.labels(data.ids[:1])):
+        wrong, nll, number = 0, 0.0, 0
+        for logits, labels, _ in predicted_rows(network, data, device=device):
+            known = labels >= 0
+            wrong += int(metrics.errors(logits, labels))
+            nll += float(F.cross_entropy(logits[known], labels[known], reduction="sum"))
+            number += int(known.sum())
+        return wrong, nll / number
     logits, labels = predict_logits(network, data, device=device), data.labels(data.ids)
     return int(metrics.errors(logits, labels)), metrics.negative_log_likelihood(logits, labels)
+
+
+def predicted_rows(
+    network: nn.Module, data: Dataset, *, device: str | torch.device = "cpu", batch_size: int = 16
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Of sequences, some at a time: logits (rows, classes) in float32, labels (rows,) and ids, without gradient."""
+    with evaluation_mode(network), torch.no_grad():
+        for ids, inputs, labels in batches(data, id_batches(data.ids, batch_size), view=0):
+            where = positions(inputs, labels)
+            logits = forward_logits(network, to_device(inputs, device))
+            yield rows_of_logits(logits, where, len(ids), data.num_classes).float(), at(labels, where), ids
 
 
 def evaluate(network: nn.Module, data: GivenData, *, device: str | torch.device = "cpu") -> dict[str, float]:
@@ -143,16 +165,15 @@ def why_not_learned(
         targets: its soft targets; without them examples without a label are left out.
         device: where to compute.
     """
-    ids, data = ids[:: -(-len(ids) // MOST_JUDGED)], seen_by(network, data)
+    ids, data = ids[:: -(-num_predicted(data, ids) // MOST_JUDGED)], seen_by(network, data)
     right, nll, answers = [], [], []
     with evaluation_mode(network), torch.no_grad():
         for part, inputs, labels in batches(data, id_batches(ids, batch_size_on(device)), view=0):
-            expected = labels.to(device)
+            where = positions(inputs, labels)
+            expected = at(labels, where).to(device)
             if targets is not None and bool((expected < 0).any()):
-                taught = targets(part, 0)
-                classes = taught.probs if isinstance(taught, SoftTargets) else taught.logits
-                expected = torch.where(expected < 0, classes.argmax(-1), expected)
-            logits = check_shape(forward_logits(network, to_device(inputs, device)), len(part))
+                expected = torch.where(expected < 0, _likeliest(at(targets(part, 0), where)), expected)
+            logits = rows_of_logits(forward_logits(network, to_device(inputs, device)), where, len(part), None)
             logits, expected = logits[expected >= 0], expected[expected >= 0]
             right.append(logits.argmax(-1) == expected)
             nll.append(F.cross_entropy(logits.float(), expected, reduction="none"))
@@ -167,6 +188,15 @@ def why_not_learned(
         f"right on {num_right:,} of {num_examples:,} examples of its transfer set, where the commonest class "
         f"alone is right on {num_commonest:,}"
     )
+
+
+def _likeliest(targets: AnyTargets | HeadTargets) -> Tensor:
+    """The likeliest class of each row."""
+    if isinstance(targets, HeadTargets):
+        targets = targets.laid_out()
+    if isinstance(targets, SparseTargets):
+        return targets.classes.gather(-1, targets.probs.argmax(-1, keepdim=True)).squeeze(-1).long()
+    return (targets.logits if isinstance(targets, LogitTargets) else targets.probs).argmax(-1)
 
 
 def commonest(labels: Tensor) -> int:

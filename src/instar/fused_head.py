@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instar.linear_loss import linear_distillation_loss
-from instar.losses import DistillationLoss, LogitTargets, SoftTargets
+from instar.linear_loss import HeadTargets, linear_distillation_loss
+from instar.losses import AnyTargets, DistillationLoss
 from instar.metrics import predicted_classes
 from instar.networks import as_logits, call, evaluation_mode, input_type, is_compiled
 from instar.structures import Inputs, in_type
@@ -27,7 +27,7 @@ def wide_head(network: nn.Module, inputs: Inputs, num_classes: int, *, batch_siz
         network: to be trained.
         inputs: two examples, by which the layer is found: the network is run on them.
         num_classes: of the data.
-        batch_size: of its training.
+        batch_size: rows of logits in a batch of its training.
 
     Returns:
         None where there are few logits in a batch, where they are anything else than the output of an `nn.Linear`
@@ -73,7 +73,7 @@ def opened(head: nn.Linear) -> Iterator[None]:
 def fused_loss(
     head: nn.Linear,
     hidden: Tensor,
-    targets: SoftTargets | LogitTargets | None,
+    targets: AnyTargets | HeadTargets | None,
     labels: Tensor,
     *,
     soft_weight: float,
@@ -118,7 +118,7 @@ def _is_opened_by(head: nn.Linear, network: nn.Module, inputs: Inputs) -> bool:
             hidden = _answer(network, inputs)
         except Exception:  # a user's forward may want to see logits
             return False
-    return hidden.dim() == 2 and hidden.shape[1] == head.in_features
+    return hidden.dim() in (2, 3) and hidden.shape[-1] == head.in_features
 
 
 def _answer(network: nn.Module, inputs: Inputs) -> Tensor:

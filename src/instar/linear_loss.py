@@ -20,6 +20,7 @@ from instar.losses import (
     label_row,
     labels_for,
     soft_rows,
+    soft_targets,
     targets_for,
 )
 from instar.sparse_targets import SparseTargets
@@ -61,6 +62,16 @@ class HeadTargets:
     def __getitem__(self, index: slice | Tensor | int) -> "HeadTargets":
         """The targets of some examples, indexed along the first dimension."""
         return HeadTargets(self.hidden[index], self.weight, self.temperature, self.bias)
+
+    def laid_out(self) -> SoftTargets:
+        """The probabilities of all classes.
+
+        Example:
+            >>> HeadTargets(torch.zeros(2, 3), torch.zeros(4, 3), temperature=2.0).laid_out().probs.shape
+            torch.Size([2, 4])
+        """
+        hidden = self.hidden.to(self.weight.dtype)
+        return soft_targets(functional.linear(hidden, self.weight, self.bias), self.temperature)
 
 
 def linear_distillation_loss(

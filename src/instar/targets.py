@@ -163,8 +163,9 @@ class LogitTargets:
 AnyTargets = SoftTargets | LogitTargets | SparseTargets
 """What a batch of a teacher's targets may be."""
 
-Targets = Callable[[Tensor, Tensor | int], SoftTargets | LogitTargets]
-"""A function from (ids, views) to soft targets: a teacher, an ensemble or a store."""
+Targets = Callable[[Tensor, Tensor | int], Any]
+"""A function from (ids, views) to soft targets, `AnyTargets` or `HeadTargets`: a teacher, an ensemble or a store. Of
+sequences they are (batch, length, ...)."""
 
 
 def soft_targets(logits: Tensor, temperature: float) -> SoftTargets:

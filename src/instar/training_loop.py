@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from instar import intervals
 from instar.checkpoints import by_kind, fit_tensors, load_modules_, load_optimiser_
-from instar.data import Dataset, batches, id_batches
+from instar.data import Dataset, batches, id_batches, num_predicted
 from instar.data.hashing import key_of
 from instar.errors import TrainingError, UsageError
 from instar.evaluation import commonest, errors_and_nll, why_not_learned
@@ -27,11 +27,11 @@ from instar.fit_processes import distributed, generators, ranks
 from instar.fused_head import fused_loss, opened, wide_head
 from instar.guards import check_first_step, check_logits, count_labelled
 from instar.interruption import Interruption
-from instar.losses import DistillationLoss, LogitTargets, SoftTargets, distillation_loss
+from instar.linear_loss import HeadTargets
+from instar.losses import AnyTargets, DistillationLoss, distillation_loss
 from instar.networks import (
     as_logits,
     call,
-    check_shape,
     copied,
     extra_state_of,
     fails_on_one,
@@ -39,6 +39,7 @@ from instar.networks import (
     tensors_of,
 )
 from instar.optimisation import limit_norms_, limited_weights
+from instar.positions import at, is_sequence, positions, rows_of_logits
 from instar.runs import Run
 from instar.soft_losses import check_soft_loss, named_soft_loss, weighted_loss
 from instar.structures import Inputs, in_type
@@ -86,7 +87,10 @@ class Loop:
         # Without what torch wraps around it for its profiler and its compiler: a tenth of a small network's step.
         self.update = inspect.unwrap(type(self.optimiser).step)
         num_labelled = count_labelled(self.data, self.validation, self.soft_weight)
-        self.all_labelled = num_labelled == len(self.data)
+        self.is_sequential = is_sequence(self.data.labels(self.data.ids[:1]))
+        self.all_labelled = num_labelled == num_predicted(self.data, self.data.ids)
+        if self.is_sequential and (self.world > 1 or self.options.auxiliary is not None):
+            raise UsageError("sequences of tokens: expected one process for each fit, and no auxiliary loss (hints)")
         if self.options.auxiliary is not None and self.world > 1:
             raise UsageError("auxiliary (hints): expected one process for each fit, found several")
         self.soft_loss = named_soft_loss(self.options.soft_loss)
@@ -112,7 +116,8 @@ class Loop:
         if self.world > 1 or self.bfloat16 or not is_plain:
             return None
         examples = self.data.gather(self.data.ids[:2], 0)
-        return wide_head(self.network, examples, self.data.num_classes, batch_size=self.options.batch_size)
+        num_rows = self.options.batch_size * num_predicted(self.data, self.data.ids[:1])
+        return wide_head(self.network, examples, self.data.num_classes, batch_size=num_rows)
 
     def run_to_the_end(self) -> FitResult:
         """Go on from the latest checkpoint, if there is one, to the end."""
@@ -170,22 +175,24 @@ class Loop:
         """One step on this process's share of a batch. `whole` holds the ids of the batch of all processes."""
         for group in self.optimiser.param_groups:
             group["lr"] = group["factor"] * self.options.learning_rate * self.factor(time_epochs)
-        targets = None if self.targets is None else self.targets(ids, self.epoch)
+        where = positions(inputs, labels)
+        labels = at(labels, where)
+        targets = at(None if self.targets is None else self.targets(ids, self.epoch), where)
+        num_soft = len(whole) if where is None else len(labels)
         self._seed_dropout()
-        num_hard = self._num_hard(labels, whole)
+        num_hard = num_soft if self.all_labelled else self._num_hard(labels, whole)
         with self._casting(), nullcontext() if self.head is None else opened(self.head):
             output = call(self.forward, in_type(inputs, self.input_type))
         found = as_logits(output, self.network)
         if self.head is None:
-            answers = check_shape(found, len(ids), self.data.num_classes)
+            answers = rows_of_logits(found, where, len(ids), self.data.num_classes)
             if not self.is_checked:
                 check_logits(answers)
-            loss = self._loss(answers, targets, labels, len(whole), num_hard)
+            loss = self._loss(answers, targets, labels, num_soft, num_hard)
         else:
             weights = {"soft_weight": self.soft_weight, "hard_weight": self.hard_weight}
-            loss, answers = fused_loss(
-                self.head, found.reshape(len(ids), -1), targets, labels, num_hard=num_hard, **weights
-            )
+            hidden = at(found, where).reshape(num_soft, -1)
+            loss, answers = fused_loss(self.head, hidden, targets, labels, num_hard=num_hard, **weights)
         if self.options.auxiliary is not None:
             with self._casting():
                 loss = loss._replace(total=loss.total + self.options.auxiliary(inputs))
@@ -204,7 +211,7 @@ class Loop:
             limit_norms_(self.limited, self.options.max_norm)
         if self.options.ema_decay is not None:
             torch._foreach_lerp_(list(self.average.values()), list(self.live.values()), 1 - self.options.ema_decay)
-        self.tally.add(loss, answers, labels, len(whole), num_hard)
+        self.tally.add(loss, answers, labels, num_soft, num_hard)
 
     def _clear_gradients(self) -> None:
         for parameter in self.parameters:
@@ -222,20 +229,19 @@ class Loop:
 
     def _num_hard(self, labels: Tensor, whole: Tensor) -> int:
         """The number of examples with a label in the batch of all processes."""
-        if self.all_labelled:
-            return len(whole)
         return int(((labels if self.world == 1 else self.data.labels(whole)) >= 0).sum())
 
     def _loss(
         self,
         logits: Tensor,
-        targets: SoftTargets | LogitTargets | None,
+        targets: AnyTargets | HeadTargets | None,
         labels: Tensor,
         num_soft: int,
         num_hard: int,
     ) -> DistillationLoss:
         """The loss, whose terms are means over the batch of all processes."""
         soft, hard = self.soft_weight, self.hard_weight
+        targets = targets.laid_out() if isinstance(targets, HeadTargets) else targets
         if self.soft_loss is not None:
             return weighted_loss(self.soft_loss, logits, targets, labels, soft_weight=soft, hard_weight=hard)
         return distillation_loss(
@@ -251,8 +257,9 @@ class Loop:
             sums = total.tolist()
         self.tally = Tally()
         line: dict[str, Any] = {"epoch": self.epoch, "step": self.step}
-        num_labelled = len(order) if self.all_labelled else int((self.data.labels(order) >= 0).sum())
-        line |= epoch_means(sums, len(order), num_labelled, has_targets=self.targets is not None)
+        num_rows = num_predicted(self.data, order)
+        num_labelled = num_rows if self.all_labelled else int((self.data.labels(order) >= 0).sum())
+        line |= epoch_means(sums, num_rows, num_labelled, has_targets=self.targets is not None)
         if self.validation is not None:
             line |= self._validate(self.validation)
         self.history.append(line)
@@ -354,7 +361,7 @@ class Loop:
         """
         line = self.history[(self.best_epoch or self.epoch) - 1]
         order = self.options.sampler(self.data.ids, seed=self.options.seed, epoch=line["epoch"] - 1)
-        labels = self.data.labels(order)
+        labels = self.data.labels(order).flatten()
         num_labelled = int((labels >= 0).sum())
         if num_labelled and not self.average:
             num_right = num_labelled - line["train_errors"]

@@ -107,7 +107,7 @@ class Dataset(ABC):
     def fingerprint(self) -> str:
         """64 hex digits that identify the (id, label) pairs, in any order, the class names and the shape."""
         return fingerprint_of(
-            self.ids, self.labels(self.ids), self.class_names, without_lengths(self.example_shape)
+            self.ids, self._labels[self.rows(self.ids)], self.class_names, without_lengths(self.example_shape)
         )
 
     @property
@@ -175,7 +175,7 @@ class Dataset(ABC):
         return contents(self.raw(rows))
 
     def labels(self, ids: Tensor) -> Tensor:
-        """The labels of some examples: (batch,) int64; -1 for an example without a label.
+        """The labels of some examples: (batch,) int64, of sequences (batch, length); -1 where there is none.
 
         Raises:
             UsageError: an id that is not in this data set.

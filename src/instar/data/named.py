@@ -12,6 +12,7 @@ import torch
 from instar.arguments import require_text
 from instar.data.copies import contents_of, warn_of_copies
 from instar.data.dataset import Dataset
+from instar.data.documents import is_text_files, read_corpus
 from instar.data.given import as_dataset
 from instar.data.kinds import KindOptions, Preparation, kind_of
 from instar.data.normalisation import measured, normalised, parse_normalisation
@@ -40,6 +41,7 @@ MEMORY_BUDGET_BYTES = 2 * 2**30
 _TEST_FRACTION = 0.2  # for data without a test set
 _DIGITS_TEST_SEED = 0  # fixed: the test digits are the same for everybody, whatever split_seed is
 _FOLDER, _PYTHON = "folder:PATH", "python:MODULE:FUNCTION"
+_FILES = "text:FILES"
 _ROWS = "csv: jsonl: parquet: hf: webdataset:"
 
 
@@ -144,6 +146,8 @@ def load_data(
     categories: str | Sequence[str] = (),
     clip_seconds: float | None = None,
     sample_rate: int | None = None,
+    split_by: str = "file",
+    separator: str | None = None,
 ) -> Splits:
     """A data set by name, or rows with named columns.
 
@@ -153,7 +157,8 @@ def load_data(
     `python:MODULE:FUNCTION` (returns `Splits`, or training and test data, each a data set or tensors (inputs,
     labels)). Rows of tables: `csv:`, `jsonl:`, `parquet:`, `hf:` (what `save_to_disk` wrote, or a name of the hub)
     or `webdataset:`, each with a file, a folder or a pattern; or from Python a frame of pandas or polars, a table
-    of Arrow, a mapping of columns, a `datasets.Dataset`, or a mapping of these by part.
+    of Arrow, a mapping of columns, a `datasets.Dataset`, or a mapping of these by part. Running text, for networks
+    that predict the next token: `text:` with files, folders and patterns (`documents.read_corpus`).
 
     Args:
         name: see above.
@@ -175,6 +180,8 @@ def load_data(
         categories: the columns of a table whose numbers are categories.
         clip_seconds: length to which sounds are cut or padded; by default 95 % of the training clips are not cut.
         sample_rate: Hz, to which sounds are resampled; by default the commonest of the training clips.
+        split_by: of running text, `file` (the documents of a file stay in one part) or `document`.
+        separator: the text between the documents of a file; without one a file is a document.
 
     Raises:
         DataError: files that are missing, damaged, of different forms, or cannot be downloaded.
@@ -185,6 +192,11 @@ def load_data(
         >>> len(digits.train), len(digits.validation), len(digits.test), digits.train.example_shape
         (1295, 143, 359, (1, 8, 8))
     """
+    about: dict[str, Any] = {"validation_fraction": validation_fraction, "split_seed": split_seed}
+    if is_text_files(name):
+        return _of_files(name, split_by, separator, tokenizer, max_length, **about)
+    if (split_by, separator) != ("file", None):
+        raise UsageError(f"split_by and separator are for text:FILES, data {name!r} has no documents")
     roles = Roles(label, _names(text), image, audio, _names(features), group, key, part)
     options = KindOptions(
         image_size=image_size,
@@ -197,7 +209,6 @@ def load_data(
         memory_budget_bytes=memory_budget_bytes,
         progress=progress,
     )
-    about: dict[str, Any] = {"validation_fraction": validation_fraction, "split_seed": split_seed}
     if is_source(name) or not isinstance(name, str):
         from instar.data.records import frames, reading  # these need Arrow, which the other data do not
 
@@ -238,6 +249,7 @@ def load_data(
             *SOURCES,
             *TEXT_SOURCES,
             _FOLDER,
+            _FILES,
             *(f"{scheme}:PATH" for scheme in ROW_SOURCES),
             _PYTHON,
         ]
@@ -248,6 +260,20 @@ def load_data(
     if name.startswith(("folder:", "python:")):
         warn_of_copies(name, {"training": train, "validation": validation, "test": test})
     return splits
+
+
+def _of_files(
+    name: str, split_by: str, separator: str | None, tokenizer: str | None, max_length: int | None, **about: Any
+) -> Splits:
+    """Running text as sequences of tokens."""
+    from instar.data.kinds.tokens import fit_tokens, token_data
+
+    corpus = read_corpus(name, by=split_by, separator=separator, **about)
+    preparation = fit_tokens(corpus, tokenizer=tokenizer, max_length=max_length)
+    train, validation, test = (token_data(corpus, part, preparation) for part in ("train", "validation", "test"))
+    return Splits(
+        train, validation, test, name, roles=Roles(text=("text",)), preparation=preparation, notes=corpus.notes
+    )
 
 
 def of_records(records: "Records", options: KindOptions) -> Splits:
@@ -312,6 +338,7 @@ def known_data() -> list[KnownData]:
             for source in (*SOURCES.values(), *TEXT_SOURCES.values(), FSDD)
         ),
         KnownData(_FOLDER, "pictures or sounds: one folder a class, or train/ and test/ of these", None, "you"),
+        KnownData(_FILES, "running text, for networks that predict the next token", None, "you"),
         KnownData(_ROWS, "rows of your tables: texts, numbers, pictures, sounds", None, "you"),
         KnownData(_PYTHON, "what your function returns: Splits, or training and test data", None, "you"),
     ]

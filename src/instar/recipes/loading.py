@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from instar.data import Dataset, Splits, class_number, load_data, seen_by, transfer_set, unlabelled_pictures
+from instar.data.documents import is_text_files
 from instar.data.sampled import with_sampled_rows
 from instar.deploy.code import check_code, code_identity, network_in
 from instar.deploy.loading import load_run_network as load_run_network
@@ -32,11 +33,11 @@ from instar.networks import (
 )
 from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, Settings, TransferSettings
 from instar.runs import Run, find_run, is_run
-from instar.structures import Form, is_plain, read_form, without_lengths, written_form
+from instar.structures import Form, is_plain, predicts_next, read_form, without_lengths, written_form
 
 COLUMNS = {"label", "text", "image", "audio", "features", "group", "key", "part"}
 """The settings of data that say which column of a table is what."""
-_OF_KINDS = {"categories", "clip_seconds", "sample_rate", "tokenizer", "max_length"}
+_OF_KINDS = {"categories", "clip_seconds", "sample_rate", "tokenizer", "max_length", "split_by", "separator"}
 """The settings of single kinds of data."""
 
 
@@ -72,7 +73,8 @@ def load_splits(settings: DataSettings) -> Splits:
 def notes_of(config: Settings) -> tuple[str, ...]:
     """What was guessed or decided of the data of an experiment, where they are rows of a table."""
     data = getattr(config, "data", None)
-    return load_splits(data).notes if isinstance(data, DataSettings) and is_source(data.name) else ()
+    has_notes = isinstance(data, DataSettings) and (is_source(data.name) or is_text_files(data.name))
+    return load_splits(data).notes if has_notes else ()
 
 
 def few_examples(data: DataSettings, per_class: int | None) -> DataSettings:
@@ -210,7 +212,9 @@ def try_network(settings: FitSettings, splits: Splits, *, temperature: float | N
     warn_of_head(network)
     inputs = splits.train.gather(splits.train.ids[:NUM_TRIED], 0)
     num_classes = len(splits.class_names)
-    try_fit(network, settings.network, inputs, num_classes, temperature=temperature, data_name=splits.name)
+    about: dict[str, Any] = {"temperature": temperature, "data_name": splits.name}
+    is_sequential = predicts_next(splits.train.example_shape)
+    try_fit(network, settings.network, inputs, num_classes, at_each_position=is_sequential, **about)
     return network
 
 
@@ -221,7 +225,8 @@ def try_trained(network: nn.Module, name: str, splits: Splits) -> None:
         UsageError: it gives no logits of these classes for these examples.
     """
     inputs = seen_by(network, splits.train).gather(splits.train.ids[:NUM_TRIED], 0)
-    try_forward(network, name, inputs, len(splits.class_names), data_name=splits.name)
+    is_sequential, about = predicts_next(splits.train.example_shape), {"data_name": splits.name}
+    try_forward(network, name, inputs, len(splits.class_names), at_each_position=is_sequential, **about)
 
 
 def refuse_weights(settings: NetworkSettings, study: str, key: str) -> None:
