@@ -113,3 +113,17 @@ def check_mask(caller: str, leading: torch.Size, where: Tensor | None) -> None:
 
 def _shape(values: Tensor) -> str:
     return str(tuple(values.shape))
+
+
+def check_head(caller: str, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Refuse hidden states and a linear head that do not fit together."""
+    fits = hidden.dim() > 0 and weight.dim() == 2 and hidden.shape[-1] == weight.shape[1]
+    if not fits or not len(weight) or not hidden.is_floating_point() or not weight.is_floating_point():
+        raise UsageError(
+            f"{caller}: expected floating-point hidden (..., width) and weight (classes, width), "
+            f"found {hidden.dtype} {tuple(hidden.shape)} and {weight.dtype} {tuple(weight.shape)}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise UsageError(
+            f"{caller}: expected a bias of shape {tuple(weight.shape[:1])}, found {tuple(bias.shape)}"
+        )

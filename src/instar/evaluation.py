@@ -11,8 +11,7 @@ from instar import intervals, metrics
 from instar.arguments import require_network
 from instar.data import Dataset, GivenData, as_dataset, batches, id_batches, num_predicted, seen_by
 from instar.logit_values import refuse_probabilities
-from instar.linear_loss import HeadTargets
-from instar.losses import AnyTargets, LogitTargets, Targets
+from instar.losses import Targets, likeliest_classes
 from instar.networks import (
     as_logits,
     call,
@@ -23,7 +22,6 @@ from instar.networks import (
     input_type,
 )
 from instar.positions import at, is_sequence, positions, rows_of_logits
-from instar.sparse_targets import SparseTargets
 from instar.structures import Inputs, first_examples, in_type, joined, num_examples, to_device
 
 
@@ -172,7 +170,9 @@ def why_not_learned(
             where = positions(inputs, labels)
             expected = at(labels, where).to(device)
             if targets is not None and bool((expected < 0).any()):
-                expected = torch.where(expected < 0, _likeliest(at(targets(part, 0), where)), expected)
+                expected = torch.where(
+                    expected < 0, likeliest_classes(at(targets(part, 0), where)).to(device), expected
+                )
             logits = rows_of_logits(forward_logits(network, to_device(inputs, device)), where, len(part), None)
             logits, expected = logits[expected >= 0], expected[expected >= 0]
             right.append(logits.argmax(-1) == expected)
@@ -188,15 +188,6 @@ def why_not_learned(
         f"right on {num_right:,} of {num_examples:,} examples of its transfer set, where the commonest class "
         f"alone is right on {num_commonest:,}"
     )
-
-
-def _likeliest(targets: AnyTargets | HeadTargets) -> Tensor:
-    """The likeliest class of each row."""
-    if isinstance(targets, HeadTargets):
-        targets = targets.laid_out()
-    if isinstance(targets, SparseTargets):
-        return targets.classes.gather(-1, targets.probs.argmax(-1, keepdim=True)).squeeze(-1).long()
-    return (targets.logits if isinstance(targets, LogitTargets) else targets.probs).argmax(-1)
 
 
 def commonest(labels: Tensor) -> int:

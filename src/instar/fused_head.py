@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instar.linear_loss import HeadTargets, linear_distillation_loss
+from instar.linear_loss import linear_distillation_loss
 from instar.losses import AnyTargets, DistillationLoss
 from instar.metrics import predicted_classes
 from instar.networks import as_logits, call, evaluation_mode, input_type, is_compiled
@@ -20,14 +20,17 @@ PAYS = 2**22
 """From this many logits in a batch on, 16 MiB of them: with fewer there is little memory to save."""
 
 
-def wide_head(network: nn.Module, inputs: Inputs, num_classes: int, *, batch_size: int) -> nn.Linear | None:
+def wide_head(
+    network: nn.Module, inputs: Inputs, num_classes: int, *, batch_size: int, num_positions: int | None = None
+) -> nn.Linear | None:
     """The linear layer whose output is a network's logits, where computing it with the loss pays.
 
     Args:
         network: to be trained.
         inputs: two examples, by which the layer is found: the network is run on them.
         num_classes: of the data.
-        batch_size: rows of logits in a batch of its training.
+        batch_size: of its training.
+        num_positions: of an example, where the network has logits at each.
 
     Returns:
         None where there are few logits in a batch, where they are anything else than the output of an `nn.Linear`
@@ -40,7 +43,26 @@ def wide_head(network: nn.Module, inputs: Inputs, num_classes: int, *, batch_siz
         >>> wide_head(network, torch.zeros(2, 4), 100_000, batch_size=8) is None
         True
     """
-    if batch_size * num_classes < PAYS or is_compiled(network):
+    if batch_size * (num_positions or 1) * num_classes < PAYS:
+        return None
+    return linear_head(network, inputs, num_classes, num_dimensions=2 if num_positions is None else 3)
+
+
+def linear_head(
+    network: nn.Module, inputs: Inputs, num_classes: int, *, num_dimensions: int = 2
+) -> nn.Linear | None:
+    """The linear layer whose output is a network's logits, of each example or of each of its positions.
+
+    Args:
+        network: any.
+        inputs: some examples, on which the network is run.
+        num_classes: of its logits.
+        num_dimensions: of the logits, 3 for (batch, length, classes).
+
+    Returns:
+        None as for `wide_head`, however few logits there are.
+    """
+    if is_compiled(network):
         return None
     outputs: dict[nn.Module, list[Any]] = {
         module: [] for module in network.modules() if _is_plain(module) and module.out_features == num_classes
@@ -57,7 +79,10 @@ def wide_head(network: nn.Module, inputs: Inputs, num_classes: int, *, batch_siz
             for handle in handles:
                 handle.remove()
         head = next((module for module, found in outputs.items() if len(found) == 1 and found[0] is logits), None)
-        return head if isinstance(head, nn.Linear) and _is_opened_by(head, network, inputs) else None
+        fits = (
+            isinstance(head, nn.Linear) and logits.dim() == num_dimensions and _is_opened_by(head, network, inputs)
+        )
+        return head if isinstance(head, nn.Linear) and fits else None
 
 
 @contextmanager
@@ -73,7 +98,7 @@ def opened(head: nn.Linear) -> Iterator[None]:
 def fused_loss(
     head: nn.Linear,
     hidden: Tensor,
-    targets: AnyTargets | HeadTargets | None,
+    targets: AnyTargets | None,
     labels: Tensor,
     *,
     soft_weight: float,
@@ -118,7 +143,7 @@ def _is_opened_by(head: nn.Linear, network: nn.Module, inputs: Inputs) -> bool:
             hidden = _answer(network, inputs)
         except Exception:  # a user's forward may want to see logits
             return False
-    return hidden.dim() in (2, 3) and hidden.shape[-1] == head.in_features
+    return hidden.shape[-1] == head.in_features
 
 
 def _answer(network: nn.Module, inputs: Inputs) -> Tensor:

@@ -1,7 +1,6 @@
 """The distillation loss of a linear head over a vocabulary, fused with the head: the logits are never laid out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -9,21 +8,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from instar import row_pieces
-from instar.arguments import check_mask, check_weights
+from instar.arguments import check_head, check_mask, check_weights
 from instar.errors import UsageError
 from instar.losses import (
     NO_LABEL,
+    AnyTargets,
     DistillationLoss,
-    LogitTargets,
-    SoftTargets,
     counted,
     label_row,
     labels_for,
     soft_rows,
-    soft_targets,
     targets_for,
 )
-from instar.sparse_targets import SparseTargets
+from instar.targets import HeadTargets
+
+__all__ = ["HeadTargets", "linear_distillation_loss"]
 
 _NAME = "linear_distillation_loss"
 
@@ -33,51 +32,10 @@ PIECE_BYTES = 2**28
 """Most memory of the three pieces of rows by classes that are laid out at a time."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class HeadTargets:
-    """Soft targets that are never laid out: a teacher's last hidden states with its linear head, at a temperature.
-
-    p = softmax((hidden @ weight.T + bias) / T)
-
-    Args:
-        hidden: (..., width of the teacher).
-        weight: (classes, width of the teacher).
-        temperature: T, finite, above 0.
-        bias: (classes,).
-
-    Raises:
-        UsageError: shapes that do not fit together, or a temperature out of range.
-    """
-
-    hidden: Tensor
-    weight: Tensor
-    temperature: float
-    bias: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        _check_head("HeadTargets", self.hidden, self.weight, self.bias)
-        if not 0 < self.temperature < float("inf"):
-            raise UsageError(f"HeadTargets: temperature must be a finite number above 0, not {self.temperature!r}")
-
-    def __getitem__(self, index: slice | Tensor | int) -> "HeadTargets":
-        """The targets of some examples, indexed along the first dimension."""
-        return HeadTargets(self.hidden[index], self.weight, self.temperature, self.bias)
-
-    def laid_out(self) -> SoftTargets:
-        """The probabilities of all classes.
-
-        Example:
-            >>> HeadTargets(torch.zeros(2, 3), torch.zeros(4, 3), temperature=2.0).laid_out().probs.shape
-            torch.Size([2, 4])
-        """
-        hidden = self.hidden.to(self.weight.dtype)
-        return soft_targets(functional.linear(hidden, self.weight, self.bias), self.temperature)
-
-
 def linear_distillation_loss(
     hidden: Tensor,
     weight: Tensor,
-    targets: HeadTargets | SparseTargets | SoftTargets | LogitTargets | None,
+    targets: AnyTargets | None,
     labels: Tensor | None = None,
     *,
     bias: Tensor | None = None,
@@ -133,12 +91,12 @@ def linear_distillation_loss(
     References:
         Hinton, Vinyals and Dean 2015, section 2 (the loss).
     """
-    _check_head("linear_distillation_loss", hidden, weight, bias)
+    check_head("linear_distillation_loss", hidden, weight, bias)
     shape = torch.Size((*hidden.shape[:-1], len(weight)))
     check_weights(_NAME, soft_weight, hard_weight)
     check_mask(_NAME, shape[:-1], where)
     mask = None if where is None else where.flatten()
-    soft = _soft(targets, shape, mask) if soft_weight else None
+    soft = soft_rows(targets_for(_NAME, shape, targets), mask) if soft_weight else None
     row = _label_row(labels, shape, mask) if hard_weight else None
     flat = hidden.reshape(-1, hidden.shape[-1])
     terms = row_pieces.Terms(soft, row, mask, *counted(len(flat), row, mask, num_soft, num_hard))
@@ -262,30 +220,6 @@ class _Gradients(NamedTuple):
         return [None if found is None or one is None else found.to(one.dtype) for found, one in pairs]
 
 
-def _soft(
-    targets: HeadTargets | SparseTargets | SoftTargets | LogitTargets | None,
-    shape: torch.Size,
-    mask: Tensor | None,
-) -> row_pieces.Soft:
-    if not isinstance(targets, HeadTargets):
-        return soft_rows(targets_for(_NAME, shape, targets), mask)
-    found = torch.Size((*targets.hidden.shape[:-1], len(targets.weight)))
-    if found != shape:
-        raise UsageError(
-            f"{_NAME}: targets: expected hidden states and a head that give {tuple(shape)}, the student's shape, "
-            f"found {tuple(found)}; teacher and student must see the same examples and classes"
-        )
-    flat, T = targets.hidden.detach().reshape(-1, targets.hidden.shape[-1]), targets.temperature
-    weight, bias = targets.weight.detach(), None if targets.bias is None else targets.bias.detach()
-
-    def probs(rows: slice) -> Tensor:
-        logits = functional.linear(flat[rows], weight, bias)
-        found = torch.softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)).div_(T), -1)
-        return found if mask is None else found.masked_fill_(~mask[rows, None], 0.0)
-
-    return row_pieces.DenseTerm(probs, T)
-
-
 def _label_row(labels: Tensor | None, shape: torch.Size, mask: Tensor | None) -> Tensor:
     row = label_row(labels_for(_NAME, shape[:-1], labels), mask)
     low, high = (int(row.min()), int(row.max())) if len(row) else (NO_LABEL, NO_LABEL)
@@ -298,16 +232,3 @@ def _rows_at_once(num_classes: int, width: int) -> int:
     """More for a wider head, whose gradient is read and written once for each piece."""
     rows = min(max(width // 8, 64), 256)
     return max(min(rows, PIECE_BYTES // (3 * 4 * num_classes)), 1)
-
-
-def _check_head(caller: str, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    fits = hidden.dim() > 0 and weight.dim() == 2 and hidden.shape[-1] == weight.shape[1]
-    if not fits or not len(weight) or not hidden.is_floating_point() or not weight.is_floating_point():
-        raise UsageError(
-            f"{caller}: expected floating-point hidden (..., width) and weight (classes, width), "
-            f"found {hidden.dtype} {tuple(hidden.shape)} and {weight.dtype} {tuple(weight.shape)}"
-        )
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise UsageError(
-            f"{caller}: expected a bias of shape {tuple(weight.shape[:1])}, found {tuple(bias.shape)}"
-        )

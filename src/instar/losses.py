@@ -25,6 +25,7 @@ from instar.sparse_targets import SparseTargets, check_classes
 from instar.targets import (
     NO_LABEL,
     AnyTargets,
+    HeadTargets,
     LogitTargets,
     SoftTargets,
     Targets,
@@ -32,6 +33,7 @@ from instar.targets import (
     at_least_float32,
     check_targets,
     ensemble_soft_targets,
+    likeliest_classes,
     mix_in_labels,
     rows_of,
     soft_targets,
@@ -42,6 +44,7 @@ __all__ = [
     "NO_LABEL",
     "AnyTargets",
     "DistillationLoss",
+    "HeadTargets",
     "LogitTargets",
     "SoftTargets",
     "Targets",
@@ -52,6 +55,7 @@ __all__ = [
     "ensemble_soft_targets",
     "label_row",
     "labels_for",
+    "likeliest_classes",
     "logit_matching_loss",
     "mix_in_labels",
     "soft_rows",
@@ -117,8 +121,8 @@ def distillation_loss(
 
     Args:
         student_logits: (..., classes).
-        targets: (..., classes) with their temperature, or logits, the limit of a high temperature; None where
-            `soft_weight` is 0.
+        targets: (..., classes) with their temperature, sparse or as hidden states with a head too, or logits, the
+            limit of a high temperature; None where `soft_weight` is 0.
         labels: (...), integers; -1 means no label: the example counts in the soft term only.
         soft_weight: weight of the soft term, finite, 0 or more.
         hard_weight: weight of the hard term, finite, 0 or more; with soft targets, best well below 1.
@@ -155,7 +159,7 @@ def distillation_loss(
     shape = student_logits.shape
     soft_from = targets_for("distillation_loss", shape, targets) if soft_weight else None
     hard_from = label_row(labels_for("distillation_loss", shape[:-1], labels), where) if hard_weight else None
-    if row_pieces.pays(student_logits) or isinstance(soft_from, SparseTargets):
+    if row_pieces.pays(student_logits) or isinstance(soft_from, SparseTargets | HeadTargets):
         soft, hard = _terms_in_pieces(student_logits, soft_from, hard_from, where, num_soft, num_hard)
     else:
         logits = _rows(student_logits, where)
@@ -221,6 +225,9 @@ def soft_rows(targets: AnyTargets, where: Tensor | None) -> row_pieces.Soft:
     if isinstance(targets, SparseTargets):
         flat = targets.flat()
         return row_pieces.SparseTerm(flat if where is None else flat.masked(where))
+    if isinstance(targets, HeadTargets):
+        sources = (targets.hidden, targets.weight, *(() if targets.bias is None else (targets.bias,)))
+        return row_pieces.DenseTerm(_masked(targets.rows(), where), targets.temperature, sources)
     if isinstance(targets, LogitTargets):
         return row_pieces.MatchingTerm(_masked(rows_of(targets.logits), where), (targets.logits,))
     if isinstance(targets, TargetsOfLogits):
@@ -300,6 +307,13 @@ def targets_for(caller: str, shape: torch.Size, targets: AnyTargets | None) -> A
         raise UsageError(f"{caller}: soft_weight above 0 needs soft targets, found None; pass targets")
     if isinstance(targets, SparseTargets):
         check_classes(caller, targets, shape)
+        return targets
+    if isinstance(targets, HeadTargets):
+        if targets.shape != shape:
+            raise UsageError(
+                f"{caller}: targets: expected hidden states and a head that give {tuple(shape)}, the student's "
+                f"shape, found {tuple(targets.shape)}; teacher and student must see the same examples and classes"
+            )
         return targets
     check_targets(caller, targets)
     values = targets.logits if isinstance(targets, LogitTargets) else targets

@@ -50,7 +50,7 @@ def rows_of_logits(logits: Tensor, where: Tensor | None, num_examples: int, num_
     if not fits:
         expected = (*where.shape, "classes" if num_classes is None else num_classes)
         raise UsageError(
-            f"the network gives {tuple(logits.shape)} for sequences of {where.shape[1]} tokens, expected logits at "
-            f"each, {expected}"
+            f"the network gives {tuple(logits.shape)} for sequences of {where.shape[1]} tokens, expected logits "
+            f"at each, {expected}"
         )
     return logits[where]

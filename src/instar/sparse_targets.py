@@ -116,6 +116,12 @@ class SparseTargets:
             self, classes=self.classes[index], probs=self.probs[index], rest=self.rest[index], drawn=drawn
         )
 
+    def to(self, device: torch.device | str) -> "SparseTargets":
+        """The targets on another device."""
+        drawn = None if self.drawn is None else self.drawn.to(device)
+        classes, probs, rest = (values.to(device) for values in (self.classes, self.probs, self.rest))
+        return replace(self, classes=classes, probs=probs, rest=rest, drawn=drawn)
+
     def flat(self) -> "SparseTargets":
         """With one leading dimension, (examples, ...)."""
         drawn = None if self.drawn is None else self.drawn.reshape(-1, self.drawn.shape[-1])

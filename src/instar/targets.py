@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from instar import row_pieces
-from instar.arguments import check_classes_last, check_labels, check_members, check_temperature
+from instar.arguments import check_classes_last, check_head, check_labels, check_members, check_temperature
 from instar.errors import UsageError
 from instar.sparse_targets import SparseTargets
 
@@ -160,12 +161,59 @@ class LogitTargets:
         return LogitTargets(self.logits[index])
 
 
-AnyTargets = SoftTargets | LogitTargets | SparseTargets
+@dataclass(frozen=True, eq=False, slots=True)
+class HeadTargets:
+    """Soft targets that are never laid out: a teacher's last hidden states with its linear head, at a temperature.
+
+    p = softmax((hidden @ weight.T + bias) / T)
+
+    Args:
+        hidden: (..., width of the teacher).
+        weight: (classes, width of the teacher).
+        temperature: T, finite, above 0.
+        bias: (classes,).
+
+    Raises:
+        UsageError: shapes that do not fit together, or a temperature out of range.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    temperature: float
+    bias: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_head("HeadTargets", self.hidden, self.weight, self.bias)
+        if not 0 < self.temperature < float("inf"):
+            raise UsageError(f"HeadTargets: temperature must be a finite number above 0, not {self.temperature!r}")
+
+    def __getitem__(self, index: slice | Tensor | int) -> "HeadTargets":
+        """The targets of some examples, indexed along the first dimension."""
+        return HeadTargets(self.hidden[index], self.weight, self.temperature, self.bias)
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of the probabilities, (..., classes)."""
+        return torch.Size((*self.hidden.shape[:-1], len(self.weight)))
+
+    def rows(self) -> Callable[[slice], Tensor]:
+        """Some rows of the probabilities, (examples, classes), without a gradient."""
+        hidden, weight = rows_of(self.hidden), self.weight.detach()
+        bias = None if self.bias is None else self.bias.detach()
+
+        def probs(rows: slice) -> Tensor:
+            logits = at_least_float32(functional.linear(hidden(rows), weight, bias))
+            return torch.softmax(logits.div_(self.temperature), -1)
+
+        return probs
+
+
+AnyTargets = SoftTargets | LogitTargets | SparseTargets | HeadTargets
 """What a batch of a teacher's targets may be."""
 
-Targets = Callable[[Tensor, Tensor | int], Any]
-"""A function from (ids, views) to soft targets, `AnyTargets` or `HeadTargets`: a teacher, an ensemble or a store. Of
-sequences they are (batch, length, ...)."""
+Targets = Callable[[Tensor, Tensor | int], AnyTargets]
+"""A function from (ids, views) to soft targets: a teacher, an ensemble or a store; of sequences (batch, length, ...).
+"""
 
 
 def soft_targets(logits: Tensor, temperature: float) -> SoftTargets:
@@ -314,6 +362,22 @@ def mix_in_labels(targets: SoftTargets, labels: Tensor, label_weight: float) -> 
     weight = (rows != NO_LABEL).to(probs.dtype) * label_weight
     places = rows.masked_fill(rows == NO_LABEL, 0)  # any class, since the weight is 0
     return SoftTargets((probs * (1 - weight)).scatter_add(-1, places, weight), targets.temperature)
+
+
+def likeliest_classes(targets: AnyTargets) -> Tensor:
+    """The class that a teacher finds likeliest, (...).
+
+    Example:
+        >>> teacher = torch.tensor([[6.0, 2.0, 9.0, 0.0]])
+        >>> likeliest_classes(SparseTargets.of_logits(teacher, 2.0, top_k=2)).tolist()
+        [2]
+    """
+    if isinstance(targets, SparseTargets):
+        largest = targets.probs.argmax(-1, keepdim=True)
+        return targets.classes.gather(-1, largest).squeeze(-1).long()
+    if isinstance(targets, HeadTargets):
+        return functional.linear(targets.hidden, targets.weight, targets.bias).argmax(-1)
+    return (targets.logits if isinstance(targets, LogitTargets) else targets.probs).argmax(-1)
 
 
 def check_targets(caller: str, targets: object) -> None:

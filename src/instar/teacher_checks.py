@@ -126,15 +126,17 @@ def check_soft_targets(targets: Targets, data: Dataset, *, batch_size: int) -> N
     if is_sequence(data.labels(data.ids[:1])):  # the loss checks what it gets; classes are too many for an order
         return
     ids = judged_ids(data)
-    found = [targets(part, 0) for part in torch.split(ids, batch_size)]
-    if not all(isinstance(part, SoftTargets | LogitTargets) for part in found):
+    asked = [targets(part, 0) for part in torch.split(ids, batch_size)]
+    found = [part for part in asked if isinstance(part, SoftTargets | LogitTargets)]
+    again = targets(ids[:batch_size], 0)
+    if len(found) < len(asked) or not isinstance(again, SoftTargets | LogitTargets):
         return  # of a vocabulary, or refused by the loss
     values = [_values(part) for part in found]
     if isinstance(found[0], LogitTargets):
         check_teacher_logits("the logits to match", torch.cat(values), temperature=math.inf)
     else:
         check_probabilities("the soft targets", torch.cat(values))
-    check_repeats("the soft targets", values[0], _values(targets(ids[:batch_size], 0)))
+    check_repeats("the soft targets", values[0], _values(again))
     warn_of_classes(torch.cat([_logits(part) for part in found]), data.labels(ids), data.class_names)
 
 

@@ -27,7 +27,6 @@ from instar.fit_processes import distributed, generators, ranks
 from instar.fused_head import fused_loss, opened, wide_head
 from instar.guards import check_first_step, check_logits, count_labelled
 from instar.interruption import Interruption
-from instar.linear_loss import HeadTargets
 from instar.losses import AnyTargets, DistillationLoss, distillation_loss
 from instar.networks import (
     as_logits,
@@ -90,7 +89,9 @@ class Loop:
         self.is_sequential = is_sequence(self.data.labels(self.data.ids[:1]))
         self.all_labelled = num_labelled == num_predicted(self.data, self.data.ids)
         if self.is_sequential and (self.world > 1 or self.options.auxiliary is not None):
-            raise UsageError("sequences of tokens: expected one process for each fit, and no auxiliary loss (hints)")
+            raise UsageError(
+                "sequences of tokens: expected one process for each fit, and no auxiliary loss (hints)"
+            )
         if self.options.auxiliary is not None and self.world > 1:
             raise UsageError("auxiliary (hints): expected one process for each fit, found several")
         self.soft_loss = named_soft_loss(self.options.soft_loss)
@@ -116,8 +117,9 @@ class Loop:
         if self.world > 1 or self.bfloat16 or not is_plain:
             return None
         examples = self.data.gather(self.data.ids[:2], 0)
-        num_rows = self.options.batch_size * num_predicted(self.data, self.data.ids[:1])
-        return wide_head(self.network, examples, self.data.num_classes, batch_size=num_rows)
+        length = num_predicted(self.data, self.data.ids[:1]) if self.is_sequential else None
+        about = {"batch_size": self.options.batch_size, "num_positions": length}
+        return wide_head(self.network, examples, self.data.num_classes, **about)
 
     def run_to_the_end(self) -> FitResult:
         """Go on from the latest checkpoint, if there is one, to the end."""
@@ -234,14 +236,13 @@ class Loop:
     def _loss(
         self,
         logits: Tensor,
-        targets: AnyTargets | HeadTargets | None,
+        targets: AnyTargets | None,
         labels: Tensor,
         num_soft: int,
         num_hard: int,
     ) -> DistillationLoss:
         """The loss, whose terms are means over the batch of all processes."""
         soft, hard = self.soft_weight, self.hard_weight
-        targets = targets.laid_out() if isinstance(targets, HeadTargets) else targets
         if self.soft_loss is not None:
             return weighted_loss(self.soft_loss, logits, targets, labels, soft_weight=soft, hard_weight=hard)
         return distillation_loss(

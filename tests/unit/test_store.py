@@ -422,8 +422,8 @@ def test_an_unfinished_a_newer_and_no_store_are_refused(store: SoftTargetStore, 
 
     newer = Path(shutil.copytree(store.path, tmp_path / "newer"))
     text = (newer / MANIFEST).read_text()
-    (newer / MANIFEST).write_text(text.replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(RunError, match="has format version 2, this instar reads 1: update instar"):
+    (newer / MANIFEST).write_text(text.replace('"format_version": 1', '"format_version": 3'))
+    with pytest.raises(RunError, match="has format version 3, this instar reads up to 2: update instar"):
         SoftTargetStore.open(newer)
 
     for path in (tmp_path, tmp_path / "nowhere"):

@@ -8,9 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from instar.cli.commands import LazyCommand, with_options
-from instar.cli.options import Quiet
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON record and nothing else.")]
+from instar.cli.options import AsJson, Quiet
 
 
 class _ShowByDefault(TyperGroup):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from instar.cli.options import AsJson
 from instar.errors import UsageError
 
 
@@ -13,7 +14,7 @@ def networks(
     word: Annotated[
         str, typer.Argument(metavar="[WORD]", help="List those of timm and torchvision whose names hold it, too.")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the networks that can be built by name, with the number of their weights."""
     from rich.console import Console

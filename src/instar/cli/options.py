@@ -53,6 +53,7 @@ TensorBoard = Annotated[
 ]
 Publish = Annotated[bool, typer.Option("--publish", help="Write the result to results/ too.", rich_help_panel=RUN)]
 Json = Annotated[bool, typer.Option("--json", help="Print result.json and nothing else.", rich_help_panel=RUN)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON record and nothing else.")]
 TopK = Annotated[int, typer.Option(min=1, help="Number of classes to name, the most probable first.")]
 Explain = Annotated[
     bool,

@@ -1,5 +1,7 @@
 """`instar targets`: write, check and show stores of soft targets."""
 
+import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from instar.cli.commands import LazyCommand, with_options
-from instar.cli.options import Device, Quiet, numbers
+from instar.cli.options import AsJson, Device, Quiet, numbers
 
 if TYPE_CHECKING:
     from instar.reports import Table
@@ -42,6 +44,20 @@ def write(
         str | None,
         typer.Option(metavar="<float,...>", help="Temperatures that a top-k store can be used at: 2,4,8."),
     ] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            help="Classes to draw from those outside the top k, for wide teachers; 0: none, read sparse."
+        ),
+    ] = None,
+    draws_at: Annotated[float | None, typer.Option(help="Temperature of the draws. By default 1.")] = None,
+    full_rows: Annotated[
+        int | None, typer.Option(help="Rows kept in full too, for `targets check`. By default 32 with --draws.")
+    ] = None,
+    hidden: Annotated[
+        bool,
+        typer.Option("--hidden", help="Keep the last hidden states, and the linear head once, not the logits."),
+    ] = False,
     dtype: Annotated[str, typer.Option(help="Number format of the logits: float16 or float32.")] = "float16",
     rows_per_shard: Annotated[
         int | None,
@@ -69,6 +85,10 @@ def write(
         quiet=quiet,
         top_k=top_k,
         temperatures=numbers("--temperature", temperature) or (),
+        draws=draws,
+        draws_at=draws_at,
+        full_rows=full_rows,
+        hidden=hidden,
         dtype=dtype,
         rows_per_shard=rows_per_shard,
         device=check_device(device),
@@ -122,14 +142,21 @@ def check(
     temperature: Annotated[
         float | None, typer.Option(help="Also report the error of the stored precision at this temperature.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Read every byte of a store, compare it with teachers and data, and report what its precision costs.
 
-    Without data options the data are those of the first teacher's run.
+    Of a top-k store also what each reading of the other classes leaves out: bias and noise of the gradient, and
+    the floor in nats, in rows that are kept in full or that the teacher answers again. Without data options the
+    data are those of the first teacher's run.
     """
-    from instar.recipes.targets import check_store
+    from instar.recipes.targets import check_store, check_tables
 
-    _print(check_store(store, teacher or [], data=typed.get("data", {}), temperature=temperature))
+    found = check_store(store, teacher or [], data=typed.get("data", {}), temperature=temperature)
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    else:
+        _print(check_tables(found))
 
 
 @app.command()

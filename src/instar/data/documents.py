@@ -122,7 +122,9 @@ def read_corpus(
     return Corpus(name, files, separator, parts, tuple(notes))
 
 
-def _split(groups: Sequence[list[bytes]], validation_fraction: float, split_seed: int) -> dict[str, frozenset[bytes]]:
+def _split(
+    groups: Sequence[list[bytes]], validation_fraction: float, split_seed: int
+) -> dict[str, frozenset[bytes]]:
     """The hashes by part; what is split is chosen by its content, whatever its name and place."""
     digests = (hashlib.blake2b(b"".join(keys), digest_size=8).digest() for keys in groups)
     ids = torch.tensor([int.from_bytes(one, "little", signed=True) for one in digests])
@@ -169,7 +171,9 @@ def _documents(files: Sequence[Path | str], separator: str | None, notes: list[s
             yield from (Document(text, name) for name, text in _docstrings_of(file).items())
             continue
         if file.stat().st_size > LARGEST_BYTES:
-            raise DataError(f"{file} has {file.stat().st_size / 2**30:.1f} GiB, and a file is read whole: split it")
+            raise DataError(
+                f"{file} has {file.stat().st_size / 2**30:.1f} GiB, and a file is read whole: split it"
+            )
         try:
             text = file.read_text(encoding="utf-8")
         except UnicodeDecodeError:

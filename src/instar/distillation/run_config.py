@@ -18,8 +18,9 @@ from instar.distillation.teachers import LabelsInTargets, StoredLogits, Teacher
 from instar.errors import UsageError
 from instar.fit_options import FitOptions, check_names
 from instar.identity import each_alone, plain, sketch, stated_fingerprint
-from instar.losses import LogitTargets, Targets
+from instar.losses import AnyTargets, HeadTargets, LogitTargets, Targets
 from instar.networks import network_identity
+from instar.sparse_targets import SparseTargets
 
 ELSEWHERE = ("targets", "validation", "sampler", "auxiliary")
 """Options that are written down in a way of their own."""
@@ -117,12 +118,21 @@ def describe_targets(targets: Targets, data: Dataset) -> dict[str, Any]:
             f"run_dir: the soft targets are {_shown(targets)}, which could not be recognised: give it an "
             "attribute `fingerprint`, a text that changes whenever its answers do"
         )
-    for key in ("temperature", "mean", "weights"):
+    for key in ("temperature", "mean", "reading", "weights"):
         if (value := getattr(targets, key, None)) is not None:
             about[key] = written(key, value)
     found = [targets(ids, view) for ids in [data.some_ids()] for view in (0, 1)]
-    about["values"] = sketch([one.logits if isinstance(one, LogitTargets) else one.probs for one in found])
+    about["values"] = sketch([value for one in found for value in _values(one)])
     return about
+
+
+def _values(targets: AnyTargets) -> list[Tensor]:
+    """The tensors that decide a batch of targets."""
+    if isinstance(targets, SparseTargets):
+        return [targets.probs, targets.rest]
+    if isinstance(targets, HeadTargets):
+        return [targets.hidden]
+    return [targets.logits if isinstance(targets, LogitTargets) else targets.probs]
 
 
 def written(name: str, value: Any) -> Any:

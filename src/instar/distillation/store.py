@@ -1,12 +1,9 @@
 """Soft-target store: teachers are evaluated once, and every student reads the logits from disk."""
 
-import dataclasses
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,40 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.data import Dataset, GivenData, as_dataset
-from instar.distillation.store_format import CLASSES, REST, Manifest, check_class_names
-from instar.distillation.store_reading import StoredRows
-from instar.distillation.store_rows import content_hashes, restore_logits
+from instar.distillation.readings import ReadingError, left_out
+from instar.distillation.store_checks import check_data, check_teachers, reading_of, readings_at
+from instar.distillation.store_format import Manifest
+from instar.distillation.store_reading import StoredRows, in_batch
+from instar.distillation.store_report import StoreReport, check_shards, report_of, rows_in_full
+from instar.distillation.store_rows import restore_logits, sparse_targets
 from instar.distillation.store_targets import StoreTargets
 from instar.distillation.teachers import REMEMBERED_BYTES, as_networks
-from instar.errors import DataError, RunError, UsageError
-from instar.identity import exact, first_difference, plain
-from instar.losses import LogitTargets, SoftTargets, targets_of_members
-from instar.networks import network_fingerprint
-
-
-@dataclass(frozen=True)
-class TargetError:
-    """L1 distance of stored soft targets from exact ones at a temperature, due to float16 or to the top k.
-
-    Args:
-        temperature: of the soft targets.
-        max_l1: maximum over members and rows; an upper bound where it was not measured.
-        mean_l1: mean over members and rows; None where it was not measured.
-    """
-
-    temperature: float
-    max_l1: float
-    mean_l1: float | None
-
-
-@dataclass(frozen=True)
-class StoreReport:
-    """Sizes, and the errors of soft targets as measured when the store was written."""
-
-    rows: int
-    shards: int
-    bytes: int
-    errors: tuple[TargetError, ...]
+from instar.errors import RunError, UsageError
+from instar.identity import exact
+from instar.losses import AnyTargets, HeadTargets, targets_of_members
 
 
 class SoftTargetStore:
@@ -87,7 +61,6 @@ class SoftTargetStore:
         self.view_seed = self.settings.view_seed
         self.top_k, self.dtype = self.settings.top_k, self.settings.dtype
         self.temperatures = self.settings.temperatures
-        self._endings = ("",) if self.top_k is None else ("", CLASSES, REST)
         self._rows = StoredRows(manifest)
 
     @classmethod
@@ -101,6 +74,10 @@ class SoftTargetStore:
         top_k: int | None = None,
         dtype: str = "float16",
         temperatures: Sequence[float] = (),
+        draws: int | None = None,
+        draws_at: float | None = None,
+        full_rows: int | None = None,
+        hidden: bool = False,
         rows_per_shard: int | None = None,
         split: Mapping[str, Any] | None = None,
         batch_size: int | None = None,
@@ -109,7 +86,9 @@ class SoftTargetStore:
     ) -> Self:
         """Compute the teachers' logits on views 0 to views - 1 of every example, and store them.
 
-        Repeat the call to resume a write that was killed, or to replace damaged shards; intact shards are kept.
+        Repeat the call to resume a write that was killed, or to replace damaged shards; intact shards are kept. A
+        teacher that gives logits (batch, length, classes) answers for each position of a sequence: those that the
+        mask of the data shows are stored.
 
         Args:
             path: a folder, new or with the same store.
@@ -120,6 +99,12 @@ class SoftTargetStore:
             dtype: "float16" or "float32", for the logits.
             temperatures: those that a top-k store can be used at; by default the error is measured at 1, 2, 4, 8
                 and 20.
+            draws: classes to draw from those outside the top k, in each row; with a number, also 0, the store is
+                read as `SparseTargets`, and so is a top-k store of sequences.
+            draws_at: temperature of the draws, one of `temperatures`; by default 1 where that is one, else the
+                lowest.
+            full_rows: rows that are kept in full too, for `left_out`; by default 32 if the store is read sparse.
+            hidden: keep the hidden states before the teacher's linear head, and the head once, in place of logits.
             rows_per_shard: rows of a shard, which a kill may cost; by default 65,536, and fewer where a row has
                 more than 1,024 numbers. A shard and one batch of logits are in memory while a store is written.
             split: which of the examples are validation; kept in `settings`, so that students can compare it.
@@ -136,28 +121,22 @@ class SoftTargetStore:
             RunError: another process is writing the store, or the disk is full.
             TrainingError: a teacher returns NaN or infinity.
         """
-        from instar.distillation.store_writing import (  # reading needs none of it
-            known_by,
-            store_settings,
-            write_shards,
-        )
+        from instar.distillation.store_teachers import Answers  # reading needs none of it
+        from instar.distillation.store_writing import settings_of, write_shards
 
         data = as_dataset(data)
         if isinstance(teachers, Mapping):
             teachers = {name: as_networks(teacher, data) for name, teacher in teachers.items()}
-        fingerprints, answers = known_by(teachers, data)
-        settings = store_settings(
-            fingerprints,
-            data,
-            answers=answers,
-            views=plain(views),
-            top_k=plain(top_k),
-            dtype=dtype,
-            temperatures=[float(T) for T in temperatures],
-            rows_per_shard=plain(rows_per_shard),
-            split=split,
-        )
-        write_shards(Path(path), settings, teachers, data, batch_size=batch_size, device=device, progress=progress)
+        answers = Answers.of(teachers, data, hidden=hidden)
+        about: dict[str, Any] = {
+            "views": views,
+            "top_k": top_k,
+            "dtype": dtype,
+            "temperatures": list(temperatures),
+        }
+        about |= {"draws": draws, "draws_at": draws_at, "full_rows": full_rows}
+        settings = settings_of(answers, data, **about, rows_per_shard=rows_per_shard, split=split)
+        write_shards(Path(path), settings, answers, batch_size=batch_size, device=device, progress=progress)
         return cls.open(path)
 
     @classmethod
@@ -170,10 +149,11 @@ class SoftTargetStore:
             DataError: the manifest is damaged.
         """
         manifest = Manifest.read(Path(path))
-        missing = [file for file in manifest.settings.files() if file not in manifest.shards]
-        if missing:
+        settings = manifest.settings
+        missing = [file for file in settings.files() if file not in manifest.shards]
+        if missing or any(file not in manifest.files for file in settings.other_files()):
             raise RunError(
-                f"{path} is not finished ({len(manifest.shards)} of {len(manifest.settings.files())} shards): "
+                f"{path} is not finished ({len(manifest.shards)} of {len(settings.files())} shards): "
                 "write it again with the same settings to resume"
             )
         return cls(manifest)
@@ -181,7 +161,7 @@ class SoftTargetStore:
     @property
     def identity(self) -> dict[str, Any]:
         """What a run directory knows the store by; a copy of it elsewhere is the same."""
-        settings = dataclasses.asdict(self.settings)
+        settings = self.settings.written()
         content = json.dumps(exact(settings), sort_keys=True)
         return {"settings": hashlib.sha256(content.encode()).hexdigest(), "answers": settings["answers"]}
 
@@ -197,28 +177,55 @@ class SoftTargetStore:
             UsageError: this is a top-k store, or an example is not stored.
             DataError: a shard is damaged.
         """
-        if self.top_k is not None:
-            raise UsageError(f"{self.path} keeps the top {self.top_k} logits, not all: use its soft_targets")
-        return self._logits(self._rows.find(ids, views), 1.0)
+        if self.top_k is not None or self.settings.hidden_width or self.settings.num_positions:
+            kept = "logits of positions" if self.top_k is None else f"the top {self.top_k} logits, not all"
+            kept = "hidden states, no logits" if self.settings.hidden_width else kept
+            raise UsageError(f"{self.path} keeps {kept}: use its soft_targets")
+        return self._logits(self._rows.find(ids, views)[0], 1.0)
+
+    def lengths(self, ids: Tensor) -> Tensor:
+        """The number of positions of some sequences, (batch,) int64.
+
+        Raises:
+            UsageError: the store is not of sequences, or an example is not stored.
+        """
+        if not self.settings.num_positions:
+            raise UsageError(f"{self.path} has one row for each example, no sequences")
+        return self._rows.lengths(ids)
 
     def soft_targets(
-        self, ids: Tensor, views: Tensor | int, temperature: float, *, mean: str = "arithmetic"
-    ) -> SoftTargets | LogitTargets:
+        self,
+        ids: Tensor,
+        views: Tensor | int,
+        temperature: float,
+        *,
+        mean: str = "arithmetic",
+        reading: str | None = None,
+    ) -> AnyTargets:
         """Soft targets of the ensemble of all members, (batch, classes), in main memory.
+
+        Of sequences they are (batch, length, classes), where padded positions have no mass: give the loss a mask.
+        A store that was written with `draws`, or of sequences with `top_k`, gives `SparseTargets`; one of hidden
+        states `HeadTargets`.
 
         Args:
             ids: (batch,) int64.
             views: view number, one for all or (batch,); v is the stored view v mod `num_views`.
             temperature: of the soft targets; `math.inf` gives the logits to match.
             mean: of the members' probabilities, "arithmetic" or "geometric".
+            reading: what the student is told of the classes outside the top k, "tail", "drawn" or "even" (see
+                `SparseTargets`); by default "tail" in stores that are read sparse. Without `draws` and a reading,
+                all of these classes have the same probability in `SoftTargets`.
 
         Raises:
-            UsageError: a temperature that this top-k store was not written for, an example that is not stored.
+            UsageError: a temperature that this top-k store was not written for, an example that is not stored, or
+                a reading that the store has no draws for, at this temperature.
             DataError: a shard is damaged.
         """
-        self._check_temperature(temperature)
-        logits = self._logits(self._rows.find(ids, views), temperature)
-        return targets_of_members(logits, temperature, mean=mean)
+        reading = reading_of(self.path, self.settings, reading, temperature)
+        rows, is_there = self._rows.find(ids, views)
+        targets = self._targets(rows, temperature, mean, reading)
+        return targets if is_there is None else in_batch(targets, is_there)
 
     def targets(
         self,
@@ -226,6 +233,7 @@ class SoftTargetStore:
         *,
         temperature: float,
         mean: str = "arithmetic",
+        reading: str | None = None,
         device: str | torch.device = "cpu",
         remembered_bytes: int = REMEMBERED_BYTES,
     ) -> StoreTargets:
@@ -234,9 +242,10 @@ class SoftTargetStore:
         Args:
             data: the student's training data, with the stored views: `data.with_views(..., num_views=...)`.
             temperature: of the soft targets; `math.inf` gives the logits to match.
-            mean: of the members' probabilities.
+            mean, reading: as for `soft_targets`.
             device: where the student is trained.
-            remembered_bytes: the most memory for prepared targets; above it, each step reads the files.
+            remembered_bytes: the most memory for prepared targets; above it, each step reads the files, as it does
+                where the targets are not laid out over all classes.
 
         Raises:
             UsageError: other classes, another order of them, other views, examples that are not stored or have
@@ -245,8 +254,9 @@ class SoftTargetStore:
         """
         data = as_dataset(data)
         self.check_data(data)
-        self._check_temperature(temperature)
-        read = functools.partial(self.soft_targets, temperature=temperature, mean=mean)
+        reading = reading_of(self.path, self.settings, reading, temperature)
+        read = functools.partial(self.soft_targets, temperature=temperature, mean=mean, reading=reading)
+        is_dense = reading is None and not self.settings.hidden_width and not self.settings.num_positions
         return StoreTargets(
             read,
             data,
@@ -254,9 +264,10 @@ class SoftTargetStore:
             num_views=self.num_views,
             temperature=temperature,
             mean=mean,
+            reading=reading,
             identity=self.identity,
             device=torch.device(device),
-            remembered_bytes=remembered_bytes,
+            remembered_bytes=remembered_bytes if is_dense else 0,
         )
 
     def check_data(self, data: GivenData) -> None:
@@ -265,29 +276,7 @@ class SoftTargetStore:
         Raises:
             UsageError: names the difference.
         """
-        data = as_dataset(data)
-        check_class_names(self.path, self.class_names, tuple(data.class_names))
-        here = "none" if data.views is None else f"{data.views.name} (view_seed {data.view_seed})"
-        there = "none" if self.views == "none" else f"{self.views} (view_seed {self.view_seed})"
-        if here != there:
-            raise UsageError(f"{self.path} holds views {there}, the data has {here}; use the same")
-        if data.views is not None and data.num_views != self.num_views:
-            shown = "a new one in each epoch" if data.num_views is None else data.num_views
-            raise UsageError(
-                f"{self.path} has {self.num_views} views, the data shows {shown}: "
-                f"pass num_views={self.num_views} to data.with_views"
-            )
-        missing = int((~torch.isin(data.ids.cpu(), self.ids)).sum())
-        if missing:
-            raise UsageError(
-                f"{self.path} was written for other data: {missing} of the {len(data)} examples are not in it; "
-                "use that data, or write a store for this data"
-            )
-        sampled = torch.tensor([int(example) for example in self.settings.content], device=data.ids.device)
-        sampled = sampled[torch.isin(sampled, data.ids)]
-        for example, content in content_hashes(data, sampled).items() if len(sampled) else ():
-            if content != self.settings.content[example]:
-                raise UsageError(f"{self.path}: example {example} has other content in this data; use the same")
+        check_data(self.path, self.settings, self.ids, as_dataset(data))
 
     def check_teachers(self, teachers: Mapping[str, Any], data: Dataset | None = None) -> None:
         """Refuse teachers other than those of the store.
@@ -301,26 +290,7 @@ class SoftTargetStore:
             UsageError: names the first teacher that is missing, not in the store, has other weights, or answers
                 otherwise.
         """
-        from instar.distillation.store_writing import answers_of  # reading needs none of it
-
-        if data is not None:
-            teachers = {name: as_networks(teacher, data) for name, teacher in teachers.items()}
-        has_answers = data is not None and data.fingerprint == self.settings.data_fingerprint
-        answers = (self.settings.answers or {}) if has_answers else {}
-        for name in [*self.members, *teachers]:
-            if name not in teachers or name not in self.members:
-                raise UsageError(
-                    f"{self.path} holds the teachers {', '.join(self.members)}, not {', '.join(teachers)}"
-                )
-            if network_fingerprint(teachers[name]) != self.settings.teachers[name]:
-                raise UsageError(f"{self.path}: teacher {name!r} has other weights now than when it was written")
-            if data is not None and name in answers:
-                difference = first_difference(answers[name], answers_of(teachers[name], data), name)
-                if difference:
-                    raise UsageError(
-                        f"{self.path}: teacher {name!r} has the same weights, and answers otherwise than when the "
-                        f"store was written: {difference}"
-                    )
+        check_teachers(self.path, self.settings, teachers, data)
 
     def check(self, *, temperature: float | None = None) -> StoreReport:
         """Read and check every shard, and report the errors of soft targets that its precision causes.
@@ -333,49 +303,51 @@ class SoftTargetStore:
             DataError: names the first shard that is missing or damaged, or that holds NaN or infinity.
             UsageError: the temperature is not finite and above 0, or this top-k store was not written for it.
         """
-        if temperature is not None:
-            if not 0 < temperature < math.inf:
-                raise UsageError(f"temperature is {temperature}, expected finite and above 0")
-            self._check_temperature(temperature)
-        largest = 0.0
-        for file, columns in StoredRows(
-            self._manifest
-        ).shards():  # a shard that was intact when first read may be damaged by now
-            for name in self.members:
-                values = columns[name]
-                if not np.isfinite(values).all():
-                    raise DataError(f"{self.path / file}: {name} holds NaN or infinity; write the store again")
-                largest = max(largest, float(np.abs(values).max()))
-        report = self.summary()
-        if temperature is None or temperature in self.temperatures:
-            return report
-        half_step = float(np.spacing(np.float16(largest))) / 2 if self.dtype == "float16" else 0.0
-        bound = TargetError(temperature, 2 * math.tanh(half_step / (2 * temperature)), None)
-        return dataclasses.replace(report, errors=(*report.errors, bound))
+        return check_shards(self._manifest, temperature)
+
+    def left_out(
+        self,
+        *,
+        temperature: float | None = None,
+        teachers: Mapping[str, Any] | None = None,
+        data: GivenData | None = None,
+    ) -> list[ReadingError]:
+        """Measure what each reading of the classes outside the top k leaves out, in rows whose logits are known.
+
+        Args:
+            temperature: of the targets; by default each one that the store was written for.
+            teachers: by their name in the store, to be asked again for some rows of `data`, which it was written
+                for; by default the rows that are kept in full are used.
+            data: that of the store.
+
+        Raises:
+            UsageError: the store is no top-k store of one teacher, it was not written for the temperature, or it
+                keeps no rows in full and there are no teachers.
+        """
+        rows, logits = rows_in_full(self._manifest, self._rows, teachers, data)
+        temperatures = self.temperatures if temperature is None else (temperature,)
+        kept = self._rows.take_all(self.members[0], rows.numpy())
+        found: list[ReadingError] = []
+        for T in temperatures:
+            for reading in readings_at(self.path, self.settings, T):
+                found += left_out(logits, sparse_targets(kept, self.settings, T, reading))
+        return found
 
     def summary(self) -> StoreReport:
         """Sizes and measured errors from the manifest; `check` also reads the shards."""
-        shards = self._manifest.shards.values()
-        errors = tuple(self._measured(place, T) for place, T in enumerate(self.temperatures))
-        return StoreReport(self.settings.num_rows, len(shards), sum(shard.bytes for shard in shards), errors)
-
-    def _measured(self, place: int, temperature: float) -> TargetError:
-        shards = self._manifest.shards.values()
-        mean = sum(shard.mean_l1[place] * shard.rows for shard in shards) / self.settings.num_rows
-        return TargetError(temperature, max(shard.max_l1[place] for shard in shards), mean)
-
-    def _check_temperature(self, temperature: float) -> None:
-        if self.top_k is not None and temperature not in self.temperatures:
-            written_for = ", ".join(f"{T:g}" for T in self.temperatures)
-            raise UsageError(
-                f"{self.path} keeps the top {self.top_k} of {len(self.class_names)} classes for the temperatures "
-                f"{written_for}, not for {temperature:g}; use one of these or write a store for it"
-            )
+        return report_of(self._manifest)
 
     def _logits(self, rows: NDArray[np.int64], temperature: float) -> Tensor:
         """(members, rows, classes) float32; for a top-k store, logits that are right at this temperature only."""
-        members = []
-        for name in self.members:
-            kept = {ending: torch.from_numpy(self._rows.take(name + ending, rows)) for ending in self._endings}
-            members.append(restore_logits(kept, self.settings, temperature))
-        return torch.stack(members)
+        kept = (self._rows.take_all(name, rows) for name in self.members)
+        return torch.stack([restore_logits(one, self.settings, temperature) for one in kept])
+
+    def _targets(self, rows: NDArray[np.int64], temperature: float, mean: str, reading: str | None) -> AnyTargets:
+        """The targets of some rows, (rows, ...)."""
+        if reading is not None:
+            kept = self._rows.take_all(self.members[0], rows)
+            return sparse_targets(kept, self.settings, temperature, reading)
+        if self.settings.hidden_width:
+            hidden, head = self._rows.take_all(self.members[0], rows)[""].float(), self._rows.head
+            return HeadTargets(hidden, head["weight"], temperature, head.get("bias"))
+        return targets_of_members(self._logits(rows, temperature), temperature, mean=mean)

@@ -243,5 +243,10 @@ class LabelsInTargets:
         targets = self.targets(ids, views)
         if isinstance(targets, LogitTargets):
             raise UsageError("labels cannot be mixed into logits: use a finite temperature")
+        if not isinstance(targets, SoftTargets):
+            raise UsageError(
+                f"labels cannot be mixed into {type(targets).__name__}, which has no probability of each class: "
+                "give the labels a weight of their own (hard_weight)"
+            )
         labels = self._data.labels(ids).to(targets.probs.device)
         return mix_in_labels(targets, labels, self.label_weight)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,12 @@ def write_store(
 
 def check_store(
     path: Path, specs: Sequence[str], *, data: Mapping[str, Any], temperature: float | None
-) -> list[Table]:
-    """Read a whole store, and compare it with teachers and data where they are given.
+) -> dict[str, Any]:
+    """Read a whole store, compare it with teachers and data where they are given, and measure what is left out.
+
+    Returns:
+        What JSON can hold: sizes, `errors` of the precision at each temperature, `readings` of a top-k store of
+        one teacher that keeps rows in full or whose teacher is given, and what it was `compared` with.
 
     Raises:
         UsageError: the teachers or the data differ from those of the store.
@@ -82,37 +87,80 @@ def check_store(
     """
     store = SoftTargetStore.open(path)
     report = store.check(temperature=temperature)
-    compared = []
+    compared, asked = [], dict[str, Any]()
     if specs or data.get("name") is not None:
         splits = load_splits(data_settings(specs, data))
+        shown = examples_of(splits).with_views(parse_views(store.views), view_seed=store.view_seed)
         if specs:
-            store.check_teachers(load_teachers(specs, splits), examples_of(splits))
+            teachers = load_teachers(specs, splits)
+            store.check_teachers(teachers, examples_of(splits))
             compared.append("teachers")
+            asked = {"teachers": teachers, "data": shown}
         if data.get("name") is not None:
-            shown = parse_views(store.views)
-            store.check_data(
-                examples_of(splits).with_views(shown, view_seed=store.view_seed, num_views=store.num_views)
-            )
+            store.check_data(shown.with_views(shown.views, view_seed=store.view_seed, num_views=store.num_views))
             compared.append("data")
-    kept = store.dtype if store.top_k is None else f"{store.dtype} and the cut to the top {store.top_k}"
+    has_full = store.top_k is not None and len(store.members) == 1 and (asked or store.settings.num_full)
+    return {
+        "store": str(path),
+        "rows": report.rows,
+        "shards": report.shards,
+        "bytes": report.bytes,
+        "kept": _kept(store),
+        "errors": [asdict(error) for error in report.errors],
+        "readings": [asdict(one) for one in store.left_out(temperature=temperature, **asked)] if has_full else [],
+        "compared": compared,
+    }
+
+
+def _kept(store: SoftTargetStore) -> str:
+    if store.settings.is_sparse:
+        return f"{store.dtype} (the classes outside the top {store.top_k} as one)"
+    return store.dtype if store.top_k is None else f"{store.dtype} and the cut to the top {store.top_k}"
+
+
+def check_tables(about: Mapping[str, Any]) -> list[Table]:
+    """What `check_store` found."""
     found = [
-        f"L1 distance to the teacher's own, due to {kept}, over members and rows; without a mean it is a bound.",
-        f"{path}: all {report.rows:,} rows are as they were written; shards: {report.shards}.",
+        f"L1 distance to the teacher's own, due to {about['kept']}, over members and rows; without a mean it is a "
+        "bound.",
+        f"{about['store']}: all {about['rows']:,} rows are as they were written; shards: {about['shards']}.",
     ]
-    if compared:
-        found.append(f"The {' and '.join(compared)} are those that it was written for.")
-    return [
-        Table(
-            "Loss of precision of the soft targets",
-            [vars(error) for error in report.errors],
-            columns=[
-                Column("temperature"),
-                Column("max_l1", "largest", "{:.2g}"),
-                Column("mean_l1", "mean", "{:.2g}"),
-            ],
-            caption="\n".join(found),
-        )
+    if about["compared"]:
+        found.append(f"The {' and '.join(about['compared'])} are those that it was written for.")
+    precision = Table(
+        "Loss of precision of the soft targets",
+        about["errors"],
+        columns=[
+            Column("temperature"),
+            Column("max_l1", "largest", "{:.2g}"),
+            Column("mean_l1", "mean", "{:.2g}"),
+        ],
+        caption="\n".join(found),
+    )
+    return [precision, _readings(about["readings"])] if about["readings"] else [precision]
+
+
+def _readings(found: Sequence[Mapping[str, Any]]) -> Table:
+    """A row for each reading at each temperature, with the gradients of both stand-ins for a student."""
+    rows: dict[tuple[float, str], dict[str, Any]] = {}
+    for one in found:
+        row = rows.setdefault((one["temperature"], one["reading"]), {})
+        row |= {name: one[name] for name in ("temperature", "reading", "floor_nats")}
+        row |= {f"{name} {one['student']}": one[name] for name in ("bias", "noise")}
+    students = dict.fromkeys(one["student"] for one in found)
+    parts = [
+        Column(f"{name} {student}", f"{name}, {student}", "{:.2g}")
+        for student in students
+        for name in ("bias", "noise")
     ]
+    return Table(
+        "What the reading of the classes outside the top k leaves out",
+        list(rows.values()),
+        columns=[Column("temperature"), Column("reading"), *parts, Column("floor_nats", "floor, nats", "{:.2g}")],
+        caption=f"Of the gradient in the logits, relative to that with all classes, in {found[0]['rows']} rows known "
+        "in full: bias stays, noise (of the draws, in one row) falls with the square root of the rows.\n"
+        "Floor: how far a student that fits the targets perfectly still is from the teacher, at best.",
+    )
 
 
 def store_tables(path: Path) -> list[Table]:
@@ -120,9 +168,16 @@ def store_tables(path: Path) -> list[Table]:
     store = SoftTargetStore.open(path)
     settings, report = store.settings, store.summary()
     kept = "all classes" if store.top_k is None else f"the top {store.top_k} and the total of the others"
+    if settings.hidden_width:
+        kept = f"hidden states of {settings.hidden_width}, and the head once"
+    if settings.num_draws:
+        kept += f", {settings.num_draws} draws of them at {settings.draws_at:g}"
+    if settings.num_full:
+        kept += f", {settings.num_full} rows in full"
     views = f"{store.num_views} of {store.views} (view_seed {store.view_seed})"
     about = {
-        "examples": f"{settings.num_examples:,}",
+        "examples": f"{settings.num_examples:,}"
+        + (f" of {settings.num_positions:,} positions" if settings.num_positions else ""),
         "views": "none" if store.views == "none" else views,
         "classes": _few(store.class_names),
         "kept": f"{kept}, {store.dtype}",

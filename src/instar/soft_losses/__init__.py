@@ -10,13 +10,14 @@ from functools import partial
 from torch import Tensor
 
 from instar.errors import UsageError
-from instar.losses import DistillationLoss, LogitTargets, SoftTargets, cross_entropy
+from instar.losses import AnyTargets, DistillationLoss, HeadTargets, SoftTargets, cross_entropy
 from instar.naming import unknown_name
 from instar.soft_losses.attention import attention_loss
 from instar.soft_losses.dist import correlation_loss
 from instar.soft_losses.dkd import decoupled_loss
 from instar.soft_losses.hints import feature_loss
 from instar.soft_losses.standardised import standardised_loss
+from instar.sparse_targets import SparseTargets
 
 SoftLoss = Callable[[Tensor, SoftTargets, Tensor], Tensor]
 """From a student's logits (examples, classes), soft targets and labels (-1: none) to a mean over the examples."""
@@ -75,7 +76,7 @@ def check_soft_loss(name: str, *, has_targets: bool, num_unlabelled: int, num_pr
 def weighted_loss(
     soft_loss: SoftLoss,
     student_logits: Tensor,
-    targets: SoftTargets | LogitTargets | None,
+    targets: AnyTargets | None,
     labels: Tensor,
     *,
     soft_weight: float,
@@ -84,8 +85,14 @@ def weighted_loss(
     """The loss and its terms with another soft term; the hard term is that of `distillation_loss`.
 
     Raises:
-        UsageError: the targets are logits to be matched: none of these losses has that limit.
+        UsageError: the targets are logits to be matched: none of these losses has that limit; or they are not
+            laid out over all classes.
     """
+    if isinstance(targets, SparseTargets | HeadTargets):
+        raise UsageError(
+            f"the soft targets are {type(targets).__name__}, which only the loss 'kd' takes; the others need all "
+            "probabilities: store all logits"
+        )
     if not isinstance(targets, SoftTargets):
         raise UsageError("temperature inf matches logits: a soft loss other than kd needs a finite temperature")
     soft = soft_loss(student_logits, targets, labels) if soft_weight else student_logits.new_zeros(())

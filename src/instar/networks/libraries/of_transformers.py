@@ -23,10 +23,11 @@ from instar.networks.libraries.folders import (
 from instar.networks.libraries.offer import Needs, Offer, Wanted, fitted
 from instar.networks.libraries.operators import repair_torchvision
 
-EXTRA = "transformers"
+EXTRA, NEXT = "transformers", "next tokens"
 TASKS = {
     "pictures": ("AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES"),
     "texts": ("AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"),
+    NEXT: ("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
 }
 """What is classified: the class of transformers, and its table of those that it can build for it."""
 
@@ -59,7 +60,7 @@ def offer(spec: str, name: str, wanted: Wanted) -> Offer:
     folder = None if wanted.described else find_folder(spec, name, EXTRA)
     described = wanted.described or texts_of(spec, Path(str(folder)))
     about = content(spec, described, CONFIG)
-    task = "texts" if wanted.num_ids is not None else "pictures"
+    task = NEXT if wanted.is_next else "texts" if wanted.num_ids is not None else "pictures"
     kind = _kind(package, spec, name, about, task)
     labels = about.get("id2label") or {}
     if not isinstance(labels, Mapping) or not all(str(key).isdecimal() for key in labels):
@@ -72,6 +73,9 @@ def offer(spec: str, name: str, wanted: Wanted) -> Offer:
             f"{spec} takes pictures of {own_channels} channels, those of the data have {wanted.channels}: read "
             f"them with --colour {'grey' if own_channels == 1 else 'rgb'} (data.colour)"
         )
+
+    if task == NEXT:
+        _check_sizes(spec, own, wanted, with_own or wanted.pretrained)
 
     def build(num_classes: int) -> nn.Module:
         with quiet(package), _naming_odd_values(package, spec, kind, about):
@@ -112,7 +116,8 @@ def _kind(package: Any, spec: str, name: str, about: Mapping[str, Any], task: st
         )
     known = getattr(package.models.auto.modeling_auto, TASKS[task][1])
     if kind not in known:
-        raise UsageError(f"{spec} is a {kind}, which transformers has no classification of {task} for")
+        what = "prediction of next tokens" if task == NEXT else f"classification of {task}"
+        raise UsageError(f"{spec} is a {kind}, which transformers has no {what} for")
     return kind
 
 
@@ -125,11 +130,40 @@ def _config(
     others |= {"image_size": wanted.pixels} if wanted.pixels and "image_size" in others else {}
     with _naming_odd_values(package, spec, kind, about):
         config = package.CONFIG_MAPPING[kind].from_dict(others)
-        if num_classes is not None:
+        if num_classes is not None and not wanted.is_next:
             config.num_labels = num_classes
+    if wanted.is_next:
+        return _of_next(config, wanted)
     if wanted.num_ids is not None and config.pad_token_id is None:
         config.pad_token_id = config.eos_token_id or 0  # by it networks of one direction find the last word
     return config
+
+
+def _of_next(config: Any, wanted: Wanted) -> Any:
+    """A configuration for the ids of the data: of a network without weights it says how many there are."""
+    config.use_cache, number = False, int(wanted.num_ids or 0)  # what is kept for generation takes memory in training
+    if not wanted.pretrained:
+        config.vocab_size = number
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        stated = getattr(config, key, None)
+        if isinstance(stated, int) and stated >= config.vocab_size:
+            setattr(config, key, None)
+    return config
+
+
+def _check_sizes(spec: str, config: Any, wanted: Wanted, has_weights: bool) -> None:
+    """Refuse weights for another number of ids, and sequences that are longer than the network takes."""
+    longest = getattr(config, "max_position_embeddings", None)
+    if isinstance(longest, int) and wanted.length and wanted.length > longest:
+        raise UsageError(
+            f"{spec} takes sequences of {longest:,} tokens, those of the data have {wanted.length:,}: "
+            f"--max-length {longest} (data.max_length)"
+        )
+    if has_weights and config.vocab_size != wanted.num_ids:
+        raise UsageError(
+            f"{spec} predicts {config.vocab_size:,} ids, the data has {wanted.num_ids:,} of another tokenizer: name "
+            f"its own, --tokenizer {spec.partition(':')[2].partition('@')[0]} (data.tokenizer)"
+        )
 
 
 @contextmanager

@@ -50,6 +50,10 @@ class Wanted:
     """the files that describe a network of a folder, by name, where they are kept elsewhere"""
     num_ids: int | None = None
     """of texts: how many ids there are"""
+    is_next: bool = False
+    """whether it is to predict the next id at each, not a class"""
+    length: int | None = None
+    """of the sequences that it is to take, where they have one"""
 
 
 def fitted(numbers: Sequence[float], channels: int) -> list[float]:
