@@ -295,7 +295,8 @@ def targets_of(
     """A student's soft targets: from a store, from stored logits, or from the teachers at each step."""
     targets: Targets
     if store is not None:
-        targets = store.targets(train, temperature=soft.temperature, mean=soft.mean, device=device)
+        about: dict[str, Any] = {"mean": soft.mean, "reading": soft.reading, "device": device}
+        targets = store.targets(train, temperature=soft.temperature, **about)
         return LabelsInTargets(targets, train, soft.label_weight) if soft.label_weight else targets
     paths = [needs[name] for name in soft.teachers]
     class_names = tuple(Run.read(paths[0]).config["class_names"])

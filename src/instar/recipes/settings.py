@@ -273,6 +273,8 @@ class SoftSettings(LossSettings):
     """a job that writes a store of soft targets, or a store's folder, in place of teachers"""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
     """mean of the probabilities of an ensemble"""
+    reading: Literal["tail", "drawn", "even"] | None = None
+    """of a store of the top k classes: what the others are"""
 
 
 class DataSettings(Settings):
