@@ -107,7 +107,7 @@ def errors_and_nll(network: nn.Module, data: Dataset, *, device: str | torch.dev
 def predicted_rows(
     network: nn.Module, data: Dataset, *, device: str | torch.device = "cpu", batch_size: int = 16
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Of sequences, some at a time: logits (rows, classes) in float32, labels (rows,) and ids, without gradient."""
+    """Of sequences, some at a time: logits (rows, classes) in float32, labels (rows,), and ids."""
     with evaluation_mode(network), torch.no_grad():
         for ids, inputs, labels in batches(data, id_batches(data.ids, batch_size), view=0):
             where = positions(inputs, labels)

@@ -34,7 +34,7 @@ def there(inputs: Inputs) -> Tensor:
 
 
 def at(values: Any, where: Tensor | None) -> Any:
-    """The rows of some positions: (batch, length, ...) as (rows, ...); as they are where there are no positions."""
+    """The rows of some positions: (batch, length, ...) as (rows, ...); all where there are no positions."""
     return values if where is None or values is None else values[where]
 
 

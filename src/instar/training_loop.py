@@ -118,8 +118,8 @@ class Loop:
             return None
         examples = self.data.gather(self.data.ids[:2], 0)
         length = num_predicted(self.data, self.data.ids[:1]) if self.is_sequential else None
-        about = {"batch_size": self.options.batch_size, "num_positions": length}
-        return wide_head(self.network, examples, self.data.num_classes, **about)
+        size = self.options.batch_size
+        return wide_head(self.network, examples, self.data.num_classes, batch_size=size, num_positions=length)
 
     def run_to_the_end(self) -> FitResult:
         """Go on from the latest checkpoint, if there is one, to the end."""

@@ -18,8 +18,9 @@ from instar.data.sources import cache_folder
 from instar.data.splits import stratified_split
 from instar.errors import DataError, UsageError
 from instar.files import written_whole
+from instar.naming import TEXT_FILES
 
-SCHEME, MODULES = "text", "docs-of:"
+MODULES = "docs-of:"
 SUFFIXES = (".txt", ".md", ".rst")
 """Files that are read in a folder; a pattern or a name takes any."""
 
@@ -61,16 +62,6 @@ class Corpus:
                 yield document
 
 
-def is_text_files(name: object) -> bool:
-    """Whether the name of a data set is that of files of running text.
-
-    Example:
-        >>> is_text_files("text:books/*.txt"), is_text_files("csv:books.csv")
-        (True, False)
-    """
-    return isinstance(name, str) and name.startswith(f"{SCHEME}:")
-
-
 def read_corpus(
     name: str,
     *,
@@ -98,7 +89,7 @@ def read_corpus(
     if separator == "":
         raise UsageError("separator is empty, expected a text that stands between documents")
     notes: list[str] = []
-    files = _files(name.removeprefix(f"{SCHEME}:"))
+    files = _files(name.removeprefix(f"{TEXT_FILES}:"))
     units: dict[str, list[bytes]] = {}
     seen: set[bytes] = set()
     num_copies = 0
@@ -157,7 +148,7 @@ def _files(place: str) -> tuple[Path | str, ...]:
         if not files:
             kinds = f" ({', '.join(SUFFIXES)})" if path.is_dir() else ""
             raise UsageError(
-                f"{SCHEME}:{entry}: no such file{kinds}; expected a file, a folder or a pattern with *"
+                f"{TEXT_FILES}:{entry}: no such file{kinds}; expected a file, a folder or a pattern with *"
             )
         found |= set(files)
     return (*sorted(found), *modules)
@@ -196,7 +187,7 @@ def _docstrings_of(entry: str) -> dict[str, str]:
     except (ImportError, ValueError):
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise UsageError(f"{SCHEME}:{entry}: there is no such package on this machine")
+        raise UsageError(f"{TEXT_FILES}:{entry}: there is no such package on this machine")
     root = Path(next(iter(spec.submodule_search_locations)))
     files = sorted(file for file in root.rglob("*.py") if "tests" not in file.parts)
     about = [(str(file.relative_to(root)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]

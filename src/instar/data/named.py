@@ -12,7 +12,7 @@ import torch
 from instar.arguments import require_text
 from instar.data.copies import contents_of, warn_of_copies
 from instar.data.dataset import Dataset
-from instar.data.documents import is_text_files, read_corpus
+from instar.data.documents import read_corpus
 from instar.data.given import as_dataset
 from instar.data.kinds import KindOptions, Preparation, kind_of
 from instar.data.normalisation import measured, normalised, parse_normalisation
@@ -31,7 +31,7 @@ from instar.data.records.roles import Roles
 from instar.data.sources import FSDD, SOURCES, TEXT_SOURCES, Source, find
 from instar.data.splits import stratified_split
 from instar.errors import DataError, InstarError, UsageError
-from instar.naming import ROW_SOURCES, import_function, is_source, unknown_name
+from instar.naming import ROW_SOURCES, import_function, is_source, is_text_files, unknown_name
 from instar.structures import without_lengths
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Running text as sequences of tokens: documents one after another, cut into pieces of one length.
 
-The tokens are kept once, in a file that is mapped into memory; a sequence, its labels and its documents follow from
-its number by arithmetic. One id stands for a sequence.
+The tokens are kept once, in a file that is mapped into memory; a sequence, its labels and its documents follow
+from its number by arithmetic. One id stands for a sequence.
 """
 
 from collections.abc import Iterator, Sequence
@@ -133,7 +133,7 @@ class TokenDataset(Dataset):
 
     def to(self, device: torch.device | str) -> Self:
         """The data set with its batches on another device; what is stored stays where it is."""
-        moved = self._move(device)
+        moved = self._move(torch.device(device))
         moved._device = torch.device(device)
         return moved
 

@@ -14,8 +14,8 @@ from instar.evaluation import batch_size_on, predict_logits
 from instar.guards import views_of
 from instar.logit_values import check_teacher_logits, warn_of_zeros
 from instar.losses import LogitTargets, SoftTargets, Targets, mix_in_labels, targets_of_members
-from instar.positions import is_sequence
 from instar.networks import asked_network, evaluation_, forward_logits
+from instar.positions import is_sequence
 from instar.teacher_checks import check_network
 
 REMEMBERED_BYTES = 2**30  # of logits; where they take more, they are computed at each step

@@ -11,7 +11,6 @@ from typing import Any
 from torch import nn
 
 from instar.data import Dataset, Splits, class_number, load_data, seen_by, transfer_set, unlabelled_pictures
-from instar.data.documents import is_text_files
 from instar.data.sampled import with_sampled_rows
 from instar.deploy.code import check_code, code_identity, network_in
 from instar.deploy.loading import load_run_network as load_run_network
@@ -21,7 +20,7 @@ from instar.deploy.rows import checksum_of
 from instar.errors import DataWarning, UsageError
 from instar.guards import NUM_TRIED, try_fit, try_forward
 from instar.identity import first_difference
-from instar.naming import is_of_library, is_source
+from instar.naming import is_of_library, is_source, is_text_files
 from instar.networks import (
     brings_weights,
     build_network,

@@ -70,7 +70,7 @@ REPRODUCTIONS = {
         "clinc150 (150 intents and what is of none), sst2 (two classes), or csv:FILE and its like",
     ),
     "tokens": Reproduction(
-        "A language model into a tenth of its weights: all classes, hidden states, top k three ways, labels alone.",
+        "A language model into a tenth of its weights: all classes, the top k read three ways, labels alone.",
         "instar.recipes.tokens.recipe:STUDY",
         "instar.recipes.tokens.plan:config_for",
     ),

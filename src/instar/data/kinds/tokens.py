@@ -137,7 +137,7 @@ def token_data(corpus: Corpus, part: str, preparation: TokenPreparation) -> Toke
 
 
 def _kept_once(corpus: Corpus, part: str, preparation: TokenPreparation) -> tuple[Tensor, Tensor]:
-    """The tokens of a part, and of each document its number of positions and bytes; from the cache if it is there."""
+    """The tokens of a part, and of each document its positions and bytes; from the cache if they are there."""
     digest = _digest(corpus, part, [_FORMAT, preparation.tokenising.content, preparation.end])
     place = _place(f"{digest}.tokens")
     if place is None:
@@ -160,7 +160,7 @@ def _kept_once(corpus: Corpus, part: str, preparation: TokenPreparation) -> tupl
 
 
 def _encoded(corpus: Corpus, part: str, preparation: TokenPreparation) -> Iterator[tuple[Any, Any]]:
-    """Some documents at a time: their tokens, each after the mark, and (documents, 2) their positions and bytes."""
+    """Some documents at a time: their tokens, each after the mark, and their positions and bytes."""
     end = preparation.end
     for texts in _in_parts(one.text for one in corpus.documents(part)):
         ids, lengths = preparation.tokenising.stream(texts)

@@ -164,8 +164,8 @@ def _check_sizes(spec: str, config: Any, wanted: Wanted, has_weights: bool) -> N
         )
     if has_weights and config.vocab_size != wanted.num_ids:
         raise UsageError(
-            f"{spec} predicts {config.vocab_size:,} ids, the data has {wanted.num_ids:,} of another tokenizer: name "
-            f"its own, --tokenizer {spec.partition(':')[2].partition('@')[0]} (data.tokenizer)"
+            f"{spec} predicts {config.vocab_size:,} ids, the data has {wanted.num_ids:,} of another tokenizer: "
+            f"name its own, --tokenizer {spec.partition(':')[2].partition('@')[0]} (data.tokenizer)"
         )
 
 

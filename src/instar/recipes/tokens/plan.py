@@ -1,5 +1,7 @@
-"""The jobs of a language model distilled: a teacher, stores of its answers, students on labels and on each kind of
-targets. Nothing is chosen: every network is trained as configured, and is evaluated on test once."""
+"""The jobs of a language model distilled: a teacher, stores of its answers, students on labels and on its targets.
+
+Nothing is chosen: every network is trained as configured, and is evaluated on test once.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,8 +32,10 @@ from instar.recipes.study import DEFAULT, Execution
 from instar.recipes.teacher_answers import store_job
 from instar.structures import predicts_next
 
+Targets = Literal["full", "hidden", "tail", "drawn", "even"]
+
 TEACHER, ALONE = "teacher", "labels alone"
-TARGETS = {
+TARGETS: dict[Targets, str] = {
     "full": "all classes",
     "hidden": "hidden states",
     "tail": "top k, others as one",
@@ -52,7 +56,7 @@ class TokensConfig(Settings):
     """the large network"""
     student: FitSettings
     """the small network"""
-    targets: Annotated[list[Literal["full", "hidden", "tail", "drawn", "even"]], Field(min_length=1)] = ["full"]
+    targets: Annotated[list[Targets], Field(min_length=1)] = ["full"]
     """what students learn from: all classes of a teacher that runs beside them, its stored hidden states with its
     head, or its stored top k classes with the others as one class, as draws, or all alike"""
     temperature: Annotated[float, Field(gt=0, lt=float("inf"))] = 1.0
@@ -166,13 +170,14 @@ class TokensPlan:
         about: dict[str, Any] = {"views": "none", "num_views": 1, "device": self.execution.device}
         return store_job(name, [TEACHER], self.config.data, options=options, **about)
 
-    def _soft(self, targets: str) -> dict[str, Any]:
+    def _soft(self, targets: Targets) -> dict[str, Any]:
         """How a student learns from the teacher, and the jobs that it needs."""
-        store = {"full": None, "hidden": _HIDDEN_STORE}.get(targets, _TOP_STORE)
+        stores: dict[str, str | None] = {"full": None, "hidden": _HIDDEN_STORE}
+        store = stores.get(targets, _TOP_STORE)
         soft = SoftSettings(
             teachers=[TEACHER],
             store=store,
-            reading=targets if store == _TOP_STORE else None,
+            reading=None if targets in ("full", "hidden") else targets,
             temperature=self.config.temperature,
             soft_weight=self.config.soft_weight,
             hard_weight=self.config.hard_weight,

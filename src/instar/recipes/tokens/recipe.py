@@ -137,8 +137,8 @@ def answer(result: Result) -> Headline:
 def _table(result: Result) -> Table:
     details = result["details"]
     caption = (
-        f"{details['num_train_tokens']:,} training tokens, {details['preparation']}; {result['num_test']:,} tokens "
-        f"of {details['num_test_documents']:,} test documents. {details['documents']}."
+        f"{details['num_train_tokens']:,} training tokens, {details['preparation']}; {result['num_test']:,} "
+        f"tokens of {details['num_test_documents']:,} test documents. {details['documents']}."
     )
     return rows_table(result, "Language models", caption)
 

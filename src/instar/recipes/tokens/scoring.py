@@ -28,10 +28,11 @@ class Scores:
     @classmethod
     def zeros(cls, num_documents: int) -> "Scores":
         """Before the first batch."""
-        return cls(*(torch.zeros(num_documents, dtype=torch.float64) for _ in range(4)))
+        nll, right, agrees, kl = torch.zeros(4, num_documents, dtype=torch.float64).unbind()
+        return cls(nll, right, agrees, kl)
 
     def add(self, log_probs: Tensor, teacher: Tensor, labels: Tensor, documents: Tensor) -> None:
-        """Add some tokens: log-probabilities (tokens, classes), the teacher's too, labels and documents (tokens,)."""
+        """Add some tokens: log-probabilities (tokens, classes), the teacher's, labels and documents (tokens,)."""
         confidence, found = log_probs.max(-1)
         values = {
             "nll": -log_probs.gather(-1, labels[:, None])[:, 0],
