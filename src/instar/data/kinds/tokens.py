@@ -53,8 +53,9 @@ class TokenPreparation:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """What the ids are of."""
-        return Vocabulary(self.num_ids, self.tokenising.name, pad=self.tokenising.pad)
+        """What the ids are of; the id of padding that a configuration states may be none of the network's."""
+        pad = self.tokenising.pad
+        return Vocabulary(self.num_ids, self.tokenising.name, pad=pad if pad < self.num_ids else 0)
 
     @property
     def class_names(self) -> list[str]:

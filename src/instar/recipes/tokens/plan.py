@@ -177,7 +177,7 @@ class TokensPlan:
         soft = SoftSettings(
             teachers=[TEACHER],
             store=store,
-            reading=None if targets in ("full", "hidden") else targets,
+            reading=None if targets == "full" or targets == "hidden" else targets,
             temperature=self.config.temperature,
             soft_weight=self.config.soft_weight,
             hard_weight=self.config.hard_weight,
