@@ -183,6 +183,7 @@ def test_exports_answer_from_python_and_from_the_shell(run: Path, exported: Path
     assert ranks == sorted(ranks) or np.all(np.diff(np.array(ranks)[order]) >= 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["torch", "safetensors"])
 def test_other_formats_answer_without_the_run(run: Path, tmp_path: Path, typed: Command, to: str) -> None:
     done = typed("export", run, "--to", to, "-o", tmp_path / "out")
@@ -270,6 +271,7 @@ def without_checksum(fit: Path) -> None:
     (fit / "result.json").write_text(json.dumps(result))
 
 
+@pytest.mark.slow
 def test_of_an_older_run_it_is_said_what_is_not_known(finished_run: Path, tmp_path: Path) -> None:
     fit = shutil.copytree(find_fit(finished_run), tmp_path / "older")
     without_checksum(fit)
@@ -319,6 +321,7 @@ def network(input_shape, num_classes):
 """
 
 
+@pytest.mark.slow
 def test_a_network_that_no_exporter_follows_says_what_stopped_it(
     tmp_path: Path, typed: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,6 +381,7 @@ def test_calibrated_probabilities_have_the_likeliest_temperature(
         assert row["rank"] == pytest.approx(float((confidence < row["probability"]).float().mean()), abs=0.02)
 
 
+@pytest.mark.slow
 def test_three_lines_use_what_every_experiment_trained(
     finished_transfer: Path, tmp_path: Path, typed: Command
 ) -> None:

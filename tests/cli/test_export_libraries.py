@@ -61,6 +61,7 @@ def shown_by_the_card(folder: Path) -> tuple[str, float]:
     return name, float(probability)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("job", "to"), [("teacher", "timm"), ("student-distilled", "transformers")])
 def test_a_library_loads_its_network_without_instar(pictures_run: Path, tmp_path: Path, job: str, to: str) -> None:
     run = f"{pictures_run}:{job}"
@@ -100,6 +101,7 @@ def words_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SEVERAL = {"input_ids": [[5, 3, 9], [8], [4, 4, 1, 2, 7, 7, 3]]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("job", "to"), [("teacher", "onnx"), ("student-distilled", "torch")])
 def test_examples_of_their_own_length_have_dynamic_batch_and_length(
     words_run: Path, tmp_path: Path, job: str, to: str
@@ -130,6 +132,7 @@ def test_examples_of_their_own_length_have_dynamic_batch_and_length(
     assert read_about(done.path)["input_shape"]["input_ids"] == ["int64", "<=8"]
 
 
+@pytest.mark.slow
 def test_a_text_network_of_transformers_is_loaded_by_it(words_run: Path, tmp_path: Path) -> None:
     run = f"{words_run}:teacher"
     done = instar.export(run, to="transformers", out=tmp_path / "out")

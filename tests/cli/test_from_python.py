@@ -64,6 +64,7 @@ def test_a_wrong_argument_is_answered_with_the_nearest(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_call_shows_the_progress_of_its_command_unless_it_is_quiet(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

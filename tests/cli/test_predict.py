@@ -93,6 +93,7 @@ def test_a_model_answers_as_the_run_did(picture_run: Path) -> None:
     assert model.predict_proba([]).shape == (0, len(model.class_names))
 
 
+@pytest.mark.slow
 def test_a_fit_that_was_moved_answers_without_its_data(picture_run: Path, tmp_path: Path) -> None:
     fit, picture = find_fit(picture_run), pictures(picture_run)[0]
     expected = load(fit).predict_proba(picture)
@@ -211,6 +212,7 @@ def test_a_name_that_is_no_utf8_is_written_with_escapes(picture_run: Path, tmp_p
     assert "\\xff.png" in (tmp_path / "answers.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_distillation_ends_with_the_commands_that_use_it(finished_run: Path, instar: Command) -> None:
     shown = instar("distill", *TINY, "--run-dir", finished_run)
     lines = [line.strip() for line in shown.stdout.partition("Use it:\n")[2].splitlines()]

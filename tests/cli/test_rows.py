@@ -86,6 +86,7 @@ def test_files_of_rows_are_predicted_and_a_broken_row_is_one_line(
     assert len(rows_in(done.stdout)) == 12
 
 
+@pytest.mark.slow
 def test_what_prepares_rows_is_kept_checked_and_exported(run: Path, typed: Command, tmp_path: Path) -> None:
     fit = run / "jobs" / "student-distilled" / "seed-0"
     rows = Rows.read(fit, Run.read(fit).config["preparation"])
@@ -126,6 +127,7 @@ def test_data_shows_columns_roles_and_classes(run: Path, typed: Command) -> None
     assert about["roles"] == {"label": "kind", "features": ["width"]}
 
 
+@pytest.mark.slow
 def test_the_card_of_exported_texts_has_code_that_reads_a_text(typed: Command, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     words = {"bank": "my balance is low", "alarm": "wake me up at six", "music": "play the next song"}

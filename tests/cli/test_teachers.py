@@ -58,6 +58,7 @@ def test_import_says_what_it_did_and_refuses_in_one_line(instar: Command, tmp_pa
     assert wrong.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_file_is_a_teacher_of_the_commands(
     instar: Command, forest: RandomForestClassifier, tmp_path: Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_file_is_a_teacher_of_the_commands(
     assert "other weights" in refused.stderr
 
 
+@pytest.mark.slow
 def test_teachers_of_several_kinds_are_one_ensemble(
     instar: Command, forest: RandomForestClassifier, finished_run: Path, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ def printed(name: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_flat_loop_and_the_library_give_the_same_numbers(tmp_path: Path) -> None:
     flat = printed("distill.py", tmp_path)
     assert flat.count("errors on 497 test images") == 3

@@ -15,6 +15,7 @@ from instar.runs import Run
 from small_studies import SMALL, distilled
 
 
+@pytest.mark.slow
 def test_the_networks_in_use_are_rows_of_one_table(tmp_path: Path) -> None:
     path = tmp_path / "run"
     result = distilled(

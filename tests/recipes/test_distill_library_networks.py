@@ -35,6 +35,7 @@ def photos(tmp_path: Path) -> str:
     return f"folder:{write_image_folder(tmp_path / 'photos', classes=NAMES, per_class=20)}"
 
 
+@pytest.mark.slow
 def test_one_command_teaches_a_network_of_timm_by_a_folder(
     instar_process: Command, photos: str, tmp_path: Path
 ) -> None:
@@ -93,6 +94,7 @@ def test_a_run_is_that_of_the_content_of_the_files(photos: str, tmp_path: Path) 
     assert len({first, second, path()}) == 3
 
 
+@pytest.mark.slow
 def test_a_student_starts_from_the_weights_of_a_folder_with_a_new_head(photos: str, tmp_path: Path) -> None:
     theirs = vit_folder(tmp_path / "vit", ("lion", "tiger"))
     student = {"network": f"transformers:{tmp_path / 'vit'}", "epochs": 1, "learning_rate": 1e-9}

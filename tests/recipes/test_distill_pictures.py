@@ -56,6 +56,7 @@ def test_a_colour_teacher_of_grey_pictures_is_refused_with_the_option_that_mends
     assert [row["name"] for row in result["rows"]] == ["teacher", "student-alone", "student-distilled"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [None, "none", "data", "0.2/0.4"])
 def test_a_teacher_is_given_what_it_states_and_the_student_what_the_data_have(
     tmp_path: Path, grey_folder: str, how: str | None
@@ -80,6 +81,7 @@ def test_a_teacher_is_given_what_it_states_and_the_student_what_the_data_have(
     }
 
 
+@pytest.mark.slow
 def test_a_teacher_of_another_run_keeps_its_normalisation(tmp_path: Path, grey_folder: str) -> None:
     theirs = {"name": grey_folder, "normalise": "0.5/0.25"}
     options = {"seeds": 1, "temperature": 2.0, "student": {"network": "mlp:4x1", "epochs": 1}}
@@ -97,6 +99,7 @@ def test_a_teacher_of_another_run_keeps_its_normalisation(tmp_path: Path, grey_f
         assert torch.allclose(predict_logits(network, after), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_statement_of_the_user_ends_the_warning(
     tmp_path: Path, grey_folder: str, recwarn: pytest.WarningsRecorder
 ) -> None:

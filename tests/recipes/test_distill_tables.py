@@ -45,6 +45,7 @@ def run(instar: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_teachers_are_fitted_and_their_targets_are_out_of_fold(run: Path) -> None:
     config = Run.read(run).config
     splits = load_splits(DataSettings(**config["data"]))
@@ -66,6 +67,7 @@ def test_teachers_are_fitted_and_their_targets_are_out_of_fold(run: Path) -> Non
         assert torch.allclose(unseen, network(splits.validation.gather(splits.validation.ids, 0)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_validation_decides_on_sampled_rows(run: Path) -> None:
     result = Run.read(run).result()
     tried = [row.get("sampled_rows") for row in result["tuning"] if row["name"] == "student-distilled"]
@@ -79,6 +81,7 @@ def test_validation_decides_on_sampled_rows(run: Path) -> None:
     assert Run.read(run / "jobs" / "student-alone" / "seed-0").config.get("transfer") is None
 
 
+@pytest.mark.slow
 def test_student_and_teachers_answer_rows_as_they_were_in_the_file(instar: Command, run: Path) -> None:
     rows = passengers(5).drop(columns="survived")
     rows.to_csv(run.parent / "new.csv", index=False)
@@ -90,6 +93,7 @@ def test_student_and_teachers_answer_rows_as_they_were_in_the_file(instar: Comma
         assert predicted.stdout.count("\n") >= 5
 
 
+@pytest.mark.slow
 def test_a_fitted_teacher_teaches_in_another_run(run: Path) -> None:
     config = read_config({"teacher": {"network": f"{run}:teacher/member-0"}})
     assert config.teacher.network.endswith("member-0")
@@ -122,6 +126,7 @@ def test_a_category_of_the_test_part_alone_is_said(tmp_path: Path) -> None:
         load_data(f"csv:{tmp_path}/rows.csv", label="survived", features=["harbour"])
 
 
+@pytest.mark.slow
 def test_the_study_compares_three_ways(instar: Command, tmp_path: Path) -> None:
     done = instar("reproduce", "tables", "--scale", "tiny", "--run-dir", tmp_path / "run")
     assert done.returncode == 0, done.stderr

@@ -208,6 +208,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_unlabelled_pictures_of_a_folder_teach(pictures: Path, tmp_path: Path) -> None:
     student = {"network": "mlp:32x1", "epochs": 15}
     settings = merge(SMALL, {"student": student, "transfer": {"folder": str(pictures)}})

@@ -75,6 +75,7 @@ def test_a_result_without_failures_has_no_word_of_them(finished_run: Path) -> No
     assert "failed to learn" not in (finished_run / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_candidate_that_failed_to_learn_is_passed_over_while_others_are_left(tmp_path: Path) -> None:
     student = {**SMALL["student"], "epochs": 2, "learning_rate": [1e-7, 0.1]}
     result = distilled(

@@ -104,6 +104,7 @@ def test_an_acoustic_network_is_tried_before_the_first_alignment(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_network_whose_logits_are_named_is_distilled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
     result = instar.distill_study(

@@ -143,6 +143,7 @@ def test_data_that_differ_each_time_stop_the_job(mended: Callable[..., None], tm
     )
 
 
+@pytest.mark.slow
 def test_a_run_of_the_command_line_follows_what_it_names(typed: Command, tmp_path: Path) -> None:
     """An edited module, by default in another run directory; a given one is refused, with the key that differs."""
     (tmp_path / "edited.py").write_text("from torch import nn\n" + NET)

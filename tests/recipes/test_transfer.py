@@ -92,6 +92,7 @@ def few_networks(path: Path, **fit: object) -> Part:
     return part_of(plan)
 
 
+@pytest.mark.slow
 def test_the_learning_rate_of_another_network_is_found_on_validation(tmp_path: Path) -> None:
     assert read_config({}).network.learning_rate == 0.1
     assert read_config({"network": {"epochs": 3}}).network.learning_rate == 0.1
@@ -111,6 +112,7 @@ def test_the_learning_rate_of_another_network_is_found_on_validation(tmp_path: P
     assert "failed_to_learn" not in result["details"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [99, 100])
 def test_the_papers_ten_best_are_a_small_share_of_the_epochs_or_left_out(epochs: int, tmp_path: Path) -> None:
     part = few_networks(tmp_path, epochs=epochs)

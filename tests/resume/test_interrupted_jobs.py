@@ -83,6 +83,7 @@ def read_terminal(terminal: int) -> str:
             return shown.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="counts processes in /proc")
 def test_ctrl_c_and_kill_9_of_a_command_leave_nothing_over_and_it_goes_on(tmp_path: Path) -> None:
     command = Interrupted(tmp_path)

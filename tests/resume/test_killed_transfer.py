@@ -5,6 +5,8 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
+
 from instar.runs import FINAL, Run
 from killing import run_undisturbed_and_killed
 
@@ -19,6 +21,7 @@ STUDY += [
 SIGNALS = (signal.SIGKILL, signal.SIGINT)  # the second leaves a checkpoint
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_again_and_again_ends_with_the_same_bits(tmp_path: Path) -> None:
     undisturbed, path = run_undisturbed_and_killed(
         ["transfer", *STUDY],

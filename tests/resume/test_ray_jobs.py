@@ -106,6 +106,7 @@ def test_a_command_joins_by_address_and_goes_on_after_ctrl_c(cluster: Engine, tm
     assert same_bits(done.load_weights()[0], alone.network.state_dict())
 
 
+@pytest.mark.slow
 def test_more_gpus_than_any_machine_has_are_refused(cluster: Engine, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"job 'fit' computes on 99 GPUs, and no machine of the cluster has more"):
         run_jobs([Job("fit", job_functions.note, {}, gpus=99)], tmp_path, engine=cluster, quiet=True)

@@ -27,6 +27,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobReport]:
     return root, report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", job_functions.SHARED)
 def test_two_processes_do_what_one_does(name: str, shared: tuple[Path, JobReport]) -> None:
     root, report = shared
@@ -42,6 +43,7 @@ def test_two_processes_do_what_one_does(name: str, shared: tuple[Path, JobReport
         assert ours == pytest.approx(alone, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_stop_early_together(shared: tuple[Path, JobReport]) -> None:
     root, _ = shared
     *_, stopped = Run.read(root / "jobs" / "share").result()["rows"]
@@ -49,6 +51,7 @@ def test_two_processes_stop_early_together(shared: tuple[Path, JobReport]) -> No
     assert len(errors) == min(errors.index(min(errors)) + 2, 6)
 
 
+@pytest.mark.slow
 def test_a_job_one_of_whose_processes_was_killed_goes_on(shared: tuple[Path, JobReport]) -> None:
     root, report = shared
     assert "dies once" in report.done, report.failed
@@ -61,6 +64,7 @@ def test_a_job_one_of_whose_processes_was_killed_goes_on(shared: tuple[Path, Job
     assert [line["epoch"] for line in run.result()["rows"]] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_an_error_in_another_process_is_found_in_the_log(shared: tuple[Path, JobReport]) -> None:
     root, report = shared
     log = root / "jobs" / "one fails" / "log.txt"

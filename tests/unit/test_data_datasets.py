@@ -72,6 +72,7 @@ def test_gather_never_hands_out_the_stored_tensor() -> None:
     assert torch.equal(data.gather(data.ids, 0), IMAGES.float())
 
 
+@pytest.mark.slow
 def test_ids_are_the_same_in_every_process_and_for_every_copy_of_the_content() -> None:
     code = (
         "import torch; from instar.data import InMemoryDataset as D;"

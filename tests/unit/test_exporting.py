@@ -22,6 +22,7 @@ def row(errors: int, latency: float, apart: float = 0.1) -> Parity:
     return Parity("model.int8.onnx", 1, 1000, errors, 20, 0.99, apart, 9.0, latency, latency)
 
 
+@pytest.mark.slow
 def test_a_file_that_answers_otherwise_than_the_run_is_not_kept(tmp_path: Path) -> None:
     network, data = perceptron(), digits(70)
     logits, inputs = predict_logits(network, data), data.gather(data.ids, 0)
@@ -34,6 +35,7 @@ def test_a_file_that_answers_otherwise_than_the_run_is_not_kept(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_tuple_of_tensors_has_a_file_and_code_that_takes_it(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network, form = nn.Bilinear(2, 3, 4), ((2,), (3,))
@@ -81,6 +83,7 @@ class Attending(nn.Module):
         return self.head((rows + self.attention(rows, rows, rows, attn_mask=mask)[0]).flatten(1))
 
 
+@pytest.mark.slow
 def test_of_attention_only_matrix_products_become_integers(tmp_path: Path) -> None:
     import onnx
 

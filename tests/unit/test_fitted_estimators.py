@@ -17,6 +17,7 @@ def rows(number=300):
     return inputs, (inputs[:, 0] + inputs[:, 1] > 0).long() + 2 * (inputs[:, 2] > 1).long()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIBRARIES)
 @pytest.mark.parametrize("binary", [False, True])
 def test_an_estimator_answers_as_its_library_does_and_is_read_again(name, binary):

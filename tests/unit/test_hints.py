@@ -67,6 +67,7 @@ def test_a_hint_brings_the_features_of_the_student_to_those_of_the_teacher() -> 
     assert 0 < last < 0.1 * first
 
 
+@pytest.mark.slow
 def test_projectors_are_trained_checkpointed_and_left_out_of_the_student(tmp_path: Path) -> None:
     teacher = convnet(6, 1, seed=1)
 

@@ -58,6 +58,7 @@ def run_script(folder: Path, content: str) -> "subprocess.CompletedProcess[str]"
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1200)
 
 
+@pytest.mark.slow
 def test_a_plain_script_calls_what_starts_workers(tmp_path: Path) -> None:
     """Without `if __name__ == "__main__"`; and a module of the folder is not taken for one that torch imports."""
     (tmp_path / "queue.py").write_text("raise RuntimeError('not the one that torch imports')\n")
@@ -72,6 +73,7 @@ def test_the_users_own_processes_have_no_part_in_the_server(tmp_path: Path) -> N
     assert (done.returncode, done.stdout.split()) == (0, ["0", "False", "0"]), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
 def test_workers_start_where_streams_are_closed(tmp_path: Path, closed: tuple[int, ...]) -> None:
     script = f"import os\nfor number in {closed}:\n    os.close(number)\n{PLAIN.rpartition('print')[0]}"
@@ -85,6 +87,7 @@ def test_a_script_whose_jobs_have_functions_of_its_own(tmp_path: Path) -> None:
     assert (guarded.returncode, guarded.stdout) == (0, "['alone', 'shared'] {}\n"), guarded.stderr
 
 
+@pytest.mark.slow
 def test_such_a_script_without_the_guard_is_told_so(tmp_path: Path) -> None:
     unguarded = run_script(tmp_path, WITH_JOBS % "if True:")
     assert unguarded.stdout.startswith("[] {'alone': 'a worker imports this script to find a function of a job")
@@ -155,6 +158,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_forked_after_a_fit_fits_too() -> None:
     command = [sys.executable, "-c", FORKS_AFTER_A_FIT]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"})

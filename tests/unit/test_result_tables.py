@@ -84,7 +84,10 @@ def test_findings_come_first_one_row_for_each_claim() -> None:
 def test_single_numbers_of_the_details_are_shown_and_lists_without_a_table_are_not() -> None:
     details = {"num_train": 90, "smallest_fraction": None, "networks": [{"accuracy": 1.0}]}
     found = cells(result(details=details), "Details")
-    assert [(row["what"], row["value"]) for row in found] == [("num train", "90"), ("smallest fraction", "none")]
+    assert [(row["what"], row["value"]) for row in found] == [
+        ("training examples", "90"),
+        ("smallest fraction", "none"),
+    ]
 
 
 def test_a_result_without_rows_has_no_table_of_them() -> None:

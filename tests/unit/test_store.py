@@ -444,6 +444,7 @@ def _hold(path: Path, is_held: Any, may_end: Any) -> None:
         may_end.wait(30)
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     is_held, may_end = context.Event(), context.Event()

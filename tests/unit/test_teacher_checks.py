@@ -306,6 +306,7 @@ def test_an_untrained_teacher_is_said_to_be_no_better_than_guessing(teacher: nn.
         distill(perceptron(), perceptron(seed=1), TRAIN, epochs=1)
 
 
+@pytest.mark.slow
 def test_the_result_and_the_page_of_the_command_say_another_order_first(tmp_path: Path) -> None:
     given = {"network": "python:small_fits:reordered_teacher", "pretrained": True}
     small = {"epochs": 1, "seeds": 1, "learning_rate": 0.1, "run_dir": tmp_path / "run"}

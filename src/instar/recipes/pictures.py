@@ -43,7 +43,8 @@ def example_pictures(
     rows: list[dict[str, Any]] = []
     for word, text, bars in zip(words, _texts(data, ids), shares, strict=True):
         example = {"example": word} | ({} if text is None else {"text": text})
-        rows += [{**example, "class": bar.name, "probability": bar.value} for bar in bars] or [example]
+        likely = {"probabilities": ", ".join(f"{bar.name} {bar.value:.1%}" for bar in bars)} if bars else {}
+        rows.append(example | likely)
     return Table(title, rows, caption=caption)
 
 

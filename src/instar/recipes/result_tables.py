@@ -163,10 +163,23 @@ def differences_table(result: Row, title: str = "Differences", caption: str = ""
     return _table(title, rows, columns, caption)
 
 
+_WORDS = {
+    "num_train": "training examples",
+    "num_validation": "validation examples",
+    "num_classes": "classes",
+    "num_recordings": "test recordings",
+    "num_words": "words in them",
+    "commonest_class_errors": "errors of always predicting the commonest class",
+    "weights_of_ensemble": "weights of the ensemble over the student's",
+    "top_n": "best guesses that decide which specialists are asked",
+}
+"""Keys of details, in words."""
+
+
 def _numbers_table(details: Row) -> Table | None:
     """The single numbers and words of the details."""
     single = {key: "none" if value is None else value for key, value in details.items() if _is_single(value)}
-    rows = [{"what": key.replace("_", " "), "value": value} for key, value in single.items()]
+    rows = [{"what": _WORDS.get(key, key.replace("_", " ")), "value": value} for key, value in single.items()]
     return _table("Details", rows, [Column("what"), Column("value")]) if rows else None
 
 
