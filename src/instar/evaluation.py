@@ -93,13 +93,8 @@ def predict(
 def errors_and_nll(network: nn.Module, data: Dataset, *, device: str | torch.device = "cpu") -> tuple[int, float]:
     """Errors and negative log-likelihood (nats), as measured after each epoch; the data is on the device."""
     if is_sequence(data.labels(data.ids[:1])):
-        wrong, nll, number = 0, 0.0, 0
-        for logits, labels, _ in predicted_rows(network, data, device=device):
-            known = labels >= 0
-            wrong += int(metrics.errors(logits, labels))
-            nll += float(F.cross_entropy(logits[known], labels[known], reduction="sum"))
-            number += int(known.sum())
-        return wrong, nll / number
+        found = _score_rows(network, data, device)
+        return int(found["errors"]), found["nll"]
     logits, labels = predict_logits(network, data, device=device), data.labels(data.ids)
     return int(metrics.errors(logits, labels)), metrics.negative_log_likelihood(logits, labels)
 
@@ -115,14 +110,37 @@ def predicted_rows(
             yield rows_of_logits(logits, where, len(ids), data.num_classes).float(), at(labels, where), ids
 
 
+def _score_rows(network: nn.Module, data: Dataset, device: str | torch.device) -> dict[str, float]:
+    """`score` of sequences, whose logits are not laid out at once: of all positions with a label."""
+    nll, confidence, correct = 0.0, [], []
+    for logits, labels, _ in predicted_rows(network, data, device=device):
+        logits, labels = logits[labels >= 0], labels[labels >= 0]
+        log_probs = torch.log_softmax(logits, -1)
+        nll += float(F.nll_loss(log_probs, labels, reduction="sum"))
+        confidence.append(log_probs.amax(-1).exp())
+        correct.append(metrics.predicted_classes(logits) == labels)
+    right = torch.cat(correct)
+    bins = metrics.bins_of_confidence(torch.cat(confidence), right)
+    return {
+        "errors": int((~right).sum()),
+        "accuracy": float(right.double().mean()),
+        "nll": nll / len(right),
+        "calibration_error": metrics.error_of_bins(bins),
+    }
+
+
 def evaluate(network: nn.Module, data: GivenData, *, device: str | torch.device = "cpu") -> dict[str, float]:
     """Errors, accuracy, negative log-likelihood (nats) and adaptive calibration error of a network.
+
+    Of sequences all positions with a label count.
 
     Raises:
         UsageError: the network gives probabilities, no logits, or those of more or fewer classes.
     """
     require_network("the network", network)
     data = as_dataset(data).to(torch.device(device))
+    if is_sequence(data.labels(data.ids[:1])):
+        return _score_rows(network.to(device), data, device)
     logits = check_shape(predict_logits(network.to(device), data, device=device), len(data), data.num_classes)
     refuse_probabilities("the network", logits)
     return score(logits, data.labels(data.ids))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-import instar
 from command_line import Command
+from instar import distill_study
 from instar.data import TokenDataset
 from instar.errors import UsageError
 from instar.evaluation import predicted_rows
@@ -30,7 +30,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     splits = sequences(folder)
     teacher = language_model_folder(folder / "teacher", splits)
     student = language_model_folder(folder / "student", splits, weights=False, n_embd=8)
-    instar.distill_study(
+    distill_study(
         task="causal-lm",
         data={"name": f"text:{folder / 'texts'}", "max_length": 16},
         teacher=f"transformers:{teacher}",
@@ -108,6 +108,18 @@ def test_what_is_not_running_text_is_refused(typed: Command, tmp_path: Path) -> 
         assert done.returncode == 2, words
         assert said in done.stderr
         assert len([line for line in done.stderr.splitlines() if not line.startswith("data: ")]) == 1
+
+
+def test_running_text_is_described(instar: Command, tmp_path: Path) -> None:
+    folder = write_texts(tmp_path)
+    (folder / "copy.md").write_text((folder / "03.txt").read_text())
+    shown = instar("data", "show", f"text:{folder}", "--tokenizer", "300", "--json")
+    about = json.loads(shown.stdout)
+    assert [part["documents"] for part in about["parts"]] == [9, 1, 2]
+    assert "1 documents are copies of others and are left out" in about["notes"]
+    assert "in sequences of 128" in instar("data", "show", f"text:{folder}", "--tokenizer", "300").stdout
+    refused = instar("data", "check", f"text:{folder}")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
 
 
 def test_scales_and_the_place_of_results() -> None:

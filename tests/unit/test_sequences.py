@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from instar import fused_head
 from instar.data import Dataset, TokenDataset
-from instar.distillation import SoftTargetStore, Teacher
+from instar.distillation import SoftTargetStore, Teacher, distill
 from instar.errors import UsageError
-from instar.evaluation import errors_and_nll, why_not_learned
+from instar.evaluation import errors_and_nll, evaluate, score, why_not_learned
 from instar.networks import build_network
 from instar.positions import positions, rows_of_logits
 from instar.runs import Run
@@ -106,6 +106,13 @@ def test_validation_is_over_positions(data: Dataset) -> None:
         float(functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-1)), rel=1e-5
     )
     assert wrong == int(((logits.argmax(-1) != labels) & (labels >= 0)).sum())
+    whole = score(logits.flatten(0, 1), labels.flatten())
+    assert evaluate(student, data) == pytest.approx(whole, rel=1e-5)
+
+
+def test_one_call_distils_sequences(data: Dataset) -> None:
+    result = distill(network(data, "causal:1x16", seed=5), network(data), data, temperature=2.0, epochs=1)
+    assert result.metrics[0]["train_soft_loss"] > 0
 
 
 def test_a_language_model_learns_and_one_at_rest_does_not(data: Dataset) -> None:
