@@ -122,6 +122,14 @@ def test_running_text_is_described(instar: Command, tmp_path: Path) -> None:
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
 
 
+def test_targets_are_named_with_commas() -> None:
+    assert read_config({"targets": "hidden,tail"}).targets == ["hidden", "tail"]
+    with pytest.raises(
+        UsageError, match="targets should be 'full', 'hidden', 'tail', 'drawn' or 'even', found 'store'"
+    ):
+        read_config({"targets": "store"})
+
+
 def test_scales_and_the_place_of_results() -> None:
     for scale in ("tiny", "small"):
         assert STUDY.published(config_for(scale)) == f"tokens-{scale}"

@@ -107,7 +107,7 @@ class Dataset(ABC):
     def fingerprint(self) -> str:
         """64 hex digits that identify the (id, label) pairs, in any order, the class names and the shape."""
         return fingerprint_of(
-            self.ids, self._labels[self.rows(self.ids)], self.class_names, without_lengths(self.example_shape)
+            self.ids, self.labels(self.ids), self.class_names, without_lengths(self.example_shape)
         )
 
     @property

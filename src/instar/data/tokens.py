@@ -4,6 +4,7 @@ The tokens are kept once, in a file that is mapped into memory; a sequence, its 
 from its number by arithmetic. One id stands for a sequence.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from instar.data.columns import MASK_NAME
 from instar.data.dataset import Dataset
-from instar.data.identity import content_ids
+from instar.data.identity import content_ids, fingerprint_of
 from instar.data.views import Views
 from instar.data.vocabulary import Vocabulary
 from instar.errors import DataError, UsageError
@@ -116,10 +117,11 @@ class TokenDataset(Dataset):
         """The bytes of each of some sequences, with the token behind it."""
         return self._contents(rows.tolist())
 
-    @property
-    def num_stored(self) -> int:
-        """The number of stored sequences; of a subset, that of the whole."""
-        return len(self._labels)
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """As of all data sets; the labels of a sequence are in its content."""
+        labels = self._labels[self.rows(self.ids)]
+        return fingerprint_of(self.ids, labels, self.class_names, self.example_shape)
 
     def with_views(self, views: Views | None, *, view_seed: int, num_views: int | None = None) -> Self:
         """The data set itself.

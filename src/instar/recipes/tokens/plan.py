@@ -89,6 +89,8 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> To
         UsageError: a key is unknown or its value is wrong.
     """
     content = merge(read_config_file(config_file), typed)
+    if isinstance(content.get("targets"), str):  # of the command line
+        content["targets"] = content["targets"].split(",")
     defaults: dict[str, Any] = dict(_DEFAULTS)
     folder = _tokenizer_of(content)
     if folder is not None:
