@@ -87,6 +87,26 @@ def test_documents_of_a_file_stay_together_unless_they_are_split(tmp_path: Path)
         read_corpus(single, separator="%%")
 
 
+def test_files_that_are_named_as_parts_are_these(tmp_path: Path) -> None:
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"wiki.{part}.txt").write_text("%%".join(f"{part} {number}" for number in range(6)))
+    corpus = read_corpus(f"text:{tmp_path}", separator="%%")
+    assert {part: len(keys) for part, keys in corpus.parts.items()} == {"train": 6, "validation": 6, "test": 6}
+    assert {one.text.partition(" ")[0] for one in corpus.documents("validation")} == {"valid"}
+    assert "split as their files are named" in corpus.notes[-1]
+    (tmp_path / "wiki.valid.txt").unlink()
+    with pytest.raises(
+        DataError, match="1 files with a text of their own, expected at least 2; --split-by document"
+    ):
+        read_corpus(f"text:{tmp_path}", separator="%%")
+    cut = read_corpus(f"text:{tmp_path}", separator="%%", by="document")
+    assert {part: len(keys) for part, keys in cut.parts.items()} == {"train": 5, "validation": 1, "test": 6}
+    (tmp_path / "wiki.valid.txt").write_text("valid")
+    (tmp_path / "wiki.train.txt").write_text("test 1")
+    with pytest.raises(DataError, match="the train part has no document that is not in another one too"):
+        read_corpus(f"text:{tmp_path}", separator="%%")
+
+
 def test_docstrings_of_a_module_are_documents() -> None:
     corpus = read_corpus("text:docs-of:safetensors,docs-of:tokenizers")
     found = [one for part in corpus.parts for one in corpus.documents(part)]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from instar.data.records.files import part_of_file
 from instar.data.sources import cache_folder
 from instar.data.splits import stratified_split
 from instar.errors import DataError, UsageError
@@ -72,6 +73,8 @@ def read_corpus(
 ) -> Corpus:
     """The documents that a name means, deduplicated and split.
 
+    Where the names of all files tell their parts (`train`, `test`, perhaps `validation`), these are the parts.
+
     Args:
         name: `text:` and files, folders (`.txt`, `.md`, `.rst` below them) or patterns with `*`, with commas
             between them; or `docs-of:MODULE`, the docstrings of an installed module, a document for each file.
@@ -90,7 +93,8 @@ def read_corpus(
         raise UsageError("separator is empty, expected a text that stands between documents")
     notes: list[str] = []
     files = _files(name.removeprefix(f"{TEXT_FILES}:"))
-    units: dict[str, list[bytes]] = {}
+    told = _told_parts(files)
+    units: dict[tuple[str, str], list[bytes]] = {}
     seen: set[bytes] = set()
     num_copies = 0
     for document in _documents(files, separator, notes):
@@ -99,37 +103,56 @@ def read_corpus(
             num_copies += 1
             continue
         seen.add(key)
-        units.setdefault(document.file if by == "file" else key.hex(), []).append(key)
-    if len(units) < _FEWEST:
-        what = f"{by}s with a text of their own"
-        hint = "; --split-by document splits within files, --separator says where" if by == "file" else ""
-        raise DataError(f"{name}: {len(units)} {what}, expected at least {_FEWEST}, one for each part{hint}")
-    groups = list(units.values())
-    parts = _split(groups, validation_fraction, split_seed)
+        unit = document.file if by == "file" else key.hex()
+        units.setdefault((told.get(document.file, ""), unit), []).append(key)
+    groups: dict[str, list[list[bytes]]] = {}
+    for (part, _), keys in units.items():
+        groups.setdefault(part, []).append(keys)
+    parts = _split(name, by, groups, validation_fraction, split_seed)
     if num_copies:
         notes.append(f"{num_copies:,} documents are copies of others and are left out")
     counts = ", ".join(f"{len(keys):,} {part}" for part, keys in parts.items())
-    notes.append(f"{len(seen):,} documents, split by {by}: {counts}")
+    how = "as their files are named" if told else f"by {by}"
+    notes.append(f"{len(seen):,} documents, split {how}: {counts}")
     return Corpus(name, files, separator, parts, tuple(notes))
 
 
+def _told_parts(files: Sequence[Path | str]) -> dict[str, str]:
+    """The part that the name of each file tells; none where one of them tells nothing, or no test file is there."""
+    paths = [file for file in files if isinstance(file, Path)]
+    told = {str(file): part_of_file(file, file.parent.parent) or "" for file in paths}
+    is_told = len(paths) == len(files) and all(told.values()) and {"train", "test"} <= set(told.values())
+    return told if is_told else {}
+
+
 def _split(
-    groups: Sequence[list[bytes]], validation_fraction: float, split_seed: int
+    name: str, by: str, groups: dict[str, list[list[bytes]]], validation_fraction: float, split_seed: int
 ) -> dict[str, frozenset[bytes]]:
     """The hashes by part; what is split is chosen by its content, whatever its name and place."""
-    digests = (hashlib.blake2b(b"".join(keys), digest_size=8).digest() for keys in groups)
+    train, validation, test = (groups.get(part, []) for part in ("train", "validation", "test"))
+    if "" in groups:
+        train, test = _cut(name, by, groups[""], _TEST_FRACTION, _TEST_SEED, least=_FEWEST)
+    if not validation:
+        train, validation = _cut(name, by, train, validation_fraction, split_seed, least=2)
+    parts = {"train": train, "validation": validation, "test": test}
+    found = {part: frozenset(key for keys in units for key in keys) for part, units in parts.items()}
+    if empty := [part for part, keys in found.items() if not keys]:
+        raise DataError(f"{name}: the {empty[0]} part has no document that is not in another one too")
+    return found
+
+
+def _cut(
+    name: str, by: str, units: list[list[bytes]], fraction: float, seed: int, *, least: int
+) -> tuple[list[list[bytes]], list[list[bytes]]]:
+    """Those that stay, and a share that is chosen by hashes of the content."""
+    if len(units) < least:
+        hint = "; --split-by document splits within files, --separator says where" if by == "file" else ""
+        raise DataError(f"{name}: {len(units)} {by}s with a text of their own, expected at least {least}{hint}")
+    digests = (hashlib.blake2b(b"".join(keys), digest_size=8).digest() for keys in units)
     ids = torch.tensor([int.from_bytes(one, "little", signed=True) for one in digests])
-    group_of = dict(zip(ids.tolist(), groups, strict=True))
-
-    def cut(ids: torch.Tensor, fraction: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return stratified_split(ids, torch.zeros_like(ids), fraction=fraction, split_seed=seed)
-
-    rest, test = cut(ids, _TEST_FRACTION, _TEST_SEED)
-    train, validation = cut(rest, validation_fraction, split_seed)
-    named = {"train": train, "validation": validation, "test": test}
-    return {
-        part: frozenset(key for one in chosen.tolist() for key in group_of[one]) for part, chosen in named.items()
-    }
+    rest, chosen = stratified_split(ids, torch.zeros_like(ids), fraction=fraction, split_seed=seed)
+    unit_of = dict(zip(ids.tolist(), units, strict=True))
+    return [unit_of[one] for one in rest.tolist()], [unit_of[one] for one in chosen.tolist()]
 
 
 def _files(place: str) -> tuple[Path | str, ...]:

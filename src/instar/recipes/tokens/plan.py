@@ -166,7 +166,11 @@ class TokensPlan:
         if comes_with_weights(settings):
             return adopt_job(TEACHER, settings, self.config.data)
         seed = TEACHER_SEED + self.config.seed
-        return fit_job(self.path, TEACHER, settings, self.config.data, seed=seed, device=self.execution.device)
+        return fit_job(self.path, TEACHER, settings, self.config.data, seed=seed, **self._how)
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"device": self.execution.device, "tensorboard": self.execution.tensorboard}
 
     def _store_job(self, name: str, options: dict[str, Any]) -> Job:
         about: dict[str, Any] = {"views": "none", "num_views": 1, "device": self.execution.device}
@@ -187,7 +191,7 @@ class TokensPlan:
         return {"soft": soft, "needs": (TEACHER,) if store is None else (TEACHER, store)}
 
     def _fit(self, kind: str, seed: int, **options: Any) -> Job:
-        about: dict[str, Any] = {"seed": seed, "device": self.execution.device, **options}
+        about: dict[str, Any] = {"seed": seed, **self._how, **options}
         return fit_job(self.path, _job_name(kind, seed), self.config.student, self.config.data, **about)
 
 
