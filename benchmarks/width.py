@@ -24,6 +24,7 @@ from torch.nn import functional
 from torch.nn.modules.linear_cross_entropy_options import LinearCrossEntropyOptions
 
 from benchmarks.timing import Seconds, figure, in_turns, ratio, write_result
+from benchmarks.width_stores import stores
 from instar.linear_loss import HeadTargets, linear_distillation_loss
 from instar.losses import distillation_loss, soft_targets
 from instar.sparse_targets import SparseTargets
@@ -53,7 +54,7 @@ def main() -> None:
     ratios: dict[str, object] = {}
     figures: dict[str, object] = {}
     seconds: Seconds = {}
-    for measure in (given, small, functools.partial(heads, asked.widths), errors):
+    for measure in (given, small, functools.partial(heads, asked.widths), errors, stores):
         measure(ratios, figures, seconds)
     config = {
         "ratio": "as the line says",

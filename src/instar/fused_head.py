@@ -125,6 +125,48 @@ def fused_loss(
     return loss, predicted
 
 
+def opened_head(network: nn.Module, inputs: Inputs, num_classes: int) -> tuple[nn.Linear, Tensor] | None:
+    """The linear layer whose output is a network's logits, of any shape, found without laying these out.
+
+    Args:
+        network: any.
+        inputs: some examples, on which the network is run with the layer opened.
+        num_classes: of its logits.
+
+    Returns:
+        The layer, and the hidden states that it is given, (..., width); None where the logits are anything else
+        than its output, and where the network is compiled.
+
+    Example:
+        >>> network = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 9))
+        >>> head, hidden = opened_head(network, torch.tensor([[1, 2, 3]]), 9)
+        >>> head, hidden.shape
+        (Linear(in_features=8, out_features=9, bias=True), torch.Size([1, 3, 8]))
+    """
+    if is_compiled(network):
+        return None
+    for head in [one for one in network.modules() if isinstance(one, nn.Linear) and _is_plain(one)]:
+        if head.out_features != num_classes:
+            continue
+        given: list[Tensor] = []
+
+        def keep(hidden: Tensor, given: list[Tensor] = given) -> Tensor:
+            given.append(hidden.view_as(hidden))
+            return given[-1]
+
+        head.forward = keep  # type: ignore[method-assign, assignment]
+        try:
+            with evaluation_mode(network), torch.no_grad(), torch.random.fork_rng():
+                found = _answer(network, inputs)
+        except Exception:  # a user's forward may want to see logits
+            continue
+        finally:
+            del head.forward
+        if len(given) == 1 and found is given[0]:
+            return head, found
+    return None
+
+
 def _as_given(hidden: Tensor) -> Tensor:
     return hidden
 

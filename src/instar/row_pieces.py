@@ -115,9 +115,8 @@ class SparseTerm:
     def both(self, logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         """Value and gradient."""
         T, targets = self.targets.temperature, self.targets[rows]
-        log_probs = torch.log_softmax(logits / T, -1)
-        value = targets.cross_entropies(log_probs).sum(dtype=torch.float64) * T**2
-        return value, targets.gradient_(log_probs).mul_(T)
+        values, gradient = targets.both_(torch.log_softmax(logits / T, -1))
+        return values.sum(dtype=torch.float64) * T**2, gradient.mul_(T)
 
 
 Soft = DenseTerm | MatchingTerm | SparseTerm

@@ -129,6 +129,17 @@ class SparseTargets:
         rest = self.rest.flatten()
         return replace(self, classes=classes, probs=probs, rest=rest, drawn=drawn)
 
+    def laid_out(self, num_classes: int) -> Tensor:
+        """The probabilities of all classes, (..., N), where those outside the top k share their mass evenly.
+
+        Example:
+            >>> top = SparseTargets(torch.tensor([[2]]), torch.tensor([[0.7]]), torch.tensor([0.3]), 1.0)
+            >>> top.laid_out(4)
+            tensor([[0.1000, 0.1000, 0.7000, 0.1000]])
+        """
+        each = self.rest / max(num_classes - self.classes.shape[-1], 1)
+        return each[..., None].expand(*each.shape, num_classes).scatter(-1, self.classes.long(), self.probs)
+
     def cross_entropies(self, log_probs: Tensor) -> Tensor:
         """H(p, q) of each row, (...), of the student's log-probabilities (..., N) at the temperature."""
         classes, rest = self.classes.long(), self.rest.to(log_probs.dtype)
@@ -145,25 +156,44 @@ class SparseTargets:
         return -known - torch.where(rest > 0, rest * others, 0.0)
 
     def gradient_(self, log_probs: Tensor) -> Tensor:
-        """The gradient of `cross_entropies` in the logits over T, (rows, N), in place of log q.
+        """The gradient of `cross_entropies` in the logits over T, (rows, N), in place of log q."""
+        return self.both_(log_probs)[1]
+
+    def both_(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+        """`cross_entropies` of each row, (rows,), and their gradient in the logits over T, in place of log q.
 
         tail: q_j m - p_j on K, q_j m - r q_j / sum_others q elsewhere;  m = sum_K p + r is 1 up to rounding
         """
         classes, rest, known = self.classes.long(), self.rest.to(log_probs.dtype), self.probs.to(log_probs.dtype)
         mass = known.sum(-1) + rest
         if self.reading == "tail":
-            others = log_probs.scatter(-1, classes, -math.inf)  # a student may give them less than float32 holds
-            within = torch.softmax(others, -1).nan_to_num_(0.0).mul_(rest[:, None])
-            return log_probs.exp_().mul_(mass[:, None]).sub_(within).scatter_add_(-1, classes, -known)
+            return self._tail_both_(log_probs, classes, rest, known, mass)
+        values = self.cross_entropies(log_probs)
         probs = log_probs.exp_().mul_(mass[:, None])
         if self.reading == "drawn":
             assert self.drawn is not None
             share = (rest / self.drawn.shape[-1])[:, None].expand(self.drawn.shape)
             probs.scatter_add_(-1, self.drawn.long(), -share)
-            return probs.scatter_add_(-1, classes, -known)
+            return values, probs.scatter_add_(-1, classes, -known)
         each = rest / max(probs.shape[-1] - classes.shape[-1], 1)
         probs.sub_(each[:, None])
-        return probs.scatter_add_(-1, classes, each[:, None] - known)
+        return values, probs.scatter_add_(-1, classes, each[:, None] - known)
+
+    @staticmethod
+    def _tail_both_(
+        log_probs: Tensor, classes: Tensor, rest: Tensor, known: Tensor, mass: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Relative to the likeliest of the others: a student may give them less than float32 holds."""
+        finfo = torch.finfo(log_probs.dtype)
+        top = log_probs.gather(-1, classes)
+        others = log_probs.scatter_(-1, classes, -math.inf)
+        largest = others.amax(-1, keepdim=True).clamp_(min=finfo.min)  # without others -inf
+        others = others.sub_(largest).exp_()
+        total = others.sum(-1, keepdim=True).clamp_(min=finfo.tiny)
+        outside = (largest + total.log()).squeeze(-1)
+        values = -(known * top).sum(-1) - torch.where(rest > 0, rest * outside, 0.0)
+        gradient = others.mul_(largest.exp() * mass[:, None] - rest[:, None] / total)
+        return values, gradient.scatter_(-1, classes, top.exp() * mass[:, None] - known)
 
     def masked(self, where: Tensor) -> "SparseTargets":
         """With no mass in the rows where the mask is False."""

@@ -1,5 +1,6 @@
 """`instar targets`: write, check and show a store as a user does."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,52 @@ def test_an_ensemble_keeps_its_members_by_name_and_a_top_k_store_its_temperature
     assert "for the temperatures 2, 8, not for 4" in refused.stderr
 
 
+def test_a_store_that_is_read_sparse_says_what_its_readings_leave_out(
+    typed: Command, finished_run: Path, tmp_path: Path
+) -> None:
+    teacher, out = ("--teacher", f"{finished_run}:teacher"), tmp_path / "store"
+    kept = ("--top-k", "3", "--temperature", "1,2", "--draws", "5", "--quiet")
+    done = typed("targets", "write", *teacher, "--out", out, *kept)
+    assert done.returncode == 0, done.stderr
+    shown = " ".join(done.stdout.split())
+    assert "the top 3 and the total of the others, 5 draws of them at 1, 16 rows in full, float16" in shown
+    done = typed("targets", "check", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
+    assert rows["reading"][1:] == ["tail", "drawn", "even", "tail", "even"]
+    assert rows["noise,"][-2:] == ["0", "0"]
+    kept_in_full = json.loads(typed("targets", "check", out, "--json", "--temperature", "2").stdout)
+    assert kept_in_full["rows"] == 1438
+    assert [(one["reading"], one["temperature"]) for one in kept_in_full["readings"][::2]] == [
+        ("tail", 2.0),
+        ("even", 2.0),
+    ]
+    assert all(one["bias"] > 0 and one["rows"] == 16 for one in kept_in_full["readings"])
+    even = kept_in_full["readings"][-1]
+    assert even["floor_nats"] > 1e-4 > kept_in_full["readings"][0]["floor_nats"]
+    asked = json.loads(typed("targets", "check", out, *teacher, "--json", "--temperature", "2").stdout)
+    assert asked["compared"] == ["teachers"]
+    assert asked["readings"][-1]["bias"] == pytest.approx(even["bias"], rel=1e-3)
+
+
+@pytest.mark.parametrize("kept", [("--top-k", "3", "--draws", "0", "--temperature", "2"), ("--hidden",)])
+def test_students_learn_from_a_store_that_is_not_laid_out(
+    kept: tuple[str, ...], typed: Command, finished_run: Path, tmp_path: Path
+) -> None:
+    store = ("--out", tmp_path / "store", "--quiet")
+    done = typed("targets", "write", "--teacher", f"{finished_run}:teacher", *store, *kept)
+    assert done.returncode == 0, done.stderr
+    assert "any" in done.stdout or kept[0] == "--top-k"
+    command = ("distill", "--targets", tmp_path / "store", "--student", "mlp:4x1", "--epochs", "1", "--seeds", "2")
+    done = typed(*command, "--temperature", "2", "--run-dir", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert {row["name"] for row in json.loads(done.stdout)["rows"]} == {"student-alone", "student-distilled"}
+    refused = typed(*command, "--temperature", "2", "--loss", "dist", "--run-dir", tmp_path / "other", "--json")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "loss dist needs the probabilities of all classes" in refused.stderr
+    assert not (tmp_path / "other").exists()
+
+
 WRONG_USE = {
     "write --teacher nowhere:teacher": "'nowhere:teacher' is no run (nowhere/jobs/teacher is not there)",
     "write --teacher mlp:8x1": "'mlp:8x1' is no run",
@@ -63,6 +110,9 @@ WRONG_USE = {
     "write --teacher {run}:teacher --data mnits": "did you mean mnist",
     "write --teacher {run}:teacher --top-k 11 --temperature 4": "top_k is 11, expected from 1 to the 10 classes",
     "write --teacher {run}:teacher --top-k 3": "give one or more",
+    "write --teacher {run}:teacher --draws 4": "draws are of the classes outside the top k: give top_k too",
+    "write --teacher {run}:teacher --top-k 3 --temperature 1 --draws-at 1": "there are no draws: give draws too",
+    "write --teacher {run}:teacher --hidden --top-k 3 --temperature 1": "in place of logits: leave top_k out",
     "write --teacher {run}:teacher --temperature hot": "'hot' should be a number",
     "write --teacher {run}:teacher --num-views 2": "the data has no views",
     "write --teacher {run}:teacher --views jtter:1": "did you mean jitter",

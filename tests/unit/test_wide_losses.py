@@ -73,6 +73,34 @@ def test_pieces_give_the_loss_and_the_gradients_of_whole_tensors(
     torch.testing.assert_close(found[1], found[0], rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize("where", [None, WHERE], ids=["no mask", "mask"])
+def test_hidden_states_with_a_head_are_targets_of_given_logits_too(where: Tensor | None) -> None:
+    head, bias = normal(CLASSES, WIDTH, seed=2), normal(CLASSES, seed=3)
+    targets = HeadTargets(normal(N, WIDTH, seed=1), head, 2.0, bias)
+    dense = soft_targets(targets.hidden @ head.T + bias, 2.0)
+    found = []
+    for one in (targets, dense):
+        logits = normal(N, CLASSES).requires_grad_()
+        loss = distillation_loss(logits, one, LABELS, hard_weight=0.3, where=where)
+        found.append((loss.total, torch.autograd.grad(loss.total, logits)[0]))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-11, atol=1e-13)
+    with pytest.raises(UsageError, match=r"expected hidden states and a head that give \(9, 49\)"):
+        distillation_loss(normal(N, CLASSES)[:, 1:], targets)
+
+
+@pytest.mark.parametrize("likeliest", [0, 40])
+def test_the_tail_of_a_student_that_gives_it_less_than_float32_holds(likeliest: int) -> None:
+    logits = torch.zeros(1, CLASSES, requires_grad=True)
+    with torch.no_grad():
+        logits[0, likeliest] = 1e4
+    top = SparseTargets(torch.tensor([[0, 1]]), torch.tensor([[0.6, 0.3]]), torch.tensor([0.1]), 1.0)
+    whole = top.cross_entropies(torch.log_softmax(logits.double(), -1)).sum()
+    expected = torch.autograd.grad(whole, logits)[0]
+    values, gradient = top.both_(torch.log_softmax(logits.detach(), -1))
+    torch.testing.assert_close(values.double(), whole.detach()[None], rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize(("num_soft", "num_hard"), [(20, 30), (None, None)])
 def test_pieces_divide_as_whole_tensors_do(
     num_soft: int | None, num_hard: int | None, in_pieces: Callable[[bool], None]

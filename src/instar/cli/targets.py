@@ -52,7 +52,7 @@ def write(
     ] = None,
     draws_at: Annotated[float | None, typer.Option(help="Temperature of the draws. By default 1.")] = None,
     full_rows: Annotated[
-        int | None, typer.Option(help="Rows kept in full too, for `targets check`. By default 32 with --draws.")
+        int | None, typer.Option(help="Rows kept in full too, for `targets check`. By default 16 with --draws.")
     ] = None,
     hidden: Annotated[
         bool,

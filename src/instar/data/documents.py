@@ -118,7 +118,7 @@ def read_corpus(
 
 
 def _told_parts(files: Sequence[Path | str]) -> dict[str, str]:
-    """The part that the name of each file tells; none where one of them tells nothing, or no test file is there."""
+    """The part that the name of each file tells; none where one tells nothing, or no test file is there."""
     paths = [file for file in files if isinstance(file, Path)]
     told = {str(file): part_of_file(file, file.parent.parent) or "" for file in paths}
     is_told = len(paths) == len(files) and all(told.values()) and {"train", "test"} <= set(told.values())

@@ -103,7 +103,7 @@ class SoftTargetStore:
                 read as `SparseTargets`, and so is a top-k store of sequences.
             draws_at: temperature of the draws, one of `temperatures`; by default 1 where that is one, else the
                 lowest.
-            full_rows: rows that are kept in full too, for `left_out`; by default 32 if the store is read sparse.
+            full_rows: rows that are kept in full too, for `left_out`; by default 16 if the store is read sparse.
             hidden: keep the hidden states before the teacher's linear head, and the head once, in place of logits.
             rows_per_shard: rows of a shard, which a kill may cost; by default 65,536, and fewer where a row has
                 more than 1,024 numbers. A shard and one batch of logits are in memory while a store is written.

@@ -100,7 +100,7 @@ def rows_in_full(
             raise UsageError(f"{path} keeps no rows in full: give the teacher and the data, to ask it again")
         full = rows.full()
         (name,) = settings.teachers
-        return torch.from_numpy(full["row"].copy()), torch.from_numpy(full[name].copy()).float()
+        return torch.from_numpy(full["row"].copy()), torch.from_numpy(full[name].copy())
     from instar.distillation.store_teachers import Answers  # reading needs none of it
     from instar.distillation.store_writing import FULL_ROWS, logits_of_rows
 

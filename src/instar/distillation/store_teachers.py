@@ -18,7 +18,7 @@ from instar.data import Dataset, batches, id_batches, seen_by
 from instar.distillation.store_rows import tokens_of
 from instar.errors import UsageError
 from instar.evaluation import batch_size_of, batch_size_on, predict_logits
-from instar.fused_head import linear_head, opened
+from instar.fused_head import opened, opened_head
 from instar.logit_values import check_teacher_logits
 from instar.naming import described
 from instar.networks import (
@@ -30,11 +30,11 @@ from instar.networks import (
     network_fingerprint,
     network_identity,
 )
-from instar.structures import Inputs, in_type, is_plain, mask_place
+from instar.structures import Inputs, device_of, in_type, is_plain, mask_place, to_device
 from instar.teacher_checks import check_network, check_repeats, judged_ids, warn_of_classes
 
-PIECE = 2**22
-"""Logits that are worked on at a time: 16 MiB, of which a few copies are made."""
+PIECE = 2**20
+"""Logits that are worked on at a time: 4 MiB, of which a few copies are made, some in float64."""
 
 _POSITIONS = 2**12
 """Of a batch of sequences, by default."""
@@ -47,7 +47,7 @@ class Answers:
     Args:
         teachers: networks by name.
         data: the examples.
-        heads: the linear layer that gives the logits of each teacher; None where it is not computed apart.
+        heads: the linear layers that are computed apart, by the names of their teachers.
         hidden: whether the hidden states before the head are kept, in place of logits.
         lengths: the number of positions of each example, in the order of ascending ids; None where a teacher gives
             one answer for an example.
@@ -56,7 +56,7 @@ class Answers:
 
     teachers: Mapping[str, nn.Module]
     data: Dataset
-    heads: Mapping[str, nn.Linear | None]
+    heads: Mapping[str, nn.Linear]
     hidden: bool = False
     lengths: Tensor | None = None
     length: int | None = None
@@ -73,16 +73,20 @@ class Answers:
             raise UsageError(
                 f"teachers: expected networks by name, {{'big': network}}, found {described(teachers)}"
             )
-        sizes, heads = dict[str, int | None](), dict[str, nn.Linear | None]()
+        sizes, heads = dict[str, int | None](), dict[str, nn.Linear]()
         may_be_sequences = not is_plain(data.example_shape) or len(data.example_shape) == 2
         for name, network in teachers.items():
             require_network(f"teacher {name!r}", network)
-            inputs = seen_by(network, data).gather(data.ids[:1], 0)
-            sizes[name] = _num_positions(network, inputs, data) if may_be_sequences else None
-            if sizes[name] is not None or hidden:
-                dimensions = 2 if sizes[name] is None else 3
-                heads[name] = linear_head(network, inputs, data.num_classes, num_dimensions=dimensions)
-            if hidden and heads[name] is None:
+            if not hidden and not may_be_sequences:
+                continue
+            inputs = _on_its_device(network, seen_by(network, data).gather(data.ids[:1], 0))
+            found = opened_head(network, inputs, data.num_classes)
+            shape = _shape_of_logits(network, inputs, found and found[1], data.num_classes)
+            is_sequence = len(shape) == 3 and shape[-1] == data.num_classes
+            sizes[name] = shape[1] if is_sequence else None
+            if found is not None and (is_sequence or hidden):
+                heads[name] = found[0]
+            if hidden and found is None:
                 raise UsageError(
                     f"teacher {name!r}: its logits are not the output of a linear layer (nn.Linear) of "
                     f"{data.num_classes} classes: hidden states cannot be kept; keep top_k logits"
@@ -97,9 +101,7 @@ class Answers:
     @property
     def tokens(self) -> str | None:
         """What the ids of sequences are of, where their form says so."""
-        if self.lengths is None:
-            return None
-        return tokens_of(self.data)
+        return None if self.lengths is None else tokens_of(self.data)
 
     def known_by(self) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
         """Fingerprints of the teachers, and what they answer to some examples, by name."""
@@ -123,10 +125,10 @@ class Answers:
         for name, network in self.teachers.items():
             what = f"teacher {name!r}"
             if self.lengths is not None:
-                inputs = seen_by(network, self.data).gather(self.data.ids[:1], 0)
-                with torch.no_grad():
-                    one, again = (forward_logits(network, inputs)[0] for _ in range(2))
-                check_teacher_logits(what, one, temperature=1.0)
+                some = range(min(rows_at_once(self.data.num_classes), int(self.lengths.sum())))
+                one, again = (next(self.pieces(some, batch_size=1, device=device))[0] for _ in range(2))
+                if not self.hidden:
+                    check_teacher_logits(what, one, temperature=1.0)
                 check_repeats(f"{what}, in evaluation mode", one, again)
             else:
                 _check_classifier(what, network, self.data, device)
@@ -158,12 +160,12 @@ class Answers:
 
     def _position_pieces(self, name: str, rows: range, batch_size: int | None) -> Iterator[Tensor]:
         assert self.lengths is not None
-        network, head, num_classes = self.teachers[name], self.heads[name], self.data.num_classes
+        network, head, num_classes = self.teachers[name], self.heads.get(name), self.data.num_classes
         data, ends = seen_by(network, self.data), self.lengths.cumsum(0)
         starts, longest = ends - self.lengths, int(self.lengths.max())
         first, last = (int(torch.searchsorted(ends, row, right=True)) for row in (rows.start, rows.stop - 1))
         places = torch.arange(first, last + 1)
-        most = _POSITIONS if head is not None else min(_POSITIONS, 16 * PIECE // num_classes)
+        most = _POSITIONS if head is not None else min(_POSITIONS, 64 * PIECE // num_classes)
         size, ids = batch_size or max(most // longest, 1), data.ids.sort().values
         batched = batches(data, id_batches(ids[places], size), view=0)
         with torch.no_grad():
@@ -190,11 +192,18 @@ class Answers:
         return nullcontext() if head is None else opened(head)
 
 
-def _num_positions(network: nn.Module, inputs: Inputs, data: Dataset) -> int | None:
-    """The number of positions whose logits a network gives for one example; None where it gives one answer."""
+def _on_its_device(network: nn.Module, inputs: Inputs) -> Inputs:
+    return to_device(inputs, next((value.device for value in network.parameters()), device_of(inputs)))
+
+
+def _shape_of_logits(
+    network: nn.Module, inputs: Inputs, states: Tensor | None, num_classes: int
+) -> tuple[int, ...]:
+    """Without laying them out, where the hidden states before the head are known."""
+    if states is not None:
+        return (*states.shape[:-1], num_classes)
     with evaluation_mode(network), torch.no_grad():
-        shape = forward_logits(network, inputs).shape
-    return shape[1] if len(shape) == 3 and shape[-1] == data.num_classes else None
+        return tuple(forward_logits(network, inputs).shape)
 
 
 def rows_at_once(num_classes: int) -> int:

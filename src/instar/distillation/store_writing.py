@@ -43,7 +43,7 @@ MOST_ROWS, MOST_NUMBERS = 65_536, 2**26
 
 MEASURED_TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 20.0)
 SAMPLED_EXAMPLES = 16  # at least, up to twice as many, where the data has so many
-FULL_ROWS = 32  # kept in full by default, in a store that is read sparse
+FULL_ROWS = 16  # kept in full by default, in a store that is read sparse
 
 Cut = Callable[[Tensor], tuple[dict[str, Tensor], Tensor]]
 """From one member's answers (rows, ...) to what is kept, and its L1 distances (temperatures, rows)."""
@@ -157,7 +157,7 @@ def store_settings(
         split=split,
         answers=answers,
         num_draws=draws,
-        draws_at=draws_at,
+        draws_at=None if draws_at is None else float(draws_at),
         num_full=full_rows,
         hidden_width=hidden_width,
         num_positions=None if lengths is None else int(lengths.sum()),
@@ -287,13 +287,12 @@ def _weights(head: nn.Linear | None) -> tuple[Tensor | None, Tensor | None]:
 
 
 def _full_rows(settings: StoreSettings, answers_of: Callable[[range], Iterable[Tensor]]) -> bytes:
-    """All logits of the rows that are kept in full."""
+    """All logits of the rows that are kept in full, float32: against them float16 is measured too."""
     (name,) = settings.teachers
     rows = settings.spread_rows(settings.num_full or 0)
     logits = _of_rows(rows, answers_of)
-    kept = logits.to(DTYPES[settings.dtype])
-    _check_finite(name, logits, kept)
-    return shard_bytes({"row": torch.tensor(rows).numpy(), name: kept.numpy()}, _about(settings))
+    _check_finite(name, logits, logits)
+    return shard_bytes({"row": torch.tensor(rows).numpy(), name: logits.numpy()}, _about(settings))
 
 
 def logits_of_rows(answers: Answers, rows: Sequence[int]) -> Tensor:
@@ -347,22 +346,30 @@ def _shard(
         places = torch.arange(rows.start, rows.stop)
         views = torch.div(places, len(ids), rounding_mode="floor").int()
         columns = {"id": ids[places % len(ids)].numpy(), "view": views.numpy()}
-    parts: dict[str, list[Tensor]] = {}
-    filled: dict[str, list[Tensor]] = {name: [] for name in settings.teachers}
-    distances = []
+    # One tensor of each column: small ones between the pieces would keep the memory of these from being reused.
+    parts: dict[str, Tensor] = {}
+    filled = {name: torch.empty(len(rows), 1, dtype=torch.bool) for name in settings.teachers}
+    distances = torch.empty(len(settings.temperatures), len(filled), len(rows))
+    start = 0
     for piece in pieces:
-        for name, member in zip(settings.teachers, piece, strict=True):
-            for full in member.split(rows_at_once(len(settings.class_names))):
-                kept, found = cut(full)
+        for member, (name, answers) in enumerate(zip(settings.teachers, piece, strict=True)):
+            place = start
+            for full in torch.split(answers, rows_at_once(len(settings.class_names))):
+                here = slice(place, place + len(full))
+                kept, distances[:, member, here] = cut(full)
                 _check_finite(name, full, kept[""])
-                filled[name].append(full.any(-1, keepdim=True))
+                filled[name][here] = full.any(-1, keepdim=True)
                 for ending, values in kept.items():
-                    parts.setdefault(f"{name}{ending}", []).append(values)
-                distances.append(found)
-    for name, several in filled.items():
-        warn_of_zeros(f"teacher {name!r}", torch.cat(several))
-    columns |= {name: torch.cat(values).numpy() for name, values in parts.items()}
-    by_temperature = torch.cat(distances, dim=1)  # (temperatures, members x rows)
+                    column = f"{name}{ending}"
+                    if column not in parts:
+                        parts[column] = values.new_empty(len(rows), *values.shape[1:])
+                    parts[column][here] = values
+                place += len(full)
+        start += piece.shape[1]
+    for name, values in filled.items():
+        warn_of_zeros(f"teacher {name!r}", values)
+    columns |= {name: values.numpy() for name, values in parts.items()}
+    by_temperature = distances.flatten(1)
 
     def entry(content: bytes) -> ShardEntry:
         return ShardEntry(

@@ -157,8 +157,8 @@ def _readings(found: Sequence[Mapping[str, Any]]) -> Table:
         "What the reading of the classes outside the top k leaves out",
         list(rows.values()),
         columns=[Column("temperature"), Column("reading"), *parts, Column("floor_nats", "floor, nats", "{:.2g}")],
-        caption=f"Of the gradient in the logits, relative to that with all classes, in {found[0]['rows']} rows known "
-        "in full: bias stays, noise (of the draws, in one row) falls with the square root of the rows.\n"
+        caption=f"Of the gradient in the logits, relative to that with all classes, in {found[0]['rows']} rows.\n"
+        "Bias stays; noise, of the draws in one row, falls with the square root of the rows.\n"
         "Floor: how far a student that fits the targets perfectly still is from the teacher, at best.",
     )
 

@@ -20,6 +20,7 @@ from instar.recipes.loading import (
     warn_of_head,
 )
 from instar.recipes.settings import LOSSES
+from instar.soft_losses import SOFT_LOSSES
 from instar.teacher_checks import check_soft_targets, judged_ids
 
 
@@ -113,6 +114,13 @@ def _check_store(plan: Plan, store: SoftTargetStore, transfer: Dataset) -> None:
             f"validation_fraction {split['validation_fraction']:g}): its teachers may have been trained on "
             "examples that are validation here; use the same split"
         )
+    if store.settings.is_sparse or store.settings.hidden_width:
+        others = [loss for loss in plan.config.loss_names if loss in SOFT_LOSSES[1:]]
+        if others or any(plan.config.label_weight):
+            what = f"loss {others[0]}" if others else "label_weight above 0"
+            raise UsageError(
+                f"{what} needs the probabilities of all classes, which {plan.config.targets} does not keep"
+            )
     for temperature in plan.config.temperature:
         store.soft_targets(transfer.ids[:1], 0, temperature, mean=plan.config.ensemble_mean)
     labelled = transfer if plan.config.transfer.folder else plan.control_data

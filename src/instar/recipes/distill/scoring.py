@@ -14,7 +14,7 @@ from instar.deploy import cost_of
 from instar.distillation import SoftTargetStore
 from instar.distillation.sensitivity import SETTINGS, levels_of, sensitivity
 from instar.evaluation import predict_logits, score
-from instar.losses import SoftTargets, ensemble_soft_targets
+from instar.losses import AnyTargets, HeadTargets, SoftTargets, ensemble_soft_targets
 from instar.networks import AskedNetwork, FittedEstimator
 from instar.recipes.distill.plan import Plan
 from instar.recipes.fitting import targets_of
@@ -22,6 +22,7 @@ from instar.recipes.loading import load_run_network, training_data
 from instar.recipes.rows import difference, row
 from instar.recipes.settings import LossSettings
 from instar.runs import Run
+from instar.sparse_targets import SparseTargets
 from instar.structures import Form
 from instar.teacher_checks import judged_ids
 
@@ -140,7 +141,18 @@ def _teacher_on(plan: Plan, data: Dataset, store: SoftTargetStore | None, temper
         needs = {name: plan.path / "jobs" / name for name in plan.teaching.needs}
         soft = plan.teaching.soft_settings(LossSettings(temperature=temperature))
         ask, ids = targets_of(soft, needs, data, device), data.ids
-    return torch.cat([_log_probs(ask(part, 0)) for part in torch.split(ids, 1000)]).to(device)
+    found = [_laid_out(ask(part, 0), data.num_classes) for part in torch.split(ids, 1000)]
+    return torch.cat([_log_probs(one) for one in found]).to(device)
+
+
+def _laid_out(targets: AnyTargets, num_classes: int) -> SoftTargets:
+    """Soft targets over all classes, from those of a store that keeps few classes, or hidden states."""
+    if isinstance(targets, SparseTargets):
+        return SoftTargets(targets.laid_out(num_classes), targets.temperature)
+    if isinstance(targets, HeadTargets):
+        return SoftTargets(targets.rows()(slice(None)), targets.temperature)
+    assert isinstance(targets, SoftTargets)
+    return targets
 
 
 def training_curve(network: str, fits: Sequence[Path]) -> list[Row]:
