@@ -103,11 +103,11 @@ def predicted_rows(
     network: nn.Module, data: Dataset, *, device: str | torch.device = "cpu", batch_size: int = 16
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Of sequences, some at a time: logits (rows, classes) in float32, labels (rows,), and ids."""
-    with evaluation_mode(network), torch.no_grad():
-        for ids, inputs, labels in batches(data, id_batches(data.ids, batch_size), view=0):
-            where = positions(inputs, labels)
+    for ids, inputs, labels in batches(data, id_batches(data.ids, batch_size), view=0):
+        where = positions(inputs, labels)
+        with evaluation_mode(network), torch.no_grad():  # not around the yield: the caller may train
             logits = forward_logits(network, to_device(inputs, device))
-            yield rows_of_logits(logits, where, len(ids), data.num_classes).float(), at(labels, where), ids
+        yield rows_of_logits(logits, where, len(ids), data.num_classes).float(), at(labels, where), ids
 
 
 def _score_rows(network: nn.Module, data: Dataset, device: str | torch.device) -> dict[str, float]:

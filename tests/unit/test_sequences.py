@@ -12,7 +12,7 @@ from instar import fused_head
 from instar.data import Dataset, TokenDataset
 from instar.distillation import SoftTargetStore, Teacher, distill
 from instar.errors import UsageError
-from instar.evaluation import errors_and_nll, evaluate, score, why_not_learned
+from instar.evaluation import errors_and_nll, evaluate, predicted_rows, score, why_not_learned
 from instar.networks import build_network
 from instar.positions import positions, rows_of_logits
 from instar.runs import Run
@@ -108,6 +108,16 @@ def test_validation_is_over_positions(data: Dataset) -> None:
     assert wrong == int(((logits.argmax(-1) != labels) & (labels >= 0)).sum())
     whole = score(logits.flatten(0, 1), labels.flatten())
     assert evaluate(student, data) == pytest.approx(whole, rel=1e-5)
+
+
+def test_rows_that_are_not_read_to_the_end_leave_torch_as_it_was(data: Dataset) -> None:
+    student = network(data)
+    rows = [predicted_rows(student, data) for _ in range(2)]
+    assert not any(next(one)[0].requires_grad for one in rows)
+    assert torch.is_grad_enabled()
+    assert student.training
+    del rows
+    assert torch.is_grad_enabled()
 
 
 def test_one_call_distils_sequences(data: Dataset) -> None:

@@ -146,7 +146,7 @@ def load_data(
     categories: str | Sequence[str] = (),
     clip_seconds: float | None = None,
     sample_rate: int | None = None,
-    split_by: str = "file",
+    split_by: str | None = None,
     separator: str | None = None,
 ) -> Splits:
     """A data set by name, or rows with named columns.
@@ -195,7 +195,7 @@ def load_data(
     about: dict[str, Any] = {"validation_fraction": validation_fraction, "split_seed": split_seed}
     if is_text_files(name):
         return _of_files(name, split_by, separator, tokenizer, max_length, **about)
-    if (split_by, separator) != ("file", None):
+    if (split_by, separator) != (None, None):
         raise UsageError(f"split_by and separator are for text:FILES, data {name!r} has no documents")
     roles = Roles(label, _names(text), image, audio, _names(features), group, key, part)
     options = KindOptions(
@@ -263,12 +263,17 @@ def load_data(
 
 
 def _of_files(
-    name: str, split_by: str, separator: str | None, tokenizer: str | None, max_length: int | None, **about: Any
+    name: str,
+    split_by: str | None,
+    separator: str | None,
+    tokenizer: str | None,
+    max_length: int | None,
+    **about: Any,
 ) -> Splits:
     """Running text as sequences of tokens."""
     from instar.data.kinds.tokens import fit_tokens, token_data
 
-    corpus = read_corpus(name, by=split_by, separator=separator, **about)
+    corpus = read_corpus(name, by=split_by or "file", separator=separator, **about)
     preparation = fit_tokens(corpus, tokenizer=tokenizer, max_length=max_length)
     train, validation, test = (token_data(corpus, part, preparation) for part in ("train", "validation", "test"))
     return Splits(

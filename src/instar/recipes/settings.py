@@ -326,8 +326,8 @@ class DataSettings(Settings):
     """cut or pad sounds to this length; by default 95 % of the training clips are not cut"""
     sample_rate: Count | None = None
     """resample sounds to this rate in Hz; by default the commonest of the training clips"""
-    split_by: Literal["file", "document"] = "file"
-    """of running text: whether the documents of a file stay in one part"""
+    split_by: Literal["file", "document"] | None = None
+    """of running text: `file`, the default, keeps the documents of a file in one part; or `document`"""
     separator: str | None = None
     """of running text: what stands between the documents of a file; by default a file is a document"""
 
