@@ -141,12 +141,9 @@ def _config(
 
 def _of_next(config: Any, wanted: Wanted) -> Any:
     """A configuration for the ids of the data: of a network without weights it says how many there are."""
-    config.use_cache, number = (
-        False,
-        int(wanted.num_ids or 0),
-    )  # what is kept for generation takes memory in training
+    config.use_cache = False  # what is kept for generation takes memory in training
     if not wanted.pretrained:
-        config.vocab_size = number
+        config.vocab_size = int(wanted.num_ids or 0)
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
         stated = getattr(config, key, None)
         if isinstance(stated, int) and stated >= config.vocab_size:
