@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from instar import intervals, metrics
 from instar.arguments import require_network
-from instar.data import Dataset, GivenData, as_dataset, batches, id_batches, num_predicted, seen_by
+from instar.data import Dataset, GivenData, as_dataset, batches, id_batches, seen_by
 from instar.logit_values import refuse_probabilities
 from instar.losses import Targets, likeliest_classes
 from instar.networks import (
@@ -181,7 +181,7 @@ def why_not_learned(
         targets: its soft targets; without them examples without a label are left out.
         device: where to compute.
     """
-    ids, data = ids[:: -(-num_predicted(data, ids) // MOST_JUDGED)], seen_by(network, data)
+    ids, data = ids[:: -(-data.num_rows(ids) // MOST_JUDGED)], seen_by(network, data)
     right, nll, answers = [], [], []
     with evaluation_mode(network), torch.no_grad():
         for part, inputs, labels in batches(data, id_batches(ids, batch_size_on(device)), view=0):

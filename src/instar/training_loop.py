@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from instar import intervals
 from instar.checkpoints import by_kind, fit_tensors, load_modules_, load_optimiser_
-from instar.data import Dataset, batches, id_batches, num_predicted
+from instar.data import Dataset, batches, id_batches
 from instar.data.hashing import key_of
 from instar.errors import TrainingError, UsageError
 from instar.evaluation import commonest, errors_and_nll, why_not_learned
@@ -87,7 +87,7 @@ class Loop:
         self.update = inspect.unwrap(type(self.optimiser).step)
         num_labelled = count_labelled(self.data, self.validation, self.soft_weight)
         self.is_sequential = is_sequence(self.data.labels(self.data.ids[:1]))
-        self.all_labelled = num_labelled == num_predicted(self.data, self.data.ids)
+        self.all_labelled = num_labelled == self.data.num_rows(self.data.ids)
         if self.is_sequential and (self.world > 1 or self.options.auxiliary is not None):
             raise UsageError(
                 "sequences of tokens: expected one process for each fit, and no auxiliary loss (hints)"
@@ -117,7 +117,7 @@ class Loop:
         if self.world > 1 or self.bfloat16 or not is_plain:
             return None
         examples = self.data.gather(self.data.ids[:2], 0)
-        length = num_predicted(self.data, self.data.ids[:1]) if self.is_sequential else None
+        length = self.data.num_rows(self.data.ids[:1]) if self.is_sequential else None
         size = self.options.batch_size
         return wide_head(self.network, examples, self.data.num_classes, batch_size=size, num_positions=length)
 
@@ -258,7 +258,7 @@ class Loop:
             sums = total.tolist()
         self.tally = Tally()
         line: dict[str, Any] = {"epoch": self.epoch, "step": self.step}
-        num_rows = num_predicted(self.data, order)
+        num_rows = self.data.num_rows(order)
         num_labelled = num_rows if self.all_labelled else int((self.data.labels(order) >= 0).sum())
         line |= epoch_means(sums, num_rows, num_labelled, has_targets=self.targets is not None)
         if self.validation is not None:

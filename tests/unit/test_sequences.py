@@ -137,18 +137,22 @@ def test_an_interrupted_fit_has_equal_bits(data: Dataset, tmp_path: Path) -> Non
     about: dict[str, Any] = {"targets": teacher, "epochs": 3, "batch_size": 8, "optimiser": "adamw"}
     whole = fitted(network(data), data, **about)
 
-    def stop(fraction: float, metrics: dict[str, Any]) -> None:
-        if fraction > 0.5:
+    calls: list[int] = []
+
+    def interrupted(ids: Tensor, views: Tensor | int) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
             raise KeyboardInterrupt
+        return teacher(ids, views)
 
     def run() -> Run:
         return Run(tmp_path / "run", recipe="fit", config={})
 
     with run() as first, pytest.raises(KeyboardInterrupt):
-        fitted(network(data), data, run=first, checkpoint_seconds=0, progress=stop, **about)
+        fitted(network(data), data, run=first, checkpoint_seconds=0, **{**about, "targets": interrupted})
     with run() as second:
         resumed = fitted(network(data), data, run=second, **about)
-    assert resumed.num_steps == whole.num_steps
+    assert resumed.num_steps == whole.num_steps > 4
     for one, other in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):
         assert torch.equal(one, other)
 

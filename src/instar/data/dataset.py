@@ -186,6 +186,17 @@ class Dataset(ABC):
         """`labels` of stored rows: (batch,) int64."""
         return self._labels[rows]
 
+    def num_rows(self, ids: Tensor) -> int:
+        """How many rows of logits a network gives for some examples: one each, of sequences one for each position.
+
+        Example:
+            >>> from instar.data import as_dataset
+            >>> data = as_dataset(({"input_ids": [[5, 3], [8]]}, [[0, 1], [1]]))
+            >>> data.num_rows(data.ids)
+            3
+        """
+        return len(ids)
+
     @property
     def num_stored(self) -> int:
         """The number of stored rows; of a subset, that of the whole."""

@@ -113,6 +113,11 @@ class TokenDataset(Dataset):
         places, is_there = self._places(self.rows(ids))
         return self._document_at(places).masked_fill_(~is_there, -1).to(self._device)
 
+    def num_rows(self, ids: Tensor) -> int:
+        """How many positions some sequences have."""
+        last = int((self.rows(ids) == self.num_stored - 1).sum())
+        return len(ids) * self.length - last * (self.num_stored * self.length - self.num_positions)
+
     def contents(self, rows: Tensor) -> Iterator[Any]:
         """The bytes of each of some sequences, with the token behind it."""
         return self._contents(rows.tolist())
@@ -151,19 +156,3 @@ class TokenDataset(Dataset):
 
     def _document_at(self, places: Tensor) -> Tensor:
         return torch.searchsorted(self._starts, places, right=True) - 1
-
-
-def num_predicted(data: Dataset, ids: Tensor) -> int:
-    """How many rows of logits a network gives for some examples: one each, or one for each position of sequences.
-
-    Example:
-        >>> from instar.data import load_data
-        >>> digits = load_data("digits").train
-        >>> num_predicted(digits, digits.ids[:5])
-        5
-    """
-    if not isinstance(data, TokenDataset):
-        return len(ids)
-    rows = data.rows(ids)
-    last = int((rows == data.num_stored - 1).sum())
-    return len(ids) * data.length - last * (data.num_stored * data.length - data.num_positions)
