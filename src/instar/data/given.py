@@ -42,9 +42,9 @@ def as_dataset(
     Args:
         data: a data set, or a pair (inputs, labels): inputs as `InMemoryDataset` takes them, tensors, arrays or
             lists, or a mapping or a tuple of these; labels (n,) as a tensor, an array or a list, -1 for none, or
-            None; or a list of labels for each sequence (`TaggedSequences`). Or a data set of torch with a length:
-            each example a tuple whose last is the label, or a mapping with `labels` or `label`; it is read once. Of a
-            `DataLoader` its data set is taken.
+            None; or a list of labels for each sequence (`TaggedSequences`). Or a data set of torch with a
+            length: each example a tuple whose last is the label, or a mapping with `labels` or `label`; it is read
+            once. Of a `DataLoader` its data set is taken.
         class_names: by default `classes` of a data set of torch, where it has them, or "0", "1", ... up to the
             largest label.
         mask, pad: of examples that vary in length, as for `InMemoryDataset`.
