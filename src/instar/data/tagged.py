@@ -69,7 +69,7 @@ class TaggedSequences(InMemoryDataset):
         ids = self.ids.sort().values.cpu()
         rows = self.rows(ids.to(self.ids.device))
         digest = hashlib.sha256(repr((self.class_names, self.example_shape)).encode() + ids.numpy().tobytes())
-        for row in rows.split(1):
+        for row in torch.split(rows, 1):
             digest.update(self.labels_at(row).cpu().numpy().tobytes())
         return digest.hexdigest()
 
