@@ -83,6 +83,7 @@ def test_a_store_that_is_read_sparse_says_what_its_readings_leave_out(
     assert asked["readings"][-1]["bias"] == pytest.approx(even["bias"], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [("--top-k", "3", "--draws", "0", "--temperature", "2"), ("--hidden",)])
 def test_students_learn_from_a_store_that_is_not_laid_out(
     kept: tuple[str, ...], typed: Command, finished_run: Path, tmp_path: Path
@@ -95,10 +96,21 @@ def test_students_learn_from_a_store_that_is_not_laid_out(
     done = typed(*command, "--temperature", "2", "--run-dir", tmp_path / "run", "--json")
     assert done.returncode == 0, done.stderr
     assert {row["name"] for row in json.loads(done.stdout)["rows"]} == {"student-alone", "student-distilled"}
-    refused = typed(*command, "--temperature", "2", "--loss", "dist", "--run-dir", tmp_path / "other", "--json")
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "loss dist needs the probabilities of all classes" in refused.stderr
-    assert not (tmp_path / "other").exists()
+    for option, said in (
+        (("--loss", "dist"), "loss dist needs the probabilities of all classes"),
+        (("--label-weight", "0.5"), "label_weight above 0 needs the probabilities of all classes"),
+        (("--reading", "drawn"), "has no draws" if kept[0] == "--top-k" else "is for a top-k store"),
+    ):
+        refused = typed(*command, "--temperature", "2", *option, "--run-dir", tmp_path / "other", "--json")
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert said in refused.stderr
+        assert not (tmp_path / "other").exists()
+    if kept[0] == "--top-k":
+        done = typed(*command, "--temperature", "2", "--reading", "even", "--run-dir", tmp_path / "even", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["config"]["reading"] == "even"
+    alone = typed("distill", "--reading", "tail", "--run-dir", tmp_path / "other")
+    assert (alone.returncode, "name their folder with --targets" in alone.stderr) == (2, True)
 
 
 WRONG_USE = {

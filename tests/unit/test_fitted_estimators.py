@@ -49,3 +49,9 @@ def test_names_and_what_cannot_be_fitted():
         FittedEstimator("lightgbm", num_classes=2, seed=0).fit_(torch.zeros(3, 2), torch.zeros(3).long())
     with pytest.raises(UsageError, match="forest takes rows of numbers, an example is"):
         build_network("forest", input_shape={"ids": ("int64", 4)}, num_classes=2, seed=0)
+
+
+def test_lightgbm_does_not_unlearn_what_it_knows_for_a_rare_class():
+    # That its default of 0.001 does: findings/lightgbm-unlearns-all-classes-where-one-is-rare.sh.
+    pytest.importorskip("lightgbm")
+    assert FittedEstimator("lightgbm", num_classes=2, seed=0).new().get_params()["min_child_weight"] == 1.0

@@ -358,6 +358,15 @@ def test_paths_are_pictures_or_sounds_and_columns_without_a_value_are_no_feature
     )
 
 
+def test_y_is_the_class_where_no_column_is_called_so_and_a_coordinate_elsewhere() -> None:
+    numbers = [number / 2 for number in range(24)]
+    records = read_records({"x": numbers, "y": numbers, "class": ["a", "b"] * 12})
+    assert (records.roles.label, records.roles.features) == ("class", ("x", "y"))
+    assert read_records({"x": numbers, "y": [0, 1] * 12}).roles.label == "y"
+    with pytest.raises(UsageError, match="which column is the class"):
+        read_records({"x": numbers, "label": [0, 1] * 12, "class": [0, 1] * 12})
+
+
 def test_columns_that_are_not_there_and_choices_that_are_not_made() -> None:
     table = {"a": list(range(12)), "text": [f"text {n}" for n in range(12)], "label": [0, 1] * 6}
     with pytest.raises(UsageError, match=r"unknown column 'labl'; did you mean label\?"):

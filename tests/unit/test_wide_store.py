@@ -129,6 +129,22 @@ def test_draws_are_of_the_others_in_their_shares_and_only_at_their_temperature(t
     assert at_two.drawn is None
 
 
+def test_a_constant_in_the_logits_costs_no_digits_and_large_ones_are_kept(tmp_path: Path) -> None:
+    teacher = Reader(seed=5)
+    with torch.no_grad():
+        teacher.head.bias += 1e4
+        teacher.head.bias[3] = -1e5
+    store = write(tmp_path / "s", teacher=teacher, **SPARSE)
+    with torch.no_grad():
+        logits = teacher(**DATA.gather(DATA.ids, 0)).double()
+    targets = store.soft_targets(DATA.ids, 0, 1.0)
+    assert isinstance(targets, SparseTargets)
+    is_there = exact()[1]
+    expected = torch.softmax(logits, -1).topk(K).values[is_there]
+    torch.testing.assert_close(targets.probs[is_there].double(), expected, rtol=1e-2, atol=1e-4)
+    assert store.summary().errors[0].max_l1 < 2e-3
+
+
 def test_a_draw_never_falls_on_a_class_without_weight() -> None:
     weights = torch.zeros(2000, 7)
     weights[:, 2], weights[:, 5] = 1e-30, 1.0
@@ -478,6 +494,7 @@ def test_readings_are_measured_on_kept_rows_and_with_the_teacher_asked_again(spa
         sparse.left_out(teachers={"teacher": Reader(seed=4)}, data=DATA)
 
 
+@pytest.mark.slow
 def test_a_shard_is_never_laid_out_over_all_classes(tmp_path: Path) -> None:
     """Memory of a process that writes 1,024 positions of 131,072 classes: they would be 512 MiB."""
     script = """

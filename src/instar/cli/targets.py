@@ -47,7 +47,7 @@ def write(
     draws: Annotated[
         int | None,
         typer.Option(
-            help="Classes to draw from those outside the top k, for wide teachers; 0: none, read sparse."
+            help="Classes to draw from those outside the top k; with a number, also 0, it is read sparse."
         ),
     ] = None,
     draws_at: Annotated[float | None, typer.Option(help="Temperature of the draws. By default 1.")] = None,

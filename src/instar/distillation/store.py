@@ -30,7 +30,9 @@ class SoftTargetStore:
     """Logits of one or more teachers for each (example, view), in memory-mapped Arrow files.
 
     A full store has soft targets at any temperature, a top-k store only at the temperatures it was written for.
-    `write` creates a store, `open` reads one. View v is the stored view v mod `num_views`.
+    `write` creates a store, `open` reads one. View v is the stored view v mod `num_views`. Over a vocabulary a
+    store may keep the top k with draws of the others (`draws`), which is read sparse, or hidden states with the
+    head (`hidden`). Of a teacher with logits for each position of a sequence it keeps all positions.
 
     Attributes:
         class_names: classes in the order of the logits.

@@ -47,7 +47,8 @@ def cut_sparse(
     """As `cut_logits` of a store that is read sparse, and the L1 distances (temperatures, rows) of what is kept.
 
     r = sum_others e_j / sum e_j,  e_j = exp((z_j - max z) / T); draws are of the others with these weights. In the
-    distances the others count as one class. Sums are pairwise, as `softmax` over so many classes is not.
+    distances the others count as one class. Sums are pairwise, as `softmax` over so many classes is not. Logits
+    are kept less the largest of their row: float16 is finest near 0, where the likeliest classes then are.
 
     Args:
         logits: (rows, classes) float32.
@@ -55,8 +56,9 @@ def cut_sparse(
         generator: of the draws; it is used in the order of the rows.
     """
     largest, classes = logits.topk(settings.top_k or 1)
-    kept = {"": largest.to(DTYPES[settings.dtype]), CLASSES: classes.int()}
-    shifted, rests, distances = logits - largest[:, :1], [], []
+    dtype, greatest = DTYPES[settings.dtype], largest[:, :1]
+    kept = {"": (largest - greatest).clamp_(min=torch.finfo(dtype).min).to(dtype), CLASSES: classes.int()}
+    shifted, rests, distances = logits - greatest, [], []
     for T in settings.temperatures:
         weights = torch.exp(shifted / T)
         top = weights.gather(-1, classes)

@@ -77,6 +77,7 @@ DISTILL = Command(
             "--teacher-pretrained": "teacher.pretrained",
             "--folds": "folds",
             "--targets": "targets",
+            "--reading": "reading",
         },
         "Soft targets": {
             "--soft-weight": "soft_weight",

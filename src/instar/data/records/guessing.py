@@ -43,6 +43,7 @@ def found_roles(table: pa.Table, roles: Roles, source: str) -> tuple[Roles, tupl
     named = {name.lower(): name for name in there if name not in roles.columns}
     if roles.label is None:
         choices = [named[word] for word in _LABELS if word in named]
+        choices = [name for name in choices if name.lower() != "y"] or choices  # a coordinate, beside a class
         if len(choices) != 1:
             raise UsageError(f"{source}: which column is the class? --label COLUMN; {_columns(table)}")
         roles = dataclasses.replace(roles, label=choices[0])

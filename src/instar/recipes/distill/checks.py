@@ -1,6 +1,7 @@
 """What is refused before the first job of `instar distill` starts, and what is warned of."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -114,15 +115,16 @@ def _check_store(plan: Plan, store: SoftTargetStore, transfer: Dataset) -> None:
             f"validation_fraction {split['validation_fraction']:g}): its teachers may have been trained on "
             "examples that are validation here; use the same split"
         )
-    if store.settings.is_sparse or store.settings.hidden_width:
+    if store.settings.is_sparse or store.settings.hidden_width or plan.config.reading:
         others = [loss for loss in plan.config.loss_names if loss in SOFT_LOSSES[1:]]
         if others or any(plan.config.label_weight):
             what = f"loss {others[0]}" if others else "label_weight above 0"
             raise UsageError(
                 f"{what} needs the probabilities of all classes, which {plan.config.targets} does not keep"
             )
+    about: dict[str, Any] = {"mean": plan.config.ensemble_mean, "reading": plan.config.reading}
     for temperature in plan.config.temperature:
-        store.soft_targets(transfer.ids[:1], 0, temperature, mean=plan.config.ensemble_mean)
+        store.soft_targets(transfer.ids[:1], 0, temperature, **about)
     labelled = transfer if plan.config.transfer.folder else plan.control_data
-    ask = partial(store.soft_targets, temperature=plan.config.temperature[0], mean=plan.config.ensemble_mean)
+    ask = partial(store.soft_targets, temperature=plan.config.temperature[0], **about)
     check_soft_targets(ask, labelled, batch_size=plan.student_settings.at().batch_size)

@@ -205,7 +205,8 @@ class Plan:
     def teaching(self) -> Teaching:
         """Where the soft targets of all students come from."""
         teachers, needs = [member.job for member in self.members], [job.name for job in self.teacher_jobs()]
-        return Teaching(teachers, self.config.targets, self.config.ensemble_mean, needs)
+        config = self.config
+        return Teaching(teachers, config.targets, config.ensemble_mean, needs, reading=config.reading)
 
     @property
     def student_network(self) -> nn.Module:

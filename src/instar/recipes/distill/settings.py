@@ -111,6 +111,8 @@ class DistillConfig(Settings):
     """of forest, lightgbm, ...: soft targets for training examples from copies that were fitted on other folds"""
     targets: str | None = None
     """folder of stored soft targets, in place of a teacher"""
+    reading: Literal["tail", "drawn", "even"] | None = None
+    """of targets that keep the top k classes: what the others are; by default as the store was written"""
     student: StudentSettings = StudentSettings(network="mlp:8x1")
     """the small network, trained alone and distilled"""
     transfer: TransferSettings = TransferSettings()
@@ -231,6 +233,8 @@ class DistillConfig(Settings):
             raise UsageError(f"label_weight is {max(self.label_weight):g}, expected from 0 to 1")
         if math.inf in self.temperature and any(self.label_weight):
             raise UsageError("temperature inf matches logits, and label_weight cannot go into logits; set it to 0")
+        if self.reading is not None and self.targets is None:
+            raise UsageError(f"reading {self.reading} is of stored soft targets: name their folder with --targets")
 
     def _check_losses(self) -> None:
         names = self.loss_names

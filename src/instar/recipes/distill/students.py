@@ -38,11 +38,18 @@ class Teaching(NamedTuple):
     loss: str | None = None
     """another one than that of the paper"""
     hint_layers: Sequence[str] | None = None
+    reading: str | None = None
+    """of the classes outside the top k that the store keeps"""
 
     def soft_settings(self, loss: LossSettings, own_weight: float | None = None) -> SoftSettings:
         """A loss with the soft targets of these teachers."""
         about: dict[str, Any] = {"teachers": list(self.teachers), "store": self.store, "mean": self.mean}
-        about |= {"loss": self.loss, "own_weight": own_weight, "hint_layers": self.hint_layers}
+        about |= {
+            "loss": self.loss,
+            "own_weight": own_weight,
+            "hint_layers": self.hint_layers,
+            "reading": self.reading,
+        }
         return checked(SoftSettings, {**dict(loss), **about})
 
 
