@@ -46,6 +46,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_the_measures_are_those_of_the_logits(path: Path) -> None:
     run = Run.read(path)
     result = run.result()
@@ -84,6 +85,7 @@ def test_the_measures_are_those_of_the_logits(path: Path) -> None:
     assert first["low_documents"] <= first["mean"] <= first["high_documents"]
 
 
+@pytest.mark.slow
 def test_all_classes_are_the_same_from_a_store_of_hidden_states(path: Path) -> None:
     rows = {row["name"]: row["values"] for row in Run.read(path).result()["rows"]}
     assert rows[TARGETS["hidden"]] == pytest.approx(rows[TARGETS["full"]], rel=1e-3)
@@ -147,6 +149,7 @@ def test_documents_are_drawn_not_tokens() -> None:
         bootstrap_mean(torch.zeros(3), counts, seed=0)
 
 
+@pytest.mark.slow
 def test_the_page_and_the_config_are_whole(path: Path) -> None:
     result: dict[str, Any] = json.loads((path / "result.json").read_text())
     assert result["recipe"] == "tokens"
