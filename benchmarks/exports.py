@@ -31,10 +31,10 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "mlp:800x2": (DIGITS, SGD),
     "convnet:8": (SMALL, SGD),
     "resnet:20": (SMALL, SGD),
-    "caffenet": (LARGEST, {**SGD, "epochs": 1, "initialiser": "caffenet"}),
+    "caffenet": (LARGEST, {**ADAM, "epochs": 3, "learning_rate": 0.0003}),
     "mixture:4/convnet:8x8/convnet:8x4": (SMALL, SGD),
     "python:benchmarks.exports:users": (DIGITS, SGD),
-    "timm:resnet18": (LARGE, {**SGD, "epochs": 2}),
+    "timm:resnet18": (LARGE, {**SGD, "epochs": 6}),
     "timm:vit_tiny_patch16_224:64": (LARGE, {**ADAM, "epochs": 2}),
     "python:benchmarks.exports:bert": (WORDS, {**ADAM, "epochs": 15}),
 }

@@ -19,12 +19,15 @@ import pandas as pd
 import torch
 import webdataset
 from PIL import Image
+from transformers import PreTrainedTokenizerFast
 
 import instar
 from benchmarks.timing import Way, figure, in_turns, ratio, write_result
-from instar.data.records import Roles, read_records
+from instar.data.records.reading import read_records
+from instar.data.records.roles import Roles
+from instar.tokenising import MOST_IDS, train_tokenising
 
-NUM_ROWS, NUM_PICTURES, NUM_COLUMNS = 20_000, 4_000, 16
+NUM_ROWS, NUM_PICTURES, NUM_COLUMNS, NUM_IDS = 20_000, 4_000, 16, 4_000
 ROUNDS = 5
 FIRST, AGAIN = ">= 1", ">= 3"
 
@@ -45,7 +48,7 @@ def main() -> None:
         "reading",
         config={
             "data": f"{NUM_ROWS:,} rows of {NUM_COLUMNS} numbers, or texts; {NUM_PICTURES:,} PNG of 32x32",
-            "owners": "pandas, datasets, webdataset",
+            "owners": "pandas, datasets (with a tokenizer of transformers), webdataset",
             "clock": "seconds of the processor",
             "ratio": "seconds of the owner over those of instar, from files to tensors (or texts)",
         },
@@ -81,8 +84,26 @@ def _tables(folder: Path) -> dict[str, tuple[Way, Way]]:
 
     roles = Roles(label="label", text=("text",))
     parquet = str(folder / "texts.parquet")
+    tokenizer = str(folder / "tokenizer.json")
+    train_tokenising(texts, size=NUM_IDS).tokenizer.save(tokenizer)
+    about: dict[str, Any] = {"label": "label", "tokenizer": tokenizer}
+
+    def tokenised(cache: str) -> Any:
+        read = PreTrainedTokenizerFast(tokenizer_file=tokenizer)
+        found = datasets.Dataset.from_parquet(parquet, cache_dir=cache)
+        found = found.map(_Tokenise(read), batched=True, remove_columns=["text"])
+        return found.with_format("torch")[:]
+
     return {
-        "numbers from csv": (partial(instar.load_data, f"csv:{folder / 'numbers.csv'}", label="label"), by_pandas),
+        **_twice("numbers from csv", f"csv:{folder / 'numbers.csv'}", folder, by_pandas, label="label"),
+        "ids of texts from parquet": (
+            partial(_first, f"parquet:{parquet}", folder, **about),
+            partial(_in_an_empty_folder, folder, tokenised),
+        ),
+        "ids of texts from parquet, again": (
+            partial(_again, f"parquet:{parquet}", **about),
+            partial(tokenised, str(folder / "cache")),
+        ),
         "texts from parquet": (
             partial(read_records, f"parquet:{parquet}", roles),
             partial(by_datasets, lambda: datasets.Dataset.from_parquet(parquet, cache_dir=str(folder / "cache"))),
@@ -126,25 +147,48 @@ def _pictures(folder: Path) -> dict[str, tuple[Way, Way]]:
         (f"webdataset:{folder / 'pictures.tar'}", by_webdataset),
     ):
         scheme = place.partition(":")[0]
-        found[f"pictures from {scheme}"] = (partial(_first, place, folder), theirs)
-        found[f"pictures from {scheme}, again"] = (partial(_again, place), theirs)
+        found |= _twice(f"pictures from {scheme}", place, folder, theirs)
     return found
 
 
-def _first(place: str, folder: Path) -> Any:
+class _Tokenise:
+    """A function that `datasets` knows again, and so keeps what it gave."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = tokenizer
+
+    def __call__(self, rows: dict[str, Any]) -> Any:
+        return self._tokenizer(rows["text"], truncation=True, max_length=MOST_IDS)
+
+
+def _twice(name: str, place: str, folder: Path, theirs: Way, **about: Any) -> dict[str, tuple[Way, Way]]:
+    """The first time, and once it was read before; the owner keeps nothing."""
+    first, again = partial(_first, place, folder, **about), partial(_again, place, **about)
+    return {name: (first, theirs), f"{name}, again": (again, theirs)}
+
+
+def _first(place: str, folder: Path, **about: Any) -> Any:
     """With an empty cache."""
     kept = os.environ["INSTAR_CACHE"]
-    with tempfile.TemporaryDirectory(dir=folder) as empty:
+
+    def read(empty: str) -> Any:
         os.environ["INSTAR_CACHE"] = empty
         try:
-            return instar.load_data(place, progress=False)
+            return instar.load_data(place, progress=False, **about)
         finally:
             os.environ["INSTAR_CACHE"] = kept
 
+    return _in_an_empty_folder(folder, read)
 
-def _again(place: str) -> Any:
+
+def _in_an_empty_folder(folder: Path, read: Callable[[str], Any]) -> Any:
+    with tempfile.TemporaryDirectory(dir=folder) as empty:
+        return read(empty)
+
+
+def _again(place: str, **about: Any) -> Any:
     """From the cache, which the round that does not count has filled."""
-    return instar.load_data(place, progress=False)
+    return instar.load_data(place, progress=False, **about)
 
 
 if __name__ == "__main__":

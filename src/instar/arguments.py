@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from instar.errors import UsageError
 from instar.naming import described
 
+_ABOUT_1 = 1e-2  # how far the sum of a distribution in half precision may be from 1
+
 
 def require_tensor(name: str, value: object) -> None:
     """Refuse what is no tensor.
@@ -99,6 +101,25 @@ def check_labels(caller: str, leading: torch.Size, labels: Tensor) -> None:
         raise UsageError(
             f"{caller}: expected integer labels of shape {tuple(leading)} (-1 means none), "
             f"found {labels.dtype} of shape {_shape(labels)}"
+        )
+
+
+def are_distributions(labels: object) -> bool:
+    """Whether labels are a distribution over the classes for each example."""
+    return isinstance(labels, Tensor) and labels.is_floating_point()
+
+
+def check_distributions(caller: str, shape: torch.Size, labels: Tensor) -> None:
+    """Refuse distributions over other examples or classes, and logits."""
+    if labels.shape != shape:
+        raise UsageError(
+            f"{caller}: expected integer labels of shape {tuple(shape[:-1])} (-1 means none), or probabilities of "
+            f"shape {tuple(shape)}, found {labels.dtype} of shape {_shape(labels)}"
+        )
+    sums = labels.detach().sum(-1)
+    if not bool((((sums - 1).abs() < _ABOUT_1) | (sums == 0)).all() and (labels >= 0).all()):
+        raise UsageError(
+            f"{caller}: expected probabilities that sum to 1, or to 0 for none; found others: logits?"
         )
 
 

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from instar import row_pieces
 from instar.arguments import (
+    are_distributions,
     check_classes_last,
+    check_distributions,
     check_labels,
     check_mask,
     check_same_shape,
@@ -77,10 +79,11 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, where: Tensor | None = None
     """The cross-entropy with the labels: the mean over the examples that have a label.
 
     L = -1/n sum_examples log q_label,  q at temperature 1, n = examples with a label
+    L = -1/n sum_examples sum_i p_i log q_i  where a label is a distribution p
 
     Args:
         logits: (..., classes).
-        labels: (...), integers; -1 means no label.
+        labels: (...), integers, -1 means no label; or (..., classes), probabilities, all 0 means none.
         where: (...), bool; False masks an example.
 
     Returns:
@@ -94,9 +97,8 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, where: Tensor | None = None
         tensor(2.3026)
     """
     check_classes_last("cross_entropy: logits", logits)
-    check_labels("cross_entropy", logits.shape[:-1], labels)
     check_mask("cross_entropy", logits.shape[:-1], where)
-    return _hard_term(_rows(logits, where), label_row(labels, where), None)
+    return _hard_term(_rows(logits, where), _hard_rows("cross_entropy", logits.shape, labels, where), None)
 
 
 def distillation_loss(
@@ -123,7 +125,8 @@ def distillation_loss(
         student_logits: (..., classes).
         targets: (..., classes) with their temperature, sparse or as hidden states with a head too, or logits, the
             limit of a high temperature; None where `soft_weight` is 0.
-        labels: (...), integers; -1 means no label: the example counts in the soft term only.
+        labels: (...), integers; -1 means no label: the example counts in the soft term only. Or (..., classes),
+            distributions, with which H(label, q_1) is computed as they are; all 0 means none.
         soft_weight: weight of the soft term, finite, 0 or more.
         hard_weight: weight of the hard term, finite, 0 or more; with soft targets, best well below 1.
         where: (...), bool; False masks an example (a padded frame or token) in both terms, even if its logits or
@@ -158,9 +161,13 @@ def distillation_loss(
     check_mask("distillation_loss", student_logits.shape[:-1], where)
     shape = student_logits.shape
     soft_from = targets_for("distillation_loss", shape, targets) if soft_weight else None
-    hard_from = label_row(labels_for("distillation_loss", shape[:-1], labels), where) if hard_weight else None
+    hard_from = _hard_rows("distillation_loss", shape, labels, where) if hard_weight else None
     if row_pieces.pays(student_logits) or isinstance(soft_from, SparseTargets | HeadTargets):
-        soft, hard = _terms_in_pieces(student_logits, soft_from, hard_from, where, num_soft, num_hard)
+        are_rows = are_distributions(hard_from)  # of which there are none over a vocabulary
+        numbers = None if are_rows else hard_from
+        soft, hard = _terms_in_pieces(student_logits, soft_from, numbers, where, num_soft, num_hard)
+        if are_rows and hard_from is not None:
+            hard = _hard_term(_rows(student_logits, where), hard_from, num_hard)
     else:
         logits = _rows(student_logits, where)
         soft = hard = logits.new_zeros(())
@@ -278,6 +285,9 @@ def _squared_distance(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 def _hard_term(logits: Tensor, labels: Tensor, num: int | None) -> Tensor:
     """H(label, q_1), summed over the examples with a label, divided by their number."""
     log_probs = torch.log_softmax(logits, -1)
+    if are_distributions(labels):
+        labelled = (labels.sum(-1) > 0).sum().clamp(min=1) if num is None else max(num, 1)
+        return -(log_probs * labels.to(log_probs.dtype)).sum() / labelled
     # The kernel that torch's cross-entropy calls also counts the labels; counting them again costs a third.
     reduction_sum = 2
     summed, counted = torch.ops.aten.nll_loss_forward(log_probs, labels, None, reduction_sum, NO_LABEL)
@@ -295,6 +305,15 @@ def label_row(labels: Tensor, where: Tensor | None) -> Tensor:
     """(examples,) int64, -1 where there is no label or a mask hides it."""
     row = labels.flatten().long()
     return row if where is None else row.masked_fill(~where.flatten(), NO_LABEL)
+
+
+def _hard_rows(caller: str, shape: torch.Size, labels: Tensor | None, where: Tensor | None) -> Tensor:
+    """Labels as (examples,) int64, or distributions as (examples, classes); none where a mask hides them."""
+    if labels is None or not are_distributions(labels):
+        return label_row(labels_for(caller, shape[:-1], labels), where)
+    check_distributions(f"{caller}: labels", shape, labels)
+    rows = labels.detach().reshape(-1, shape[-1])
+    return rows if where is None else rows.masked_fill(~where.reshape(-1, 1), 0.0)
 
 
 def _times(weight: float, term: Tensor) -> Tensor:

@@ -25,6 +25,10 @@ _BELOW, _OF, _NEXT = "<", "#", "+next"
 TEXT = "text"
 """The name under which a network that reads texts itself gets them: UTF-8, (batch, bytes), padded with 0."""
 
+SOUND, NUM_SAMPLES = "sound", "num_samples"
+"""The names under which a network that hears sounds itself gets them: (batch, samples), with zeros behind the end
+of shorter ones, and the number of samples of each, (batch,), of which 0 stands for all."""
+
 
 def tensors_in(inputs: Inputs) -> list[Any]:
     """The tensors of a structure, in order.

@@ -14,7 +14,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from instar import row_pieces
-from instar.arguments import check_classes_last, check_head, check_labels, check_members, check_temperature
+from instar.arguments import (
+    are_distributions,
+    check_classes_last,
+    check_distributions,
+    check_head,
+    check_labels,
+    check_members,
+    check_temperature,
+)
 from instar.errors import UsageError
 from instar.sparse_targets import SparseTargets
 
@@ -335,7 +343,7 @@ def mix_in_labels(targets: SoftTargets, labels: Tensor, label_weight: float) -> 
 
     Args:
         targets: (..., classes).
-        labels: (...), integers; -1 means no label.
+        labels: (...), integers, -1 means no label; or (..., classes), distributions, all 0 means none.
         label_weight: w, in [0, 1].
 
     Returns:
@@ -356,9 +364,14 @@ def mix_in_labels(targets: SoftTargets, labels: Tensor, label_weight: float) -> 
     if not 0 <= label_weight <= 1:
         raise UsageError(f"mix_in_labels: label_weight is {label_weight!r}, expected from 0 to 1")
     check_targets("mix_in_labels", targets)
-    check_labels("mix_in_labels", targets.probs.shape[:-1], labels)
-    rows = labels.long().unsqueeze(-1)
     probs = at_least_float32(targets.probs)
+    if are_distributions(labels):
+        check_distributions("mix_in_labels: labels", probs.shape, labels)
+        labels = labels.to(probs.dtype)
+        weight = (labels.sum(-1, keepdim=True) > 0).to(probs.dtype) * label_weight
+        return SoftTargets(probs * (1 - weight) + labels * weight, targets.temperature)
+    check_labels("mix_in_labels", probs.shape[:-1], labels)
+    rows = labels.long().unsqueeze(-1)
     weight = (rows != NO_LABEL).to(probs.dtype) * label_weight
     places = rows.masked_fill(rows == NO_LABEL, 0)  # any class, since the weight is 0
     return SoftTargets((probs * (1 - weight)).scatter_add(-1, places, weight), targets.temperature)

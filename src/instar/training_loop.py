@@ -114,7 +114,7 @@ class Loop:
     def _wide_head(self) -> nn.Linear | None:
         """The head that is computed together with the loss, where that pays."""
         is_plain = self.soft_loss is None and self.options.auxiliary is None and self.called is self.network
-        if self.world > 1 or self.bfloat16 or not is_plain:
+        if self.world > 1 or self.bfloat16 or not is_plain or self.data.label_probs is not None:
             return None
         examples = self.data.gather(self.data.ids[:2], 0)
         length = self.data.num_rows(self.data.ids[:1]) if self.is_sequential else None
@@ -190,7 +190,7 @@ class Loop:
             answers = rows_of_logits(found, where, len(ids), self.data.num_classes)
             if not self.is_checked:
                 check_logits(answers)
-            loss = self._loss(answers, targets, labels, num_soft, num_hard)
+            loss = self._loss(ids, answers, targets, labels, num_soft, num_hard)
         else:
             weights = {"soft_weight": self.soft_weight, "hard_weight": self.hard_weight}
             hidden = at(found, where).reshape(num_soft, -1)
@@ -235,6 +235,7 @@ class Loop:
 
     def _loss(
         self,
+        ids: Tensor,
         logits: Tensor,
         targets: AnyTargets | None,
         labels: Tensor,
@@ -242,12 +243,12 @@ class Loop:
         num_hard: int,
     ) -> DistillationLoss:
         """The loss, whose terms are means over the batch of all processes."""
-        soft, hard = self.soft_weight, self.hard_weight
+        weights: dict[str, Any] = {"soft_weight": self.soft_weight, "hard_weight": self.hard_weight}
+        probs = None if self.data.label_probs is None else self.data.label_targets(ids)
         if self.soft_loss is not None:
-            return weighted_loss(self.soft_loss, logits, targets, labels, soft_weight=soft, hard_weight=hard)
-        return distillation_loss(
-            logits, targets, labels, soft_weight=soft, hard_weight=hard, num_soft=num_soft, num_hard=num_hard
-        )
+            return weighted_loss(self.soft_loss, logits, targets, labels, label_probs=probs, **weights)
+        known = labels if probs is None else probs
+        return distillation_loss(logits, targets, known, num_soft=num_soft, num_hard=num_hard, **weights)
 
     def _end_epoch(self, order: Tensor) -> None:
         self.epoch, self.batch = self.epoch + 1, 0

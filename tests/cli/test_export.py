@@ -338,6 +338,7 @@ def test_a_network_that_no_exporter_follows_says_what_stopped_it(
         assert done.returncode == 1, done.stderr
         assert done.stderr.endswith(f"try {others} (see docs: {address('methods/shipping')})\n"), done.stderr
         assert f"cannot be exported to {to}" in done.stderr
+        assert re.search(r" at counting_network\.py:\d+ in forward", done.stderr), done.stderr
         assert len(done.stderr) < 800
     assert not list(tmp_path.glob(".out*")) + list(tmp_path.glob("out"))
     assert (

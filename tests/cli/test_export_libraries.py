@@ -1,9 +1,12 @@
 """`instar export` of networks of timm and transformers, and of those that take several tensors."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +53,12 @@ def pictures_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def shown_by_the_card(folder: Path) -> tuple[str, float]:
+def shown_by_the_card(folder: Path, python: str | Path = sys.executable) -> tuple[str, float]:
     """What the card's code prints, in a process that has no instar: a class and its probability."""
     (code,) = re.findall(r"```python\n(.*?)```", (folder / CARD).read_text(), flags=re.DOTALL)
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_INSTAR + code], cwd=folder, capture_output=True, text=True
+        [python, "-c", WITHOUT_INSTAR + code], cwd=folder, capture_output=True, text=True, env=alone
     )
     assert done.returncode == 0, done.stderr
     name, probability = done.stdout.rsplit(maxsplit=1)
@@ -84,6 +88,30 @@ def test_a_library_loads_its_network_without_instar(pictures_run: Path, tmp_path
     with pytest.raises(UsageError, match=rf"is no network of .* \(\w+\): use --to {to}, --to onnx"):
         instar.export(run, to="timm" if to == "transformers" else "transformers", out=tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.slow
+def test_the_libraries_load_their_exports_where_instar_is_not_installed(
+    pictures_run: Path, tmp_path: Path
+) -> None:
+    """In an environment of its own, which finds torch and the libraries in this one: nothing is downloaded."""
+    venv.create(tmp_path / "env", with_pip=False)
+    python = tmp_path / "env" / "bin" / "python"
+    (packages,) = (tmp_path / "env").glob("lib/*/site-packages")
+    for package in Path(sysconfig.get_path("purelib")).iterdir():
+        if "instar" not in package.name and package.suffix != ".pth":
+            (packages / package.name).symlink_to(package)
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run([python, "-c", "import instar"], env=alone, cwd=tmp_path, capture_output=True, text=True)
+    assert "No module named 'instar'" in done.stderr
+    picture = next((pictures_run.parent / "photos").rglob("*.png"))
+    for job, to in (("teacher", "timm"), ("student-distilled", "transformers")):
+        done_export = instar.export(f"{pictures_run}:{job}", to=to, out=tmp_path / to)
+        shutil.copy(picture, done_export.path / "picture.png")
+        probs = load(f"{pictures_run}:{job}").predict_proba(picture)
+        name, probability = shown_by_the_card(done_export.path, python)
+        assert name == NAMES[int(probs.argmax())], to
+        assert probability == pytest.approx(float(probs.max()), abs=0.03), to  # resized bytes
 
 
 @pytest.fixture(scope="module")

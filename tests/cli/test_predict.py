@@ -146,7 +146,7 @@ def test_an_unreadable_input_is_one_line_and_does_not_end_the_rest(
     assert done.returncode == 1
     assert [line.split(",")[0] for line in done.stdout.splitlines()[1:]] == list(map(str, good))
     assert "broken.png: not an image" in done.stderr
-    assert "missing.png: cannot be read" in done.stderr
+    assert "missing.png: no such file, and this network takes pictures" in done.stderr
     assert done.stderr.endswith("2 of 4 inputs could not be read\n")
     strict = typed("predict", picture_run, *given, "--strict", "--out", tmp_path / "out.csv")
     assert strict.returncode != 0

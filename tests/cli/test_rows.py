@@ -20,7 +20,11 @@ from command_line import Command
 from instar.data.records.frames import table_of
 from instar.deploy.rows import PREPARATION, Rows
 from instar.errors import RunError, UsageError
-from instar.recipes.loading import load_splits, settings_of
+from instar.recipes.distill.recipe import STUDY
+from instar.recipes.distill.settings import DistillConfig
+from instar.recipes.loading import load_splits, settings_of, with_found_columns
+from instar.recipes.settings import checked
+from instar.recipes.study import run_path
 from instar.runs import Run
 from small_studies import distilled
 from table_files import insects, write_csv, write_jsonl, write_parquet
@@ -73,7 +77,7 @@ def test_files_of_rows_are_predicted_and_a_broken_row_is_one_line(
     done = typed("predict", str(run), *map(str, files))
     assert done.returncode == 0, done.stderr
     rows = rows_in(done.stdout)
-    assert [row["input"] for row in rows[:2]] == [f"{files[0]}:0", f"{files[0]}:1"]
+    assert [row["input"] for row in rows[:2]] == [f"{files[0]}:1", f"{files[0]}:2"]
     assert (
         [row["class"] for row in rows[:12]]
         == [row["class"] for row in rows[12:24]]
@@ -153,3 +157,17 @@ def test_the_card_of_exported_texts_has_code_that_reads_a_text(typed: Command, t
     name, stated = ran.stdout.split()
     assert [name] == model.predict(["a text of yours"])
     assert float(stated) == pytest.approx(probability, abs=2e-4)
+
+
+def test_columns_that_are_named_or_guessed_are_one_run(tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "a.csv", insects(60))
+    named: list[dict[str, Any]] = [
+        {"label": "kind"},
+        {"label": "kind", "features": ["width", "legs", "place"]},
+        {"label": "kind", "split_seed": 1},
+    ]
+    configs = [checked(DistillConfig, {"data": {"name": f"csv:{file}", **columns}}) for columns in named]
+    one, same, other = (run_path(STUDY, with_found_columns(config)) for config in configs)
+    assert one == same
+    assert one != other
+    assert with_found_columns(configs[0]).data.features == ("width", "legs", "place")

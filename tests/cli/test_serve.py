@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import io
 import json
 import re
@@ -128,6 +129,7 @@ def says_what_is_wrong_in_one_line(server: Server, expected: dict[str, Any]) -> 
         ),
         (400, "input 0: an example has shape (2, 1)", {"json": {"inputs": [[[1], [2]]]}}),
         (400, "input 0: ", {"json": {"inputs": [[[1], [2, 3]]]}}),
+        (400, "input 0: an example is dict, this network takes arrays of 1x8x8", {"json": {"inputs": [{"a": 1}]}}),
         (400, "NaN", {"content": json.dumps({"inputs": [np.full((8, 8), np.nan).tolist()]})}),
         (400, "not an array", {"content": b"\x93NUMPY and no more"}),
         (400, "broken.png: the picture: not an", {"files": [("file", ("broken.png", b"no picture"))]}),
@@ -223,6 +225,50 @@ def test_rows_are_answered_as_predict_does() -> None:
         assert """curl -d '{"inputs": [{"age": "...", "height": "..."}]}' http://127""" in greeting(
             model, listener
         )
+
+
+def test_tables_are_answered_as_forms_and_as_bodies() -> None:
+    people = {"age": list(range(60)), "fit": [n % 3 > 0 for n in range(60)], "old": ["no", "yes"] * 30}
+    data = instar.load_data(people | {"name": [f"p{n}" for n in range(60)]}, label="old", key="name")
+    network = nn.Linear(data.train.example_shape[0], 2)
+    model = Model(network, data.class_names, data.train.example_shape, rows=Rows.of(data))
+    table = b"age;fit\n3;True\n50;False\n"
+    expected = model.predict_proba([{"age": 3, "fit": True}, {"age": 50, "fit": False}])[:, 0].tolist()
+    gone = {"content-type": "text/csv"}
+    forms: list[dict[str, Any]] = [
+        {"files": {"file": ("new.csv", table)}},
+        {"files": {"file": ("new.csv.gz", gzip.compress(table))}},
+        {"files": {"file": ("new.jsonl", b'{"age": 3, "fit": true}\n{"age": 50, "fit": false}\n')}},
+        {"content": table, "headers": gone},
+        {"json": {"inputs": [{"age": 3, "fit": "True"}, {"age": 50, "fit": "false"}]}},
+        {"files": {"file": ("new.csv", b"name,age,fit\nann,3,True\nbob,50,False\n")}},
+        {"files": {"file": ("new.csv", b"age\n3\n")}},
+        {"files": {"file": ("new.csv.gz", b"\x1f\x8bno")}},
+        {"json": {"inputs": []}},
+        {"content": table},
+    ]
+
+    async def asked() -> list[Any]:
+        app = application(model, shown=Shown(top_k=2), limits=Limits(10**6, 60), stopping=asyncio.Event())
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://here") as client:
+            return [(await client.post("/predict", **form)).json() for form in forms]
+
+    *right, short, broken, empty, plain = in_a_loop(asked())
+    for found in right:
+        probs = [
+            row["probability"] if row["class"] == data.class_names[0] else row["probability_2"]
+            for row in found["answers"]
+        ]
+        assert probs == pytest.approx(expected, abs=1e-5)
+    assert [[row["input"] for row in found["answers"]] for found in (right[0], right[3], right[5])] == [
+        ["new.csv:1", "new.csv:2"],
+        ["body.csv:1", "body.csv:2"],
+        ["ann", "bob"],
+    ]
+    assert "new.csv: the rows lack 'fit'" in short["error"]
+    assert "not a whole gzip file" in broken["error"]
+    assert empty["error"].startswith("inputs is empty, expected one or more")
+    assert "or a table: curl -F file=@ROWS.csv" in plain["error"]
 
 
 def test_requests_that_come_together_are_one_batch_and_an_error_is_its_owners() -> None:

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from instar.data import InMemoryDataset, batches, id_batches, like_length, shuffled
-from instar.data.identity import content_ids
+from instar.data.identity import IdIndex, content_ids
 from instar.data.mapped import MappedDataset, _file_bytes_in_memory, is_whole, read_examples, write_examples
 from instar.data.records.reading import read_records
 from instar.data.records.roles import Roles
 from instar.distillation import SoftTargetStore
-from instar.errors import DataError
+from instar.errors import DataError, UsageError
 from instar.runs import Run
 from instar.structures import map_tensors, tensors_in
 from instar.training import fit
@@ -105,6 +105,18 @@ def test_many_contents_get_their_ids_and_copies_theirs() -> None:
     order = [3, 0, 4, 2, 1]
     assert torch.equal(content_ids([contents[row] for row in order], labels[order]), ids[order])
     assert ids[3] == content_ids([b"one"], labels[:1])[0]  # the first by its label
+
+
+def test_many_ids_are_found_as_few_are() -> None:
+    chance = torch.Generator().manual_seed(0)
+    ids = torch.randperm(100_000, generator=chance) * 0x9E3779B97F4A7C1 % 2**62
+    index, asked = IdIndex(ids, "the data", "take others"), ids[torch.randperm(len(ids), generator=chance)]
+    assert torch.equal(index.ids[index.find(asked)], asked)
+    assert torch.equal(index.find(asked)[:500], index.find(asked[:500]))
+    assert bool(index.holds(asked).all())
+    assert not bool(index.holds(asked + 1).any())
+    with pytest.raises(UsageError, match="1 of 100000 ids are not in the data, the first 7"):
+        index.find(torch.cat([asked[1:], torch.tensor([7])]))
 
 
 def test_parts_that_differ_and_files_that_are_not_whole_are_refused(tmp_path: Path) -> None:

@@ -225,15 +225,15 @@ def cell(row: int, value: str) -> Callable[[Path], None]:
 BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "cut wav": (
         content("low-ann.wav", lambda whole: whole[:-50]),
-        r"clips\.csv, row 0: .*/low-ann\.wav: truncated",
+        r"clips\.csv, row 1: .*/low-ann\.wav: truncated",
     ),
-    "cut ogg": (content("low-di.ogg", lambda whole: whole[:-50]), r"clips\.csv, row 29: .*: truncated"),
-    "empty": (content("low-cy.flac", lambda whole: b""), r"row 19: .*: the file is empty"),
-    "no sound": (content("up-ann.wav", lambda whole: b"text"), r"row 6: .*: cannot be read as wav"),
-    "no samples": (content("up-ann.wav", lambda whole: wav_bytes([], RATE)), "row 6: .*: contains no samples"),
-    "too short": (content("up-ann.wav", lambda whole: wav_bytes([0.1] * 20, RATE)), "row 6: .* too short"),
-    "not there": (cell(4, "clips/else.wav"), r"row 4: .*clips/else\.wav cannot be read: No such file"),
-    "nothing": (cell(4, ""), "row 4: 'clip' is (None|''), expected bytes or the path"),
+    "cut ogg": (content("low-di.ogg", lambda whole: whole[:-50]), r"clips\.csv, row 30: .*: truncated"),
+    "empty": (content("low-cy.flac", lambda whole: b""), r"row 20: .*: the file is empty"),
+    "no sound": (content("up-ann.wav", lambda whole: b"text"), r"row 7: .*: cannot be read as wav"),
+    "no samples": (content("up-ann.wav", lambda whole: wav_bytes([], RATE)), "row 7: .*: contains no samples"),
+    "too short": (content("up-ann.wav", lambda whole: wav_bytes([0.1] * 20, RATE)), "row 7: .* too short"),
+    "not there": (cell(4, "clips/else.wav"), r"row 5: .*clips/else\.wav cannot be read: No such file"),
+    "nothing": (cell(4, ""), "row 5: 'clip' is (None|''), expected bytes or the path"),
 }
 
 

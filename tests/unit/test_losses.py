@@ -445,7 +445,11 @@ WRONG_CALLS = {
     "less than nothing": (lambda: mix_in_labels(TARGETS, LABELS, -0.1), "label_weight is -0.1"),
     "no number": (lambda: mix_in_labels(TARGETS, LABELS, math.nan), "label_weight is nan"),
     "labels of others": (lambda: mix_in_labels(TARGETS, LABELS[:1], 0.5), r"shape \(2,\).*found.*\(1,\)"),
-    "one-hot labels": (lambda: mix_in_labels(TARGETS, LOGITS, 0.5), "found torch.float32"),
+    "one-hot labels": (
+        lambda: mix_in_labels(TARGETS, LOGITS - 1, 0.5),
+        "sum to 1, or to 0 for none; found others",
+    ),
+    "logits as labels": (lambda: cross_entropy(LOGITS, LOGITS - 1), "sum to 1, or to 0 for none; found others"),
     "other logits": (lambda: logit_matching_loss(LOGITS, torch.zeros(2, 4)), r"\(2, 3\), found \(2, 4\)"),
 }
 

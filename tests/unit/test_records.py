@@ -313,13 +313,13 @@ CSV = "csv"
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "a,label\n1,x\n2,y,z\n", r"a\.csv: .*Expected 2 columns, got 3"),
+        ("a.csv", "a,label\n1,x\n2,y,z\n", r"a\.csv, row 2: 3 cells, expected 2: '2,y,z'"),
         ("a.csv", 'a,label\n1,"x\n', r"a\.csv: "),
         ("a.csv", "", r"a\.csv: .*[Ee]mpty"),
         ("a.csv", "a,a,label\n1,2,x\n", r"there are two columns 'a'"),
-        ("a.csv", "a,label\n" + "1,x\n2,y\n" * 9 + "many,x\n", r"a\.csv, row 18: 'a' is 'many', and a number in"),
+        ("a.csv", "a,label\n" + "1,x\n2,y\n" * 9 + "many,x\n", r"a\.csv, row 19: 'a' is 'many', and a number in"),
         ("a.csv", "a,label\n1,x\n2,x\n", r"expected two or more classes in 'label', found 'x'"),
-        ("a.csv", "a,label\n1,0.5\n2,1.5\n", r"a\.csv, row 0: 'label' is 0\.5, expected a class"),
+        ("a.csv", "a,label\n1,0.5\n2,1.5\n", r"a\.csv, row 1: 'label' is 0\.5, expected a class"),
         ("a.csv", "a,label\n", r"there are no rows"),
         (
             "a.jsonl",
@@ -327,7 +327,8 @@ CSV = "csv"
             r"a\.jsonl: .*changed from number to string",
         ),
         ("a.jsonl", '{"a": 1, "label": "x"}\n{"a": 2, "lab', r"a\.jsonl: not a JSON object in each line"),
-        ("a.csv", b"a,label\n1,caf\xe9\n", r"a\.csv: not text in UTF-8, byte 13: .*; save it as UTF-8"),
+        ("a.csv", b"a,label\n1,caf\x81\n", r"a\.csv: neither UTF-8 nor Windows-1252; save it as UTF-8"),
+        ("a.csv", 'a,label\n1,"x\ny"\n2\n3,z\n', r"a\.csv, row 2: 1 cells, expected 2: '2'"),
         ("a.parquet", "PAR1 and no more", r"a\.parquet: not a whole Parquet file"),
     ],
 )
@@ -392,13 +393,13 @@ def test_files_of_two_schemas_and_classes_that_training_lacks(tmp_path: Path) ->
         read_records(f"csv:{tmp_path / 'one'}", SEEN)
     write_csv(tmp_path / "two" / "train.csv", table)
     write_csv(tmp_path / "two" / "test.csv", {**table, "kind": ["hornet"] * 30})
-    with pytest.raises(DataError, match=r"test\.csv, row 0: class 'hornet' of 'kind' is not one of the training"):
+    with pytest.raises(DataError, match=r"test\.csv, row 1: class 'hornet' of 'kind' is not one of the training"):
         read_records(f"csv:{tmp_path / 'two'}", SEEN)
     (tmp_path / "two" / "more.csv").write_text("x\n")
     with pytest.raises(DataError, match=r"is a part by its name, more\.csv is none"):
         read_records(f"csv:{tmp_path / 'two'}", SEEN)
     bad = write_parquet(tmp_path / "x.parquet", {"n": [1, 2], "kind": [0, 7]}, classes={"kind": ("a", "b")})
-    with pytest.raises(DataError, match=r"x\.parquet, row 1: 'kind' is 7, expected 0 to 1"):
+    with pytest.raises(DataError, match=r"x\.parquet, row 2: 'kind' is 7, expected 0 to 1"):
         read_records(f"parquet:{bad}", Roles(label="kind", features=("n",)))
 
 
@@ -440,3 +441,42 @@ def test_a_name_of_the_hub_is_fetched_once(hub: str, monkeypatch: pytest.MonkeyP
         read_records("hf:owner/other", SEEN)
     with pytest.raises(UsageError, match=r"no name of the hub"):
         read_records("hf:nowhere", SEEN)
+
+
+def test_a_shard_that_ends_between_two_members_was_cut_off(tmp_path: Path) -> None:
+    content = write_shard(tmp_path / "whole.tar", GOOD).read_bytes()
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(content[: content.index(b"6.txt")])
+    with pytest.raises(DataError, match=r"cut\.tar, after 5\.cls: the shard has no end, and was cut off here"):
+        read_records(f"webdataset:{cut}", Roles(label="cls", text=("txt",)))
+
+
+def test_what_a_shard_holds_that_is_not_read_is_said(tmp_path: Path) -> None:
+    endings = ("txt", "cls", "pkl", "npy")
+    members = [(f"{n}.{end}", str(n % 2 if end == "cls" else n).encode()) for n in range(20) for end in endings]
+    shard = write_shard(tmp_path / "x.tar", members)
+    with pytest.warns(DataWarning, match=r"x\.tar: not read: \.pkl, \.npy: a pickle could run any code"):
+        read_records(f"webdataset:{shard}", Roles(label="cls", text=("txt",)))
+
+
+def test_a_class_of_one_row_is_named_with_its_row(tmp_path: Path) -> None:
+    rows = [f"{row},{'ab'[row % 2]}" for row in range(20)]
+    (tmp_path / "x.csv").write_text("\n".join(["w,label", *rows, "3,bb"]))
+    with pytest.raises(DataError, match=r"x\.csv, row 21: class 'bb' has a single example"):
+        read_records(f"csv:{tmp_path / 'x.csv'}")
+
+
+def test_a_column_that_another_part_lacks_is_named_with_its_file(tmp_path: Path) -> None:
+    rows = [f"{row},{row * row},{'ab'[row % 2]}" for row in range(20)]
+    (tmp_path / "train.csv").write_text("\n".join(["w,v,label", *rows]))
+    (tmp_path / "test.csv").write_text("\n".join(["w,label", "3,a", "4,b"]))
+    with pytest.raises(DataError, match=r"test\.csv: there is no column 'v', which the training rows have"):
+        read_records(f"csv:{tmp_path}")
+
+
+def test_a_missing_file_of_a_saved_data_set_is_named(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.Dataset.from_dict({"w": [1.0, 2.0], "label": [0, 1]}).save_to_disk(tmp_path / "saved")
+    next((tmp_path / "saved").glob("*.arrow")).unlink()
+    with pytest.raises(DataError, match=r"\.arrow: there is no such file, and state\.json beside it names it"):
+        read_records(f"hf:{tmp_path / 'saved'}")

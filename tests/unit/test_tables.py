@@ -10,10 +10,12 @@ import pyarrow as pa
 import pytest
 import torch
 
+from instar.data import load_data
 from instar.data.kinds import KindOptions, read_preparation
 from instar.data.kinds.table import fit
 from instar.data.kinds.table_columns import Category, Number
 from instar.data.records.roles import Roles
+from instar.deploy.rows import Rows
 from instar.errors import DataError, DataWarning, UsageError
 
 MIXED = {
@@ -152,3 +154,27 @@ def test_rows_that_do_not_fit():
         preparation.inputs(pa.table({"x": ["1", "two"], "when": ["2020-01-01"] * 2}), roles)
     with pytest.raises(DataError, match="row 0: column 'when' has 'May', expected a date as in training"):
         preparation.inputs(pa.table({"x": [1], "when": ["May"]}), roles)
+
+
+def test_booleans_come_as_texts_and_texts_as_booleans() -> None:
+    """CSV, JSON and frames each have their own yes and no."""
+    flags = [n % 3 > 0 for n in range(60)]
+    kinds = ["yes", "no"] * 30
+    as_booleans = load_data({"fit": flags, "age": list(range(60)), "label": kinds})
+    as_texts = load_data({"fit": [str(one) for one in flags], "age": list(range(60)), "label": kinds})
+    for splits in (as_booleans, as_texts):
+        rows = Rows.of(splits)
+        assert rows is not None
+        for given in ([True, False, None], ["True", "False", None], [" true", "FALSE", ""]):
+            if splits is as_texts and given[0] == " true":
+                continue  # texts are what they are
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = [rows.inputs(rows.table([{"fit": one, "age": 3}])[0])[0] for one in given]
+                expected = [rows.inputs(rows.table([{"fit": str(one), "age": 3}])[0])[0] for one in (True, False)]
+            assert torch.equal(found[0], expected[0])
+            assert torch.equal(found[1], expected[1])
+            assert not torch.equal(found[0], found[1])
+    assert as_booleans.preparation is not None
+    assert "is_boolean" in as_booleans.preparation.record()["columns"][0]
+    assert "is_boolean" not in as_booleans.preparation.record()["columns"][1]

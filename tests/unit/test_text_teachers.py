@@ -190,6 +190,10 @@ def test_all_defaults_of_texts_learn_from_every_kind_of_teacher(
     failed = [row["name"] for row in [*found["rows"], *both["rows"]] if row.get("failed_to_learn")]
     assert failed == ["teacher"]  # the BERT, which nobody trained
     assert both["details"]["members"][0]["network"] == f"sklearn:{pipeline}"
+    member = instar.load(f"{tmp_path / 'both'}:teacher/member-2")  # which reads texts by its own tokenizer
+    with torch.no_grad():
+        expected = member.network(text_bytes(["Take the red seaside now"])).softmax(-1)
+    torch.testing.assert_close(member.predict_proba(["Take the red seaside now"]), expected)
 
 
 def test_answers_in_a_file_are_matched_by_the_text(splits: Splits, tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from instar.errors import DataError, UsageError
 from instar.losses import NO_LABEL
 from instar.naming import described
 
+ABOUT_1 = 1e-3
+"""How far the sum of a distribution may be from 1."""
+
 
 def checked_names(class_names: Sequence[str]) -> tuple[str, ...]:
     """The class names as a tuple, after checking that they are at least two different texts."""
@@ -43,6 +46,31 @@ def checked_labels(labels: Tensor, ids: Tensor, class_names: Sequence[str]) -> T
             f"{int(labels[row])} in row {row}; labels go from 0 to {len(class_names) - 1}, -1 is none"
         )
     return labels
+
+
+def distributions(what: str, probs: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The likeliest classes, -1 for none, and distributions in single precision; None where all are one-hot.
+
+    Args:
+        what: the name of the tensor.
+        probs: (n, classes); a row of zeros is no label.
+
+    Raises:
+        DataError: a row that does not sum to 1, or with a number below 0.
+
+    Example:
+        >>> distributions("labels", torch.tensor([[0.25, 0.75], [0.0, 0.0]]))
+        (tensor([ 1, -1]), tensor([[0.2500, 0.7500],
+                [0.0000, 0.0000]]))
+    """
+    sums = probs.sum(1)
+    wrong = ~((probs >= 0).all(1) & ((sums == 0) | ((sums - 1).abs() <= ABOUT_1)))
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise DataError(f"{what}: row {row} is {probs[row].tolist()[:5]}, expected probabilities that sum to 1")
+    numbers = torch.where(sums > 0, probs.argmax(1), NO_LABEL)
+    is_soft = bool(((probs > 0) & (probs < 1)).any())
+    return numbers, probs.detach().float() if is_soft else None
 
 
 def as_tensor(what: str, values: Any) -> Tensor:

@@ -36,6 +36,8 @@ from instar.structures import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from instar.data.sounds import Sounds
+
 Numbers = Sequence[float] | Tensor
 
 
@@ -65,8 +67,13 @@ class Dataset(ABC):
     """how the rows of a table became examples (`TablePreparation`), where they are such rows"""
     files: Sequence[object] | None = None
     """the file of each stored row, or its place in one, where the ids are those of the content"""
+    label_probs: Tensor | None = None
+    """(stored rows, classes) where labels are distributions, 0 where a row has none: the hard term is computed
+    with these; `labels` are their likeliest classes"""
     texts: "pa.Array | None" = None
     """the text of each stored row, where it has one: for teachers that read it themselves (`seen_by`)"""
+    sounds: "Sounds | None" = None
+    """the clip of each stored row, where it has one: for teachers that hear it themselves (`seen_by`)"""
 
     def __init__(
         self,
@@ -106,9 +113,9 @@ class Dataset(ABC):
     @functools.cached_property
     def fingerprint(self) -> str:
         """64 hex digits that identify the (id, label) pairs, in any order, the class names and the shape."""
-        return fingerprint_of(
-            self.ids, self.labels(self.ids), self.class_names, without_lengths(self.example_shape)
-        )
+        probs = None if self.label_probs is None else self.label_targets(self.ids)
+        form = without_lengths(self.example_shape)
+        return fingerprint_of(self.ids, self.labels(self.ids), self.class_names, form, label_probs=probs)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -197,6 +204,34 @@ class Dataset(ABC):
         """
         return len(ids)
 
+    def label_targets(self, ids: Tensor) -> Tensor:
+        """What the hard term of a loss compares with: `labels`, or distributions where the data has them.
+
+        Returns: (batch,) int64, -1 for none; or (batch, classes), 0 for none.
+
+        Raises:
+            UsageError: an id that is not in this data set.
+        """
+        rows = self.rows(ids)
+        return self.labels_at(rows) if self.label_probs is None else self.label_probs[rows]
+
+    def with_label_probs(self, probs: Tensor | None) -> Self:
+        """The data set with distributions for labels, whose likeliest classes its labels are.
+
+        Args:
+            probs: (stored rows, classes), 0 where a row has no label; None for none.
+
+        Raises:
+            UsageError: another shape.
+        """
+        if probs is not None and probs.shape != (self.num_stored, self.num_classes):
+            raise UsageError(
+                f"label_probs: expected {(self.num_stored, self.num_classes)}, found {tuple(probs.shape)}"
+            )
+        other = self._copy()
+        other.label_probs = None if probs is None else probs.to(self._labels.device)
+        return other
+
     @property
     def num_stored(self) -> int:
         """The number of stored rows; of a subset, that of the whole."""
@@ -253,6 +288,9 @@ class Dataset(ABC):
         other = self._copy()
         other._labels = self._labels.clone()
         other._labels[self.rows(ids)] = NO_LABEL
+        if self.label_probs is not None:
+            other.label_probs = self.label_probs.clone()
+            other.label_probs[self.rows(ids)] = 0.0
         return other
 
     def relabelled(self, numbers: Tensor, class_names: Sequence[str]) -> Self:
@@ -284,6 +322,11 @@ class Dataset(ABC):
             self._labels.device
         )  # the last one maps -1 to -1
         other._labels, other.class_names = to[self._labels], names
+        if (probs := self.label_probs) is not None:
+            kept = numbers >= 0
+            moved = probs.new_zeros(len(probs), len(names)).index_add_(1, numbers[kept], probs[:, kept])
+            moved[other._labels == NO_LABEL] = 0.0
+            other.label_probs = moved / moved.sum(1, keepdim=True).clamp(min=torch.finfo(moved.dtype).tiny)
         return other
 
     def of_classes(self, classes: Sequence[int]) -> Self:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from instar.data.kept import was_used
 from instar.data.readers import LabelledImages
 from instar.data.sources import cache_folder
 from instar.errors import DataError, UsageError
@@ -54,6 +55,7 @@ def _cached(copy: Path) -> LabelledImages | None:
     try:
         with safe_open(copy, framework="pt") as file:
             names = json.loads((file.metadata() or {})["class_names"])
+            was_used(copy)
             return LabelledImages(file.get_tensor("images"), file.get_tensor("labels"), tuple(names))
     except (OSError, SafetensorError, KeyError, ValueError):
         return None

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
-from instar.data.checks import as_tensor
+from instar.data.checks import as_tensor, distributions
 from instar.data.columns import MASK_NAME
 from instar.data.dataset import Dataset
 from instar.data.memory import InMemoryDataset
@@ -42,9 +42,9 @@ def as_dataset(
     Args:
         data: a data set, or a pair (inputs, labels): inputs as `InMemoryDataset` takes them, tensors, arrays or
             lists, or a mapping or a tuple of these; labels (n,) as a tensor, an array or a list, -1 for none, or
-            None; or a list of labels for each sequence (`TaggedSequences`). Or a data set of torch with a
-            length: each example a tuple whose last is the label, or a mapping with `labels` or `label`; it is read
-            once. Of a `DataLoader` its data set is taken.
+            distributions (n, classes), 0 for none, or None; or a list of labels for each sequence
+            (`TaggedSequences`). Or a data set of torch with a length: each example a tuple whose last is the label, or
+            a mapping with `labels` or `label`; it is read once. Of a `DataLoader` its data set is taken.
         class_names: by default `classes` of a data set of torch, where it has them, or "0", "1", ... up to the
             largest label.
         mask, pad: of examples that vary in length, as for `InMemoryDataset`.
@@ -85,6 +85,13 @@ def as_dataset(
         labels = torch.cat([as_tensor("labels", one).flatten() for one in tags])
     elif labels is not None:
         labels = as_tensor("labels", labels)
+        if labels.is_floating_point() and labels.dim() == 2:
+            numbers, probs = distributions("labels", labels)
+            class_names = (
+                [str(number) for number in range(labels.shape[1])] if class_names is None else class_names
+            )
+            hard = InMemoryDataset(inputs, numbers, class_names=class_names, mask=mask, pad=pad)
+            return hard.with_label_probs(probs)
     if class_names is None:
         largest = NO_LABEL if labels is None or not labels.numel() else int(labels.max())
         if largest < 1 and (labels is None or len(labels)):

@@ -8,6 +8,7 @@ import json
 import mmap
 import shutil
 import uuid
+import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,13 +18,16 @@ import torch
 from torch import Tensor
 
 from instar.data.columns import Mask, Varying, column_form, columns_of
-from instar.data.dataset import Dataset
+from instar.data.kept import make_room, remove, was_used
 from instar.data.memory import InMemoryDataset
 from instar.errors import DataError
 from instar.files import writing
 from instar.structures import Inputs, form_in_words, map_tensors, tensors_in, without_lengths
 
-_SIZES = "sizes.json"
+_SUMS = "sums.json"
+"""The file with the size and the CRC-32 of each other file."""
+
+_READ_AT_ONCE = 2**20
 _RESIDENT_BYTES = 2**28  # of the files of one data set that are in memory at a time
 
 
@@ -32,7 +36,7 @@ class MappedDataset(InMemoryDataset):
 
     Args:
         folder: that of the files.
-        like: one or more examples of the same kind, as `InMemoryDataset` takes them.
+        like: examples of the same kind, as `InMemoryDataset` takes them.
         labels: (n,) integers, -1 for examples without a label.
         class_names: at least two, in the order of the labels.
         ids: (n,) int64.
@@ -54,13 +58,11 @@ class MappedDataset(InMemoryDataset):
     def __init__(
         self, folder: Path, like: Any, labels: Tensor, *, class_names: Sequence[str], ids: Tensor
     ) -> None:
-        self._inputs, self._maps = _mapped(folder, columns_of(like))
-        number = len(tensors_in(self._inputs)[0])
+        inputs, self._maps = _mapped(folder, like)
+        number = len(tensors_in(inputs)[0])
         if len(labels) != number:
             raise DataError(f"{folder}: {number} examples and {len(labels)} labels: each example needs one")
-        is_pixels = isinstance(self._inputs, Tensor) and self._inputs.dtype == torch.uint8
-        form, scale = map_tensors(column_form, self._inputs), 1 / 255 if is_pixels else 1.0
-        Dataset.__init__(self, ids, labels, class_names=class_names, example_shape=form, scale=scale)
+        self._hold(inputs, ids, labels, class_names=class_names)
         self._device = torch.device("cpu")
         self._is_large = sum(map(len, self._maps)) > _RESIDENT_BYTES
         self._others = _file_bytes_in_memory()
@@ -81,6 +83,10 @@ class MappedDataset(InMemoryDataset):
     def labels_at(self, rows: Tensor) -> Tensor:
         """`labels` of stored rows: (batch,) int64."""
         return super().labels_at(rows).to(self._device)
+
+    def label_targets(self, ids: Tensor) -> Tensor:
+        """What the hard term of a loss compares with, on the device of the data set."""
+        return super().label_targets(ids).to(self._device)
 
     def to(self, device: torch.device | str) -> Self:
         """The data set with its batches on another device; what is stored stays where it is."""
@@ -108,10 +114,29 @@ def write_examples(folder: Path, parts: Iterable[Any]) -> None:
             try:
                 temporary.rename(folder)
             except OSError:
-                if not is_whole(folder):  # else another process was faster
-                    raise
+                if not is_whole(folder, in_full=True):  # else another process was faster
+                    remove(folder)
+                    temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def keep_examples(folder: Path, parts: Iterable[Any], *, in_full: bool = True) -> None:
+    """`write_examples` in the cache, where it does not have them, and make room there for others.
+
+    Args:
+        folder: in the cache, of a name that tells the examples.
+        parts: as for `write_examples`; not looked at where the folder is there.
+        in_full: check each byte of one that is there.
+
+    Raises:
+        RunError: the disk is full or not writable.
+    """
+    if is_whole(folder, in_full=in_full):
+        was_used(folder)
+        return
+    write_examples(folder, parts)
+    make_room(folder)
 
 
 def read_examples(folder: Path, like: Any) -> Inputs:
@@ -126,20 +151,30 @@ def read_examples(folder: Path, like: Any) -> Inputs:
             return column.holding(column.values.clone(), column.lengths.clone())
         return Mask(column.lengths.clone()) if isinstance(column, Mask) else column.clone()
 
-    return map_tensors(copied, _mapped(folder, columns_of(like))[0])
+    return map_tensors(copied, _mapped(folder, like)[0])
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether a folder holds all that `write_examples` wrote."""
+def is_whole(folder: Path, *, in_full: bool = False) -> bool:
+    """Whether a folder holds all that `write_examples` wrote; in full, whether each byte is as it was."""
     try:
-        sizes = json.loads((folder / _SIZES).read_text())
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, AttributeError):
+        sums = json.loads((folder / _SUMS).read_text())
+        sizes = all((folder / name).stat().st_size == size for name, (size, _) in sums.items())
+        return sizes and (not in_full or all(_sum(folder / name) == own for name, (_, own) in sums.items()))
+    except (OSError, ValueError, AttributeError, TypeError):
         return False
+
+
+def _sum(file: Path) -> int:
+    found = 0
+    with file.open("rb") as stream:
+        while content := stream.read(_READ_AT_ONCE):
+            found = zlib.crc32(content, found)
+    return found
 
 
 def _write(folder: Path, parts: Iterable[Any]) -> None:
     first: Any = None
+    sums: dict[str, int] = {}
     with ExitStack() as stack:
         files: dict[str, BinaryIO] = {}
         for part in parts:
@@ -151,11 +186,13 @@ def _write(folder: Path, parts: Iterable[Any]) -> None:
             for name, values in _tensors(columns).items():
                 if name not in files:
                     files[name] = stack.enter_context((folder / name).open("wb"))
-                files[name].write(values.contiguous().numpy().data)
+                content = values.contiguous().numpy().data
+                files[name].write(content)
+                sums[name] = zlib.crc32(content, sums.get(name, 0))
     if first is None:
         raise DataError("the data set is empty; it needs at least one example")
-    sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
-    (folder / _SIZES).write_text(json.dumps(sizes))
+    about = {name: [(folder / name).stat().st_size, one] for name, one in sums.items()}
+    (folder / _SUMS).write_text(json.dumps(about))
 
 
 def _tensors(columns: Inputs) -> dict[str, Tensor]:
@@ -169,8 +206,9 @@ def _tensors(columns: Inputs) -> dict[str, Tensor]:
     return tensors
 
 
-def _mapped(folder: Path, like: Inputs) -> tuple[Inputs, list[mmap.mmap]]:
+def _mapped(folder: Path, like: Any) -> tuple[Inputs, list[mmap.mmap]]:
     """The examples in a folder as they are kept, and the maps that they lie in."""
+    like = like if isinstance(like, Tensor) else columns_of(like)  # which takes no tensor without examples
     if not is_whole(folder):
         raise DataError(f"{folder}: not whole; remove it, it is made again")
     maps: list[mmap.mmap] = []

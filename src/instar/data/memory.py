@@ -73,17 +73,24 @@ class InMemoryDataset(Dataset):
             raise DataError(f"{number} inputs and {len(labels)} labels: each input needs one (-1 is none)")
         if scale is not None and not (isinstance(columns, Tensor) and are_numbers(columns.dtype)):
             raise UsageError("scale: only a single tensor of numbers is scaled; scale the tensors before")
+        ids = (content_ids(contents(columns), labels) if ids is None else ids).to(device)
+        about: dict[str, Any] = {"class_names": class_names, "mean": mean, "std": std}
+        self._hold(columns, ids, labels.to(device), scale=scale, **about)
+
+    @classmethod
+    def of_columns(cls, columns: Inputs, labels: Tensor, *, class_names: Sequence[str], ids: Tensor) -> Self:
+        """The data set of columns as `columns_of` gives them, which were checked before: nothing is looked at."""
+        made = cls.__new__(cls)
+        made._hold(columns, ids, labels, class_names=class_names)
+        return made
+
+    def _hold(
+        self, columns: Inputs, ids: Tensor, labels: Tensor, *, scale: float | None = None, **about: Any
+    ) -> None:
         if scale is None:
             scale = 1 / 255 if isinstance(columns, Tensor) and columns.dtype == torch.uint8 else 1.0
-        super().__init__(
-            (content_ids(contents(columns), labels) if ids is None else ids).to(device),
-            labels.to(device),
-            class_names=class_names,
-            example_shape=map_tensors(column_form, columns),
-            scale=scale,
-            mean=mean,
-            std=std,
-        )
+        form = map_tensors(column_form, columns)
+        Dataset.__init__(self, ids, labels, example_shape=form, scale=scale, **about)
         self._inputs = columns
 
     def raw(self, rows: Tensor) -> Inputs:
@@ -131,6 +138,8 @@ class InMemoryDataset(Dataset):
         moved._inputs = map_tensors(lambda column: column[rows].to(device), self._inputs)
         moved._labels = self._labels[rows].to(device)
         moved.files = None if self.files is None else [self.files[row] for row in rows.tolist()]
+        moved.label_probs = None if self.label_probs is None else self.label_probs[rows].to(device)
         moved.texts = None if self.texts is None else self.texts.take(rows.cpu().numpy())
+        moved.sounds = None if self.sounds is None else self.sounds.take(rows)
         moved._index(self.ids.to(device), torch.arange(len(rows), device=device))
         return moved

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +14,7 @@ from instar.data.copies import contents_of, warn_of_copies
 from instar.data.dataset import Dataset
 from instar.data.documents import read_corpus
 from instar.data.given import as_dataset
-from instar.data.kinds import KindOptions, Preparation, kind_of
+from instar.data.kinds import KindOptions, Preparation
 from instar.data.normalisation import measured, normalised, parse_normalisation
 from instar.data.official import load_digits, load_official, load_omniglot
 from instar.data.pictures import PictureForm
@@ -35,6 +35,7 @@ from instar.naming import ROW_SOURCES, import_function, is_source, is_text_files
 from instar.structures import without_lengths
 
 if TYPE_CHECKING:
+    from instar.data.prepared import Prepared
     from instar.data.records.reading import Records
 
 MEMORY_BUDGET_BYTES = 2 * 2**30
@@ -133,7 +134,7 @@ def load_data(
     progress: bool = True,
     base_url: str | None = None,
     memory_budget_bytes: int = MEMORY_BUDGET_BYTES,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     text: str | Sequence[str] = (),
     image: str | None = None,
     audio: str | None = None,
@@ -148,6 +149,7 @@ def load_data(
     sample_rate: int | None = None,
     split_by: str | None = None,
     separator: str | None = None,
+    feature_extractor: str | None = None,
 ) -> Splits:
     """A data set by name, or rows with named columns.
 
@@ -172,7 +174,8 @@ def load_data(
         base_url: base URL of a mirror; the checksums stay the same.
         memory_budget_bytes: a folder whose decoded images take more memory is streamed from its files.
         label, text, image, audio, features, group, key, part: which columns of a table are what, see `Roles`;
-            those that are not named are guessed where there is one choice.
+            those that are not named are guessed where there is one choice. Several columns of labels hold the
+            probability of a class each.
         tokenizer: of texts: a folder as transformers saves it, a `tokenizer.json`, or how many ids one gets that
             is trained on the training part (4,000 by default).
         max_length: texts are cut at so many ids; 128 by default, or fewer where the tokenizer's network takes
@@ -182,6 +185,8 @@ def load_data(
         sample_rate: Hz, to which sounds are resampled; by default the commonest of the training clips.
         split_by: of running text, `file` (the documents of a file stay in one part) or `document`.
         separator: the text between the documents of a file; without one a file is a document.
+        feature_extractor: of sounds: a folder as transformers saves it (`preprocessor_config.json`); what its
+            feature extractor makes of clips are the examples, in place of filterbanks.
 
     Raises:
         DataError: files that are missing, damaged, of different forms, or cannot be downloaded.
@@ -197,6 +202,7 @@ def load_data(
         return _of_files(name, split_by, separator, tokenizer, max_length, **about)
     if (split_by, separator) != (None, None):
         raise UsageError(f"split_by and separator are for text:FILES, data {name!r} has no documents")
+    label = label if label is None or isinstance(label, str) else ",".join(label)
     roles = Roles(label, _names(text), image, audio, _names(features), group, key, part)
     options = KindOptions(
         image_size=image_size,
@@ -205,6 +211,7 @@ def load_data(
         max_length=max_length,
         clip_seconds=clip_seconds,
         sample_rate=sample_rate,
+        feature_extractor=feature_extractor,
         categories=_names(categories),
         memory_budget_bytes=memory_budget_bytes,
         progress=progress,
@@ -212,14 +219,18 @@ def load_data(
     if is_source(name) or not isinstance(name, str):
         from instar.data.records import frames, reading  # these need Arrow, which the other data do not
 
-        if is_source(name) or frames.is_rows(name):
-            return of_records(reading.read_records(name, roles, **about), options)
+        read = functools.partial(reading.read_records, name, roles, **about)
+        if is_source(name):
+            return _of_files(name, reading.files_of(name), roles, about, options, read)
+        if frames.is_rows(name):
+            return of_records(read(), options)
     require_text("load_data", name, "folder:PATH")
     if name in TEXT_SOURCES:
-        from instar.data.records import official, reading
+        from instar.data.records import official
 
-        tables = official.read_official(name, base_url=base_url, progress=progress)
-        return of_records(reading.split_records(tables, name, official.ROLES), options)
+        files = official.files_of(name, base_url=base_url, progress=progress)
+        read_text = functools.partial(official.read_records, name, files)
+        return _of_files(name, files, official.ROLES, {}, options, read_text)
     if roles.columns or categories:
         raise UsageError(
             f"data {name!r} has no columns; label, text, ... are for csv:, jsonl:, parquet:, hf: and webdataset:"
@@ -239,8 +250,8 @@ def load_data(
 
             tables = sound_folder.read_tables(folder)
             return of_records(reading.split_records(tables, name, sound_folder.ROLES, **about), options)
-        read = _FolderReader(folder, image_size, colour, memory_budget_bytes, progress)
-        train, validation, test = read.splits(split_seed)
+        folders = _FolderReader(folder, image_size, colour, memory_budget_bytes, progress)
+        train, validation, test = folders.splits(split_seed)
     elif name.startswith("python:"):
         train, validation, test = _from_function(name)
     else:
@@ -285,22 +296,22 @@ def of_records(records: "Records", options: KindOptions) -> Splits:
     """Rows with named columns as a task."""
     from instar.data.prepared import prepared
 
-    if kind_of(records.roles) != "picture" and (options.image_size, options.colour) != (None, None):
-        raise UsageError(f"image_size and colour are for pictures; {records.source} is {kind_of(records.roles)}")
-    made = prepared(records, options)
+    return _of_prepared(prepared(records, options))
+
+
+def _of_files(
+    name: str, files: Sequence[Path], roles: Roles, about: Any, options: KindOptions, read: Callable[[], "Records"]
+) -> Splits:
+    """Rows of files as a task; from the cache where they were read before."""
+    from instar.data.reading_once import read_once
+
+    return _of_prepared(read_once(files, name, roles, about, options, read))
+
+
+def _of_prepared(made: "Prepared") -> Splits:
     train, validation, test = made.parts
-    splits = Splits(
-        train,
-        validation,
-        test,
-        records.source,
-        roles=records.roles,
-        preparation=made.preparation,
-        notes=records.notes,
-    )
-    if records.source not in TEXT_SOURCES:
-        warn_of_copies(splits.name, {"training": train, "validation": validation, "test": test})
-    return splits
+    about: dict[str, Any] = {"roles": made.roles, "preparation": made.preparation, "notes": made.notes}
+    return Splits(train, validation, test, made.source, **about)
 
 
 def _names(columns: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -1,48 +1,59 @@
 """Rows of tables as data sets: read, prepared, in memory or in files that are mapped into it."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+from torch import Tensor
 
 from instar.data.columns import Mask, Varying, columns_of
-from instar.data.kinds import KindOptions, Preparation, fit_preparation
+from instar.data.copies import warn_of_copies
+from instar.data.kinds import KindOptions, Preparation, fit_preparation, kind_of
 from instar.data.kinds.text import checked_texts
-from instar.data.mapped import MappedDataset, is_whole, read_examples, write_examples
+from instar.data.mapped import MappedDataset, keep_examples, read_examples
 from instar.data.memory import InMemoryDataset
 from instar.data.progress import tracked
 from instar.data.records.cells import row_ids
-from instar.data.records.places import Places
+from instar.data.records.places import PLACE, Places
 from instar.data.records.reading import Records
-from instar.data.sources import cache_folder
+from instar.data.records.roles import Roles
+from instar.data.sounds import Sounds
+from instar.data.sources import TEXT_SOURCES, cache_folder
 from instar.errors import DataError, InstarError, RunError, UsageError
 from instar.structures import Inputs, tensors_in
 
-_FORMAT = 1  # of what is kept; another number invalidates it
+_FORMAT = 2  # of what is kept; another number invalidates it
+PARTS = ("train", "validation", "test")
 _SLOW = ("sound", "picture")
 """Kinds that are decoded: their examples are kept, so that this is done once."""
-_FEW, _TRIED = 1_000, 16  # rows: so few fit in memory whatever they become; so many tell what the others take
+_FEW, _TRIED = 1_000, 16  # rows: so few fit in memory, and are soon read again; so many tell what the others take
 _BYTES_AT_ONCE = 2**26
 
 
 class Prepared(NamedTuple):
     """The parts of records as data sets, and what they went through."""
 
-    parts: tuple[InMemoryDataset, InMemoryDataset, InMemoryDataset]
-    """training, validation and test data"""
+    parts: tuple[InMemoryDataset, ...]
+    """training, validation and test data, as far as they are there"""
     preparation: Preparation
+    roles: Roles
+    source: str
+    notes: tuple[str, ...]
+    """what was guessed or decided, a sentence each"""
+    folders: tuple[Path | None, ...] = (None, None, None)
+    """the examples of each part in the cache, where they are kept"""
 
 
 def prepared(records: Records, options: KindOptions) -> Prepared:
     """Fit the preparation on the training rows, and prepare all parts.
 
     A part that takes more memory than the budget stays in files in the cache, and is read as it is needed. What
-    has to be decoded is kept there too.
+    has to be decoded, and what many rows became, is kept there too.
 
     Raises:
         DataError: rows that cannot be used; names the source, the file and the row.
@@ -50,56 +61,89 @@ def prepared(records: Records, options: KindOptions) -> Prepared:
     """
     try:
         preparation = fit_preparation(records, options)
-        train, validation, test = (
-            _with_texts(_dataset(records, part, preparation, options), records, part)
-            for part in ("train", "validation", "test")
-        )
+        made = [_dataset(records, part, preparation, options) for part in PARTS if part in records.parts]
     except InstarError as error:
         raise type(error)(f"{records.source}: {error}") from error
-    for data in (train, validation, test):
-        data.table = preparation if preparation.kind == "table" else None
-    return Prepared((train, validation, test), preparation)
+    parts, folders = (tuple(each) for each in zip(*made, strict=True))
+    if records.source not in TEXT_SOURCES:
+        warn_of_copies(records.source, dict(zip(("training", "validation", "test"), parts, strict=False)))
+    return Prepared(parts, preparation, records.roles, records.source, records.notes, folders)
 
 
-def _dataset(records: Records, part: str, preparation: Preparation, options: KindOptions) -> InMemoryDataset:
+def _dataset(
+    records: Records, part: str, preparation: Preparation, options: KindOptions
+) -> tuple[InMemoryDataset, Path | None]:
     table = records.parts[part]
     if len(table) == 0:
         raise DataError(f"the {part} part has no row")
-    data = _examples(records, part, preparation, options)
-    if records.roles.key is None:  # the ids are those of the content, as those of files
+    data, folder = _examples(records, part, preparation, options)
+    if records.label_probs is not None:
+        data = data.with_label_probs(records.label_probs[part])
+    return with_origin(data, table, records.roles, preparation), folder
+
+
+def with_origin(data: InMemoryDataset, table: pa.Table, roles: Roles, preparation: Preparation) -> InMemoryDataset:
+    """The data with what it knows of its rows: their places, what prepared them, and their texts or sounds."""
+    if roles.key is None:  # the ids are those of the content, as those of files
         data.files = Places(table)
+    data.table = preparation if preparation.kind == "table" else None
+    return with_sources(data, table, roles)
+
+
+def with_sources(data: InMemoryDataset, table: pa.Table, roles: Roles) -> InMemoryDataset:
+    """The data with its texts or sounds, for networks that take these; pairs have none, nor what stays in files.
+
+    The paths of sounds take little memory, and are kept.
+    """
+    is_large = isinstance(data, MappedDataset)
+    if len(roles.text) == 1 and not is_large:
+        data.texts = checked_texts(table, roles.text[0])
+    elif kind_of(roles) == "sound":
+        clips = table.select([name for name in (roles.audio, PLACE) if name in table.column_names])
+        if not is_large or pa.types.is_string(clips[roles.audio].type):
+            data.sounds = Sounds(clips, str(roles.audio))
     return data
 
 
-def _examples(records: Records, part: str, preparation: Preparation, options: KindOptions) -> InMemoryDataset:
+def _examples(
+    records: Records, part: str, preparation: Preparation, options: KindOptions
+) -> tuple[InMemoryDataset, Path | None]:
+    """The data set of a part, and the folder that keeps its examples."""
     table, labels = records.parts[part], records.labels[part]
     about: dict[str, Any] = {"class_names": records.class_names, "ids": records.ids[part]}
-    is_slow, is_large, like = preparation.kind in _SLOW, False, None
-    if is_slow or len(table) > _FEW:
-        like = _tried(preparation, table, records)
-        row_bytes = _bytes_of(like) / min(_TRIED, len(table))
-        is_large = row_bytes * len(table) > options.memory_budget_bytes
-    if is_slow or is_large:
+    is_slow = preparation.kind in _SLOW
+    if not is_slow and sum(map(len, records.parts.values())) <= _FEW:
+        return InMemoryDataset(preparation.inputs(table, records.roles), labels, **about), None
+    like = _tried(preparation, table, records)
+    row_bytes = _bytes_of(like) / min(_TRIED, len(table))
+    is_large = row_bytes * len(table) > options.memory_budget_bytes
+    try:
+        folder = _folder(records, part, preparation)
+        if not is_slow and not is_large:
+            inputs = columns_of(preparation.inputs(table, records.roles))
+            keep_examples(folder, [inputs])
+            return InMemoryDataset.of_columns(inputs, labels, **about), folder
         slices = _slices(table, max(1, int(_BYTES_AT_ONCE / row_bytes)))
         bar = tracked(slices, total=len(slices), description=f"preparing {part}", show=options.progress)
-        inputs = (preparation.inputs(rows, records.roles) for rows in bar)
-        try:
-            folder = _kept(records, part, preparation, inputs)
-        except (RunError, UsageError):  # there is no cache
-            if is_large:
-                raise
-        else:
-            if is_large:
-                return MappedDataset(folder, like, labels, **about)
-            return InMemoryDataset(read_examples(folder, like), labels, **about)
-    return InMemoryDataset(preparation.inputs(table, records.roles), labels, **about)
+        inputs_at_once = (preparation.inputs(rows, records.roles) for rows in bar)
+        keep_examples(folder, inputs_at_once, in_full=not is_large)
+        with contextlib.suppress(*() if is_large else (DataError,)):  # another process has made room
+            return opened(folder, like, labels, is_large=is_large, **about), folder
+    except (RunError, UsageError, OSError):  # there is no cache, or another process has made room in it
+        if is_large:
+            raise
+    return InMemoryDataset(preparation.inputs(table, records.roles), labels, **about), None
 
 
-def _with_texts(data: InMemoryDataset, records: Records, part: str) -> InMemoryDataset:
-    """The data with its texts, for teachers that read them; pairs, and what stays in files, have none."""
-    if len(records.roles.text) == 1 and not isinstance(data, MappedDataset):
-        data.texts = checked_texts(records.parts[part], records.roles.text[0])
-    return data
+def opened(folder: Path, like: Any, labels: Tensor, *, is_large: bool, **about: Any) -> InMemoryDataset:
+    """The examples in a folder as a data set, mapped into memory where they are large.
+
+    Raises:
+        DataError: the folder is not whole.
+    """
+    if is_large:
+        return MappedDataset(folder, like, labels, **about)
+    return InMemoryDataset.of_columns(read_examples(folder, like), labels, **about)
 
 
 def _tried(preparation: Preparation, table: pa.Table, records: Records) -> Inputs:
@@ -118,14 +162,11 @@ def _slices(table: pa.Table, num_rows: int) -> list[pa.Table]:
     return [table.slice(start, num_rows) for start in range(0, len(table), num_rows)]
 
 
-def _kept(records: Records, part: str, preparation: Preparation, inputs: Iterator[Inputs]) -> Path:
-    """The folder in the cache that holds the examples of a part, which are made where it does not."""
+def _folder(records: Records, part: str, preparation: Preparation) -> Path:
+    """The folder in the cache that holds the examples of a part."""
     roles, ids = records.roles, records.ids[part]
     if roles.key is not None:  # these ids do not tell the content
         ids = row_ids(records.parts[part], dataclasses.replace(roles, key=None), records.labels[part])
     about = json.dumps([_FORMAT, preparation.record(), preparation.in_words(), roles.inputs], sort_keys=True)
     digest = hashlib.sha256(about.encode() + ids.numpy().tobytes()).hexdigest()
-    folder = cache_folder() / "prepared" / digest[:32]
-    if not is_whole(folder):
-        write_examples(folder, inputs)
-    return folder
+    return cache_folder() / "prepared" / digest[:32]

@@ -88,4 +88,7 @@ def with_sampled_rows(data: Dataset, number: int, *, seed: int) -> InMemoryDatas
         std=std,
     )
     both.table = data.table
-    return both
+    if data.label_probs is None:
+        return both
+    probs = data.label_targets(data.ids).cpu()
+    return both.with_label_probs(torch.cat((probs, probs.new_zeros(int(is_new.sum()), probs.shape[1]))))

@@ -1,7 +1,8 @@
 """Parts of a data set as pure functions of (seed, id): stratified splits and transfer sets."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,6 +56,23 @@ def stratified_split(
         >>> len(rest), sorted(labels[chosen].tolist())
         (8, [0, 1])
     """
+    about: dict[str, Any] = {"class_names": class_names, "contents": contents, "parts": parts}
+    chosen = chosen_rows(data_ids, labels, fraction=fraction, split_seed=split_seed, **about)
+    return data_ids[~chosen], data_ids[chosen]
+
+
+def chosen_rows(
+    data_ids: Tensor,
+    labels: Tensor,
+    *,
+    fraction: float,
+    split_seed: int,
+    class_names: Sequence[str] | None = None,
+    contents: Tensor | None = None,
+    parts: int = 2,
+    place: Callable[[int], str] | None = None,
+) -> Tensor:
+    """(n,) bool: the rows that `stratified_split` splits off; `place` is what the error calls a row."""
     if not 0 < fraction < 1:
         raise UsageError(f"fraction {fraction} should be above 0 and below 1")
     present = torch.unique(labels[labels != NO_LABEL]).tolist()
@@ -71,10 +89,10 @@ def stratified_split(
             count = int((labels == label).sum())
             found = "a single example" if count == 1 else f"{count} examples"
             found += "" if len(rows) == count else f", but not {_NUMBERS[parts]} different ones"
-            raise DataError(f"class {name!r} has {found}; {_NEEDS[parts]} of each class")
+            where = "" if place is None else f"{place(int((labels == label).nonzero()[0]))}: "
+            raise DataError(f"{where}class {name!r} has {found}; {_NEEDS[parts]} of each class")
         chosen[_share_of(rows, hashes, fraction)] = True
-    chosen = chosen[originals]
-    return data_ids[~chosen], data_ids[chosen]
+    return chosen[originals]
 
 
 def transfer_set(

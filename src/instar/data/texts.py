@@ -1,4 +1,4 @@
-"""The examples as a network sees them: those that read texts themselves get the texts."""
+"""The examples as a network sees them: those that read texts or hear sounds themselves get these."""
 
 from typing import Any, Self
 
@@ -12,21 +12,23 @@ from instar.tokenising import text_bytes
 
 
 def seen_by(network: Any, data: Dataset) -> Dataset:
-    """The same examples in the form that a network takes: their texts, where it reads these itself (`reads_text`).
+    """The same examples in the form that a network takes: their texts or sounds, where it takes these itself.
 
     So a teacher with a tokenizer of its own, or one that counts words, is asked about the same texts whose ids a
-    student sees.
+    student sees, and one with a feature extractor of its own about the same sounds.
 
     Args:
-        network: any; its attribute `reads_text` says what it takes.
-        data: examples, that come with their texts where they were read as such.
+        network: any; its attributes `reads_text` and `hears_sound` say what it takes.
+        data: examples, that come with their texts or sounds where they were read as such.
 
     Raises:
-        UsageError: it reads texts, and the data has none, or views of ids, which it would not see.
+        UsageError: it takes texts or sounds, and the data has none, or has views, which it would not see.
     """
+    name = getattr(network, "name", type(network).__name__)
+    if getattr(network, "hears_sound", False):
+        return _heard(network, data, name)
     if not getattr(network, "reads_text", False):
         return data
-    name = getattr(network, "name", type(network).__name__)
     if data.texts is None:
         raise UsageError(f"{name} reads texts, and the examples hold none: name data with one column of texts")
     if data.views is not None:
@@ -35,6 +37,19 @@ def seen_by(network: Any, data: Dataset) -> Dataset:
             "views out, or take a teacher with the tokenizer of the data"
         )
     return TextsAlone(data)
+
+
+def _heard(network: Any, data: Dataset, name: str) -> Dataset:
+    if data.sounds is None:
+        raise UsageError(f"{name} hears sounds, and the examples hold none: name data with a column of sounds")
+    if data.views is not None:
+        raise UsageError(
+            f"{name} hears the clips themselves, and would not see the views {data.views.name!r} of their "
+            "filterbanks: leave the views out, or take a teacher that was trained on filterbanks"
+        )
+    from instar.data.heard import SoundsAlone  # it needs Arrow, which other data do not
+
+    return SoundsAlone(data, network.sample_rate)
 
 
 def texts_of(data: Dataset) -> list[str]:

@@ -93,12 +93,13 @@ def _of_transformers(folder: Path) -> Callable[[dict[str, Any]], Any]:
     _repair_torchvision()
     transformers: Any = importlib.import_module("transformers")
     shown = folder / "preprocessor_config.json"
-    kind = "ImageClassification" if shown.is_file() else "SequenceClassification"
-    network = getattr(transformers, f"AutoModelFor{kind}").from_pretrained(folder, local_files_only=True).eval()
-    if not shown.is_file():
+    about = json.loads(shown.read_text()) if shown.is_file() else {}
+    kind = "Audio" if "sampling_rate" in about else "Image" if about else "Sequence"
+    model = getattr(transformers, f"AutoModelFor{kind}Classification")
+    network = model.from_pretrained(folder, local_files_only=True).eval()
+    if kind != "Image":
         return lambda inputs: network(**inputs).logits
     if importlib.util.find_spec("torchvision") is None:  # its other backend shows pictures of bytes alone
-        about = json.loads(shown.read_text())
         crop, kind = about["crop_size"], {2: "bilinear", 3: "bicubic"}[about["resample"]]
         size = crop["height"], crop["width"]
         return lambda inputs: (

@@ -4,11 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instar.deploy.card_code import is_picture, is_text, snippet
+from instar.deploy.card_code import is_picture, is_sound, is_text, snippet
 from instar.deploy.exporting import Proven
 from instar.deploy.parity import INT8_BOUND
+from instar.deploy.rows import PREPARATION
 from instar.deploy.to_libraries import LIBRARY_FORMATS
 from instar.export_record import ABOUT
+from instar.networks.libraries.folders import PREPROCESSOR
 from instar.structures import by_name, form_in_words, is_plain, mask_place, read_form
 
 Facts = Mapping[str, Any]
@@ -48,6 +50,7 @@ def _section(title: str, sentences: Sequence[str]) -> str:
 def _metadata(facts: Facts) -> str:
     """The metadata in YAML, of which JSON is a part."""
     task = "image-classification" if is_picture(facts) else "tabular-classification"
+    task = "audio-classification" if is_sound(facts) else task
     task = "text-classification" if "input_ids" in by_name(read_form(facts["input_shape"])) else task
     test = facts["test"]
     metrics = [{"type": "accuracy", "name": "accuracy on test", "value": round(test["accuracy"], 6)}]
@@ -107,6 +110,8 @@ def _inputs(facts: Facts) -> str:
         colours = "grey" if channels == 1 else "red, green, blue"
         values = f"pixels as float32 from 0 (black) to 1: integers of eight bits divided by 255; {colours}, "
         values += f"{height} high and {width} wide"
+    elif is_sound(facts):
+        values = "the log-mel filterbank of a clip, as `preparation.json` says, as float32"
     elif facts["rows"] is not None:
         values = "what `preparation.json` says of the columns of a row, as float32: numbers are standardised, "
         values += "categories are columns of 0 and 1"
@@ -136,11 +141,20 @@ def _structure(facts: Facts) -> str:
         sentences.append("The mask is 1 for a value and 0 behind the end of a shorter example.")
     if is_text(facts) and facts["to"] not in LIBRARY_FORMATS:
         sentences.append("The tokenizer that makes ids of texts is in `preparation.json`; the code below uses it.")
+    elif is_sound(facts):
+        sentences.append(
+            f"It is what {_extractor(facts)} makes of a clip, cut, or with zeros behind the end of a shorter one."
+        )
     elif "input_ids" in by_name(form) and not facts["tokenizer"]:
         sentences.append(
             "The run was given ids: the tokenizer that made them is not in this folder, and belongs beside it."
         )
     return " ".join(sentences)
+
+
+def _extractor(facts: Facts) -> str:
+    file = PREPROCESSOR if facts["to"] in LIBRARY_FORMATS else PREPARATION
+    return f"the feature extractor of transformers in `{file}`"
 
 
 def _limits(facts: Facts) -> list[str]:
@@ -159,6 +173,8 @@ def _limits(facts: Facts) -> list[str]:
 
 
 def _loading(facts: Facts) -> str:
+    if is_sound(facts) and facts["to"] in ("onnx", "safetensors"):
+        return f"With instar: `instar predict FOLDER {facts['example']}`."
     if facts["rows"] is not None and facts["to"] in ("onnx", "safetensors"):
         columns = facts["rows"]["columns"]
         what = f"the column{'s' * (len(columns) > 1)} {', '.join(f'`{name}`' for name in columns)}"

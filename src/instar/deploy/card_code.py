@@ -23,7 +23,7 @@ def snippet(facts: Facts) -> str:
 def is_picture(facts: Facts) -> bool:
     """Whether its examples are pictures."""
     form = read_form(facts["input_shape"])
-    return is_plain(form) and len(form) == 3 and form[0] in (1, 3)
+    return is_plain(form) and len(form) == 3 and form[0] in (1, 3) and not is_sound(facts)
 
 
 def is_text(facts: Facts) -> bool:
@@ -31,12 +31,17 @@ def is_text(facts: Facts) -> bool:
     return (facts.get("rows") or {}).get("kind") == "text"
 
 
+def is_sound(facts: Facts) -> bool:
+    """Whether its examples are sounds: their filterbanks, or what a feature extractor makes of them."""
+    return (facts.get("rows") or {}).get("kind") == "sound"
+
+
 def _of_instar(facts: Facts) -> str:
     if is_text(facts):
         given = ", ".join(_texts(facts))
         given = f"[{given}]" if len(_texts(facts)) == 1 else f"[({given})]"
         return f'import instar\n\nmodel = instar.load(".")\nprint(model.predict({given}))\n'
-    if is_picture(facts):
+    if is_picture(facts) or is_sound(facts):
         return f'import instar\n\nmodel = instar.load(".")\nprint(model.predict(["{facts["example"]}"]))\n'
     form = read_form(facts["input_shape"])
     given = f"[{_zeros(facts)['inputs']}[0]]" if is_plain(form) else _in_code(facts)
@@ -84,9 +89,24 @@ def _of_file(facts: Facts) -> str:
 
 
 def _of_transformers(facts: Facts) -> str:
-    kind = "Image" if is_picture(facts) else "Sequence"
+    kind = "Image" if is_picture(facts) else "Audio" if is_sound(facts) else "Sequence"
     lines = ["import torch"]
-    if is_picture(facts):
+    if is_sound(facts):
+        lines += ["import soundfile", "from transformers import AutoFeatureExtractor"]
+        lines += ["from transformers import AutoModelForAudioClassification", ""]
+        lines += ['extractor = AutoFeatureExtractor.from_pretrained(".")']
+        lines += ["# one channel, at the extractor's sampling_rate"]
+        lines += ['samples, rate = soundfile.read("clip.wav", dtype="float32")']
+        ((name, (length, *_)),) = list(read_form(facts["input_shape"]).items())[:1]
+        given = 'extractor(samples, sampling_rate=rate, return_tensors="pt")'
+        if isinstance(length, int):  # as in training: shorter clips get zeros behind their end
+            lines += [f"inputs = {given}", f'values = inputs["{name}"][:, :{length}]']
+            lines += [
+                f"padded = torch.zeros(1, {length}, *values.shape[2:])",
+                "padded[:, : values.shape[1]] = values",
+            ]
+            given = f'{{"{name}": padded}}'
+    elif is_picture(facts):
         mode = "L" if facts["input_shape"][0] == 1 else "RGB"
         lines += ["from PIL import Image", "from transformers import AutoImageProcessor"]
         lines += ["from transformers import AutoModelForImageClassification", ""]

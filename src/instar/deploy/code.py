@@ -11,7 +11,7 @@ from instar.errors import InstarError, UsageError
 from instar.identity import first_difference
 from instar.naming import is_of_library
 from instar.networks import build_network, identity_inputs, initialise_, network_identity
-from instar.structures import TEXT, Inputs, first_examples, in_words, read_form, up_to
+from instar.structures import NUM_SAMPLES, SOUND, TEXT, Inputs, first_examples, in_words, read_form, up_to
 
 
 def network_in(config: Mapping[str, Any]) -> nn.Module:
@@ -71,6 +71,8 @@ def _of_library(config: str) -> Mapping[str, Any]:
     network, form = network_in(about), read_form(about["input_shape"])
     if getattr(network, "reads_text", False):
         form = {TEXT: ("int32", up_to(8))}
+    elif getattr(network, "hears_sound", False):
+        form = {SOUND: (network.sample_rate,), NUM_SAMPLES: ("int64",)}
     return identity_of(network, about["network"], first_examples(identity_inputs(form), 2))
 
 

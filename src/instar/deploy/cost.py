@@ -17,7 +17,7 @@ from torch.utils.flop_counter import flop_registry
 
 from instar.errors import UsageError
 from instar.networks import call, evaluation_, evaluation_mode, input_type, is_compiled, without_compiler
-from instar.structures import TEXT, Form, Inputs, examples_in, in_type, up_to
+from instar.structures import NUM_SAMPLES, SOUND, TEXT, Form, Inputs, examples_in, in_type, up_to
 
 _A_TEXT: Form = {TEXT: ("int32", up_to(64))}
 """What a network that reads texts itself is measured at."""
@@ -56,6 +56,8 @@ def cost_of(network: nn.Module, input_shape: Form, *, repeats: int = 200) -> Cos
         raise UsageError(f"repeats is {repeats}, expected at least 1")
     if getattr(network, "reads_text", False):
         input_shape = _A_TEXT
+    elif getattr(network, "hears_sound", False):
+        input_shape = {SOUND: (network.sample_rate,), NUM_SAMPLES: ("int64",)}  # a second
     network = evaluation_(_copy(network, input_shape).cpu())
     weights = [*network.parameters(), *_packed(network)]
     tensors = [*weights, *network.buffers()]

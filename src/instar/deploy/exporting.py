@@ -2,6 +2,8 @@
 
 import math
 import shutil
+import sysconfig
+import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -175,12 +177,21 @@ def _write(to: str, source: Source, file: Path) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """What stopped an exporter, in a line."""
+    """What stopped an exporter, in a line, and where in the network's own code."""
     while error.__cause__ is not None:
         error = error.__cause__
-    words = " ".join(str(error).split())
+    # torch explains itself at length
+    words = " ".join(str(error).partition("\nCaused by:")[0].split()).rstrip(".")
     short = words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}..."
-    return f"{type(error).__name__}: {short}"
+    return f"{type(error).__name__}{_line_of(error)}: {short}"
+
+
+def _line_of(error: BaseException) -> str:
+    """The last line of neither a library nor instar that an error passed: ` at net.py:9 in forward`."""
+    others = [sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"), str(Path(__file__).parents[1]), "<"]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(tuple(others))]
+    return f" at {Path(own[-1].filename).name}:{own[-1].lineno} in {own[-1].name}" if own else ""
 
 
 def _proven(kind: str, file: Path, source: Source) -> Proven:

@@ -1,5 +1,6 @@
 """`instar.load`: a trained network that takes what people have and answers with the names of classes."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from instar.deploy.rows import PREPARATION, Rows
 from instar.deploy.to_onnx import Session
 from instar.errors import DataError, UsageError
 from instar.evaluation import batch_size_on, predict_logits
+from instar.naming import described
 from instar.networks import change_normalisation_, forward_logits
 from instar.networks.inputs import Normalisation
 from instar.runs import Run
@@ -97,9 +99,13 @@ class Model(nn.Module):
             DataError: a picture that cannot be read, or values that are not finite.
             UsageError: another shape, or a picture for a network that takes none.
         """
-        if isinstance(example, (str, Path, bytes)) or hasattr(example, "getexif"):
-            return self._picture(example)
-        values = torch.as_tensor(_plain_array(example) if isinstance(example, np.ndarray) else example)
+        if is_picture(example):
+            return self.picture(example).float() / 255
+        try:
+            values = torch.as_tensor(_plain_array(example) if isinstance(example, np.ndarray) else example)
+        except (TypeError, ValueError, RuntimeError):  # of torch, for what is no number
+            takes = form_in_words(self.input_shape)
+            raise UsageError(f"an example is {described(example)}, this network takes arrays of {takes}") from None
         return self.preprocess_batch(values[None])[0]
 
     def preprocess_batch(self, examples: Tensor | NDArray[Any]) -> Tensor:
@@ -154,7 +160,7 @@ class Model(nn.Module):
         for start in range(0, len(several), batch_size):
             some: Any = several[start : start + batch_size]
             is_stacked = isinstance(some, Tensor | np.ndarray)
-            batch = self.preprocess_batch(some) if is_stacked else torch.stack([*map(self.preprocess, some)])
+            batch = self.preprocess_batch(some) if is_stacked else scaled([*map(self._one, some)])
             parts.append(self.probabilities(batch))
         found = torch.cat(parts)
         return found if several is examples else found[0]
@@ -170,11 +176,12 @@ class Model(nn.Module):
             raise UsageError("rows were given, and this network was not trained on rows of a table")
         table, parts = self.rows.checked(table), [torch.zeros(0, len(self.class_names))]
         for start in range(0, len(table), _ROWS_AT_ONCE):
-            parts.append(self._of_batch(self.rows.inputs(table.slice(start, _ROWS_AT_ONCE)), batch_size))
+            some = table.slice(start, _ROWS_AT_ONCE)
+            parts.append(self._of_batch(self.rows.inputs(some), batch_size, some))
         return torch.cat(parts)
 
-    def _of_batch(self, inputs: Any, batch_size: int | None) -> Tensor:
-        """The probabilities of a batch as `InMemoryDataset` takes it."""
+    def _of_batch(self, inputs: Any, batch_size: int | None, table: Any = None) -> Tensor:
+        """The probabilities of a batch as `InMemoryDataset` takes it; `table` has the rows that it was made of."""
         mask = None if is_plain(self.input_shape) else mask_place(self.input_shape)
         name = mask if mask is None or isinstance(mask, str) else MASK_NAME
         pad = self.pad
@@ -185,6 +192,8 @@ class Model(nn.Module):
         if theirs not in (own, without_ids(own)):
             given, needed = form_in_words(data.example_shape), form_in_words(self.input_shape)
             raise UsageError(f"an example is {given}, this network takes {needed}")
+        if self.rows is not None and table is not None:
+            self.rows.give_sources(data, table)
         logits = predict_logits(self.network, data, batch_size=batch_size, device=self.device)
         return torch.softmax(logits / self.temperature, -1).cpu()
 
@@ -206,18 +215,46 @@ class Model(nn.Module):
             return examples if is_batch else [examples]  # type: ignore[return-value]
         return examples if isinstance(examples, (list, tuple)) else [examples]
 
-    def _picture(self, picture: Any) -> Tensor:
+    def picture(self, picture: Any) -> Tensor:
+        """A picture in the network's colours and size: `input_shape` uint8.
+
+        Raises:
+            DataError: it cannot be read.
+            UsageError: the network takes no pictures.
+        """
+        form = self._form
+        if isinstance(picture, (str, Path)):
+            return form.decode(content_of(picture), picture)
+        if isinstance(picture, bytes):
+            return form.decode(picture, "the picture")
+        return form.of_image(picture, "the picture")
+
+    def _one(self, example: Any) -> Tensor:
+        return self.picture(example) if is_picture(example) else self.preprocess(example)
+
+    @functools.cached_property
+    def _form(self) -> ImageForm:
         if not is_plain(self.input_shape) or len(self.input_shape) != 3 or self.input_shape[0] not in (1, 3):
             raise UsageError(f"a picture was given, and this network takes inputs of shape {self.input_shape}")
         channels, height, width = self.input_shape
-        form = ImageForm("L" if channels == 1 else "RGB", height, width, fit=True)
-        if isinstance(picture, (str, Path)):
-            pixels = form.decode(content_of(Path(picture)), picture)
-        elif isinstance(picture, bytes):
-            pixels = form.decode(picture, "the picture")
-        else:
-            pixels = form.of_image(picture, "the picture")
-        return pixels.float() / 255
+        return ImageForm("L" if channels == 1 else "RGB", height, width, fit=True)
+
+
+def scaled(examples: Sequence[Tensor]) -> Tensor:
+    """Examples as one batch: `Model.picture` gives pixels, which are scaled together, since that is faster.
+
+    Example:
+        >>> scaled([torch.tensor([0, 255], dtype=torch.uint8), torch.tensor([0.5, 1.0])]).tolist()
+        [[0.0, 1.0], [0.5, 1.0]]
+    """
+    if all(one.dtype == torch.uint8 for one in examples):
+        return torch.stack([*examples]).float() / 255
+    return torch.stack([one.float() / 255 if one.dtype == torch.uint8 else one for one in examples])
+
+
+def is_picture(example: Any) -> bool:
+    """Whether an example is a picture's path, its bytes or a Pillow image."""
+    return isinstance(example, str | Path | bytes) or hasattr(example, "getexif")
 
 
 def _plain_array(array: NDArray[Any]) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from instar.data import Splits
+from instar.data import InMemoryDataset, Splits
 from instar.data.kinds import Preparation, kind_of, read_preparation
 from instar.data.records.roles import Roles
 from instar.errors import RunError, UsageError, first_line
@@ -95,6 +95,12 @@ class Rows(NamedTuple):
         """
         return self.preparation.inputs(table, self.roles)
 
+    def give_sources(self, data: InMemoryDataset, table: "pa.Table") -> None:
+        """Give examples the texts or sounds that they were made of, for a network that takes these itself."""
+        from instar.data.prepared import with_sources
+
+        with_sources(data, table, self.roles)
+
     def takes(self, examples: Any) -> bool:
         """Whether examples are rows, not what `inputs` made of some: tensors, and pictures one by one."""
         from instar.data.records.frames import is_rows
@@ -138,7 +144,7 @@ class Rows(NamedTuple):
         return with_places([self.checked(table)], [""]), is_one
 
     def checked(self, table: "pa.Table") -> "pa.Table":
-        """The columns of a table that the network takes.
+        """The columns of a table that the network takes, and the key of its rows where it has one.
 
         Raises:
             UsageError: one is missing.
@@ -150,7 +156,8 @@ class Rows(NamedTuple):
                 f"the rows lack {few(missing)}; this network takes {few(self.columns, most=20)}, the rows have "
                 f"{few(columns_of_user(table), most=20)}"
             )
-        return table.select([*self.columns, *(name for name in (PLACE,) if name in table.column_names)])
+        others = (one for one in (self.roles.key, PLACE) if one in table.column_names and one not in self.columns)
+        return table.select([*self.columns, *others])
 
     def _named(self, examples: Any) -> tuple[dict[str, Any], bool]:
         """Examples without names of columns, as columns."""

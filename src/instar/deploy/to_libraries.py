@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from instar.errors import UsageError
 from instar.files import load_tensors, write_bytes
+from instar.listening import VALUES
 from instar.networks.libraries import of_timm, of_transformers
-from instar.networks.libraries.folders import CONFIG, PREPROCESSOR, WEIGHTS
+from instar.networks.libraries.folders import CONFIG, PREPROCESSOR, WEIGHTS, content, texts_of
 from instar.networks.modes import uncompiled
 from instar.structures import Form, form_in_words, is_plain
 
@@ -53,7 +54,7 @@ def check_library(network: nn.Module, to: str, name: str, input_shape: Form) -> 
     if to == "timm" and not _is_picture(input_shape):
         raise UsageError(f"{name} takes no pictures, the networks of timm do: use {others}")
     if to == "transformers":
-        kind = "image" if _is_picture(input_shape) else "sequence"
+        kind = "image" if _is_picture(input_shape) else "audio" if _is_sound(input_shape) else "sequence"
         if type(network).__name__ not in _classes(kind):
             raise UsageError(
                 f"{name} is a {type(network).__name__}, which no AutoModelFor{kind.title()}Classification "
@@ -81,7 +82,7 @@ def write_library(
         example: a batch as `model` takes it.
         class_names: in the order of the logits.
         folder: to write into.
-        described: files that the network came with, by name: its tokenizer is taken over.
+        described: files that the network came with, by name: its tokenizer or feature extractor is taken over.
     """
     network = uncompiled(network)
     seen = seen_by(model, example) if isinstance(example, Tensor) else None
@@ -97,7 +98,7 @@ def write_library(
     if seen is not None:
         write_bytes(folder / PREPROCESSOR, (json.dumps(_shown(seen), indent=2) + "\n").encode())
     for name, text in (described or {}).items():
-        if name not in (CONFIG, PREPROCESSOR):
+        if name != CONFIG and (name != PREPROCESSOR or not isinstance(example, Tensor)):
             write_bytes(folder / name, text.encode())
 
 
@@ -113,7 +114,8 @@ def library_weights(folder: Path, to: str) -> dict[str, Any]:
     if to == "timm":
         return load_tensors(folder / WEIGHTS)[0]
     package = of_transformers.transformers()
-    kind = "Image" if (folder / PREPROCESSOR).is_file() else "Sequence"
+    shown = content(str(folder), texts_of(str(folder), folder), PREPROCESSOR)
+    kind = "Audio" if "sampling_rate" in shown else "Image" if shown else "Sequence"
     with of_transformers.quiet(package):
         network = getattr(package, f"AutoModelFor{kind}Classification").from_pretrained(
             str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=False
@@ -218,3 +220,7 @@ def _classes(kind: str) -> set[str]:
 
 def _is_picture(form: Form) -> bool:
     return is_plain(form) and len(form) == 3
+
+
+def _is_sound(form: Form) -> bool:
+    return isinstance(form, Mapping) and not {*form}.isdisjoint(VALUES)

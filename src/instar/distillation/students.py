@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from instar.arguments import require_network
-from instar.data import Dataset, GivenData, as_dataset
+from instar.data import Dataset, as_dataset
 from instar.data.copies import warn_of_copies
 from instar.distillation.hints import Hint, HintLoss, as_hints
 from instar.distillation.run_config import describe_targets, describe_teacher, fit_config
 from instar.distillation.teachers import LabelsInTargets, Teacher, as_networks, members_of
 from instar.errors import LearningWarning, UsageError
-from instar.fit_options import Data, check_names
+from instar.fit_options import check_names
 from instar.guards import NUM_TRIED, try_fit
 from instar.identity import plain
 from instar.networks import evaluation_, extra_state_of, load_state_, materialise_
@@ -31,9 +31,9 @@ from instar.training import FitResult, fit
 def distill(
     teacher: Any,
     student: nn.Module,
-    train: GivenData,
+    train: Any,
     *,
-    validation: GivenData | None = None,
+    validation: Any = None,
     temperature: float = 4.0,
     soft_weight: float = 1.0,
     hard_weight: float = 0.1,
@@ -54,8 +54,9 @@ def distill(
             `onnx:FILE`; anything else that answers a batch (`instar.AskedTeacher`); several of these as an
             ensemble; or a function from (ids, views) to soft targets, which determines the temperature.
         student: trained in place.
-        train: transfer set, a `Dataset`, (inputs, labels) or what else `as_dataset` takes; label -1 means no
-            label.
+        train: transfer set, a `Dataset`, (inputs, labels) or what else `as_dataset` takes; or rows with named
+            columns, see `load_data`: a frame of pandas or polars, a table of Arrow, a mapping of columns or a
+            `datasets.Dataset`. Label -1 means no label; labels may be distributions (examples, classes).
         validation: errors and NLL are measured on it after each epoch.
         temperature: of the soft targets; `math.inf` matches logits.
         soft_weight, hard_weight: weights of the two terms.
@@ -136,9 +137,9 @@ def _fitted(
 
 def train(
     network: nn.Module,
-    data: GivenData,
+    data: Any,
     *,
-    validation: GivenData | None = None,
+    validation: Any = None,
     epochs: int = 50,
     seed: int = 0,
     run_dir: str | Path | None = None,
@@ -174,8 +175,16 @@ def _said(name: str, result: FitResult) -> FitResult:
     return result
 
 
-def _parts(train: Data, validation: Data | None) -> tuple[Dataset, Dataset | None]:
+def _parts(train: Any, validation: Any) -> tuple[Dataset, Dataset | None]:
     """Training and validation data, with a warning of examples that are in both."""
+    if not isinstance(
+        train, Dataset | tuple | torch.utils.data.Dataset | torch.utils.data.DataLoader | str | Path
+    ):
+        from instar.data.records.frames import is_rows  # these need Arrow, which tensors do not
+        from instar.data.row_datasets import row_datasets
+
+        if is_rows(train):
+            return row_datasets(train, validation)
     data = as_dataset(train)
     if validation is None:
         return data, None

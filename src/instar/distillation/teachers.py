@@ -250,5 +250,5 @@ class LabelsInTargets:
                 f"labels cannot be mixed into {type(targets).__name__}, which has no probability of each class: "
                 "give the labels a weight of their own (hard_weight)"
             )
-        labels = self._data.labels(ids).to(targets.probs.device)
+        labels = self._data.label_targets(ids).to(targets.probs.device)
         return mix_in_labels(targets, labels, self.label_weight)

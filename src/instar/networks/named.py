@@ -224,7 +224,8 @@ def _users_network(name: str, input_shape: Sequence[int], num_classes: int, seed
 
 
 def _name_stages_(network: nn.Module, name: str, input_shape: Form) -> None:
-    if getattr(network, "reads_text", False):  # it is asked, and has no layers to be copied
+    is_asked = getattr(network, "reads_text", False) or getattr(network, "hears_sound", False)
+    if is_asked:  # it has no layers to be copied
         return
     try:
         name_stages_(network, examples_in(input_shape, 1))

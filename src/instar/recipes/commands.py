@@ -25,6 +25,7 @@ DATA = {
     "--normalise": "data.normalise",
     "--clip-seconds": "data.clip_seconds",
     "--sample-rate": "data.sample_rate",
+    "--feature-extractor": "data.feature_extractor",
     "--data-fraction": "data.fraction",
     "--validation-fraction": "data.validation_fraction",
     "--split-seed": "data.split_seed",
@@ -67,6 +68,7 @@ DISTILL = Command(
             "--seeds": "seeds",
             "--same-cost": "same_cost",
             "--int8": "int8",
+            "--narrower": "narrower",
             "--quick": "quick",
         },
         "Teacher": {

@@ -7,6 +7,7 @@ import torch
 
 from instar.errors import UsageError
 from instar.naming import import_object
+from instar.recipes.loading import with_found_columns
 from instar.recipes.study import Execution, run_path, run_study
 
 
@@ -15,7 +16,7 @@ def run_experiment(name: str, config: Any, path: Path | None, how: Execution) ->
 
     Args:
         name: `MODULE:STUDY`.
-        config: its configuration.
+        config: its configuration; columns that it does not name are named first.
         path: the run directory; by default one below `runs/`.
         how: how it is run.
 
@@ -27,7 +28,7 @@ def run_experiment(name: str, config: Any, path: Path | None, how: Execution) ->
         InstarError: a job failed.
     """
     check_device(how.device)
-    study = import_object(name)
+    study, config = import_object(name), with_found_columns(config)
     path = path or run_path(study, config)
     return study, path, run_study(study, config, path, how)
 

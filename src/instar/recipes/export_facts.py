@@ -30,17 +30,14 @@ def facts_of(
     config, command = run.config, _command(path)
     form, name = splits.train.example_shape, _data_name(splits.name)
     shape = written_form(form)
-    is_picture = is_plain(form) and len(form) == 3 and form[0] in (1, 3)
+    kind_of_rows = None if splits.preparation is None else splits.preparation.kind
+    is_picture = is_plain(form) and len(form) == 3 and form[0] in (1, 3) and kind_of_rows in (None, "picture")
     right = int(test["num_examples"] - test["errors"])
     _, low, high, _ = wilson_interval(right, int(test["num_examples"]))
     kind = "distilled" if config.get("soft") else ""
     rows = None
-    if (
-        splits.roles is not None
-        and splits.preparation is not None
-        and splits.preparation.kind in ("text", "table")
-    ):
-        rows = {"kind": splits.preparation.kind, "columns": list(splits.roles.inputs)}
+    if splits.roles is not None and kind_of_rows is not None and kind_of_rows != "picture":
+        rows = {"kind": kind_of_rows, "columns": list(splits.roles.inputs)}
     facts: Facts = {
         "title": f"{_network_name(config)} for {name}" + (", distilled" if kind else ""),
         "tags": ["knowledge-distillation"] if kind else [],
@@ -54,7 +51,7 @@ def facts_of(
         "size": shape[1:] if is_picture else None,
         "normalisation": config.get("normalisation") or {},
         "scale": config.get("scale", 1 / 255),
-        "example": "picture.png" if is_picture else "rows.csv" if rows else "arrays.npy",
+        "example": "picture.png" if is_picture else _EXAMPLES.get(str(kind_of_rows), "arrays.npy"),
         "rows": rows,
         "tokenizer": sorted(name for name in config.get("described", {}) if name.startswith("tokenizer")),
         "versions": {key: machine[key] for key in ("instar", "torch", "python")},
@@ -64,6 +61,9 @@ def facts_of(
         "training": _about_training(config, command),
     }
     return {**facts, "results": _about_results(facts["test"], command, _name_of(path, command))}
+
+
+_EXAMPLES = {"text": "rows.csv", "table": "rows.csv", "sound": "clip.wav"}
 
 
 def _command(path: Path) -> Run | None:

@@ -30,13 +30,23 @@ from instar.networks import (
     is_estimator,
     is_teacher_file,
 )
-from instar.recipes.settings import DataSettings, FitSettings, NetworkSettings, Settings, TransferSettings
+from instar.recipes.settings import (
+    DataSettings,
+    FitSettings,
+    NetworkSettings,
+    Settings,
+    SettingsType,
+    TransferSettings,
+)
 from instar.runs import Run, find_run, is_run
 from instar.structures import Form, is_plain, predicts_next, read_form, without_lengths, written_form
 
 COLUMNS = {"label", "text", "image", "audio", "features", "group", "key", "part"}
 """The settings of data that say which column of a table is what."""
-_OF_KINDS = {"categories", "clip_seconds", "sample_rate", "tokenizer", "max_length", "split_by", "separator"}
+_OF_KINDS = {
+    *("categories", "clip_seconds", "sample_rate", "feature_extractor"),
+    *("tokenizer", "max_length", "split_by", "separator"),
+}
 """The settings of single kinds of data."""
 
 
@@ -74,6 +84,19 @@ def notes_of(config: Settings) -> tuple[str, ...]:
     data = getattr(config, "data", None)
     has_notes = isinstance(data, DataSettings) and (is_source(data.name) or is_text_files(data.name))
     return load_splits(data).notes if has_notes else ()
+
+
+def with_found_columns(config: SettingsType) -> SettingsType:
+    """The configuration with the columns that were found: one that names them is the same run.
+
+    Where no data are rows of a table it is unchanged.
+    """
+    data = getattr(config, "data", None)
+    if not isinstance(data, DataSettings) or not is_source(data.name):
+        return config
+    roles = load_splits(data).roles
+    found = {} if roles is None else {name: getattr(roles, name) or None for name in COLUMNS}
+    return config.model_copy(update={"data": data.model_copy(update=found)})
 
 
 def few_examples(data: DataSettings, per_class: int | None) -> DataSettings:
@@ -191,7 +214,14 @@ def build_for(settings: NetworkSettings, splits: Splits, *, seed: int, as_it_is:
     """The network of a configuration, initialised, for the examples and classes of the data; see `new_network`."""
     given, shape, names = normalisation_of(splits), splits.train.example_shape, splits.class_names
     about: dict[str, Any] = {"normalisation": given, "class_names": names, "table": splits.train.table}
-    return new_network(settings, shape, len(names), seed=seed, as_it_is=as_it_is, **about)
+    network = new_network(settings, shape, len(names), seed=seed, as_it_is=as_it_is, **about)
+    listening = getattr(splits.preparation, "listening", None)
+    if getattr(network, "heard_with", None) != (listening and listening.name) and hasattr(network, "heard_with"):
+        raise UsageError(
+            f"{settings.network} has another feature extractor than {splits.preparation.origin}, which made the "  # type: ignore[union-attr]
+            "examples: name that of the network with --feature-extractor (data.feature_extractor)"
+        )
+    return network
 
 
 def try_network(settings: FitSettings, splits: Splits, *, temperature: float | None = None) -> nn.Module:

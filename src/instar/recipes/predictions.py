@@ -20,6 +20,7 @@ from instar.data.readers.folder import find_images, find_sounds
 from instar.data.readers.images import IMAGE_SUFFIXES
 from instar.deploy import Model
 from instar.deploy.calibration import Calibration
+from instar.deploy.model import scaled
 from instar.errors import DataError, InstarError, UsageError
 from instar.evaluation import batch_size_on
 from instar.files import writing, written_whole
@@ -118,6 +119,7 @@ def answers(
 
 def _of_rows(model: Model, name: str, table: pa.Table, *, refused: list[str], strict: bool) -> Iterator[Answer]:
     """The answers for the rows of a table; where one of many cannot be used, the others are asked without it."""
+    names = names_of_rows(model, name, table)
     for start in range(0, len(table), _ROWS_AT_ONCE):
         part = table.slice(start, _ROWS_AT_ONCE)
         try:
@@ -128,7 +130,15 @@ def _of_rows(model: Model, name: str, table: pa.Table, *, refused: list[str], st
             found = [_one_row(model, part.slice(row, 1), refused) for row in range(len(part))]
         for row, probs in enumerate(found, start):
             if probs is not None:
-                yield Answer(name if len(table) == 1 else f"{name}:{row}", probs)
+                yield Answer(names[row], probs)
+
+
+def names_of_rows(model: Model, name: str, table: pa.Table) -> list[str]:
+    """The keys of rows where the data has a column of these, else the file with the number of each row from 1."""
+    key = None if model.rows is None else model.rows.roles.key
+    if key is not None and key in table.column_names and not table[key].null_count:
+        return [str(one) for one in table[key].to_pylist()]
+    return [name] if len(table) == 1 else [f"{name}:{row}" for row in range(1, len(table) + 1)]
 
 
 def _one_row(model: Model, row: pa.Table, refused: list[str]) -> Tensor | None:
@@ -141,7 +151,13 @@ def _one_row(model: Model, row: pa.Table, refused: list[str]) -> Tensor | None:
 
 def _examples(model: Model, name: str) -> list[tuple[str, Tensor]]:
     if not name.lower().endswith(".npy"):
-        return [(name, model.preprocess(name))]
+        try:
+            return [(name, model.picture(name))]
+        except DataError as error:
+            if Path(name).exists():
+                raise
+            takes = "this network takes pictures: name files or folders"
+            raise DataError(f"{name}: no such file, and {takes}") from error
     arrays = arrays_in(name, name, model.input_shape)
     try:
         return [(f"{name}:{number}", values) for number, values in enumerate(model.preprocess_batch(arrays))]
@@ -168,7 +184,7 @@ def arrays_in(file: str | IO[bytes], name: str, shape: Form) -> NDArray[Any]:
 
 
 def _answered(model: Model, batch: Sequence[tuple[str, Tensor]]) -> Iterator[Answer]:
-    probs = model.probabilities(torch.stack([values for _, values in batch]))
+    probs = model.probabilities(scaled([values for _, values in batch]))
     return (Answer(name, row) for (name, _), row in zip(batch, probs, strict=True))
 
 

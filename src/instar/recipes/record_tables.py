@@ -44,7 +44,9 @@ def column_rows(records: Records, whole: pa.Table) -> list[dict[str, Any]]:
     """A row for each column: its type, its role, how often it is empty, and a value."""
     roles: dict[str, str] = {}
     for role, columns in records.roles.record().items():
-        roles |= dict.fromkeys([columns] if isinstance(columns, str) else columns, role)
+        if isinstance(columns, str):  # one, or the probabilities of labels, `no,yes`
+            columns = [columns] if columns in whole.column_names else columns.split(",")
+        roles |= dict.fromkeys((name.strip() for name in columns), role)
     return [
         {
             "column": name,

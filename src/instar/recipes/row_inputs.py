@@ -1,6 +1,8 @@
 """What `instar predict` is given for a network of rows: files of rows, rows on stdin, texts."""
 
+import gzip
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from instar.errors import DataError, UsageError
 from instar.naming import few
 
 STDIN = "-"
+_GZIP = b"\x1f\x8b"
 _FILES = "name a .csv, .jsonl or .parquet file, or - for stdin"
 _READERS: dict[tuple[str, ...], Callable[[Path], pa.Table]] = {
     csv_file.SUFFIXES: csv_file.read_csv,
@@ -53,9 +56,34 @@ def table_in(name: str, rows: Rows) -> pa.Table | None:
     else:
         return None
     try:
-        return with_places([rows.checked(table)], [name])
+        return with_places([rows.checked(table)], [name], first=1)
     except UsageError as error:
         raise DataError(f"{name}: {error}") from error
+
+
+def table_sent(name: str, content: bytes, rows: Rows) -> pa.Table | None:
+    """The rows of a CSV or JSON lines file by its content; None where its name is that of something else.
+
+    Raises:
+        DataError: it cannot be read, or lacks a column.
+    """
+    if name.lower().endswith(csv_file.SUFFIXES):
+        table = csv_file.read_csv(_plain(content), name)
+    elif name.lower().endswith(jsonl_file.SUFFIXES):
+        table = jsonl_file.read_jsonl(_plain(content), name)
+    else:
+        return None
+    try:
+        return with_places([rows.checked(table)], [name], first=1)
+    except UsageError as error:
+        raise DataError(f"{name}: {error}") from error
+
+
+def _plain(content: bytes) -> bytes:
+    try:
+        return gzip.decompress(content) if content.startswith(_GZIP) else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"not a whole gzip file: {error}") from error
 
 
 def _is_there(path: Path) -> bool:

@@ -23,7 +23,8 @@ from instar.deploy.calibration import Calibration
 from instar.errors import DataError, InstarError, UsageError, first_line
 from instar.evaluation import batch_size_on
 from instar.naming import import_extra
-from instar.recipes.predictions import Answer, arrays_in, row_of
+from instar.recipes.predictions import Answer, arrays_in, names_of_rows, row_of
+from instar.recipes.row_inputs import table_sent
 from instar.structures import form_in_words, is_plain
 
 if TYPE_CHECKING:
@@ -187,9 +188,10 @@ def application(model: Model, *, shown: Shown, limits: Limits, stopping: asyncio
         wanted = _wanted(request.query_params, shown)
         with batcher.preparing():
             body = await _body(request, limits.body_bytes)
-            if request.headers.get("content-type", "").startswith("multipart/form-data"):
-                files = await _files(request, body)
-                names, examples = await asyncio.to_thread(_prepared, model, *_pictures(files))
+            sent_as = request.headers.get("content-type", "")
+            if sent_as.startswith(("multipart/form-data", _CSV)):
+                files = [("body.csv", body)] if sent_as.startswith(_CSV) else await _files(request, body)
+                names, examples = await asyncio.to_thread(lambda: _prepared(model, *_sent(files, model)))
             else:
                 names, examples = await asyncio.to_thread(lambda: _prepared(model, *_read(body, model)))
         if isinstance(examples, list):
@@ -274,17 +276,30 @@ async def _files(request: Any, body: bytes) -> list[tuple[str, bytes]]:
         return {"type": "http.request", "body": body, "more_body": False}
 
     try:
-        form = await Request(request.scope, receive).form()
+        async with Request(request.scope, receive).form() as form:
+            sent = [
+                (one.filename or "", await one.read()) for _, one in form.multi_items() if not isinstance(one, str)
+            ]
     except HTTPException as error:
         raise UsageError(f"not a form that can be read: {error.detail}") from error
-    files = [(one.filename or "", await one.read()) for _, one in form.multi_items() if not isinstance(one, str)]
-    if not files:
-        raise UsageError("the form has no file; send pictures: curl -F file=@PICTURE.png")
-    return files
+    if not sent:
+        raise UsageError("the form has no file; send pictures or rows: curl -F file=@PICTURE.png, file=@ROWS.csv")
+    return sent
 
 
-def _pictures(files: Sequence[tuple[str, bytes]]) -> tuple[list[str], list[bytes]]:
-    return [name for name, _ in files], [content for _, content in files]
+def _sent(files: Sequence[tuple[str, bytes]], model: Model) -> tuple[list[str], list[Any]]:
+    """Names and inputs of files: the rows of tables, else their contents."""
+    names: list[str] = []
+    examples: list[Any] = []
+    for name, content in files:
+        table = None if model.rows is None else table_sent(name, content, model.rows)
+        if table is None:
+            names.append(name)
+            examples.append(content)
+        elif model.rows is not None:
+            names += names_of_rows(model, name, table)
+            examples += table.select(list(model.rows.columns)).to_pylist()
+    return names, examples
 
 
 def _read(body: bytes, model: Model) -> tuple[list[str] | None, Any]:
@@ -300,11 +315,14 @@ def _read(body: bytes, model: Model) -> tuple[list[str] | None, Any]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"not JSON: {error}; expected {_EXPECTED}") from error
     inputs = content.get("inputs")
+    if set(content) == {"inputs"} and inputs in ([], {}):
+        raise UsageError(f"inputs is empty, expected one or more: {_EXPECTED}")
     if set(content) != {"inputs"} or not isinstance(inputs, (list, dict)) or not inputs:
         raise UsageError(f"expected {_EXPECTED}, found {', '.join(content) or 'nothing'}")
     return None, inputs
 
 
+_CSV = "text/csv"
 _EXPECTED = '{"inputs": [...]}, each a picture in base64, an array as lists of numbers, a text or a row'
 
 
@@ -336,7 +354,10 @@ def _row(model: Model, name: str, example: Any) -> Any:
             return {column: _content(name, example) if isinstance(example, str) else example}
         return _one(model, name, example)
     if kind == "table" and isinstance(example, bytes | str):
-        raise DataError(f"{name}: a file or a text, and this network takes rows: {_EXPECTED}")
+        raise DataError(
+            f"{name}: a file or a text, and this network takes rows: {_EXPECTED}; or a table: "
+            "curl -F file=@ROWS.csv"
+        )
     if not isinstance(example, str | list | dict):
         raise DataError(f"{name}: {example!r} is no row: {_EXPECTED}")
     return example

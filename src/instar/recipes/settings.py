@@ -326,6 +326,8 @@ class DataSettings(Settings):
     """cut or pad sounds to this length; by default 95 % of the training clips are not cut"""
     sample_rate: Count | None = None
     """resample sounds to this rate in Hz; by default the commonest of the training clips"""
+    feature_extractor: str | None = None
+    """of sounds: a folder as transformers saves it, whose feature extractor makes the examples"""
     split_by: Literal["file", "document"] | None = None
     """of running text: `file`, the default, keeps the documents of a file in one part; or `document`"""
     separator: str | None = None

@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 from instar.deploy import find_fit
+from instar.deploy.rows import Rows
 from instar.errors import InstarError
 from instar.runs import Run
-from instar.structures import by_name, is_plain, read_form
+from instar.structures import is_plain, read_form
+
+_OF_ROWS = {"text": "TEXTS.csv", "table": "ROWS.csv", "sound": "CLIP_OR_FOLDER", "picture": "PICTURE_OR_FOLDER"}
 
 
 def use_lines(spec: str, *, comment: str = "") -> list[str]:
@@ -20,13 +23,15 @@ def use_lines(spec: str, *, comment: str = "") -> list[str]:
         comment: put behind the first command.
     """
     try:
-        config = Run.read(find_fit(spec)).config
+        path = find_fit(spec)
+        config = Run.read(path).config
+        rows = Rows.read(path, config["preparation"]) if "preparation" in config else None
     except InstarError:  # its fits were removed, for instance
         return []
     shape = config["input_shape"]
     is_picture = is_plain(read_form(shape)) and len(shape) == 3 and shape[0] in (1, 3)
-    rows = "TEXTS.csv" if "input_ids" in by_name(read_form(shape)) else "ROWS.csv"
-    inputs = rows if "preparation" in config else "PICTURE_OR_FOLDER" if is_picture else "ARRAYS.npy"
+    inputs = "PICTURE_OR_FOLDER" if is_picture else "ARRAYS.npy"
+    inputs = inputs if rows is None else _OF_ROWS[rows.preparation.kind]
     named = shlex.quote(spec)
     return [
         f"{program()} predict {named} {inputs}" + (f"    # {comment}" if comment else ""),

@@ -81,8 +81,13 @@ def weighted_loss(
     *,
     soft_weight: float,
     hard_weight: float,
+    label_probs: Tensor | None = None,
 ) -> DistillationLoss:
     """The loss and its terms with another soft term; the hard term is that of `distillation_loss`.
+
+    Args:
+        soft_loss, student_logits, targets, labels, soft_weight, hard_weight: as for `distillation_loss`.
+        label_probs: (..., classes), for the hard term in place of the labels.
 
     Raises:
         UsageError: the targets are logits to be matched: none of these losses has that limit; or they are not
@@ -96,7 +101,8 @@ def weighted_loss(
     if not isinstance(targets, SoftTargets):
         raise UsageError("temperature inf matches logits: a soft loss other than kd needs a finite temperature")
     soft = soft_loss(student_logits, targets, labels) if soft_weight else student_logits.new_zeros(())
-    hard = cross_entropy(student_logits, labels) if hard_weight else student_logits.new_zeros(())
+    known = labels if label_probs is None else label_probs
+    hard = cross_entropy(student_logits, known) if hard_weight else student_logits.new_zeros(())
     return DistillationLoss(soft_weight * soft + hard_weight * hard, soft, hard)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from instar.data.filterbanks import filterbank
+from instar.data.kept import was_used
 from instar.data.readers.audio import Samples
 from instar.data.sources import cache_folder
 from instar.errors import DataError, UsageError
@@ -217,6 +218,7 @@ def _read(file: Path) -> tuple[Tensor, Sequence[int]] | None:
             values, lengths = opened.get_tensor("values"), opened.get_tensor("lengths").tolist()
     except (OSError, SafetensorError):
         return None
+    was_used(file)
     return (values, lengths) if sum(lengths) == len(values) else None
 
 

@@ -122,7 +122,8 @@ def _repeatable_features(prefix: nn.Module, example_input: Inputs) -> Inputs | N
 
 def _as_features(prefix: nn.Module, data: Dataset, device: str) -> Dataset:
     features = predict(prefix, data, lambda output, _: output, device=device)
-    return InMemoryDataset(features, data.labels(data.ids), class_names=data.class_names, ids=data.ids)
+    found = InMemoryDataset(features, data.labels(data.ids), class_names=data.class_names, ids=data.ids)
+    return found if data.label_probs is None else found.with_label_probs(data.label_targets(data.ids))
 
 
 def features_at(network: nn.Module, cuts: Sequence[int], data: Dataset) -> dict[int, Tensor]:

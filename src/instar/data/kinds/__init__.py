@@ -51,6 +51,8 @@ class KindOptions:
     """of sounds; by default as long as 95 % of the training clips are"""
     sample_rate: int | None = None
     """of sounds, Hz; by default the commonest of the training clips"""
+    feature_extractor: str | None = None
+    """of sounds: the folder of the one that makes the examples, in place of filterbanks"""
     memory_budget_bytes: int = 2 * 2**30
     progress: bool = True
     tokenizer: str | None = None
@@ -76,8 +78,15 @@ def kind_of(roles: Roles) -> str:
 
 
 def fit_preparation(records: "Records", options: KindOptions) -> Preparation:
-    """The preparation of the kind that the roles tell, fitted on the training rows."""
-    preparation: Preparation = import_object(f"instar.data.kinds.{kind_of(records.roles)}:fit")(records, options)
+    """The preparation of the kind that the roles tell, fitted on the training rows.
+
+    Raises:
+        UsageError: options of pictures for something else.
+    """
+    kind = kind_of(records.roles)
+    if kind != "picture" and (options.image_size, options.colour) != (None, None):
+        raise UsageError(f"image_size and colour are for pictures; {records.source} is {kind}")
+    preparation: Preparation = import_object(f"instar.data.kinds.{kind}:fit")(records, options)
     return preparation
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from instar.data.filterbanks import filterbank
 from instar.data.kinds import KindOptions
+from instar.data.kinds.heard_sound import HeardPreparation, fit_heard, read_heard
 from instar.data.progress import tracked
-from instar.data.readers.audio import decode_audio, resample
-from instar.data.records.blobs import blobs_of
-from instar.data.records.places import place_of
+from instar.data.readers.audio import resample
 from instar.data.records.reading import Records
 from instar.data.records.roles import Roles
+from instar.data.sounds import Clip, clips_of
 from instar.data.sources import cache_folder
 from instar.errors import DataError, RunError, UsageError
 from instar.files import write_bytes
@@ -65,7 +65,7 @@ class SoundPreparation:
         """
         pictures = torch.zeros(len(table), 1, len(self.mean), self.num_frames)
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
-        for row, clip in enumerate(_clips(table, _column(roles))):
+        for row, clip in enumerate(clips_of(table, _column(roles))):
             frames = (_features(clip, self.sample_rate, Counter()) - mean) / std
             place_in_middle(frames.T, pictures[row, 0])
         return pictures
@@ -82,16 +82,19 @@ class SoundPreparation:
         return f"{about} (training clips: {seen})" if seen else about
 
 
-def fit(records: Records, options: KindOptions) -> SoundPreparation:
+def fit(records: Records, options: KindOptions) -> SoundPreparation | HeardPreparation:
     """The sample rate, length, means and deviations of the training clips; evenly spaced ones of more than 5,000.
 
-    The rate is the commonest, the length covers 95 % of the clips, unless the options say otherwise.
+    The rate is the commonest, the length covers 95 % of the clips, unless the options say otherwise. What
+    a feature extractor makes takes the place of filterbanks where one is named.
 
     Raises:
         DataError: a clip that cannot be read.
         UsageError: an option out of range.
     """
     _check(options)
+    if options.feature_extractor is not None:
+        return fit_heard(records.parts["train"], _column(records.roles), options, most=_FITTED_ON)
     about = [_FORMAT, options.clip_seconds, options.sample_rate, records.roles.audio]
     file = None
     if records.roles.key is None:  # else the ids do not tell the content
@@ -109,9 +112,9 @@ def _fitted(records: Records, options: KindOptions) -> SoundPreparation:
     table, column = records.parts["train"], _column(records.roles)
     rows = np.unique(np.linspace(0, len(table) - 1, _FITTED_ON).round().astype(np.int64))
     sample = table.take(pa.array(rows))
-    rate = options.sample_rate or _commonest_rate(_clips(sample, column))
+    rate = options.sample_rate or _commonest_rate(clips_of(sample, column))
     seen: Counter[str] = Counter()
-    bar = tracked(_clips(sample, column), total=len(sample), description="listening", show=options.progress)
+    bar = tracked(clips_of(sample, column), total=len(sample), description="listening", show=options.progress)
     sizes: list[int] = []
     sums = torch.zeros(2, _NUM_MELS, dtype=torch.float64)
     for clip in bar:
@@ -133,8 +136,14 @@ def _fitted(records: Records, options: KindOptions) -> SoundPreparation:
     )
 
 
-def read(record: Mapping[str, Any]) -> SoundPreparation:
+def read(record: Mapping[str, Any]) -> SoundPreparation | HeardPreparation:
     """What `record` wrote."""
+    if "feature_extractor" in record:
+        return read_heard(record)
+    return _read(record)
+
+
+def _read(record: Mapping[str, Any]) -> SoundPreparation:
     values = {name: value for name, value in record.items() if name != "kind"}
     return SoundPreparation(**values | {"mean": tuple(record["mean"]), "std": tuple(record["std"])})
 
@@ -150,7 +159,7 @@ def _kept_file(about: list[Any], records: Records) -> Path | None:
 
 def _read_kept(file: Path) -> SoundPreparation | None:
     try:
-        return read(json.loads(file.read_text()))
+        return _read(json.loads(file.read_text()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -170,29 +179,9 @@ def place_in_middle(values: Tensor, room: Tensor) -> None:
         room[:] = values[:, -spare // 2 : -spare // 2 + room.shape[1]]
 
 
-class _Clip(NamedTuple):
-    """The content of a cell; as text what a message calls it."""
-
-    content: bytes
-    table: pa.Table
-    column: str
-    row: int
-
-    def __str__(self) -> str:
-        cell = self.table[self.column][self.row].as_py()
-        path = cell.get("path") if isinstance(cell, dict) else cell
-        place = place_of(self.table, self.row)
-        return f"{place}: {path}" if isinstance(path, str) else place
-
-
-def _clips(table: pa.Table, column: str) -> Iterator[_Clip]:
-    for row, content in enumerate(blobs_of(table, column)):
-        yield _Clip(content, table, column, row)
-
-
-def _features(clip: _Clip, rate: int, seen: Counter[str]) -> Tensor:
+def _features(clip: Clip, rate: int, seen: Counter[str]) -> Tensor:
     """The filterbank of one clip at a rate, less its mean: how loud it is; counts what was done to it."""
-    recording = decode_audio(clip.content, clip)
+    recording = clip.recording()
     samples = resample(recording.samples, recording.sample_rate, rate)
     seen["resampled"] += recording.sample_rate != rate
     seen["of several channels, averaged"] += recording.num_channels > 1
@@ -204,8 +193,8 @@ def _features(clip: _Clip, rate: int, seen: Counter[str]) -> Tensor:
     return frames - frames.mean()
 
 
-def _commonest_rate(clips: Iterator[_Clip]) -> int:
-    rates = Counter(decode_audio(clip.content, clip).sample_rate for clip in clips)
+def _commonest_rate(clips: Iterator[Clip]) -> int:
+    rates = Counter(clip.recording().sample_rate for clip in clips)
     return min(rates, key=lambda rate: (-rates[rate], rate))
 
 

@@ -107,6 +107,9 @@ class TablePreparation:
     def record(self) -> dict[str, Any]:
         """Itself as JSON: means, standard deviations, categories."""
         columns = [asdict(column) for column in self.columns]
+        for one in columns:
+            if not one.get("is_boolean", True):
+                del one["is_boolean"]  # what is not there is false: older preparations have none
         return {"kind": self.kind, "columns": columns, "left_out": list(self.left_out)}
 
     def in_words(self) -> str:

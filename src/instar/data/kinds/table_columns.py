@@ -42,6 +42,8 @@ class Number:
     """in days since 1970"""
     is_whole: bool = False
     """whether training rows have whole numbers alone"""
+    is_boolean: bool = False
+    """whether training rows have yes and no, which may come as texts later"""
 
     @property
     def width(self) -> int:
@@ -50,6 +52,8 @@ class Number:
 
     def write(self, values: pa.ChunkedArray, out: NDArray[np.float32], place: Place) -> dict[str, int]:
         """Write values into (rows, width) of zeros; gives what training rows lack, and how often it is there."""
+        if self.is_boolean and _is_text(values.type):
+            values = _as_booleans(values)
         numbers = numbers_of(self.name, values, place, is_date=self.is_date)
         is_missing = np.isnan(numbers)
         out[:, 0] = np.where(is_missing, 0.0, (numbers - self.mean) / self.sd)
@@ -90,6 +94,10 @@ class Category:
 
     def write(self, values: pa.ChunkedArray, out: NDArray[np.float32], place: Place) -> dict[str, int]:
         """Write values into (rows, width) of zeros; gives what training rows lack, and how often it is there."""
+        if pa.types.is_boolean(values.type):  # in the spelling of the training rows, which had texts: `False`
+            spelled = {one.lower(): one for one in self.values}
+            names = (spelled.get(word, word) for word in ("true", "false"))
+            values = pc.if_else(values, *(pa.scalar(name, pa.large_string()) for name in names))
         texts = texts_of(self.name, values)
         known = pa.array(self.values, pa.large_string())
         found = pc.index_in(texts, value_set=known, skip_nulls=True)
@@ -160,6 +168,7 @@ def fit_column(table: pa.Table, name: str, *, is_category: bool = False) -> Colu
 
 
 def _fit_number(table: pa.Table, name: str, *, is_date: bool = False) -> Number | str:
+    from sklearn import config_context
     from sklearn.preprocessing import StandardScaler
 
     scaler, num_missing, is_whole = StandardScaler(), 0, True
@@ -170,12 +179,15 @@ def _fit_number(table: pa.Table, name: str, *, is_date: bool = False) -> Number 
         is_there = ~np.isnan(numbers)
         num_missing += len(numbers) - int(is_there.sum())
         if is_there.any():
-            scaler.partial_fit(numbers[:, None])
+            with config_context(assume_finite=True, skip_parameter_validation=True):  # checked above; saves half
+                scaler.partial_fit(numbers[:, None])
             low, high = min(low, float(np.nanmin(numbers))), max(high, float(np.nanmax(numbers)))
             is_whole = is_whole and bool((numbers[is_there] % 1 == 0).all())
     if low == high and not num_missing:
         return f"its value is {low:g} in every training row"
-    return Number(name, float(scaler.mean_[0]), float(scaler.scale_[0]), num_missing > 0, is_date, is_whole)
+    is_boolean = bool(pa.types.is_boolean(table.schema.field(name).type))
+    mean, sd = float(scaler.mean_[0]), float(scaler.scale_[0])
+    return Number(name, mean, sd, num_missing > 0, is_date, is_whole, is_boolean)
 
 
 def _fit_category(name: str, texts: pa.ChunkedArray) -> Category | str:
@@ -261,6 +273,14 @@ def _plain(name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_nested(values.type) or "binary" in str(values.type):
         raise _no_value(name, values.type)
     return values
+
+
+def _as_booleans(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """`True` and `false` as 1 and 0; other texts as they are."""
+    words = pc.utf8_lower(pc.utf8_trim_whitespace(texts))
+    for word, number in (("true", "1"), ("false", "0")):
+        texts = pc.if_else(pc.fill_null(pc.equal(words, word), False), pa.scalar(number, texts.type), texts)
+    return texts
 
 
 def _without_nothing(texts: pa.ChunkedArray) -> pa.ChunkedArray:

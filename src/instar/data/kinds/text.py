@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import torch
 
 from instar.data.columns import Varying
+from instar.data.kept import was_used
 from instar.data.records.places import place_of
 from instar.data.records.roles import Roles
 from instar.data.sources import cache_folder
@@ -216,6 +217,7 @@ def _trained_once(columns: list[pa.Array], size: int, max_length: int) -> Tokeni
     """A tokenizer trained on texts, from the cache where it has it."""
     copy = _place(f"trained {size}", columns, "json")
     if copy is not None and copy.is_file():
+        was_used(copy)
         with contextlib.suppress(OSError, ValueError, KeyError):
             return replace(Tokenising.of_record(json.loads(copy.read_text())), max_length=max_length)
     found = train_tokenising((text for column in columns for text in column.to_pylist()), size=size)
@@ -235,6 +237,7 @@ def _kept(copy: Path) -> Encoded | None:
     except (OSError, pa.ArrowException, KeyError, ValueError, IndexError):
         return None
     ids, types = (values.values.to_numpy().astype(np.int64) for values in (ids, types))
+    was_used(copy)
     return Encoded(ids, lengths.astype(np.int64), types, num_cut)
 
 

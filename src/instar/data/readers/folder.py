@@ -1,5 +1,9 @@
 """A folder of images, with one folder for each class."""
 
+import contextlib
+import dataclasses
+import hashlib
+import json
 import math
 import os
 import warnings
@@ -13,6 +17,8 @@ from torch import Tensor
 
 from instar.data.dataset import Dataset
 from instar.data.identity import content_ids
+from instar.data.kept import was_used
+from instar.data.mapped import is_whole, keep_examples, read_examples
 from instar.data.memory import InMemoryDataset
 from instar.data.progress import tracked
 from instar.data.readers.audio import SOUND_SUFFIXES
@@ -29,8 +35,9 @@ from instar.data.readers.images import (
     opened,
     upright_size,
 )
+from instar.data.sources import cache_folder
 from instar.data.streaming import StreamingDataset
-from instar.errors import DataError, DataWarning, UsageError
+from instar.errors import DataError, DataWarning, RunError, UsageError
 
 PARTS = {
     "train": ("train", "training"),
@@ -38,6 +45,9 @@ PARTS = {
     "test": ("test", "testing"),
 }
 """The usual names of the parts of a data set, in upper or lower case."""
+
+_FEW = 1_000  # pictures: fewer are decoded in less time than it takes to notice
+_FORMAT = 1  # of those that are kept; another number invalidates them
 
 
 @dataclass(frozen=True)
@@ -153,8 +163,12 @@ def folder_dataset(
             ids=content_ids((_checked_content(file, form) for file in bar), labels),
         )
     form.read(files[0])  # a damaged header may claim a size that there is no memory for
-    images = torch.empty(len(files), *form.shape, dtype=torch.uint8)
-    ids = content_ids(_decoding(bar, form, images), labels)
+    if len(files) <= _FEW:
+        images = torch.empty(len(files), *form.shape, dtype=torch.uint8)
+        ids = content_ids(_decoding(bar, form, images), labels)
+    else:
+        ids = content_ids(map(content_of, files), labels)
+        images = _decoded_once(files, form, ids, bar)
     data = InMemoryDataset(images, labels, class_names=listing.class_names, ids=ids)
     data.files = files
     return data
@@ -166,6 +180,27 @@ def _decoding(files: Iterable[Path], form: ImageForm, images: Tensor) -> Iterato
         content = content_of(file)
         images[row] = form.decode(content, file)
         yield content
+
+
+def _decoded_once(files: Sequence[Path], form: ImageForm, ids: Tensor, bar: Iterable[Path]) -> Tensor:
+    """The images of files, from the cache where files of this content were decoded before."""
+    about = json.dumps([_FORMAT, "folder", dataclasses.asdict(form)]).encode()
+    try:
+        folder = cache_folder() / "prepared" / hashlib.sha256(about + ids.numpy().tobytes()).hexdigest()[:32]
+        if is_whole(folder, in_full=True):
+            was_used(folder)
+            found = read_examples(folder, torch.empty(0, *form.shape, dtype=torch.uint8))
+            assert isinstance(found, Tensor)
+            return found
+    except (UsageError, DataError, OSError):  # there is no cache, or another process has made room
+        folder = None
+    images = torch.empty(len(files), *form.shape, dtype=torch.uint8)
+    for _ in _decoding(bar, form, images):
+        pass
+    if folder is not None:
+        with contextlib.suppress(RunError):
+            keep_examples(folder, [images])
+    return images
 
 
 def _checked_content(file: Path, form: ImageForm) -> bytes:

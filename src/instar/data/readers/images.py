@@ -91,9 +91,12 @@ class ImageForm:
         from PIL import Image, ImageOps
 
         self.check(image, where)
-        upright = ImageOps.exif_transpose(image)
+        image.load()  # what some files say of their orientation comes last
+        turned = image.getexif().get(_ORIENTATION, 1) != 1
+        upright = ImageOps.exif_transpose(image) if turned else image
         if self.fit or self.convert:
-            upright = _opaque(upright).convert(self.mode)
+            upright = _opaque(upright)
+            upright = upright if upright.mode == self.mode else upright.convert(self.mode)
         if self.fit:
             upright = ImageOps.fit(upright, (self.width, self.height), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(upright))
@@ -166,14 +169,15 @@ def whole_picture(content: bytes, where: object) -> tuple[str, int, int]:
     return mode, height, width
 
 
-def content_of(path: Path) -> bytes:
+def content_of(path: str | Path) -> bytes:
     """The bytes of a file.
 
     Raises:
         DataError: it cannot be read.
     """
     try:
-        return path.read_bytes()
+        with open(path, "rb") as file:  # a Path of each of many files takes longer than to read it
+            return file.read()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 

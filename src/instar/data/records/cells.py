@@ -1,7 +1,7 @@
 """Cells of rows as bytes, by which examples are known; and columns in which a number is broken."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,15 @@ from instar.data.records.places import place_of
 from instar.data.records.roles import Roles
 from instar.errors import DataError
 
-_MOSTLY = 0.5  # of the different texts of a column; where more are numbers, the others are mistakes
+_MOSTLY = 0.5  # of the different texts of a column; where more are numbers, a few others are mistakes
+_SHORT = 64  # bytes of a category
+_ALL = 0.9  # of the texts that are no plain numbers
+_FEW, _SOME = 3, 0.1  # so many, or this share of them: more are no mistakes, but names such as `A/5 21171`
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*$"
+_THOUSANDS = re.compile(  # 1,250 and 1'250'000.5; of points two, or a comma behind them: 1.250 is a fraction
+    r"[-+]?[1-9]\d{0,2}"
+    r"(?:([, '\u2019\u00a0\u202f])\d{3}(?:\1\d{3})*(?:[.,]\d+)?|(?:\.\d{3}){2,}(?:,\d+)?|(?:\.\d{3})+,\d+)"
+)
 NOTHING = ("", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?")
 """What stands for a missing number."""
 
@@ -57,12 +64,25 @@ def _row_bytes(table: pa.Table, roles: Roles) -> Iterator[Any]:
         yield from cells[0]
         return
     numbers = np.stack([one for one in cells if isinstance(one, np.ndarray)] or [np.zeros(len(table))], axis=1)
-    texts = [one for one in cells if not isinstance(one, np.ndarray)]
+    texts = [_with_lengths(one) for one in cells if not isinstance(one, np.ndarray)]
     if not texts:
         yield from numbers
         return
-    for row, *parts in zip(numbers, *texts, strict=True):
-        yield row.tobytes() + b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+    content, width = numbers.tobytes(), numbers.itemsize * numbers.shape[1]
+    for start, *parts in zip(range(0, len(content), width), *texts, strict=True):
+        yield content[start : start + width] + b"".join(parts)
+
+
+def _with_lengths(cells: Iterable[bytes]) -> Iterator[bytes]:
+    """Cells that can be joined, each with its length before it; most columns have few different ones."""
+    known: dict[bytes, bytes] = {}
+    for cell in cells:
+        joined = known.get(cell)
+        if joined is None:
+            joined = len(cell).to_bytes(8, "little") + cell
+            if len(cell) < _SHORT:  # pictures stay where they are
+                known[cell] = joined
+        yield joined
 
 
 def _cells(column: pa.ChunkedArray) -> NDArray[np.float64] | list[bytes]:
@@ -72,15 +92,20 @@ def _cells(column: pa.ChunkedArray) -> NDArray[np.float64] | list[bytes]:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         numbers = column.cast(pa.float64(), safe=False).to_numpy()
         return np.where(np.isnan(numbers), np.nan, numbers) + 0.0  # one NaN, one zero
-    found = column.to_pylist()
-    return [
-        b""
-        if one is None
-        else one
-        if isinstance(one, bytes)
-        else (one if isinstance(one, str) else repr(one)).encode()
-        for one in found
-    ]
+    encoded = column.dictionary_encode() if pa.types.is_string(kind) or pa.types.is_large_string(kind) else None
+    if encoded is None:
+        return [_as_bytes(one) for one in column.to_pylist()]
+    cells: list[bytes] = []
+    for chunk in encoded.chunks:
+        different = [*map(_as_bytes, chunk.dictionary.to_pylist()), b""]
+        cells += [different[code] for code in chunk.indices.fill_null(len(different) - 1).to_pylist()]
+    return cells
+
+
+def _as_bytes(cell: Any) -> bytes:
+    if isinstance(cell, bytes):
+        return cell
+    return b"" if cell is None else (cell if isinstance(cell, str) else repr(cell)).encode()
 
 
 def check_numbers(table: pa.Table, columns: Sequence[str]) -> None:
@@ -95,7 +120,15 @@ def check_numbers(table: pa.Table, columns: Sequence[str]) -> None:
             continue
         different = [one for one in pc.unique(table[column]).to_pylist() if one is not None and one not in NOTHING]
         wrong = [one for one in different if not re.match(_NUMBER, one, re.IGNORECASE)]
-        if wrong and len(different) - len(wrong) > _MOSTLY * len(different):
+        grouped = [one for one in wrong if _THOUSANDS.fullmatch(one.strip())]
+        if grouped and len(grouped) >= _ALL * len(wrong):
+            row = pc.index(table[column], grouped[0]).as_py()
+            raise DataError(
+                f"{place_of(table, row)}: {column!r} is {grouped[0]!r}, a number with signs between its "
+                "thousands; write numbers without them, or leave the column out of features"
+            )
+        are_few = len(wrong) <= max(_FEW, _SOME * len(different))
+        if wrong and are_few and len(different) - len(wrong) > _MOSTLY * len(different):
             row = pc.index(table[column], wrong[0]).as_py()
             raise DataError(
                 f"{place_of(table, row)}: {column!r} is {wrong[0]!r}, and a number in most other rows; repair "

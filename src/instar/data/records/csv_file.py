@@ -1,24 +1,33 @@
 """Tables of values separated by commas, or by another sign."""
 
+import codecs
 import contextlib
 import csv
 import io
 import re
+import warnings
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from instar.data.records.files import parts_of_files
 from instar.data.records.on_disk import in_little_memory, is_large, on_disk
 from instar.data.records.places import with_places
-from instar.errors import DataError, first_line
+from instar.errors import DataError, DataWarning, first_line
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 _SEPARATORS = ",;\t|"
 _SAMPLE_BYTES = 1 << 18
+_ROWS = 200
+"""Of a sample, that tell how a file is written."""
 _WHOLE = re.compile(r"-?\d+")
+_THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(,\d{3})+")
+_OTHER_WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)")
+_UTF_8, _LATIN = "utf-8-sig", "cp1252"
 _WITH_POINT, _WITH_COMMA = re.compile(r"-?\d*\.\d+(e-?\d+)?", re.I), re.compile(r"-?\d*,\d+(e-?\d+)?", re.I)
 
 
@@ -37,48 +46,120 @@ def read_tables(place: str) -> dict[str, pa.Table]:
         DataError: a file that is no table; names the file and the row.
     """
     return {
-        part: with_places(in_little_memory(map(read_csv, files)), [str(file) for file in files])
-        for part, files in parts_of_files("csv", place, SUFFIXES).items()
+        part: with_places(in_little_memory(map(read_csv, files)), [str(file) for file in files], first=1)
+        for part, files in parts_of(place).items()
     }
+
+
+def parts_of(place: str) -> dict[str, list[Path]]:
+    """The files that `read_tables` reads, by part."""
+    return parts_of_files("csv", place, SUFFIXES)
 
 
 def read_csv(file: Path | bytes, where: object = None) -> pa.Table:
     """One file, or its content, whose first line has the names of the columns.
 
-    The separator (comma, semicolon, tab or |) and the decimal sign are found from the first rows.
+    The encoding, the separator (comma, semicolon, tab or |) and the decimal sign are found from the first rows.
 
     Raises:
-        DataError: it is no table of one width in UTF-8.
-    """
-    import pyarrow.csv as pcsv
+        DataError: it is no table of one width, or no text.
 
+    Warns:
+        DataWarning: it is not in UTF-8, and is read as UTF-16 or as Windows-1252.
+    """
     where = file if where is None else where
     try:
         sample = _sample(file)
-        dialect = find_dialect(sample)
-        parsing = pcsv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True)
-        options = {"parse_options": parsing, "convert_options": pcsv.ConvertOptions(decimal_point=dialect.decimal)}
-        if isinstance(file, Path) and is_large(file.stat().st_size):
-            # A block of 64 MiB tells the types; where a later one has others, all of it is read at once.
-            with contextlib.suppress(pa.ArrowInvalid):
-                reader = pcsv.open_csv(file, read_options=pcsv.ReadOptions(block_size=2**26), **options)
-                return on_disk(reader, reader.schema)
-        return pcsv.read_csv(io.BytesIO(file) if isinstance(file, bytes) else file, **options)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{where}: not text in UTF-8, byte {error.start}: {error.reason}; save it as UTF-8"
-        ) from error
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{where}: {first_line(error)}") from error
+        encoding = _encoding(sample)
+        table = _read(file, sample, encoding)
+        if any(pa.types.is_binary(field.type) for field in table.schema):  # bytes behind the sample are no UTF-8
+            encoding = _LATIN
+            table = _read(file, sample, encoding)
+    except (UnicodeDecodeError, pa.ArrowException, OSError) as error:
+        is_coding = isinstance(error, UnicodeDecodeError)
+        reason = "neither UTF-8 nor Windows-1252; save it as UTF-8" if is_coding else first_line(error)
+        if found := _OTHER_WIDTH.search(reason):
+            row, expected, cells, text = found.groups()
+            reason = f"{cells} cells, expected {expected}: {text[:60]!r}"
+            where = f"{where}, row {int(row) - 1}"  # Arrow counts the names of the columns too
+        raise DataError(f"{where}: {reason}") from error
+    if encoding != _UTF_8:
+        name = "Windows-1252 (Latin-1)" if encoding == _LATIN else "UTF-16"
+        warnings.warn(
+            f"{where}: not in UTF-8, read as {name}; save it as UTF-8 if letters come out wrong",
+            DataWarning,
+            stacklevel=2,
+        )
+    return table
 
 
-def _sample(file: Path | bytes) -> str:
+def _read(file: Path | bytes, sample: bytes, encoding: str) -> pa.Table:
+    import pyarrow.csv as pcsv
+
+    dialect = find_dialect(codecs.getincrementaldecoder(encoding)().decode(sample))
+    parsing = pcsv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True)
+    options = {"parse_options": parsing, "convert_options": pcsv.ConvertOptions(decimal_point=dialect.decimal)}
+    coding = "utf8" if encoding == _UTF_8 else encoding  # Arrow itself leaves out the mark at the beginning
+    table: pa.Table | None = None
+    if isinstance(file, Path) and is_large(file.stat().st_size):
+        # A block of 64 MiB tells the types; where a later one has others, all of it is read at once.
+        with contextlib.suppress(pa.ArrowInvalid):
+            reader = pcsv.open_csv(
+                file, read_options=pcsv.ReadOptions(block_size=2**26, encoding=coding), **options
+            )
+            table = on_disk(reader, reader.schema)
+    if table is None:
+        try:
+            table = pcsv.read_csv(_content(file), read_options=pcsv.ReadOptions(encoding=coding), **options)
+        except pa.ArrowInvalid as error:
+            if "Expected" in str(error):  # another number of cells: one thread alone knows the row
+                alone = pcsv.ReadOptions(encoding=coding, use_threads=False)
+                pcsv.read_csv(_content(file), read_options=alone, **options)
+            raise
+    return _with_points(table) if dialect.decimal == "," else table
+
+
+def _content(file: Path | bytes) -> Path | io.BytesIO:
+    return io.BytesIO(file) if isinstance(file, bytes) else file
+
+
+def _sample(file: Path | bytes) -> bytes:
     if isinstance(file, bytes):
-        content = file[:_SAMPLE_BYTES]
-    else:
-        with pa.input_stream(file) as stream:
-            content = stream.read(_SAMPLE_BYTES)
-    return content.decode("utf-8-sig", errors="replace" if len(content) == _SAMPLE_BYTES else "strict")
+        return file[:_SAMPLE_BYTES]
+    with pa.input_stream(file) as stream:
+        content: bytes = stream.read(_SAMPLE_BYTES)
+        return content
+
+
+def _encoding(sample: bytes) -> str:
+    """The encoding that the first bytes of a file are in: UTF-8 where they may be."""
+    if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if zeros := sample.count(0):  # letters of Europe in two bytes each
+        return "utf-16-le" if sample[1::2].count(0) > zeros / 2 else "utf-16-be"
+    try:
+        codecs.getincrementaldecoder(_UTF_8)().decode(sample)
+    except UnicodeDecodeError:
+        return _LATIN
+    return _UTF_8
+
+
+def _with_points(table: pa.Table) -> pa.Table:
+    """A table of a file with decimal commas, whose columns that remained texts have points in their numbers too.
+
+    One cell that is no number makes a column one of texts: it is found where numbers are expected.
+    """
+    for place, field in enumerate(table.schema):
+        if not pa.types.is_string(field.type):
+            continue
+        different = [one for one in pc.unique(table[field.name]).to_pylist() if one is not None]
+        numbers = sum(bool(_WITH_COMMA.fullmatch(one.strip())) for one in different)
+        if 2 * numbers > len(different):
+            texts = pc.replace_substring_regex(
+                table[field.name], r"^(\s*[-+]?\d*),(\d+(e[-+]?\d+)?\s*)$", r"\1.\2"
+            )
+            table = table.set_column(place, field.name, texts)
+    return table
 
 
 def find_dialect(sample: str) -> Dialect:
@@ -88,7 +169,7 @@ def find_dialect(sample: str) -> Dialect:
         >>> find_dialect("a;b\\n1,5;x\\n2,25;y\\n"), find_dialect('a,b\\n"1;5",2.5\\n')
         (Dialect(separator=';', decimal=','), Dialect(separator=',', decimal='.'))
     """
-    rows = {sign: list(csv.reader(io.StringIO(sample), delimiter=sign))[:200] for sign in _SEPARATORS}
+    rows = {sign: list(islice(csv.reader(io.StringIO(sample), delimiter=sign), _ROWS)) for sign in _SEPARATORS}
 
     def score(sign: str) -> tuple[float, int]:
         widths = Counter(len(row) for row in rows[sign] if row)
@@ -101,4 +182,8 @@ def find_dialect(sample: str) -> Dialect:
     separator = best if score(best)[0] > 0 else ","
     cells = [cell for row in rows[separator][1:] for cell in row]
     commas, points = (sum(bool(sign.fullmatch(cell)) for cell in cells) for sign in (_WITH_COMMA, _WITH_POINT))
-    return Dialect(separator, "," if commas > points and separator != "," else ".")
+    # Between commas a number with a comma stands in quotes; with three digits behind it, it is one of thousands.
+    is_decimal = separator != "," or any(
+        _WITH_COMMA.fullmatch(one) and not _THOUSANDS.fullmatch(one) for one in cells
+    )
+    return Dialect(separator, "," if commas > points and is_decimal else ".")

@@ -27,13 +27,14 @@ def features_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def with_class_names(table: pa.Table, features: Mapping[str, Any], where: object) -> pa.Table:
+def with_class_names(table: pa.Table, features: Mapping[str, Any], where: object, *, first: int = 0) -> pa.Table:
     """A table whose columns of numbered classes hold their names, as categories; -1 becomes nothing.
 
     Args:
         table: with columns of whole numbers.
         features: as `features_of` gives them.
         where: the file, for errors.
+        first: number of its first row, as for `with_places`.
 
     Raises:
         DataError: names that are no texts, or a number that has no name.
@@ -55,7 +56,9 @@ def with_class_names(table: pa.Table, features: Mapping[str, Any], where: object
         wrong = np.flatnonzero((values < NO_LABEL) | (values >= len(names)))
         if len(wrong):
             row = int(wrong[0])
-            raise DataError(f"{where}, row {row}: {column!r} is {values[row]}, expected 0 to {len(names) - 1}")
+            raise DataError(
+                f"{where}, row {row + first}: {column!r} is {values[row]}, expected 0 to {len(names) - 1}"
+            )
         indices = pa.array(values.astype(np.int32), mask=values == NO_LABEL)
         table = table.set_column(place, column, pa.DictionaryArray.from_arrays(indices, pa.array(names)))
     return table

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from instar.data.readers.audio import SOUND_SUFFIXES
 from instar.data.readers.images import IMAGE_SUFFIXES
+from instar.data.records.cells import check_numbers
 from instar.data.records.parting import part_named
 from instar.data.records.places import columns_of_user
 from instar.data.records.roles import Roles
@@ -29,6 +30,7 @@ def found_roles(table: pa.Table, roles: Roles, source: str) -> tuple[Roles, tupl
 
     Raises:
         UsageError: a column that is not there, or a choice that has to be made.
+        DataError: a column of numbers that are no numbers; names the row.
 
     Example:
         >>> roles, said = found_roles(pa.table({"text": ["a", "b"], "label": [0, 1]}), Roles(), "mine")
@@ -64,6 +66,7 @@ def _inputs(table: pa.Table, roles: Roles, source: str) -> tuple[Roles, str]:
     empty = [name for name in free if table[name].null_count == len(table)]
     free = [name for name in free if name not in empty]
     kinds = {name: _kind(table, name) for name in free}
+    check_numbers(table, [name for name in free if kinds[name] == "text" and name.lower() not in _TEXTS])
     by_kind: dict[str, list[str]] = {}
     for name, kind in kinds.items():
         by_kind.setdefault(kind, []).append(name)
@@ -127,7 +130,7 @@ def _starts_as_sound(column: pa.ChunkedArray) -> bool:
 
 def _names_files(column: pa.ChunkedArray) -> str | None:
     """`image` or `audio`, where all texts are names of such files: the words of paths are no texts."""
-    suffixes = {Path(text).suffix.lower() for text in column.to_pylist() if text}
+    suffixes = {Path(text).suffix.lower() for text in pc.unique(column).to_pylist() if text}
     if suffixes and suffixes <= IMAGE_SUFFIXES:
         return "image"
     return "audio" if suffixes and suffixes <= SOUND_SUFFIXES else None

@@ -11,6 +11,7 @@ import pyarrow as pa
 from instar.data.fetch import fetch
 from instar.data.records.features import features_of, with_class_names
 from instar.data.records.files import ALL
+from instar.data.records.parquet_file import parts_of as parts_of_parquet
 from instar.data.records.parquet_file import read_files, read_parquet
 from instar.data.records.parquet_file import read_tables as read_parquet_tables
 from instar.data.records.parting import part_named
@@ -40,6 +41,14 @@ def read_tables(place: str) -> dict[str, pa.Table]:
     return _by_part(place, {name: read_files(files) for name, files in fetched(place).items()})
 
 
+def parts_of(place: str) -> dict[str, list[Path]]:
+    """The files that `read_tables` reads, by split."""
+    path = Path(place).expanduser()
+    if (path / _PARTS).is_file() or (path / _STATE).is_file():
+        return {"": sorted(file for file in path.rglob("*") if file.is_file())}
+    return parts_of_parquet(place) if path.exists() else fetched(place)
+
+
 def _by_part(place: str, tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
     """Tables by the names of splits, as parts; a single split is cut further."""
     if len(tables) == 1:
@@ -57,16 +66,18 @@ def _read_folder(path: Path) -> pa.Table:
     if not names:
         raise DataError(f"{path / _STATE}: names no files; save the data set again")
     return with_places(
-        [_read_stream(path / str(name)) for name in names], [str(path / str(name)) for name in names]
+        [_read_stream(path / str(name)) for name in names], [str(path / str(name)) for name in names], first=1
     )
 
 
 def _read_stream(file: Path) -> pa.Table:
+    if not file.is_file():
+        raise DataError(f"{file}: there is no such file, and {_STATE} beside it names it; save the data set again")
     try:
         table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file}: not a whole Arrow stream: {first_line(error)}") from error
-    return with_class_names(table, features_of(table.schema.metadata), file)
+    return with_class_names(table, features_of(table.schema.metadata), file, first=1)
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Lines of JSON, an object each."""
 
 import io
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,9 +23,14 @@ def read_tables(place: str) -> dict[str, pa.Table]:
         DataError: a file that is not lines of JSON; names the file and the row.
     """
     return {
-        part: with_places(in_little_memory(map(read_jsonl, files)), [str(file) for file in files])
-        for part, files in parts_of_files("jsonl", place, SUFFIXES).items()
+        part: with_places(in_little_memory(map(read_jsonl, files)), [str(file) for file in files], first=1)
+        for part, files in parts_of(place).items()
     }
+
+
+def parts_of(place: str) -> dict[str, list[Path]]:
+    """The files that `read_tables` reads, by part."""
+    return parts_of_files("jsonl", place, SUFFIXES)
 
 
 def read_jsonl(file: Path | bytes, where: object = None) -> pa.Table:
@@ -44,4 +50,5 @@ def read_jsonl(file: Path | bytes, where: object = None) -> pa.Table:
         )
     except (pa.ArrowException, OSError) as error:
         reason = first_line(error).removeprefix("JSON parse error: ")
+        reason = re.sub(r"in row (\d+)", lambda found: f"in row {int(found[1]) + 1}", reason)  # Arrow's are from 0
         raise DataError(f"{where}: not a JSON object in each line: {reason}") from error

@@ -1,6 +1,6 @@
 """Class numbers from a column of labels: texts, whole numbers, categories, or distributions over the classes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,13 +9,13 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from instar.data.records.places import place_of
-from instar.errors import DataError
+from instar.data.checks import ABOUT_1
+from instar.data.records.places import columns_of_user, place_of
+from instar.errors import DataError, UsageError
 from instar.losses import NO_LABEL
-from instar.naming import few
+from instar.naming import few, unknown_name
 
 _AS_TEST = {"train": "train", "test": "validation"}
-_ABOUT_1 = 1e-3  # how far the sum of a distribution may be from 1
 
 
 class Labels(NamedTuple):
@@ -36,7 +36,7 @@ class Labels(NamedTuple):
         return self._replace(numbers=numbers, probs=probs)
 
 
-def labels_of(tables: Mapping[str, pa.Table], column: str) -> Labels:
+def labels_of(tables: Mapping[str, pa.Table], column: str, names: Sequence[str] = ()) -> Labels:
     """Read the labels of all parts; the training part says which classes there are.
 
     Categories keep their own order, numbers are in ascending order, and texts in that of the alphabet. Nothing
@@ -45,13 +45,14 @@ def labels_of(tables: Mapping[str, pa.Table], column: str) -> Labels:
     Args:
         tables: by part, the first is that which knows all classes.
         column: of the labels.
+        names: of the classes, where labels are distributions; by default their numbers.
 
     Raises:
         DataError: fractions, distributions that do not sum to 1, or a class that the first part lacks.
     """
     kinds = {part: table.schema.field(column).type for part, table in tables.items()}
     if any(_is_list(kind) for kind in kinds.values()):
-        return _distributions(tables, column)
+        return _distributions(tables, column, names)
     if all(pa.types.is_dictionary(kind) for kind in kinds.values()):
         return _named(tables, column, _categories(tables, column), ())
     if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds.values()):
@@ -142,22 +143,22 @@ def _named(tables: Mapping[str, pa.Table], column: str, names: tuple[str, ...], 
     return Labels(names, numbers, notes)
 
 
-def _distributions(tables: Mapping[str, pa.Table], column: str) -> Labels:
+def _distributions(tables: Mapping[str, pa.Table], column: str, class_names: Sequence[str]) -> Labels:
     """One-hot labels and distributions: the class is the most probable one."""
     numbers, probs = {}, {}
     width = 0
     for part, table in tables.items():
+        if not _is_list(table.schema.field(column).type):
+            raise DataError(
+                f"{place_of(table, 0)}: {column!r} holds {table.schema.field(column).type}, elsewhere lists"
+            )
         rows = table[column].to_pylist()
         width = width or max((len(row) for row in rows if row is not None), default=0)
         values = np.zeros((len(rows), width))
         for place, row in enumerate(rows):
             if row is None:
                 continue
-            if (
-                len(row) != width
-                or any(one is None or not one >= 0 for one in row)
-                or abs(sum(row) - 1) > _ABOUT_1
-            ):
+            if len(row) != width or any(one is None or not one >= 0 for one in row) or abs(sum(row) - 1) > ABOUT_1:
                 raise DataError(
                     f"{place_of(table, place)}: {column!r} is {str(row)[:60]}, expected {width} probabilities "
                     "that sum to 1"
@@ -166,7 +167,47 @@ def _distributions(tables: Mapping[str, pa.Table], column: str) -> Labels:
         is_none = values.sum(1) == 0
         numbers[part] = torch.from_numpy(np.where(is_none, NO_LABEL, values.argmax(1)))
         probs[part] = torch.from_numpy(values).float()
-    names = tuple(str(number) for number in range(width))
+    names = tuple(class_names) or tuple(str(number) for number in range(width))
     soft = any(bool(((one > 0) & (one < 1)).any()) for one in probs.values())
-    notes = (f"{column} holds probabilities: the likeliest class of a row is its label",) if soft else ()
+    notes = (f"{column} holds probabilities: they are learned, and scored by the likeliest class",) if soft else ()
     return Labels(names, numbers, notes, probs if soft else None)
+
+
+def joined_labels(
+    tables: Mapping[str, pa.Table], label: str | None
+) -> tuple[dict[str, pa.Table], tuple[str, ...]]:
+    """Tables in which several columns of probabilities, `ant,bee,wasp`, are one of that name; and their names.
+
+    A row that has none of them has no label.
+
+    Raises:
+        DataError: a cell that is no number, or is missing beside others; names the row.
+
+    Example:
+        >>> tables, names = joined_labels({"train": pa.table({"a": [0.25, 1.0], "b": [0.75, 0.0]})}, "a,b")
+        >>> tables["train"]["a,b"].to_pylist(), names
+        ([[0.25, 0.75], [1.0, 0.0]], ('a', 'b'))
+    """
+    names = tuple(one.strip() for one in (label or "").split(","))
+    first = next(iter(tables.values()))
+    if label is None or label in first.column_names or len(names) < 2:
+        return dict(tables), ()
+    if len(set(names)) < len(names):
+        raise UsageError(f"--label {label}: one column is named twice")
+    for name in names:
+        if name not in first.column_names:
+            raise UsageError(unknown_name("column", name, columns_of_user(first)))
+    return {part: _with_list(table, label, names) for part, table in tables.items()}, names
+
+
+def _with_list(table: pa.Table, label: str, names: Sequence[str]) -> pa.Table:
+    columns = []
+    for name in names:
+        kind = table.schema.field(name).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+            raise DataError(f"{place_of(table, 0)}: {name!r} holds {kind}, expected a probability in each column")
+        columns.append(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False))
+    values = np.stack(columns, axis=1)
+    is_none = np.isnan(values).all(1)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), len(names), mask=pa.array(is_none))
+    return table.drop_columns(list(names)).append_column(label, lists)

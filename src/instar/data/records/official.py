@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from instar.data.records.places import with_places
+from instar.data.records.reading import Records, split_records
 from instar.data.records.roles import Roles
 from instar.data.sources import TEXT_SOURCES, obtain
 from instar.errors import DataError
@@ -15,18 +16,28 @@ ROLES = Roles(label="label", text=("text",))
 """Of their columns."""
 
 
-def read_official(name: str, *, base_url: str | None = None, progress: bool = True) -> dict[str, pa.Table]:
-    """The training, validation and test part of one of `TEXT_SOURCES`, found or downloaded.
+def files_of(name: str, *, base_url: str | None = None, progress: bool = True) -> list[Path]:
+    """The files of one of `TEXT_SOURCES`, found or downloaded.
 
     Raises:
-        DataError: a file is missing, damaged or cannot be downloaded.
+        DataError: a file is missing or cannot be downloaded.
         UsageError: `INSTAR_DATA` is not a folder.
     """
     folder, files = obtain(TEXT_SOURCES[name], base_url=base_url, progress=progress)
+    return [folder / file for file in files]
+
+
+def read_records(name: str, files: Sequence[Path]) -> Records:
+    """The rows of one of `TEXT_SOURCES`.
+
+    Raises:
+        DataError: a file is damaged.
+    """
     try:
-        return _READERS[name]([folder / file for file in files])
+        tables = _READERS[name](files)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{name}: {folder} holds other files than those of {name}: {error}") from error
+        raise DataError(f"{name}: {files[0].parent} holds other files than those of {name}: {error}") from error
+    return split_records(tables, name, ROLES)
 
 
 def _clinc150(paths: Sequence[Path]) -> dict[str, pa.Table]:
@@ -51,4 +62,4 @@ _READERS: Mapping[str, Callable[[Sequence[Path]], dict[str, pa.Table]]] = {"clin
 def _table(rows: Sequence[Sequence[str]], path: Path) -> pa.Table:
     texts, labels = zip(*rows, strict=True)
     table = pa.table({"text": pa.array(texts, pa.string()), "label": pa.array(labels, pa.string())})
-    return with_places([table], [path.name])
+    return with_places([table], [path.name], first=1)

@@ -22,12 +22,17 @@ def read_tables(place: str) -> dict[str, pa.Table]:
         UsageError: there is no such file.
         DataError: a file that is no whole Parquet file.
     """
-    return {part: read_files(files) for part, files in parts_of_files("parquet", place, SUFFIXES).items()}
+    return {part: read_files(files) for part, files in parts_of(place).items()}
+
+
+def parts_of(place: str) -> dict[str, list[Path]]:
+    """The files that `read_tables` reads, by part."""
+    return parts_of_files("parquet", place, SUFFIXES)
 
 
 def read_files(files: Iterable[Path]) -> pa.Table:
     """Several files as one table."""
-    return with_places(in_little_memory(map(read_parquet, files)), [str(file) for file in files])
+    return with_places(in_little_memory(map(read_parquet, files)), [str(file) for file in files], first=1)
 
 
 def read_parquet(file: Path) -> pa.Table:
@@ -39,7 +44,7 @@ def read_parquet(file: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(file, memory_map=True, **_LIMITS) as content:
+        with pq.ParquetFile(file, memory_map=True, page_checksum_verification=True, **_LIMITS) as content:
             groups = [content.metadata.row_group(number) for number in range(content.num_row_groups)]
             if is_large(sum(group.total_byte_size for group in groups)):
                 table = on_disk(content.iter_batches(), content.schema_arrow)
@@ -47,4 +52,4 @@ def read_parquet(file: Path) -> pa.Table:
                 table = content.read()
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"{file}: not a whole Parquet file: {first_line(error)}") from error
-    return with_class_names(table, features_of(table.schema.metadata), file)
+    return with_class_names(table, features_of(table.schema.metadata), file, first=1)

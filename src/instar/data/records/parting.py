@@ -1,6 +1,7 @@
 """Rows split into training, validation and test rows: by a column, or by hashes of their ids."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from instar.data.hashing import key_of, keyed_hash
 from instar.data.identity import content_ids
 from instar.data.readers.folder import PARTS
 from instar.data.records.places import place_of
-from instar.data.splits import stratified_split
+from instar.data.splits import chosen_rows
 from instar.errors import DataError
 from instar.naming import listed
 
@@ -58,6 +59,7 @@ def cut_rows(
     class_names: Sequence[str],
     contents: Tensor | None = None,
     parts: int = 2,
+    place: Callable[[int], str] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The rows that stay and those that are split off: a share of each class, or whole groups of rows.
 
@@ -67,15 +69,14 @@ def cut_rows(
         groups: (n,) the group of each row; those with the smallest hashes are split off, up to the share.
         fraction: share that is split off.
         split_seed: chooses.
-        class_names, contents, parts: as for `stratified_split`.
+        class_names, contents, parts, place: as for `splits.chosen_rows`.
 
     Raises:
         DataError: a class with too few examples, or fewer than two groups.
     """
     if groups is None:
-        about = {"class_names": class_names, "contents": contents, "parts": parts}
-        _, chosen = stratified_split(ids, labels, fraction=fraction, split_seed=split_seed, **about)  # type: ignore[arg-type]
-        is_chosen = torch.isin(ids, chosen)
+        about: dict[str, Any] = {"class_names": class_names, "contents": contents, "parts": parts, "place": place}
+        is_chosen = chosen_rows(ids, labels, fraction=fraction, split_seed=split_seed, **about)
     else:
         is_chosen = _whole_groups(groups, fraction, split_seed)
     return (~is_chosen).nonzero().squeeze(1), is_chosen.nonzero().squeeze(1)

@@ -15,10 +15,11 @@ from instar.naming import few
 PLACE = "instar:place"
 """The column that holds the number of a row among all rows that were read."""
 
-_FILES = b"instar:files"
+FILES = b"instar:files"
+"""What the schema of such a table calls the names of the files, and where each begins."""
 
 
-def with_places(tables: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
+def with_places(tables: Sequence[pa.Table], names: Sequence[str], *, first: int = 0) -> pa.Table:
     """Tables of the same columns as one table that knows where each row comes from.
 
     Categories (and classes that files number) are matched by their names, whatever order each table has them in.
@@ -26,14 +27,15 @@ def with_places(tables: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
     Args:
         tables: at least one.
         names: what messages call each of them.
+        first: number of the first row: 1 in a file, below the names of its columns; 0 in memory, as Python has it.
 
     Raises:
         DataError: the columns of one are not those of the first, or hold something else.
 
     Example:
-        >>> table = with_places([pa.table({"a": [1, 2]}), pa.table({"a": [3]})], ["one.csv", "two.csv"])
+        >>> table = with_places([pa.table({"a": [1, 2]}), pa.table({"a": [3]})], ["one", "two"], first=1)
         >>> place_of(table.take([2, 0]), 0)
-        'two.csv, row 0'
+        'two, row 1'
     """
     columns = tables[0].column_names
     for table, name in zip(tables, names, strict=True):
@@ -50,7 +52,7 @@ def with_places(tables: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
     starts = np.cumsum([0, *(len(table) for table in tables)]).tolist()
     whole = _joined([table.select(columns) for table in tables], names)
     whole = whole.append_column(PLACE, pa.array(np.arange(len(whole))))
-    return whole.replace_schema_metadata({_FILES: json.dumps([list(names), starts])})
+    return whole.replace_schema_metadata({FILES: json.dumps([list(names), starts, first])})
 
 
 def _joined(tables: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
@@ -92,7 +94,7 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def place_of(table: pa.Table, row: int) -> str:
-    """What a message calls a row: `train.csv, row 17`, rows counted from 0; `row 17` of a table without places."""
+    """What a message calls a row: `train.csv, row 17`, from 1; or `row 17`, from 0 of a table without places."""
     return places_of(table, [row])[0]
 
 
@@ -123,7 +125,7 @@ def file_of(table: pa.Table, row: int) -> Path:
     """The file that a row comes from; for rows that come from none one in the current folder."""
     if PLACE not in table.column_names:
         return Path("table")
-    names, starts = json.loads(table.schema.metadata[_FILES])
+    names, starts, _ = json.loads(table.schema.metadata[FILES])
     return Path(names[bisect.bisect_right(starts, table[PLACE][row].as_py()) - 1] or "table")
 
 
@@ -131,11 +133,11 @@ def places_of(table: pa.Table, rows: Sequence[int]) -> list[str]:
     """`place_of` of several rows."""
     if PLACE not in table.column_names:
         return [f"row {row}" for row in rows]
-    names, starts = json.loads(table.schema.metadata[_FILES])
+    names, starts, first = json.loads(table.schema.metadata[FILES])
     numbers = table[PLACE].take(pa.array(rows, pa.int64())).to_numpy()
     files = np.searchsorted(starts, numbers, side="right") - 1
     return [
-        f"{names[file]}, row {number - starts[file]}" if names[file] else f"row {number - starts[file]}"
+        f"{names[file]}{', ' * bool(names[file])}row {number - starts[file] + first}"
         for file, number in zip(files.tolist(), numbers.tolist(), strict=True)
     ]
 

@@ -1,8 +1,10 @@
 """Rows of a source, with their labels and ids, split into training, validation and test rows."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,16 +14,16 @@ from torch import Tensor
 
 from instar.data.records.cells import check_numbers, row_ids
 from instar.data.records.files import ALL
-from instar.data.records.frames import tables_in
+from instar.data.records.frames import table_of, tables_in
 from instar.data.records.guessing import found_roles
-from instar.data.records.labels import labels_of
+from instar.data.records.labels import Labels, joined_labels, labels_of
 from instar.data.records.on_disk import taken
 from instar.data.records.parting import by_column, cut_rows
-from instar.data.records.places import PLACE, place_of
+from instar.data.records.places import PLACE, place_of, with_places
 from instar.data.records.roles import Roles
 from instar.errors import DataError, InstarError
 from instar.losses import NO_LABEL
-from instar.naming import ROW_SOURCES, import_object
+from instar.naming import ROW_SOURCES, few, import_object
 
 _TEST_FRACTION = 0.2
 
@@ -80,6 +82,18 @@ def tables_of(source: Any) -> tuple[str, dict[str, pa.Table]]:
     return source, import_object(f"instar.data.records.{ROW_SOURCES[scheme]}:read_tables")(place)
 
 
+def files_of(source: str) -> list[Path]:
+    """The files that a source names, fetched where it is a name of the hub.
+
+    Raises:
+        UsageError: there are none.
+        DataError: some of their names tell a part and others do not.
+    """
+    scheme, _, place = source.partition(":")
+    parts = import_object(f"instar.data.records.{ROW_SOURCES[scheme]}:parts_of")(place)
+    return [file for files in parts.values() for file in files]
+
+
 def split_records(
     tables: Mapping[str, pa.Table],
     source: str,
@@ -89,17 +103,8 @@ def split_records(
     split_seed: int = 0,
 ) -> Records:
     """Tables by part as records; those without parts are split, a fifth for the test."""
-    for part, table in tables.items():
-        if len(table) == 0:
-            raise DataError(f"the {part} part has no row" if part != ALL else "there are no rows")
-    roles, notes = found_roles(next(iter(tables.values())), roles, source)
-    tables = {part: table.select([*roles.columns, PLACE]) for part, table in tables.items()}
-    if roles.part is not None and ALL in tables:
-        tables = by_column(tables[ALL], roles.part)
-    for table in tables.values():
-        check_numbers(table, roles.features)
-    assert roles.label is not None
-    found = labels_of(tables, roles.label)
+    tables, roles, notes, class_names = _with_roles(tables, source, roles)
+    found = labels_of(tables, str(roles.label), class_names)
     labels, said = found.numbers, [*notes, *found.notes]
     if {"test", "validation"} <= set(labels) and not bool((labels["test"] != NO_LABEL).any()):
         said.append("the test rows have no label and are left out")
@@ -108,14 +113,56 @@ def split_records(
         said.append("the validation rows are the test, there is no other")
         tables = {"train": tables["train"], "test": tables["validation"]}
         found = found.as_test()
-    labels, probs = found.numbers, found.probs
-    ids = {part: row_ids(table, roles, labels[part]) for part, table in tables.items()}
-    records = Records(dict(tables), labels, ids, found.class_names, roles, source, tuple(said), probs)
+    records = _with_ids(tables, found, roles, source, said)
     if ALL in records.parts:
         records = _cut(records, ALL, "test", "train", _TEST_FRACTION, split_seed, parts=3)
     if "validation" not in records.parts:
         records = _cut(records, "train", "validation", "train", validation_fraction, split_seed)
     return _checked(records)
+
+
+def whole_records(parts: Mapping[str, Any]) -> Records:
+    """Rows in memory as the parts that they were given as, of which the training part is the first: none is split.
+
+    Args:
+        parts: of each part what `frames.table_of` takes.
+
+    Raises:
+        DataError, UsageError: as `read_records`.
+    """
+    tables = {part: with_places([table_of(data)], [f"the {part} rows"]) for part, data in parts.items()}
+    source = type(parts["train"]).__name__
+    tables, roles, notes, class_names = _with_roles(tables, source, Roles())
+    found = labels_of(tables, str(roles.label), class_names)
+    return _checked(_with_ids(tables, found, roles, source, [*notes, *found.notes]))
+
+
+def _with_roles(
+    tables: Mapping[str, pa.Table], source: str, roles: Roles
+) -> tuple[dict[str, pa.Table], Roles, tuple[str, ...], tuple[str, ...]]:
+    """The columns that have a role, what was guessed of these, and the classes that columns are called after."""
+    for part, table in tables.items():
+        if len(table) == 0:
+            raise DataError(f"the {part} part has no row" if part != ALL else "there are no rows")
+    tables, class_names = joined_labels(tables, roles.label)
+    roles, notes = found_roles(next(iter(tables.values())), roles, source)
+    for part, table in tables.items():
+        if missing := [name for name in roles.columns if name not in table.column_names]:
+            where = place_of(table, 0).rpartition(", row ")[0] or f"the {part} part"
+            raise DataError(f"{where}: there is no column {few(missing)}, which the training rows have")
+    tables = {part: table.select([*roles.columns, PLACE]) for part, table in tables.items()}
+    if roles.part is not None and ALL in tables:
+        tables = by_column(tables[ALL], roles.part)
+    for table in tables.values():
+        check_numbers(table, roles.features)
+    return tables, roles, notes, class_names
+
+
+def _with_ids(
+    tables: Mapping[str, pa.Table], found: Labels, roles: Roles, source: str, said: Sequence[str]
+) -> Records:
+    ids = {part: row_ids(table, roles, found.numbers[part]) for part, table in tables.items()}
+    return Records(dict(tables), found.numbers, ids, found.class_names, roles, source, tuple(said), found.probs)
 
 
 def _checked(records: Records) -> Records:
@@ -132,7 +179,7 @@ def _checked(records: Records) -> Records:
             raise DataError(f"{place_of(records.parts[part], row)}: class {name!r} is in the {part} part alone")
     if group := records.roles.group:
         known = pc.unique(records.parts["train"][group].cast(pa.string()))
-        for part in ("validation", "test"):
+        for part in records.parts.keys() - {"train"}:
             shared = pc.is_in(records.parts[part][group].cast(pa.string()), value_set=known, skip_nulls=True)
             if row := pc.index(shared, True).as_py() + 1:
                 value = records.parts[part][group][row - 1].as_py()
@@ -163,6 +210,7 @@ def _cut(
         class_names=records.class_names,
         contents=contents,
         parts=parts,
+        place=functools.partial(place_of, table),
     )
     rows = {rest: stay, chosen: go}
     others, probs = [name for name in records.parts if name != part], records.label_probs

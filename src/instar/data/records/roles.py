@@ -11,7 +11,8 @@ class Roles:
     """Which column is what; a column without a role is not read.
 
     Args:
-        label: the class, or a distribution over the classes.
+        label: the class, or a distribution over the classes; of several columns, `ant,bee,wasp`, each holds the
+            probability of the class that it is called after.
         text: one column, or two for pairs.
         image: a picture: its bytes, or its path from the file's folder.
         audio: a sound: its bytes, or its path from the file's folder.

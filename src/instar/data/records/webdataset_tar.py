@@ -9,6 +9,7 @@ import json
 import mmap
 import re
 import tarfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from instar.data.readers.images import IMAGE_SUFFIXES
 from instar.data.records.files import parts_of_files, parts_of_paths
 from instar.data.records.on_disk import in_little_memory
 from instar.data.records.places import with_places
-from instar.errors import DataError, UsageError, first_line
+from instar.errors import DataError, DataWarning, UsageError, first_line
 
 KEY = "__key__"
 """The column of the name that the members of an example share."""
@@ -48,19 +49,22 @@ def read_tables(place: str) -> dict[str, pa.Table]:
         UsageError: there is no such shard.
         DataError: a shard that is cut off, or whose members make no examples; names shard and member.
     """
+    return {
+        part: with_places(in_little_memory(map(read_shard, shards)), [str(shard) for shard in shards], first=1)
+        for part, shards in parts_of(place).items()
+    }
+
+
+def parts_of(place: str) -> dict[str, list[Path]]:
+    """The shards that `read_tables` reads, by part."""
     if _RANGE.search(place):
         shards = [Path(name).expanduser() for name in expanded(place)]
         if missing := [shard for shard in shards if not shard.is_file()]:
             raise UsageError(
                 f"webdataset:{place}: there is no shard {missing[0]} ({len(missing)} of {len(shards)})"
             )
-        parts = parts_of_paths("webdataset", place, shards, shards[0].parent)
-    else:
-        parts = parts_of_files("webdataset", place, _SUFFIXES)
-    return {
-        part: with_places(in_little_memory(map(read_shard, shards)), [str(shard) for shard in shards])
-        for part, shards in parts.items()
-    }
+        return parts_of_paths("webdataset", place, shards, shards[0].parent)
+    return parts_of_files("webdataset", place, _SUFFIXES)
 
 
 def expanded(pattern: str) -> list[str]:
@@ -126,6 +130,13 @@ def _members(shard: Path) -> Iterator[tuple[str, int, int]]:
                 hidden = name.rpartition("/")[2].startswith((".", "__"))
                 if member.isreg() and not member.issparse() and not hidden:
                     yield name, member.offset_data, member.size
+            end = archive.offset  # behind the last member, where an archive that is whole has blocks of zeros
+        with shard.open("rb") as file:
+            file.seek(max(0, min(end, size) - tarfile.BLOCKSIZE))
+            if not file.read().endswith(bytes(tarfile.BLOCKSIZE)):
+                raise DataError(
+                    f"{shard}, after {name}: the shard has no end, and was cut off here; write or get it again"
+                )
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise DataError(f"{shard}, after {name}: not a whole tar archive: {first_line(error)}") from error
 
@@ -143,14 +154,20 @@ def read_shard(shard: Path) -> pa.Table:
                 f"{shard}, {sample.key}: {differs}, unlike {samples[0].key} before it, which has "
                 f"{', '.join('.' + one for one in endings)}"
             )
+    others = [one for one in endings if one.rpartition(".")[2] not in (*TEXTS, *NUMBERS, *BYTES, "json")]
+    if others and set(endings) - set(_NEVER):
+        pickles = ": a pickle could run any code" if set(others) & set(_NEVER) else ""
+        warnings.warn(
+            f"{shard}: not read: {', '.join('.' + one for one in others)}{pickles}", DataWarning, stacklevel=2
+        )
     if not set(endings) - set(_NEVER):
         raise DataError(f"{shard}: .{endings[0]} is a pickle, which could run any code; instar reads none")
     columns: dict[str, Any] = {KEY: [sample.key for sample in samples]}
     with shard.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for ending in endings:
             kind = ending.rpartition(".")[2]
-            if kind not in (*TEXTS, *NUMBERS, *BYTES, "json"):
-                continue  # pickles among them
+            if ending in others:
+                continue
             cells = [content[at : at + size] for at, size in (sample.members[ending] for sample in samples)]
             if kind in BYTES:
                 columns[ending] = pa.array(

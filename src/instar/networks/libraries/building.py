@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from instar.errors import DataError, InstarError, UsageError, first_line
+from instar.listening import VALUES
 from instar.naming import is_of_library
 from instar.networks.inputs import Normalisation, serve_own_needs_
 from instar.networks.libraries import of_timm, of_torchvision, of_transformers
@@ -20,6 +21,7 @@ from instar.networks.libraries.folders import (
     texts_of,
 )
 from instar.networks.libraries.heads import head_of, with_classes
+from instar.networks.libraries.hearing import with_own_extractor
 from instar.networks.libraries.offer import PRETRAINED, Offer, Wanted
 from instar.networks.libraries.reading import with_own_tokenizer
 from instar.networks.weights import load_state_, read_weights, without_prefix
@@ -132,7 +134,10 @@ def build_from_library(
     """
     library, name, pixels, file = parse(spec)
     ids = input_shape.get("input_ids") if isinstance(input_shape, Mapping) else None
-    if ids is not None and library == "transformers":
+    features = isinstance(input_shape, Mapping) and not {*input_shape}.isdisjoint(VALUES)
+    if features and library == "transformers":
+        channels, number = 0, None
+    elif ids is not None and library == "transformers":
         channels, number = 0, num_ids(ids)
         if number is None:
             raise UsageError(
@@ -142,13 +147,15 @@ def build_from_library(
         channels, number = int(input_shape[0]), None
     else:
         raise UsageError(
-            f"{spec} needs pictures (channels, height, width){' or texts' * (library == 'transformers')}; an "
-            f"example is {form_in_words(input_shape)}"
+            f"{spec} needs pictures (channels, height, width){', texts or sounds' * (library == 'transformers')}; "
+            f"an example is {form_in_words(input_shape)}"
         )
     has_own = not file and described is None and brings_weights(spec)
     is_next = ids is not None and predicts_next(input_shape)
     length = int(ids[1]) if is_next and ids is not None else None
-    wanted = Wanted(channels, pixels, bool(file) or has_own, described, number, is_next, length)
+    wanted = Wanted(
+        channels, pixels, bool(file) or has_own, described, number, features, is_next=is_next, length=length
+    )
     try:
         offer = _OFFERS[library](spec, name, wanted)
     except InstarError:
@@ -163,6 +170,11 @@ def build_from_library(
                 _load_as_it_is_(network, offer, spec, file)
             else:
                 _load_(network, offer, spec, file, class_names=class_names, as_it_is=weights == "own")
+    is_rebuilt = described is not None
+    if offer.is_of_sounds:
+        files = described or texts_of(spec, find_folder(spec, name, library))
+        is_used = weights == "own" or is_rebuilt
+        return with_own_extractor(network, spec, files, input_shape if features else None, is_used=is_used)
     needs = offer.needs
     if needs.size is not None:
         network.input_size, network.input_interpolation = needs.size, needs.interpolation  # type: ignore[assignment]
@@ -172,7 +184,6 @@ def build_from_library(
     if ids is None:
         return network
     files = described or texts_of(spec, find_folder(spec, name, library))
-    is_rebuilt = described is not None
     is_weighted, is_used = bool(file) or has_own or is_rebuilt, weights == "own" or is_rebuilt
     about = {"has_weights": is_weighted, "is_used": is_used and not is_next}
     return with_own_tokenizer(network, spec, files, ids, **about)

@@ -1,4 +1,4 @@
-"""Networks of transformers for the classification of pictures and of texts, from a folder or the hub."""
+"""Networks of transformers for the classification of pictures, texts and sounds, from a folder or the hub."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -27,6 +27,7 @@ EXTRA, NEXT = "transformers", "next tokens"
 TASKS = {
     "pictures": ("AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES"),
     "texts": ("AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"),
+    "sounds": ("AutoModelForAudioClassification", "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES"),
     NEXT: ("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
 }
 """What is classified: the class of transformers, and its table of those that it can build for it."""
@@ -60,8 +61,8 @@ def offer(spec: str, name: str, wanted: Wanted) -> Offer:
     folder = None if wanted.described else find_folder(spec, name, EXTRA)
     described = wanted.described or texts_of(spec, Path(str(folder)))
     about = content(spec, described, CONFIG)
-    task = NEXT if wanted.is_next else "texts" if wanted.num_ids is not None else "pictures"
-    kind = _kind(package, spec, name, about, task)
+    kind = _kind(package, spec, name, about)
+    task = _task(package, spec, kind, wanted)
     labels = about.get("id2label") or {}
     if not isinstance(labels, Mapping) or not all(str(key).isdecimal() for key in labels):
         raise DataError(f"{spec}: {CONFIG}: id2label is {_short(labels)}, expected names of classes by number")
@@ -95,13 +96,14 @@ def offer(spec: str, name: str, wanted: Wanted) -> Offer:
         if task == "pictures"
         else Needs(),
         weights=own_weights if with_own else None,
+        is_of_sounds=task == "sounds",
         class_names=() if all(one.startswith("LABEL_") for one in names) else names,
         where=str(folder or ""),
     )
 
 
-def _kind(package: Any, spec: str, name: str, about: Mapping[str, Any], task: str) -> str:
-    """The type of a model, if it is one that transformers itself can build for a task."""
+def _kind(package: Any, spec: str, name: str, about: Mapping[str, Any]) -> str:
+    """The type of a model, if it is one that transformers itself can build."""
     kind = str(about.get("model_type", ""))
     if kind not in package.CONFIG_MAPPING:
         if "architecture" in about:
@@ -114,11 +116,20 @@ def _kind(package: Any, spec: str, name: str, about: Mapping[str, Any], task: st
         raise UsageError(
             f"{spec}: {CONFIG} has model_type {kind!r}, which transformers {package.__version__} lacks"
         )
-    known = getattr(package.models.auto.modeling_auto, TASKS[task][1])
-    if kind not in known:
+    return kind
+
+
+def _task(package: Any, spec: str, kind: str, wanted: Wanted) -> str:
+    """What a type of model is to classify: filterbanks are pictures for a network that does not hear sounds."""
+    known = {task: getattr(package.models.auto.modeling_auto, table) for task, (_, table) in TASKS.items()}
+    task = "texts" if wanted.num_ids is not None else "sounds" if wanted.features else "pictures"
+    task = NEXT if wanted.is_next else task
+    if task == "pictures" and kind in known["sounds"] and kind not in known["pictures"]:
+        task = "sounds"
+    if kind not in known[task]:
         what = "prediction of next tokens" if task == NEXT else f"classification of {task}"
         raise UsageError(f"{spec} is a {kind}, which transformers has no {what} for")
-    return kind
+    return task
 
 
 def _config(
@@ -128,6 +139,8 @@ def _config(
     others = {key: value for key, value in about.items() if key not in ("id2label", "label2id", "num_labels")}
     others |= {"num_channels": wanted.channels} if "num_channels" in others else {}
     others |= {"image_size": wanted.pixels} if wanted.pixels and "image_size" in others else {}
+    if "apply_spec_augment" in others:
+        others["apply_spec_augment"] = False  # its masks are of numpy's global state, and fail on short clips
     with _naming_odd_values(package, spec, kind, about):
         config = package.CONFIG_MAPPING[kind].from_dict(others)
         if num_classes is not None and not wanted.is_next:

@@ -32,6 +32,8 @@ class Offer:
     """its own, with its own head; None where it has none"""
     class_names: tuple[str, ...] = ()
     """of its own head; empty where they are not known"""
+    is_of_sounds: bool = False
+    """whether it takes what a feature extractor makes of sounds"""
     where: str = ""
     """where its own weights are from, in words, for errors"""
 
@@ -41,7 +43,7 @@ class Wanted:
     """What a network is to be built for."""
 
     channels: int
-    """of pictures; 0 for texts"""
+    """of pictures; 0 for texts and features"""
     pixels: int | None = None
     """the size of the pictures, where the name says one"""
     pretrained: bool = False
@@ -50,6 +52,8 @@ class Wanted:
     """the files that describe a network of a folder, by name, where they are kept elsewhere"""
     num_ids: int | None = None
     """of texts: how many ids there are"""
+    features: bool = False
+    """whether the examples are what a feature extractor makes of sounds"""
     is_next: bool = False
     """whether it is to predict the next id at each, not a class"""
     length: int | None = None

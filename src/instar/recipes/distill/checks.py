@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from instar.data import Dataset, parse_views
+from instar.data import Dataset, parse_views, seen_by
 from instar.distillation import SoftTargetStore, Teacher, fit_class_bias
 from instar.errors import UsageError
 from instar.recipes.distill.correction import correct_
@@ -51,12 +51,17 @@ def check(plan: Plan) -> None:
         warn_of_head(network)
         try_trained(network, member.settings.network, splits)
         _check_teacher(plan, network)
+        seen_by(
+            network, splits.train.with_views(parse_views(config.student.views), view_seed=config.data.view_seed)
+        )
     views, num_views = parse_views(config.student.views), config.transfer.num_views
     transfer = training_data(splits, config.transfer)
     transfer = transfer.with_views(views, view_seed=config.data.view_seed, num_views=num_views)
     if config.targets is not None:
         _check_store(plan, SoftTargetStore.open(config.targets), transfer)
     student = try_network(config.student.at(), splits, temperature=config.temperature[0])
+    for settings in plan.narrower.values():
+        try_network(settings.at(), splits, temperature=config.temperature[0])
     if config.same_cost:
         _ = plan.allowance  # raises now where the multiplications of a network are not known
     for loss in config.loss_names:

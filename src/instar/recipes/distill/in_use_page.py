@@ -10,14 +10,17 @@ Row = dict[str, Any]
 def in_use_sections(about: Row) -> list[Section]:
     """A table of all files, and two curves through those of each network."""
     rows = about["rows"]
+    said = [about["sentence"], *(one["sentence"] for one in about.get("at_one", {}).values())]
     caption = (
-        f"{about['sentence']} ONNX files by onnxruntime; milliseconds of the processor for one example, one "
-        "thread; int8 is quantised with training data, and student-distilled-int8 was fine-tuned before with the "
-        "same soft targets and all roundings in place. The teacher has one seed."
+        f"{' '.join(said)} ONNX files by onnxruntime; milliseconds of the processor for one example, one thread; "
+        "int8 is quantised with training data, and student-distilled-int8 was fine-tuned before with the same "
+        "soft targets and all roundings in place. Files are chosen by their errors on validation. The teacher has "
+        "one seed."
     )
     columns = [
         Column("name", "network"),
         Column("form"),
+        Column("validation_errors", "on validation", "{:.1f}"),
         Column("mean", "test errors", "{mean:.1f}"),
         Column("sd", "sd", "{:.1f}"),
         Column("n", "seeds"),

@@ -219,6 +219,17 @@ class Plan:
         return settled(self.config.student, self.student_network, len(self.control_data))
 
     @cached_property
+    def narrower(self) -> dict[str, StudentSettings]:
+        """The students that are compared with the distilled one as files, by the name of their row."""
+        config, found = self.config, {}
+        for network in config.narrower or ():
+            settings = config.student.model_copy(update={"network": network})
+            template = outline(settings.at(), self.splits)
+            name = f"{DISTILLED}-{network.replace(':', '-').replace('/', '-')}"
+            found[name] = settled(settings, template, len(self.control_data))
+        return found
+
+    @cached_property
     def students(self) -> list[Student]:
         """The student alone, and a distilled one for each loss."""
         config, settings = self.config, self.student_settings

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from instar.errors import UsageError
 from instar.naming import TEXT_NAMES, is_source, is_text_files, unknown_name
+from instar.recipes.distill.student_folders import extractor_of, tokenizer_of
 from instar.recipes.settings import (
     LOSSES,
     CandidateRates,
@@ -135,6 +136,8 @@ class DistillConfig(Settings):
     """also a student on labels alone that may train for what teacher and student cost together"""
     int8: Annotated[Literal[True] | None, BeforeValidator(lambda value: value or None)] = None
     """also the networks as files, in float and in eight bits, and the distilled student taught in eight bits"""
+    narrower: Annotated[list[str] | None, BeforeValidator(_names)] = None
+    """with int8: other students, distilled as the first one is, to compare as files; several with commas"""
     fit_bias: Literal["missing", "present"] | None = None
     """where the transfer set lacks classes: fit the bias of the missing or of the present ones on validation"""
     bias_per_class: bool = False
@@ -256,6 +259,7 @@ class DistillConfig(Settings):
         if unused:
             raise UsageError(f"own_weights.{unused[0]} is given, but loss is {','.join(names)}")
         self._check_hint_layers(with_layers)
+        self._check_narrower()
         if self.same_cost and self.targets is not None:
             raise UsageError("same_cost: what the teachers of stored targets cost is not known; leave one out")
 
@@ -267,6 +271,13 @@ class DistillConfig(Settings):
         for pair in self.hint_layers:
             if len(pair.split(":")) != 2 or not all(pair.split(":")):
                 raise UsageError(f"hint_layers {pair!r} should be TEACHER_LAYER:STUDENT_LAYER")
+
+    def _check_narrower(self) -> None:
+        networks = [self.student.network, *(self.narrower or [])]
+        if self.narrower and not self.int8:
+            raise UsageError("narrower: these students are compared as files; add --int8")
+        if twice := [name for name in networks if networks.count(name) > 1]:
+            raise UsageError(f"narrower: {twice[0]} is named twice, or is the student itself")
 
     def _check_transfer(self) -> None:
         transfer = self.transfer
@@ -336,7 +347,7 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Di
         UsageError: a key is unknown or its value is wrong (the first is named), or there is no such store.
     """
     content = merge(read_config_file(config_file), typed)
-    base = DistillConfig().model_dump()
+    base = merge(DistillConfig().model_dump(), {"data": extractor_of(content)})
     data = merge(base, content)["data"]
     name = data["name"] if isinstance(data, Mapping) else None
     if is_text_files(name):
@@ -349,7 +360,7 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Di
             if not isinstance(given, Mapping) or given.get("network") is None:
                 defaults = merge(defaults, {role: network})
     if kind == "text":
-        defaults = merge(defaults, {"data": _tokenizer_of(content)})
+        defaults = merge(defaults, {"data": tokenizer_of(content)})
     if content.get("targets") is not None:
         teacher = typed.get("teacher")
         if isinstance(teacher, Mapping) and teacher.get("network") is not None:
@@ -371,16 +382,6 @@ def _kind_of(data: Any) -> str | None:
 
     preparation = load_splits(checked(DataSettings, data)).preparation
     return None if preparation is None else preparation.kind
-
-
-def _tokenizer_of(content: Mapping[str, Any]) -> dict[str, str]:
-    """The tokenizer of a student of transformers: it is trained on the ids that its embeddings are for."""
-    student = content.get("student")
-    network = student.get("network") if isinstance(student, Mapping) else None
-    if not isinstance(network, str) or not network.startswith("transformers:"):
-        return {}
-    folder = Path(network.removeprefix("transformers:").partition("@")[0]).expanduser()
-    return {"tokenizer": str(folder)} if (folder / "tokenizer.json").is_file() else {}
 
 
 def _store_defaults(path: str) -> dict[str, Any]:

@@ -1,0 +1,107 @@
+"""CSV as people have it: other encodings, separators, decimal signs, quotes; and what is said of the rest."""
+
+import gzip
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from instar.data import load_data
+from instar.data.records.csv_file import read_csv
+from instar.errors import DataError, DataWarning
+
+NAMES = ["Müller", "Désirée", "Łukasz", "Ann"]
+
+
+def lines(separator: str = ",", decimal: str = ".", names: list[str] | None = None) -> str:
+    rows = [["größe", "name", "class"]]
+    for number in range(120):
+        size = f"{number / 7:.3f}".replace(".", decimal)
+        if decimal == separator:
+            size = f'"{size}"'
+        rows.append([size, (names or NAMES[:2])[number % 2], "ab"[number % 2]])
+    return "\r\n".join(separator.join(row) for row in rows) + "\r\n"
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1"])
+def test_encodings_are_found_and_said(tmp_path: Path, coding: str) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_bytes(lines().encode(coding))
+    if coding.startswith("utf-8"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            table = read_csv(file)
+    else:
+        name = "UTF-16" if "16" in coding else r"Windows-1252 \(Latin-1\)"
+        with pytest.warns(DataWarning, match=rf"rows.csv: not in UTF-8, read as {name}; save it as UTF-8"):
+            table = read_csv(file)
+    owner = pd.read_csv(file, encoding=coding)
+    assert table.column_names == list(owner.columns) == ["größe", "name", "class"]
+    assert table["name"].to_pylist() == owner["name"].tolist()
+    assert table["größe"].to_pylist() == owner["größe"].tolist()
+
+
+def test_a_late_letter_of_another_encoding_is_no_picture(tmp_path: Path) -> None:
+    rows = ["text,label", *(f"a long line of words {number},{number % 2}" for number in range(12_000)), "café,1"]
+    content = "\n".join(rows).encode("cp1252")
+    assert len(content) > 2**18
+    with pytest.warns(DataWarning, match="Windows-1252"):
+        table = read_csv(content, "late.csv")
+    assert table["text"][-1].as_py() == "café"
+    with gzip.open(tmp_path / "late.csv.gz", "wb") as file:
+        file.write(content)
+    with pytest.warns(DataWarning, match="Windows-1252"):
+        assert read_csv(tmp_path / "late.csv.gz").equals(table)
+
+
+def test_what_is_no_text_is_one_line() -> None:
+    for content in (b"a,b\n\x81\x8d,1\n", b"\xff\xfea\x00,\x00b\x00\n\x00\x00\xd8"):
+        with pytest.raises(DataError, match=r"x.csv: ") as found:
+            read_csv(content, "x.csv")
+        assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_separators_and_decimal_signs_are_found(separator: str, decimal: str) -> None:
+    table = read_csv(lines(separator, decimal).encode(), "x.csv")
+    assert table["größe"].to_pylist() == [round(number / 7, 3) for number in range(120)]
+
+
+def test_quotes_hold_separators_quotes_and_line_breaks() -> None:
+    content = b'text,label\n"one, ""two""\nthree",a\nfour,b\n'
+    assert read_csv(content, "x.csv")["text"].to_pylist() == ['one, "two"\nthree', "four"]
+
+
+def test_one_bad_cell_among_decimal_commas_is_named(tmp_path: Path) -> None:
+    rows = lines(";", ",").splitlines()
+    rows[8] = "1,5o;Ann;a"
+    (tmp_path / "rows.csv").write_text("\n".join(rows))
+    with pytest.raises(DataError, match=r"rows.csv, row 8: 'größe' is '1,5o', and a number in most other rows"):
+        load_data(f"csv:{tmp_path / 'rows.csv'}")
+    rows[8] = "?;Ann;a"  # stands for nothing
+    (tmp_path / "rows.csv").write_text("\n".join(rows))
+    splits = load_data(f"csv:{tmp_path / 'rows.csv'}", features=["größe"])
+    assert splits.preparation is not None
+    assert splits.preparation.in_words().startswith("1 numbers")
+
+
+@pytest.mark.parametrize("sign", [",", ".", " ", "'", "\u00a0"])
+def test_signs_between_thousands_are_named(tmp_path: Path, sign: str) -> None:
+    rows = [
+        "price;kind",
+        *(f"{number}{sign}{number + 100}{sign}000;{'ab'[number % 2]}" for number in range(1, 60)),
+    ]
+    (tmp_path / "rows.csv").write_text("\n".join(rows))
+    with pytest.raises(
+        DataError, match=r"rows.csv, row 1: 'price' is .1.+101.+000., a number with signs between its"
+    ):
+        load_data(f"csv:{tmp_path / 'rows.csv'}", label="kind")
+
+
+def test_quoted_thousands_are_no_decimals(tmp_path: Path) -> None:
+    rows = ["price,kind", *(f'"{number},250",{"ab"[number % 2]}' for number in range(1, 60))]
+    (tmp_path / "rows.csv").write_text("\n".join(rows))
+    with pytest.raises(DataError, match=r"rows.csv, row 1: 'price' is '1,250', a number with signs between"):
+        load_data(f"csv:{tmp_path / 'rows.csv'}", label="kind")
