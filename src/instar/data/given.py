@@ -43,8 +43,8 @@ def as_dataset(
         data: a data set, or a pair (inputs, labels): inputs as `InMemoryDataset` takes them, tensors, arrays or
             lists, or a mapping or a tuple of these; labels (n,) as a tensor, an array or a list, -1 for none, or
             distributions (n, classes), 0 for none, or None; or a list of labels for each sequence
-            (`TaggedSequences`). Or a data set of torch with a length: each example a tuple whose last is the label, or
-            a mapping with `labels` or `label`; it is read once. Of a `DataLoader` its data set is taken.
+            (`TaggedSequences`). Or a data set of torch with a length: each example a tuple whose last is the
+            label, or a mapping with `labels` or `label`; it is read once. Of a `DataLoader` its data set is taken.
         class_names: by default `classes` of a data set of torch, where it has them, or "0", "1", ... up to the
             largest label.
         mask, pad: of examples that vary in length, as for `InMemoryDataset`.
@@ -106,11 +106,14 @@ def as_dataset(
 
 
 def _are_tags(labels: Any) -> bool:
-    """Whether labels are lists, or tensors of one dimension, one for each sequence."""
-    if not isinstance(labels, list):
-        return False
-    are_lists = (one.dim() == 1 if isinstance(one, Tensor) else isinstance(one, list) for one in labels)
-    return bool(labels) and all(are_lists)
+    """Whether labels are lists of integers, or tensors of them in one dimension, one for each sequence."""
+
+    def is_one(one: Any) -> bool:
+        if isinstance(one, Tensor):
+            return one.dim() == 1 and not one.is_floating_point()
+        return isinstance(one, list) and all(isinstance(number, int) for number in one)
+
+    return isinstance(labels, list) and bool(labels) and all(map(is_one, labels))
 
 
 def _read(data: TorchDataset[Any]) -> tuple[Any, Any]:
