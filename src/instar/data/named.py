@@ -199,7 +199,7 @@ def load_data(
     """
     about: dict[str, Any] = {"validation_fraction": validation_fraction, "split_seed": split_seed}
     if is_text_files(name):
-        return _of_files(name, split_by, separator, tokenizer, max_length, **about)
+        return _of_running_text(name, split_by, separator, tokenizer, max_length, **about)
     if (split_by, separator) != (None, None):
         raise UsageError(f"split_by and separator are for text:FILES, data {name!r} has no documents")
     label = label if label is None or isinstance(label, str) else ",".join(label)
@@ -273,7 +273,7 @@ def load_data(
     return splits
 
 
-def _of_files(
+def _of_running_text(
     name: str,
     split_by: str | None,
     separator: str | None,
