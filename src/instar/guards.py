@@ -1,6 +1,7 @@
 """Checks before a fit and on its first step, for mistakes that a loss curve does not show."""
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from instar.data import Dataset
-from instar.errors import InstarError, TrainingError, UsageError
+from instar.errors import InstarError, LearningWarning, TrainingError, UsageError
 from instar.logit_values import refuse_probabilities
 from instar.losses import distillation_loss, targets_of_members
 from instar.networks import (
@@ -25,6 +26,11 @@ from instar.structures import Inputs, are_numbers, copied_inputs, device_of, in_
 
 NUM_TRIED = 4
 """Examples in a trial of a network."""
+
+_USUAL_MOMENTUM, _MOST_OLD = (
+    0.1,
+    0.1,
+)  # of BatchNorm: torch's momentum, and the share of an average that may be old
 
 _NO_GRADIENT = "the network gets no gradient: its logits do not depend on a parameter that is trained"
 
@@ -114,6 +120,32 @@ def check_first_step(gradients: Iterable[Tensor | None], loss: float) -> None:
         )
     if not any(gradient is not None and bool(gradient.any()) for gradient in gradients):
         raise TrainingError(_NO_GRADIENT)
+
+
+def warn_of_old_statistics(network: nn.Module, num_steps: int) -> None:
+    """Say where a fit is too short for the running averages of BatchNorm, which evaluation uses.
+
+    After n steps a share (1 - momentum)^n of an average is what it was before the fit. torch's momentum is 0.1,
+    that of EfficientNet as it came from TensorFlow 0.01.
+
+    Example:
+        >>> with warnings.catch_warnings(record=True, action="always") as said:
+        ...     warn_of_old_statistics(nn.BatchNorm2d(8, momentum=0.01), 155)
+        >>> str(said[0].message)[:69]
+        'BatchNorm with momentum 0.01: after 155 steps 21 % of its statistics '
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers if layer.training and layer.momentum is not None]
+    lowest = min(momenta, default=_USUAL_MOMENTUM)
+    old = (1 - lowest) ** num_steps
+    if lowest < _USUAL_MOMENTUM and old > _MOST_OLD:
+        warnings.warn(
+            f"BatchNorm with momentum {lowest:g}: after {num_steps:,} steps {100 * old:.0f} % of its statistics "
+            "are those that it came with, and evaluation uses them: train longer, or set the momentum of these "
+            "layers to 0.1",
+            LearningWarning,
+            stacklevel=3,
+        )
 
 
 def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
