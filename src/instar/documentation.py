@@ -7,8 +7,11 @@ from pathlib import Path
 
 CARDS = {
     "instar.data": "methods/data",
+    "instar.data.documents": "methods/language-models",
     "instar.data.given": "methods/inputs",
     "instar.data.columns": "methods/inputs",
+    "instar.data.kinds.tokens": "methods/language-models",
+    "instar.data.tokens": "methods/language-models",
     "instar.data.views": "methods/views",
     "instar.data.unlabelled": "methods/transfer-sets",
     "instar.deploy": "methods/shipping",
@@ -47,6 +50,7 @@ CARDS = {
     "instar.recipes.specialists": "methods/specialists",
     "instar.recipes.speech": "methods/speech-recogniser",
     "instar.recipes.targets": "methods/soft-target-store",
+    "instar.recipes.tokens": "methods/language-models",
     "instar.recipes.transfer": "methods/transfer-study",
     "instar.runs": "methods/training-and-resume",
     "instar.soft_losses": "methods/other-losses",

@@ -14,7 +14,6 @@ from instar.errors import InstarError, LearningWarning, TrainingError, UsageErro
 from instar.logit_values import refuse_probabilities
 from instar.losses import distillation_loss, targets_of_members
 from instar.networks import (
-    check_shape,
     evaluation_,
     forward_logits,
     is_compiled,
@@ -22,6 +21,7 @@ from instar.networks import (
     unchanged,
     without_compiler,
 )
+from instar.positions import rows_of_logits, there
 from instar.structures import Inputs, are_numbers, copied_inputs, device_of, in_words, num_examples, tensors_in
 
 NUM_TRIED = 4
@@ -167,7 +167,13 @@ def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
 
 
 def try_forward(
-    network: nn.Module, name: str, inputs: Inputs, num_classes: int | None, *, data_name: str = "the data"
+    network: nn.Module,
+    name: str,
+    inputs: Inputs,
+    num_classes: int | None,
+    *,
+    data_name: str = "the data",
+    at_each_position: bool = False,
 ) -> None:
     """Refuse a network that gives no logits for these examples, before anything is trained; it stays as it is.
 
@@ -177,6 +183,7 @@ def try_forward(
         inputs: two or more examples.
         num_classes: of the data; None where the network may have others.
         data_name: what the error calls the data.
+        at_each_position: whether it gives logits at each position of sequences.
 
     Raises:
         UsageError: quotes the error of its forward pass, or says what else is wrong.
@@ -188,7 +195,7 @@ def try_forward(
         torch.no_grad(),
     ):
         logits = forward_logits(evaluation_(network), copied_inputs(inputs))
-        check_shape(logits, num_examples(inputs), num_classes)
+        rows_of_logits(logits, there(inputs) if at_each_position else None, num_examples(inputs), num_classes)
 
 
 def try_fit(
@@ -199,6 +206,7 @@ def try_fit(
     *,
     temperature: float | None = None,
     data_name: str = "the data",
+    at_each_position: bool = False,
 ) -> None:
     """Refuse a network that cannot learn from these examples: one batch forward and backward.
 
@@ -209,16 +217,18 @@ def try_fit(
         num_classes: of the data.
         temperature: of its soft targets; None where it learns from labels alone.
         data_name: what the error calls the data.
+        at_each_position: whether it gives logits at each position of sequences.
 
     Raises:
         UsageError: quotes the error of its forward or backward pass, or says what else is wrong.
         TrainingError: the loss is not finite, or there is no gradient.
     """
+    where = there(inputs) if at_each_position else None
+    num_rows = num_examples(inputs) if where is None else int(where.sum())
     targets = None
     if temperature is not None:
-        zeros = torch.zeros(1, num_examples(inputs), num_classes, device=device_of(inputs))
-        targets = targets_of_members(zeros, temperature)
-    labels = (torch.arange(num_examples(inputs)) % num_classes).to(device_of(inputs))
+        targets = targets_of_members(torch.zeros(1, num_rows, num_classes, device=device_of(inputs)), temperature)
+    labels = (torch.arange(num_rows) % num_classes).to(device_of(inputs))
     with (
         _naming(name, inputs, data_name),
         unchanged(network),
@@ -227,7 +237,8 @@ def try_fit(
     ):
         parameters = trained_parameters(network)
         logits = forward_logits(training_(network), copied_inputs(inputs))
-        check_logits(check_shape(logits, num_examples(inputs), num_classes))
+        logits = rows_of_logits(logits, where, num_examples(inputs), num_classes)
+        check_logits(logits)
         soft_weight = float(targets is not None)
         loss = distillation_loss(logits, targets, labels, soft_weight=soft_weight, hard_weight=1.0).total
         check_first_step(torch.autograd.grad(loss, parameters, allow_unused=True), loss.item())
