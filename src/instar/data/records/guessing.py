@@ -13,7 +13,7 @@ from instar.data.readers.audio import SOUND_SUFFIXES
 from instar.data.readers.images import IMAGE_SUFFIXES
 from instar.data.records.cells import are_numbers, check_numbers
 from instar.data.records.parting import part_named
-from instar.data.records.places import columns_of_user
+from instar.data.records.places import columns_of_user, type_in_words
 from instar.data.records.roles import Roles
 from instar.errors import UsageError
 from instar.naming import few, listed, unknown_name
@@ -183,37 +183,20 @@ def _counts_rows(table: pa.Table, name: str) -> bool:
 
 def _columns(table: pa.Table) -> str:
     """The columns as a message lists them."""
-    shown = [f"{name} ({_in_words(table, name)})" for name in columns_of_user(table)]
+    shown = [f"{name} ({type_in_words(table[name].type)})" for name in columns_of_user(table)]
     return f"the columns are {', '.join(shown[:_SHOWN])}{', ...' * (len(shown) > _SHOWN)}"
 
 
 def _possible_classes(table: pa.Table) -> str:
     """The columns as a message lists them, those first that may be the class: texts before whole numbers."""
     rows, different = table.slice(0, _LOOKED_AT), {}
-    for name in columns_of_user(table):
-        kind = table.schema.field(name).type
-        if pa.types.is_dictionary(kind) or _in_words(table, name) in ("text", "whole number", "yes or no"):
+    kinds = {name: type_in_words(table[name].type) for name in columns_of_user(table)}
+    for name, kind in kinds.items():
+        if kind in ("text", "category", "yes or no", "whole number"):
             number = pc.count_distinct(rows[name].cast(pa.string())).as_py()
             if 2 <= number <= max(2, len(rows) // 2):
                 different[name] = number
-    first = sorted(different, key=lambda name: (_in_words(table, name) == "whole number", different[name]))
-    others = [name for name in columns_of_user(table) if name not in different]
-    said = [f"{name} ({_in_words(table, name)}, {different[name]:,} values)" for name in first[:_SHOWN]]
-    said += [f"{name} ({_in_words(table, name)})" for name in others[: _SHOWN - len(said)]]
-    return f"the columns are {', '.join(said)}{', ...' * (len(said) < len(first) + len(others))}"
-
-
-def _in_words(table: pa.Table, name: str) -> str:
-    """What a column holds, in plain words; in those of Arrow what tables seldom hold."""
-    kind = table.schema.field(name).type
-    words = {
-        "text": pa.types.is_string(kind) or pa.types.is_large_string(kind),
-        "whole number": pa.types.is_integer(kind),
-        "number": pa.types.is_floating(kind),
-        "yes or no": pa.types.is_boolean(kind),
-        "category": pa.types.is_dictionary(kind),
-        "date": pa.types.is_date(kind) or pa.types.is_timestamp(kind),
-        "bytes": pa.types.is_binary(kind) or pa.types.is_large_binary(kind),
-        "empty": pa.types.is_null(kind),
-    }
-    return next((word for word, fits in words.items() if fits), str(kind))
+    first = sorted(different, key=lambda name: (kinds[name] == "whole number", different[name]))
+    said = [f"{name} ({kinds[name]}, {different[name]:,} values)" for name in first]
+    said += [f"{name} ({kind})" for name, kind in kinds.items() if name not in different]
+    return f"the columns are {', '.join(said[:_SHOWN])}{', ...' * (len(said) > _SHOWN)}"
