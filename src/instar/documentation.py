@@ -7,6 +7,7 @@ from pathlib import Path
 
 CARDS = {
     "instar.data": "methods/data",
+    "instar.data.documents": "methods/language-models",
     "instar.data.given": "methods/inputs",
     "instar.data.columns": "methods/inputs",
     "instar.data.kinds": "methods/data-in-files",
@@ -15,9 +16,11 @@ CARDS = {
     "instar.data.kinds.table": "methods/tables",
     "instar.data.kinds.table_columns": "methods/tables",
     "instar.data.kinds.text": "methods/texts",
+    "instar.data.kinds.tokens": "methods/language-models",
     "instar.data.prepared": "methods/data-in-files",
     "instar.data.records": "methods/data-in-files",
     "instar.data.records.sound_folder": "methods/sounds",
+    "instar.data.tokens": "methods/language-models",
     "instar.data.views": "methods/views",
     "instar.data.unlabelled": "methods/transfer-sets",
     "instar.deploy": "methods/shipping",
@@ -56,6 +59,7 @@ CARDS = {
     "instar.recipes.specialists": "methods/specialists",
     "instar.recipes.speech": "methods/speech-recogniser",
     "instar.recipes.targets": "methods/soft-target-store",
+    "instar.recipes.tokens": "methods/language-models",
     "instar.recipes.transfer": "methods/transfer-study",
     "instar.runs": "methods/training-and-resume",
     "instar.soft_losses": "methods/other-losses",

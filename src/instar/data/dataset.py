@@ -184,7 +184,7 @@ class Dataset(ABC):
         return contents(self.raw(rows))
 
     def labels(self, ids: Tensor) -> Tensor:
-        """The labels of some examples: (batch,) int64; -1 for an example without a label.
+        """The labels of some examples: (batch,) int64, of sequences (batch, length); -1 where there is none.
 
         Raises:
             UsageError: an id that is not in this data set.
@@ -194,6 +194,17 @@ class Dataset(ABC):
     def labels_at(self, rows: Tensor) -> Tensor:
         """`labels` of stored rows: (batch,) int64."""
         return self._labels[rows]
+
+    def num_rows(self, ids: Tensor) -> int:
+        """How many rows of logits a network gives for some examples: one each, of sequences one for each position.
+
+        Example:
+            >>> from instar.data import as_dataset
+            >>> data = as_dataset(({"input_ids": [[5, 3], [8]]}, [[0, 1], [1]]))
+            >>> data.num_rows(data.ids)
+            3
+        """
+        return len(ids)
 
     def label_targets(self, ids: Tensor) -> Tensor:
         """What the hard term of a loss compares with: `labels`, or distributions where the data has them.

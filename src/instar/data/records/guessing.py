@@ -140,7 +140,7 @@ def _kind(table: pa.Table, name: str) -> str:
         some = table[name].slice(0, _LOOKED_AT)
         if role := _names_files(some):
             return role
-        if name.lower() not in _TEXTS and are_numbers(some):
+        if name.lower() not in _TEXTS and are_numbers(some) and are_numbers(table[name]):
             return "number"
         repeat = pc.count_distinct(some).as_py() <= max(2, len(some) // 2)
         return "category" if repeat and name.lower() not in _TEXTS else "text"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from instar.errors import UsageError
-from instar.naming import TEXT_NAMES, is_source, unknown_name
+from instar.naming import TEXT_NAMES, is_source, is_text_files, unknown_name
 from instar.recipes.distill.student_folders import extractor_of, tokenizer_of
 from instar.recipes.settings import (
     LOSSES,
@@ -351,6 +351,8 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Di
     base = merge(DistillConfig().model_dump(), {"data": extractor_of(content)})
     data = merge(base, content)["data"]
     name = data["name"] if isinstance(data, Mapping) else None
+    if is_text_files(name):
+        raise UsageError(f"{name} is running text, without classes: --task causal-lm distils language models")
     defaults = merge(base, _DEFAULTS.get(str(name), {}))
     if kind := _kind_of(data):
         defaults = merge(defaults, _OF_KINDS.get(kind, {}))
