@@ -67,6 +67,8 @@ class Dataset(ABC):
     """how the rows of a table became examples (`TablePreparation`), where they are such rows"""
     files: Sequence[object] | None = None
     """the file of each stored row, or its place in one, where the ids are those of the content"""
+    keys: "pa.ChunkedArray | None" = None
+    """the key of each stored row as text, where a column holds these"""
     label_probs: Tensor | None = None
     """(stored rows, classes) where labels are distributions, 0 where a row has none: the hard term is computed
     with these; `labels` are their likeliest classes"""
@@ -247,12 +249,14 @@ class Dataset(ABC):
         return found.long()
 
     def names(self, ids: Tensor) -> list[str]:
-        """Some examples as messages call them: the files that they come from, or their rows.
+        """Some examples as messages call them: their keys, the files that they come from, or their rows.
 
         Raises:
             UsageError: an id that is not in this data set.
         """
         rows = self.rows(ids).tolist()
+        if self.keys is not None:
+            return [str(self.keys[row]) for row in rows]
         return [f"row {row}" if self.files is None else str(self.files[row]) for row in rows]
 
     def subset(self, ids: Tensor) -> Self:

@@ -103,7 +103,8 @@ class DistillConfig(Settings):
     data: DataSettings = DataSettings()
     """the data set"""
     teacher: TeacherSettings = TeacherSettings(network="mlp:1200x2", epochs=40)
-    """the large network, or a trained one (RUN:teacher, NAME@WEIGHTS); several with commas are an ensemble"""
+    """the large network; of a table also forest, lightgbm, xgboost, catboost; or a trained one (RUN:teacher,
+    NAME@WEIGHTS); several with commas are an ensemble"""
     teachers: Count = 1
     """how many teachers of each network, with different seeds: an ensemble"""
     ensemble_mean: Literal["arithmetic", "geometric"] = "arithmetic"
