@@ -76,7 +76,8 @@ def test_what_uses_a_run_says_which_student_it_takes_and_why(
     assert said == f"# {run} stands for student-distilled/seed-1, the best student on validation"
     run = copied_with(picture_run, tmp_path / "tie", distilled=1, alone=1)
     assert why_taken(run) == (
-        "errors on validation: student-distilled 0 and student-alone 0, and the lower negative log-likelihood decides"
+        "errors on validation: student-distilled 0 and student-alone 0, and the lower negative log-likelihood "
+        "decides"
     )
 
 
