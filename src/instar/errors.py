@@ -15,7 +15,7 @@ class DataWarning(UserWarning):
 
 
 class LearningWarning(UserWarning):
-    """A fit ended no better than guessing on what it learned from: its numbers compare with nothing."""
+    """A fit whose numbers compare with nothing: no better than guessing, or by old batch statistics."""
 
 
 class UsageError(InstarError, ValueError):

@@ -1,6 +1,6 @@
 """A trained network on data: its logits, errors, likelihood and calibration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from instar.networks import (
     forward_logits,
     input_type,
 )
+from instar.positions import at, is_sequence, positions, rows_of_logits
 from instar.structures import Inputs, first_examples, in_type, joined, num_examples, to_device
 
 
@@ -91,18 +92,55 @@ def predict(
 
 def errors_and_nll(network: nn.Module, data: Dataset, *, device: str | torch.device = "cpu") -> tuple[int, float]:
     """Errors and negative log-likelihood (nats), as measured after each epoch; the data is on the device."""
+    if is_sequence(data.labels(data.ids[:1])):
+        found = _score_rows(network, data, device)
+        return int(found["errors"]), found["nll"]
     logits, labels = predict_logits(network, data, device=device), data.labels(data.ids)
     return int(metrics.errors(logits, labels)), metrics.negative_log_likelihood(logits, labels)
 
 
+def predicted_rows(
+    network: nn.Module, data: Dataset, *, device: str | torch.device = "cpu", batch_size: int = 16
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Of sequences, some at a time: logits (rows, classes) in float32, labels (rows,), and ids."""
+    for ids, inputs, labels in batches(data, id_batches(data.ids, batch_size), view=0):
+        where = positions(inputs, labels)
+        with evaluation_mode(network), torch.no_grad():  # not around the yield: the caller may train
+            logits = forward_logits(network, to_device(inputs, device))
+        yield rows_of_logits(logits, where, len(ids), data.num_classes).float(), at(labels, where), ids
+
+
+def _score_rows(network: nn.Module, data: Dataset, device: str | torch.device) -> dict[str, float]:
+    """`score` of sequences, whose logits are not laid out at once: of all positions with a label."""
+    nll, confidence, correct = 0.0, [], []
+    for logits, labels, _ in predicted_rows(network, data, device=device):
+        logits, labels = logits[labels >= 0], labels[labels >= 0]
+        log_probs = torch.log_softmax(logits, -1)
+        nll += float(F.nll_loss(log_probs, labels, reduction="sum"))
+        confidence.append(log_probs.amax(-1).exp())
+        correct.append(metrics.predicted_classes(logits) == labels)
+    right = torch.cat(correct)
+    bins = metrics.bins_of_confidence(torch.cat(confidence), right)
+    return {
+        "errors": int((~right).sum()),
+        "accuracy": float(right.double().mean()),
+        "nll": nll / len(right),
+        "calibration_error": metrics.error_of_bins(bins),
+    }
+
+
 def evaluate(network: nn.Module, data: GivenData, *, device: str | torch.device = "cpu") -> dict[str, float]:
     """Errors, accuracy, negative log-likelihood (nats) and adaptive calibration error of a network.
+
+    Of sequences all positions with a label count.
 
     Raises:
         UsageError: the network gives probabilities, no logits, or those of more or fewer classes.
     """
     require_network("the network", network)
     data = as_dataset(data).to(torch.device(device))
+    if is_sequence(data.labels(data.ids[:1])):
+        return _score_rows(network.to(device), data, device)
     logits = check_shape(predict_logits(network.to(device), data, device=device), len(data), data.num_classes)
     refuse_probabilities("the network", logits)
     return score(logits, data.labels(data.ids))
@@ -143,14 +181,17 @@ def why_not_learned(
         targets: its soft targets; without them examples without a label are left out.
         device: where to compute.
     """
-    ids, data = ids[:: -(-len(ids) // MOST_JUDGED)], seen_by(network, data)
+    ids, data = ids[:: -(-data.num_rows(ids) // MOST_JUDGED)], seen_by(network, data)
     right, nll, answers = [], [], []
     with evaluation_mode(network), torch.no_grad():
         for part, inputs, labels in batches(data, id_batches(ids, batch_size_on(device)), view=0):
-            expected = labels.to(device)
+            where = positions(inputs, labels)
+            expected = at(labels, where).to(device)
             if targets is not None and bool((expected < 0).any()):
-                expected = torch.where(expected < 0, likeliest_classes(targets(part, 0)).to(device), expected)
-            logits = check_shape(forward_logits(network, to_device(inputs, device)), len(part))
+                expected = torch.where(
+                    expected < 0, likeliest_classes(at(targets(part, 0), where)).to(device), expected
+                )
+            logits = rows_of_logits(forward_logits(network, to_device(inputs, device)), where, len(part), None)
             logits, expected = logits[expected >= 0], expected[expected >= 0]
             right.append(logits.argmax(-1) == expected)
             nll.append(F.cross_entropy(logits.float(), expected, reduction="none"))

@@ -20,7 +20,9 @@ PAYS = 2**22
 """From this many logits in a batch on, 16 MiB of them: with fewer there is little memory to save."""
 
 
-def wide_head(network: nn.Module, inputs: Inputs, num_classes: int, *, batch_size: int) -> nn.Linear | None:
+def wide_head(
+    network: nn.Module, inputs: Inputs, num_classes: int, *, batch_size: int, num_positions: int | None = None
+) -> nn.Linear | None:
     """The linear layer whose output is a network's logits, where computing it with the loss pays.
 
     Args:
@@ -28,6 +30,7 @@ def wide_head(network: nn.Module, inputs: Inputs, num_classes: int, *, batch_siz
         inputs: two examples, by which the layer is found: the network is run on them.
         num_classes: of the data.
         batch_size: of its training.
+        num_positions: of an example, where the network has logits at each.
 
     Returns:
         None where there are few logits in a batch, where they are anything else than the output of an `nn.Linear`
@@ -40,9 +43,9 @@ def wide_head(network: nn.Module, inputs: Inputs, num_classes: int, *, batch_siz
         >>> wide_head(network, torch.zeros(2, 4), 100_000, batch_size=8) is None
         True
     """
-    if batch_size * num_classes < PAYS:
+    if batch_size * (num_positions or 1) * num_classes < PAYS:
         return None
-    return linear_head(network, inputs, num_classes)
+    return linear_head(network, inputs, num_classes, num_dimensions=2 if num_positions is None else 3)
 
 
 def linear_head(

@@ -1,6 +1,7 @@
 """Checks before a fit and on its first step, for mistakes that a loss curve does not show."""
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from instar.data import Dataset
-from instar.errors import InstarError, TrainingError, UsageError
+from instar.errors import InstarError, LearningWarning, TrainingError, UsageError
 from instar.logit_values import refuse_probabilities
 from instar.losses import distillation_loss, targets_of_members
 from instar.networks import (
-    check_shape,
     evaluation_,
     forward_logits,
     is_compiled,
@@ -21,10 +21,16 @@ from instar.networks import (
     unchanged,
     without_compiler,
 )
+from instar.positions import rows_of_logits, there
 from instar.structures import Inputs, are_numbers, copied_inputs, device_of, in_words, num_examples, tensors_in
 
 NUM_TRIED = 4
 """Examples in a trial of a network."""
+
+_USUAL_MOMENTUM, _MOST_OLD = (
+    0.1,
+    0.1,
+)  # of BatchNorm: torch's momentum, and the share of an average that may be old
 
 _NO_GRADIENT = "the network gets no gradient: its logits do not depend on a parameter that is trained"
 
@@ -116,6 +122,32 @@ def check_first_step(gradients: Iterable[Tensor | None], loss: float) -> None:
         raise TrainingError(_NO_GRADIENT)
 
 
+def warn_of_old_statistics(network: nn.Module, num_steps: int) -> None:
+    """Say where a fit is too short for the running averages of BatchNorm, which evaluation uses.
+
+    After n steps a share (1 - momentum)^n of an average is what it was before the fit. torch's momentum is 0.1,
+    that of EfficientNet as it came from TensorFlow 0.01.
+
+    Example:
+        >>> with warnings.catch_warnings(record=True, action="always") as said:
+        ...     warn_of_old_statistics(nn.BatchNorm2d(8, momentum=0.01), 155)
+        >>> str(said[0].message)[:69]
+        'BatchNorm with momentum 0.01: after 155 steps 21 % of its statistics '
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers if layer.training and layer.momentum is not None]
+    lowest = min(momenta, default=_USUAL_MOMENTUM)
+    old = (1 - lowest) ** num_steps
+    if lowest < _USUAL_MOMENTUM and old > _MOST_OLD:
+        warnings.warn(
+            f"BatchNorm with momentum {lowest:g}: after {num_steps:,} steps {100 * old:.0f} % of its statistics "
+            "are those that it came with, and evaluation uses them: train longer, or set the momentum of these "
+            "layers to 0.1",
+            LearningWarning,
+            stacklevel=3,
+        )
+
+
 def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
     """The parameters that require a gradient.
 
@@ -135,7 +167,13 @@ def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
 
 
 def try_forward(
-    network: nn.Module, name: str, inputs: Inputs, num_classes: int | None, *, data_name: str = "the data"
+    network: nn.Module,
+    name: str,
+    inputs: Inputs,
+    num_classes: int | None,
+    *,
+    data_name: str = "the data",
+    at_each_position: bool = False,
 ) -> None:
     """Refuse a network that gives no logits for these examples, before anything is trained; it stays as it is.
 
@@ -145,6 +183,7 @@ def try_forward(
         inputs: two or more examples.
         num_classes: of the data; None where the network may have others.
         data_name: what the error calls the data.
+        at_each_position: whether it gives logits at each position of sequences.
 
     Raises:
         UsageError: quotes the error of its forward pass, or says what else is wrong.
@@ -156,7 +195,7 @@ def try_forward(
         torch.no_grad(),
     ):
         logits = forward_logits(evaluation_(network), copied_inputs(inputs))
-        check_shape(logits, num_examples(inputs), num_classes)
+        rows_of_logits(logits, there(inputs) if at_each_position else None, num_examples(inputs), num_classes)
 
 
 def try_fit(
@@ -167,6 +206,7 @@ def try_fit(
     *,
     temperature: float | None = None,
     data_name: str = "the data",
+    at_each_position: bool = False,
 ) -> None:
     """Refuse a network that cannot learn from these examples: one batch forward and backward.
 
@@ -177,16 +217,18 @@ def try_fit(
         num_classes: of the data.
         temperature: of its soft targets; None where it learns from labels alone.
         data_name: what the error calls the data.
+        at_each_position: whether it gives logits at each position of sequences.
 
     Raises:
         UsageError: quotes the error of its forward or backward pass, or says what else is wrong.
         TrainingError: the loss is not finite, or there is no gradient.
     """
+    where = there(inputs) if at_each_position else None
+    num_rows = num_examples(inputs) if where is None else int(where.sum())
     targets = None
     if temperature is not None:
-        zeros = torch.zeros(1, num_examples(inputs), num_classes, device=device_of(inputs))
-        targets = targets_of_members(zeros, temperature)
-    labels = (torch.arange(num_examples(inputs)) % num_classes).to(device_of(inputs))
+        targets = targets_of_members(torch.zeros(1, num_rows, num_classes, device=device_of(inputs)), temperature)
+    labels = (torch.arange(num_rows) % num_classes).to(device_of(inputs))
     with (
         _naming(name, inputs, data_name),
         unchanged(network),
@@ -195,7 +237,8 @@ def try_fit(
     ):
         parameters = trained_parameters(network)
         logits = forward_logits(training_(network), copied_inputs(inputs))
-        check_logits(check_shape(logits, num_examples(inputs), num_classes))
+        logits = rows_of_logits(logits, where, num_examples(inputs), num_classes)
+        check_logits(logits)
         soft_weight = float(targets is not None)
         loss = distillation_loss(logits, targets, labels, soft_weight=soft_weight, hard_weight=1.0).total
         check_first_step(torch.autograd.grad(loss, parameters, allow_unused=True), loss.item())

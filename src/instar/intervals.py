@@ -203,6 +203,45 @@ def bootstrap_difference(
     return BootstrapInterval(int(scaled.sum()) / unit, float(low), float(high), n)
 
 
+def bootstrap_mean(
+    sums: Tensor, counts: Tensor, *, num_resamples: int = 10_000, level: float = 0.95, seed: int
+) -> BootstrapInterval:
+    """A mean over tokens with its bootstrap interval over documents, whose tokens are not independent.
+
+    m = sum_d s_d / sum_d n_d; the interval is between quantiles of m over documents d drawn with replacement.
+
+    Args:
+        sums: (documents,) or (seeds, documents), of the values of each document's tokens; over seeds the mean.
+        counts: (documents,), its tokens.
+        num_resamples: number of draws.
+        level: confidence level of the interval, between 0 and 1.
+        seed: of the draws.
+
+    Raises:
+        UsageError: shapes that do not match, no token, or an option out of range.
+
+    Example:
+        >>> import torch
+        >>> bootstrap_mean(torch.tensor([2.0, 8.0]), torch.tensor([1, 3]), seed=0)
+        BootstrapInterval(mean=2.5, low=2.0, high=2.6666666666666665, n=2)
+    """
+    import numpy as np
+
+    _check_level("bootstrap_mean", level)
+    values = sums.detach().cpu().double()
+    values, numbers = values if values.dim() == 1 else values.mean(0), counts.detach().cpu().double()
+    if values.shape != numbers.shape or num_resamples < 1 or not float(numbers.sum()) > 0:
+        raise UsageError(
+            f"bootstrap_mean: expected sums and counts of the same documents with a token, found "
+            f"{tuple(sums.shape)} and {tuple(counts.shape)}"
+        )
+    n = len(values)
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=num_resamples)
+    means = (draws @ values.numpy()) / np.maximum(draws @ numbers.numpy(), 1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return BootstrapInterval(float(values.sum() / numbers.sum()), float(low), float(high), n)
+
+
 def _error_indicators(values: Tensor) -> Tensor:
     """(seeds, n), int64 on the CPU."""
     if values.dim() not in (1, 2) or values.numel() == 0 or not ((values == 0) | (values == 1)).all():

@@ -26,7 +26,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
-    commit = _commit()
+    commit = commit_of(Path(__file__).parent)
     if commit is not None:
         about["commit"] = commit
     if torch.cuda.is_available():
@@ -35,11 +35,19 @@ def environment() -> dict[str, Any]:
 
 
 @functools.cache
-def _commit() -> str | None:
-    """The commit of the code, None outside a checkout; cached, since a worker writes it for each of its jobs."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+def commit_of(folder: Path) -> str | None:
+    """The commit of the code in a folder, with `-dirty` where it was changed since; None outside a checkout.
+
+    Cached, since a worker writes it for each of its jobs.
+    """
+    git = ["git", "-C", str(folder)]
+    # Results that the study before this one has published are no change of the code.
+    changed = [*git, "diff", "--quiet", "HEAD", "--", ":(top)", ":(top,exclude)results"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        head = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        )
+        return head.stdout.strip() + "-dirty" * bool(subprocess.run(changed, capture_output=True).returncode)
     except (OSError, subprocess.CalledProcessError):
         return None
 

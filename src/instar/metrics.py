@@ -146,8 +146,20 @@ def calibration_bins(
         raise UsageError(f"calibration: bins are 'adaptive' or 'equal-width', not {bins!r}")
     logits, labels = _labelled("calibration", logits, labels)
     _check_some("calibration", labels)
-    confidence = torch.softmax(at_least_float32(logits), -1).amax(-1).cpu().double()
-    correct = (predicted_classes(logits) == labels).cpu().double()
+    confidence = torch.softmax(at_least_float32(logits), -1).amax(-1)
+    return bins_of_confidence(confidence, predicted_classes(logits) == labels, num_bins=num_bins, bins=bins)
+
+
+def bins_of_confidence(
+    confidence: Tensor, correct: Tensor, *, num_bins: int = 15, bins: str = "adaptive"
+) -> CalibrationBins:
+    """`calibration_bins` from the confidence of each prediction and whether it is right, (n,) each.
+
+    Example:
+        >>> bins_of_confidence(torch.tensor([0.5, 0.9]), torch.tensor([False, True]), num_bins=1).confidence
+        tensor([0.7000], dtype=torch.float64)
+    """
+    confidence, correct = confidence.cpu().double(), correct.cpu().double()
     if bins == "adaptive":
         confidence, tie = torch.unique(confidence, return_inverse=True)
         num_tied = tie.bincount()
@@ -184,8 +196,12 @@ def calibration_error(logits: Tensor, labels: Tensor, *, num_bins: int = 15, bin
         Guo et al. 2017 (arXiv 1706.04599), equation 3 (equal-width); Nguyen and O'Connor 2015 (arXiv
         1508.05154) (the adaptive bins; their error is of squares).
     """
-    confidence, correct, num_examples = calibration_bins(logits, labels, num_bins=num_bins, bins=bins)
-    return float((num_examples * (correct - confidence).abs()).sum() / num_examples.sum())
+    return error_of_bins(calibration_bins(logits, labels, num_bins=num_bins, bins=bins))
+
+
+def error_of_bins(bins: CalibrationBins) -> float:
+    """The calibration error of bins: the mean distance of confidence from accuracy."""
+    return float((bins.num_examples * (bins.accuracy - bins.confidence).abs()).sum() / bins.num_examples.sum())
 
 
 def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:

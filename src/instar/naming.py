@@ -23,6 +23,9 @@ ROW_SOURCES = {
 }
 """What stands before the colon of a source of rows, and the module of `instar.data.records` that reads it."""
 
+TEXT_FILES = "text"
+"""What stands before the colon of files of running text."""
+
 TEXT_NAMES = ("clinc150", "sst2")
 """The named data sets of texts."""
 
@@ -35,6 +38,16 @@ def is_source(name: Any) -> bool:
         (True, False)
     """
     return isinstance(name, str) and ":" in name and name.partition(":")[0] in ROW_SOURCES
+
+
+def is_text_files(name: object) -> bool:
+    """Whether the name of a data set is that of files of running text.
+
+    Example:
+        >>> is_text_files("text:books/*.txt"), is_text_files("csv:books.csv")
+        (True, False)
+    """
+    return isinstance(name, str) and name.startswith(f"{TEXT_FILES}:")
 
 
 def is_of_library(network: str) -> bool:

@@ -220,7 +220,8 @@ AnyTargets = SoftTargets | LogitTargets | SparseTargets | HeadTargets
 """What a batch of a teacher's targets may be."""
 
 Targets = Callable[[Tensor, Tensor | int], AnyTargets]
-"""A function from (ids, views) to soft targets: a teacher, an ensemble or a store."""
+"""A function from (ids, views) to soft targets, a teacher, an ensemble or a store; of sequences (batch, length,
+...)."""
 
 
 def soft_targets(logits: Tensor, temperature: float) -> SoftTargets:

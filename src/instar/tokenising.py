@@ -124,6 +124,27 @@ class Tokenising:
             num_cut,
         )
 
+    def stream(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The ids of whole texts one after another, without special ones, and the number of each text.
+
+        Example:
+            >>> tokenising = train_lossless(["A red tree", "a red sea"] * 3, size=300)
+            >>> ids, lengths = tokenising.stream(["A red tree", "sea"])
+            >>> tokenising.tokenizer.decode(ids.tolist()), int(lengths.sum()) == len(ids)
+            ('A red treesea', True)
+        """
+        found = self._uncut.encode_batch_fast(list(texts), add_special_tokens=False)
+        lengths = np.array([len(one) for one in found], np.int64)
+        return np.fromiter((id for one in found for id in one.ids), np.int32, int(lengths.sum())), lengths
+
+    @functools.cached_property
+    def _uncut(self) -> Any:
+        self.tokenizer.encode("")  # says what is wrong with the content
+        uncut = import_extra("tokenizers", "text").Tokenizer.from_str(self.content)
+        uncut.no_padding()
+        uncut.no_truncation()
+        return uncut
+
     def word_kinds(self) -> list[int]:
         """Of each id 0 where it is of no word, 1 where it begins a word, 2 where it goes on with one.
 
@@ -187,6 +208,58 @@ def train_tokenising(texts: Iterable[str], *, size: int, max_length: int = MOST_
     )
     pad, mask = (tokenizer.token_to_id(name) for name in ("[PAD]", "[MASK]"))
     return Tokenising(canonical(tokenizer.to_str()), max_length, pad, mask)
+
+
+END = "<|endoftext|>"
+"""Between documents, in a tokenizer that is trained here."""
+
+
+def train_lossless(texts: Iterable[str], *, size: int) -> Tokenising:
+    """A tokenizer for language models trained on texts: byte pairs, from which each text is had again.
+
+    Args:
+        texts: to learn from.
+        size: the largest number of ids; at least 257, for the bytes and the end of a text.
+
+    Raises:
+        UsageError: the library is not installed, or the size is too small.
+
+    References:
+        Radford et al. 2019, section 2.2.
+    """
+    if size <= 256:
+        raise UsageError(f"a vocabulary of {size} ids: expected at least 257")
+    library = import_extra("tokenizers", "text")
+    tokenizer = library.Tokenizer(library.models.BPE())
+    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = library.decoders.ByteLevel()
+    trainer = library.trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=2,
+        special_tokens=[END],
+        initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return Tokenising(canonical(tokenizer.to_str()), pad=tokenizer.token_to_id(END))
+
+
+def end_of(tokenising: Tokenising, folder: Path | None = None) -> int | None:
+    """The id that a tokenizer has for the end of a text; None where it has none.
+
+    Args:
+        tokenising: the tokenizer.
+        folder: as transformers saves it, where the tokenizer is from one.
+
+    Example:
+        >>> end_of(train_lossless(["a red tree"], size=300))
+        0
+    """
+    ids = tokenising.tokenizer.get_vocab(with_added_tokens=True)
+    file = None if folder is None else folder / TOKENIZER_CONFIG
+    stated = json.loads(file.read_text()).get("eos_token") if file is not None and file.is_file() else None
+    stated = stated.get("content") if isinstance(stated, dict) else stated
+    return next((ids[name] for name in (stated, END, "</s>") if name in ids), None)
 
 
 def read_tokenising(path: Path, *, max_length: int | None = None) -> Tokenising:

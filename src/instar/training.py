@@ -8,7 +8,7 @@ from instar.data import as_dataset
 from instar.errors import RunError, UsageError
 from instar.fit_options import Data, FitOptions, FitResult, options_by_name
 from instar.fit_processes import let_forks_compute, own_device, ranks
-from instar.guards import check_targets, trained_parameters
+from instar.guards import check_targets, trained_parameters, warn_of_old_statistics
 from instar.networks import channels_last_, extra_state_of, materialise_, training_, uncompiled
 from instar.optimisation import decide_precision, learning_rate_factor, make_optimiser, parameter_factors
 from instar.teacher_checks import check_soft_targets, require_targets
@@ -65,6 +65,7 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
     materialise_(network.to(device), example_inputs)
     parameters = trained_parameters(network)
     training_(network)
+    warn_of_old_statistics(network, options.epochs * -(-len(data) // options.batch_size))
     channels_last_(network, example_inputs)
     if options.auxiliary is not None:
         parameters += options.auxiliary.to(device).parameters()

@@ -31,7 +31,6 @@ from instar.losses import AnyTargets, DistillationLoss, distillation_loss
 from instar.networks import (
     as_logits,
     call,
-    check_shape,
     copied,
     extra_state_of,
     fails_on_one,
@@ -39,6 +38,7 @@ from instar.networks import (
     tensors_of,
 )
 from instar.optimisation import limit_norms_, limited_weights
+from instar.positions import at, is_sequence, positions, rows_of_logits
 from instar.runs import Run
 from instar.soft_losses import check_soft_loss, named_soft_loss, weighted_loss
 from instar.structures import Inputs, in_type
@@ -86,7 +86,12 @@ class Loop:
         # Without what torch wraps around it for its profiler and its compiler: a tenth of a small network's step.
         self.update = inspect.unwrap(type(self.optimiser).step)
         num_labelled = count_labelled(self.data, self.validation, self.soft_weight)
-        self.all_labelled = num_labelled == len(self.data)
+        self.is_sequential = is_sequence(self.data.labels(self.data.ids[:1]))
+        self.all_labelled = num_labelled == self.data.num_rows(self.data.ids)
+        if self.is_sequential and (self.world > 1 or self.options.auxiliary is not None):
+            raise UsageError(
+                "sequences of tokens: expected one process for each fit, and no auxiliary loss (hints)"
+            )
         if self.options.auxiliary is not None and self.world > 1:
             raise UsageError("auxiliary (hints): expected one process for each fit, found several")
         self.soft_loss = named_soft_loss(self.options.soft_loss)
@@ -112,7 +117,9 @@ class Loop:
         if self.world > 1 or self.bfloat16 or not is_plain or self.data.label_probs is not None:
             return None
         examples = self.data.gather(self.data.ids[:2], 0)
-        return wide_head(self.network, examples, self.data.num_classes, batch_size=self.options.batch_size)
+        length = self.data.num_rows(self.data.ids[:1]) if self.is_sequential else None
+        size = self.options.batch_size
+        return wide_head(self.network, examples, self.data.num_classes, batch_size=size, num_positions=length)
 
     def run_to_the_end(self) -> FitResult:
         """Go on from the latest checkpoint, if there is one, to the end."""
@@ -170,22 +177,24 @@ class Loop:
         """One step on this process's share of a batch. `whole` holds the ids of the batch of all processes."""
         for group in self.optimiser.param_groups:
             group["lr"] = group["factor"] * self.options.learning_rate * self.factor(time_epochs)
-        targets = None if self.targets is None else self.targets(ids, self.epoch)
+        where = positions(inputs, labels)
+        labels = at(labels, where)
+        targets = at(None if self.targets is None else self.targets(ids, self.epoch), where)
+        num_soft = len(whole) if where is None else len(labels)
         self._seed_dropout()
-        num_hard = self._num_hard(labels, whole)
+        num_hard = num_soft if self.all_labelled else self._num_hard(labels, whole)
         with self._casting(), nullcontext() if self.head is None else opened(self.head):
             output = call(self.forward, in_type(inputs, self.input_type))
         found = as_logits(output, self.network)
         if self.head is None:
-            answers = check_shape(found, len(ids), self.data.num_classes)
+            answers = rows_of_logits(found, where, len(ids), self.data.num_classes)
             if not self.is_checked:
                 check_logits(answers)
-            loss = self._loss(ids, answers, targets, labels, len(whole), num_hard)
+            loss = self._loss(ids, answers, targets, labels, num_soft, num_hard)
         else:
             weights = {"soft_weight": self.soft_weight, "hard_weight": self.hard_weight}
-            loss, answers = fused_loss(
-                self.head, found.reshape(len(ids), -1), targets, labels, num_hard=num_hard, **weights
-            )
+            hidden = at(found, where).reshape(num_soft, -1)
+            loss, answers = fused_loss(self.head, hidden, targets, labels, num_hard=num_hard, **weights)
         if self.options.auxiliary is not None:
             with self._casting():
                 loss = loss._replace(total=loss.total + self.options.auxiliary(inputs))
@@ -204,7 +213,7 @@ class Loop:
             limit_norms_(self.limited, self.options.max_norm)
         if self.options.ema_decay is not None:
             torch._foreach_lerp_(list(self.average.values()), list(self.live.values()), 1 - self.options.ema_decay)
-        self.tally.add(loss, answers, labels, len(whole), num_hard)
+        self.tally.add(loss, answers, labels, num_soft, num_hard)
 
     def _clear_gradients(self) -> None:
         for parameter in self.parameters:
@@ -222,8 +231,6 @@ class Loop:
 
     def _num_hard(self, labels: Tensor, whole: Tensor) -> int:
         """The number of examples with a label in the batch of all processes."""
-        if self.all_labelled:
-            return len(whole)
         return int(((labels if self.world == 1 else self.data.labels(whole)) >= 0).sum())
 
     def _loss(
@@ -252,8 +259,9 @@ class Loop:
             sums = total.tolist()
         self.tally = Tally()
         line: dict[str, Any] = {"epoch": self.epoch, "step": self.step}
-        num_labelled = len(order) if self.all_labelled else int((self.data.labels(order) >= 0).sum())
-        line |= epoch_means(sums, len(order), num_labelled, has_targets=self.targets is not None)
+        num_rows = self.data.num_rows(order)
+        num_labelled = num_rows if self.all_labelled else int((self.data.labels(order) >= 0).sum())
+        line |= epoch_means(sums, num_rows, num_labelled, has_targets=self.targets is not None)
         if self.validation is not None:
             line |= self._validate(self.validation)
         self.history.append(line)
@@ -355,7 +363,7 @@ class Loop:
         """
         line = self.history[(self.best_epoch or self.epoch) - 1]
         order = self.options.sampler(self.data.ids, seed=self.options.seed, epoch=line["epoch"] - 1)
-        labels = self.data.labels(order)
+        labels = self.data.labels(order).flatten()
         num_labelled = int((labels >= 0).sum())
         if num_labelled and not self.average:
             num_right = num_labelled - line["train_errors"]

@@ -9,6 +9,7 @@ import pytest
 
 import instar
 from command_line import Command, command_options, commands
+from instar.networks.fitted import ESTIMATORS
 
 SOURCE = Path(instar.__file__).parent
 OPTION = re.compile(r"(?<!var\()(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
@@ -76,6 +77,11 @@ def test_a_flag_shows_no_type(instar_help: str) -> None:
     assert "--quiet" in instar_help
     assert "<bool>" not in instar_help
     assert "<int>" in instar_help
+
+
+def test_the_help_of_a_teacher_names_those_that_are_fitted(instar_help: str) -> None:
+    about = instar_help.split(" --teacher ", 1)[1].split(" --teachers ", 1)[0]
+    assert [name for name in ESTIMATORS if name not in about] == []
 
 
 PROSE = {"and", "did", "do", "does", "from", "import", "is", "knows", "raises", "reads", "that"}

@@ -118,7 +118,7 @@ def test_data_shows_columns_roles_and_classes(run: Path, typed: Command) -> None
     shown = typed("data", "show", source, "--label", "kind", "--group", "place", "--features", "width,legs")
     assert shown.returncode == 0, shown.stderr
     words = " ".join(shown.stdout.split())
-    assert "legs int64 features 0 0" in words
+    assert "legs whole number features 0 0" in words
     assert "place text group 0 nest 0" in words
     assert "Groups of 'place': " in words
     assert max(map(len, shown.stdout.splitlines())) <= 80

@@ -44,6 +44,10 @@ def test_an_error_names_its_card_in_one_line(instar: Command, tmp_path: Path) ->
     assert done.returncode != 0
     assert done.stderr.endswith(f" (see docs: {documentation.address('methods/data')})\n")
     assert done.stderr.count("\n") == 1
+    (tmp_path / "ants.csv").write_text("width,legs\n1.5,6\n2.5,6\n")
+    done = instar("data", "show", "csv:ants.csv", cwd=tmp_path)
+    assert "which column is the class?" in done.stderr
+    assert done.stderr.endswith(f" (see docs: {documentation.address('methods/data-in-files')})\n")
     done = instar("export", "nowhere", "--to", "onnx", cwd=tmp_path)
     assert f"(see docs: {documentation.address('methods/using-a-network')})" in done.stderr
 

@@ -368,12 +368,63 @@ def test_y_is_the_class_where_no_column_is_called_so_and_a_coordinate_elsewhere(
         read_records({"x": numbers, "label": [0, 1] * 12, "class": [0, 1] * 12})
 
 
+def sentences(number: int) -> list[str]:
+    return [f"The screen of number {n} is too dark for me" for n in range(number)]
+
+
+def test_names_beside_features_are_left_out_and_sentences_are_a_question() -> None:
+    """A table with one column of names was refused."""
+    table = {"age": [n / 2 for n in range(40)], "sex": ["f", "m"] * 20, "label": [0, 1, 1, 0] * 10}
+    patients = {"patient": [f"P{n:05d}" for n in range(40)]}
+    names = {"name": [f"Braund, Mr. Owen Harris (Lily {n})" for n in range(40)]}
+    tickets = {"ticket": [f"A/5 {n % 30}" for n in range(40)]}
+    for columns, what in (
+        (
+            patients,
+            "'patient', which has a different text in nearly every row; --key patient or --group patient uses it",
+        ),
+        (
+            names | tickets,
+            "'name' and 'ticket', which have a different text in most rows; "
+            "--key name or --group name uses 'name'",
+        ),
+    ):
+        records = read_records(columns | table)
+        assert records.roles.features == ("age", "sex")
+        assert records.notes[1] == f"the features are all 2 other columns without {what}"
+    for texts in (sentences(40), [f"屏幕太暗了{n}" for n in range(40)]):
+        with pytest.raises(
+            UsageError, match=r"which columns are the input\?.*--features without 'seen'; the columns"
+        ):
+            read_records(patients | table | {"seen": texts})
+    prices = {"price": [f"{n}.50" for n in range(40)]}  # texts that all are numbers are no names
+    assert read_records(patients | table | prices).roles.features == ("age", "sex", "price")
+    assert read_records(patients | table, Roles(key="patient")).roles.features == ("age", "sex")
+
+
+def test_a_question_for_the_class_begins_with_columns_that_may_be_it() -> None:
+    """It began with the first twenty columns, in the words of Arrow."""
+    table: dict[str, Any] = {f"f{n}": [n + row / 7 for row in range(40)] for n in range(30)}
+    table |= {"name": [f"P{n}" for n in range(40)], "rooms": [n % 4 for n in range(40)]}
+    table |= {"diagnosis": ["benign", "malignant"] * 20, "is_old": [True, False] * 20}
+    with pytest.raises(UsageError) as caught:
+        read_records(table)
+    assert (
+        "the columns are diagnosis (text, 2 values), is_old (yes or no, 2 values), rooms (whole number, 4 "
+        in str(caught.value)
+    )
+    assert str(caught.value).endswith("f16 (number), ...")
+
+
 def test_columns_that_are_not_there_and_choices_that_are_not_made() -> None:
     table = {"a": list(range(12)), "text": [f"text {n}" for n in range(12)], "label": [0, 1] * 6}
     with pytest.raises(UsageError, match=r"unknown column 'labl'; did you mean label\?"):
         read_records(table, Roles(label="labl"))
-    with pytest.raises(UsageError, match=r"which columns are the input\? --text.*a \(int64\)"):
-        read_records({"a": table["a"], "b": table["text"], "label": table["label"]})
+    with pytest.raises(
+        UsageError,
+        match=r"which columns are the input\? --text.*--features without 'b'; .*a \(whole number\), b \(text\)",
+    ):
+        read_records({"a": table["a"], "b": sentences(12), "label": table["label"]})
     with pytest.raises(UsageError, match=r"which column is the class\? --label COLUMN; the columns are a"):
         read_records({"a": table["a"], "text": table["text"]})
     with pytest.raises(UsageError, match=r"data 'digits' has no columns"):

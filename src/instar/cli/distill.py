@@ -31,10 +31,17 @@ Sweep = Annotated[
 ]
 
 
+Task = Annotated[
+    str | None,
+    typer.Option(help="causal-lm: language models, of text:FILES; by default classifiers."),
+]
+
+
 @with_options("DISTILL")
 def distill(
     typed: dict[str, Any],
     run: RunOptions,
+    task: Task = None,
     sweep: Sweep = None,
     processes: Processes = 1,
     tensorboard: TensorBoard = False,
@@ -43,8 +50,18 @@ def distill(
 
     With no option: the digits that come with scikit-learn, in under a minute.
     """
-    from instar.recipes.commands import DISTILL
+    from instar.recipes.commands import DISTILL, command_of_task
 
+    if task is not None:
+        if sweep or processes > 1:
+            raise UsageError(
+                f"--task {task} has one candidate and one process for each fit: leave out --sweep, --processes"
+            )
+        command = command_of_task(task)
+        run_and_show(
+            command.study, command.read_config(one_value(typed), run.config), run, tensorboard=tensorboard
+        )
+        return
     config = DISTILL.read_config(_with_sweeps(typed, sweep or ()), run.config)
     tables = partial(_sweep_tables, sweeps=sweep or ())
     run_and_show(DISTILL.study, config, run, processes=processes, tensorboard=tensorboard, more_tables=tables)
@@ -57,6 +74,20 @@ def _sweep_tables(result: Mapping[str, Any], sweeps: Sequence[str]) -> list[Any]
     found = {one["setting"]: one for one in result["details"]["sensitivity"]}
     keys = [sweep.partition("=")[0] for sweep in sweeps]
     return [sensitivity_table(found[key]) for key in keys if key in found]
+
+
+def one_value(typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose lists of one number, as the options of classifiers give them, are that number."""
+    found: dict[str, Any] = {}
+    for key, value in typed.items():
+        if isinstance(value, Mapping):
+            value = one_value(value)
+        found[key] = value[0] if isinstance(value, list) and len(value) == 1 and _is_number(value[0]) else value
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def _with_sweeps(typed: dict[str, Any], sweeps: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from instar.data.named import KnownData, Splits, known_data, load_data
 from instar.data.samplers import Sampler, half_special, id_batches, like_length, shuffled
 from instar.data.splits import class_number, stratified_split, transfer_set
 from instar.data.streaming import StreamingDataset
+from instar.data.tagged import TaggedSequences
 from instar.data.texts import seen_by, texts_of
+from instar.data.tokens import TokenDataset
 from instar.data.unlabelled import unlabelled_pictures
 from instar.data.views import Affine, Chain, Elastic, Flip, Jitter, ShiftCrop, Views, parse_views
 from instar.data.word_views import DropWords, MaskWords, SwapWords
@@ -38,6 +40,8 @@ __all__ = [
     "Splits",
     "StreamingDataset",
     "SwapWords",
+    "TaggedSequences",
+    "TokenDataset",
     "Views",
     "as_dataset",
     "batches",

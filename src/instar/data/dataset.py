@@ -67,6 +67,8 @@ class Dataset(ABC):
     """how the rows of a table became examples (`TablePreparation`), where they are such rows"""
     files: Sequence[object] | None = None
     """the file of each stored row, or its place in one, where the ids are those of the content"""
+    keys: "pa.ChunkedArray | None" = None
+    """the key of each stored row as text, where a column holds these"""
     label_probs: Tensor | None = None
     """(stored rows, classes) where labels are distributions, 0 where a row has none: the hard term is computed
     with these; `labels` are their likeliest classes"""
@@ -182,7 +184,7 @@ class Dataset(ABC):
         return contents(self.raw(rows))
 
     def labels(self, ids: Tensor) -> Tensor:
-        """The labels of some examples: (batch,) int64; -1 for an example without a label.
+        """The labels of some examples: (batch,) int64, of sequences (batch, length); -1 where there is none.
 
         Raises:
             UsageError: an id that is not in this data set.
@@ -192,6 +194,17 @@ class Dataset(ABC):
     def labels_at(self, rows: Tensor) -> Tensor:
         """`labels` of stored rows: (batch,) int64."""
         return self._labels[rows]
+
+    def num_rows(self, ids: Tensor) -> int:
+        """How many rows of logits a network gives for some examples: one each, of sequences one for each position.
+
+        Example:
+            >>> from instar.data import as_dataset
+            >>> data = as_dataset(({"input_ids": [[5, 3], [8]]}, [[0, 1], [1]]))
+            >>> data.num_rows(data.ids)
+            3
+        """
+        return len(ids)
 
     def label_targets(self, ids: Tensor) -> Tensor:
         """What the hard term of a loss compares with: `labels`, or distributions where the data has them.
@@ -236,12 +249,14 @@ class Dataset(ABC):
         return found.long()
 
     def names(self, ids: Tensor) -> list[str]:
-        """Some examples as messages call them: the files that they come from, or their rows.
+        """Some examples as messages call them: their keys, the files that they come from, or their rows.
 
         Raises:
             UsageError: an id that is not in this data set.
         """
         rows = self.rows(ids).tolist()
+        if self.keys is not None:
+            return [str(self.keys[row]) for row in rows]
         return [f"row {row}" if self.files is None else str(self.files[row]) for row in rows]
 
     def subset(self, ids: Tensor) -> Self:

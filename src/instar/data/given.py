@@ -14,6 +14,7 @@ from instar.data.checks import as_tensor, distributions
 from instar.data.columns import MASK_NAME
 from instar.data.dataset import Dataset
 from instar.data.memory import InMemoryDataset
+from instar.data.tagged import TaggedSequences
 from instar.errors import DataError, DataWarning, UsageError
 from instar.losses import NO_LABEL
 from instar.naming import described
@@ -41,9 +42,9 @@ def as_dataset(
     Args:
         data: a data set, or a pair (inputs, labels): inputs as `InMemoryDataset` takes them, tensors, arrays or
             lists, or a mapping or a tuple of these; labels (n,) as a tensor, an array or a list, -1 for none, or
-            distributions (n, classes), 0 for none, or None. Or a data set of torch with a length: each example a
-            tuple whose last is the label, or a mapping with `labels` or `label`; it is read once. Of a
-            `DataLoader` its data set is taken.
+            distributions (n, classes), 0 for none, or None; or a list of labels for each sequence
+            (`TaggedSequences`). Or a data set of torch with a length: each example a tuple whose last is the
+            label, or a mapping with `labels` or `label`; it is read once. Of a `DataLoader` its data set is taken.
         class_names: by default `classes` of a data set of torch, where it has them, or "0", "1", ... up to the
             largest label.
         mask, pad: of examples that vary in length, as for `InMemoryDataset`.
@@ -79,7 +80,10 @@ def as_dataset(
     if not (isinstance(data, tuple) and len(data) == 2):
         raise UsageError(f"data should be a Dataset or a pair (inputs, labels), found {_in_words(data)}")
     inputs, labels = data
-    if labels is not None:
+    tags: list[Any] = labels if _are_tags(labels) else []
+    if tags:
+        labels = torch.cat([as_tensor("labels", one).flatten() for one in tags])
+    elif labels is not None:
         labels = as_tensor("labels", labels)
         if labels.is_floating_point() and labels.dim() == 2:
             numbers, probs = distributions("labels", labels)
@@ -96,7 +100,20 @@ def as_dataset(
                 "instar.data.as_dataset((inputs, labels), class_names=[...])"
             )
         class_names = [str(number) for number in range(largest + 1)]
+    if tags:
+        return TaggedSequences(inputs, tags, class_names=class_names, mask=mask, pad=pad)
     return InMemoryDataset(inputs, labels, class_names=class_names, mask=mask, pad=pad)
+
+
+def _are_tags(labels: Any) -> bool:
+    """Whether labels are lists of integers, or tensors of them in one dimension, one for each sequence."""
+
+    def is_one(one: Any) -> bool:
+        if isinstance(one, Tensor):
+            return one.dim() == 1 and not one.is_floating_point()
+        return isinstance(one, list) and all(isinstance(number, int) for number in one)
+
+    return isinstance(labels, list) and bool(labels) and all(map(is_one, labels))
 
 
 def _read(data: TorchDataset[Any]) -> tuple[Any, Any]:

@@ -138,6 +138,7 @@ class InMemoryDataset(Dataset):
         moved._inputs = map_tensors(lambda column: column[rows].to(device), self._inputs)
         moved._labels = self._labels[rows].to(device)
         moved.files = None if self.files is None else [self.files[row] for row in rows.tolist()]
+        moved.keys = None if self.keys is None else self.keys.take(rows.cpu().numpy())
         moved.label_probs = None if self.label_probs is None else self.label_probs[rows].to(device)
         moved.texts = None if self.texts is None else self.texts.take(rows.cpu().numpy())
         moved.sounds = None if self.sounds is None else self.sounds.take(rows)

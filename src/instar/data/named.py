@@ -12,6 +12,7 @@ import torch
 from instar.arguments import require_text
 from instar.data.copies import contents_of, warn_of_copies
 from instar.data.dataset import Dataset
+from instar.data.documents import read_corpus
 from instar.data.given import as_dataset
 from instar.data.kinds import KindOptions, Preparation
 from instar.data.normalisation import measured, normalised, parse_normalisation
@@ -30,7 +31,7 @@ from instar.data.records.roles import Roles
 from instar.data.sources import FSDD, SOURCES, TEXT_SOURCES, Source, find
 from instar.data.splits import stratified_split
 from instar.errors import DataError, InstarError, UsageError
-from instar.naming import ROW_SOURCES, import_function, is_source, unknown_name
+from instar.naming import ROW_SOURCES, import_function, is_source, is_text_files, unknown_name
 from instar.structures import without_lengths
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ MEMORY_BUDGET_BYTES = 2 * 2**30
 _TEST_FRACTION = 0.2  # for data without a test set
 _DIGITS_TEST_SEED = 0  # fixed: the test digits are the same for everybody, whatever split_seed is
 _FOLDER, _PYTHON = "folder:PATH", "python:MODULE:FUNCTION"
+_FILES = "text:FILES"
 _ROWS = "csv: jsonl: parquet: hf: webdataset:"
 
 
@@ -145,6 +147,8 @@ def load_data(
     categories: str | Sequence[str] = (),
     clip_seconds: float | None = None,
     sample_rate: int | None = None,
+    split_by: str | None = None,
+    separator: str | None = None,
     feature_extractor: str | None = None,
 ) -> Splits:
     """A data set by name, or rows with named columns.
@@ -155,7 +159,8 @@ def load_data(
     `python:MODULE:FUNCTION` (returns `Splits`, or training and test data, each a data set or tensors (inputs,
     labels)). Rows of tables: `csv:`, `jsonl:`, `parquet:`, `hf:` (what `save_to_disk` wrote, or a name of the hub)
     or `webdataset:`, each with a file, a folder or a pattern; or from Python a frame of pandas or polars, a table
-    of Arrow, a mapping of columns, a `datasets.Dataset`, or a mapping of these by part.
+    of Arrow, a mapping of columns, a `datasets.Dataset`, or a mapping of these by part. Running text, for networks
+    that predict the next token: `text:` with files, folders and patterns (`documents.read_corpus`).
 
     Args:
         name: see above.
@@ -178,6 +183,8 @@ def load_data(
         categories: the columns of a table whose numbers are categories.
         clip_seconds: length to which sounds are cut or padded; by default 95 % of the training clips are not cut.
         sample_rate: Hz, to which sounds are resampled; by default the commonest of the training clips.
+        split_by: of running text, `file` (the documents of a file stay in one part) or `document`.
+        separator: the text between the documents of a file; without one a file is a document.
         feature_extractor: of sounds: a folder as transformers saves it (`preprocessor_config.json`); what its
             feature extractor makes of clips are the examples, in place of filterbanks.
 
@@ -190,6 +197,11 @@ def load_data(
         >>> len(digits.train), len(digits.validation), len(digits.test), digits.train.example_shape
         (1295, 143, 359, (1, 8, 8))
     """
+    about: dict[str, Any] = {"validation_fraction": validation_fraction, "split_seed": split_seed}
+    if is_text_files(name):
+        return _of_running_text(name, split_by, separator, tokenizer, max_length, **about)
+    if (split_by, separator) != (None, None):
+        raise UsageError(f"split_by and separator are for text:FILES, data {name!r} has no documents")
     label = label if label is None or isinstance(label, str) else ",".join(label)
     roles = Roles(label, _names(text), image, audio, _names(features), group, key, part)
     options = KindOptions(
@@ -204,7 +216,6 @@ def load_data(
         memory_budget_bytes=memory_budget_bytes,
         progress=progress,
     )
-    about: dict[str, Any] = {"validation_fraction": validation_fraction, "split_seed": split_seed}
     if is_source(name) or not isinstance(name, str):
         from instar.data.records import frames, reading  # these need Arrow, which the other data do not
 
@@ -249,6 +260,7 @@ def load_data(
             *SOURCES,
             *TEXT_SOURCES,
             _FOLDER,
+            _FILES,
             *(f"{scheme}:PATH" for scheme in ROW_SOURCES),
             _PYTHON,
         ]
@@ -259,6 +271,25 @@ def load_data(
     if name.startswith(("folder:", "python:")):
         warn_of_copies(name, {"training": train, "validation": validation, "test": test})
     return splits
+
+
+def _of_running_text(
+    name: str,
+    split_by: str | None,
+    separator: str | None,
+    tokenizer: str | None,
+    max_length: int | None,
+    **about: Any,
+) -> Splits:
+    """Running text as sequences of tokens."""
+    from instar.data.kinds.tokens import fit_tokens, token_data
+
+    corpus = read_corpus(name, by=split_by or "file", separator=separator, **about)
+    preparation = fit_tokens(corpus, tokenizer=tokenizer, max_length=max_length)
+    train, validation, test = (token_data(corpus, part, preparation) for part in ("train", "validation", "test"))
+    return Splits(
+        train, validation, test, name, roles=Roles(text=("text",)), preparation=preparation, notes=corpus.notes
+    )
 
 
 def of_records(records: "Records", options: KindOptions) -> Splits:
@@ -323,6 +354,7 @@ def known_data() -> list[KnownData]:
             for source in (*SOURCES.values(), *TEXT_SOURCES.values(), FSDD)
         ),
         KnownData(_FOLDER, "pictures or sounds: one folder a class, or train/ and test/ of these", None, "you"),
+        KnownData(_FILES, "running text, for networks that predict the next token", None, "you"),
         KnownData(_ROWS, "rows of your tables: texts, numbers, pictures, sounds", None, "you"),
         KnownData(_PYTHON, "what your function returns: Splits, or training and test data", None, "you"),
     ]

@@ -83,9 +83,11 @@ def _dataset(
 
 
 def with_origin(data: InMemoryDataset, table: pa.Table, roles: Roles, preparation: Preparation) -> InMemoryDataset:
-    """The data with what it knows of its rows: their places, what prepared them, and their texts or sounds."""
+    """The data with what it knows of its rows: places or keys, what prepared them, and their texts or sounds."""
     if roles.key is None:  # the ids are those of the content, as those of files
         data.files = Places(table)
+    else:
+        data.keys = table[roles.key].cast(pa.string())
     data.table = preparation if preparation.kind == "table" else None
     return with_sources(data, table, roles)
 

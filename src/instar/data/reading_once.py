@@ -27,7 +27,7 @@ from instar.data.sources import cache_folder
 from instar.errors import DataError, DataWarning, UsageError
 from instar.files import file_hash, written_whole
 
-_FORMAT = 1  # of what is kept; another number invalidates it
+_FORMAT = 2  # of what is kept; another number invalidates it
 _SAME_ANYWAY = ("memory_budget_bytes", "progress")
 """Options that change nothing of what is read."""
 
@@ -125,8 +125,10 @@ def _keep(entry: Path, records: Records, found: Prepared, said: Sequence[str]) -
     inputs = list(records.roles.inputs)
     tensors = {"like": _as_bytes(records.parts["train"].select(inputs).schema.empty_table())}
     for part, data in zip(PARTS, found.parts, strict=True):
-        columns = [PLACE] if data.texts is None else [PLACE, *records.roles.text]
-        tensors[f"{part}.rows"] = _as_bytes(records.parts[part].select(columns))
+        texts = () if data.texts is None else records.roles.text
+        keys = () if records.roles.key is None else (records.roles.key,)
+        columns = dict.fromkeys((PLACE, *texts, *keys))
+        tensors[f"{part}.rows"] = _as_bytes(records.parts[part].select(list(columns)))
         tensors |= {f"{part}.ids": records.ids[part], f"{part}.labels": records.labels[part]}
         if records.label_probs is not None:
             tensors[f"{part}.label_probs"] = records.label_probs[part]

@@ -21,6 +21,7 @@ from instar.guards import NUM_TRIED, try_fit
 from instar.identity import plain
 from instar.networks import evaluation_, extra_state_of, load_state_, materialise_
 from instar.optimisation import decide_precision
+from instar.positions import is_sequence
 from instar.runs import CONFIG, Run
 from instar.structures import num_examples, to_device
 from instar.teacher_checks import require_targets
@@ -201,7 +202,8 @@ def _prepare(
     inputs = to_device(data.gather(data.ids[:NUM_TRIED], 0), device)
     materialise_(network.to(device), inputs)
     if num_examples(inputs) > 1:  # batch normalisation needs two
-        try_fit(network, name, inputs, data.num_classes, temperature=temperature)
+        is_sequential = is_sequence(data.labels(data.ids[:1]))
+        try_fit(network, name, inputs, data.num_classes, temperature=temperature, at_each_position=is_sequential)
 
 
 def _fit_in(

@@ -15,6 +15,7 @@ from instar.guards import views_of
 from instar.logit_values import check_teacher_logits, warn_of_zeros
 from instar.losses import LogitTargets, SoftTargets, Targets, mix_in_labels, targets_of_members
 from instar.networks import asked_network, evaluation_, forward_logits
+from instar.positions import is_sequence
 from instar.teacher_checks import check_network
 
 REMEMBERED_BYTES = 2**30  # of logits; where they take more, they are computed at each step
@@ -75,7 +76,8 @@ class Teacher:
         self._seen = [seen_by(network, self._data) for network in self.networks]
         self._check_networks(batch_size_on(device))
         self._stored: StoredLogits | None = None
-        if data.views is None and 4 * len(data) * data.num_classes <= REMEMBERED_BYTES:
+        is_sequential = is_sequence(data.labels(data.ids[:1]))
+        if not is_sequential and data.views is None and 4 * len(data) * data.num_classes <= REMEMBERED_BYTES:
             logits = member_logits(self.networks, self._data, device=device)
             about: dict[str, Any] = {"temperature": temperature, "mean": mean, "weights": weights}
             self._stored = StoredLogits(self._data.ids, logits, **about)

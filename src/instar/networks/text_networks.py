@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from instar.errors import UsageError
-from instar.structures import Form, form_in_words, num_ids
+from instar.structures import Form, form_in_words, num_ids, predicts_next
 
-TEXT_FORMS = ("bag:64", "textconv:64-64", "transformer:2x128")
+TEXT_FORMS = ("bag:64", "textconv:64-64", "transformer:2x128", "causal:2x128")
 _HEAD_WIDTH = 32  # numbers that one head of attention compares, as in small BERTs
 _INITIAL_SD = 0.1  # of embeddings; from 1, a rate that is right for the other weights hardly moves them
 _WIDER = 4  # hidden units of a perceptron for each of its inputs, as in Vaswani et al. 2017
@@ -35,7 +35,8 @@ def text_network(name: str, input_shape: Form, num_classes: int, *, dropout: flo
     """The network that a name describes, not yet initialised.
 
     Args:
-        name: `bag:DIM`, `textconv:C1-C2-...` or `textconv:CxN`, `transformer:LAYERSxWIDTH`.
+        name: `bag:DIM`, `textconv:C1-C2-...` or `textconv:CxN`, `transformer:LAYERSxWIDTH`; of running text
+            `causal:LAYERSxWIDTH`, which has logits of the next token at each.
         input_shape: the form of an example: a mapping with `input_ids`, whose number it says.
         num_classes: number of logits.
         dropout: probability of dropping an output of the embedding and of each hidden layer.
@@ -52,11 +53,19 @@ def text_network(name: str, input_shape: Form, num_classes: int, *, dropout: flo
     """
     number = _number_of_ids(name, input_shape)
     kind, _, size = name.partition(":")
+    if (kind == "causal") != predicts_next(input_shape):
+        what = "predicts the next token" if kind == "causal" else "classifies whole texts"
+        raise UsageError(
+            f"network {name!r} {what}, and the data is "
+            + ("of classes" if kind == "causal" else "running text: causal:2x128 predicts the next token")
+        )
     uniform, plain = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", size), re.fullmatch("[1-9][0-9]*", size)
     if kind == "bag" and plain:
         return Bag(number, int(size), num_classes, dropout=dropout)
     if kind == "transformer" and uniform:
         return Transformer(number, int(uniform[1]), int(uniform[2]), num_classes, dropout=dropout)
+    if kind == "causal" and uniform:
+        return Causal(number, int(uniform[1]), int(uniform[2]), num_classes, dropout=dropout)
     if kind == "textconv" and (uniform or re.fullmatch("[1-9][0-9]*(-[1-9][0-9]*)*", size)):
         channels = [int(uniform[1])] * int(uniform[2]) if uniform else [int(one) for one in size.split("-")]
         return TextConv(number, channels, num_classes, dropout=dropout)
@@ -64,6 +73,7 @@ def text_network(name: str, input_shape: Form, num_classes: int, *, dropout: flo
         "bag": "bag:DIM, bag:64",
         "textconv": "textconv:CHANNELS-CHANNELS-... or textconv:CHANNELSxLAYERS, textconv:64-64",
         "transformer": "transformer:LAYERSxWIDTH, transformer:2x128",
+        "causal": "causal:LAYERSxWIDTH, causal:2x128",
     }
     raise UsageError(f"network {name!r} should be {forms[kind]} for instance")
 
@@ -159,6 +169,37 @@ class Transformer(nn.Module):
         return logits
 
 
+class Causal(nn.Module):
+    """Layers of attention to the tokens so far, normalised before each part; logits of the next token at each.
+
+    Positions are sines, which have no longest sequence. Padding stands behind the end, where no token sees it.
+
+    References:
+        Vaswani et al. 2017, *Attention Is All You Need*; Radford et al. 2019 for the order of the parts.
+    """
+
+    def __init__(
+        self, num_words: int, num_layers: int, width: int, num_classes: int, *, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if width % 2:
+            raise UsageError(f"causal:{num_layers}x{width}: the width should be even, for sines and cosines")
+        self.num_layers = num_layers
+        self.embedding = PlacedEmbedding(num_words, width, dropout=dropout)
+        for number in range(1, num_layers + 1):
+            self.add_module(f"block{number}", AttentionBlock(width, dropout=dropout, is_causal=True))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Logits (batch, words, classes) of ids (batch, words)."""
+        values = self.embedding(input_ids)
+        for number in range(1, self.num_layers + 1):
+            values = self.get_submodule(f"block{number}")(values, attention_mask)
+        logits: Tensor = self.head(self.norm(values))
+        return logits
+
+
 class PlacedEmbedding(nn.Module):
     """Embeddings of words, each with its place: sines and cosines of falling frequencies; normalised."""
 
@@ -179,10 +220,14 @@ class PlacedEmbedding(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """x + attention(norm(x)), then x + perceptron(norm(x)); padding is not attended to."""
+    """x + attention(norm(x)), then x + perceptron(norm(x)); padding is not attended to.
 
-    def __init__(self, width: int, *, dropout: float = 0.0) -> None:
+    Where it is causal, a word attends to itself and those before it, and padding has to stand behind the end.
+    """
+
+    def __init__(self, width: int, *, dropout: float = 0.0, is_causal: bool = False) -> None:
         super().__init__()
+        self.is_causal = is_causal
         most = max(1, width // _HEAD_WIDTH)
         self.num_heads = next(heads for heads in range(most, 0, -1) if width % heads == 0)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -192,12 +237,14 @@ class AttentionBlock(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, values: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(self, values: Tensor, attention_mask: Tensor | None) -> Tensor:
         """(batch, words, width), (batch, words) -> (batch, words, width)."""
         heads = self.query_key_value(self.norm1(values)).unflatten(-1, (3, self.num_heads, -1))
         query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, words, numbers)
-        there = attention_mask[:, None, None].bool()
-        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=there)
+        there = None if self.is_causal or attention_mask is None else attention_mask[:, None, None].bool()
+        attended = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=there, is_causal=self.is_causal
+        )
         values = values + self.dropout(self.mixed(attended.transpose(1, 2).flatten(2)))
         found: Tensor = values + self.dropout(self.perceptron(self.norm2(values)))
         return found

@@ -1,5 +1,6 @@
 """The options of the commands, in tables: by panel of the help, a flag and the key of the setting that it sets."""
 
+from instar.naming import unknown_name
 from instar.recipes.options import Command
 from instar.recipes.settings import DataSettings, Settings
 
@@ -17,6 +18,8 @@ DATA = {
     "--classes": "data.classes",
     "--tokenizer": "data.tokenizer",
     "--max-length": "data.max_length",
+    "--split-by": "data.split_by",
+    "--separator": "data.separator",
     "--image-size": "data.image_size",
     "--colour": "data.colour",
     "--normalise": "data.normalise",
@@ -93,6 +96,31 @@ DISTILL = Command(
             "--sampled-rows": "transfer.sampled_rows",
             "--fit-bias": "fit_bias",
             "--bias-per-class": "bias_per_class",
+        },
+        "Data": DATA,
+        "Run": {"--seed": "seed", "--precision": "student.precision teacher.precision"},
+    },
+)
+
+TASKS = {"causal-lm": "LANGUAGE_MODELS"}
+"""What `instar distill --task` distils, where it is no classifier: the name of its command here."""
+
+LANGUAGE_MODELS = Command(
+    settings="instar.recipes.tokens.plan:TokensConfig",
+    study="instar.recipes.tokens.recipe:STUDY",
+    table={
+        FIRST: {
+            "--data": "data.name",
+            "--teacher": "teacher.network",
+            "--student": "student.network",
+            "--temperature": "temperature",
+            "--hard-weight": "hard_weight",
+            "--epochs": "student.epochs",
+            "--teacher-epochs": "teacher.epochs",
+            "--learning-rate": "student.learning_rate",
+            "--teacher-learning-rate": "teacher.learning_rate",
+            "--soft-weight": "soft_weight",
+            "--seeds": "seeds",
         },
         "Data": DATA,
         "Run": {"--seed": "seed", "--precision": "student.precision teacher.precision"},
@@ -221,3 +249,15 @@ IMPORTED = Command(
         }  # the file has a key too
     },
 )
+
+
+def command_of_task(task: str) -> Command:
+    """The command that distils another kind of networks than classifiers.
+
+    Raises:
+        UsageError: there is no such task.
+    """
+    if task not in TASKS:
+        raise unknown_name("task", task, TASKS)
+    found: Command = globals()[TASKS[task]]
+    return found

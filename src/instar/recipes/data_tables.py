@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 
-from instar.data import Inspection, Splits, inspect_folder, inspect_splits, known_data
+from instar.data import Inspection, Splits, TokenDataset, inspect_folder, inspect_splits, known_data
 from instar.data.copies import copies_of
 from instar.data.readers.images import OFFER_TO_FIT
+from instar.errors import UsageError
+from instar.naming import is_text_files
 from instar.recipes.loading import load_splits
 from instar.recipes.record_tables import about_records, record_tables, records_of
 from instar.recipes.settings import DataSettings, checked
@@ -37,6 +39,10 @@ def data_tables(settings: Mapping[str, Any]) -> Iterator[Table]:
     """
     data = checked(DataSettings, settings)
     splits = load_splits(data)
+    if isinstance(splits.train, TokenDataset):
+        about = [*([splits.preparation.in_words()] if splits.preparation else []), *splits.notes]
+        yield Table(splits.name, _parts_of_text(splits), caption="\n".join(f"{line}." for line in about))
+        return
     names = ", ".join(splits.class_names[:12]) + (", ..." if len(splits.class_names) > 12 else "")
     yield Table(splits.name, _parts_of(splits), caption=f"{len(splits.class_names)} classes: {names}")
     if splits.roles is not None:
@@ -47,8 +53,26 @@ def data_record(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What `data_tables` shows, as JSON can hold it."""
     data = checked(DataSettings, settings)
     splits = load_splits(data)
+    if isinstance(splits.train, TokenDataset):
+        return {"name": splits.name, "notes": list(splits.notes), "parts": _parts_of_text(splits)}
     about = {"name": splits.name, "class_names": list(splits.class_names), "parts": _parts_of(splits)}
     return about | (about_records(*records_of(data), splits) if splits.roles is not None else {})
+
+
+def _parts_of_text(splits: Splits) -> list[dict[str, Any]]:
+    """The documents and tokens of each part of running text."""
+    return [
+        {
+            "part": part,
+            "documents": len(data.num_bytes),
+            "bytes": int(data.num_bytes.sum()),
+            "tokens": data.num_positions,
+            "sequences": len(data),
+            "fingerprint": data.fingerprint[:12],
+        }
+        for part in ("train", "validation", "test")
+        if isinstance(data := getattr(splits, part), TokenDataset)
+    ]
 
 
 def _parts_of(splits: Splits) -> list[dict[str, Any]]:
@@ -80,6 +104,8 @@ def inspect(settings: Mapping[str, Any], *, progress: bool = True) -> Inspection
     data = checked(DataSettings, settings)
     if data.name.startswith("folder:"):
         return inspect_folder(Path(data.name.removeprefix("folder:")).expanduser(), progress=progress)
+    if is_text_files(data.name):
+        raise UsageError(f"{data.name}: copies and unreadable files are left out and said: instar data show")
     return inspect_splits(load_splits(data))
 
 

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from instar.recipes.commands import ADVISE, DISTILL, SPECIALISTS, SPEECH, TRANSFER
+from instar.recipes.commands import ADVISE, DISTILL, SPECIALISTS, SPEECH, TRANSFER, command_of_task
 from instar.recipes.experiments import run_experiment
 from instar.recipes.loading import load_pictures, load_splits
 from instar.recipes.options import Command, from_keywords
@@ -39,6 +39,7 @@ def distill_study(
     learning_rate: Numbers = None,
     seeds: int | None = None,
     seed: int | None = None,
+    task: str | None = None,
     run_dir: Path | str | None = None,
     device: str = "cpu",
     engine: str = "local",
@@ -64,6 +65,7 @@ def distill_study(
         learning_rate: of the students, alone and distilled.
         seeds: how many students of each kind.
         seed: the first seed.
+        task: `causal-lm` for language models, of `text:FILES`; by default classifiers.
         run_dir: the run directory, new or to be resumed. By default below `runs/`.
         device: `cpu`, `cuda` or `mps`.
         engine: `local`, `ray` or `ray:HOST:PORT`.
@@ -93,7 +95,11 @@ def distill_study(
     References:
         Hinton, Vinyals and Dean 2015.
     """
-    return _run(DISTILL, locals())
+    given = locals()
+    task = given.pop("task")
+    if task is None:
+        return _run(DISTILL, given)
+    return _run(command_of_task(task), {key: value for key, value in given.items() if value is not None})
 
 
 def transfer_study(
@@ -335,7 +341,8 @@ def reproduce(
     """Repeat a study of the papers: `instar reproduce NAME` from Python.
 
     Args:
-        name: `mnist`, `transfer`, `advise`, `transfer-or-distil`, `texts`, `tables`, `specialists` or `speech`.
+        name: `mnist`, `transfer`, `advise`, `transfer-or-distil`, `texts`, `tokens`, `tables`, `specialists` or
+            `speech`.
         scale: `tiny` (for tests), `small` (minutes, the default) or `full` (hours).
         data: the data set, where the study has several.
         config: a TOML file in place of scale and data; `instar reproduce NAME --show` prints one to change.
@@ -361,7 +368,7 @@ def _run(command: Command, given: dict[str, Any]) -> Result:
     """Run an experiment with the arguments of its function."""
     names = [field.name for field in fields(Execution) if field.name in given]
     execution = Execution(**{name: given.pop(name) for name in names})
-    run_dir, settings = given.pop("run_dir"), given.pop("settings")
+    run_dir, settings = given.pop("run_dir", None), given.pop("settings")
     config = command.read_config(from_keywords(command, {**given, **settings}))
     return _result(command.study, config, run_dir, execution)
 

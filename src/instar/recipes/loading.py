@@ -20,7 +20,7 @@ from instar.deploy.rows import checksum_of
 from instar.errors import DataWarning, UsageError
 from instar.guards import NUM_TRIED, try_fit, try_forward
 from instar.identity import first_difference
-from instar.naming import is_of_library, is_source
+from instar.naming import is_of_library, is_source, is_text_files
 from instar.networks import (
     brings_weights,
     build_network,
@@ -39,11 +39,14 @@ from instar.recipes.settings import (
     TransferSettings,
 )
 from instar.runs import Run, find_run, is_run
-from instar.structures import Form, is_plain, read_form, without_lengths, written_form
+from instar.structures import Form, is_plain, predicts_next, read_form, without_lengths, written_form
 
 COLUMNS = {"label", "text", "image", "audio", "features", "group", "key", "part"}
 """The settings of data that say which column of a table is what."""
-_OF_KINDS = {"categories", "clip_seconds", "sample_rate", "feature_extractor", "tokenizer", "max_length"}
+_OF_KINDS = {
+    *("categories", "clip_seconds", "sample_rate", "feature_extractor"),
+    *("tokenizer", "max_length", "split_by", "separator"),
+}
 """The settings of single kinds of data."""
 
 
@@ -79,7 +82,8 @@ def load_splits(settings: DataSettings) -> Splits:
 def notes_of(config: Settings) -> tuple[str, ...]:
     """What was guessed or decided of the data of an experiment, where they are rows of a table."""
     data = getattr(config, "data", None)
-    return load_splits(data).notes if isinstance(data, DataSettings) and is_source(data.name) else ()
+    has_notes = isinstance(data, DataSettings) and (is_source(data.name) or is_text_files(data.name))
+    return load_splits(data).notes if has_notes else ()
 
 
 def with_found_columns(config: SettingsType) -> SettingsType:
@@ -237,7 +241,9 @@ def try_network(settings: FitSettings, splits: Splits, *, temperature: float | N
     warn_of_head(network)
     inputs = splits.train.gather(splits.train.ids[:NUM_TRIED], 0)
     num_classes = len(splits.class_names)
-    try_fit(network, settings.network, inputs, num_classes, temperature=temperature, data_name=splits.name)
+    about: dict[str, Any] = {"temperature": temperature, "data_name": splits.name}
+    is_sequential = predicts_next(splits.train.example_shape)
+    try_fit(network, settings.network, inputs, num_classes, at_each_position=is_sequential, **about)
     return network
 
 
@@ -248,7 +254,8 @@ def try_trained(network: nn.Module, name: str, splits: Splits) -> None:
         UsageError: it gives no logits of these classes for these examples.
     """
     inputs = seen_by(network, splits.train).gather(splits.train.ids[:NUM_TRIED], 0)
-    try_forward(network, name, inputs, len(splits.class_names), data_name=splits.name)
+    is_sequential, about = predicts_next(splits.train.example_shape), {"data_name": splits.name}
+    try_forward(network, name, inputs, len(splits.class_names), at_each_position=is_sequential, **about)
 
 
 def refuse_weights(settings: NetworkSettings, study: str, key: str) -> None:

@@ -1,6 +1,7 @@
 """Examples of a data set on a page: as pictures, or as a table if they are not pictures."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
@@ -13,6 +14,7 @@ from instar.reports import Images, Picture, Section, Share, Table
 
 Pixels = NDArray[np.uint8]
 _LONGEST = 160  # letters of a text on a page
+_FEW = 5  # columns of a table
 
 
 def example_pictures(
@@ -41,19 +43,33 @@ def example_pictures(
         items = [Picture(*parts) for parts in zip(pictures, words, shares, strict=True)]
         return Images(title, items, caption=caption, wide=wide)
     rows: list[dict[str, Any]] = []
-    for word, text, bars in zip(words, _texts(data, ids), shares, strict=True):
-        example = {"example": word} | ({} if text is None else {"text": text})
+    for word, about, bars in zip(words, _in_words(data, ids), shares, strict=True):
+        example = {"example": word} | about
         likely = {"probabilities": ", ".join(f"{bar.name} {bar.value:.1%}" for bar in bars)} if bars else {}
         rows.append(example | likely)
     return Table(title, rows, caption=caption)
 
 
-def _texts(data: Dataset, ids: Sequence[int]) -> Sequence[str | None]:
-    """The beginnings of the texts of examples; None each where the data holds none."""
-    if data.texts is None:
-        return [None] * len(ids)
-    rows = data.rows(torch.tensor(ids, device=data.ids.device)).cpu().numpy()
-    return [shorten(text, _LONGEST, placeholder=" ...") for text in data.texts.take(rows).to_pylist()]
+def _in_words(data: Dataset, ids: Sequence[int]) -> list[dict[str, str]]:
+    """Examples as the beginnings of their texts, or as their rows; those of a table with their first values."""
+    chosen = torch.tensor(ids, device=data.ids.device)
+    if data.texts is not None:
+        texts = data.texts.take(data.rows(chosen).cpu().numpy()).to_pylist()
+        return [{"text": shorten(text, _LONGEST, placeholder=" ...")} for text in texts]
+    names = data.names(chosen)
+    if data.keys is None:  # no page names folders of a machine
+        names = [Path(name).name for name in names]
+    if data.table is None:
+        return [{"row": name} for name in names]
+    columns = data.table.rows(data.gather(chosen, 0))
+    first = [(name, data.table.columns[place], columns[name]) for place, name in enumerate(columns)][:_FEW]
+    return [
+        {
+            "row": row,
+            "values": ", ".join(f"{name} {column.in_words(values[place])}" for name, column, values in first),
+        }
+        for place, row in enumerate(names)
+    ]
 
 
 def pixels_of(data: Dataset, ids: Sequence[int]) -> list[Pixels] | None:

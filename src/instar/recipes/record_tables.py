@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 
 from instar.data import Splits
-from instar.data.records.places import columns_of_user, place_of
+from instar.data.records.places import columns_of_user, place_of, type_in_words
 from instar.data.records.reading import Records, split_records, tables_of
 from instar.data.records.roles import Roles
 from instar.recipes.loading import COLUMNS
@@ -50,7 +50,7 @@ def column_rows(records: Records, whole: pa.Table) -> list[dict[str, Any]]:
     return [
         {
             "column": name,
-            "type": _type_in_words(whole.schema.field(name).type),
+            "type": type_in_words(whole.schema.field(name).type),
             "role": roles.get(name, ""),
             "empty": whole[name].null_count,
             "for instance": _cell(whole[name][0].as_py()),
@@ -106,21 +106,6 @@ def _cell(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     text = " ".join(text.split())
     return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."
-
-
-def _type_in_words(kind: pa.DataType) -> str:
-    if pa.types.is_dictionary(kind):
-        return "category"
-    if pa.types.is_struct(kind):
-        return "bytes"
-    names = {
-        "large_string": "text",
-        "string": "text",
-        "large_binary": "bytes",
-        "binary": "bytes",
-        "bool": "yes or no",
-    }
-    return names.get(str(kind), str(kind))
 
 
 def _sentence(text: str) -> str:

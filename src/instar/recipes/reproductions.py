@@ -69,6 +69,11 @@ REPRODUCTIONS = {
         "clinc150",
         "clinc150 (150 intents and what is of none), sst2 (two classes), or csv:FILE and its like",
     ),
+    "tokens": Reproduction(
+        "A language model into a tenth of its weights: all classes, the top k read three ways, labels alone.",
+        "instar.recipes.tokens.recipe:STUDY",
+        "instar.recipes.tokens.plan:config_for",
+    ),
     "tables": Reproduction(
         "Gradient boosting, a forest and both into one small network: out of fold, in sample, sampled rows.",
         "instar.recipes.tables.recipe:STUDY",

@@ -37,12 +37,16 @@ _ABOUT_ROWS = (
     Column("wer", "WER, %", "{wer:.2f}"),
     Column("wer_bootstrap_low", "95 % of WER", "[{wer_bootstrap_low:.2f}, {wer_bootstrap_high:.2f}]"),
     Column("num_networks", "networks"),
+    Column("perplexity", "perplexity", "{:.2f}", note="of a token"),
+    Column("perplexity_per_byte", "per byte", "{:.4f}", note="perplexity: whatever the tokens are"),
+    Column("low_documents", "95 % over documents", "[{low_documents:.3f}, {high_documents:.3f}]"),
     Column("test_accuracy", "accuracy", "{:.2%}"),
     Column("test_nll", "NLL", "{:.3f}", note="negative log-likelihood, nats"),
     Column("test_calibration_error", "calibration error", "{:.2%}", note="adaptive, 15 bins"),
     Column("in_scope_accuracy", "within the intents", "{:.2%}", note="accuracy on what is of one of them"),
     Column("out_of_scope_recall", "outside found", "{:.2%}", note="of what is of none of the intents"),
     Column("teacher_agreement", "agrees", "{:.2%}", note="predicts the same class as the teacher"),
+    Column("kl_from_teacher", "KL from the teacher", "{:.4f}", note="nats"),
     Column("epochs", "epochs", "{:,}"),
     Column("specialists_used", "specialists per example", "{:.2f}"),
     Column("conditional_accuracy", "among special classes, %", "{:.2f}"),
@@ -58,6 +62,7 @@ _ABOUT_ROWS = (
 )
 _ABOUT_DIFFERENCES = (
     Column("low_examples", "95 % over test examples", "[{low_examples:+.1f}, {high_examples:+.1f}]"),
+    Column("low_documents", "95 % over documents", "[{low_documents:+.3f}, {high_documents:+.3f}]"),
     Column("bootstrap_low", "95 % over recordings", "[{bootstrap_low:+.2f}, {bootstrap_high:+.2f}]"),
     Column("wer", "WER, points", "{:+.2f}"),
     Column("wer_bootstrap_low", "95 % over recordings", "[{wer_bootstrap_low:+.2f}, {wer_bootstrap_high:+.2f}]"),
@@ -188,7 +193,7 @@ def _is_single(value: Any) -> bool:
 
 
 def _digits(unit: str) -> int:
-    return 1 if unit == "errors" else 2
+    return 1 if unit == "errors" else 3 if unit == "nats" else 2
 
 
 def _telling(rows: Sequence[Row], labels: Sequence[Column]) -> list[Column]:

@@ -328,6 +328,10 @@ class DataSettings(Settings):
     """resample sounds to this rate in Hz; by default the commonest of the training clips"""
     feature_extractor: str | None = None
     """of sounds: a folder as transformers saves it, whose feature extractor makes the examples"""
+    split_by: Literal["file", "document"] | None = None
+    """of running text: `file`, the default, keeps the documents of a file in one part; or `document`"""
+    separator: str | None = None
+    """of running text: what stands between the documents of a file; by default a file is a document"""
 
     @field_validator("normalise")
     @classmethod

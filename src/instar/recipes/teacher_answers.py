@@ -64,8 +64,20 @@ def store_job(
     num_views: int,
     transfer: TransferSettings | None = None,
     device: str = "cpu",
+    options: Mapping[str, Any] | None = None,
 ) -> Job:
-    """A job that stores teachers' logits on several views of each example."""
+    """A job that stores teachers' logits on several views of each example.
+
+    Args:
+        name: of the job.
+        teachers: the jobs that fit them.
+        data: the data.
+        views: augmentation.
+        num_views: of each example.
+        transfer: what is stored; by default the training examples.
+        device: where the teachers run.
+        options: of `SoftTargetStore.write`: what is kept of their logits.
+    """
     transfer = transfer or TransferSettings()
     config = {
         **about_data(data),
@@ -73,6 +85,7 @@ def store_job(
         "teachers": list(teachers),
         "views": views,
         "num_views": num_views,
+        **({} if options is None else {"options": dict(options)}),
     }
     function = functools.partial(_write_store, device=device)
     return Job(name, function, config, tuple(teachers), gpus=num_gpus(device))
@@ -108,5 +121,6 @@ def _write_store(run: Run, needs: Mapping[str, Path], *, device: str) -> dict[st
     train = transfer_data(config, splits_of(config))
     train = train.with_views(parse_views(config["views"]), view_seed=data.view_seed)
     teachers = {name: load_run_network(needs[name]) for name in config["teachers"]}
-    SoftTargetStore.write(run.path / STORE, teachers, train, views=config["num_views"], device=device)
+    options: dict[str, Any] = {**config.get("options", {}), "views": config["num_views"], "device": device}
+    SoftTargetStore.write(run.path / STORE, teachers, train, **options)
     return {}

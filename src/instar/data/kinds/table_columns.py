@@ -1,8 +1,10 @@
 """One column of a table: what it is, fitted on the training rows, and how its values become numbers."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ ROWS_AT_ONCE = 1 << 16
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _CODE = r"^\s*0\d"  # 02139 is a place, not a number
 _MOSTLY = 0.9  # of the texts of a column: where so many are numbers, the others are mistakes
+_LONGEST = 40  # letters of a value on a page
 _DAY = 86_400e6  # microseconds
 
 Place = Callable[[int], str]
@@ -74,6 +77,24 @@ class Number:
         if self.is_whole:  # what single precision has lost
             numbers = np.rint(numbers)
         return np.where(values[:, 1] > 0, np.nan, numbers) if self.missing else numbers
+
+    def in_words(self, value: float) -> str:
+        """A number that was read, nearly as a file has it: six digits, a time to the hour.
+
+        Example:
+            >>> Number("age", 0.0, 1.0).in_words(38.0), Number("born", 0.0, 1.0, is_date=True).in_words(365.5)
+            ('38', '1971-01-01T12')
+        """
+        if np.isnan(value):
+            return "missing"
+        if self.is_date:
+            return str(np.datetime64(round(value * 24), "h").astype("M8[D]" if self.is_whole else "M8[h]"))
+        if self.is_boolean:
+            return "yes" if value > 0.5 else "no"
+        if self.is_whole:
+            return f"{value:.0f}"
+        size = max(abs(self.mean), self.sd)  # single precision kept so much of it, also where the value is near 0
+        return f"{round(value, 5 - math.floor(math.log10(size))):.6g}"
 
 
 @dataclass(frozen=True)
@@ -127,6 +148,10 @@ class Category:
         names = np.array([*self.values, *[None] * (self.others + self.missing + 1)], dtype=object)
         codes = np.where(values.max(1) > 0, values.argmax(1), self.width)
         return names[codes]
+
+    def in_words(self, value: str | None) -> str:
+        """A value that was read; of one that is missing, rare or unknown no more is known."""
+        return "missing or rare" if value is None else shorten(value, _LONGEST, placeholder=" ...")
 
 
 Column = Number | Category

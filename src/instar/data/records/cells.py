@@ -108,6 +108,14 @@ def _as_bytes(cell: Any) -> bytes:
     return b"" if cell is None else (cell if isinstance(cell, str) else repr(cell)).encode()
 
 
+def are_numbers(column: pa.ChunkedArray) -> bool:
+    """Whether all texts of a column are numbers, and none a code such as 02139."""
+    different = [one for one in pc.unique(column).to_pylist() if one is not None and one not in NOTHING]
+    return bool(different) and all(
+        re.match(_NUMBER, one, re.IGNORECASE) and not re.match(r"\s*0\d", one) for one in different
+    )
+
+
 def check_numbers(table: pa.Table, columns: Sequence[str]) -> None:
     """Refuse a column of numbers that holds some texts: it would be read as thousands of categories.
 

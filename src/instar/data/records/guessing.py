@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,22 @@ import pyarrow.compute as pc
 
 from instar.data.readers.audio import SOUND_SUFFIXES
 from instar.data.readers.images import IMAGE_SUFFIXES
-from instar.data.records.cells import check_numbers
+from instar.data.records.cells import are_numbers, check_numbers
 from instar.data.records.parting import part_named
-from instar.data.records.places import columns_of_user
+from instar.data.records.places import columns_of_user, type_in_words
 from instar.data.records.roles import Roles
 from instar.errors import UsageError
-from instar.naming import listed, unknown_name
+from instar.naming import few, listed, unknown_name
 
 _LABELS = ("label", "labels", "class", "target", "y", "category", "intent", "cls")
 _TEXTS = ("text", "sentence", "utterance", "question", "review", "content", "txt", "message")
 _PARTS = ("split", "part", "subset")
 _NUMBERS_OF_ROWS = ("id", "idx", "index", "rownames", "unnamed: 0", "")
 _LOOKED_AT = 10_000  # rows
+_SHOWN = 20  # columns of a message
+_SENTENCE = 2  # words in lower case; rows of names (`Braund, Mr. Owen`) and of numbers (`A/5 21171`) have fewer
+_WORD = r"(?:^|\s)\p{Ll}|\p{Lo}"  # begins in lower case; each letter where a script has no case, or no spaces
+_NEARLY = 0.9  # of the rows
 
 
 def found_roles(table: pa.Table, roles: Roles, source: str) -> tuple[Roles, tuple[str, ...]]:
@@ -47,7 +51,7 @@ def found_roles(table: pa.Table, roles: Roles, source: str) -> tuple[Roles, tupl
         choices = [named[word] for word in _LABELS if word in named]
         choices = [name for name in choices if name.lower() != "y"] or choices  # a coordinate, beside a class
         if len(choices) != 1:
-            raise UsageError(f"{source}: which column is the class? --label COLUMN; {_columns(table)}")
+            raise UsageError(f"{source}: which column is the class? --label COLUMN; {_possible_classes(table)}")
         roles = dataclasses.replace(roles, label=choices[0])
         said.append(f"the class is column {choices[0]!r}")
     if roles.part is None:
@@ -77,19 +81,42 @@ def _inputs(table: pa.Table, roles: Roles, source: str) -> tuple[Roles, str]:
     texts = [name for name in by_kind.get("text", []) if name.lower() in _TEXTS] or by_kind.get("text", [])
     if len(texts) == 1 and (texts[0].lower() in _TEXTS or set(kinds.values()) == {"text"}):
         return dataclasses.replace(roles, text=(texts[0],)), f"the text is column {texts[0]!r}"
+    names = [name for name in by_kind.get("text", []) if not _are_sentences(table[name])]
     features = [name for name in free if kinds[name] in ("number", "category") and not _counts_rows(table, name)]
-    if features and not set(kinds.values()) - {"number", "category"}:
-        left_out = [name for name in free if name not in features]
-        without = f" without {listed(list(map(repr, left_out)))}, which counts the rows" if left_out else ""
-        if empty:
-            are = "is" if len(empty) == 1 else "are"
-            without += f"{',' * bool(left_out)} without {listed(list(map(repr, empty)))}, which {are} empty"
-        return dataclasses.replace(
-            roles, features=tuple(features)
-        ), f"the features are all {len(features)} other columns{without}"
-    raise UsageError(
-        f"{source}: which columns are the input? --text, --image, --audio or --features; {_columns(table)}"
-    )
+    in_the_way = [name for name in free if kinds[name] not in ("number", "category") and name not in names]
+    if features and not in_the_way:
+        counting = [name for name in free if name not in (*features, *names)]
+        but = _left_out(table, counting, empty, names)
+        what = f"the features are all {len(features)} other columns{but}"
+        return dataclasses.replace(roles, features=tuple(features)), what
+    options = "--text, --image, --audio or --features" + (f" without {few(in_the_way)}" if features else "")
+    raise UsageError(f"{source}: which columns are the input? {options}; {_columns(table)}")
+
+
+def _left_out(table: pa.Table, counting: Sequence[str], empty: Sequence[str], names: Sequence[str]) -> str:
+    """Which columns are no features, and why."""
+    rows = table.slice(0, _LOOKED_AT)
+    nearly = all(pc.count_distinct(rows[name]).as_py() > _NEARLY * len(rows) for name in names)
+    different = f"a different text in {'nearly every row' if nearly else 'most rows'}"
+    but = [
+        f" without {listed(list(map(repr, columns)))}, which {is_ if len(columns) == 1 else are}"
+        for columns, is_, are in (
+            (counting, "counts the rows", "count the rows"),
+            (empty, "is empty", "are empty"),
+            (names, f"has {different}", f"have {different}"),
+        )
+        if columns
+    ]
+    if names:
+        it = "it" if len(names) == 1 else repr(names[0])
+        but[-1] += f"; --key {names[0]} or --group {names[0]} uses {it}"
+    return ",".join(but)
+
+
+def _are_sentences(column: pa.ChunkedArray) -> bool:
+    """Whether texts are to be read; names and numbers of rows are not."""
+    words = pc.mean(pc.count_substring_regex(column.slice(0, _LOOKED_AT), _WORD)).as_py()
+    return words is not None and words > _SENTENCE
 
 
 def _with(roles: Roles, role: str, column: str) -> Roles:
@@ -113,8 +140,10 @@ def _kind(table: pa.Table, name: str) -> str:
         some = table[name].slice(0, _LOOKED_AT)
         if role := _names_files(some):
             return role
-        few = pc.count_distinct(some).as_py() <= max(2, len(some) // 2)
-        return "category" if few and name.lower() not in _TEXTS else "text"
+        if name.lower() not in _TEXTS and are_numbers(some) and are_numbers(table[name]):
+            return "number"
+        repeat = pc.count_distinct(some).as_py() <= max(2, len(some) // 2)
+        return "category" if repeat and name.lower() not in _TEXTS else "text"
     return "other"
 
 
@@ -154,5 +183,20 @@ def _counts_rows(table: pa.Table, name: str) -> bool:
 
 def _columns(table: pa.Table) -> str:
     """The columns as a message lists them."""
-    shown = [f"{name} ({table.schema.field(name).type})" for name in columns_of_user(table)]
-    return f"the columns are {', '.join(shown[:20])}{', ...' * (len(shown) > 20)}"
+    shown = [f"{name} ({type_in_words(table[name].type)})" for name in columns_of_user(table)]
+    return f"the columns are {', '.join(shown[:_SHOWN])}{', ...' * (len(shown) > _SHOWN)}"
+
+
+def _possible_classes(table: pa.Table) -> str:
+    """The columns as a message lists them, those first that may be the class: texts before whole numbers."""
+    rows, different = table.slice(0, _LOOKED_AT), {}
+    kinds = {name: type_in_words(table[name].type) for name in columns_of_user(table)}
+    for name, kind in kinds.items():
+        if kind in ("text", "category", "yes or no", "whole number"):
+            number = pc.count_distinct(rows[name].cast(pa.string())).as_py()
+            if 2 <= number <= max(2, len(rows) // 2):
+                different[name] = number
+    first = sorted(different, key=lambda name: (kinds[name] == "whole number", different[name]))
+    said = [f"{name} ({kinds[name]}, {different[name]:,} values)" for name in first]
+    said += [f"{name} ({kind})" for name, kind in kinds.items() if name not in different]
+    return f"the columns are {', '.join(said[:_SHOWN])}{', ...' * (len(said) > _SHOWN)}"

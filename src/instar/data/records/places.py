@@ -145,3 +145,23 @@ def places_of(table: pa.Table, rows: Sequence[int]) -> list[str]:
 def columns_of_user(table: pa.Table) -> list[str]:
     """The names of the columns that were read."""
     return [name for name in table.column_names if name != PLACE]
+
+
+def type_in_words(kind: pa.DataType) -> str:
+    """What a column holds, in plain words; in those of Arrow what tables seldom hold.
+
+    Example:
+        >>> type_in_words(pa.string()), type_in_words(pa.int64()), type_in_words(pa.list_(pa.int8()))
+        ('text', 'whole number', 'list<item: int8>')
+    """
+    words = {
+        "text": pa.types.is_string(kind) or pa.types.is_large_string(kind),
+        "whole number": pa.types.is_integer(kind),
+        "number": pa.types.is_floating(kind),
+        "yes or no": pa.types.is_boolean(kind),
+        "category": pa.types.is_dictionary(kind),
+        "date": pa.types.is_date(kind) or pa.types.is_timestamp(kind),
+        "bytes": pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind),
+        "nothing": pa.types.is_null(kind),
+    }
+    return next((word for word, fits in words.items() if fits), str(kind))

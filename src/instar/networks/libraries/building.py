@@ -25,7 +25,7 @@ from instar.networks.libraries.hearing import with_own_extractor
 from instar.networks.libraries.offer import PRETRAINED, Offer, Wanted
 from instar.networks.libraries.reading import with_own_tokenizer
 from instar.networks.weights import load_state_, read_weights, without_prefix
-from instar.structures import Form, form_in_words, is_plain, num_ids
+from instar.structures import Form, form_in_words, is_plain, num_ids, predicts_next
 
 FORMS = ("timm:NAME", "torchvision:NAME", "transformers:NAME_OR_PATH")
 Weights = Literal["start", "own", "none"]
@@ -151,7 +151,11 @@ def build_from_library(
             f"an example is {form_in_words(input_shape)}"
         )
     has_own = not file and described is None and brings_weights(spec)
-    wanted = Wanted(channels, pixels, bool(file) or has_own, described, number, features)
+    is_next = ids is not None and predicts_next(input_shape)
+    length = int(ids[1]) if is_next and ids is not None else None
+    wanted = Wanted(
+        channels, pixels, bool(file) or has_own, described, number, features, is_next=is_next, length=length
+    )
     try:
         offer = _OFFERS[library](spec, name, wanted)
     except InstarError:
@@ -162,7 +166,10 @@ def build_from_library(
         torch.manual_seed(seed)
         network = offer.build(num_classes)
         if weights != "none" and (file or has_own):
-            _load_(network, offer, spec, file, class_names=class_names, as_it_is=weights == "own")
+            if is_next:
+                _load_as_it_is_(network, offer, spec, file)
+            else:
+                _load_(network, offer, spec, file, class_names=class_names, as_it_is=weights == "own")
     is_rebuilt = described is not None
     if offer.is_of_sounds:
         files = described or texts_of(spec, find_folder(spec, name, library))
@@ -178,12 +185,21 @@ def build_from_library(
         return network
     files = described or texts_of(spec, find_folder(spec, name, library))
     is_weighted, is_used = bool(file) or has_own or is_rebuilt, weights == "own" or is_rebuilt
-    return with_own_tokenizer(network, spec, files, ids, has_weights=is_weighted, is_used=is_used)
+    about = {"has_weights": is_weighted, "is_used": is_used and not is_next}
+    return with_own_tokenizer(network, spec, files, ids, **about)
 
 
 def head_change(network: nn.Module) -> str:
     """What was done to the head of a network that was built with weights, in words; empty for nothing."""
     return str(getattr(network, _HEAD, ""))
+
+
+def _load_as_it_is_(network: nn.Module, offer: Offer, spec: str, file: str) -> None:
+    """The weights of a language model, whose head has no classes of its own."""
+    own: Mapping[str, Tensor] = network.state_dict()
+    is_file = bool(file) and file != PRETRAINED
+    state = without_prefix(read_weights(Path(file)), own) if is_file else _own_weights(offer, spec)
+    load_state_(network, state, spec, file or offer.where)
 
 
 def _load_(

@@ -23,11 +23,12 @@ from instar.networks.libraries.folders import (
 from instar.networks.libraries.offer import Needs, Offer, Wanted, fitted
 from instar.networks.libraries.operators import repair_torchvision
 
-EXTRA = "transformers"
+EXTRA, NEXT = "transformers", "next tokens"
 TASKS = {
     "pictures": ("AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES"),
     "texts": ("AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"),
     "sounds": ("AutoModelForAudioClassification", "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES"),
+    NEXT: ("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
 }
 """What is classified: the class of transformers, and its table of those that it can build for it."""
 
@@ -74,6 +75,9 @@ def offer(spec: str, name: str, wanted: Wanted) -> Offer:
             f"them with --colour {'grey' if own_channels == 1 else 'rgb'} (data.colour)"
         )
 
+    if task == NEXT:
+        _check_sizes(spec, own, wanted, with_own or wanted.pretrained)
+
     def build(num_classes: int) -> nn.Module:
         with quiet(package), _naming_odd_values(package, spec, kind, about):
             config = _config(package, spec, kind, about, wanted, num_classes)
@@ -119,10 +123,12 @@ def _task(package: Any, spec: str, kind: str, wanted: Wanted) -> str:
     """What a type of model is to classify: filterbanks are pictures for a network that does not hear sounds."""
     known = {task: getattr(package.models.auto.modeling_auto, table) for task, (_, table) in TASKS.items()}
     task = "texts" if wanted.num_ids is not None else "sounds" if wanted.features else "pictures"
+    task = NEXT if wanted.is_next else task
     if task == "pictures" and kind in known["sounds"] and kind not in known["pictures"]:
         task = "sounds"
     if kind not in known[task]:
-        raise UsageError(f"{spec} is a {kind}, which transformers has no classification of {task} for")
+        what = "prediction of next tokens" if task == NEXT else f"classification of {task}"
+        raise UsageError(f"{spec} is a {kind}, which transformers has no {what} for")
     return task
 
 
@@ -137,11 +143,40 @@ def _config(
         others["apply_spec_augment"] = False  # its masks are of numpy's global state, and fail on short clips
     with _naming_odd_values(package, spec, kind, about):
         config = package.CONFIG_MAPPING[kind].from_dict(others)
-        if num_classes is not None:
+        if num_classes is not None and not wanted.is_next:
             config.num_labels = num_classes
+    if wanted.is_next:
+        return _of_next(config, wanted)
     if wanted.num_ids is not None and config.pad_token_id is None:
         config.pad_token_id = config.eos_token_id or 0  # by it networks of one direction find the last word
     return config
+
+
+def _of_next(config: Any, wanted: Wanted) -> Any:
+    """A configuration for the ids of the data: of a network without weights it says how many there are."""
+    config.use_cache = False  # what is kept for generation takes memory in training
+    if not wanted.pretrained:
+        config.vocab_size = int(wanted.num_ids or 0)
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        stated = getattr(config, key, None)
+        if isinstance(stated, int) and stated >= config.vocab_size:
+            setattr(config, key, None)
+    return config
+
+
+def _check_sizes(spec: str, config: Any, wanted: Wanted, has_weights: bool) -> None:
+    """Refuse weights for another number of ids, and sequences that are longer than the network takes."""
+    longest = getattr(config, "max_position_embeddings", None)
+    if isinstance(longest, int) and wanted.length and wanted.length > longest:
+        raise UsageError(
+            f"{spec} takes sequences of {longest:,} tokens, those of the data have {wanted.length:,}: "
+            f"--max-length {longest} (data.max_length)"
+        )
+    if has_weights and config.vocab_size != wanted.num_ids:
+        raise UsageError(
+            f"{spec} predicts {config.vocab_size:,} ids, the data has {wanted.num_ids:,} of another tokenizer: "
+            f"name its own, --tokenizer {spec.partition(':')[2].partition('@')[0]} (data.tokenizer)"
+        )
 
 
 @contextmanager

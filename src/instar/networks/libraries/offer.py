@@ -54,6 +54,10 @@ class Wanted:
     """of texts: how many ids there are"""
     features: bool = False
     """whether the examples are what a feature extractor makes of sounds"""
+    is_next: bool = False
+    """whether it is to predict the next id at each, not a class"""
+    length: int | None = None
+    """of the sequences that it is to take, where they have one"""
 
 
 def fitted(numbers: Sequence[float], channels: int) -> list[float]:

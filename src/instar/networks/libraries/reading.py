@@ -66,8 +66,8 @@ def with_own_tokenizer(
         if is_used:
             return TextReader(network, own, spec)
         raise UsageError(
-            f"{spec} was trained with its own tokenizer, and the data has the ids of another one: to train it "
-            f"further, {cure}"
+            f"{spec} was trained with its own tokenizer ({own.name}), and the data has the ids of another one "
+            f"({name_of_ids(ids)}): name its own, {cure}"
         )
     size, number = int(getattr(network.config, "vocab_size", 0)), num_ids(ids) or 0
     if size < number:

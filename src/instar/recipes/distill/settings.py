@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from instar.errors import UsageError
-from instar.naming import TEXT_NAMES, is_source, unknown_name
+from instar.naming import TEXT_NAMES, is_source, is_text_files, unknown_name
 from instar.recipes.distill.student_folders import extractor_of, tokenizer_of
 from instar.recipes.settings import (
     LOSSES,
@@ -103,7 +103,8 @@ class DistillConfig(Settings):
     data: DataSettings = DataSettings()
     """the data set"""
     teacher: TeacherSettings = TeacherSettings(network="mlp:1200x2", epochs=40)
-    """the large network, or a trained one (RUN:teacher, NAME@WEIGHTS); several with commas are an ensemble"""
+    """the large network; of a table also forest, lightgbm, xgboost, catboost; or a trained one (RUN:teacher,
+    NAME@WEIGHTS); several with commas are an ensemble"""
     teachers: Count = 1
     """how many teachers of each network, with different seeds: an ensemble"""
     ensemble_mean: Literal["arithmetic", "geometric"] = "arithmetic"
@@ -350,6 +351,8 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Di
     base = merge(DistillConfig().model_dump(), {"data": extractor_of(content)})
     data = merge(base, content)["data"]
     name = data["name"] if isinstance(data, Mapping) else None
+    if is_text_files(name):
+        raise UsageError(f"{name} is running text, without classes: --task causal-lm distils language models")
     defaults = merge(base, _DEFAULTS.get(str(name), {}))
     if kind := _kind_of(data):
         defaults = merge(defaults, _OF_KINDS.get(kind, {}))

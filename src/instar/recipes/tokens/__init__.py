@@ -1,0 +1,1 @@
+"""`instar distill --task causal-lm` and `instar reproduce tokens`: a language model into a smaller one."""
