@@ -272,7 +272,7 @@ def _class_bias(plan: Plan) -> dict[str, float]:
 
 
 def use_it(path: str, result: Result) -> list[str]:
-    """The commands that use the student that is best on validation, which that is, and those that use others."""
+    """The commands that use the student that is best on validation, and others; the last line says which it is."""
     rows = {row["name"]: row for row in result["rows"]}
     commands = use_lines(path)
     taken = find_fit(path) if commands else Path()
