@@ -21,7 +21,7 @@ FUNCTIONS: list[tuple[Callable[..., Any], Options]] = [
     (instar.specialists_study, SPECIALISTS),
     (instar.speech_study, SPEECH),
 ]
-SHARED = {"run_dir", "device", "engine", "processes", "tensorboard", "quiet", "settings"}
+SHARED = {"task", "run_dir", "device", "engine", "processes", "tensorboard", "quiet", "settings"}
 
 
 @pytest.mark.parametrize(("function", "options"), FUNCTIONS, ids=lambda one: getattr(one, "__name__", ""))
@@ -42,7 +42,7 @@ WRONG: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (instar.distill_study, {"batch_size": 3}, "did you mean teacher.batch_size or student.batch_size?"),
     (instar.distill_study, {"seeds": "many"}, "seeds should be a valid integer"),
     (instar.distill_study, {"device": "cuda:99"}, "device 'cuda:99' is not available here"),
-    (instar.transfer_study, {"split": 3}, "did you mean splits?"),
+    (instar.transfer_study, {"split": 3}, "did you mean splits or split_by?"),
     (instar.advise, {"shots": 10}, "unknown setting 'shots'; did you mean examples or examples_per_class?"),
     (instar.specialists_study, {"model": "mlp:8x1"}, "unknown setting 'model'; did you mean network?"),
     (instar.speech_study, {"learning_rates": 1}, "did you mean learning_rate?"),

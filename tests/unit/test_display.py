@@ -33,6 +33,7 @@ def test_time_left_leaves_out_what_earlier_processes_did(
     jobs = [Job("old", note, {}, cost=3.0), Job("new", note, {}, cost=1.0)]
     with Run(tmp_path / "jobs" / "old", recipe="job", config={}) as run:
         run.report_progress(0.9, {"epoch": 9})
+    began = time.monotonic()
     with Run(tmp_path / "jobs" / "new", recipe="job", config={}) as run, shown.Display(tmp_path) as display:
         display.add(Batch(jobs))
         display.change("old", "started" if state == "cut off" else "skipped")
@@ -43,8 +44,8 @@ def test_time_left_leaves_out_what_earlier_processes_did(
     last = capsys.readouterr().err.splitlines()[-1]
     percent, left = re.fullmatch(r"all jobs: (\d+)% done, ([\d.]+) s left", last).groups()  # type: ignore[union-attr]
     assert int(percent) == round(100 * fraction)
-    # An eighth was gained in 0.5 to 1.2 seconds.
-    assert 0.4 * (1 - fraction) / 0.125 < float(left) < 3 * (1 - fraction) / 0.125
+    # An eighth was gained in 0.5 seconds, or in all of them on a busy machine.
+    assert 0.4 * (1 - fraction) / 0.125 < float(left) < 1.1 * (time.monotonic() - began) * (1 - fraction) / 0.125
 
 
 def test_the_total_goes_on_as_jobs_come(tmp_path: Path) -> None:
