@@ -45,7 +45,7 @@ def study(result: dict[str, Any]) -> str:
         f"commit {about.get('commit', 'unknown')}.{num_test}\n",
     ]
     for shown in result_tables(result):
-        lines += [f"**{shown.title}**\n", *markdown(shown), ""]
+        lines += [f"**{shown.title}**\n", *markdown(shown), "", *([shown.caption, ""] if shown.caption else [])]
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from instar import intervals, metrics
 from instar.arguments import require_network
 from instar.data import Dataset, GivenData, as_dataset, batches, id_batches, seen_by
 from instar.logit_values import refuse_probabilities
-from instar.losses import Targets, likeliest_classes
+from instar.losses import Targets, cross_entropy, likeliest_classes
 from instar.networks import (
     as_logits,
     call,
@@ -96,7 +96,7 @@ def errors_and_nll(network: nn.Module, data: Dataset, *, device: str | torch.dev
         found = _score_rows(network, data, device)
         return int(found["errors"]), found["nll"]
     logits, labels = predict_logits(network, data, device=device), data.labels(data.ids)
-    return int(metrics.errors(logits, labels)), metrics.negative_log_likelihood(logits, labels)
+    return int(metrics.errors(logits, labels)), _nll(logits, data)
 
 
 def predicted_rows(
@@ -143,7 +143,14 @@ def evaluate(network: nn.Module, data: GivenData, *, device: str | torch.device 
         return _score_rows(network.to(device), data, device)
     logits = check_shape(predict_logits(network.to(device), data, device=device), len(data), data.num_classes)
     refuse_probabilities("the network", logits)
-    return score(logits, data.labels(data.ids))
+    return score(logits, data.labels(data.ids)) | {"nll": _nll(logits, data)}
+
+
+def _nll(logits: Tensor, data: Dataset) -> float:
+    """The negative log-likelihood, nats: by the distributions where labels are some, as in the loss."""
+    if data.label_probs is None:
+        return metrics.negative_log_likelihood(logits, data.labels(data.ids))
+    return float(cross_entropy(logits, data.label_targets(data.ids).to(logits.device)))
 
 
 def score(logits: Tensor, labels: Tensor) -> dict[str, float]:

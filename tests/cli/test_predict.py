@@ -20,8 +20,10 @@ import instar
 from command_line import TINY, Command
 from data_files import write_image_folder
 from instar.deploy import find_fit, load
+from instar.deploy.loading import why_taken
 from instar.errors import DataError, UsageError
 from instar.evaluation import predict_logits
+from instar.recipes.distill.recipe import STUDY
 from instar.recipes.loading import load_run_network, load_splits, settings_of
 from instar.runs import REPORT, Run
 from small_studies import distilled
@@ -43,6 +45,42 @@ def pictures(run: Path) -> list[Path]:
     return sorted((run.parent / "photos").rglob("*.png"))
 
 
+def copied_with(run: Path, to: Path, *, distilled: float, alone: float) -> Path:
+    """A copy of a run whose students made so many validation errors, and one fewer with seed 1."""
+    shutil.copytree(run, to)
+    for name, errors in (("student-distilled", distilled), ("student-alone", alone)):
+        for fit in (to / "jobs" / name).iterdir():
+            content = json.loads((fit / "result.json").read_text())
+            content["metrics"]["validation_errors"] = errors - (fit.name == "seed-1")
+            (fit / "result.json").write_text(json.dumps(content))
+    return to
+
+
+def test_what_uses_a_run_says_which_student_it_takes_and_why(
+    picture_run: Path, tmp_path: Path, typed: Command
+) -> None:
+    run = copied_with(picture_run, tmp_path / "alone", distilled=3, alone=1)
+    why = "errors on validation: student-distilled 2 and student-alone 0"
+    *commands, said = STUDY.use(str(run), Run.read(run).result())
+    assert said == (
+        f"# {run} stands for student-alone/seed-1, not for a distilled student: validation decides ({why})"
+    )
+    assert commands[-1].endswith(f"predict {run}:student-distilled PICTURE_OR_FOLDER    # the distilled student")
+    done = typed("export", run, "--to", "safetensors", "-o", tmp_path / "out")
+    assert f"Network: {run}/jobs/student-alone/seed-1 ({why})\n" in done.stdout
+    named = typed("export", f"{run}:student-alone/seed-1", "--to", "safetensors", "-o", tmp_path / "named")
+    assert f"Network: {run}/jobs/student-alone/seed-1\n" in named.stdout
+
+    run = copied_with(picture_run, tmp_path / "distilled", distilled=1, alone=3)
+    said = STUDY.use(str(run), Run.read(run).result())[-1]
+    assert said == f"# {run} stands for student-distilled/seed-1, the best student on validation"
+    run = copied_with(picture_run, tmp_path / "tie", distilled=1, alone=1)
+    assert why_taken(run) == (
+        "errors on validation: student-distilled 0 and student-alone 0, and the lower negative log-likelihood "
+        "decides"
+    )
+
+
 def test_the_student_with_the_fewest_validation_errors_is_taken(
     picture_run: Path, tmp_path: Path, typed: Command
 ) -> None:
@@ -55,15 +93,10 @@ def test_the_student_with_the_fewest_validation_errors_is_taken(
     )
     assert find_fit(f"{picture_run}:student-distilled") == min(distilled, key=validation)
     assert find_fit(picture_run) == min([*distilled, *alone], key=validation)
-    shutil.copytree(picture_run, tmp_path / "run")
-    for name, errors in (("student-distilled", 3.0), ("student-alone", 1.0)):
-        for fit in (tmp_path / "run" / "jobs" / name).iterdir():
-            content = json.loads((fit / "result.json").read_text())
-            content["metrics"]["validation_errors"] = errors - (fit.name == "seed-1")
-            (fit / "result.json").write_text(json.dumps(content))
-    best = tmp_path / "run" / "jobs" / "student-alone" / "seed-1"
-    done = typed("predict", tmp_path / "run", pictures(picture_run)[0])
-    assert f"network: {best} (errors on validation: student-distilled 2 and student-alone 0)" in done.stderr
+    run = copied_with(picture_run, tmp_path / "run", distilled=3, alone=1)
+    best, why = run / "jobs" / "student-alone" / "seed-1", "student-distilled 2 and student-alone 0"
+    done = typed("predict", run, pictures(picture_run)[0])
+    assert f"network: {best} (errors on validation: {why})" in done.stderr
     assert load(f"{picture_run}:student-alone/seed-1").source == picture_run / "jobs" / "student-alone" / "seed-1"
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from command_line import Command
 from instar import documentation
-from instar.recipes.words import SOURCES, where_to_read, words_section
+from instar.data.sources import FSDD, SOURCES, TEXT_SOURCES
+from instar.recipes.words import SOURCES as PAPERS
+from instar.recipes.words import where_to_read, words_section
 from instar.reports import Column, Table, Text, render_page
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +31,12 @@ def test_the_commits_that_contributing_shows_are_there() -> None:
     shown = re.findall(r"^\| (?:loss|reader|network|experiment) \| “([^”]+)” \|", table, re.MULTILINE)
     assert [subject for subject in shown if subject not in history.stdout] == []
     assert len(shown) == 4
+
+
+def test_the_card_that_a_failed_download_names_knows_every_data_set() -> None:
+    card = (ROOT / "docs" / "methods" / "data.md").read_text()
+    names = [*SOURCES, *TEXT_SOURCES, FSDD.name]
+    assert [name for name in names if f"`{name}`" not in card] == []
 
 
 def test_an_error_names_its_card_in_one_line(instar: Command, tmp_path: Path) -> None:
@@ -64,7 +72,7 @@ def test_a_page_says_its_words_and_no_others() -> None:
         "student",
         "candidate",
         "undecided",
-        SOURCES,
+        PAPERS,
     }
     assert words_section([Text("Nothing.")]) == []
 

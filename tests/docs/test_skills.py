@@ -34,10 +34,9 @@ def test_a_skill_runs_word_for_word(
     skill: Path, instar: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {}
     for language, block in re.findall(r"```(sh|python)\n(.*?)```", skill.read_text(), flags=re.DOTALL):
         if language == "python":
-            exec(compile(block, skill.parent.name, "exec"), namespace)
+            exec(compile(block, skill.parent.name, "exec"), {})  # a block may be all that somebody copies
             continue
         for line in block.splitlines():
             done = instar(*shlex.split(line, comments=True)[1:], cwd=tmp_path)

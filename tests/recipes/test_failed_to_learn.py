@@ -1,10 +1,12 @@
 """Fits that failed to learn in the experiments, and what a page says to look at."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from command_line import Command
 from instar.intervals import over_seeds
@@ -15,6 +17,7 @@ from instar.recipes.distill.recipe import STUDY
 from instar.recipes.learning import about_failures, failed_fits, failures_in_words
 from instar.recipes.observations import observations as shared_observations
 from instar.recipes.rows import row
+from instar.reports import print_table
 from instar.runs import Run
 from instar.transfer import Measured
 from small_studies import SMALL, distilled
@@ -65,6 +68,16 @@ def test_the_terminal_says_it_too(typed: Command, failed_run: Path) -> None:
     assert "- teacher failed to learn: it is right on" in done.stdout
     shown = typed("runs", "show", failed_run, COLUMNS="200")
     assert "What to look at" in shown.stdout
+
+
+def test_an_export_and_its_card_say_that_a_network_guesses(
+    failed_run: Path, tmp_path: Path, typed: Command
+) -> None:
+    said = "This network is no better than the commonest class: "
+    done = typed("export", failed_run, "--to", "safetensors", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert said in " ".join(done.stdout.split())
+    assert said in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_result_without_failures_has_no_word_of_them(finished_run: Path) -> None:
@@ -127,6 +140,38 @@ def test_many_rows_that_failed_are_counted() -> None:
         "The network failed to learn: it is no better than guessing on what it learned from."
     )
     assert failures_in_words([{"name": "network", "n": 1}]) == ""
+    alone = [{"name": "student-alone", "n": 1, "failed_to_learn": 1}]
+    sentence = (
+        "tudent alone at the same cost failed to learn: it is no better than guessing on what it learned from."
+    )
+    words = {"student-alone": "students alone at the same cost"}
+    assert failures_in_words(alone, words) == f"The s{sentence}"
+    assert failures_in_words([{**alone[0], "n": 2}], words) == (
+        f"1 of 2 students{sentence.removeprefix('tudent')}"
+    )
+
+
+def test_a_table_of_candidates_in_parts_says_in_each_which_row_is_which() -> None:
+    same = {"temperature": 4.0, "soft_weight": 1.0, "epochs": 3}
+    rows = [
+        {
+            "name": "student-alone",
+            "round": 1 + n // 6,
+            "learning_rate": n / 100,
+            "validation_errors": 49 + n,
+            **same,
+        }
+        for n in range(9)
+    ]
+    table = tuning_table(rows)
+    assert list(table.labels) == ["name", "round", "learning_rate"]
+    assert "Not searched: temperature 4, soft weight 1." in table.caption
+    stream = io.StringIO()
+    print_table(table, Console(file=stream, width=50))
+    lines = stream.getvalue().splitlines()
+    heads = [line for line in lines if line.startswith("  name")]
+    assert ["learning rate" in head for head in heads] == [True, True]
+    assert [line.split() for line in lines if line.endswith(" 52  ")] == [["student-alone", "1", "0.03", "52"]]
 
 
 def test_rows_of_transfer_count_splits(tmp_path: Path) -> None:
@@ -181,15 +226,26 @@ def test_a_teacher_no_better_than_the_student_alone() -> None:
 
 
 def test_networks_that_guess_on_test() -> None:
-    first, second = observations(result_of(teacher={"mean": 900.0}))
-    assert first.startswith("The teacher is no better")
-    assert second == (
-        "The teacher makes 900.0 errors on 1,000 test examples, where answering always the commonest class makes "
-        "800. Look at its weights, its preprocessing and the order of its classes."
-    )
+    result = result_of(teacher={"mean": 900.0})
+    result["details"]["transfer"] = {"examples_are": "images"}
+    cures = {
+        "mlp:1200x2@weights.safetensors": "Look at its weights, its preprocessing and the order of its classes.",
+        "mlp:1200x2": "Train it longer (--teacher-epochs), with --teacher-views, or bring a pretrained one.",
+        "forest": "Use another kind of teacher, or one that was trained on more examples.",
+    }
+    for network, cure in cures.items():
+        first, second = observations({**result, "config": {"teacher": {"network": network}}})
+        assert first.startswith("The teacher is no better")
+        assert second == (
+            "The teacher makes 900.0 errors on 1,000 test examples, where answering always the commonest class "
+            f"makes 800. {cure}"
+        )
+    result["details"]["transfer"] = {"examples_are": "examples"}
+    *_, second = observations({**result, "config": {"teacher": {"network": "mlp:12x1"}}})
+    assert second.endswith("Train it longer (--teacher-epochs), or bring a pretrained one.")
     (seen,) = observations(result_of(student_alone={"mean": 790.0}))
     assert seen == (
-        "The student-alone makes 790.0 errors on 1,000 test examples, where answering always the commonest class "
+        "student-alone makes 790.0 errors on 1,000 test examples, where answering always the commonest class "
         "makes 800."
     )
 

@@ -64,9 +64,12 @@ def test_of_two_eight_bit_files_the_fast_one_that_loses_little_is_kept() -> None
     assert best_int8([row(26, 0.5), row(25, 1.0)]) == 1  # 0.6 points are too many
     assert best_int8([row(90, 0.5), row(80, 1.0)]) == 1
     float_row = row(20, 1.0)._replace(file="model.onnx")
+    float_row = float_row._replace(bytes=2)
     assert about_int8(float_row, row(25, 0.9)) == []
     assert "loses 0.6 points" in about_int8(float_row, row(26, 0.9))[0]
     assert "no faster" in about_int8(float_row, row(20, 1.0))[0]
+    (said,) = about_int8(float_row, row(20, 0.9)._replace(bytes=float_row.bytes + 1))
+    assert said.startswith("The int8 file is no smaller than model.onnx (")
 
 
 class Attending(nn.Module):

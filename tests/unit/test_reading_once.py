@@ -241,3 +241,14 @@ def test_pictures_of_a_folder_are_decoded_once(
     assert other.train.example_shape == (3, 4, 4)
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "photos" / "a" / "0.png")
     assert read(source).train.fingerprint != first.train.fingerprint
+
+
+def test_a_limit_that_is_no_number_is_refused_each_time(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = table(tmp_path / "rows.csv")
+    read(source, label="kind")
+    monkeypatch.setenv("INSTAR_CACHE_GIB", "much")
+    for _ in range(2):  # where the rows are kept already, too
+        with pytest.raises(UsageError, match="INSTAR_CACHE_GIB=much: expected how many GiB"):
+            read(source, label="kind")

@@ -504,6 +504,18 @@ def test_values_that_are_all_alike_have_a_place_in_their_chart() -> None:
     assert lines["layer"][0]["encoding"]["y"]["scale"]["domain"] == [0, 14]
 
 
+def test_one_seed_has_no_band_and_no_word_of_one() -> None:
+    from instar.recipes.distill.page import training_curves
+
+    rows = [{"network": "student", "epoch": epoch, "errors": 7.0, "low": 7.0, "high": 7.0} for epoch in (1, 2)]
+    one, two = training_curves(rows, 1), training_curves(rows, 2)
+    assert isinstance(one, Lines)
+    assert isinstance(two, Lines)
+    assert (one.low, one.caption) == (None, "Errors on validation after each epoch, mean over 1 seed.")
+    assert two.low == "low"
+    assert two.caption.endswith("mean over 2 seeds; the band is one sd to each side.")
+
+
 def test_a_short_or_bad_fit_has_a_line_beside_a_good_one() -> None:
     from instar.recipes.distill.page import training_curves
 

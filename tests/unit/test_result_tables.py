@@ -68,7 +68,7 @@ def test_what_validation_compared_and_what_failed() -> None:
         {"name": "student", "learning_rate": 9.0, "failed": "the loss is not finite"},
     ]
     good, bad = cells(result(tuning=tuning), "Chosen on validation")
-    assert (good["learning rate"], good["validation errors"]) == ("0.1", "12")
+    assert (good["learning rate"], good["errors"]) == ("0.1", "12")
     assert bad["failed"] == "the loss is not finite"
 
 

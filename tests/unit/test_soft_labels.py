@@ -199,3 +199,23 @@ def test_each_column_of_probabilities_is_shown_as_label(tmp_path: Path) -> None:
     settings = DataSettings(name=as_csv(tmp_path / "soft.csv"), label="no,yes")
     shown = {row["column"]: row["role"] for row in column_rows(*records_of(settings))}
     assert shown == {"a": "features", "b": "features", "no": "label", "yes": "label"}
+
+
+def test_the_label_of_joined_classes_is_the_likeliest_of_the_sums() -> None:
+    data = as_dataset((torch.rand(5, 3), torch.tensor([[0.4, 0.35, 0.25]]).repeat(5, 1)))
+    joined = data.relabelled(torch.tensor([0, 1, 1]), ["first", "rest"])
+    assert joined.labels(joined.ids).tolist() == [1] * 5
+    torch.testing.assert_close(joined.label_targets(joined.ids), torch.tensor([[0.4, 0.6]]).repeat(5, 1))
+
+
+def test_the_likelihood_is_by_the_distributions_so_that_being_too_sure_costs() -> None:
+    probs = torch.tensor([0.6, 0.4])
+    data = as_dataset((torch.zeros(8, 2), probs.repeat(8, 1)))
+    network = torch.nn.Linear(2, 2)
+    torch.nn.init.zeros_(network.weight)
+    nll = {}
+    for name, answer in {"right": probs, "too sure": torch.tensor([0.999, 0.001])}.items():
+        network.bias.data = answer.log()
+        nll[name] = instar.evaluate(network, data)["nll"]
+        assert nll[name] == pytest.approx(float(-(probs.double() * answer.double().log()).sum()), rel=1e-5)
+    assert nll["right"] < nll["too sure"]

@@ -377,6 +377,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(
         ({"top_k": 3, "temperatures": (1,), "draws_at": 1.0}, "there are no draws: give draws too"),
         ({"full_rows": 4}, "full_rows are for a store that is read sparse"),
         ({**SPARSE, "full_rows": -2}, "full_rows is -2, expected 0 or more"),
+        ({**SPARSE, "full_rows": 10**9}, "full_rows is 1000000000, the store has 140 rows: expected no more"),
         ({"hidden": True, "top_k": 3, "temperatures": (1,)}, "kept in place of logits: leave top_k out"),
         (
             {"hidden": True, "teacher": Reader(scale=2.0)},

@@ -22,6 +22,7 @@ def export(
     from rich.console import Console
 
     from instar.deploy.exported import CARD
+    from instar.deploy.loading import why_taken
     from instar.recipes.exports import export as export_run
     from instar.recipes.exports import parity_table
     from instar.reports import print_table
@@ -31,5 +32,7 @@ def export(
     print_table(parity_table(done), console)
     for sentence in done.said:
         console.print(sentence, markup=False)
-    for what, path in (("Network", done.network), ("Folder", done.path), ("Card", done.path / CARD)):
+    why = why_taken(run)
+    network = done.network + (f" ({why})" if why else "")
+    for what, path in (("Network", network), ("Folder", done.path), ("Card", done.path / CARD)):
         console.print(f"{what}: {path}", soft_wrap=True, markup=False)

@@ -330,6 +330,8 @@ class Dataset(ABC):
             kept = numbers >= 0
             moved = probs.new_zeros(len(probs), len(names)).index_add_(1, numbers[kept], probs[:, kept])
             moved[other._labels == NO_LABEL] = 0.0
+            # Of classes that were joined the sum may be the largest, though none of them was.
+            other._labels = torch.where(other._labels == NO_LABEL, other._labels, moved.argmax(1))
             other.label_probs = moved / moved.sum(1, keepdim=True).clamp(min=torch.finfo(moved.dtype).tiny)
         return other
 

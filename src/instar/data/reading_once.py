@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from instar.data.kept import bytes_of, make_room, read_kept, was_used, write_kept
+from instar.data.kept import bytes_of, make_room, most_bytes, read_kept, was_used, write_kept
 from instar.data.kinds import KindOptions, read_preparation
 from instar.data.mapped import is_whole
 from instar.data.prepared import PARTS, Prepared, opened, prepared, with_origin
@@ -50,7 +50,9 @@ def read_once(
 
     Raises:
         DataError: as `prepared`.
+        UsageError: `INSTAR_CACHE_GIB` is no number.
     """
+    most_bytes()  # raises now what would be raised when the rows have been read
     content = _content(files, options)
     entry = _entry(content, [name, roles.record(), about], options)
     if entry is not None and (kept := _kept(entry, options)) is not None:

@@ -49,7 +49,7 @@ class Export(NamedTuple):
     """the run directory of the fit that was taken"""
     files: list[Proven]
     said: list[str]
-    """what int8 costs more than it may, and what is not known of the weights, in sentences"""
+    """what int8 costs more than it may, what is not known of the weights, and chance, in sentences"""
 
 
 class Source(NamedTuple):
@@ -245,6 +245,11 @@ def about_int8(float_row: Parity, row: Parity) -> list[str]:
         )
     if row.latency_1_ms >= float_row.latency_1_ms:
         said.append(f"On this machine int8 is no faster than {float_row.file} for one example.")
+    if row.bytes >= float_row.bytes:
+        said.append(
+            f"The int8 file is no smaller than {float_row.file} ({row.bytes:,} and {float_row.bytes:,} bytes): "
+            "for so few weights the scales and the graph outweigh what they save."
+        )
     return said
 
 

@@ -138,8 +138,12 @@ def why_taken(spec: str | Path) -> str:
     if run is None or run.recipe not in _STUDENTS:
         return ""
     students = _students(path, run.recipe)
-    errors = [f"{one.parent.name} {_validation(one)[0]:g}" for one in students]
-    return f"errors on validation: {listed(errors)}" if len(errors) > 1 else ""
+    counts = [_validation(one)[0] for one in students]
+    if len(counts) == 1:
+        return ""
+    errors = listed([f"{one.parent.name} {count:g}" for one, count in zip(students, counts, strict=True)])
+    tie = ", and the lower negative log-likelihood decides" if len(set(counts)) == 1 else ""
+    return f"errors on validation: {errors}{tie}"
 
 
 def _students(path: Path, recipe: str) -> list[Path]:

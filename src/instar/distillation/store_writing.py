@@ -86,8 +86,9 @@ def store_settings(
     if top_k is not None and lengths is not None and draws is None:
         draws = 0  # no dense tensor of all classes is made of positions
     is_sparse = draws is not None
+    num_rows = views * (len(data) if lengths is None else int(lengths.sum()))
     if is_sparse and full_rows is None:
-        full_rows = FULL_ROWS
+        full_rows = min(FULL_ROWS, num_rows)
     if draws and draws_at is None and temperatures:
         draws_at = 1.0 if 1.0 in temperatures else temperatures[0]
     if rows_per_shard is None:
@@ -128,6 +129,10 @@ def store_settings(
             f"draws_at is {draws_at}, expected one of the temperatures {shown}",
         ),
         (full_rows is not None and full_rows < 0, f"full_rows is {full_rows}, expected 0 or more"),
+        (
+            (full_rows or 0) > num_rows,
+            f"full_rows is {full_rows}, the store has {num_rows} rows: expected no more",
+        ),
         (bool(full_rows) and not is_sparse, "full_rows are for a store that is read sparse: give top_k and draws"),
         (
             hidden_width is not None and top_k is not None,

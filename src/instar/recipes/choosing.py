@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from instar import intervals
+from instar.distillation.sensitivity import SETTINGS
 from instar.intervals import SeedStatistics
 from instar.jobs import JobReport
 from instar.recipes.learning import FAILED, failed_to_learn, if_any
 from instar.reports import Column, Table
+from instar.reports.records import words_of
 from instar.runs import Run
 
 CandidateT = TypeVar("CandidateT")
@@ -179,14 +181,24 @@ def last_round(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if row.get("round", 1) == last[row["name"]]]
 
 
+_SCORES = ("validation_errors", "validation_nll", FAILED, "failed")
+_NO_LABELS = (*_SCORES, "epochs", "chosen", "specialists_used")
+"""What a row of `tuning` has that does not say which candidate it is of."""
+
+
 def tuning_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """What was tried, from the `tuning` of a result."""
+    """What was tried, from the `tuning` of a result; settings of which one value was tried are in the caption."""
     formats = {"validation_errors": "{:.4g}", "validation_nll": "{:.3f}", "specialists_used": "{:.2f}"}
-    last = ("validation_errors", "validation_nll", FAILED, "failed")
-    found = dict.fromkeys(key for row in rows for key in row if key not in ("sd", "n"))
-    keys = sorted(found, key=lambda key: last.index(key) if key in last else -1)
+    headings = {"validation_errors": "errors", "validation_nll": "NLL"}
     shown = [{key: _in_words(value) for key, value in row.items()} for row in rows]
-    columns = [Column(key, format=formats.get(key, "{}")) for key in keys]
+    found = dict.fromkeys(key for row in rows for key in row if key not in ("sd", "n"))
+    values = {key: {row[key] for row in shown if row.get(key) is not None} for key in found}
+    fixed = [key for key in SETTINGS if key in values and len(values[key]) == 1 and len(rows) > 1]
+    keys = sorted(
+        (key for key in found if key not in fixed), key=lambda key: _SCORES.index(key) if key in _SCORES else -1
+    )
+    columns = [Column(key, headings.get(key, ""), formats.get(key, "{}")) for key in keys]
+    labels = [key for key in keys if key == "name" or (key not in _NO_LABELS and len(values[key]) > 1)]
     caption = "The candidate with the fewest validation errors is used."
     if num_rounds := max((row.get("round", 0) for row in rows), default=0):
         caption = (
@@ -197,7 +209,9 @@ def tuning_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         )
     if FAILED in keys:
         caption += " One with a fit that failed to learn is used only where no other is left."
-    return Table("Chosen on validation", shown, columns=columns, caption=caption)
+    if fixed:
+        caption += f" Not searched: {', '.join(f'{words_of(key)} {float(*values[key]):g}' for key in fixed)}."
+    return Table("Chosen on validation", shown, columns=columns, caption=caption, labels=labels)
 
 
 def _in_words(value: Any) -> Any:

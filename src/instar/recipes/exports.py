@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from instar import metrics
+from instar import intervals, metrics
 from instar.data import Dataset, Splits
 from instar.deploy import find_fit, load, load_run_network
 from instar.deploy.calibration import Calibration
@@ -18,7 +18,7 @@ from instar.deploy.loading import portable_config
 from instar.deploy.parity import Examples
 from instar.deploy.to_libraries import LIBRARY_FORMATS, check_library
 from instar.errors import DataError, InstarError, RunError, UsageError
-from instar.evaluation import predict_logits, score
+from instar.evaluation import commonest, predict_logits, score
 from instar.machine import environment
 from instar.networks import network_fingerprint
 from instar.recipes.export_facts import facts_of
@@ -79,8 +79,9 @@ def export(run: str | Path, *, to: str = "onnx", int8: bool = False, out: str | 
         config = Run.read(path).config
         check_library(load_run_network(path), to, f"{path}: {config['network']}", read_form(config["input_shape"]))
     judged = judge(path)
-    source = source_of(judged, check_weights(judged))
-    facts = facts_of(path, judged.splits, _on_test(judged), environment(), to=to)
+    test = _on_test(judged)
+    source = source_of(judged, [*check_weights(judged), *about_chance(judged.splits, test)])
+    facts = facts_of(path, judged.splits, test, environment(), to=to)
     keys = (
         "class_names",
         "input_shape",
@@ -224,6 +225,18 @@ def _on_test(judged: Judged) -> dict[str, float]:
     test = judged.splits.test
     labels = test.labels(test.ids)
     return {"num_examples": int((labels >= 0).sum()), **score(predict_logits(judged.network, test), labels)}
+
+
+def about_chance(splits: Splits, test: Mapping[str, float]) -> list[str]:
+    """A sentence about a network that is no better on test than the commonest class; none of others."""
+    num_examples, errors = int(test["num_examples"]), int(test["errors"])
+    num_commonest = commonest(splits.test.labels(splits.test.ids))
+    if intervals.is_above_chance(num_examples - errors, num_examples, num_commonest):
+        return []
+    return [
+        f"This network is no better than the commonest class: {errors:,} errors on {num_examples:,} test "
+        f"examples, where answering always that class makes {num_examples - num_commonest:,}."
+    ]
 
 
 def _learned_from_validation(config: Mapping[str, Any]) -> bool:

@@ -67,11 +67,12 @@ def failures_in_words(rows: Sequence[Row], words: Mapping[str, str] | None = Non
     if len(failed) > _MOST_NAMED:
         named.append(f"networks of {len(failed) - _MOST_NAMED} more rows")
     listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
-    it, is_ = ("it", "is") if len(failed) == failed[0]["n"] == 1 else ("they", "are")
+    it, is_ = ("it", "is") if len(failed) == failed[0][FAILED] == 1 else ("they", "are")
     sentence = f"{listed} failed to learn: {it} {is_} no better than guessing on what {it} learned from."
     return sentence[0].upper() + sentence[1:]
 
 
 def _counted(row: Mapping[str, Any], name: str) -> str:
     """`2 of 5 distilled students`, `the teacher`."""
-    return f"the {name.removesuffix('s')}" if row["n"] == 1 else f"{row[FAILED]} of {row['n']} {name}"
+    single = re.sub(r"\bstudents\b", "student", name).removesuffix("s")
+    return f"the {single}" if row["n"] == 1 else f"{row[FAILED]} of {row['n']} {name}"

@@ -177,12 +177,14 @@ def write_report(specs: str | Sequence[str], out: Path | str) -> Path:
 def bars(paths: Sequence[Path]) -> list[Section]:
     """The means of the runs' rows, a chart for each thing that they measure."""
     rows: dict[str, list[dict[str, Any]]] = {}
+    has_sd = False
     for number, path in enumerate(paths):
         result = Run.read(path).result()
         title = measure_title(result["measure"]) if is_study(result) else "Means"
         for row in result["rows"]:
             if row.get("mean") is not None and "name" in row:
                 sd = row.get("sd") or 0.0
+                has_sd |= row.get("sd") is not None
                 low = row["mean"] - sd
                 if row["mean"] >= 0 and not _is_difference(result):
                     low = max(low, 0)  # no error or accuracy is below 0
@@ -199,7 +201,7 @@ def bars(paths: Sequence[Path]) -> list[Section]:
             series="run",
             low="low",
             high="high",
-            caption="Mean over seeds; the line is one sd to each side.",
+            caption="Mean over seeds; the line is one sd to each side, where n is more than 1." if has_sd else "",
         )
         for title, means in rows.items()
     ]

@@ -58,6 +58,9 @@ class Column:
 class Table:
     """A table of rows; without `columns`, it has a column for each field of the rows.
 
+    `labels` are the columns that say what a row is of, by default the first: where a table is printed in parts,
+    each has them.
+
     Example:
         >>> Table("Errors", [{"network": "teacher", "errors": 67}]).columns[1].key
         'errors'
@@ -72,6 +75,7 @@ class Table:
     columns: Sequence[Column] = ()
     highlight: int | None = None
     caption: str = ""
+    labels: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.rows:

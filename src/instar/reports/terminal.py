@@ -1,5 +1,6 @@
 """Prints tables in the terminal."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -11,7 +12,7 @@ from rich.text import Text as RichText
 
 from instar.reports.formats import MINUS, MISSING, heading_of, is_numeric, table_cells
 from instar.reports.records import printable
-from instar.reports.sections import Table
+from instar.reports.sections import Column, Table
 
 MOST_COLUMNS = 100  # characters; rows of wider tables are hard to follow
 
@@ -54,12 +55,24 @@ def _drawn(table: Table, console: Console, width: int) -> list[RichTable]:
 
 
 def _by_columns(table: Table, console: Console, width: int) -> list[RichTable]:
-    """The table upright in parts, each with the first column and some of the others; empty if one does not fit."""
-    first, *others = table.columns
+    """The table upright in parts, each with its labels and some of the other columns; empty if one does not fit.
+
+    Where there is no room for all labels, the last ones are given up.
+    """
+    labels = [column for column in table.columns if column.key in table.labels] or [*table.columns[:1]]
+    for count in range(len(labels), 0, -1):
+        if parts := _with_labels(table, labels[:count], console, width):
+            return parts
+    return []
+
+
+def _with_labels(table: Table, labels: Sequence[Column], console: Console, width: int) -> list[RichTable]:
+    """The same with all of these labels."""
+    others = [column for column in table.columns if column not in labels]
     parts: list[RichTable] = []
     while others:
         for count in range(len(others), 0, -1):
-            part = _upright(replace(table, columns=[first, *others[:count]]), console)
+            part = _upright(replace(table, columns=[*labels, *others[:count]]), console)
             if _fit(part, console, width, folded=count == 1):
                 break
         else:

@@ -4,9 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from instar import intervals
+from instar.networks.fitted import is_estimator
 from instar.recipes import observations as shared
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, SAME_COST
 from instar.recipes.learning import FAILED, failures_in_words
+from instar.recipes.loading import comes_with_weights
+from instar.recipes.settings import TeacherSettings
 
 _WORDS = {
     ALONE: "students alone",
@@ -65,11 +68,23 @@ def _guessing(result: Mapping[str, Any]) -> Iterator[str]:
         if FAILED in row:
             continue
         if not intervals.is_above_chance(num_test - round(row["mean"]), num_test, num_test - by_guessing):
-            cure = " Look at its weights, its preprocessing and the order of its classes."
+            is_teacher = row["name"] == "teacher"
             yield (
-                f"The {row['name']} makes {row['mean']:.1f} errors on {num_test:,} test examples, where answering "
-                f"always the commonest class makes {by_guessing:,}.{cure if row['name'] == 'teacher' else ''}"
+                f"{'The teacher' if is_teacher else row['name']} makes {row['mean']:.1f} errors on {num_test:,} "
+                f"test examples, where answering always the commonest class makes {by_guessing:,}."
+                + (f" {_cure_of_teacher(result)}" if is_teacher else "")
             )
+
+
+def _cure_of_teacher(result: Mapping[str, Any]) -> str:
+    """What to do about a teacher that guesses: one that came with its weights may be asked wrongly."""
+    teacher = TeacherSettings.model_validate(result["config"]["teacher"])
+    if any(comes_with_weights(teacher, spec) for spec in teacher.network.split(",")):
+        return "Look at its weights, its preprocessing and the order of its classes."
+    if any(map(is_estimator, teacher.network.split(","))):
+        return "Use another kind of teacher, or one that was trained on more examples."
+    views = ", with --teacher-views" if result["details"]["transfer"]["examples_are"] == "images" else ""
+    return f"Train it longer (--teacher-epochs){views}, or bring a pretrained one."
 
 
 def _not_taken_over(result: Mapping[str, Any]) -> Iterator[str]:

@@ -216,7 +216,7 @@ def _commands(plan: Plan) -> str:
 def training_curves(rows: Sequence[Row], num_seeds: int) -> Section:
     """Validation errors after each epoch."""
     caption = f"Errors on validation after each epoch, mean over {num_seeds} seed{'s' * (num_seeds > 1)}"
-    if len({row["network"] for row in rows}) > _MOST_BANDS:
+    if num_seeds == 1 or len({row["network"] for row in rows}) > _MOST_BANDS:
         return _without_first_epochs("Training", rows, f"{caption}.", series="network")
     caption += "; the band is one sd to each side."
     return _without_first_epochs("Training", rows, caption, series="network", low="low", high="high")

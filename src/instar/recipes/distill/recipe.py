@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from instar.data import Splits
+from instar.deploy import find_fit
+from instar.deploy.loading import why_taken
 from instar.deploy.to_onnx import check_packages
 from instar.distillation import SoftTargetStore
 from instar.evaluation import commonest, score
@@ -270,16 +272,27 @@ def _class_bias(plan: Plan) -> dict[str, float]:
 
 
 def use_it(path: str, result: Result) -> list[str]:
-    """The commands that use the distilled student, and the student alone where that is the better one."""
+    """The commands that use the student that is best on validation, and others; the last line says which it is."""
     rows = {row["name"]: row for row in result["rows"]}
     commands = use_lines(path)
-    if rows[DISTILLED].get(FAILED) or rows[DISTILLED]["mean"] > rows[ALONE]["mean"]:
+    taken = find_fit(path) if commands else Path()
+    if taken.parent.name == ALONE:
+        commands += use_lines(f"{path}:{DISTILLED}", comment="the distilled student")[:1]
+    elif rows[DISTILLED].get(FAILED) or rows[DISTILLED]["mean"] > rows[ALONE]["mean"]:
         commands += use_lines(f"{path}:{ALONE}", comment="the student alone, which made fewer errors")[:1]
     losses = result["details"].get("losses", {"rows": []})["rows"]
     if helpful := [one for one in losses if (one["high_of_all"] or 0) < 0]:
         loss = min(helpful, key=lambda one: float(one["mean"]))["loss"]
         commands += use_lines(f"{path}:student-{loss}", comment="the loss that helped")[:1]
-    return commands
+    return [*commands, f"# {which_is_taken(path, taken)}"] if commands else []
+
+
+def which_is_taken(path: str, taken: Path) -> str:
+    """Which network a run of `instar distill` stands for, and, where it is not a distilled one, why."""
+    name = "/".join(taken.parts[-2:])
+    if taken.parent.name != ALONE:
+        return f"{path} stands for {name}, the best student on validation"
+    return f"{path} stands for {name}, not for a distilled student: validation decides ({why_taken(path)})"
 
 
 STUDY: Study[DistillConfig, Plan, Chosen] = Study(
