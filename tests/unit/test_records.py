@@ -400,6 +400,9 @@ def test_names_beside_features_are_left_out_and_sentences_are_a_question() -> No
     prices = {"price": [f"{n}.50" for n in range(40)]}  # texts that all are numbers are no names
     assert read_records(patients | table | prices).roles.features == ("age", "sex", "price")
     assert read_records(patients | table, Roles(key="patient")).roles.features == ("age", "sex")
+    broken = {"price": [*(f"{n}.50" for n in range(10_000)), "12..5"], "label": [0, *[0, 1] * 5_000]}
+    with pytest.raises(DataError, match=r"row 10000: 'price' is '12\.\.5', and a number in most other rows"):
+        read_records(broken)
 
 
 def test_a_question_for_the_class_begins_with_columns_that_may_be_it() -> None:
