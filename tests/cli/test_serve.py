@@ -31,7 +31,7 @@ from instar.deploy import Model, load
 from instar.deploy.batching import Batcher
 from instar.deploy.rows import Rows
 from instar.errors import DataError
-from instar.recipes.serving import Limits, Shown, application, greeting
+from instar.recipes.serving import Limits, Shown, application, greeting, listening
 
 
 class Server:
@@ -304,3 +304,11 @@ def test_a_host_that_is_not_here_is_one_line(finished_run: Path, typed: Command)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = typed("serve", "no-such-run", "--port", str(taken.getsockname()[1]))
     assert "Address already in use" in done.stderr
+
+
+def test_connections_send_their_answers_at_once() -> None:
+    # Else the body of an answer is 40 ms late: findings/uvicorn-with-workers-answers-40-ms-late.sh.
+    with listening("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
