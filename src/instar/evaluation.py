@@ -11,7 +11,7 @@ from instar import intervals, metrics
 from instar.arguments import require_network
 from instar.data import Dataset, GivenData, as_dataset, batches, id_batches, seen_by
 from instar.logit_values import refuse_probabilities
-from instar.losses import Targets, cross_entropy, likeliest_classes
+from instar.losses import Targets, likeliest_classes
 from instar.networks import (
     as_logits,
     call,
@@ -96,7 +96,9 @@ def errors_and_nll(network: nn.Module, data: Dataset, *, device: str | torch.dev
         found = _score_rows(network, data, device)
         return int(found["errors"]), found["nll"]
     logits, labels = predict_logits(network, data, device=device), data.labels(data.ids)
-    return int(metrics.errors(logits, labels)), _nll(logits, data)
+    return int(metrics.errors(logits, labels)), metrics.negative_log_likelihood(
+        logits, data.label_targets(data.ids)
+    )
 
 
 def predicted_rows(
@@ -143,22 +145,18 @@ def evaluate(network: nn.Module, data: GivenData, *, device: str | torch.device 
         return _score_rows(network.to(device), data, device)
     logits = check_shape(predict_logits(network.to(device), data, device=device), len(data), data.num_classes)
     refuse_probabilities("the network", logits)
-    return score(logits, data.labels(data.ids)) | {"nll": _nll(logits, data)}
+    return score(logits, data.labels(data.ids), data.label_targets(data.ids))
 
 
-def _nll(logits: Tensor, data: Dataset) -> float:
-    """The negative log-likelihood, nats: by the distributions where labels are some, as in the loss."""
-    if data.label_probs is None:
-        return metrics.negative_log_likelihood(logits, data.labels(data.ids))
-    return float(cross_entropy(logits, data.label_targets(data.ids).to(logits.device)))
+def score(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> dict[str, float]:
+    """`evaluate` from logits (examples, classes) and labels (examples,).
 
-
-def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """`evaluate` from logits (examples, classes) and labels (examples,)."""
+    The likelihood is by `targets` (`Dataset.label_targets`), perhaps distributions; else by the labels.
+    """
     return {
         "errors": int(metrics.errors(logits, labels)),
         "accuracy": float(metrics.accuracy(logits, labels)),
-        "nll": float(metrics.negative_log_likelihood(logits, labels)),
+        "nll": metrics.negative_log_likelihood(logits, labels if targets is None else targets),
         "calibration_error": float(metrics.calibration_error(logits, labels)),
     }
 

@@ -27,7 +27,7 @@ def wide_head(
 
     Args:
         network: to be trained.
-        inputs: two examples, by which the layer is found: the network is run on them.
+        inputs: two examples, by which the layer is found (`opened_head`): the network is run on them.
         num_classes: of the data.
         batch_size: of its training.
         num_positions: of an example, where the network has logits at each.
@@ -45,44 +45,8 @@ def wide_head(
     """
     if batch_size * (num_positions or 1) * num_classes < PAYS:
         return None
-    return linear_head(network, inputs, num_classes, num_dimensions=2 if num_positions is None else 3)
-
-
-def linear_head(
-    network: nn.Module, inputs: Inputs, num_classes: int, *, num_dimensions: int = 2
-) -> nn.Linear | None:
-    """The linear layer whose output is a network's logits, of each example or of each of its positions.
-
-    Args:
-        network: any.
-        inputs: some examples, on which the network is run.
-        num_classes: of its logits.
-        num_dimensions: of the logits, 3 for (batch, length, classes).
-
-    Returns:
-        None as for `wide_head`, however few logits there are.
-    """
-    if is_compiled(network):
-        return None
-    outputs: dict[nn.Module, list[Any]] = {
-        module: [] for module in network.modules() if _is_plain(module) and module.out_features == num_classes
-    }
-
-    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        outputs[module].append(output)
-
-    with evaluation_mode(network), torch.no_grad(), torch.random.fork_rng():
-        handles = [module.register_forward_hook(keep) for module in outputs]
-        try:
-            logits = _answer(network, inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
-        head = next((module for module, found in outputs.items() if len(found) == 1 and found[0] is logits), None)
-        fits = (
-            isinstance(head, nn.Linear) and logits.dim() == num_dimensions and _is_opened_by(head, network, inputs)
-        )
-        return head if isinstance(head, nn.Linear) and fits else None
+    found = opened_head(network, inputs, num_classes)
+    return found[0] if found is not None and found[1].dim() == (2 if num_positions is None else 3) else None
 
 
 @contextmanager
@@ -176,16 +140,6 @@ def _is_plain(module: nn.Module) -> Any:
     return type(module) is nn.Linear and not any(
         (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     )
-
-
-def _is_opened_by(head: nn.Linear, network: nn.Module, inputs: Inputs) -> bool:
-    """Whether the network, with its head opened, gives the hidden states: it may look at its logits on the way."""
-    with opened(head):
-        try:
-            hidden = _answer(network, inputs)
-        except Exception:  # a user's forward may want to see logits
-            return False
-    return hidden.shape[-1] == head.in_features
 
 
 def _answer(network: nn.Module, inputs: Inputs) -> Tensor:

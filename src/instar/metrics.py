@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from instar.errors import UsageError
-from instar.losses import NO_LABEL, at_least_float32
+from instar.losses import NO_LABEL, at_least_float32, cross_entropy
 
 _NO_PREDICTION = -2  # the class of logits with NaN, which are an error for every label
 
@@ -108,6 +108,11 @@ def top_k_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
     """The mean of -log q_label over the labelled examples, in nats, at temperature 1.
 
+    Args:
+        logits: (..., classes).
+        labels: (...), integers, -1 means no label; or distributions p (..., classes), 0 for no label: then it is
+            the mean of -sum_i p_i log q_i.
+
     Raises:
         UsageError: labels that do not match the logits, or no labelled example.
 
@@ -115,6 +120,8 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
         >>> round(negative_log_likelihood(torch.zeros(4, 10), torch.tensor([0, 1, 2, -1])), 4)
         2.3026
     """
+    if labels.is_floating_point():
+        return float(cross_entropy(logits, labels))
     logits, labels = _labelled("negative_log_likelihood", logits, labels)
     logits = at_least_float32(logits)
     return _mean("negative_log_likelihood", F.cross_entropy(logits, labels, reduction="none"))

@@ -223,8 +223,9 @@ def _gathered(data: Dataset, ids: Tensor) -> Inputs:
 def _on_test(judged: Judged) -> dict[str, float]:
     """Test is read once, after all choices."""
     test = judged.splits.test
-    labels = test.labels(test.ids)
-    return {"num_examples": int((labels >= 0).sum()), **score(predict_logits(judged.network, test), labels)}
+    labels, logits = test.labels(test.ids), predict_logits(judged.network, test)
+    scores = score(logits, labels, test.label_targets(test.ids))
+    return {"num_examples": int((labels >= 0).sum()), **scores}
 
 
 def about_chance(splits: Splits, test: Mapping[str, float]) -> list[str]:

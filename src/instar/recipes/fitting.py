@@ -323,7 +323,8 @@ def _fit_estimator(run: Run, needs: Mapping[str, Path]) -> dict[str, Any]:
     network.fit_(train.gather(ids, 0), labels[labels >= 0])
     run.save_weights(network.state_dict(), {})
     keep_rows(run.path, splits)
-    scores = score(predict_logits(network, validation), validation.labels(validation.ids))
+    logits, judged = predict_logits(network, validation), validation.ids
+    scores = score(logits, validation.labels(judged), validation.label_targets(judged))
     reason = why_not_learned(network, train, ids[:: -(-len(ids) // _MOST_ADOPTED)])
     return {
         "metrics": {f"validation_{key}": value for key, value in scores.items()},

@@ -55,10 +55,7 @@ def table_in(name: str, rows: Rows) -> pa.Table | None:
         raise DataError(f"{name}: no file of rows, and this network takes rows with {columns}: {_FILES}")
     else:
         return None
-    try:
-        return with_places([rows.checked(table)], [name], first=1)
-    except UsageError as error:
-        raise DataError(f"{name}: {error}") from error
+    return _checked(table, name, rows)
 
 
 def table_sent(name: str, content: bytes, rows: Rows) -> pa.Table | None:
@@ -73,6 +70,11 @@ def table_sent(name: str, content: bytes, rows: Rows) -> pa.Table | None:
         table = jsonl_file.read_jsonl(_plain(content), name)
     else:
         return None
+    return _checked(table, name, rows)
+
+
+def _checked(table: pa.Table, name: str, rows: Rows) -> pa.Table:
+    """The rows with the columns of the network, and their places."""
     try:
         return with_places([rows.checked(table)], [name], first=1)
     except UsageError as error:
