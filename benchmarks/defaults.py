@@ -24,9 +24,9 @@ from instar.recipes.distill.plan import ALONE, DISTILLED, Plan
 from instar.recipes.distill.recipe import STUDY
 from instar.recipes.distill.scoring import on_test
 from instar.recipes.distill.settings import Candidate, read_config
-from instar.recipes.loading import load_splits
 from instar.recipes.rates import moved
 from instar.recipes.settings import LossSettings
+from instar.recipes.splits import load_splits
 from instar.recipes.study import Execution, run_study
 from instar.runs import write_bytes
 

@@ -11,8 +11,9 @@ from torch import nn
 from benchmarks.step import bare_epoch
 from benchmarks.timing import Way, has_bfloat16, in_turns, ratio, write_result
 from instar.data import known_data
-from instar.recipes.loading import build_for, load_splits
+from instar.recipes.loading import build_for
 from instar.recipes.settings import DataSettings, FitSettings
+from instar.recipes.splits import load_splits
 from instar.recipes.study import Execution, run_study
 from instar.recipes.transfer.plan import Plan
 from instar.recipes.transfer.recipe import STUDY

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from instar.errors import UsageError
+from instar.recipes.reading_settings import checked
 from instar.recipes.rows import ACCURACY, ERRORS, SCHEMA
-from instar.recipes.settings import Settings, checked
+from instar.recipes.settings import Settings
 from instar.runs import without_none
 
 ROOT = Path(__file__).parents[1]

@@ -57,6 +57,7 @@ CARDS = {
     "instar.recipes.loading": "methods/data",
     "instar.recipes.predictions": "methods/using-a-network",
     "instar.recipes.specialists": "methods/specialists",
+    "instar.recipes.splits": "methods/data",
     "instar.recipes.speech": "methods/speech-recogniser",
     "instar.recipes.targets": "methods/soft-target-store",
     "instar.recipes.tokens": "methods/language-models",

@@ -29,7 +29,7 @@ from instar.errors import DataError, RunError, UsageError
 from instar.evaluation import predict_logits, score
 from instar.export_record import ABOUT, read_about
 from instar.files import load_tensors, tensor_bytes
-from instar.recipes.loading import load_splits, splits_of
+from instar.recipes.splits import load_splits, splits_of
 from instar.runs import FINAL, Run
 from small_studies import SMALL, distilled
 

@@ -21,7 +21,7 @@ from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.export_record import read_about
 from instar.networks.libraries import operators
-from instar.recipes.loading import splits_of
+from instar.recipes.splits import splits_of
 from instar.runs import Run
 from library_networks import vit_folder
 from small_studies import distilled

@@ -24,7 +24,8 @@ from instar.deploy.loading import why_taken
 from instar.errors import DataError, UsageError
 from instar.evaluation import predict_logits
 from instar.recipes.distill.recipe import STUDY
-from instar.recipes.loading import load_run_network, load_splits, settings_of
+from instar.recipes.loading import load_run_network, settings_of
+from instar.recipes.splits import load_splits
 from instar.runs import REPORT, Run
 from small_studies import distilled
 

@@ -22,8 +22,9 @@ from instar.deploy.rows import PREPARATION, Rows
 from instar.errors import RunError, UsageError
 from instar.recipes.distill.recipe import STUDY
 from instar.recipes.distill.settings import DistillConfig
-from instar.recipes.loading import load_splits, settings_of, with_found_columns
-from instar.recipes.settings import checked
+from instar.recipes.loading import settings_of
+from instar.recipes.reading_settings import checked
+from instar.recipes.splits import load_splits, with_found_columns
 from instar.recipes.study import run_path
 from instar.runs import Run
 from small_studies import distilled

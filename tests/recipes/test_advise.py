@@ -25,8 +25,10 @@ from instar.recipes.advise.recipe import STUDY, measure
 from instar.recipes.advise.search import Fitted, Search, read_fit, successive_halving
 from instar.recipes.advise.settings import AdviseConfig, read_config
 from instar.recipes.contents import contents_of
-from instar.recipes.loading import load_run_network, load_splits
-from instar.recipes.settings import DataSettings, merge
+from instar.recipes.loading import load_run_network
+from instar.recipes.reading_settings import merge
+from instar.recipes.settings import DataSettings
+from instar.recipes.splits import load_splits
 from instar.recipes.study import Execution, Result, run_path, run_study
 from instar.runs import Run, find_run
 from instar.transfer import features_at, pooled

@@ -21,8 +21,9 @@ from instar.recipes.distill.scoring import dark_knowledge, disagreements
 from instar.recipes.distill.settings import DistillConfig
 from instar.recipes.distill.students import Chosen, choose
 from instar.recipes.fitting import fit_job
-from instar.recipes.loading import load_network, load_run_network, load_splits
+from instar.recipes.loading import load_network, load_run_network
 from instar.recipes.settings import DataSettings, FitSettings, StudentSettings, TransferSettings
+from instar.recipes.splits import load_splits
 from instar.reports import Text
 from instar.runs import Run
 from small_studies import distilled

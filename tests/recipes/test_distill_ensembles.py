@@ -13,8 +13,10 @@ from instar.distillation import SoftTargetStore
 from instar.evaluation import predict_logits, score
 from instar.networks import build_network
 from instar.recipes.distill.settings import read_config
-from instar.recipes.loading import load_run_network, load_splits
-from instar.recipes.settings import DataSettings, merge
+from instar.recipes.loading import load_run_network
+from instar.recipes.reading_settings import merge
+from instar.recipes.settings import DataSettings
+from instar.recipes.splits import load_splits
 from instar.recipes.targets import write_store
 from instar.runs import Run
 from small_studies import SMALL, distilled

@@ -13,8 +13,8 @@ from instar.evaluation import predict_logits
 from instar.recipes.distill.in_use import RECOVERED, _at_one, _verdict
 from instar.recipes.distill.plan import DISTILLED
 from instar.recipes.distill.settings import DistillConfig, read_config
-from instar.recipes.loading import splits_of
 from instar.recipes.rows import row
+from instar.recipes.splits import splits_of
 from instar.runs import Run
 from small_studies import SMALL, distilled
 

@@ -17,8 +17,8 @@ from instar.evaluation import predict_logits
 from instar.networks import build_network, forward_logits
 from instar.recipes.distill.recipe import STUDY
 from instar.recipes.distill.settings import read_config
-from instar.recipes.loading import load_splits
 from instar.recipes.settings import DataSettings
+from instar.recipes.splits import load_splits
 from instar.recipes.study import run_path
 from instar.recipes.transfer.plan import Plan as TransferPlan
 from instar.recipes.transfer.settings import read_config as read_transfer_config

@@ -16,7 +16,8 @@ from instar.recipes.distill.plan import ALONE, DISTILLED, SAME_COST, Plan
 from instar.recipes.distill.recipe import place
 from instar.recipes.distill.same_cost import lengths
 from instar.recipes.distill.settings import OWN_WEIGHTS, DistillConfig, read_config
-from instar.recipes.settings import LOSSES, checked
+from instar.recipes.reading_settings import checked
+from instar.recipes.settings import LOSSES
 from instar.recipes.study import Execution
 from instar.runs import FINAL, Run
 from small_studies import distilled

@@ -12,8 +12,9 @@ from instar.evaluation import predict_logits
 from instar.files import load_tensors
 from instar.networks import build_network
 from instar.recipes.fitting import LOGITS
-from instar.recipes.loading import load_network, load_run_network, load_splits
+from instar.recipes.loading import load_network, load_run_network
 from instar.recipes.settings import DataSettings, FitSettings
+from instar.recipes.splits import load_splits
 from instar.runs import Run
 from small_studies import distilled
 

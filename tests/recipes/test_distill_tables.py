@@ -13,8 +13,9 @@ from instar import load
 from instar.data import load_data
 from instar.errors import UsageError
 from instar.recipes.distill.settings import read_config
-from instar.recipes.loading import load_run_network, load_splits, training_data
+from instar.recipes.loading import load_run_network
 from instar.recipes.settings import DataSettings, TransferSettings
+from instar.recipes.splits import load_splits, training_data
 from instar.runs import Run
 
 pytest.importorskip("lightgbm")

@@ -17,8 +17,10 @@ from instar.distillation.sensitivity import levels_of, sensitivity
 from instar.evaluation import predict_logits
 from instar.recipes.distill import page as charts
 from instar.recipes.distill.scoring import sensitivities
-from instar.recipes.loading import load_run_network, load_splits
-from instar.recipes.settings import DataSettings, merge
+from instar.recipes.loading import load_run_network
+from instar.recipes.reading_settings import merge
+from instar.recipes.settings import DataSettings
+from instar.recipes.splits import load_splits
 from instar.runs import Run
 from small_studies import distilled
 

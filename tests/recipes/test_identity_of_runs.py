@@ -22,11 +22,12 @@ from instar.jobs.execution import attempt, execute
 from instar.recipes.commands import ADVISE, DISTILL, SPECIALISTS, SPEECH, TRANSFER
 from instar.recipes.contents import contents_of
 from instar.recipes.fitting import adopt_job, fit_job
-from instar.recipes.loading import load_pictures, load_run_network, load_splits
+from instar.recipes.loading import load_run_network
 from instar.recipes.options import Command as Options
 from instar.recipes.options import from_keywords
 from instar.recipes.reproductions import reproduction_config
 from instar.recipes.settings import DataSettings, FitSettings
+from instar.recipes.splits import load_pictures, load_splits
 from instar.recipes.study import Execution
 from instar.runs import run_hash
 

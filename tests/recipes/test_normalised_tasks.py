@@ -9,8 +9,8 @@ import torch
 from instar.errors import DataWarning, UsageError
 from instar.recipes.advise.recipe import STUDY as ADVISE
 from instar.recipes.advise.settings import read_config as advise_config
-from instar.recipes.loading import load_splits
 from instar.recipes.settings import DataSettings
+from instar.recipes.splits import load_splits
 from instar.recipes.study import Execution, run_study
 from instar.recipes.transfer.settings import read_config as transfer_config
 from instar.recipes.transfer.tasks import check_tasks, splits_of

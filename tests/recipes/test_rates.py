@@ -15,9 +15,10 @@ from instar.recipes.distill.plan import ALONE, DISTILLED, Plan
 from instar.recipes.distill.search import _lowest
 from instar.recipes.distill.settings import Candidate, read_config
 from instar.recipes.halving import shortened, side_by_side
-from instar.recipes.loading import load_network, load_splits
+from instar.recipes.loading import load_network
 from instar.recipes.rates import Found, find_rate, has_normalisation, settled
 from instar.recipes.settings import DataSettings, FitSettings, StudentSettings
+from instar.recipes.splits import load_splits
 from instar.recipes.study import Round, Rounds
 from instar.runs import Run
 from small_studies import distilled

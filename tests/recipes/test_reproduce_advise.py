@@ -17,7 +17,7 @@ from instar.recipes.advise.reproduction import STUDY
 from instar.recipes.advise.reproduction_plan import JudgeConfig, config_for, plans_for
 from instar.recipes.advise.search import Fitted, Search
 from instar.recipes.loading import load_run_network
-from instar.recipes.settings import checked
+from instar.recipes.reading_settings import checked
 from instar.recipes.study import Execution, run_study
 from instar.runs import Run
 from instar.transfer import random_halves, semantic_halves

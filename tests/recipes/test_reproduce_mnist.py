@@ -16,8 +16,10 @@ from instar.recipes.distill.mnist import PAPER, STUDY, config_for, recovered, re
 from instar.recipes.distill.mnist_plan import CORRECTED, LIKE, MnistConfig, MnistPlan
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import TEACHER_SEED, choose
-from instar.recipes.loading import load_run_network, load_splits, training_data
-from instar.recipes.settings import TransferSettings, checked, merge
+from instar.recipes.loading import load_run_network
+from instar.recipes.reading_settings import checked, merge
+from instar.recipes.settings import TransferSettings
+from instar.recipes.splits import load_splits, training_data
 from instar.recipes.study import Execution, run_study
 from instar.runs import Run
 

@@ -14,7 +14,7 @@ from instar.errors import InstarError, UsageError
 from instar.evaluation import predict_logits
 from instar.jobs import JobReport
 from instar.recipes.loading import load_run_network
-from instar.recipes.settings import checked
+from instar.recipes.reading_settings import checked
 from instar.recipes.speech.align_jobs import flat_alignment_job
 from instar.recipes.speech.data import forget_recordings, load_frames, load_recordings
 from instar.recipes.speech.examples import unit_spans

@@ -10,8 +10,10 @@ from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.files import load_tensors
 from instar.recipes.fitting import LOGITS
-from instar.recipes.loading import load_run_network, load_splits, training_data
-from instar.recipes.settings import TransferSettings, checked
+from instar.recipes.loading import load_run_network
+from instar.recipes.reading_settings import checked
+from instar.recipes.settings import TransferSettings
+from instar.recipes.splits import load_splits, training_data
 from instar.recipes.study import Execution, run_study
 from instar.recipes.texts.plan import ALONE, ENSEMBLE, FEW, TFIDF, TextsConfig, TextsPlan, check, config_for
 from instar.recipes.texts.recipe import STUDY, answer

@@ -12,8 +12,9 @@ import torch
 
 from command_line import Command
 from instar.evaluation import predict_logits
-from instar.recipes.loading import load_run_network, load_splits
+from instar.recipes.loading import load_run_network
 from instar.recipes.reproductions import repeat_command
+from instar.recipes.splits import load_splits
 from instar.recipes.transfer import comparison
 from instar.recipes.transfer.reproduction import ReproductionPlan, config_for
 from instar.recipes.transfer.results import study_of, transitions

@@ -17,7 +17,7 @@ from instar.errors import InstarError, RunError, UsageError
 from instar.evaluation import predict_logits
 from instar.jobs import JobReport
 from instar.metrics import errors
-from instar.recipes.loading import load_run_network, load_splits
+from instar.recipes.loading import load_run_network
 from instar.recipes.specialists.costs import Costs
 from instar.recipes.specialists.jobs import assemble
 from instar.recipes.specialists.page import answer
@@ -25,6 +25,7 @@ from instar.recipes.specialists.plan import FULL_LABELS, FULL_SOFT, ROWS, WITH, 
 from instar.recipes.specialists.recipe import STUDY, rounds
 from instar.recipes.specialists.scoring import kept
 from instar.recipes.specialists.settings import SpecialistsConfig, config_for, read_config
+from instar.recipes.splits import load_splits
 from instar.recipes.study import Execution, run_study
 from instar.runs import Run
 from instar.specialists import ClassSet, specialist_labels

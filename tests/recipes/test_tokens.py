@@ -14,7 +14,8 @@ from instar.data import TokenDataset
 from instar.errors import UsageError
 from instar.evaluation import predicted_rows
 from instar.intervals import bootstrap_mean
-from instar.recipes.loading import load_run_network, load_splits
+from instar.recipes.loading import load_run_network
+from instar.recipes.splits import load_splits
 from instar.recipes.tokens.plan import ALONE, TARGETS, TEACHER, TokensPlan, config_for, read_config
 from instar.recipes.tokens.recipe import STUDY
 from instar.runs import Run

@@ -15,8 +15,9 @@ from instar.evaluation import predict_logits
 from instar.files import load_tensors
 from instar.jobs.execution import execute
 from instar.recipes import from_python
-from instar.recipes.loading import load_run_network, load_splits
+from instar.recipes.loading import load_run_network
 from instar.recipes.settings import DataSettings
+from instar.recipes.splits import load_splits
 from instar.recipes.study import Execution, run_path, run_study
 from instar.recipes.transfer.figures import treatment_table
 from instar.recipes.transfer.plan import Plan

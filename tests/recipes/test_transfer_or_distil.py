@@ -13,7 +13,8 @@ from instar.data import load_data, transfer_set
 from instar.distillation import StoredLogits
 from instar.evaluation import predict_logits
 from instar.networks import build_network
-from instar.recipes.loading import load_run_network, load_splits
+from instar.recipes.loading import load_run_network
+from instar.recipes.splits import load_splits
 from instar.recipes.study import Execution, run_study
 from instar.recipes.transfer.comparison import BOTH, STUDENTS, STUDY, ComparisonPlan, config_for, job_name
 from instar.reports.formats import MINUS

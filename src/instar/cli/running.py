@@ -35,8 +35,8 @@ def run_and_show(
         The run directory.
     """
     from instar.recipes.experiments import run_experiment
-    from instar.recipes.loading import notes_of
     from instar.recipes.publishing import publish
+    from instar.recipes.splits import notes_of
     from instar.recipes.study import Execution
 
     if not (run.quiet or run.as_json):

@@ -7,9 +7,10 @@ from instar.data.fetch import fetch
 from instar.data.given import GivenData, as_dataset
 from instar.data.identity import IdIndex
 from instar.data.inspection import Inspection, inspect_folder, inspect_splits
+from instar.data.known import KnownData, known_data
 from instar.data.mapped import MappedDataset, write_examples
 from instar.data.memory import InMemoryDataset
-from instar.data.named import KnownData, Splits, known_data, load_data
+from instar.data.named import Splits, load_data
 from instar.data.samplers import Sampler, half_special, id_batches, like_length, shuffled
 from instar.data.splits import class_number, stratified_split, transfer_set
 from instar.data.streaming import StreamingDataset

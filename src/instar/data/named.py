@@ -5,7 +5,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,6 +15,7 @@ from instar.data.dataset import Dataset
 from instar.data.documents import read_corpus
 from instar.data.given import as_dataset
 from instar.data.kinds import KindOptions, Preparation
+from instar.data.known import FILES, FOLDER, PYTHON
 from instar.data.normalisation import measured, normalised, parse_normalisation
 from instar.data.official import load_digits, load_official, load_omniglot
 from instar.data.pictures import PictureForm
@@ -28,7 +29,7 @@ from instar.data.readers.folder import (
 )
 from instar.data.readers.images import MODES, ImageForm
 from instar.data.records.roles import Roles
-from instar.data.sources import FSDD, SOURCES, TEXT_SOURCES, Source, find
+from instar.data.sources import SOURCES, TEXT_SOURCES
 from instar.data.splits import stratified_split
 from instar.errors import DataError, InstarError, UsageError
 from instar.naming import ROW_SOURCES, import_function, is_source, is_text_files, unknown_name
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
 MEMORY_BUDGET_BYTES = 2 * 2**30
 _TEST_FRACTION = 0.2  # for data without a test set
 _DIGITS_TEST_SEED = 0  # fixed: the test digits are the same for everybody, whatever split_seed is
-_FOLDER, _PYTHON = "folder:PATH", "python:MODULE:FUNCTION"
-_FILES = "text:FILES"
-_ROWS = "csv: jsonl: parquet: hf: webdataset:"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -259,10 +257,10 @@ def load_data(
             "digits",
             *SOURCES,
             *TEXT_SOURCES,
-            _FOLDER,
-            _FILES,
+            FOLDER,
+            FILES,
             *(f"{scheme}:PATH" for scheme in ROW_SOURCES),
-            _PYTHON,
+            PYTHON,
         ]
         raise unknown_name("data set", name, known)
     if validation is None:
@@ -328,44 +326,6 @@ def _checked_form(name: str, image_size: int | None, colour: str | None, memory_
     if colour is not None and colour not in MODES:
         raise unknown_name("colour", colour, MODES)
     return PictureForm(image_size, colour, memory_budget_bytes)
-
-
-class KnownData(NamedTuple):
-    """A data set in the table of `instar data`."""
-
-    name: str
-    what: str
-    where: str | None
-    """the folder that holds it; None where it would be downloaded or is the user's"""
-    publisher: str
-
-
-def known_data() -> list[KnownData]:
-    """The data sets that `load_data` knows, and where they are.
-
-    Example:
-        >>> [data.name for data in known_data()][:2]
-        ['digits', 'mnist']
-    """
-    return [
-        KnownData("digits", "1,797 handwritten digits, 8x8 grey", "comes with scikit-learn", "scikit-learn"),
-        *(
-            KnownData(source.name, source.what, _where(source), source.publisher)
-            for source in (*SOURCES.values(), *TEXT_SOURCES.values(), FSDD)
-        ),
-        KnownData(_FOLDER, "pictures or sounds: one folder a class, or train/ and test/ of these", None, "you"),
-        KnownData(_FILES, "running text, for networks that predict the next token", None, "you"),
-        KnownData(_ROWS, "rows of your tables: texts, numbers, pictures, sounds", None, "you"),
-        KnownData(_PYTHON, "what your function returns: Splits, or training and test data", None, "you"),
-    ]
-
-
-def _where(source: Source) -> str | None:
-    try:
-        found = find(source)
-    except InstarError:  # an incomplete data set
-        return None
-    return str(found[0]) if found else None
 
 
 def _cut(

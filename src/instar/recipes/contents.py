@@ -16,7 +16,7 @@ from instar.data import Splits, seen_by
 from instar.deploy.code import identity_of
 from instar.naming import LIBRARIES, is_of_library
 from instar.networks import brings_weights, described, is_teacher_file, network_fingerprint
-from instar.recipes.loading import build_for, load_network, load_pictures, load_splits, member_specs
+from instar.recipes.loading import build_for, load_network, member_specs
 from instar.recipes.settings import (
     DataSettings,
     FitSettings,
@@ -25,6 +25,7 @@ from instar.recipes.settings import (
     StudentSettings,
     TransferSettings,
 )
+from instar.recipes.splits import load_pictures, load_splits
 from instar.runs import is_run
 
 

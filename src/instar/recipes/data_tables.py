@@ -12,9 +12,10 @@ from instar.data.copies import copies_of
 from instar.data.readers.images import OFFER_TO_FIT
 from instar.errors import UsageError
 from instar.naming import is_text_files
-from instar.recipes.loading import load_splits
+from instar.recipes.reading_settings import checked
 from instar.recipes.record_tables import about_records, record_tables, records_of
-from instar.recipes.settings import DataSettings, checked
+from instar.recipes.settings import DataSettings
+from instar.recipes.splits import load_splits
 from instar.reports import Column, Table
 from instar.structures import form_in_words
 

@@ -7,7 +7,7 @@ import torch
 
 from instar.errors import UsageError
 from instar.naming import import_object
-from instar.recipes.loading import with_found_columns
+from instar.recipes.splits import with_found_columns
 from instar.recipes.study import Execution, run_path, run_study
 
 

@@ -23,7 +23,7 @@ from instar.machine import environment
 from instar.networks import network_fingerprint
 from instar.recipes.export_facts import facts_of
 from instar.recipes.fitting import CALIBRATION_EXAMPLES
-from instar.recipes.loading import splits_of
+from instar.recipes.splits import splits_of
 from instar.reports import Column, Table
 from instar.runs import Run
 from instar.structures import Inputs, map_tensors, num_values, read_form

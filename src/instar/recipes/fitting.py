@@ -27,16 +27,14 @@ from instar.recipes.loading import (
     about_network,
     load_network,
     load_run_network,
-    load_splits,
     network_of,
     outline,
     settings_of,
     source_of,
-    splits_of,
-    training_data,
     warn_of_plain_pictures,
 )
 from instar.recipes.settings import DataSettings, FitSettings, SoftSettings, TransferSettings
+from instar.recipes.splits import load_splits, splits_of, training_data
 from instar.runs import Run, find_run, is_run
 from instar.structures import Inputs, varies
 from instar.training import FitResult, fit

@@ -12,9 +12,9 @@ from typing import Any
 
 from instar.recipes.commands import ADVISE, DISTILL, SPECIALISTS, SPEECH, TRANSFER, command_of_task
 from instar.recipes.experiments import run_experiment
-from instar.recipes.loading import load_pictures, load_splits
 from instar.recipes.options import Command, from_keywords
 from instar.recipes.reproductions import reproduction, reproduction_config
+from instar.recipes.splits import load_pictures, load_splits
 from instar.recipes.study import Execution
 
 Result = dict[str, Any]

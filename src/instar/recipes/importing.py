@@ -13,8 +13,9 @@ from instar.distillation.answer_logits import as_logits
 from instar.distillation.answers import Answers, read_answers
 from instar.distillation.store_writing import store_settings, write_rows
 from instar.errors import UsageError
-from instar.recipes.loading import load_splits
-from instar.recipes.settings import DataSettings, checked, merge
+from instar.recipes.reading_settings import checked, merge
+from instar.recipes.settings import DataSettings
+from instar.recipes.splits import load_splits
 from instar.recipes.targets import examples_of, split_of
 
 _FEW = 3  # keys that a message names

@@ -11,8 +11,8 @@ from instar.data import Splits
 from instar.data.records.places import columns_of_user, place_of, type_in_words
 from instar.data.records.reading import Records, split_records, tables_of
 from instar.data.records.roles import Roles
-from instar.recipes.loading import COLUMNS
 from instar.recipes.settings import DataSettings
+from instar.recipes.splits import COLUMNS
 from instar.reports import Column, Table
 
 _CLASSES, _EXAMPLES = 20, 3

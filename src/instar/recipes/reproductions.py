@@ -124,7 +124,7 @@ def reproduction_config(
     Raises:
         UsageError: no such study, scale, data set or setting; or a file beside a scale or data.
     """
-    from instar.recipes.settings import checked, merge, read_config_file
+    from instar.recipes.reading_settings import checked, merge, read_config_file
 
     study = reproduction(name)
     if file is None:

@@ -5,7 +5,7 @@ from importlib.resources import files
 from typing import Any
 
 from instar.naming import unknown_name
-from instar.recipes.settings import merge
+from instar.recipes.reading_settings import merge
 
 _FOLDER = files("instar.recipes") / "scales"
 

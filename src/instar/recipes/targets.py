@@ -15,12 +15,13 @@ from instar.networks import TEACHER_FORMS
 from instar.recipes.loading import (
     comes_with_weights,
     load_network,
-    load_splits,
     member_specs,
     warn_of_head,
     warn_of_plain_pictures,
 )
-from instar.recipes.settings import DataSettings, FitSettings, checked, merge
+from instar.recipes.reading_settings import checked, merge
+from instar.recipes.settings import DataSettings, FitSettings
+from instar.recipes.splits import load_splits
 from instar.reports import Column, Table
 from instar.runs import Run, find_run, is_run
 

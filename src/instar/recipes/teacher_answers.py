@@ -16,13 +16,9 @@ from instar.files import write_bytes
 from instar.jobs import Job, num_gpus
 from instar.networks import FittedEstimator
 from instar.recipes.fitting import LOGITS, LOGITS_OF, STORE, outside, transfer_data
-from instar.recipes.loading import (
-    about_data,
-    load_run_network,
-    load_splits,
-    splits_of,
-)
+from instar.recipes.loading import load_run_network
 from instar.recipes.settings import DataSettings, TransferSettings
+from instar.recipes.splits import about_data, load_splits, splits_of
 from instar.runs import Run
 
 

@@ -8,14 +8,9 @@ from instar.errors import UsageError
 from instar.naming import is_of_library
 from instar.recipes.advise.jobs import config_of_fit
 from instar.recipes.advise.plan import Plan
-from instar.recipes.loading import (
-    build_for,
-    load_splits,
-    training_data,
-    try_network,
-    warn_of_other_normalisation,
-)
+from instar.recipes.loading import build_for, try_network, warn_of_other_normalisation
 from instar.recipes.settings import DataSettings, TransferSettings
+from instar.recipes.splits import load_splits, training_data
 from instar.recipes.transfer.plan import TREATMENT_SEED
 from instar.runs import is_run
 from instar.structures import without_lengths

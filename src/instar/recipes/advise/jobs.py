@@ -17,18 +17,9 @@ from instar.jobs import Job
 from instar.naming import is_of_library
 from instar.networks import layers_of, load_state_, network_fingerprint
 from instar.networks.weights import read_weights, without_prefix
-from instar.recipes.loading import (
-    about_data,
-    about_network,
-    build_for,
-    load_run_network,
-    load_splits,
-    normalisation_of,
-    settings_of,
-    splits_of,
-    warn_of_plain_pictures,
-)
+from instar.recipes.loading import about_network, build_for, load_run_network, settings_of, warn_of_plain_pictures
 from instar.recipes.settings import DataSettings, FitSettings
+from instar.recipes.splits import about_data, load_splits, normalisation_of, splits_of
 from instar.runs import Run, find_run, is_run
 from instar.structures import read_form, without_lengths, written_form
 from instar.transfer import MOST_FEATURES, features_at, h_score, linear_probe, logme

@@ -18,8 +18,9 @@ from instar.recipes.advise.jobs import config_of_fit, load_pretrained, pretraine
 from instar.recipes.advise.settings import AdviseConfig
 from instar.recipes.fitting import fit_job
 from instar.recipes.halving import shortened
-from instar.recipes.loading import build_for, few_examples, load_splits
+from instar.recipes.loading import build_for
 from instar.recipes.settings import DataSettings, FitSettings, Settings
+from instar.recipes.splits import few_examples, load_splits
 from instar.recipes.study import DEFAULT, Execution
 from instar.recipes.transfer.jobs import treatment_job
 from instar.recipes.transfer.plan import TREATMENT_SEED

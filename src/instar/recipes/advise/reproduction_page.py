@@ -5,10 +5,10 @@ from typing import Any
 
 from instar.jobs import duration
 from instar.recipes.advise.reproduction_plan import JudgeConfig, Plans
+from instar.recipes.reading_settings import checked
 from instar.recipes.reproductions import repeat_command
 from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import interval
-from instar.recipes.settings import checked
 from instar.recipes.study import Page, Result
 from instar.reports import Bars, Column, Details, Headline, Lines, Table, Text
 

@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 from instar.errors import UsageError
 from instar.recipes.advise.plan import Plan
 from instar.recipes.advise.settings import AdviseConfig, SearchSettings, TrainingSettings
+from instar.recipes.reading_settings import checked
 from instar.recipes.scales import choose_scale
-from instar.recipes.settings import DataSettings, Settings, checked
+from instar.recipes.settings import DataSettings, Settings
 from instar.recipes.study import Execution
 
 

@@ -9,16 +9,8 @@ from pydantic import Field, model_validator
 
 from instar.errors import UsageError
 from instar.naming import is_of_library
-from instar.recipes.settings import (
-    Count,
-    DataSettings,
-    FitSettings,
-    Settings,
-    check_source,
-    checked,
-    merge,
-    read_config_file,
-)
+from instar.recipes.reading_settings import check_source, checked, merge, read_config_file
+from instar.recipes.settings import Count, DataSettings, FitSettings, Settings
 from instar.recipes.transfer.settings import CopySettings
 from instar.runs import is_run
 

@@ -12,15 +12,9 @@ from instar.errors import UsageError
 from instar.recipes.distill.correction import correct_
 from instar.recipes.distill.plan import Plan
 from instar.recipes.hinting import KINDS, listening
-from instar.recipes.loading import (
-    build_for,
-    load_network,
-    training_data,
-    try_network,
-    try_trained,
-    warn_of_head,
-)
+from instar.recipes.loading import build_for, load_network, try_network, try_trained, warn_of_head
 from instar.recipes.settings import LOSSES
+from instar.recipes.splits import training_data
 from instar.soft_losses import SOFT_LOSSES
 from instar.teacher_checks import check_soft_targets, judged_ids
 

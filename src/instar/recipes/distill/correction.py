@@ -13,8 +13,9 @@ from instar.distillation import add_class_bias_, fit_class_bias
 from instar.errors import UsageError
 from instar.evaluation import predict_logits
 from instar.jobs import Job
-from instar.recipes.loading import about_network, load_run_network, load_splits, splits_of
+from instar.recipes.loading import about_network, load_run_network
 from instar.recipes.settings import DataSettings, FitSettings
+from instar.recipes.splits import load_splits, splits_of
 from instar.runs import Run
 
 

@@ -25,9 +25,9 @@ from instar.recipes.distill.students import fit_options
 from instar.recipes.exports import judge, source_of
 from instar.recipes.fitting import fit_job
 from instar.recipes.halving import shortened
-from instar.recipes.loading import about_data
 from instar.recipes.rows import difference, excludes_zero, row, with_interval
 from instar.recipes.settings import FitSettings
+from instar.recipes.splits import about_data
 from instar.runs import Run
 
 RECOVERED = "student-distilled-int8"

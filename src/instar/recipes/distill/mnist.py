@@ -17,11 +17,13 @@ from instar.recipes.distill.scoring import errors_by_class, on_test, training_cu
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import Chosen, Student, choose
 from instar.recipes.learning import FAILED, about_failures, failures_in_words
-from instar.recipes.loading import load_run_network, load_splits, training_data
+from instar.recipes.loading import load_run_network
+from instar.recipes.reading_settings import checked, merge
 from instar.recipes.result_tables import rows_table
 from instar.recipes.rows import ERRORS, row
 from instar.recipes.scales import choose_scale
-from instar.recipes.settings import as_text, checked, merge
+from instar.recipes.settings import as_text
+from instar.recipes.splits import load_splits, training_data
 from instar.recipes.study import Place, Round, Rounds, Study
 
 PAPER = {

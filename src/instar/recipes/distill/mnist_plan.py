@@ -21,7 +21,7 @@ from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, fit_options, stored_logits_of
 from instar.recipes.fitting import fit_job
-from instar.recipes.loading import load_splits, try_network
+from instar.recipes.loading import try_network
 from instar.recipes.settings import (
     Count,
     DataSettings,
@@ -32,6 +32,7 @@ from instar.recipes.settings import (
     Temperature,
     TransferSettings,
 )
+from instar.recipes.splits import load_splits
 from instar.recipes.study import Execution
 from instar.recipes.teacher_answers import logits_job, store_job
 

@@ -23,15 +23,10 @@ from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, fit
 from instar.recipes.fitting import adopt_job, estimator_job, fit_job
 from instar.recipes.halving import shortened
 from instar.recipes.hinting import KINDS
-from instar.recipes.loading import (
-    comes_with_weights,
-    load_splits,
-    member_specs,
-    outline,
-    training_data,
-)
+from instar.recipes.loading import comes_with_weights, member_specs, outline
 from instar.recipes.rates import STUDENT_ROUNDS, TEACHER_ROUNDS, Shares, round_lengths, settled
 from instar.recipes.settings import LOSSES, FitSettings, StudentSettings, TransferSettings
+from instar.recipes.splits import load_splits, training_data
 from instar.recipes.study import Execution
 from instar.recipes.teacher_answers import logits_job
 from instar.runs import Run, find_run, is_run

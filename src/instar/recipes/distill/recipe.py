@@ -30,10 +30,11 @@ from instar.recipes.distill.settings import DistillConfig
 from instar.recipes.distill.students import Chosen
 from instar.recipes.hinting import KINDS, hints_between
 from instar.recipes.learning import FAILED, about_failures
-from instar.recipes.loading import load_run_network, load_splits, training_data
+from instar.recipes.loading import load_run_network
 from instar.recipes.result_tables import rows_table
 from instar.recipes.rows import ERRORS
 from instar.recipes.settings import NetworkSettings, as_text
+from instar.recipes.splits import load_splits, training_data
 from instar.recipes.study import Place, Result, Round, Rounds, Study
 from instar.recipes.use_it import use_lines
 from instar.runs import Run

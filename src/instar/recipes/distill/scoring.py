@@ -18,9 +18,10 @@ from instar.losses import AnyTargets, HeadTargets, SoftTargets, ensemble_soft_ta
 from instar.networks import AskedNetwork, FittedEstimator
 from instar.recipes.distill.plan import Plan
 from instar.recipes.fitting import targets_of
-from instar.recipes.loading import load_run_network, training_data
+from instar.recipes.loading import load_run_network
 from instar.recipes.rows import difference, row
 from instar.recipes.settings import LossSettings
+from instar.recipes.splits import training_data
 from instar.runs import Run
 from instar.sparse_targets import SparseTargets
 from instar.structures import Form

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from instar.errors import UsageError
 from instar.naming import TEXT_NAMES, is_source, is_text_files, unknown_name
 from instar.recipes.distill.student_folders import extractor_of, tokenizer_of
+from instar.recipes.reading_settings import checked, merge, read_config_file
 from instar.recipes.settings import (
     LOSSES,
     CandidateRates,
@@ -23,9 +24,6 @@ from instar.recipes.settings import (
     StudentSettings,
     TeacherSettings,
     TransferSettings,
-    checked,
-    merge,
-    read_config_file,
 )
 
 _LOSS = tuple(LossSettings.model_fields)
@@ -379,7 +377,7 @@ def _kind_of(data: Any) -> str | None:
     name = data.get("name") if isinstance(data, Mapping) else None
     if not isinstance(name, str) or not (is_source(name) or name in TEXT_NAMES):
         return None
-    from instar.recipes.loading import load_splits
+    from instar.recipes.splits import load_splits
 
     preparation = load_splits(checked(DataSettings, data)).preparation
     return None if preparation is None else preparation.kind

@@ -10,6 +10,7 @@ from instar.jobs import Job, JobReport
 from instar.recipes.choosing import Score, best, fit_score, judge
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.fitting import LOGITS_OF, fit_job
+from instar.recipes.reading_settings import checked
 from instar.recipes.settings import (
     DataSettings,
     FitSettings,
@@ -18,7 +19,6 @@ from instar.recipes.settings import (
     SoftSettings,
     TransferSettings,
     as_text,
-    checked,
 )
 from instar.recipes.study import Execution
 

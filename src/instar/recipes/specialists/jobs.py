@@ -15,8 +15,9 @@ from instar.errors import RunError, UsageError
 from instar.evaluation import predict_logits
 from instar.networks import forward_logits, freeze_
 from instar.recipes.fitting import STORE, fit_content, run_fit
-from instar.recipes.loading import as_planned, build_for, load_run_network, load_splits, settings_of, splits_of
+from instar.recipes.loading import build_for, load_run_network, settings_of
 from instar.recipes.settings import DataSettings
+from instar.recipes.splits import as_planned, load_splits, splits_of
 from instar.runs import Run
 from instar.specialists import (
     ClassSet,

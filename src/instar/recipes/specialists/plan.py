@@ -10,7 +10,7 @@ from instar.data import Splits
 from instar.jobs import Job, num_gpus
 from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.fitting import fit_config, fit_cost, fit_job
-from instar.recipes.loading import about_data, load_splits, outline
+from instar.recipes.loading import outline
 from instar.recipes.settings import FitSettings, LossSettings, SoftSettings
 from instar.recipes.specialists.costs import Costs, measure_costs
 from instar.recipes.specialists.jobs import (
@@ -24,6 +24,7 @@ from instar.recipes.specialists.jobs import (
     specialist_splits,
 )
 from instar.recipes.specialists.settings import SetSettings, SpecialistsConfig, Student
+from instar.recipes.splits import about_data, load_splits
 from instar.recipes.study import Execution
 from instar.runs import Run
 from instar.specialists import ClassSet, SpecialistEnsemble, random_class_sets

@@ -14,7 +14,7 @@ from instar.intervals import over_seeds
 from instar.jobs import Job, JobReport
 from instar.recipes.choosing import TUNING_SEED, Tried, best, failure, fit_score, judge
 from instar.recipes.learning import failed_to_learn
-from instar.recipes.loading import build_for, load_splits, refuse_weights, try_network
+from instar.recipes.loading import build_for, refuse_weights, try_network
 from instar.recipes.specialists.jobs import specialist_splits
 from instar.recipes.specialists.page import answer, page, result_table
 from instar.recipes.specialists.plan import (
@@ -29,6 +29,7 @@ from instar.recipes.specialists.plan import (
 )
 from instar.recipes.specialists.scoring import Found, measure
 from instar.recipes.specialists.settings import SpecialistsConfig
+from instar.recipes.splits import load_splits
 from instar.recipes.study import Place, Result, Round, Rounds, Study
 from instar.recipes.use_it import python_line, use_lines
 from instar.specialists import ClassSet, add_dustbin_correction_, start_from_generalist_

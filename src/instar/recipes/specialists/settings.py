@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from instar.errors import UsageError
 from instar.naming import is_of_library, unknown_name
+from instar.recipes.reading_settings import checked, merge, read_config_file
 from instar.recipes.scales import choose_scale, load_scale
 from instar.recipes.settings import (
     CandidateTemperatures,
@@ -18,9 +19,6 @@ from instar.recipes.settings import (
     FitSettings,
     LossSettings,
     Settings,
-    checked,
-    merge,
-    read_config_file,
 )
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -14,15 +14,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from instar.errors import UsageError
 from instar.jobs import Job
 from instar.naming import import_extra
-from instar.recipes.settings import (
-    FitSettings,
-    Settings,
-    SoftSettings,
-    Temperature,
-    checked,
-    merge,
-    read_config_file,
-)
+from instar.recipes.reading_settings import checked, merge, read_config_file
+from instar.recipes.settings import FitSettings, Settings, SoftSettings, Temperature
 from instar.recipes.speech.align_jobs import (
     alignment_job,
     flat_alignment_job,

@@ -15,8 +15,9 @@ from pydantic import Field, model_validator
 from instar.errors import UsageError
 from instar.jobs import Job
 from instar.naming import import_extra
+from instar.recipes.reading_settings import checked, merge
 from instar.recipes.scales import choose_scale
-from instar.recipes.settings import Count, FitSettings, Settings, SoftSettings, Temperature, checked, merge
+from instar.recipes.settings import Count, FitSettings, Settings, SoftSettings, Temperature
 from instar.recipes.speech.align_jobs import alignment_job, flat_alignment_job, new_models
 from instar.recipes.speech.data import ALIGNED, UNTRANSCRIBED, load_features
 from instar.recipes.speech.fit_jobs import network_job, store_job, try_acoustic_network

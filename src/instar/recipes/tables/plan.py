@@ -20,18 +20,11 @@ from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, stored_logits_of
 from instar.recipes.fitting import estimator_job
-from instar.recipes.loading import build_for, load_splits, training_data, try_network
+from instar.recipes.loading import build_for, try_network
+from instar.recipes.reading_settings import checked, merge
 from instar.recipes.scales import choose_scale
-from instar.recipes.settings import (
-    Count,
-    DataSettings,
-    FitSettings,
-    NetworkSettings,
-    Settings,
-    TransferSettings,
-    checked,
-    merge,
-)
+from instar.recipes.settings import Count, DataSettings, FitSettings, NetworkSettings, Settings, TransferSettings
+from instar.recipes.splits import load_splits, training_data
 from instar.recipes.study import DEFAULT, Execution
 from instar.recipes.teacher_answers import logits_job
 

@@ -14,11 +14,11 @@ from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.distill import scoring
 from instar.recipes.distill.students import Chosen, choose
 from instar.recipes.learning import about_failures
-from instar.recipes.loading import load_splits
 from instar.recipes.reproductions import repeat_command
 from instar.recipes.result_tables import result_tables, rows_table
 from instar.recipes.rows import ERRORS, with_interval
 from instar.recipes.settings import as_text
+from instar.recipes.splits import load_splits
 from instar.recipes.study import Page, Place, Result, Round, Rounds, Study
 from instar.recipes.tables.plan import (
     ALONE,

@@ -17,7 +17,8 @@ from instar.errors import UsageError
 from instar.jobs import Job
 from instar.recipes.distill.students import TEACHER_SEED
 from instar.recipes.fitting import LOGITS_OF, fit_job
-from instar.recipes.loading import load_splits, refuse_weights, try_network
+from instar.recipes.loading import refuse_weights, try_network
+from instar.recipes.reading_settings import checked
 from instar.recipes.scales import choose_scale
 from instar.recipes.settings import (
     Count,
@@ -27,8 +28,8 @@ from instar.recipes.settings import (
     SoftSettings,
     Temperature,
     TransferSettings,
-    checked,
 )
+from instar.recipes.splits import load_splits
 from instar.recipes.study import DEFAULT, Execution
 from instar.recipes.teacher_answers import logits_job
 from instar.recipes.texts.tfidf import TfidfSettings, tfidf_jobs

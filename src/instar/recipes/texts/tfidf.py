@@ -16,8 +16,8 @@ from instar.jobs import Job
 from instar.naming import import_extra
 from instar.networks import read_teacher
 from instar.recipes.fitting import LOGITS, LOGITS_OF
-from instar.recipes.loading import about_data, load_splits, splits_of, training_data
 from instar.recipes.settings import Count, DataSettings, Settings, TransferSettings
+from instar.recipes.splits import about_data, load_splits, splits_of, training_data
 from instar.recipes.teacher_answers import logits_file
 from instar.runs import Run
 

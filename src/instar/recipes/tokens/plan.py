@@ -16,18 +16,11 @@ from instar.errors import UsageError
 from instar.jobs import Job
 from instar.recipes.distill.students import TEACHER_SEED
 from instar.recipes.fitting import adopt_job, fit_job
-from instar.recipes.loading import comes_with_weights, load_network, load_splits, try_network, try_trained
+from instar.recipes.loading import comes_with_weights, load_network, try_network, try_trained
+from instar.recipes.reading_settings import checked, merge, read_config_file
 from instar.recipes.scales import choose_scale
-from instar.recipes.settings import (
-    Count,
-    DataSettings,
-    FitSettings,
-    Settings,
-    SoftSettings,
-    checked,
-    merge,
-    read_config_file,
-)
+from instar.recipes.settings import Count, DataSettings, FitSettings, Settings, SoftSettings
+from instar.recipes.splits import load_splits
 from instar.recipes.study import DEFAULT, Execution
 from instar.recipes.teacher_answers import store_job
 from instar.structures import predicts_next

@@ -17,12 +17,14 @@ from instar.jobs import Job, duration
 from instar.networks import layers_of
 from instar.recipes.fitting import LOGITS_OF, fit_job
 from instar.recipes.learning import about_failures
-from instar.recipes.loading import build_for, few_examples, load_run_network, load_splits
+from instar.recipes.loading import build_for, load_run_network
+from instar.recipes.reading_settings import checked
 from instar.recipes.reproductions import repeat_command
 from instar.recipes.result_tables import accuracy_bars, differences_table, rows_table
 from instar.recipes.rows import ACCURACY, difference, row, with_interval
 from instar.recipes.scales import choose_scale
-from instar.recipes.settings import DataSettings, FitSettings, Settings, SoftSettings, Temperature, checked
+from instar.recipes.settings import DataSettings, FitSettings, Settings, SoftSettings, Temperature
+from instar.recipes.splits import few_examples, load_splits
 from instar.recipes.study import DEFAULT, Execution, Page, Place, Result, Round, Rounds, Study
 from instar.recipes.teacher_answers import logits_job
 from instar.recipes.transfer.jobs import treatment_job

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from instar.recipes.loading import build_for, load_run_network, load_splits
+from instar.recipes.loading import build_for, load_run_network
+from instar.recipes.splits import load_splits
 from instar.recipes.transfer.plan import TREATMENT_SEED, Plan
 from instar.reports import Column, Images, Picture, Section, Table, Text
 from instar.structures import Form, is_plain

@@ -14,8 +14,9 @@ from instar.errors import RunError
 from instar.jobs import Job
 from instar.networks import assert_frozen, name_layers_
 from instar.recipes.fitting import bias_factors, fit_content, fit_job, run_fit, soft_options
-from instar.recipes.loading import load_run_network, load_splits, network_of, settings_of, splits_of
+from instar.recipes.loading import load_run_network, network_of, settings_of
 from instar.recipes.settings import DataSettings, FitSettings, SoftSettings
+from instar.recipes.splits import load_splits, splits_of
 from instar.recipes.transfer.settings import CopySettings
 from instar.runs import Run
 from instar.transfer import Treatment, apply_treatment_, frozen_hashes, prefix_features

@@ -17,9 +17,10 @@ from instar.networks import layers_of, name_layers_, trace
 from instar.optimisation import stretched_schedule
 from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.fitting import fit_job
-from instar.recipes.loading import build_for, load_splits, outline, refuse_weights, try_network
+from instar.recipes.loading import build_for, outline, refuse_weights, try_network
 from instar.recipes.rates import TEACHER_ROUNDS, Found, find_rate, round_lengths, settled
 from instar.recipes.settings import FitSettings
+from instar.recipes.splits import load_splits
 from instar.recipes.study import DEFAULT, Execution, Rounds
 from instar.recipes.transfer.jobs import treatment_job
 from instar.recipes.transfer.settings import TransferConfig

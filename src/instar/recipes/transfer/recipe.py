@@ -11,10 +11,10 @@ from typing import Any
 
 from instar.jobs import duration
 from instar.recipes.choosing import tuning_table
-from instar.recipes.loading import load_splits
 from instar.recipes.rates import Found
 from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import ACCURACY, excludes_zero
+from instar.recipes.splits import load_splits
 from instar.recipes.study import Page, Place, Result, Round, Rounds, Study
 from instar.recipes.transfer.figures import (
     SERIES,

@@ -13,12 +13,14 @@ from instar import intervals
 from instar.evaluation import evaluate
 from instar.jobs import Job, duration
 from instar.recipes.fitting import fit_job
-from instar.recipes.loading import load_run_network, load_splits
+from instar.recipes.loading import load_run_network
+from instar.recipes.reading_settings import checked, merge
 from instar.recipes.reproductions import repeat_command
 from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import ACCURACY
 from instar.recipes.scales import choose_scale
-from instar.recipes.settings import DataSettings, checked, merge
+from instar.recipes.settings import DataSettings
+from instar.recipes.splits import load_splits
 from instar.recipes.study import DEFAULT, Execution, Page, Place, Result, Round, Rounds, Study
 from instar.recipes.transfer.figures import (
     SERIES,

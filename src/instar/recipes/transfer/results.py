@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from instar.data.progress import tracked
 from instar.evaluation import evaluate
 from instar.recipes.learning import FAILED, failures_in_words
-from instar.recipes.loading import load_run_network, load_splits
+from instar.recipes.loading import load_run_network
+from instar.recipes.splits import load_splits
 from instar.recipes.transfer.plan import Network, Plan
 from instar.runs import Run
 from instar.transfer import Measured, Study, boost_rows, difference_rows, transition, treatment_rows

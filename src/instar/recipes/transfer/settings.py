@@ -7,17 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from instar.errors import UsageError
-from instar.recipes.settings import (
-    Count,
-    DataSettings,
-    FitSettings,
-    Settings,
-    TeacherSettings,
-    check_source,
-    checked,
-    merge,
-    read_config_file,
-)
+from instar.recipes.reading_settings import check_source, checked, merge, read_config_file
+from instar.recipes.settings import Count, DataSettings, FitSettings, Settings, TeacherSettings
 
 _KINDS = ("BnB", "BnB+", "AnB", "AnB+", "RnB")  # of `instar.transfer`
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from instar.errors import UsageError
-from instar.recipes.loading import load_splits, warn_of_other_normalisation
+from instar.recipes.loading import warn_of_other_normalisation
 from instar.recipes.settings import DataSettings
+from instar.recipes.splits import load_splits
 from instar.recipes.transfer.settings import HalvesSettings, TransferConfig
 from instar.structures import without_lengths
 from instar.transfer import (
