@@ -24,8 +24,8 @@ from instar.evaluation import batch_size_on
 from instar.networks import build_network, forward_logits
 from instar.networks.libraries.of_transformers import transformers
 from instar.recipes.fitting import fit_job
-from instar.recipes.predictions import answers
 from instar.recipes.settings import DataSettings, FitSettings
+from instar.recipes.shipping.predictions import answers
 from instar.runs import Run
 from instar.structures import Form, Inputs, examples_in, form_in_words
 

@@ -60,7 +60,6 @@ if TYPE_CHECKING:  # type checkers read these lines, and so does `_HOMES`: a pub
     from instar.networks import layers_of as layers_of
     from instar.networks import name_logits_ as name_logits_
     from instar.networks import state_hashes as state_hashes
-    from instar.recipes.exports import export as export
     from instar.recipes.from_python import advise as advise
     from instar.recipes.from_python import distill_study as distill_study
     from instar.recipes.from_python import reproduce as reproduce
@@ -68,6 +67,7 @@ if TYPE_CHECKING:  # type checkers read these lines, and so does `_HOMES`: a pub
     from instar.recipes.from_python import speech_study as speech_study
     from instar.recipes.from_python import transfer_study as transfer_study
     from instar.recipes.run_tables import write_report as write_report
+    from instar.recipes.shipping.exports import export as export
     from instar.runs import Run as Run
     from instar.sparse_targets import SparseTargets as SparseTargets
     from instar.specialists import ClassSet as ClassSet

@@ -31,7 +31,7 @@ from instar.deploy import Model, load
 from instar.deploy.batching import Batcher
 from instar.deploy.rows import Rows
 from instar.errors import DataError
-from instar.recipes.serving import Limits, Shown, application, greeting, listening
+from instar.recipes.shipping.serving import Limits, Shown, application, greeting, listening
 
 
 class Server:

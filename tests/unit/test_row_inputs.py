@@ -7,8 +7,8 @@ import pytest
 import instar
 from instar.deploy.rows import Rows
 from instar.errors import DataError, UsageError
-from instar.recipes.predictions import find_inputs
-from instar.recipes.row_inputs import table_in
+from instar.recipes.shipping.predictions import find_inputs
+from instar.recipes.shipping.row_inputs import table_in
 
 
 def rows_of(inputs: dict[str, list[object]]) -> Rows:

@@ -23,8 +23,8 @@ def export(
 
     from instar.deploy.exported import CARD
     from instar.deploy.loading import why_taken
-    from instar.recipes.exports import export as export_run
-    from instar.recipes.exports import parity_table
+    from instar.recipes.shipping.exports import export as export_run
+    from instar.recipes.shipping.exports import parity_table
     from instar.reports import print_table
 
     done = export_run(run, to=to, int8=int8, out=out)

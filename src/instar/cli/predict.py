@@ -36,7 +36,7 @@ def predict(
     from instar.deploy.exported import find_export
     from instar.deploy.loading import why_taken
     from instar.recipes.experiments import check_device
-    from instar.recipes.predictions import answers, find_inputs, known_of, row_of, row_writer
+    from instar.recipes.shipping.predictions import answers, find_inputs, known_of, row_of, row_writer
 
     ending = "" if out is None else out.suffix.lower().removeprefix(".")
     refused: list[str] = []

@@ -28,8 +28,8 @@ def serve(
     from instar.deploy import load
     from instar.naming import import_extra
     from instar.recipes.experiments import check_device
-    from instar.recipes.predictions import known_of
-    from instar.recipes.serving import Limits, Shown, listening, serve
+    from instar.recipes.shipping.predictions import known_of
+    from instar.recipes.shipping.serving import Limits, Shown, listening, serve
 
     for package in ("uvicorn", "starlette", "python_multipart"):
         import_extra(package, "serve")

@@ -1,4 +1,4 @@
-"""Recipes: one folder is one experiment that a user can run.
+"""Recipes: one folder is one experiment that a user can run; `shipping` is what is done with a network then.
 
 `settings` or `scales` say what is to be done, `plan` which jobs that takes, `jobs` what one of them does, `recipe`
 runs them and reads test once, `page` shows what came out; a folder has of these what its experiment needs. What

@@ -32,8 +32,8 @@ from instar.recipes.learning import if_any
 from instar.recipes.loading import load_run_network
 from instar.recipes.rows import ACCURACY
 from instar.recipes.rows import row as row_of
+from instar.recipes.shipping.use_it import use_lines
 from instar.recipes.study import Place, Result, Study
-from instar.recipes.use_it import use_lines
 from instar.transfer import wilson_interval
 
 

@@ -22,11 +22,11 @@ from instar.networks import is_teacher_file
 from instar.recipes.distill.plan import ALONE, DISTILLED, Plan
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import fit_options
-from instar.recipes.exports import judge, source_of
 from instar.recipes.fitting import fit_job
 from instar.recipes.halving import shortened
 from instar.recipes.rows import difference, excludes_zero, row, with_interval
 from instar.recipes.settings import FitSettings
+from instar.recipes.shipping.exports import judge, source_of
 from instar.recipes.splits import about_data
 from instar.runs import Run
 

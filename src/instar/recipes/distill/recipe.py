@@ -34,9 +34,9 @@ from instar.recipes.loading import load_run_network
 from instar.recipes.result_tables import rows_table
 from instar.recipes.rows import ERRORS
 from instar.recipes.settings import NetworkSettings, as_text
+from instar.recipes.shipping.use_it import use_lines
 from instar.recipes.splits import load_splits, training_data
 from instar.recipes.study import Place, Result, Round, Rounds, Study
-from instar.recipes.use_it import use_lines
 from instar.runs import Run
 from instar.structures import is_plain
 from instar.teacher_checks import about_order

@@ -15,6 +15,7 @@ from instar.jobs import Job, JobReport
 from instar.recipes.choosing import TUNING_SEED, Tried, best, failure, fit_score, judge
 from instar.recipes.learning import failed_to_learn
 from instar.recipes.loading import build_for, refuse_weights, try_network
+from instar.recipes.shipping.use_it import python_line, use_lines
 from instar.recipes.specialists.jobs import specialist_splits
 from instar.recipes.specialists.page import answer, page, result_table
 from instar.recipes.specialists.plan import (
@@ -31,7 +32,6 @@ from instar.recipes.specialists.scoring import Found, measure
 from instar.recipes.specialists.settings import SpecialistsConfig
 from instar.recipes.splits import load_splits
 from instar.recipes.study import Place, Result, Round, Rounds, Study
-from instar.recipes.use_it import python_line, use_lines
 from instar.specialists import ClassSet, add_dustbin_correction_, start_from_generalist_
 from instar.specialists.clustering import check_set_sizes
 from instar.specialists.combining import check_top_n

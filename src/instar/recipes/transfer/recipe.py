@@ -14,6 +14,7 @@ from instar.recipes.choosing import tuning_table
 from instar.recipes.rates import Found
 from instar.recipes.result_tables import result_tables
 from instar.recipes.rows import ACCURACY, excludes_zero
+from instar.recipes.shipping.use_it import use_lines
 from instar.recipes.splits import load_splits
 from instar.recipes.study import Page, Place, Result, Round, Rounds, Study
 from instar.recipes.transfer.figures import (
@@ -29,7 +30,6 @@ from instar.recipes.transfer.plan import MANIFEST, Plan
 from instar.recipes.transfer.results import failures, part_of
 from instar.recipes.transfer.settings import TransferConfig
 from instar.recipes.transfer.tasks import halves_hashes
-from instar.recipes.use_it import use_lines
 from instar.reports import Details, Headline
 from instar.runs import Run
 

@@ -23,8 +23,8 @@ from instar.deploy.calibration import Calibration
 from instar.errors import DataError, InstarError, UsageError, first_line
 from instar.evaluation import batch_size_on
 from instar.naming import import_extra
-from instar.recipes.predictions import Answer, arrays_in, names_of_rows, row_of
-from instar.recipes.row_inputs import table_sent
+from instar.recipes.shipping.predictions import Answer, arrays_in, names_of_rows, row_of
+from instar.recipes.shipping.row_inputs import table_sent
 from instar.structures import form_in_words, is_plain
 
 if TYPE_CHECKING:

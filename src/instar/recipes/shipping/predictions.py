@@ -24,8 +24,8 @@ from instar.deploy.model import scaled
 from instar.errors import DataError, InstarError, UsageError
 from instar.evaluation import batch_size_on
 from instar.files import writing, written_whole
-from instar.recipes.exports import calibration_for
-from instar.recipes.row_inputs import STDIN, table_in
+from instar.recipes.shipping.exports import calibration_for
+from instar.recipes.shipping.row_inputs import STDIN, table_in
 from instar.structures import Form
 
 _ROWS_AT_ONCE = 1024

@@ -21,8 +21,8 @@ from instar.errors import DataError, InstarError, RunError, UsageError
 from instar.evaluation import commonest, predict_logits, score
 from instar.machine import environment
 from instar.networks import network_fingerprint
-from instar.recipes.export_facts import facts_of
 from instar.recipes.fitting import CALIBRATION_EXAMPLES
+from instar.recipes.shipping.export_facts import facts_of
 from instar.recipes.splits import splits_of
 from instar.reports import Column, Table
 from instar.runs import Run
