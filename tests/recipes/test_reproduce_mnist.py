@@ -175,6 +175,41 @@ def test_full_scale_plans_the_papers_figures() -> None:
     assert list(full.fractions) == ["1", "3", "10", "30"]
 
 
+def test_rows_that_are_named_need_no_other_teachers(tmp_path: Path) -> None:
+    """Two students with their own teachers: the figures are those of the whole study."""
+    some = TINY.model_copy(update={"rows": ["omit-*"], "smallest_pairs": 2})
+    run_study(STUDY, some, tmp_path / "run", Execution(quiet=True))
+    result = Run.read(tmp_path / "run").result()
+    made = {path.name for path in tmp_path.glob("run/jobs/*")}
+    assert made == {"tuning", "big-net", "held-out", "omit-3", "small-net", "distilled-T20"}
+    assert {row["name"] for row in result["rows"]} == {
+        "big-net",
+        "small-net",
+        "distilled-T20",
+        *(f"omit-3{on}-{way}" for on in ("", "-on-3s") for way in ("uncorrected", "bias-test", "bias-validation")),
+    }
+    page = (tmp_path / "run/report.html").read_text()
+    assert "Errors by class: omit-3" in page
+    assert "Errors by class: only-7-8" not in page
+
+
+def test_some_rows_come_out_as_all_do(finished: Path, tmp_path: Path) -> None:
+    whole = {row["name"]: row["values"] for row in Run.read(finished).result()["rows"]}
+    some = TINY.model_copy(update={"rows": ["distilled-T20-soft-only"]})
+    run_study(STUDY, some, tmp_path / "run", Execution(quiet=True))
+    rows = Run.read(tmp_path / "run").result()["rows"]
+    assert {row["name"]: row["values"] for row in rows[1:]} == {
+        row["name"]: whole[row["name"]] for row in rows[1:]
+    }
+
+
+def test_row_that_nobody_has_is_one_line(tmp_path: Path) -> None:
+    some = TINY.model_copy(update={"rows": ["omit-4"]})
+    with pytest.raises(UsageError, match="omit-4"):
+        run_study(STUDY, some, tmp_path / "run", Execution(quiet=True))
+    assert not (tmp_path / "run").exists()
+
+
 def test_wrong_scale_is_one_line(typed: Command) -> None:
     done = typed("reproduce", "mnist", "--scale", "tinny")
     assert done.returncode == 2

@@ -68,7 +68,8 @@ def rounds(plan: MnistPlan) -> Rounds[Chosen]:
     """A teacher and candidates; then, with the best of these, all pairs."""
     report = yield Round(plan.tuning_jobs(), may_fail=True)
     chosen = choose(plan.tuned(), [TUNING_SEED], report, plan.path, score=_score)
-    chosen.candidates.update({name: chosen.candidates[other] for name, other in LIKE.items()})
+    made = {student.name for student in plan.students}
+    chosen.candidates.update({name: chosen.candidates[other] for name, other in LIKE.items() if name in made})
     yield Round(plan.final_jobs(chosen.candidates))
     return chosen
 
@@ -97,13 +98,17 @@ def measure(plan: MnistPlan, chosen: Chosen) -> dict[str, Any]:
     rows = list(_rows(plan, on_test(plan.path, test), labels, kept))
     by_name = {one["name"]: one for one in rows}
     for name, same in _SAME.items():
-        of = by_name[same]
-        failed = {key: of[key] for key in (FAILED,) if key in of}
-        rows.append(result_row(name, of["values"], of["num_train"], **failed))
-    percents = list(plan.config.fractions)
-    percent = percents[min(1, len(percents) - 1)]
-    fits = {way: plan.path / "jobs" / f"fraction-{percent}-percent-{way}" / "seed-0" for way in ("hard", "soft")}
-    training = [{**line, "percent": percent} for way, fit in fits.items() for line in training_curve(way, [fit])]
+        if plan.config.makes(name) and (of := by_name.get(same)):
+            failed = {key: of[key] for key in (FAILED,) if key in of}
+            rows.append(result_row(name, of["values"], of["num_train"], **failed))
+    percents = [one for one in plan.config.fractions if {*_of_fraction(one).values()} <= by_name.keys()]
+    shown = percents[:2][-1:]
+    training = [
+        {**line, "percent": percent}
+        for percent in shown
+        for way, student in _of_fraction(percent).items()
+        for line in training_curve(way, [plan.path / "jobs" / student / "seed-0"])
+    ]
     return {
         "measure": ERRORS._asdict(),
         "metrics": {one["name"]: one["mean"] for one in rows},
@@ -120,6 +125,11 @@ def measure(plan: MnistPlan, chosen: Chosen) -> dict[str, Any]:
             },
         },
     }
+
+
+def _of_fraction(percent: str) -> dict[str, str]:
+    """The two students that learn from a fraction of the images without views, by way."""
+    return {way: f"fraction-{percent}-percent-{way}" for way in ("hard", "soft")}
 
 
 def result_row(name: str, values: Sequence[float], num_train: int, **more: Any) -> Row:
@@ -146,10 +156,12 @@ def _rows(
 
     splits, pairs = load_splits(plan.config.data), range(plan.config.pairs)
     whole = len(splits.train) + len(splits.validation)
-    teachers, ensembles = [f"big-net/{one}" for one in range(plan.num_teachers)], [*map(plan.ensemble, pairs)]
+    teachers = [f"big-net/{one}" for one in range(plan.num_teachers)]
+    ensembles = [*map(plan.ensemble, pairs)]
     about = learned([[one] for one in teachers])
     yield result_row("big-net", [count(logits_of(one)) for one in teachers], whole, **about)
-    yield result_row("ensemble", together(ensembles), whole, **learned(ensembles))
+    if plan.has_ensembles:
+        yield result_row("ensemble", together(ensembles), whole, **learned(ensembles))
     for student in plan.students:
         if student.name == BEYOND:
             ensembles = [*map(plan.beyond_teachers, pairs)]
@@ -200,7 +212,7 @@ def recovered(percents: Sequence[str], values: Mapping[str, Sequence[float]]) ->
     """
     rows = []
     for percent in percents:
-        hard, soft = (values[f"fraction-{percent}-percent-{way}"] for way in ("hard", "soft"))
+        hard, soft = (values[name] for name in _of_fraction(percent).values())
         shares = [(h - s) / (h - a) for h, s, a in zip(hard, soft, values["small-net"], strict=True) if h > a]
         if len(shares) == len(hard):
             over = intervals.over_seeds(shares)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from instar.jobs import duration
+from instar.recipes.distill.mnist_plan import COMPARED as STUDENTS
 from instar.recipes.distill.mnist_plan import CORRECTED, MnistPlan
 from instar.recipes.distill.page import first_pair_curves
 from instar.recipes.reproductions import repeat_command
@@ -13,7 +14,7 @@ from instar.recipes.study import Page, Result
 from instar.reports import Bars, Details, Headline, Lines, Section, Table
 
 Row = dict[str, Any]
-COMPARED = ("small-net", "distilled-T20", "big-net")
+COMPARED = (*STUDENTS, "big-net")
 """The rows of the headline."""
 
 _TEMPERATURE = re.compile(r"temperature-(\d+)-units-T([\d.]+)")
@@ -39,9 +40,9 @@ def page(plan: MnistPlan, result: Result) -> Page:
     sections: list[Section] = [
         *result_tables(result),
         *_temperature_curves(result["rows"]),
-        _fraction_curves(result["rows"]),
-        first_pair_curves(details["training"]),
-        *(section for name in CORRECTED for section in _confusions(name, details)),
+        *_fraction_curves(result["rows"]),
+        *([first_pair_curves(details["training"])] if details["training"] else []),
+        *(section for name in CORRECTED if config.makes(name) for section in _confusions(name, details)),
     ]
     return Page(
         f"Distillation as in the paper, on {config.data.name} ({config.scale})",
@@ -65,7 +66,7 @@ def _temperature_curves(rows: Sequence[Row]) -> list[Section]:
     ]
 
 
-def _fraction_curves(rows: Sequence[Row]) -> Section:
+def _fraction_curves(rows: Sequence[Row]) -> list[Section]:
     points = []
     for row in rows:
         if found := _FRACTION.fullmatch(row["name"]):
@@ -73,7 +74,8 @@ def _fraction_curves(rows: Sequence[Row]) -> Section:
             points.append({"percent": float(found[1]), "targets": way, **_errors(row)})
     axes: Row = {"x": "percent", "x_title": "percent of the images", **_ERRORS, "log_x": True, "log_y": True}
     caption = "Labels alone, stopped at their best validation epoch, against soft targets to the end."
-    return Lines("A fraction of the images", points, **axes, series="targets", points=True, caption=caption)
+    axes |= {"series": "targets", "points": True, "caption": caption}
+    return [Lines("A fraction of the images", points, **axes)] if points else []
 
 
 def _errors(row: Row) -> Row:

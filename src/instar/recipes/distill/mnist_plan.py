@@ -9,6 +9,7 @@ examples that were held out.
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,7 @@ from pydantic import model_validator
 
 from instar.errors import UsageError
 from instar.jobs import Job
+from instar.naming import unknown_name
 from instar.recipes.choosing import TUNING_SEED
 from instar.recipes.distill.settings import Candidate
 from instar.recipes.distill.students import TEACHER_SEED, Student, Teaching, fit_options, stored_logits_of
@@ -43,7 +45,10 @@ CORRECTED = {"omit-3": MISSING, "only-7-8": ONLY}
 LIKE = {"transfer-set-separate": "distilled-T20", "distilled-ensemble": "distilled-T20"}
 """The students that take the candidate chosen for another one."""
 
-BEYOND = "beyond-2x800"
+COMPARED = ("small-net", "distilled-T20")
+"""The students of the headline: they are always made."""
+
+BEYOND, ENSEMBLE = "beyond-2x800", "distilled-ensemble"
 _WHOLE, _HALF = TransferSettings(validation_too=True), TransferSettings(validation_too=True, fraction=0.5)
 _LABELS_ALONE = ("small-net", "fraction-hard")
 _ROWS = (
@@ -71,6 +76,8 @@ class MnistConfig(Settings):
 
     scale: str
     """name of the scale"""
+    rows: list[str] = ["*"]
+    """the students to make by name, `*` stands for any letters; small-net and distilled-T20 are always made"""
     data: DataSettings
     """the data; its validation part is for tuning, the result trains on both parts"""
     held_out: DataSettings
@@ -110,6 +117,10 @@ class MnistConfig(Settings):
                 raise UsageError(f"candidates.{row}: expected {expected}")
         return self
 
+    def makes(self, name: str) -> bool:
+        """Whether a student is one of `rows`."""
+        return name in COMPARED or any(fnmatchcase(name, row) for row in self.rows)
+
 
 @dataclass(frozen=True)
 class MnistPlan:
@@ -121,7 +132,11 @@ class MnistPlan:
 
     @cached_property
     def students(self) -> list[Student]:
-        """Every student of the result; those of `LIKE` have no candidates of their own."""
+        """The students of the result."""
+        return [student for student in self.all_students() if self.config.makes(student.name)]
+
+    def all_students(self) -> list[Student]:
+        """Every student of the study; those of `LIKE` have no candidates of their own."""
         config, student, held_out = self.config, self._student, self._held_out
         plain = ("small-net", "distilled-T20", "distilled-T20-soft-only", "distilled-labels-in-targets")
         few_labels, other_half = {"labelled": 0.1}, {"fraction": 0.5, "rest": True}
@@ -132,7 +147,7 @@ class MnistPlan:
             student("transfer-set-separate", "half/big-net", transfer=_WHOLE.model_copy(update=other_half)),
             held_out("omit-3", drop_classes=MISSING),
             held_out("only-7-8", config.student.model_copy(update=longer), keep_classes=ONLY),
-            student("distilled-ensemble", teaching=lambda pair: stored_logits_of(self.ensemble(pair))),
+            student(ENSEMBLE, teaching=lambda pair: stored_logits_of(self.ensemble(pair))),
             *self._temperature_students(),
             *self._fraction_students(),
             student(
@@ -211,7 +226,7 @@ class MnistPlan:
         ]
 
     def teacher_jobs(self) -> list[Job]:
-        """The teachers of all pairs with their logits; those of the best student with a store of views."""
+        """The teachers that students need with their logits; those of the best student with a store of views."""
         config, jobs = self.config, []
         for number in range(self.num_teachers):
             jobs += self._teacher_jobs(f"big-net/{number}", config.data, TEACHER_SEED + number, _WHOLE)
@@ -220,7 +235,9 @@ class MnistPlan:
             jobs += self._teacher_jobs(f"held-out/big-net/{pair}", config.held_out, seed, TransferSettings())
             jobs += self._teacher_jobs(f"half/big-net/{pair}", config.data, seed, _HALF)
             jobs += self._beyond_jobs(pair)
-        return jobs
+        needed = {name for one in self.students for seed in one.seeds for name in one.teaching(seed).needs}
+        needed |= {name for job in jobs if job.name in needed for name in job.needs}
+        return [job for job in jobs if job.name in needed]
 
     def _teacher_jobs(self, name: str, data: DataSettings, seed: int, transfer: TransferSettings) -> list[Job]:
         fit = self._fit(name, self.config.teacher, data, seed, transfer)
@@ -252,7 +269,13 @@ class MnistPlan:
     @property
     def num_teachers(self) -> int:
         """As many as the row with the most pairs needs."""
-        return max(self.config.smallest_pairs, self.config.pairs * self.config.ensemble_size)
+        pairs = max(len(student.seeds) for student in self.students)
+        return max(pairs, self.config.pairs * self.config.ensemble_size) if self.has_ensembles else pairs
+
+    @property
+    def has_ensembles(self) -> bool:
+        """Whether a student learns from the large networks together."""
+        return self.config.makes(ENSEMBLE)
 
     def ensemble(self, number: int) -> list[str]:
         """The teachers of an ensemble: no two ensembles share one."""
@@ -264,8 +287,12 @@ def check(plan: MnistPlan) -> None:
     """Refuse data without the classes that the study names, and networks that cannot learn from them.
 
     Raises:
-        UsageError: names the classes that are missing, or the network.
+        UsageError: names the classes that are missing, the network, or the row that no student has.
     """
+    students = [student.name for student in plan.all_students()]
+    for row in plan.config.rows:
+        if not any(fnmatchcase(name, row) for name in students):
+            raise unknown_name("row", row, students)
     names, needed = load_splits(plan.config.data).class_names, (*MISSING, *ONLY)
     if missing := ", ".join(name for name in needed if name not in names):
         raise UsageError(
