@@ -81,9 +81,9 @@ class OpenedPage:
         self.page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """One browser for all tests."""
+    """One browser for all tests. It ends with them: while playwright runs, `asyncio.run` is refused in this process."""
     path = os.environ.get("INSTAR_CHROMIUM") or shutil.which("chromium")
     if path is None:
         reason = "no chromium: install it, or name it in INSTAR_CHROMIUM"
