@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
-# One thread for each test process: more threads than cores cost several times the work.
+# One thread for each test process: more threads than cores cost several times the work. A file stays in one process, which
+# makes its runs once.
 TEST_ENV := OMP_NUM_THREADS=1
 PROCESSES ?= $(shell getconf _NPROCESSORS_ONLN)
 
-PYTEST := $(TEST_ENV) $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
+PYTEST := $(TEST_ENV) $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 .PHONY: demo test slow check install format lint types layers docs bench results clean
 

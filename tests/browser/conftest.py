@@ -83,7 +83,7 @@ class OpenedPage:
 
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """One browser for all tests. It ends with them: while playwright runs, `asyncio.run` is refused in this process."""
+    """One browser for all tests. It ends with them: while playwright runs, `asyncio.run` is refused beside it."""
     path = os.environ.get("INSTAR_CHROMIUM") or shutil.which("chromium")
     if path is None:
         reason = "no chromium: install it, or name it in INSTAR_CHROMIUM"
