@@ -287,7 +287,8 @@ def _hard_term(logits: Tensor, labels: Tensor, num: int | None) -> Tensor:
     log_probs = torch.log_softmax(logits, -1)
     if are_distributions(labels):
         labelled = (labels.sum(-1) > 0).sum().clamp(min=1) if num is None else max(num, 1)
-        return -(log_probs * labels.to(log_probs.dtype)).sum() / labelled
+        products = (log_probs * labels.to(log_probs.dtype)).masked_fill(labels == 0, 0.0)  # 0 log 0 is 0
+        return -products.sum() / labelled
     # The kernel that torch's cross-entropy calls also counts the labels; counting them again costs a third.
     reduction_sum = 2
     summed, counted = torch.ops.aten.nll_loss_forward(log_probs, labels, None, reduction_sum, NO_LABEL)

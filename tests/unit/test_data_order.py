@@ -1,10 +1,14 @@
 """Splits and the order of examples: pure functions of seeds and ids."""
 
+from collections import Counter
+from hashlib import blake2b
+
 import pytest
 import torch
 
 from instar.data import id_batches, shuffled, stratified_split
-from instar.data.identity import content_ids
+from instar.data.hashing import key_of, keyed_hash
+from instar.data.identity import content_ids, original_rows
 from instar.errors import DataError, UsageError
 
 IDS = torch.randint(-(2**62), 2**62, (500,), generator=torch.Generator().manual_seed(0))
@@ -69,6 +73,35 @@ def test_copies_of_an_example_stay_on_one_side() -> None:
         assert not sides[0] & sides[1]
         assert len(chosen) == 40
         assert torch.bincount(labels[torch.isin(ids, chosen)]).tolist() == [20, 20]
+
+
+def test_ids_of_copies_are_those_of_counting_them_one_by_one() -> None:
+    """A hash of a row's bytes; the k-th copy, in the order of the labels, has one of k and of that id."""
+    chance = torch.Generator().manual_seed(0)
+    contents = [f"row {number}".encode() for number in torch.randint(0, 60, (400,), generator=chance).tolist()]
+    labels = torch.randint(-1, 5, (400,), generator=chance)
+    expected = torch.empty(400, dtype=torch.int64)
+    seen: Counter[bytes] = Counter()
+    for row in labels.argsort(stable=True).tolist():
+        own = int.from_bytes(blake2b(contents[row], digest_size=8).digest(), "little", signed=True)
+        copy, seen[contents[row]] = seen[contents[row]], seen[contents[row]] + 1
+        key = key_of("copy", copy)
+        expected[row] = keyed_hash(key, torch.tensor([own]))[0] if copy else own
+    assert max(seen.values()) > 5
+    assert torch.equal(content_ids(iter(contents), labels), expected)
+    originals = original_rows(expected)
+    assert all(contents[int(original)] == contents[row] for row, original in enumerate(originals))
+    assert len(originals.unique()) == len(seen)
+
+
+def test_a_split_of_many_classes_is_that_of_each_class_alone() -> None:
+    labels = torch.where(torch.arange(500) % 11 == 0, -1, LABELS)
+    _, chosen = stratified_split(IDS, labels, fraction=0.23, split_seed=3)
+    hashes, expected = keyed_hash(key_of("split", 3), IDS), set()
+    for label in range(7):
+        rows = (labels == label).nonzero()[:, 0]
+        expected |= set(IDS[rows[hashes[rows].argsort()[: round(0.23 * len(rows))]]].tolist())
+    assert set(chosen.tolist()) == expected
 
 
 def test_a_class_of_copies_of_one_example_is_named() -> None:

@@ -156,6 +156,11 @@ class Soft(Pairs):
         return INPUTS[row], torch.tensor([0.5, 0.5])
 
 
+class Measured(Pairs):
+    def __getitem__(self, row: int) -> Any:
+        return INPUTS[row], 0.25 * row
+
+
 class Changing(Pairs):
     def __getitem__(self, row: int) -> Any:
         return {"a" if row < 9 else "b": INPUTS[row], "label": 1}
@@ -170,7 +175,8 @@ class Changing(Pairs):
         (Empty(), DataError, "Empty has no example"),
         (Alone(), UsageError, r"Alone\[0\]: expected \(inputs, label\).* found Tensor; without labels"),
         (Texts(), UsageError, r"Texts\[0\]: expected a tensor, an array or a list of numbers, found 'text'"),
-        (Soft(), UsageError, r"the label of Soft\[0\]: expected the number of a class"),
+        (Soft(), UsageError, "labels: a row has 2 numbers, and there are 3 classes"),
+        (Measured(), UsageError, r"the label of Measured\[0\]: expected the number of a class or a probability"),
         (Changing(), UsageError, "Changing: its examples differ in structure"),
         (TensorDataset(INPUTS), UsageError, "TensorDataset: it has one tensor"),
         ((INPUTS, ["a"] * 30), UsageError, "labels: expected a tensor, an array or a list of numbers"),

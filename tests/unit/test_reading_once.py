@@ -252,3 +252,16 @@ def test_a_limit_that_is_no_number_is_refused_each_time(
     for _ in range(2):  # where the rows are kept already, too
         with pytest.raises(UsageError, match="INSTAR_CACHE_GIB=much: expected how many GiB"):
             read(source, label="kind")
+
+
+def test_the_limit_holds_where_all_is_found(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = table(tmp_path / "one.csv")
+    read(table(tmp_path / "other.csv", seed=1), label="kind")
+    read(source, label="kind")
+    kept = set(cache.glob("*/*"))
+    monkeypatch.setenv("INSTAR_CACHE_GIB", "0")
+    read(source, label="kind")
+    left = set(cache.glob("*/*"))
+    assert left
+    assert len(left) < len(kept)
+    assert_same(read(source, label="kind"), read(source, label="kind"))

@@ -6,6 +6,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 
 import instar
+from instar.data.records.cells import row_ids
 from instar.data.records.csv_file import read_csv
 from instar.data.records.guessing import found_roles
 from instar.data.records.reading import read_records
@@ -534,3 +536,47 @@ def test_a_missing_file_of_a_saved_data_set_is_named(tmp_path: Path) -> None:
     next((tmp_path / "saved").glob("*.arrow")).unlink()
     with pytest.raises(DataError, match=r"\.arrow: there is no such file, and state\.json beside it names it"):
         read_records(f"hf:{tmp_path / 'saved'}")
+
+
+def test_ids_are_those_of_each_row_alone_whatever_chunks_a_table_has() -> None:
+    """A hash of the numbers in double precision, then of each text its length and its bytes."""
+    chance = np.random.default_rng(0)
+    table = pa.table(
+        {
+            "x": chance.normal(size=300),
+            "text": [None, "", "é", *(f"word {number}" for number in range(297))],
+            "port": pa.array(chance.choice(["S", "C", None], 300)).dictionary_encode(),
+            "y": pa.array(chance.integers(2, size=300) > 0),
+            "label": chance.integers(2, size=300),
+        }
+    )
+    roles = Roles(label="label", features=("x", "port", "y", "text"))
+    expected = []
+    for row in table.to_pylist():
+        content = np.array([row["x"], float(row["y"])]).tobytes()
+        for text in (row["port"] or "", row["text"] or ""):
+            content += len(text.encode()).to_bytes(8, "little") + text.encode()
+        expected.append(int.from_bytes(blake2b(content, digest_size=8).digest(), "little", signed=True))
+    labels = torch.zeros(300, dtype=torch.int64)
+    chunked = pa.concat_tables([table.slice(start, 7) for start in range(0, 300, 7)])
+    for one in (table, chunked, pa.concat_tables([table.slice(0, 0), chunked])):
+        assert row_ids(one, roles, labels).tolist() == expected
+    alone = [blake2b((text or "").encode(), digest_size=8).digest() for text in table["text"].to_pylist()[1:]]
+    found = row_ids(chunked.slice(1), Roles(label="label", text=("text",)), labels[1:])
+    assert found.tolist() == [int.from_bytes(one, "little", signed=True) for one in alone]
+
+
+def test_one_text_names_several_columns_as_on_the_command_line() -> None:
+    ants = {"wide, cm": [0.5, 1.5] * 20, "legs": list(range(40)), "kind": ["ant", "bee"] * 20}
+    for features in ("wide, cm,legs", "legs,wide, cm"):
+        with pytest.raises(UsageError, match="unknown column 'wide'"):
+            instar.load_data(ants, label="kind", features=features)
+    del ants["wide, cm"]
+    ants["wings"] = [0, 2] * 20
+    assert instar.load_data(ants, label="kind", features="legs, wings").roles == Roles(
+        label="kind", features=("legs", "wings")
+    )
+    ants["legs,wings"] = ants["legs"]
+    assert instar.load_data(ants, label="kind", features="legs,wings").roles == Roles(
+        label="kind", features=("legs,wings",)
+    )

@@ -1,6 +1,7 @@
 """Labels that are distributions reach the loss as they are, wherever they come from."""
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 import instar
 from instar.data import Dataset, as_dataset, load_data
 from instar.distillation import LabelsInTargets
 from instar.errors import DataError, UsageError
-from instar.losses import SoftTargets, cross_entropy, distillation_loss, soft_targets
+from instar.losses import NO_LABEL, SoftTargets, cross_entropy, distillation_loss, soft_targets
 from instar.recipes.record_tables import column_rows, records_of
 from instar.recipes.settings import DataSettings
 from instar.soft_losses import named_soft_loss, weighted_loss
@@ -72,6 +75,20 @@ def test_the_hard_term_is_the_cross_entropy_with_the_distribution() -> None:
     numbers = torch.tensor([0, 3, -1, 1, 2, 2])
     one_hot = torch.nn.functional.one_hot(numbers.clamp(min=0), 4).float() * (numbers >= 0)[:, None]
     assert torch.equal(cross_entropy(logits, one_hot), cross_entropy(logits, numbers))
+
+
+def test_a_class_that_is_impossible_and_has_no_probability_adds_nothing() -> None:
+    logits = torch.tensor([[0.5, -torch.inf, 1.5], [2.0, 0.0, -torch.inf]], requires_grad=True)
+    probs = torch.tensor([[0.25, 0.0, 0.75], [0.5, 0.5, 0.0]])
+    loss = cross_entropy(logits, probs)
+    loss.backward()
+    rows = ((0, [0, 2]), (1, [0, 1]))
+    expected = sum(in_float64(logits.detach()[row, kept][None], probs[row, kept][None]) for row, kept in rows) / 2
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-6)
+    assert logits.grad is not None
+    assert bool(logits.grad.isfinite().all())
+    impossible = torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])
+    assert float(cross_entropy(logits.detach(), impossible)) == math.inf
 
 
 def test_a_vocabulary_of_classes_and_other_soft_losses_have_the_same_hard_term() -> None:
@@ -174,8 +191,11 @@ def test_cells_that_are_no_distribution_are_named(tmp_path: Path) -> None:
         source = as_csv(tmp_path / "soft.csv", gap=gap)
         with pytest.raises(DataError, match=said):
             load_data(source, label="no,yes")
-    splits = load_data(as_csv(tmp_path / "soft.csv", gap=",,"), label="no,yes")
-    assert any("have no label" in note for note in splits.notes)
+    for gap in (",,", ",0,0"):  # as from Python, zeros are no label
+        splits = load_data(as_csv(tmp_path / "soft.csv", gap=gap), label="no,yes")
+        assert sum("have no label" in note for note in splits.notes) == 1
+        whole = (splits.train, splits.validation, splits.test)
+        assert sum(int((part.labels(part.ids) == NO_LABEL).sum()) for part in whole) == 1
     for label, expected in (("no,maybe", "column 'maybe'"), ("no,no", "named twice")):
         with pytest.raises(UsageError, match=expected):
             load_data(as_csv(tmp_path / "soft.csv"), label=label)
@@ -219,3 +239,76 @@ def test_the_likelihood_is_by_the_distributions_so_that_being_too_sure_costs() -
         nll[name] = instar.evaluate(network, data)["nll"]
         assert nll[name] == pytest.approx(float(-(probs.double() * answer.double().log()).sum()), rel=1e-5)
     assert nll["right"] < nll["too sure"]
+
+
+class Soft(TorchDataset[tuple[Tensor, Tensor]]):
+    """Gives each label as a distribution, or one-hot."""
+
+    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
+        self.inputs, self.labels = inputs, labels
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        return self.inputs[row], self.labels[row]
+
+
+def test_data_sets_of_torch_may_give_distributions() -> None:
+    inputs, probs = rows()
+    expected = as_dataset((inputs, probs))
+    for given in (Soft(inputs, probs), DataLoader(Soft(inputs, probs))):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = as_dataset(given)
+        assert torch.equal(found.label_targets(expected.ids), expected.label_targets(expected.ids))
+    ragged = [probs[0], *torch.ones(ROWS - 1, 3).softmax(1)]
+    with pytest.raises(
+        UsageError, match=r"Soft: the label of example 1 has shape \(3,\), that of the first \(2,\)"
+    ):
+        as_dataset(Soft(inputs, ragged))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["tensor", "array", "data set"])
+def test_one_hot_integers_are_labels(form: str) -> None:
+    inputs, numbers = torch.rand(4, 2), torch.tensor([1, 0, 2, -1])
+    one_hot = torch.nn.functional.one_hot(numbers.clamp(min=0), 3) * (numbers >= 0)[:, None]
+    given = {"tensor": (inputs, one_hot), "array": (inputs.numpy(), one_hot.numpy().astype(np.uint8))}
+    data = as_dataset(Soft(inputs, one_hot) if form == "data set" else given[form])
+    assert data.labels(data.ids).tolist() == numbers.tolist()
+    assert data.label_probs is None
+    with pytest.raises(DataError, match=r"row 1 is .*expected a single 1, or none for no label"):
+        as_dataset((inputs, torch.tensor([[1, 0], [1, 1], [0, 1], [0, 1]])))
+
+
+def test_rows_that_differ_in_their_distribution_alone_have_ids_in_any_order(tmp_path: Path) -> None:
+    inputs, probs = (
+        torch.ones(6, 2),
+        torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3], [0.1, 0.9], [0, 0]]),
+    )
+    one, other = as_dataset((inputs, probs)), as_dataset((inputs, probs.flip(0)))
+    assert torch.equal(one.label_targets(one.ids), probs)
+    assert torch.equal(other.label_targets(one.ids), probs)
+    assert one.fingerprint == other.fingerprint
+    values, soft = torch.arange(120.0), torch.linspace(0.05, 0.95, 120)
+    values[50:70] = 50.0
+    found = []
+    for order in (torch.arange(120), torch.randperm(120, generator=torch.Generator().manual_seed(0))):
+        lines = [
+            f"{float(values[row])},{float(soft[row]):.4f},{1 - float(soft[row]):.4f}" for row in order.tolist()
+        ]
+        (tmp_path / "rows.csv").write_text("\n".join(["a,no,yes", *lines]) + "\n")
+        found.append(load_data(f"csv:{tmp_path / 'rows.csv'}", label="no,yes"))
+    assert found[0].fingerprint == found[1].fingerprint
+
+
+def test_where_classes_tie_the_first_is_the_label_and_that_is_said(tmp_path: Path) -> None:
+    splits = load_data(as_csv(tmp_path / "soft.csv", gap=",0.5,0.5"), label="no,yes")
+    assert any("scored by the likeliest class (of 1 rows with several the first)" in note for note in splits.notes)
+    assert as_dataset((torch.rand(2, 2), torch.tensor([[0.5, 0.5], [0, 1]]))).labels_at(torch.tensor([0])) == 0
+
+
+def test_lists_that_hold_no_numbers_are_refused() -> None:
+    rows_of_texts = {"a": [1.0, 2.0, 3.0], "label": [["x", "y"], ["x"], ["y"]]}
+    with pytest.raises(DataError, match="row 0: 'label' holds lists of string, expected probabilities"):
+        load_data(rows_of_texts, features="a")

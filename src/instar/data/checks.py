@@ -53,7 +53,8 @@ def distributions(what: str, probs: Tensor) -> tuple[Tensor, Tensor | None]:
 
     Args:
         what: the name of the tensor.
-        probs: (n, classes); a row of zeros is no label.
+        probs: (n, classes), or integers that are one-hot; a row of zeros is no label. Where several classes are
+            likeliest, the first is.
 
     Raises:
         DataError: a row that does not sum to 1, or with a number below 0.
@@ -67,8 +68,11 @@ def distributions(what: str, probs: Tensor) -> tuple[Tensor, Tensor | None]:
     wrong = ~((probs >= 0).all(1) & ((sums == 0) | ((sums - 1).abs() <= ABOUT_1)))
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])
-        raise DataError(f"{what}: row {row} is {probs[row].tolist()[:5]}, expected probabilities that sum to 1")
-    numbers = torch.where(sums > 0, probs.argmax(1), NO_LABEL)
+        expected = "probabilities that sum to 1, or zeros for no label"
+        if not probs.is_floating_point():
+            expected = "a single 1, or none for no label (of sequences give a list of labels for each)"
+        raise DataError(f"{what}: row {row} is {probs[row].tolist()[:5]}, expected {expected}")
+    numbers = torch.where(sums > 0, probs.to(sums.dtype).argmax(1), NO_LABEL)
     is_soft = bool(((probs > 0) & (probs < 1)).any())
     return numbers, probs.detach().float() if is_soft else None
 
@@ -113,6 +117,8 @@ def checked_tensor(what: str, inputs: Tensor, owners: Tensor | None = None) -> T
         kept = inputs.dtype in (torch.uint8, torch.bool, torch.int32, torch.int64)
         return (inputs if kept else inputs.to(torch.int64)).detach().contiguous()
     inputs = inputs.detach().float().contiguous()
+    if bool(inputs.sum().isfinite()):  # then all are, and nothing of their size was made; else their sum overflows
+        return inputs
     broken = ~inputs.isfinite().view(len(inputs), -1).all(dim=1)
     if bool(broken.any()):
         rows = broken.nonzero()[:, 0] if owners is None else torch.unique(owners[broken])

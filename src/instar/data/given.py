@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from instar.data.checks import as_tensor, distributions
-from instar.data.columns import MASK_NAME
+from instar.data.columns import MASK_NAME, columns_of, contents
 from instar.data.dataset import Dataset
+from instar.data.identity import content_ids, order_of_copies
 from instar.data.memory import InMemoryDataset
 from instar.data.tagged import TaggedSequences
 from instar.errors import DataError, DataWarning, UsageError
@@ -42,9 +43,10 @@ def as_dataset(
     Args:
         data: a data set, or a pair (inputs, labels): inputs as `InMemoryDataset` takes them, tensors, arrays or
             lists, or a mapping or a tuple of these; labels (n,) as a tensor, an array or a list, -1 for none, or
-            distributions (n, classes), 0 for none, or None; or a list of labels for each sequence
+            distributions or one-hot (n, classes), 0 for none, or None; or a list of labels for each sequence
             (`TaggedSequences`). Or a data set of torch with a length: each example a tuple whose last is the
-            label, or a mapping with `labels` or `label`; it is read once. Of a `DataLoader` its data set is taken.
+            label or a distribution, or a mapping with `labels` or `label`; it is read once. Of a `DataLoader` its
+            data set is taken.
         class_names: by default `classes` of a data set of torch, where it has them, or "0", "1", ... up to the
             largest label.
         mask, pad: of examples that vary in length, as for `InMemoryDataset`.
@@ -85,13 +87,19 @@ def as_dataset(
         labels = torch.cat([as_tensor("labels", one).flatten() for one in tags])
     elif labels is not None:
         labels = as_tensor("labels", labels)
-        if labels.is_floating_point() and labels.dim() == 2:
+        if labels.dim() == 2:
             numbers, probs = distributions("labels", labels)
-            class_names = (
-                [str(number) for number in range(labels.shape[1])] if class_names is None else class_names
-            )
-            hard = InMemoryDataset(inputs, numbers, class_names=class_names, mask=mask, pad=pad)
-            return hard.with_label_probs(probs)
+            num_classes = labels.shape[1]
+            class_names = [str(number) for number in range(num_classes)] if class_names is None else class_names
+            if len(class_names) != num_classes:
+                raise UsageError(
+                    f"labels: a row has {num_classes} numbers, and there are {len(class_names)} classes"
+                )
+            inputs = columns_of(inputs, mask=mask, pad=pad)
+            ids = None
+            if probs is not None and len(labels) == len(tensors_in(inputs)[0]):
+                ids = content_ids(contents(inputs), order_of_copies(numbers, probs))
+            return InMemoryDataset(inputs, numbers, class_names=class_names, ids=ids).with_label_probs(probs)
     if class_names is None:
         largest = NO_LABEL if labels is None or not labels.numel() else int(labels.max())
         if largest < 1 and (labels is None or len(labels)):
@@ -137,16 +145,28 @@ def _read(data: TorchDataset[Any]) -> tuple[Any, Any]:
                 "different examples: leave its random transforms out; data.with_views makes views that both see"
             )
     inputs: list[Any] = [example for example, _ in read]
+    labels = _labels(kind, [label for _, label in read])
     if len({_outline(example) for example in inputs}) > 1:
         raise UsageError(f"{kind}: its examples differ in structure; give each the same tensors")
     if isinstance(inputs[0], Mapping):
-        return {name: _together([one[name] for one in inputs]) for name in inputs[0]}, [one for _, one in read]
+        return {name: _together([one[name] for one in inputs]) for name in inputs[0]}, labels
     if isinstance(inputs[0], tuple):
-        return tuple(_together(list(parts)) for parts in zip(*inputs, strict=True)), [one for _, one in read]
-    return _together(inputs), [one for _, one in read]
+        return tuple(_together(list(parts)) for parts in zip(*inputs, strict=True)), labels
+    return _together(inputs), labels
 
 
-def _example(data: TorchDataset[Any], row: int) -> tuple[Any, int]:
+def _labels(kind: str, labels: list[Tensor]) -> Tensor:
+    """Numbers of classes, (n,), or distributions, (n, classes)."""
+    if len({one.shape for one in labels}) > 1:
+        row = next(row for row, one in enumerate(labels) if one.shape != labels[0].shape)
+        raise UsageError(
+            f"{kind}: the label of example {row} has shape {tuple(labels[row].shape)}, that of the first "
+            f"{tuple(labels[0].shape)}; give each the number of a class, or a probability of each class"
+        )
+    return torch.stack(labels)
+
+
+def _example(data: TorchDataset[Any], row: int) -> tuple[Any, Tensor]:
     what = f"{type(data).__name__}[{row}]"
     try:
         found = data[row]
@@ -165,11 +185,16 @@ def _example(data: TorchDataset[Any], row: int) -> tuple[Any, int]:
             f"{what}: expected (inputs, label) or a mapping with 'labels', found {described(found)}; without "
             "labels: instar.InMemoryDataset(inputs, None, class_names=[...])"
         )
-    number = as_tensor(f"the label of {what}", label)
-    if number.numel() != 1 or number.is_floating_point():
-        raise UsageError(f"the label of {what}: expected the number of a class, found {described(label)}")
+    known = as_tensor(f"the label of {what}", label)
+    if known.numel() == 1 and not known.is_floating_point():
+        known = known.reshape(()).long()
+    elif known.dim() != 1 or known.numel() < 2:
+        raise UsageError(
+            f"the label of {what}: expected the number of a class or a probability of each, found "
+            f"{described(label)}"
+        )
     # A copy: a data set may give the same memory each time.
-    return map_tensors(lambda one: as_tensor(what, one).clone(), inputs), int(number)
+    return map_tensors(lambda one: as_tensor(what, one).clone(), inputs), known.clone()
 
 
 def _outline(example: Any) -> Any:
@@ -181,11 +206,11 @@ def _together(examples: list[Tensor]) -> Any:
     return torch.stack(examples) if len({one.shape for one in examples}) == 1 else examples
 
 
-def _are_same(one: tuple[Any, int], other: tuple[Any, int]) -> bool:
+def _are_same(one: tuple[Any, Tensor], other: tuple[Any, Tensor]) -> bool:
     pairs = zip(tensors_in(one[0]), tensors_in(other[0]), strict=False)
     return (
         _outline(one[0]) == _outline(other[0])
-        and one[1] == other[1]
+        and torch.equal(one[1], other[1])
         and all(a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in pairs)
     )
 

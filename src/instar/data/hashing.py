@@ -32,17 +32,17 @@ def key_of(purpose: str, *numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def keyed_hash(key: int, ids: Tensor, counters: Tensor | int = 0) -> Tensor:
+def keyed_hash(key: int | Tensor, ids: Tensor, counters: Tensor | int = 0) -> Tensor:
     """64 well mixed bits for each id; for a fixed key and counter, a bijection of the ids.
 
     Args:
-        key: from `key_of`.
+        key: from `key_of`; or (batch,) int64, one for each id.
         ids: (batch,) int64.
         counters: one for all ids, or (batch,) int64.
 
     Returns: (batch,) int64.
     """
-    if isinstance(counters, int):
+    if isinstance(counters, int) and isinstance(key, int):
         return _mix(ids + _signed(key + counters * _STEP))
     return _mix(ids + key + counters * _STEP)
 

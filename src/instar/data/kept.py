@@ -77,6 +77,16 @@ def most_bytes() -> float:
     return number * 2**30
 
 
+_MADE_ROOM: set[tuple[Path, float]] = set()
+"""The folders and limits that this process has made room for."""
+
+
+def make_room_once(*spared: Path) -> None:
+    """`make_room`, once in a process: what is found in the cache adds nothing, but the limit may be a new one."""
+    if (cache_folder(), most_bytes()) not in _MADE_ROOM:
+        make_room(*spared)
+
+
 def make_room(*spared: Path) -> None:
     """Remove what was used least recently until the rest is within the limit.
 
@@ -86,6 +96,7 @@ def make_room(*spared: Path) -> None:
         spared: is not removed, whatever its size: it is about to be used.
     """
     folder, limit = cache_folder(), most_bytes()
+    _MADE_ROOM.add((folder, limit))
     for path in spared:
         was_used(path)
     found: list[tuple[float, int, Path]] = []

@@ -210,7 +210,7 @@ def load_data(
         clip_seconds=clip_seconds,
         sample_rate=sample_rate,
         feature_extractor=feature_extractor,
-        categories=_names(categories),
+        categories=tuple(one.strip() for name in _names(categories) for one in name.split(",")),
         memory_budget_bytes=memory_budget_bytes,
         progress=progress,
     )

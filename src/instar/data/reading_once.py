@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from instar.data.kept import bytes_of, make_room, most_bytes, read_kept, was_used, write_kept
+from instar.data.kept import bytes_of, make_room, make_room_once, most_bytes, read_kept, was_used, write_kept
 from instar.data.kinds import KindOptions, read_preparation
 from instar.data.mapped import is_whole
 from instar.data.prepared import PARTS, Prepared, opened, prepared, with_origin
@@ -170,6 +170,7 @@ def _kept(entry: Path, options: KindOptions) -> tuple[Prepared, list[str]] | Non
         data = data.with_label_probs(tensors.get(f"{part}.label_probs"))
         parts.append(with_origin(data, table, roles, preparation))
         was_used(folder)
+    make_room_once(entry, *folders)
     notes = tuple(about["notes"])
     return Prepared(tuple(parts), preparation, roles, about["source"], notes, tuple(folders)), about["said"]
 

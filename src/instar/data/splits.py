@@ -82,16 +82,23 @@ def chosen_rows(
     chosen = torch.zeros(len(data_ids), dtype=torch.bool, device=data_ids.device)
     originals = original_rows(data_ids if contents is None else contents.to(data_ids.device))
     is_original = originals == torch.arange(len(data_ids), device=data_ids.device)
+    numbers = labels[is_original & (labels != NO_LABEL)]
+    counts = torch.bincount(numbers, minlength=max(present) + 1).tolist()
     for label in present:
-        rows = ((labels == label) & is_original).nonzero().squeeze(1)
-        if len(rows) < parts:
+        if counts[label] < parts:
             name = class_names[label] if class_names else label
             count = int((labels == label).sum())
             found = "a single example" if count == 1 else f"{count} examples"
-            found += "" if len(rows) == count else f", but not {_NUMBERS[parts]} different ones"
+            found += "" if counts[label] == count else f", but not {_NUMBERS[parts]} different ones"
             where = "" if place is None else f"{place(int((labels == label).nonzero()[0]))}: "
             raise DataError(f"{where}class {name!r} has {found}; {_NEEDS[parts]} of each class")
-        chosen[_share_of(rows, hashes, fraction)] = True
+    rows = (is_original & (labels != NO_LABEL)).nonzero().squeeze(1)
+    rows = rows[hashes[rows].argsort()]
+    rows = rows[labels[rows].argsort(stable=True)]  # of each class in the order of the hashes
+    sizes = torch.tensor(counts, device=rows.device)
+    shares = torch.tensor([_num_chosen(count, fraction) if count else 0 for count in counts], device=rows.device)
+    turns = torch.arange(len(rows), device=rows.device) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    chosen[rows[turns < shares.repeat_interleave(sizes)]] = True
     return chosen[originals]
 
 
@@ -213,5 +220,8 @@ def _share(data: Dataset, share: float, seed: int) -> Tensor:
 
 def _share_of(rows: Tensor, hashes: Tensor, share: float) -> Tensor:
     """The rows with the smallest hashes: a share of them, but at least one, and not all of several."""
-    num_chosen = max(min(round(share * len(rows)), len(rows) - 1), 1)
-    return rows[hashes[rows].argsort()[:num_chosen]]
+    return rows[hashes[rows].argsort()[: _num_chosen(len(rows), share)]]
+
+
+def _num_chosen(count: int, share: float) -> int:
+    return max(min(round(share * count), count - 1), 1)

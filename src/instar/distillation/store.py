@@ -299,7 +299,8 @@ class SoftTargetStore:
 
         Args:
             temperature: add the error at this temperature. Where it was not measured when a float16 store was
-                written, a bound is given: with every |error of a logit| <= h, L1 <= 2 tanh(h / 2T).
+                written, a bound is given: with every |error of a logit| <= h, L1 <= 2 tanh(h / 2T). Where hidden
+                states are kept with a head W, h = max_i sum_j |W_ij| times the largest error of a state.
 
         Raises:
             DataError: names the first shard that is missing or damaged, or that holds NaN or infinity.

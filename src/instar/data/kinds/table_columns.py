@@ -206,8 +206,9 @@ def _fit_number(table: pa.Table, name: str, *, is_date: bool = False) -> Number 
         if is_there.any():
             with config_context(assume_finite=True, skip_parameter_validation=True):  # checked above; saves half
                 scaler.partial_fit(numbers[:, None])
-            low, high = min(low, float(np.nanmin(numbers))), max(high, float(np.nanmax(numbers)))
-            is_whole = is_whole and bool((numbers[is_there] % 1 == 0).all())
+            there = numbers[is_there]
+            low, high = min(low, float(there.min())), max(high, float(there.max()))
+            is_whole = is_whole and bool((np.rint(there) == there).all())
     if low == high and not num_missing:
         return f"its value is {low:g} in every training row"
     is_boolean = bool(pa.types.is_boolean(table.schema.field(name).type))

@@ -178,7 +178,7 @@ def _decoding(files: Iterable[Path], form: ImageForm, images: Tensor) -> Iterato
     """Yield the content of each file, and decode it into `images`, so that each file is read once."""
     for row, file in enumerate(files):
         content = content_of(file)
-        images[row] = form.decode(content, file)
+        form.write(content, file, images[row].numpy())
         yield content
 
 

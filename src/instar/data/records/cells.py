@@ -1,7 +1,8 @@
 """Cells of rows as bytes, by which examples are known; and columns in which a number is broken."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from instar.data.records.roles import Roles
 from instar.errors import DataError
 
 _MOSTLY = 0.5  # of the different texts of a column; where more are numbers, a few others are mistakes
-_SHORT = 64  # bytes of a category
 _ALL = 0.9  # of the texts that are no plain numbers
 _FEW, _SOME = 3, 0.1  # so many, or this share of them: more are no mistakes, but names such as `A/5 21171`
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*$"
@@ -34,11 +34,14 @@ NOTHING = ("", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?")
 def row_ids(table: pa.Table, roles: Roles, labels: Tensor) -> Tensor:
     """(n,) int64: the ids of rows, from the key, or from the cells that a network sees.
 
+    Args:
+        labels: (n,) int64, that tell copies of one row apart, as for `content_ids`.
+
     Raises:
         DataError: a key that two rows share, or that is missing.
     """
     if roles.key is None:
-        return content_ids((row for part in slices(table) for row in _row_bytes(part, roles)), labels)
+        return content_ids(chain.from_iterable(_row_bytes(part, roles) for part in slices(table)), labels)
     keys = table[roles.key]
     if keys.null_count:
         row = pc.index(keys.is_null(), True).as_py()
@@ -56,50 +59,49 @@ def row_ids(table: pa.Table, roles: Roles, labels: Tensor) -> Tensor:
     return content_ids((text.encode() for text in texts), torch.zeros(len(texts), dtype=torch.int64))
 
 
-def _row_bytes(table: pa.Table, roles: Roles) -> Iterator[Any]:
+def _row_bytes(table: pa.Table, roles: Roles) -> Iterable[bytes]:
     """The inputs of each row as bytes: numbers in double precision, whatever type a file has them in."""
     files = (roles.image, roles.audio)
     cells = [blobs_of(table, name) if name in files else _cells(table[name]) for name in roles.inputs]
     if len(cells) == 1 and not isinstance(cells[0], np.ndarray):
-        yield from cells[0]
-        return
+        return _split(cells[0]) if isinstance(cells[0], pa.Array) else cells[0]
     numbers = np.stack([one for one in cells if isinstance(one, np.ndarray)] or [np.zeros(len(table))], axis=1)
+    rows = numbers.view(f"V{numbers.itemsize * numbers.shape[1]}")[:, 0].tolist()  # the bytes of each row
     texts = [_with_lengths(one) for one in cells if not isinstance(one, np.ndarray)]
-    if not texts:
-        yield from numbers
-        return
-    content, width = numbers.tobytes(), numbers.itemsize * numbers.shape[1]
-    for start, *parts in zip(range(0, len(content), width), *texts, strict=True):
-        yield content[start : start + width] + b"".join(parts)
+    return map(b"".join, zip(rows, *texts, strict=True)) if texts else rows
 
 
-def _with_lengths(cells: Iterable[bytes]) -> Iterator[bytes]:
+def _with_lengths(cells: pa.Array | Iterable[bytes]) -> Iterable[bytes]:
     """Cells that can be joined, each with its length before it; most columns have few different ones."""
-    known: dict[bytes, bytes] = {}
-    for cell in cells:
-        joined = known.get(cell)
-        if joined is None:
-            joined = len(cell).to_bytes(8, "little") + cell
-            if len(cell) < _SHORT:  # pictures stay where they are
-                known[cell] = joined
-        yield joined
+    if not isinstance(cells, pa.Array):  # pictures stay where they are
+        return (len(cell).to_bytes(8, "little") + cell for cell in cells)
+    encoded = cells.dictionary_encode()
+    different = np.empty(len(encoded.dictionary), dtype=object)
+    different[:] = [len(cell).to_bytes(8, "little") + cell for cell in _split(encoded.dictionary)]
+    joined: list[bytes] = different[encoded.indices.to_numpy()].tolist()
+    return joined
 
 
-def _cells(column: pa.ChunkedArray) -> NDArray[np.float64] | list[bytes]:
+def _cells(column: pa.ChunkedArray) -> NDArray[np.float64] | pa.Array:
+    """Numbers, or what else there is as an array of bytes."""
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = column.cast(pa.string()), pa.string()
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         numbers = column.cast(pa.float64(), safe=False).to_numpy()
         return np.where(np.isnan(numbers), np.nan, numbers) + 0.0  # one NaN, one zero
-    encoded = column.dictionary_encode() if pa.types.is_string(kind) or pa.types.is_large_string(kind) else None
-    if encoded is None:
-        return [_as_bytes(one) for one in column.to_pylist()]
-    cells: list[bytes] = []
-    for chunk in encoded.chunks:
-        different = [*map(_as_bytes, chunk.dictionary.to_pylist()), b""]
-        cells += [different[code] for code in chunk.indices.fill_null(len(different) - 1).to_pylist()]
-    return cells
+    if pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        texts = column.cast(pa.large_string()).fill_null("").cast(pa.large_binary())
+        return pa.concat_arrays(texts.chunks) if texts.num_chunks else pa.array([], pa.large_binary())
+    return pa.array([_as_bytes(one) for one in column.to_pylist()], pa.large_binary())
+
+
+def _split(cells: pa.Array) -> list[bytes]:
+    """The bytes of each cell: slices of their buffer, since a list of Arrow's takes five times as long."""
+    _, ends, content = cells.buffers()
+    places = np.frombuffer(ends, np.int64)[cells.offset : cells.offset + len(cells) + 1] if len(cells) else [0]
+    first, last = int(places[0]), int(places[-1])
+    whole = content.slice(first, last - first).to_pybytes() if last > first else b""
+    places = [place - first for place in np.asarray(places).tolist()]
+    return [whole[start:end] for start, end in pairwise(places)]
 
 
 def _as_bytes(cell: Any) -> bytes:

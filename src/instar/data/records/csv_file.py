@@ -181,9 +181,8 @@ def find_dialect(sample: str) -> Dialect:
     best = max(_SEPARATORS, key=score)
     separator = best if score(best)[0] > 0 else ","
     cells = [cell for row in rows[separator][1:] for cell in row]
-    commas, points = (sum(bool(sign.fullmatch(cell)) for cell in cells) for sign in (_WITH_COMMA, _WITH_POINT))
+    commas = [cell for cell in cells if "," in cell and _WITH_COMMA.fullmatch(cell)]
+    points = sum(bool(_WITH_POINT.fullmatch(cell)) for cell in cells) if commas else 0
     # Between commas a number with a comma stands in quotes; with three digits behind it, it is one of thousands.
-    is_decimal = separator != "," or any(
-        _WITH_COMMA.fullmatch(one) and not _THOUSANDS.fullmatch(one) for one in cells
-    )
-    return Dialect(separator, "," if commas > points and is_decimal else ".")
+    is_decimal = separator != "," or any(not _THOUSANDS.fullmatch(one) for one in commas)
+    return Dialect(separator, "," if len(commas) > points and is_decimal else ".")

@@ -42,6 +42,9 @@ def found_roles(table: pa.Table, roles: Roles, source: str) -> tuple[Roles, tupl
         ('label', ('text',), ("the class is column 'label'", "the text is column 'text'"))
     """
     there = columns_of_user(table)
+    roles = dataclasses.replace(
+        roles, text=_separate(roles.text, there), features=_separate(roles.features, there)
+    )
     for column in roles.columns:
         if column not in there:
             raise UsageError(f"{source}: {unknown_name('column', column, there)}")
@@ -117,6 +120,11 @@ def _are_sentences(column: pa.ChunkedArray) -> bool:
     """Whether texts are to be read; names and numbers of rows are not."""
     words = pc.mean(pc.count_substring_regex(column.slice(0, _LOOKED_AT), _WORD)).as_py()
     return words is not None and words > _SENTENCE
+
+
+def _separate(names: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
+    """Names of columns, of which `a,b` are two where no column is called so: as the command line has them."""
+    return tuple(one for name in names for one in ([name] if name in there else map(str.strip, name.split(","))))
 
 
 def _with(roles: Roles, role: str, column: str) -> Roles:

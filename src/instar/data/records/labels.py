@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from instar.data.checks import ABOUT_1
+from instar.data.identity import order_of_copies
 from instar.data.records.places import columns_of_user, place_of
 from instar.errors import DataError, UsageError
 from instar.losses import NO_LABEL
@@ -28,6 +30,10 @@ class Labels(NamedTuple):
     """what was decided, a sentence each"""
     probs: Mapping[str, Tensor] | None = None
     """(n, classes) of each part, where the column holds distributions"""
+
+    def order(self, part: str) -> Tensor:
+        """(n,) int64: the order in which copies of one row are told apart, which is not that of the rows."""
+        return order_of_copies(self.numbers[part], None if self.probs is None else self.probs[part])
 
     def as_test(self) -> "Labels":
         """With the validation labels in the place of those of the test."""
@@ -144,33 +150,53 @@ def _named(tables: Mapping[str, pa.Table], column: str, names: tuple[str, ...], 
 
 
 def _distributions(tables: Mapping[str, pa.Table], column: str, class_names: Sequence[str]) -> Labels:
-    """One-hot labels and distributions: the class is the most probable one."""
+    """One-hot labels and distributions: the class is the most probable one, of several the first; 0 are none."""
     numbers, probs = {}, {}
-    width = 0
+    width = num_ties = 0
     for part, table in tables.items():
-        if not _is_list(table.schema.field(column).type):
+        kind = table.schema.field(column).type
+        if not _is_list(kind):
+            raise DataError(f"{place_of(table, 0)}: {column!r} holds {kind}, elsewhere lists")
+        if not (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)):
             raise DataError(
-                f"{place_of(table, 0)}: {column!r} holds {table.schema.field(column).type}, elsewhere lists"
+                f"{place_of(table, 0)}: {column!r} holds lists of {kind.value_type}, expected probabilities"
             )
-        rows = table[column].to_pylist()
-        width = width or max((len(row) for row in rows if row is not None), default=0)
-        values = np.zeros((len(rows), width))
-        for place, row in enumerate(rows):
-            if row is None:
-                continue
-            if len(row) != width or any(one is None or not one >= 0 for one in row) or abs(sum(row) - 1) > ABOUT_1:
-                raise DataError(
-                    f"{place_of(table, place)}: {column!r} is {str(row)[:60]}, expected {width} probabilities "
-                    "that sum to 1"
-                )
-            values[place] = row
+        width = width or pc.max(pc.list_value_length(table[column])).as_py() or 0
+        values = _probs(table, column, width)
         is_none = values.sum(1) == 0
+        largest = values == values.max(1, initial=0.0, keepdims=True)
+        num_ties += int(((largest.sum(1) > 1) & ~is_none).sum())
         numbers[part] = torch.from_numpy(np.where(is_none, NO_LABEL, values.argmax(1)))
         probs[part] = torch.from_numpy(values).float()
     names = tuple(class_names) or tuple(str(number) for number in range(width))
-    soft = any(bool(((one > 0) & (one < 1)).any()) for one in probs.values())
-    notes = (f"{column} holds probabilities: they are learned, and scored by the likeliest class",) if soft else ()
-    return Labels(names, numbers, notes, probs if soft else None)
+    if not any(bool(((one > 0) & (one < 1)).any()) for one in probs.values()):
+        return Labels(names, numbers)
+    ties = f" (of {num_ties:,} rows with several the first)" if num_ties else ""
+    notes = (f"{column} holds probabilities: they are learned, and scored by the likeliest class{ties}",)
+    return Labels(names, numbers, notes, probs)
+
+
+def _probs(table: pa.Table, column: str, width: int) -> NDArray[np.float64]:
+    """(rows, width), 0 where a row has none."""
+    found = np.zeros((len(table), width))
+    lengths = pc.fill_null(pc.list_value_length(table[column]), -1).to_numpy()
+    is_there = lengths >= 0
+    if (wrong := is_there & (lengths != width)).any() or not width:
+        raise _no_probs(table, column, int(wrong.argmax()), width)
+    flat = pc.list_flatten(table[column]).cast(pa.float64()).to_numpy()  # a missing number is NaN
+    found[is_there] = flat.reshape(-1, width)
+    sums = found.sum(1)
+    is_right = (found >= 0).all(1) & ((np.abs(sums - 1) <= ABOUT_1) | (sums == 0))
+    if not is_right.all():
+        raise _no_probs(table, column, int(is_right.argmin()), width)
+    return found
+
+
+def _no_probs(table: pa.Table, column: str, row: int, width: int) -> DataError:
+    return DataError(
+        f"{place_of(table, row)}: {column!r} is {str(table[column][row].as_py())[:60]}, expected {width} "
+        "probabilities that sum to 1, or zeros for no label"
+    )
 
 
 def joined_labels(

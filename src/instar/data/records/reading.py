@@ -161,7 +161,7 @@ def _with_roles(
 def _with_ids(
     tables: Mapping[str, pa.Table], found: Labels, roles: Roles, source: str, said: Sequence[str]
 ) -> Records:
-    ids = {part: row_ids(table, roles, found.numbers[part]) for part, table in tables.items()}
+    ids = {part: row_ids(table, roles, found.order(part)) for part, table in tables.items()}
     return Records(dict(tables), found.numbers, ids, found.class_names, roles, source, tuple(said), found.probs)
 
 
