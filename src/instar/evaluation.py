@@ -81,9 +81,10 @@ def predict(
     """As `predict_logits`, of any tensors: `take` finds them in the output for a batch of so many examples."""
     batch_size, data = batch_size or batch_size_of(network, device), seen_by(network, data)
     parts: list[Tensor] = []
+    dtype = input_type(network)
     with evaluation_mode(network), torch.no_grad():
         for _, inputs, _ in batches(data, id_batches(data.ids, batch_size), view=view):
-            inputs = in_type(inputs, input_type(network), device=device)
+            inputs = in_type(inputs, dtype, device=device)
             if not parts:
                 channels_last_(network, first_examples(inputs, 2))
             parts.append(in_type(take(call(network, inputs), num_examples(inputs)), torch.float32))

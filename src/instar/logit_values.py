@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ def are_distributions(rows: Tensor) -> Tensor:
         >>> are_distributions(torch.tensor([[0.9, 0.1], [3.0, -2.0], [0.0, 0.0]]))
         tensor([ True, False, False])
     """
-    return (rows >= 0).all(-1) & ((rows.sum(-1, dtype=torch.float64) - 1).abs() <= _TOLERANCE)
+    return (rows.amin(-1) >= 0) & ((rows.sum(-1, dtype=torch.float64) - 1).abs() <= _TOLERANCE)
 
 
 def refuse_probabilities(what: str, rows: Tensor) -> None:
@@ -146,12 +147,16 @@ def logits_of_probabilities(what: str, probs: Tensor, *, made_at: float = 1.0) -
     """
     if not 0 < made_at < math.inf:
         raise UsageError(f"{what}: made at temperature {made_at:g}, expected finite and above 0")
-    check_probabilities(what, probs, may_be_empty=True)
+    are_right = bool(are_distributions(probs).all())
+    if not are_right:  # NaN, a sum, or rows of zeros alone
+        check_probabilities(what, probs, may_be_empty=True)
     probs = probs.double()
     present = probs > 0
-    smallest = probs.where(present, SMALLEST_PROBABILITY).amin(-1, keepdim=True).clamp(max=SMALLEST_PROBABILITY)
-    logits = made_at * probs.where(present, smallest).log()
-    return (logits * present.any(-1, keepdim=True)).float()
+    smallest: Any = SMALLEST_PROBABILITY
+    if bool((present & (probs < smallest)).any()):
+        smallest = probs.where(present, smallest).amin(-1, keepdim=True).clamp(max=smallest)
+    logits = probs.clamp(min=smallest).log_().mul_(made_at)
+    return (logits if are_right else logits * present.any(-1, keepdim=True)).float()
 
 
 def _are_many(empty: Tensor) -> bool:

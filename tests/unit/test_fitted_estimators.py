@@ -54,4 +54,4 @@ def test_names_and_what_cannot_be_fitted():
 def test_lightgbm_does_not_unlearn_what_it_knows_for_a_rare_class():
     # That its default of 0.001 does: findings/lightgbm-unlearns-all-classes-where-one-is-rare.sh.
     pytest.importorskip("lightgbm")
-    assert FittedEstimator("lightgbm", num_classes=2, seed=0).new().get_params()["min_child_weight"] == 1.0
+    assert FittedEstimator("lightgbm", num_classes=2, seed=0).new().get_params()["min_child_weight"] == 0.1

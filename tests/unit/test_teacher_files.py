@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import instar
 from instar.data import as_dataset, load_data
 from instar.errors import DataError, DataWarning, InstarError, RunError, UsageError
+from instar.evaluation import batch_size_of, predict_logits
 from instar.export_record import write_about
 from instar.networks import build_network, forward_logits, network_fingerprint, read_teacher
 
@@ -93,6 +94,21 @@ def onnx_file(folder: Path) -> Path:
 def test_onnx_answers_as_the_network_that_was_exported(onnx_file: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(read(f"onnx:{onnx_file}")(INPUTS), network()(INPUTS), rtol=1e-5, atol=1e-5)
+
+
+def test_many_examples_are_asked_about_together_in_runs_of_128(onnx_file: Path) -> None:
+    import onnxruntime
+
+    asked = read(f"onnx:{onnx_file}")
+    rows = torch.rand(300, *SHAPE, generator=torch.Generator().manual_seed(0))
+    data = as_dataset((rows, torch.arange(300) % 10), class_names=NAMES)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(onnx_file, options, providers=["CPUExecutionProvider"])
+    expected = [session.run(None, {"pixels": part.numpy()})[0] for part in torch.split(rows, 128)]
+    # The last bits depend on the batch, so a store of 128 at once and one of 300 have to agree in them.
+    assert torch.equal(predict_logits(asked, data), torch.from_numpy(np.concatenate(expected)))
+    assert batch_size_of(asked, "cpu") == 2**22 // (4 * 64)
 
 
 def test_a_fixed_batch_is_filled_up(folder: Path) -> None:

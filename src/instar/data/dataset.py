@@ -245,7 +245,8 @@ class Dataset(ABC):
         Raises:
             UsageError: an id that is not in this data set.
         """
-        found = self._own_rows if ids is self.ids else self._rows[self._id_index.find(ids)]
+        is_all = ids is self.ids or (len(ids) == len(self.ids) and torch.equal(ids.to(self.ids.device), self.ids))
+        found = self._own_rows if is_all else self._rows[self._id_index.find(ids)]
         return found.long()
 
     def names(self, ids: Tensor) -> list[str]:

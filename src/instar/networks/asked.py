@@ -194,8 +194,7 @@ class AskedNetwork(nn.Module):
         return LOGITS
 
     def _logits(self, answers: Tensor) -> Tensor:
-        empty = ~answers.ne(0).any(-1)
-        if bool(empty.any()) and not self._has_warned:
+        if not self._has_warned and bool((empty := ~answers.any(-1)).any()):
             self._has_warned = True
             warnings.warn(
                 f"{self.name}: nothing but zeros in {int(empty.sum())} of {len(empty)} rows of a batch; there, "

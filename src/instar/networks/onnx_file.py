@@ -21,8 +21,10 @@ from instar.structures import (
     Inputs,
     examples_in,
     form_in_words,
+    is_plain,
     is_structure,
     num_examples,
+    num_values,
     tensors_in,
     varies,
 )
@@ -35,6 +37,12 @@ _TYPES = {
     "tensor(int32)": np.int32,
     "tensor(bool)": np.bool_,
 }
+
+_AT_ONCE = 128
+"""Examples in a run of onnxruntime: few enough that the outputs of a layer stay in the cache."""
+_BYTES_AT_ONCE = 2**22
+"""Of examples that are gathered and checked together, for several runs: for a small network that takes a third as
+long as its runs otherwise."""
 
 
 class _Input(NamedTuple):
@@ -90,6 +98,10 @@ class OnnxTeacher:
             raise DataError(f"{name}: onnxruntime cannot load {path}: {first_line(error)}") from error
         self._output = self._chosen_output(output)
         self._inputs = self._read_inputs(example_shape)
+        size = self._batch_size or _AT_ONCE
+        # Examples that vary in length are padded to the longest of those that are gathered together.
+        fitting = _BYTES_AT_ONCE // (4 * num_values(example_shape)) if is_plain(example_shape) else 0
+        self.examples_at_once = max(fitting, _AT_ONCE) // size * size or size
 
     def _chosen_output(self, wanted: str | None) -> str:
         outputs = self._session.get_outputs()
@@ -155,9 +167,9 @@ class OnnxTeacher:
             for one, tensor in zip(self._inputs, tensors_in(examples), strict=True)
         }
         number = num_examples(examples)
-        size = self._batch_size or number
+        size = self._batch_size or _AT_ONCE
         parts = [
-            self._answer({name: one[start : start + size] for name, one in rows.items()}, size)
+            self._answer({name: one[start : start + size] for name, one in rows.items()})
             for start in range(0, number, size)
         ]
         return np.concatenate(parts)
@@ -172,20 +184,21 @@ class OnnxTeacher:
             raise UsageError(f"{self._name} takes whole numbers as {given.name}, those of the data are others")
         return rows.astype(given.type, copy=False)
 
-    def _answer(self, rows: Mapping[str, NDArray[Any]], size: int) -> NDArray[Any]:
+    def _answer(self, rows: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         number = len(next(iter(rows.values())))
+        size = self._batch_size or number
         filled = {name: _filled_up(one, size) for name, one in rows.items()} if number < size else rows
         try:
             (found,) = self._session.run([self._output], filled)
         except Exception as error:  # of onnxruntime, which has many
             raise UsageError(
-                f"{self._name} does not take a batch of {max(number, size)}: {first_line(error)}; export it "
+                f"{self._name} does not take a batch of {size}: {first_line(error)}; export it "
                 "with a batch of any size"
             ) from error
         answers = np.asarray(found)
-        if answers.ndim != 2 or len(answers) != max(number, size):
+        if answers.ndim != 2 or len(answers) != size:
             raise UsageError(
-                f"{self._name} gives {_shape(answers.shape)} for {max(number, size)} examples, not rows of classes"
+                f"{self._name} gives {_shape(answers.shape)} for {size} examples, not rows of classes"
             )
         return answers[:number]
 
