@@ -99,17 +99,18 @@ class ImageForm:
             upright = upright if upright.mode == self.mode else upright.convert(self.mode)
         if self.fit:
             upright = ImageOps.fit(upright, (self.width, self.height), Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(upright))
-        return pixels.view(self.height, self.width, -1).permute(2, 0, 1).contiguous()
+        pixels = np.asarray(upright).reshape(self.height, self.width, -1).transpose(2, 0, 1)
+        return torch.from_numpy(np.array(pixels, order="C"))  # numpy takes less time for so few bytes than torch
 
     def check(self, image: "Image", where: object) -> None:
         """Refuse an image, by its header, that cannot be read in this form."""
-        width, height = upright_size(image)
         if self.fit or self.convert:
             check_convertible(image.mode, where)
-        mode_fits = self.fit or self.convert or image.mode == self.mode
-        size_fits = self.fit or (height, width) == (self.height, self.width)
-        if not (mode_fits and size_fits):
+        if self.fit:
+            return
+        width, height = upright_size(image)
+        mode_fits = self.convert or image.mode == self.mode
+        if not mode_fits or (height, width) != (self.height, self.width):
             expected, found = describe(self.mode, self.height, self.width), describe(image.mode, height, width)
             raise DataError(f"{where}: expected {expected} like the first image, found {found}; {OFFER_TO_FIT}")
 
