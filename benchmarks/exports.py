@@ -44,7 +44,9 @@ INTENTS, WORD_IDS = 10, 2000
 def main() -> None:
     """Train each network for a few epochs, export it, and write what its files answer after each of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exports", description=__doc__)
-    parser.add_argument("networks", nargs="*", help="by default all; rows of others stay in the file")
+    parser.add_argument(
+        "networks", nargs="*", help="by default all; rows of others stay in the file where they are of this commit"
+    )
     torch.set_num_threads(1)
     for network in parser.parse_args().networks or NETWORKS:
         with tempfile.TemporaryDirectory() as name:
@@ -53,11 +55,12 @@ def main() -> None:
 
 
 def _write(network: str, rows: list[dict[str, Any]]) -> None:
-    """Write the rows of a network in place of those that it had."""
-    file = RESULTS / "exports.json"
-    there = json.loads(file.read_text())["exports"] if file.exists() else []
-    kept = {name: [row for row in there if row["network"] == name] for name in NETWORKS} | {network: rows}
-    about = {**provenance("exports", "exports"), "exports": [row for several in kept.values() for row in several]}
+    """Write the rows of a network in place of those that it had; rows of another commit do not stay."""
+    file, about = RESULTS / "exports.json", provenance("exports", "exports")
+    there = json.loads(file.read_text()) if file.exists() else about
+    rows_there = there["exports"] if there["commit"] == about["commit"] else []
+    kept = {name: [row for row in rows_there if row["network"] == name] for name in NETWORKS} | {network: rows}
+    about["exports"] = [row for several in kept.values() for row in several]
     write_bytes(file, json.dumps(about, indent=2).encode() + b"\n")
 
 

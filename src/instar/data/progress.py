@@ -33,10 +33,13 @@ def download_progress(show: bool) -> Iterator["Progress"]:
 
 
 def tracked(items: Iterable[Item], *, total: int, description: str, show: bool) -> Iterator[Item]:
-    """Iterate over items with a progress bar."""
+    """Iterate over items with a progress bar, where one is to be shown and stderr is a terminal."""
+    if not show:
+        yield from items
+        return
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
-    disabled = not (show and console.is_terminal)
-    yield from track(items, description, total=total, console=console, transient=True, disable=disabled)
+    hidden = not console.is_terminal
+    yield from track(items, description, total=total, console=console, transient=True, disable=hidden)

@@ -111,10 +111,12 @@ def _inputs(facts: Facts) -> str:
         values = f"pixels as float32 from 0 (black) to 1: integers of eight bits divided by 255; {colours}, "
         values += f"{height} high and {width} wide"
     elif is_sound(facts):
-        values = "the log-mel filterbank of a clip, as `preparation.json` says, as float32"
+        values = (
+            "the log-mel filterbank of a clip, as `preparation.json` says, as float32; the code below makes it"
+        )
     elif facts["rows"] is not None:
         values = "what `preparation.json` says of the columns of a row, as float32: numbers are standardised, "
-        values += "categories are columns of 0 and 1"
+        values += "categories are columns of 0 and 1; the code below makes it of a row"
     elif facts["scale"] == 1:
         values = "the values of the data as float32"
     else:

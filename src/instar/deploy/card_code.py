@@ -1,8 +1,10 @@
 """The code in the card of an exported network, which loads it in its folder."""
 
+import pprint
 from collections.abc import Mapping
 from typing import Any
 
+from instar.data.records.cells import NOTHING
 from instar.deploy.exported import MODELS
 from instar.export_record import ABOUT
 from instar.structures import by_name, examples_in, is_plain, read_form
@@ -31,6 +33,11 @@ def is_text(facts: Facts) -> bool:
     return (facts.get("rows") or {}).get("kind") == "text"
 
 
+def is_table(facts: Facts) -> bool:
+    """Whether its examples are rows of numbers and categories, whose means and categories are in the folder."""
+    return (facts.get("rows") or {}).get("kind") == "table"
+
+
 def is_sound(facts: Facts) -> bool:
     """Whether its examples are sounds: their filterbanks, or what a feature extractor makes of them."""
     return (facts.get("rows") or {}).get("kind") == "sound"
@@ -43,6 +50,8 @@ def _of_instar(facts: Facts) -> str:
         return f'import instar\n\nmodel = instar.load(".")\nprint(model.predict({given}))\n'
     if is_picture(facts) or is_sound(facts):
         return f'import instar\n\nmodel = instar.load(".")\nprint(model.predict(["{facts["example"]}"]))\n'
+    if is_table(facts):
+        return f'import instar\n\nmodel = instar.load(".")\n{_rows(facts)}\nprint(model.predict(rows))\n'
     form = read_form(facts["input_shape"])
     given = f"[{_zeros(facts)['inputs']}[0]]" if is_plain(form) else _in_code(facts)
     imports = "import numpy as np\nimport instar\n\n"
@@ -52,8 +61,10 @@ def _of_instar(facts: Facts) -> str:
 def _of_file(facts: Facts) -> str:
     """Of an ONNX file or a program of torch."""
     is_onnx, form = facts["to"] == "onnx", read_form(facts["input_shape"])
-    imports = ["import json", "", "import numpy as np", "import onnxruntime" if is_onnx else "import torch"]
-    lines = [*imports, *(["from PIL import Image, ImageOps"] if is_picture(facts) else []), ""]
+    packages = ["numpy as np", "onnxruntime" if is_onnx else "torch"]
+    packages += ["tokenizers"] if is_text(facts) else _OF_SOUNDS if is_sound(facts) and is_plain(form) else []
+    lines = ["import json", "", *(f"import {package}" for package in sorted(packages))]
+    lines += [*(["from PIL import Image, ImageOps"] if is_picture(facts) else []), ""]
     lines.append(f'class_names = json.load(open("{ABOUT}", encoding="utf-8"))["class_names"]')
     if is_onnx:
         opening = f'session = onnxruntime.InferenceSession("{MODELS["onnx"]}", providers=["CPUExecutionProvider"])'
@@ -64,9 +75,14 @@ def _of_file(facts: Facts) -> str:
         lines += [_PIXELS.format(*form, mode="L" if form[0] == 1 else "RGB")]
         given = f'np.stack([pixels(path) for path in ["{facts["example"]}"]])'
     elif is_text(facts):
-        lines.insert(3, "import tokenizers")
         lines += [_TOKENIZER.format(", ".join(_texts(facts)))]
         given = "{" + ", ".join(f'"{name}": np.array([encoded.{_IDS[name]}])' for name in _zeros(facts)) + "}"
+    elif is_table(facts):
+        lines += [_VECTOR, _rows(facts)]
+        given = "np.stack([vector(row) for row in rows])"
+    elif is_sound(facts) and is_plain(form):
+        lines += [_FILTERBANK]
+        given = f'np.stack([filterbank(path) for path in ["{facts["example"]}"]])'
     elif is_plain(form):
         given = f"{_zeros(facts)['inputs']}  # yours here"
     else:
@@ -150,6 +166,12 @@ def _texts(facts: Facts) -> list[str]:
     return ['"a text of yours"', '"and its second part"'][: len(facts["rows"]["columns"])]
 
 
+def _rows(facts: Facts) -> str:
+    """A row in code, with the columns of the data."""
+    rows = pprint.pformat([facts["rows"]["row"]], width=_WIDTH, compact=True, sort_dicts=False)
+    return f"rows = {rows}  # yours here; None where a value is missing"
+
+
 def _filled(tensor: Any) -> str:
     return "ones" if bool((tensor == 1).all()) else "zeros"
 
@@ -160,6 +182,9 @@ def _in_code(facts: Facts) -> str:
         return "{" + ", ".join(f'"{name}": {one}' for name, one in _zeros(facts).items()) + "}"
     return "(" + ", ".join(_zeros(facts).values()) + ",)"
 
+
+_WIDTH = 100  # characters of a line
+_OF_SOUNDS = ["kaldi_native_fbank", "soundfile"]
 
 _PIXELS = """
 def pixels(path):
@@ -180,6 +205,70 @@ tokenizer = tokenizers.Tokenizer.from_str(json.dumps(about["tokenizer"]))
 tokenizer.enable_truncation(about["max_length"])
 tokenizer.no_padding()
 encoded = tokenizer.encode({0})
+"""
+
+_VECTOR = f"""columns = json.load(open("preparation.json", encoding="utf-8"))["preparation"]["columns"]
+NOTHING = {NOTHING!r}
+
+
+def vector(row):
+    \"\"\"Numbers standardised, a missing one as the mean; of a category 1 at its place, 0 elsewhere.\"\"\"
+    found = []
+    for column in columns:
+        value = row[column["name"]]
+        is_missing = value is None or value != value or value == ""
+        if "values" in column:
+            text = str(int(value) if isinstance(value, float) and value % 1 == 0 else value)
+            if isinstance(value, bool):
+                text = next((one for one in column["values"] if one.lower() == text.lower()), text)
+            found += [float(text == one and not is_missing) for one in column["values"]]
+            if column["others"]:
+                found.append(float(text not in column["values"] and not is_missing))
+        else:
+            if isinstance(value, str):
+                value = value.strip()
+                is_missing = value in NOTHING
+                if column.get("is_boolean"):
+                    value = {{"true": 1, "false": 0}}.get(value.lower(), value)
+            if column["is_date"] and not is_missing:  # in days
+                value = np.datetime64(value, "us").astype(np.int64) / 86_400e6
+            found.append(0.0 if is_missing else (float(value) - column["mean"]) / column["sd"])
+        if column["missing"]:
+            found.append(float(is_missing))
+    return np.array(found, np.float32)
+
+"""
+
+_FILTERBANK = """about = json.load(open("preparation.json", encoding="utf-8"))["preparation"]
+
+
+def filterbank(path):
+    \"\"\"The log-mel filterbank of a clip, standardised: in the middle of zeros, or the middle of it.\"\"\"
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    samples = samples.mean(1)
+    if rate != about["sample_rate"]:
+        from scipy.signal import resample_poly
+
+        common = np.gcd(rate, about["sample_rate"])
+        samples = resample_poly(samples, about["sample_rate"] // common, rate // common)
+    options = kaldi_native_fbank.FbankOptions()
+    options.frame_opts.samp_freq = about["sample_rate"]
+    options.frame_opts.dither = 0.0
+    options.frame_opts.snip_edges = False
+    options.mel_opts.num_bins = len(about["mean"])
+    bank = kaldi_native_fbank.OnlineFbank(options)
+    bank.accept_waveform(about["sample_rate"], (samples * 2**15).astype(np.float32))
+    bank.input_finished()
+    frames = np.stack([bank.get_frame(number) for number in range(bank.num_frames_ready)]).clip(min=0)
+    frames = (frames - frames.mean() - np.array(about["mean"])) / np.array(about["std"])
+    found = np.zeros((1, frames.shape[1], about["num_frames"]), np.float32)
+    spare = about["num_frames"] - len(frames)
+    if spare >= 0:
+        found[0, :, spare // 2 : spare // 2 + len(frames)] = frames.T
+    else:
+        found[0] = frames.T[:, -spare // 2 : -spare // 2 + about["num_frames"]]
+    return found
+
 """
 
 _ANSWER = """probabilities = np.exp(logits - logits.max(1, keepdims=True))

@@ -51,6 +51,11 @@ class TablePreparation:
         return [column.name for column in self.columns]
 
     @property
+    def example(self) -> dict[str, Any]:
+        """A row, near the means of the training rows."""
+        return {column.name: column.example for column in self.columns}
+
+    @property
     def width(self) -> int:
         """Numbers in a vector."""
         return sum(column.width for column in self.columns)

@@ -53,6 +53,15 @@ class Number:
         """Numbers that it becomes."""
         return 1 + self.missing
 
+    @property
+    def example(self) -> Any:
+        """A value as a row may have it: the mean of the training rows."""
+        if self.is_boolean:
+            return self.mean > 0.5
+        if self.is_date:
+            return self.in_words(self.mean)
+        return round(self.mean) if self.is_whole else float(self.in_words(self.mean))
+
     def write(self, values: pa.ChunkedArray, out: NDArray[np.float32], place: Place) -> dict[str, int]:
         """Write values into (rows, width) of zeros; gives what training rows lack, and how often it is there."""
         if self.is_boolean and _is_text(values.type):
@@ -112,6 +121,11 @@ class Category:
     def width(self) -> int:
         """Numbers that it becomes."""
         return len(self.values) + self.others + self.missing
+
+    @property
+    def example(self) -> str:
+        """A value as a row may have it."""
+        return self.values[0]
 
     def write(self, values: pa.ChunkedArray, out: NDArray[np.float32], place: Place) -> dict[str, int]:
         """Write values into (rows, width) of zeros; gives what training rows lack, and how often it is there."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.data import Splits
+from instar.data.kinds.table import TablePreparation
 from instar.naming import is_of_library
 from instar.recipes.rows import interval, mean_sd
 from instar.runs import CONFIG, RESULT, Run, find_run, is_run
@@ -35,9 +36,11 @@ def facts_of(
     right = int(test["num_examples"] - test["errors"])
     _, low, high, _ = wilson_interval(right, int(test["num_examples"]))
     kind = "distilled" if config.get("soft") else ""
-    rows = None
+    rows: Facts | None = None
     if splits.roles is not None and kind_of_rows is not None and kind_of_rows != "picture":
         rows = {"kind": kind_of_rows, "columns": list(splits.roles.inputs)}
+        if isinstance(splits.preparation, TablePreparation):
+            rows["row"] = splits.preparation.example
     facts: Facts = {
         "title": f"{_network_name(config)} for {name}" + (", distilled" if kind else ""),
         "tags": ["knowledge-distillation"] if kind else [],

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -84,7 +85,7 @@ def _named_on_stdin() -> list[str]:
 def answers(
     model: Model, names: Sequence[str], *, refused: list[str], strict: bool = False, quiet: bool = False
 ) -> Iterator[Answer]:
-    """The answers in the order of the inputs, computed in batches.
+    """The answers in the order of the inputs, computed in batches; while one is, the next pictures are read.
 
     Args:
         model: as `instar.load` gives it.
@@ -98,21 +99,27 @@ def answers(
         DataError, UsageError: an input that cannot be read, where `strict`.
     """
     waiting: list[tuple[str, Tensor]] = []
+    computed: Future[list[Answer]] | None = None
     batch_size = batch_size_on(model.device)
-    for name in tracked(names, total=len(names), description="predicting", show=not quiet):
-        try:
-            table = None if model.rows is None else table_in(name, model.rows)
-            if table is not None:
-                yield from _of_rows(model, name, table, refused=refused, strict=strict)
-                continue
-            waiting += _examples(model, name)
-        except InstarError as error:
-            if strict:
-                raise
-            refused.append(str(error))
-        while len(waiting) >= batch_size:
-            yield from _answered(model, waiting[:batch_size])
-            waiting = waiting[batch_size:]
+    with ThreadPoolExecutor(1, "answering") as thread:
+        for name in tracked(names, total=len(names), description="predicting", show=not quiet):
+            try:
+                table = None if model.rows is None else table_in(name, model.rows)
+                if table is not None:
+                    yield from _of_rows(model, name, table, refused=refused, strict=strict)
+                    continue
+                waiting += _examples(model, name)
+            except InstarError as error:
+                if strict:
+                    raise
+                refused.append(str(error))
+            while len(waiting) >= batch_size:
+                if computed is not None:
+                    yield from computed.result()
+                computed = thread.submit(_answered, model, waiting[:batch_size])
+                waiting = waiting[batch_size:]
+        if computed is not None:
+            yield from computed.result()
     if waiting:
         yield from _answered(model, waiting)
 
@@ -183,9 +190,9 @@ def arrays_in(file: str | IO[bytes], name: str, shape: Form) -> NDArray[Any]:
     return arrays
 
 
-def _answered(model: Model, batch: Sequence[tuple[str, Tensor]]) -> Iterator[Answer]:
+def _answered(model: Model, batch: Sequence[tuple[str, Tensor]]) -> list[Answer]:
     probs = model.probabilities(scaled([values for _, values in batch]))
-    return (Answer(name, row) for (name, _), row in zip(batch, probs, strict=True))
+    return [Answer(name, row) for (name, _), row in zip(batch, probs, strict=True)]
 
 
 def known_of(model: Model, *, explain: bool, calibrated: bool) -> Calibration | None:
