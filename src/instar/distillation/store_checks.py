@@ -102,8 +102,10 @@ def reading_of(path: Path, settings: StoreSettings, reading: str | None, tempera
         UsageError: the store was not written for this reading, or for this temperature.
     """
     check_temperature(path, settings, temperature)
+    if reading is None and settings.is_sparse:
+        return "drawn" if "drawn" in readings_at(path, settings, temperature) else "tail"
     if reading is None:
-        return READINGS[0] if settings.is_sparse else None
+        return None
     if reading not in READINGS:
         raise UsageError(f"reading is {reading!r}, expected one of {', '.join(READINGS)}")
     if settings.top_k is None:
