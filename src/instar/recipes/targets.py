@@ -264,6 +264,22 @@ def split_of(settings: DataSettings, splits: Splits) -> dict[str, Any]:
     return {**about, "fingerprint": splits.fingerprint}
 
 
+def check_store_of(store: SoftTargetStore, splits: Splits, transfer: Dataset | None = None) -> None:
+    """Refuse a store of other data than a student learns from, the training part by default, or of another split.
+
+    Raises:
+        UsageError: names the difference.
+    """
+    store.check_data(splits.train if transfer is None else transfer)
+    split = store.settings.split
+    if split is not None and split["fingerprint"] != splits.fingerprint:
+        raise UsageError(
+            f"{store.path} is of another split of {splits.name} (split_seed {split['split_seed']}, "
+            f"validation_fraction {split['validation_fraction']:g}): its teachers may have been trained on "
+            "examples that are validation here; use the same split"
+        )
+
+
 def examples_of(splits: Splits) -> Dataset:
     """Training and validation examples together; training examples alone where `union` refuses these."""
     try:
