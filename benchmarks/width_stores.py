@@ -82,19 +82,18 @@ def written(tokens: int, folder: Path) -> dict[str, Any]:
 
 
 def stores(record: Path | None, ratios: dict[str, object], figures: dict[str, object], seconds: Seconds) -> None:
-    """Both measures; `record` is that of a store of more tokens, written before."""
-    few, many = (in_a_process(tokens) for tokens in (FEW, MANY))
+    """Both measures; `record` is that of a store which was written before."""
+    few, many = in_a_process(FEW), in_a_process(MANY) if record is None else json.loads(record.read_text())
     case = f"writing top 48, rest and 16 draws of {CLASSES:,} classes"
-    for one in (many, *([] if record is None else [json.loads(record.read_text())])):
-        figures[f"{case}: resident memory, {one['tokens']:,} tokens"] = figure(
-            [one["resident"] / 2**30], unit="GiB", goal="<= 1"
-        )
+    figures[f"{case}: resident memory, {many['tokens']:,} tokens"] = figure(
+        [many["resident"] / 2**30], unit="GiB", goal="<= 1"
+    )
     ratios[f"{case}: resident memory, over that of {FEW:,} tokens"] = figure(
         [many["resident"] / few["resident"]], unit="ratio", goal="<= 1.05"
     )
     a_token = many["bytes_a_token"] + many["bytes_once"] / TOKENS
     figures[f"{case}: of each of {TOKENS:,} tokens"] = figure([a_token], unit="bytes", goal="<= 370")
-    seconds[f"{case}: {MANY:,} tokens"] = [many["seconds"]]
+    seconds[f"{case}: {many['tokens']:,} tokens"] = [many["seconds"]]
     with tempfile.TemporaryDirectory() as folder:
         times = in_turns(epochs(Path(folder)), rounds=ROUNDS, at_most_seconds=240, clock=time.process_time)
     case = f"an epoch of a student of {CLASSES:,} classes"
@@ -114,9 +113,9 @@ def epochs(folder: Path) -> dict[str, functools.partial[object]]:
     states = SoftTargetStore.write(folder / "states", teacher, data, hidden=True)
     ways = {
         "labels": (None, 1.0),
-        "stored, tail": (top.targets(data, temperature=1.0), 0.0),
-        "stored, drawn": (top.targets(data, temperature=1.0, reading="drawn"), 0.0),
-        "stored, tail, and labels": (top.targets(data, temperature=1.0), 0.1),
+        "stored, tail": (top.targets(data, temperature=1.0, reading="tail"), 0.0),
+        "stored, drawn": (top.targets(data, temperature=1.0), 0.0),
+        "stored, drawn, and labels": (top.targets(data, temperature=1.0), 0.1),
         "stored hidden states and labels": (states.targets(data, temperature=1.0), 0.1),
     }
     return {way: functools.partial(epoch, data, *how) for way, how in ways.items()}
