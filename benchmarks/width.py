@@ -46,6 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.width", description=__doc__)
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     parser.add_argument("--widths", nargs="*", type=int, default=[*HEADS], help="of the hidden states")
+    parser.add_argument(
+        "--stored", type=Path, help="the record of a store that benchmarks.width_stores --folder wrote"
+    )
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.peak:
@@ -54,7 +57,8 @@ def main() -> None:
     ratios: dict[str, object] = {}
     figures: dict[str, object] = {}
     seconds: Seconds = {}
-    for measure in (given, small, functools.partial(heads, asked.widths), errors, stores):
+    written = functools.partial(stores, asked.stored)
+    for measure in (given, small, functools.partial(heads, asked.widths), errors, written):
         measure(ratios, figures, seconds)
     config = {
         "ratio": "as the line says",

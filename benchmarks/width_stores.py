@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import ROOT, Seconds, figure, in_turns, ratio
+from benchmarks.timing import ROOT, Seconds, figure, in_turns, provenance, ratio
 from instar.data import InMemoryDataset
 from instar.distillation import SoftTargetStore
 from instar.losses import Targets
@@ -48,32 +48,44 @@ def main() -> None:
     """Write a store of so many tokens, and print the memory that this took and the bytes, as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.width_stores", description=main.__doc__)
     parser.add_argument("--tokens", type=int, default=FEW)
-    print(json.dumps(written(parser.parse_args().tokens)))
+    parser.add_argument("--folder", type=Path, help="keep the store, and go on with it after a kill")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(written(asked.tokens, asked.folder or Path(folder) / "store")))
 
 
-def written(tokens: int) -> dict[str, float]:
-    """Resident memory of this process, all of it; bytes a token, and those of the store whatever its tokens."""
+def written(tokens: int, folder: Path) -> dict[str, Any]:
+    """Resident memory of the process, the most of all starts; bytes a token, and those beside them."""
     torch.set_num_threads(1)
     ids = torch.randint(CLASSES, (tokens // LENGTH, LENGTH), generator=torch.Generator().manual_seed(0))
     data = InMemoryDataset(ids, None, class_names=_names())
-    started = time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
-        store = SoftTargetStore.write(folder, {"teacher": Reader(64)}, data, **KEPT)
-        sizes = {file.name: file.stat().st_size for file in store.path.iterdir()}
+    record = folder.with_name(f"{folder.name}.json")
+    before = json.loads(record.read_text()) if record.exists() else {"resident": 0, "seconds": 0.0, "starts": 0}
+
+    def so_far() -> dict[str, Any]:
+        return {
+            "tokens": tokens,
+            "resident": max(before["resident"], _status("VmHWM")),
+            "seconds": before["seconds"] + time.process_time(),
+            "starts": before["starts"] + 1,
+        }
+
+    def keep(_: float) -> None:
+        record.write_text(json.dumps(so_far()))
+
+    store = SoftTargetStore.write(folder, {"teacher": Reader(64)}, data, progress=keep, **KEPT)
+    sizes = {file.name: file.stat().st_size for file in store.path.iterdir()}
     shards = sum(size for name, size in sizes.items() if name.startswith("shard-"))
-    return {
-        "resident": _status("VmHWM"),
-        "bytes_a_token": shards / tokens,
-        "bytes_once": sum(sizes.values()) - shards,
-        "seconds": time.process_time() - started,
-    }
+    found = {**so_far(), "bytes_a_token": shards / tokens, "bytes_once": sum(sizes.values()) - shards}
+    record.write_text(json.dumps(found | {"commit": provenance("width", "width")["commit"]}))
+    return found
 
 
-def stores(ratios: dict[str, object], figures: dict[str, object], seconds: Seconds) -> None:
-    """Both measures."""
-    few, many = (in_a_process(tokens) for tokens in (FEW, MANY))
+def stores(record: Path | None, ratios: dict[str, object], figures: dict[str, object], seconds: Seconds) -> None:
+    """Both measures; `record` is that of a store which was written before."""
+    few, many = in_a_process(FEW), in_a_process(MANY) if record is None else json.loads(record.read_text())
     case = f"writing top 48, rest and 16 draws of {CLASSES:,} classes"
-    figures[f"{case}: resident memory, {MANY:,} tokens"] = figure(
+    figures[f"{case}: resident memory, {many['tokens']:,} tokens"] = figure(
         [many["resident"] / 2**30], unit="GiB", goal="<= 1"
     )
     ratios[f"{case}: resident memory, over that of {FEW:,} tokens"] = figure(
@@ -81,7 +93,7 @@ def stores(ratios: dict[str, object], figures: dict[str, object], seconds: Secon
     )
     a_token = many["bytes_a_token"] + many["bytes_once"] / TOKENS
     figures[f"{case}: of each of {TOKENS:,} tokens"] = figure([a_token], unit="bytes", goal="<= 370")
-    seconds[f"{case}: {MANY:,} tokens"] = [many["seconds"]]
+    seconds[f"{case}: {many['tokens']:,} tokens"] = [many["seconds"]]
     with tempfile.TemporaryDirectory() as folder:
         times = in_turns(epochs(Path(folder)), rounds=ROUNDS, at_most_seconds=240, clock=time.process_time)
     case = f"an epoch of a student of {CLASSES:,} classes"
@@ -101,9 +113,9 @@ def epochs(folder: Path) -> dict[str, functools.partial[object]]:
     states = SoftTargetStore.write(folder / "states", teacher, data, hidden=True)
     ways = {
         "labels": (None, 1.0),
-        "stored, tail": (top.targets(data, temperature=1.0), 0.0),
-        "stored, drawn": (top.targets(data, temperature=1.0, reading="drawn"), 0.0),
-        "stored, tail, and labels": (top.targets(data, temperature=1.0), 0.1),
+        "stored, tail": (top.targets(data, temperature=1.0, reading="tail"), 0.0),
+        "stored, drawn": (top.targets(data, temperature=1.0), 0.0),
+        "stored, drawn, and labels": (top.targets(data, temperature=1.0), 0.1),
         "stored hidden states and labels": (states.targets(data, temperature=1.0), 0.1),
     }
     return {way: functools.partial(epoch, data, *how) for way, how in ways.items()}

@@ -20,6 +20,7 @@ ROW_SOURCES = {
     "parquet": "parquet_file",
     "hf": "hugging_face",
     "webdataset": "webdataset_tar",
+    "conll": "conll_file",
 }
 """What stands before the colon of a source of rows, and the module of `instar.data.records` that reads it."""
 

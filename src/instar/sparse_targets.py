@@ -33,7 +33,7 @@ class SparseTargets:
         temperature: T, finite, above 0.
         drawn: (..., n) integers, classes outside the top k drawn with the teacher's probabilities at T, with
             replacement.
-        reading: "tail", "drawn" or "even".
+        reading: "tail", "drawn" or "even"; by default "drawn" where there are draws, else "tail".
 
     Raises:
         UsageError: shapes that do not fit together, an unknown reading, or "drawn" without draws.
@@ -50,9 +50,12 @@ class SparseTargets:
     rest: Tensor
     temperature: float
     drawn: Tensor | None = None
-    reading: str = "tail"
+    reading: str = ""
 
     def __post_init__(self) -> None:
+        has_draws = self.drawn is not None and self.drawn.shape[-1] > 0
+        if not self.reading:
+            object.__setattr__(self, "reading", "drawn" if has_draws else "tail")
         if self.classes.shape != self.probs.shape or self.classes.is_floating_point() or not self.classes.dim():
             raise UsageError(
                 "SparseTargets: expected integer classes and probs of one shape (..., k), "
@@ -69,7 +72,7 @@ class SparseTargets:
             )
         if self.reading not in READINGS:
             raise UsageError(f"SparseTargets: reading is one of {', '.join(READINGS)}, not {self.reading!r}")
-        if self.reading == "drawn" and (self.drawn is None or self.drawn.shape[-1] == 0):
+        if self.reading == "drawn" and not has_draws:
             raise UsageError(
                 "SparseTargets: reading 'drawn' needs draws of the other classes; pass drawn, or use 'tail'"
             )
@@ -87,7 +90,7 @@ class SparseTargets:
         *,
         top_k: int,
         num_draws: int = 0,
-        reading: str = "tail",
+        reading: str = "",
         generator: torch.Generator | None = None,
     ) -> "SparseTargets":
         """The top k of a teacher's logits (..., classes), with draws of the others where they are wanted.

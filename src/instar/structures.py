@@ -21,7 +21,10 @@ varies is its longest, ("int64", "<=34"), and their mask is a "mask". Ids whose 
 they are ids of: ("int64<4000#9f3a12c4", "<=34"). A mapping or a tuple has one for each."""
 
 MASK, _UP_TO = "mask", "<="
-_BELOW, _OF, _NEXT = "<", "#", "+next"
+_BELOW, _OF = "<", "#"
+NEXT, TAGS = "+next", "+tags"
+"""Behind ids in a form: the labels of the data are the ids that follow, or a class of each; a network for them has
+logits at each position."""
 TEXT = "text"
 """The name under which a network that reads texts itself gets them: UTF-8, (batch, bytes), padded with 0."""
 
@@ -172,16 +175,6 @@ def ids_of(number: int, name: str) -> str:
     return f"{_BELOW}{number}{_OF}{name}" if name else f"{_BELOW}{number}"
 
 
-def next_of_ids(ids: str) -> str:
-    """Ids in a form, of data whose labels are the ids that follow: a network for them has logits at each position.
-
-    Example:
-        >>> next_of_ids(ids_of(4000, "9f3a12c4"))
-        '<4000#9f3a12c4+next'
-    """
-    return f"{ids}{_NEXT}"
-
-
 def predicts_next(form: Form) -> bool:
     """Whether the labels of examples of a form are the ids that follow each of theirs.
 
@@ -189,7 +182,26 @@ def predicts_next(form: Form) -> bool:
         >>> predicts_next({"input_ids": ("int64<4000#9f3a12c4+next", 128), "attention_mask": ("mask", 128)})
         True
     """
-    return any(isinstance(part[0], str) and part[0].endswith(_NEXT) for part in tensors_in(_wrapped(form)) if part)
+    return _ends_with(form, NEXT)
+
+
+def is_tagged(form: Form) -> bool:
+    """Whether examples of a form have a class at each of their ids.
+
+    Example:
+        >>> is_tagged({"input_ids": ("int64<4000#9f3a12c4+tags", "<=34"), "attention_mask": ("mask", "<=34")})
+        True
+    """
+    return _ends_with(form, TAGS)
+
+
+def has_labels_at_each(form: Form) -> bool:
+    """Whether a network for examples of a form has logits at each position, whatever the labels there are."""
+    return predicts_next(form) or is_tagged(form)
+
+
+def _ends_with(form: Form, mark: str) -> bool:
+    return any(isinstance(part[0], str) and part[0].endswith(mark) for part in tensors_in(_wrapped(form)) if part)
 
 
 def num_ids(part: Sequence[int | str]) -> int | None:
@@ -199,18 +211,20 @@ def num_ids(part: Sequence[int | str]) -> int | None:
         >>> num_ids(("int64<4000#9f3a12c4", "<=34")), num_ids(("int64", "<=34")), num_ids((3, 32, 32))
         (4000, None, None)
     """
-    number = _ids_in(part).removesuffix(_NEXT).partition(_OF)[0]
+    number = _ids_in(part).partition(_OF)[0]
     return int(number) if number else None
 
 
 def name_of_ids(part: Sequence[int | str]) -> str:
     """What the ids of one tensor are of, by its form; empty where it does not say."""
-    return _ids_in(part).removesuffix(_NEXT).partition(_OF)[2]
+    return _ids_in(part).partition(_OF)[2]
 
 
 def _ids_in(part: Sequence[int | str]) -> str:
     first = part[0] if part else None
-    return first.partition(_BELOW)[2] if isinstance(first, str) and not first.startswith(_UP_TO) else ""
+    if not isinstance(first, str) or first.startswith(_UP_TO):
+        return ""
+    return first.partition(_BELOW)[2].removesuffix(NEXT).removesuffix(TAGS)
 
 
 def in_words(inputs: Inputs) -> str:

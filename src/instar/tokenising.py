@@ -5,6 +5,7 @@ What is known of a tokenizer is JSON alone, `Tokenising.record`, so that a run c
 
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -124,6 +125,25 @@ class Tokenising:
             num_cut,
         )
 
+    def encode_words(self, sentences: Sequence[Sequence[str]]) -> tuple[Encoded, NDArray[np.int64]]:
+        """The ids of lists of words, and for each id the number of the word that it begins, -1 for others.
+
+        Example:
+            >>> tokenising = train_tokenising(["a red tree", "a red sea"] * 3, size=300)
+            >>> tokenising.encode_words([["red", "sea"]])[1].tolist()
+            [-1, 0, 1, -1]
+        """
+        found = self.tokenizer.encode_batch([list(words) for words in sentences], is_pretokenized=True)
+        begun = [
+            word if word is not None and word != before else -1
+            for one in found
+            for before, word in itertools.pairwise([None, *one.word_ids])
+        ]
+        lengths = np.array([len(one) for one in found], np.int64)
+        ids = np.fromiter((id for one in found for id in one.ids), np.int64)
+        num_cut = sum(bool(one.overflowing) for one in found)
+        return Encoded(ids, lengths, np.zeros_like(ids), num_cut), np.array(begun, np.int64)
+
     def stream(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """The ids of whole texts one after another, without special ones, and the number of each text.
 
@@ -168,7 +188,9 @@ class Tokenising:
 _WITH = {"Ġ": "ByteLevel", "▁": "Metaspace"}
 
 
-def train_tokenising(texts: Iterable[str], *, size: int, max_length: int = MOST_IDS) -> Tokenising:
+def train_tokenising(
+    texts: Iterable[str], *, size: int, max_length: int = MOST_IDS, keeps_case: bool = False
+) -> Tokenising:
     """A tokenizer trained on texts: byte pairs of their lower case; every text has ids, and none is unknown.
 
     The same texts in any order give the same ids. WordPiece does not: its training has ids that differ from one
@@ -178,6 +200,7 @@ def train_tokenising(texts: Iterable[str], *, size: int, max_length: int = MOST_
         texts: to learn from.
         size: the largest number of ids; at least 261, for the bytes and the special ones.
         max_length: longer texts are cut.
+        keeps_case: tell capitals from small letters.
 
     Raises:
         UsageError: the library is not installed, or the size is too small.
@@ -189,9 +212,8 @@ def train_tokenising(texts: Iterable[str], *, size: int, max_length: int = MOST_
         raise UsageError(f"a vocabulary of {size} ids: expected at least {256 + len(_SPECIAL)}")
     library = import_extra("tokenizers", "text")
     tokenizer = library.Tokenizer(library.models.BPE())
-    tokenizer.normalizer = library.normalizers.Sequence(
-        [library.normalizers.NFC(), library.normalizers.Lowercase()]
-    )
+    steps = [library.normalizers.NFC(), *([] if keeps_case else [library.normalizers.Lowercase()])]
+    tokenizer.normalizer = library.normalizers.Sequence(steps)
     tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = library.decoders.ByteLevel()
     trainer = library.trainers.BpeTrainer(

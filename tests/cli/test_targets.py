@@ -85,6 +85,7 @@ def test_a_store_that_is_read_sparse_says_what_its_readings_leave_out(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kept", [("--top-k", "3", "--draws", "0", "--temperature", "2"), ("--hidden",)])
+@pytest.mark.filterwarnings("ignore:.* has no draws")
 def test_students_learn_from_a_store_that_is_not_laid_out(
     kept: tuple[str, ...], typed: Command, finished_run: Path, tmp_path: Path
 ) -> None:

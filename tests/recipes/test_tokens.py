@@ -16,7 +16,7 @@ from instar.evaluation import predicted_rows
 from instar.intervals import bootstrap_mean
 from instar.recipes.loading import load_run_network
 from instar.recipes.splits import load_splits
-from instar.recipes.tokens.plan import ALONE, TARGETS, TEACHER, TokensPlan, config_for, read_config
+from instar.recipes.tokens.plan import ALONE, STORED, TARGETS, TEACHER, TokensPlan, config_for, read_config
 from instar.recipes.tokens.recipe import STUDY
 from instar.runs import Run
 from running_text import language_model_folder, sequences, write_texts
@@ -93,6 +93,56 @@ def test_all_classes_are_the_same_from_a_store_of_hidden_states(path: Path) -> N
     assert rows[TARGETS["tail"]] != rows[TARGETS["even"]]
 
 
+@pytest.mark.slow
+def test_students_learn_from_a_store(typed: Command, tmp_path: Path) -> None:
+    """Written for the same data: with all classes the student is that of a teacher beside it, but for float16."""
+    text = ("--data", f"text:{write_texts(tmp_path / 'texts')}", "--tokenizer", "300", "--max-length", "16")
+    task = ("distill", "--task", "causal-lm", *text, "--student", "causal:1x16", "--seeds", "1", "--json")
+    done = typed(*task, "--teacher", "causal:1x16", "--run-dir", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    beside = {row["name"]: row["mean"] for row in json.loads(done.stdout)["rows"]}
+    teacher = f"{tmp_path / 'run'}:teacher"
+    kept = {"full": (), "states": ("--hidden",), "top": ("--top-k", "8", "--temperature", "1,2")}
+    for name, options in kept.items():
+        written = typed("targets", "write", "--teacher", teacher, "--out", tmp_path / name, "--quiet", *options)
+        assert written.returncode == 0, written.stderr
+    assert "at 1 drawn (the draws), at 2 tail (one class" in " ".join(written.stdout.split())
+    found = {}
+    for name in kept:
+        done = typed(*task, "--targets", tmp_path / name, "--run-dir", tmp_path / f"from-{name}")
+        assert done.returncode == 0, done.stderr
+        rows = {row["name"]: row for row in json.loads(done.stdout)["rows"]}
+        assert list(rows) == [ALONE, STORED]
+        assert rows[ALONE]["mean"] == pytest.approx(beside[ALONE])
+        assert "kl_from_teacher" not in rows[STORED]
+        found[name] = rows[STORED]["mean"]
+    for name in ("full", "states"):
+        assert found[name] == pytest.approx(beside[TARGETS["full"]], rel=1e-3)
+    assert found["top"] != pytest.approx(found["full"], rel=1e-3)
+    compared = ("--targets", tmp_path / "top", "--teacher", teacher, "--run-dir", tmp_path / "compared")
+    rows = json.loads(typed(*task, *compared).stdout)["rows"]
+    assert [row["name"] for row in rows] == [TEACHER, ALONE, STORED]
+    assert rows[2]["kl_from_teacher"] > 0
+    again = ("distill", "--task", "causal-lm", "--config", tmp_path / "from-top" / "config.toml", "--json")
+    assert typed(*again, "--run-dir", tmp_path / "from-top").returncode == 0
+    for options, said in (
+        (("--targets", tmp_path / "top", "--tokenizer", "290"), "the data has"),
+        (("--targets", tmp_path / "top", "--temperature", "3"), "for the temperatures 1, 2, not for 3"),
+        (("--targets", tmp_path / "top", "--temperature", "2", "--reading", "drawn"), "say nothing at 2"),
+        (("--targets", tmp_path / "states", "--reading", "tail"), "is for a top-k store: leave it out"),
+        (("--targets", tmp_path / "none"), "is not a soft-target store"),
+        (("--targets", tmp_path / "top", "--teacher", "causal:1x16"), "a teacher is compared with, not trained"),
+        (
+            ("--targets", tmp_path / "top", "--teacher", f"{tmp_path / 'run'}:labels-alone/seed-0"),
+            "has other weights now than when it was written",
+        ),
+        (("--reading", "tail"), "reading tail is of stored soft targets: name their folder"),
+    ):
+        refused = typed(*task, *options, "--run-dir", tmp_path / "other")
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+        assert said in refused.stderr
+
+
 def test_what_is_not_running_text_is_refused(typed: Command, tmp_path: Path) -> None:
     task = ("distill", "--task", "causal-lm")
     cases: list[tuple[tuple[str, ...], str]] = [
@@ -104,7 +154,10 @@ def test_what_is_not_running_text_is_refused(typed: Command, tmp_path: Path) -> 
         (("distill", "--data", f"text:{write_texts(tmp_path)}"), "without classes: --task causal-lm"),
         ((*task, "--loss", "dkd"), "loss"),
         ((*task, "--sweep", "temperature=1,2"), "leave out --sweep"),
-        ((*task, "--set", "top_k=300", "--data", f"text:{tmp_path}", "--tokenizer", "300"), "top_k is 300"),
+        (
+            (*task, "--targets", "tail", "--set", "top_k=300", "--data", f"text:{tmp_path}", "--tokenizer", "300"),
+            "top_k is 300",
+        ),
     ]
     for words, said in cases:
         done = typed(*words)

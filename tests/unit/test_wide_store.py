@@ -23,7 +23,7 @@ from instar.distillation import LabelsInTargets, SoftTargetStore
 from instar.distillation.readings import STUDENTS, left_out
 from instar.distillation.store_format import FULL, HEAD, LOCK, MANIFEST, SEQUENCES
 from instar.distillation.store_rows import draw
-from instar.errors import DataError, InstarError, RunError, UsageError
+from instar.errors import DataError, DataWarning, InstarError, RunError, UsageError
 from instar.linear_loss import HeadTargets, linear_distillation_loss
 from instar.losses import SoftTargets, distillation_loss
 from instar.sparse_targets import SparseTargets
@@ -97,9 +97,8 @@ def hidden(tmp_path_factory: pytest.TempPathFactory) -> SoftTargetStore:
 def test_what_is_read_back_is_the_equation_in_float64(sparse: SoftTargetStore, temperature: float) -> None:
     logits, is_there = exact()
     expected = torch.softmax(logits / temperature, -1)
-    targets = sparse.soft_targets(DATA.ids, 0, temperature)
+    targets = sparse.soft_targets(DATA.ids, 0, temperature, reading="tail")
     assert isinstance(targets, SparseTargets)
-    assert targets.reading == "tail"
     top = expected.topk(K)
     assert torch.equal(targets.classes[is_there], top.indices[is_there])
     # float16 keeps 11 bits of logits up to 16
@@ -124,9 +123,33 @@ def test_draws_are_of_the_others_in_their_shares_and_only_at_their_temperature(t
     found = torch.bincount(targets.drawn[0, 0], minlength=VOCABULARY).double() / 20_000
     assert not found[targets.classes[0, 0]].any()
     assert float((found - shares).abs().max()) < 4 * float((shares * (1 - shares)).max() / 20_000) ** 0.5
-    at_two = many.soft_targets(DATA.ids[:1], 0, 2.0)
+    at_two = many.soft_targets(DATA.ids[:1], 0, 2.0, reading="tail")
     assert isinstance(at_two, SparseTargets)
     assert at_two.drawn is None
+
+
+def test_draws_are_kept_and_read_where_nobody_says_otherwise(
+    sparse: SoftTargetStore, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """`tail` taught a language model less than labels (docs/experiments.md): it is no silent default."""
+    store = write(tmp_path / "s", top_k=K, temperatures=(1, 2))
+    assert (store.settings.num_draws, store.settings.draws_at) == (16, 1.0)
+    targets = sparse.soft_targets(DATA.ids, 0, 1.0)
+    assert isinstance(targets, SparseTargets)
+    assert targets.reading == "drawn"
+    assert store.targets(DATA, temperature=1.0).reading == "drawn"
+    assert not recwarn.list
+    with pytest.warns(
+        DataWarning, match=r"no draws at temperature 2: the classes outside the top 6, 0\.\d+ of the"
+    ):
+        assert store.targets(DATA, temperature=2.0).reading == "tail"
+    without = write(tmp_path / "none", top_k=K, draws=0, temperatures=(1,))
+    with pytest.warns(DataWarning, match="has no draws at temperature 1"):
+        assert without.targets(DATA, temperature=1.0).reading == "tail"
+    most = write(tmp_path / "most", top_k=VOCABULARY - 1, draws=0, temperatures=(1,))
+    assert most.targets(DATA, temperature=1.0).reading == "tail"  # the others have no mass to speak of
+    everything = write(tmp_path / "all", top_k=VOCABULARY, temperatures=(1,))
+    assert everything.settings.num_draws == 0
 
 
 def test_a_constant_in_the_logits_costs_no_digits_and_large_ones_are_kept(tmp_path: Path) -> None:
@@ -198,7 +221,7 @@ def test_the_loss_on_what_is_read_is_that_of_the_equation(kind: str, request: py
     store: SoftTargetStore = request.getfixturevalue(kind)
     student, temperature = Reader(seed=9).double(), 2.0
     inputs, where = DATA.gather(DATA.ids, 0), exact()[1]
-    targets = store.soft_targets(DATA.ids, 0, temperature)
+    targets = store.soft_targets(DATA.ids, 0, temperature, reading="tail" if kind == "sparse" else None)
     log_q = torch.log_softmax(student(**inputs) / temperature, -1)
     p = torch.softmax(exact()[0] / temperature, -1)
     if kind == "sparse":
@@ -337,7 +360,7 @@ REFUSED: dict[str, Callable[[SoftTargetStore, SoftTargetStore, Path], object]] =
         sparse.targets(DATA, temperature=2.0, reading="drawn")
     ),
     "has no draws: read it as 'tail', or write a store with draws": lambda sparse, hidden, path: write(
-        path / "none", top_k=K, temperatures=(1,)
+        path / "none", top_k=K, draws=0, temperatures=(1,)
     ).soft_targets(DATA.ids, 0, 1.0, reading="drawn"),
     "for the temperatures 1, 2, not for 4": lambda sparse, hidden, path: sparse.soft_targets(DATA.ids, 0, 4.0),
     "for the temperatures 1, 2, not for inf": lambda sparse, hidden, path: sparse.targets(
@@ -387,7 +410,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(
         ({"draws": 3}, "draws are of the classes outside the top k: give top_k too"),
         ({**SPARSE, "draws": -1}, "draws is -1, expected 0 or more"),
         ({**SPARSE, "draws_at": 4.0}, "draws_at is 4.0, expected one of the temperatures 1, 2"),
-        ({"top_k": 3, "temperatures": (1,), "draws_at": 1.0}, "there are no draws: give draws too"),
+        ({"top_k": 3, "temperatures": (1,), "draws": 0, "draws_at": 1.0}, "there are no draws: give draws too"),
         ({"full_rows": 4}, "full_rows are for a store that is read sparse"),
         ({**SPARSE, "full_rows": -2}, "full_rows is -2, expected 0 or more"),
         ({**SPARSE, "full_rows": 10**9}, "full_rows is 1000000000, the store has 140 rows: expected no more"),

@@ -33,7 +33,7 @@ Sweep = Annotated[
 
 Task = Annotated[
     str | None,
-    typer.Option(help="causal-lm: language models, of text:FILES; by default classifiers."),
+    typer.Option(help="causal-lm: language models, of text:FILES; token-classification: a class of each word."),
 ]
 
 

@@ -47,7 +47,8 @@ def write(
     draws: Annotated[
         int | None,
         typer.Option(
-            help="Classes to draw from those outside the top k; with a number, also 0, it is read sparse."
+            help="Classes to draw from those outside the top k; with a number, also 0, it is read sparse. By "
+            "default 16 of sequences."
         ),
     ] = None,
     draws_at: Annotated[float | None, typer.Option(help="Temperature of the draws. By default 1.")] = None,

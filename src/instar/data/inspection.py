@@ -14,6 +14,7 @@ from instar.data.progress import tracked
 from instar.data.readers.folder import class_folders, find_images, find_parts
 from instar.data.readers.images import content_of, describe, whole_picture
 from instar.errors import DataError
+from instar.losses import NO_LABEL
 from instar.structures import form_in_words
 
 ALL = "all"
@@ -129,7 +130,8 @@ def inspect_splits(splits: Splits) -> Inspection:
         data = getattr(splits, part)
         ids = contents_of(data)
         contents = ids[original_rows(ids)].tolist()
-        labels = data.labels(data.ids).tolist()
+        labels = data.labels(data.ids)
+        labels = (labels if labels.dim() == 1 else labels.new_full((len(labels),), NO_LABEL)).tolist()
         for content, label, name in zip(contents, labels, data.names(data.ids), strict=True):
             text = data.class_names[label] if label >= 0 else ""
             found.seen.append(Seen(content.to_bytes(8, "little", signed=True), part, text, f"{part} {name}"))

@@ -155,10 +155,11 @@ def load_data(
     character); of texts `clinc150`, `sst2`; `folder:PATH` (one folder a class, or `train/`, `test/` and perhaps
     `validation/` of that kind) or
     `python:MODULE:FUNCTION` (returns `Splits`, or training and test data, each a data set or tensors (inputs,
-    labels)). Rows of tables: `csv:`, `jsonl:`, `parquet:`, `hf:` (what `save_to_disk` wrote, or a name of the hub)
-    or `webdataset:`, each with a file, a folder or a pattern; or from Python a frame of pandas or polars, a table
-    of Arrow, a mapping of columns, a `datasets.Dataset`, or a mapping of these by part. Running text, for networks
-    that predict the next token: `text:` with files, folders and patterns (`documents.read_corpus`).
+    labels)). Rows of tables: `csv:`, `jsonl:`, `parquet:`, `hf:` (what `save_to_disk` wrote, or a name of the
+    hub), `webdataset:` or `conll:`, each with a file, a folder or a pattern; or from Python a frame of pandas or
+    polars, a table of Arrow, a mapping of columns, a `datasets.Dataset`, or a mapping of these by part. Running
+    text, for networks that predict the next token: `text:` with files, folders and patterns
+    (`documents.read_corpus`).
 
     Args:
         name: see above.

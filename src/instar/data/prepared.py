@@ -22,8 +22,10 @@ from instar.data.records.cells import row_ids
 from instar.data.records.places import PLACE, Places
 from instar.data.records.reading import Records
 from instar.data.records.roles import Roles
+from instar.data.records.tags import is_tagged
 from instar.data.sounds import Sounds
 from instar.data.sources import TEXT_SOURCES, cache_folder
+from instar.data.tagged_rows import tagged_parts
 from instar.errors import DataError, InstarError, RunError, UsageError
 from instar.structures import Inputs, tensors_in
 
@@ -60,14 +62,17 @@ def prepared(records: Records, options: KindOptions) -> Prepared:
         RunError: a part does not fit in memory, and cannot be kept in the cache.
     """
     try:
+        if is_tagged(records.parts["train"], records.roles):
+            words, parts = tagged_parts(records, options)
+            return Prepared(tuple(parts), words, records.roles, records.source, records.notes)
         preparation = fit_preparation(records, options)
         made = [_dataset(records, part, preparation, options) for part in PARTS if part in records.parts]
     except InstarError as error:
         raise type(error)(f"{records.source}: {error}") from error
-    parts, folders = (tuple(each) for each in zip(*made, strict=True))
+    datasets, folders = (tuple(each) for each in zip(*made, strict=True))
     if records.source not in TEXT_SOURCES:
-        warn_of_copies(records.source, dict(zip(("training", "validation", "test"), parts, strict=False)))
-    return Prepared(parts, preparation, records.roles, records.source, records.notes, folders)
+        warn_of_copies(records.source, dict(zip(("training", "validation", "test"), datasets, strict=False)))
+    return Prepared(datasets, preparation, records.roles, records.source, records.notes, folders)
 
 
 def _dataset(

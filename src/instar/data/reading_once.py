@@ -30,6 +30,7 @@ from instar.files import file_hash, written_whole
 _FORMAT = 2  # of what is kept; another number invalidates it
 _SAME_ANYWAY = ("memory_budget_bytes", "progress")
 """Options that change nothing of what is read."""
+_SAID: dict[str | tuple[str, type[Warning], int], int] = {}  # the same warning is not repeated
 
 
 def read_once(
@@ -67,7 +68,7 @@ def read_once(
             found = prepared(records, options)
     finally:
         for one in given:
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno, registry=_SAID)
     if entry is not None and None not in found.folders and _holds_all(records):
         said = [str(one.message) for one in given if issubclass(one.category, DataWarning)]
         _keep(entry, records, found, said)

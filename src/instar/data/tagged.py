@@ -59,6 +59,18 @@ class TaggedSequences(InMemoryDataset):
         tags: Tensor = self._tags.index_select(0, rows)
         return tags.masked_fill_((self._labels[rows] < 0)[:, None], NO_LABEL)
 
+    @property
+    def num_documents(self) -> int:
+        """How many sequences are stored: each is a document."""
+        return self.num_stored
+
+    def documents(self, ids: Tensor) -> Tensor:
+        """(batch, length) int64: the number of the sequence that each position is in; -1 behind its end."""
+        rows = self.rows(ids)
+        lengths = self._tags.lengths[rows]
+        places = torch.arange(int(lengths.max()), device=lengths.device)
+        return rows[:, None].masked_fill(places >= lengths[:, None], -1)
+
     def num_rows(self, ids: Tensor) -> int:
         """How many positions some examples have."""
         return int(self._tags.lengths[self.rows(ids)].sum())

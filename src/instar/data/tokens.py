@@ -18,7 +18,7 @@ from instar.data.views import Views
 from instar.data.vocabulary import Vocabulary
 from instar.errors import DataError, UsageError
 from instar.losses import NO_LABEL
-from instar.structures import MASK, Inputs, form_of, next_of_ids
+from instar.structures import MASK, NEXT, Inputs, form_of
 
 INPUT_IDS = "input_ids"
 
@@ -80,7 +80,7 @@ class TokenDataset(Dataset):
         number = -(-self.num_positions // length)
         # 0 for a sequence with labels: those of its positions are computed.
         labels = torch.zeros(number, dtype=torch.int64)
-        ids = form_of(torch.int64, (length,), ids=next_of_ids(vocabulary.in_form))
+        ids = form_of(torch.int64, (length,), ids=vocabulary.in_form + NEXT)
         super().__init__(
             content_ids(self._contents(range(number)), labels),
             labels,
@@ -112,6 +112,11 @@ class TokenDataset(Dataset):
         """(batch, length) int64: the document whose token each position predicts; -1 behind the end."""
         places, is_there = self._places(self.rows(ids))
         return self._document_at(places).masked_fill_(~is_there, -1).to(self._device)
+
+    @property
+    def num_documents(self) -> int:
+        """How many documents there are."""
+        return len(self.num_bytes)
 
     def num_rows(self, ids: Tensor) -> int:
         """How many positions some sequences have."""

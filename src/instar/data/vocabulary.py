@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from instar.structures import ids_of
+from instar.structures import TAGS, ids_of
 
 SPECIAL, BEGINS, CONTINUES = 0, 1, 2
 """The kinds of ids: of no word (padding, begin, end), the first of a word, a later one of a word."""
@@ -20,6 +20,7 @@ class Vocabulary:
         kinds: (size,) uint8, the kind of each id; None where it is not known.
         mask: the id that stands in the place of a masked word; None where there is none.
         pad: the id behind the end of shorter texts.
+        is_tagged: whether each id has a class of its own.
 
     Example:
         >>> Vocabulary(4000, "9f3a12c4").in_form
@@ -31,8 +32,10 @@ class Vocabulary:
     kinds: Tensor | None = None
     mask: int | None = None
     pad: int = 0
+    is_tagged: bool = False
 
     @property
     def in_form(self) -> str:
         """As the form of an example has it; see `structures.ids_of`."""
-        return ids_of(self.size, self.name)
+        ids = ids_of(self.size, self.name)
+        return ids + TAGS if self.is_tagged else ids

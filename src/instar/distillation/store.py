@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -15,15 +16,17 @@ from torch import Tensor
 from instar.data import Dataset, GivenData, as_dataset
 from instar.distillation.readings import ReadingError, left_out
 from instar.distillation.store_checks import check_data, check_teachers, reading_of, readings_at
-from instar.distillation.store_format import Manifest
+from instar.distillation.store_format import REST, Manifest
 from instar.distillation.store_reading import StoredRows, in_batch
 from instar.distillation.store_report import StoreReport, check_shards, report_of, rows_in_full
 from instar.distillation.store_rows import restore_logits, sparse_targets
 from instar.distillation.store_targets import StoreTargets
 from instar.distillation.teachers import REMEMBERED_BYTES, as_networks
-from instar.errors import RunError, UsageError
+from instar.errors import DataWarning, RunError, UsageError
 from instar.identity import exact
 from instar.losses import AnyTargets, HeadTargets, targets_of_members
+
+_SMALL_MASS, _SOME_ROWS = 0.01, 1024
 
 
 class SoftTargetStore:
@@ -102,7 +105,7 @@ class SoftTargetStore:
             temperatures: those that a top-k store can be used at; by default the error is measured at 1, 2, 4, 8
                 and 20.
             draws: classes to draw from those outside the top k, in each row; with a number, also 0, the store is
-                read as `SparseTargets`, and so is a top-k store of sequences.
+                read as `SparseTargets`. By default 16 in a top-k store of sequences, none in others.
             draws_at: temperature of the draws, one of `temperatures`; by default 1 where that is one, else the
                 lowest.
             full_rows: rows that are kept in full too, for `left_out`; by default 16 if the store is read sparse.
@@ -216,15 +219,20 @@ class SoftTargetStore:
             temperature: of the soft targets; `math.inf` gives the logits to match.
             mean: of the members' probabilities, "arithmetic" or "geometric".
             reading: what the student is told of the classes outside the top k, "tail", "drawn" or "even" (see
-                `SparseTargets`); by default "tail" in stores that are read sparse. Without `draws` and a reading,
-                all of these classes have the same probability in `SoftTargets`.
+                `SparseTargets`); by default in stores that are read sparse "drawn" at the temperature of the
+                draws, else "tail". In other stores all of these classes have the same probability in
+                `SoftTargets`.
 
         Raises:
             UsageError: a temperature that this top-k store was not written for, an example that is not stored, or
                 a reading that the store has no draws for, at this temperature.
             DataError: a shard is damaged.
+
+        Warns:
+            DataWarning: no reading is given and there are no draws at this temperature, so that a part of the mass
+                that matters is read as "tail".
         """
-        reading = reading_of(self.path, self.settings, reading, temperature)
+        reading = self._reading(reading, temperature)
         rows, is_there = self._rows.find(ids, views)
         targets = self._targets(rows, temperature, mean, reading)
         return targets if is_there is None else in_batch(targets, is_there)
@@ -256,7 +264,7 @@ class SoftTargetStore:
         """
         data = as_dataset(data)
         self.check_data(data)
-        reading = reading_of(self.path, self.settings, reading, temperature)
+        reading = self._reading(reading, temperature)
         read = functools.partial(self.soft_targets, temperature=temperature, mean=mean, reading=reading)
         is_dense = reading is None and not self.settings.hidden_width and not self.settings.num_positions
         return StoreTargets(
@@ -339,6 +347,27 @@ class SoftTargetStore:
     def summary(self) -> StoreReport:
         """Sizes and measured errors from the manifest; `check` also reads the shards."""
         return report_of(self._manifest)
+
+    def _reading(self, reading: str | None, temperature: float) -> str | None:
+        """As `reading_of`; it is said where nobody asked for "tail" and the others have mass."""
+        found = reading_of(self.path, self.settings, reading, temperature)
+        if reading is None and found == "tail" and (mass := self._mass_outside[temperature]) >= _SMALL_MASS:
+            warnings.warn(
+                f"{self.path} has no draws at temperature {temperature:g}: the classes outside the top "
+                f"{self.top_k}, {mass:.2g} of the mass, are read as one class, from which a small language model "
+                "learned less than from labels; write a store with draws at this temperature, or name the "
+                "reading, 'tail'",
+                DataWarning,
+                stacklevel=3,
+            )
+        return found
+
+    @functools.cached_property
+    def _mass_outside(self) -> dict[float, float]:
+        """The mean mass of the classes outside the top k at each temperature, in some rows of the first shard."""
+        rows = np.arange(len(self.settings.rows_of(0)))[:_SOME_ROWS]
+        rest = self._rows.take(self.members[0] + REST, rows)
+        return dict(zip(self.temperatures, rest.mean(0).tolist(), strict=True))
 
     def _logits(self, rows: NDArray[np.int64], temperature: float) -> Tensor:
         """(members, rows, classes) float32; for a top-k store, logits that are right at this temperature only."""

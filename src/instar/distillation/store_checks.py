@@ -20,12 +20,12 @@ from instar.sparse_targets import READINGS
 
 def check_data(path: Path, settings: StoreSettings, ids: Tensor, data: Dataset) -> None:
     """As `SoftTargetStore.check_data`, of the store at a path with these settings and ids."""
-    check_class_names(path, settings.class_names, tuple(data.class_names))
     here, there = tokens_of(data), settings.tokens
     if there is not None and here != there:
         raise UsageError(
             f"{path} was written for the tokens {there}, the data has {here or 'none'}: use the same tokenizer"
         )
+    check_class_names(path, settings.class_names, tuple(data.class_names))
     here = "none" if data.views is None else f"{data.views.name} (view_seed {data.view_seed})"
     there = "none" if settings.views == "none" else f"{settings.views} (view_seed {settings.view_seed})"
     if here != there:
@@ -102,8 +102,10 @@ def reading_of(path: Path, settings: StoreSettings, reading: str | None, tempera
         UsageError: the store was not written for this reading, or for this temperature.
     """
     check_temperature(path, settings, temperature)
+    if reading is None and settings.is_sparse:
+        return "drawn" if "drawn" in readings_at(path, settings, temperature) else "tail"
     if reading is None:
-        return READINGS[0] if settings.is_sparse else None
+        return None
     if reading not in READINGS:
         raise UsageError(f"reading is {reading!r}, expected one of {', '.join(READINGS)}")
     if settings.top_k is None:

@@ -43,6 +43,7 @@ MOST_ROWS, MOST_NUMBERS = 65_536, 2**26
 
 MEASURED_TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 20.0)
 SAMPLED_EXAMPLES = 16  # at least, up to twice as many, where the data has so many
+DRAWS = 16  # of each position of sequences
 FULL_ROWS = 16  # kept in full by default, in a store that is read sparse
 
 Cut = Callable[[Tensor], tuple[dict[str, Tensor], Tensor]]
@@ -84,7 +85,8 @@ def store_settings(
     """
     temperatures = tuple(sorted({float(T) for T in temperatures}))
     if top_k is not None and lengths is not None and draws is None:
-        draws = 0  # no dense tensor of all classes is made of positions
+        # No dense tensor of all classes is made of positions, and without draws they teach less than labels do.
+        draws = DRAWS if top_k < data.num_classes else 0
     is_sparse = draws is not None
     num_rows = views * (len(data) if lengths is None else int(lengths.sum()))
     if is_sparse and full_rows is None:

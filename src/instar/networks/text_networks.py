@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from instar.errors import UsageError
-from instar.structures import Form, form_in_words, num_ids, predicts_next
+from instar.structures import Form, form_in_words, is_tagged, num_ids, predicts_next
 
 TEXT_FORMS = ("bag:64", "textconv:64-64", "transformer:2x128", "causal:2x128")
 _HEAD_WIDTH = 32  # numbers that one head of attention compares, as in small BERTs
@@ -36,7 +36,8 @@ def text_network(name: str, input_shape: Form, num_classes: int, *, dropout: flo
 
     Args:
         name: `bag:DIM`, `textconv:C1-C2-...` or `textconv:CxN`, `transformer:LAYERSxWIDTH`; of running text
-            `causal:LAYERSxWIDTH`, which has logits of the next token at each.
+            `causal:LAYERSxWIDTH`, which has logits of the next token at each. The second and the third have logits
+            of each word where the data has classes of words.
         input_shape: the form of an example: a mapping with `input_ids`, whose number it says.
         num_classes: number of logits.
         dropout: probability of dropping an output of the embedding and of each hidden layer.
@@ -59,16 +60,22 @@ def text_network(name: str, input_shape: Form, num_classes: int, *, dropout: flo
             f"network {name!r} {what}, and the data is "
             + ("of classes" if kind == "causal" else "running text: causal:2x128 predicts the next token")
         )
+    at_each = is_tagged(input_shape)
+    if kind == "bag" and at_each:
+        raise UsageError(
+            f"network {name!r} has no order of words, and the data has a class at each: transformer:2x128"
+        )
     uniform, plain = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", size), re.fullmatch("[1-9][0-9]*", size)
     if kind == "bag" and plain:
         return Bag(number, int(size), num_classes, dropout=dropout)
     if kind == "transformer" and uniform:
-        return Transformer(number, int(uniform[1]), int(uniform[2]), num_classes, dropout=dropout)
+        about = {"dropout": dropout, "at_each": at_each}
+        return Transformer(number, int(uniform[1]), int(uniform[2]), num_classes, **about)  # type: ignore[arg-type]
     if kind == "causal" and uniform:
         return Causal(number, int(uniform[1]), int(uniform[2]), num_classes, dropout=dropout)
     if kind == "textconv" and (uniform or re.fullmatch("[1-9][0-9]*(-[1-9][0-9]*)*", size)):
         channels = [int(uniform[1])] * int(uniform[2]) if uniform else [int(one) for one in size.split("-")]
-        return TextConv(number, channels, num_classes, dropout=dropout)
+        return TextConv(number, channels, num_classes, dropout=dropout, at_each=at_each)
     forms = {
         "bag": "bag:DIM, bag:64",
         "textconv": "textconv:CHANNELS-CHANNELS-... or textconv:CHANNELSxLAYERS, textconv:64-64",
@@ -116,12 +123,23 @@ class Bag(nn.Module):
 class TextConv(nn.Module):
     """Convolutions over three words each, the largest value of each channel, and a linear layer.
 
+    `at_each` word there are logits of its own values, not of the largest.
+
     References:
         Collobert et al. 2011, *Natural Language Processing (Almost) from Scratch*; Kim 2014.
     """
 
-    def __init__(self, num_words: int, channels: Sequence[int], num_classes: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        num_words: int,
+        channels: Sequence[int],
+        num_classes: int,
+        *,
+        dropout: float = 0.0,
+        at_each: bool = False,
+    ) -> None:
         super().__init__()
+        self.at_each = at_each
         self.embedding = embedding(num_words, channels[0])
         self.num_layers = len(channels)
         for number, (before, after) in enumerate(zip((channels[0], *channels), channels, strict=False), 1):
@@ -130,28 +148,38 @@ class TextConv(nn.Module):
         self.head = nn.Linear(channels[-1], num_classes)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """Logits (batch, classes) of ids and mask (batch, words)."""
+        """Logits (batch, classes), or (batch, words, classes), of ids and mask (batch, words)."""
         values = self.embedding(input_ids).transpose(1, 2)
         there = attention_mask[:, None].to(values.dtype)
         for number in range(1, self.num_layers + 1):
             values = self.get_submodule(f"conv{number}")(values * there)
-        logits: Tensor = self.head((values * there).amax(2))  # a ReLU gives nothing below 0
+        # A ReLU gives nothing below 0.
+        logits: Tensor = self.head(values.transpose(1, 2) if self.at_each else (values * there).amax(2))
         return logits
 
 
 class Transformer(nn.Module):
     """Layers of attention over all words, normalised before each part; the mean of the words, and a linear layer.
 
-    Positions are sines, which have no longest text.
+    Positions are sines, which have no longest text. `at_each` word there are logits of its own values, not of the
+    mean.
 
     References:
         Vaswani et al. 2017, *Attention Is All You Need*; Xiong et al. 2020 for the place of the normalisation.
     """
 
     def __init__(
-        self, num_words: int, num_layers: int, width: int, num_classes: int, *, dropout: float = 0.0
+        self,
+        num_words: int,
+        num_layers: int,
+        width: int,
+        num_classes: int,
+        *,
+        dropout: float = 0.0,
+        at_each: bool = False,
     ) -> None:
         super().__init__()
+        self.at_each = at_each
         if width % 2:
             raise UsageError(f"transformer:{num_layers}x{width}: the width should be even, for sines and cosines")
         self.num_layers = num_layers
@@ -165,7 +193,7 @@ class Transformer(nn.Module):
         values = self.embedding(input_ids)
         for number in range(1, self.num_layers + 1):
             values = self.get_submodule(f"block{number}")(values, attention_mask)
-        logits: Tensor = self.head(masked_mean(values, attention_mask))
+        logits: Tensor = self.head(values if self.at_each else masked_mean(values, attention_mask))
         return logits
 
 

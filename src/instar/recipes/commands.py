@@ -102,29 +102,37 @@ DISTILL = Command(
     },
 )
 
-TASKS = {"causal-lm": "LANGUAGE_MODELS"}
+TASKS = {"causal-lm": "LANGUAGE_MODELS", "token-classification": "WORDS"}
 """What `instar distill --task` distils, where it is no classifier: the name of its command here."""
+
+_OF_TOKENS = {
+    FIRST: {
+        "--data": "data.name",
+        "--teacher": "teacher.network",
+        "--student": "student.network",
+        "--temperature": "temperature",
+        "--hard-weight": "hard_weight",
+        "--epochs": "student.epochs",
+        "--teacher-epochs": "teacher.epochs",
+        "--learning-rate": "student.learning_rate",
+        "--teacher-learning-rate": "teacher.learning_rate",
+        "--soft-weight": "soft_weight",
+        "--seeds": "seeds",
+    },
+    "Data": DATA,
+    "Run": {"--seed": "seed", "--precision": "student.precision teacher.precision"},
+}
 
 LANGUAGE_MODELS = Command(
     settings="instar.recipes.tokens.plan:TokensConfig",
     study="instar.recipes.tokens.recipe:STUDY",
-    table={
-        FIRST: {
-            "--data": "data.name",
-            "--teacher": "teacher.network",
-            "--student": "student.network",
-            "--temperature": "temperature",
-            "--hard-weight": "hard_weight",
-            "--epochs": "student.epochs",
-            "--teacher-epochs": "teacher.epochs",
-            "--learning-rate": "student.learning_rate",
-            "--teacher-learning-rate": "teacher.learning_rate",
-            "--soft-weight": "soft_weight",
-            "--seeds": "seeds",
-        },
-        "Data": DATA,
-        "Run": {"--seed": "seed", "--precision": "student.precision teacher.precision"},
-    },
+    table=_OF_TOKENS,
+)
+
+WORDS = Command(
+    settings="instar.recipes.tokens.tagging:TagsConfig",
+    study="instar.recipes.tokens.tagging:STUDY",
+    table=_OF_TOKENS,
 )
 
 TRANSFER = Command(

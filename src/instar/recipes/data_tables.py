@@ -80,7 +80,8 @@ def _parts_of(splits: Splits) -> list[dict[str, Any]]:
     rows = []
     for part in ("train", "validation", "test"):
         data = getattr(splits, part)
-        counts = torch.bincount(data.labels(data.ids).clamp(min=0), minlength=len(splits.class_names))
+        labels = data.labels(data.ids).flatten()
+        counts = torch.bincount(labels[labels >= 0], minlength=len(splits.class_names))
         rows.append(
             {
                 "part": part,

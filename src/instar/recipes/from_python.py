@@ -65,7 +65,8 @@ def distill_study(
         learning_rate: of the students, alone and distilled.
         seeds: how many students of each kind.
         seed: the first seed.
-        task: `causal-lm` for language models, of `text:FILES`; by default classifiers.
+        task: `causal-lm` for language models, of `text:FILES`; `token-classification` for a class of each word;
+            by default classifiers.
         run_dir: the run directory, new or to be resumed. By default below `runs/`.
         device: `cpu`, `cuda` or `mps`.
         engine: `local`, `ray` or `ray:HOST:PORT`.

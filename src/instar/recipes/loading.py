@@ -34,7 +34,7 @@ from instar.recipes.settings import (
 )
 from instar.recipes.splits import about_data, normalisation_of
 from instar.runs import Run, find_run, is_run
-from instar.structures import Form, is_plain, predicts_next, read_form, without_lengths, written_form
+from instar.structures import Form, has_labels_at_each, is_plain, read_form, without_lengths, written_form
 
 
 def about_network(settings: FitSettings, data: DataSettings, splits: Splits, *, seed: int = 0) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def try_network(settings: FitSettings, splits: Splits, *, temperature: float | N
     inputs = splits.train.gather(splits.train.ids[:NUM_TRIED], 0)
     num_classes = len(splits.class_names)
     about: dict[str, Any] = {"temperature": temperature, "data_name": splits.name}
-    is_sequential = predicts_next(splits.train.example_shape)
+    is_sequential = has_labels_at_each(splits.train.example_shape)
     try_fit(network, settings.network, inputs, num_classes, at_each_position=is_sequential, **about)
     return network
 
@@ -125,7 +125,7 @@ def try_trained(network: nn.Module, name: str, splits: Splits) -> None:
         UsageError: it gives no logits of these classes for these examples.
     """
     inputs = seen_by(network, splits.train).gather(splits.train.ids[:NUM_TRIED], 0)
-    is_sequential, about = predicts_next(splits.train.example_shape), {"data_name": splits.name}
+    is_sequential, about = has_labels_at_each(splits.train.example_shape), {"data_name": splits.name}
     try_forward(network, name, inputs, len(splits.class_names), at_each_position=is_sequential, **about)
 
 

@@ -11,6 +11,7 @@ from instar.data import Splits
 from instar.data.records.places import columns_of_user, place_of, type_in_words
 from instar.data.records.reading import Records, split_records, tables_of
 from instar.data.records.roles import Roles
+from instar.data.records.tags import is_tagged, numbers_of_tags
 from instar.recipes.settings import DataSettings
 from instar.recipes.splits import COLUMNS
 from instar.reports import Column, Table
@@ -60,11 +61,13 @@ def column_rows(records: Records, whole: pa.Table) -> list[dict[str, Any]]:
 
 
 def class_rows(records: Records) -> list[dict[str, Any]]:
-    """The number of rows of each class by part, the most frequent first."""
-    size = len(records.class_names)
+    """The number of rows (or words) of each class by part, the most frequent first."""
+    size, all_labels = len(records.class_names), dict(records.labels)
+    if is_tagged(records.parts["train"], records.roles):
+        for part, table in records.parts.items():
+            all_labels[part] = torch.cat(numbers_of_tags(table, records.roles, records.class_names))
     counts = {
-        part: torch.bincount(labels[labels >= 0], minlength=size).tolist()
-        for part, labels in records.labels.items()
+        part: torch.bincount(labels[labels >= 0], minlength=size).tolist() for part, labels in all_labels.items()
     }
     rows = [
         {"class": name, **{part: count[number] for part, count in counts.items()}}
@@ -76,10 +79,12 @@ def class_rows(records: Records) -> list[dict[str, Any]]:
 def example_rows(records: Records) -> list[dict[str, Any]]:
     """The first training rows."""
     table, labels = records.parts["train"], records.labels["train"].tolist()
+    names = [records.class_names[number] if number >= 0 else "" for number in labels]
+    tags = table[str(records.roles.label)] if is_tagged(table, records.roles) else None
     return [
         {
             "row": place_of(table, row),
-            "class": records.class_names[labels[row]] if labels[row] >= 0 else "",
+            "class": names[row] if tags is None else _cell(tags[row].as_py()),
             **{name: _cell(table[name][row].as_py()) for name in records.roles.inputs},
         }
         for row in range(min(_EXAMPLES, len(table)))

@@ -41,6 +41,7 @@ _ABOUT_ROWS = (
     Column("perplexity_per_byte", "per byte", "{:.4f}", note="perplexity: whatever the tokens are"),
     Column("low_documents", "95 % over documents", "[{low_documents:.3f}, {high_documents:.3f}]"),
     Column("test_accuracy", "accuracy", "{:.2%}"),
+    Column("f1_of_names", "F1 of names, %", "{:.2f}", note="micro, over the words whose tag is not O"),
     Column("test_nll", "NLL", "{:.3f}", note="negative log-likelihood, nats"),
     Column("test_calibration_error", "calibration error", "{:.2%}", note="adaptive, 15 bins"),
     Column("in_scope_accuracy", "within the intents", "{:.2%}", note="accuracy on what is of one of them"),

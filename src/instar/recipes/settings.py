@@ -275,7 +275,7 @@ class DataSettings(Settings):
 
     name: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, cifar100, omniglot, clinc150, sst2, folder:PATH, csv:PATH,
-    jsonl:PATH, parquet:PATH, hf:PATH, webdataset:SHARDS, python:MODULE:FUNCTION"""
+    jsonl:PATH, parquet:PATH, hf:PATH, webdataset:SHARDS, conll:PATH, python:MODULE:FUNCTION"""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """share of the training examples held out for validation"""
     split_seed: int = 0

@@ -10,6 +10,7 @@ from torch import nn
 
 from instar.data import Dataset, Splits, parse_views
 from instar.distillation import SoftTargetStore
+from instar.distillation.store_checks import reading_of
 from instar.errors import UsageError
 from instar.networks import TEACHER_FORMS
 from instar.recipes.loading import (
@@ -184,6 +185,7 @@ def store_tables(path: Path) -> list[Table]:
         "classes": _few(store.class_names),
         "kept": f"{kept}, {store.dtype}",
         "temperatures": ", ".join(f"{T:g}" for T in store.temperatures) if store.top_k else "any",
+        **({"read as": _readings_of(store)} if settings.is_sparse else {}),
         "rows": f"{report.rows:,}",
         "shards": f"{report.shards:,}",
         "bytes": f"{report.bytes:,} ({report.bytes / report.rows:.1f} for each row)",
@@ -197,6 +199,13 @@ def store_tables(path: Path) -> list[Table]:
         Table(str(path), [{"": key, "value": value} for key, value in about.items()]),
         Table("Teachers", members),
     ]
+
+
+def _readings_of(store: SoftTargetStore) -> str:
+    """What a student is told of the classes outside the top k, where nobody says."""
+    words = {"drawn": "the draws", "tail": "one class, from which little is learned where it has much mass"}
+    default = {T: reading_of(store.path, store.settings, None, T) for T in store.temperatures}
+    return ", ".join(f"at {T:g} {reading} ({words[str(reading)]})" for T, reading in default.items())
 
 
 def data_settings(specs: Sequence[str], data: Mapping[str, Any]) -> DataSettings:
@@ -253,6 +262,22 @@ def split_of(settings: DataSettings, splits: Splits) -> dict[str, Any]:
     """Which of the stored examples are validation: the teachers were not trained on them."""
     about = settings.model_dump(include={"split_seed", "validation_fraction"})
     return {**about, "fingerprint": splits.fingerprint}
+
+
+def check_store_of(store: SoftTargetStore, splits: Splits, transfer: Dataset | None = None) -> None:
+    """Refuse a store of other data than a student learns from, the training part by default, or of another split.
+
+    Raises:
+        UsageError: names the difference.
+    """
+    store.check_data(splits.train if transfer is None else transfer)
+    split = store.settings.split
+    if split is not None and split["fingerprint"] != splits.fingerprint:
+        raise UsageError(
+            f"{store.path} is of another split of {splits.name} (split_seed {split['split_seed']}, "
+            f"validation_fraction {split['validation_fraction']:g}): its teachers may have been trained on "
+            "examples that are validation here; use the same split"
+        )
 
 
 def examples_of(splits: Splits) -> Dataset:

@@ -25,7 +25,7 @@ class Preparation(Protocol):
     """What rows go through before a network sees them; fitted on the training rows alone."""
 
     kind: str
-    """`text`, `table`, `sound`, `picture` or `tokens`"""
+    """`text`, `table`, `sound`, `picture`, `tokens` or `words`"""
 
     def inputs(self, table: "pa.Table", roles: Roles) -> Inputs:
         """What `InMemoryDataset` takes, of all rows of a table; it needs no column but those of `roles.inputs`.
@@ -97,7 +97,7 @@ def read_preparation(record: Mapping[str, Any]) -> Preparation:
         RunError: it is of a kind that this instar does not know.
     """
     kind = record.get("kind")
-    if kind not in (known := (*KINDS.values(), "tokens")):
+    if kind not in (known := (*KINDS.values(), "tokens", "words")):
         raise RunError(f"data of kind {kind!r}: this instar knows {', '.join(known)}; update it")
     preparation: Preparation = import_object(f"instar.data.kinds.{kind}:read")(record)
     return preparation

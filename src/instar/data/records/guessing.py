@@ -12,14 +12,17 @@ import pyarrow.compute as pc
 from instar.data.readers.audio import SOUND_SUFFIXES
 from instar.data.readers.images import IMAGE_SUFFIXES
 from instar.data.records.cells import are_numbers, check_numbers
+from instar.data.records.labels import is_list
 from instar.data.records.parting import part_named
 from instar.data.records.places import columns_of_user, type_in_words
 from instar.data.records.roles import Roles
+from instar.data.records.tags import are_words
 from instar.errors import UsageError
 from instar.naming import few, listed, unknown_name
 
 _LABELS = ("label", "labels", "class", "target", "y", "category", "intent", "cls")
 _TEXTS = ("text", "sentence", "utterance", "question", "review", "content", "txt", "message")
+_WORDS, _TAGS = ("words", "tokens", "form"), ("tags", "ner_tags", "labels", "label", "pos_tags", "upos")
 _PARTS = ("split", "part", "subset")
 _NUMBERS_OF_ROWS = ("id", "idx", "index", "rownames", "unnamed: 0", "")
 _LOOKED_AT = 10_000  # rows
@@ -49,6 +52,7 @@ def found_roles(table: pa.Table, roles: Roles, source: str) -> tuple[Roles, tupl
         if column not in there:
             raise UsageError(f"{source}: {unknown_name('column', column, there)}")
     said: list[str] = []
+    roles = _of_words(table, roles, said)
     named = {name.lower(): name for name in there if name not in roles.columns}
     if roles.label is None:
         choices = [named[word] for word in _LABELS if word in named]
@@ -66,6 +70,20 @@ def found_roles(table: pa.Table, roles: Roles, source: str) -> tuple[Roles, tupl
         roles, what = _inputs(table, roles, source)
         said.append(what)
     return roles, tuple(said)
+
+
+def _of_words(table: pa.Table, roles: Roles, said: list[str]) -> Roles:
+    """With the columns of words and of their tags, where there are such and they are not named."""
+    kinds = {name.lower(): (name, table[name].type) for name in columns_of_user(table)}
+    words = [name for word in _WORDS for name, kind in [kinds.get(word, ("", pa.null()))] if are_words(kind)]
+    tags = [name for word in _TAGS for name, kind in [kinds.get(word, ("", pa.null()))] if is_list(kind)]
+    if not roles.inputs and words and (tags or roles.label):
+        roles = dataclasses.replace(roles, text=(words[0],))
+        said.append(f"the words are column {words[0]!r}")
+    if roles.label is None and tags and roles.text and are_words(table[roles.text[0]].type):
+        roles = dataclasses.replace(roles, label=tags[0])
+        said.append(f"the classes of the words are column {tags[0]!r}")
+    return roles
 
 
 def _inputs(table: pa.Table, roles: Roles, source: str) -> tuple[Roles, str]:

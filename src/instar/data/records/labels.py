@@ -57,7 +57,7 @@ def labels_of(tables: Mapping[str, pa.Table], column: str, names: Sequence[str] 
         DataError: fractions, distributions that do not sum to 1, or a class that the first part lacks.
     """
     kinds = {part: table.schema.field(column).type for part, table in tables.items()}
-    if any(_is_list(kind) for kind in kinds.values()):
+    if any(is_list(kind) for kind in kinds.values()):
         return _distributions(tables, column, names)
     if all(pa.types.is_dictionary(kind) for kind in kinds.values()):
         return _named(tables, column, _categories(tables, column), ())
@@ -69,7 +69,8 @@ def labels_of(tables: Mapping[str, pa.Table], column: str, names: Sequence[str] 
     return _named(texts, column, tuple(names), ())
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Whether cells are lists."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
@@ -155,7 +156,7 @@ def _distributions(tables: Mapping[str, pa.Table], column: str, class_names: Seq
     width = num_ties = 0
     for part, table in tables.items():
         kind = table.schema.field(column).type
-        if not _is_list(kind):
+        if not is_list(kind):
             raise DataError(f"{place_of(table, 0)}: {column!r} holds {kind}, elsewhere lists")
         if not (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)):
             raise DataError(

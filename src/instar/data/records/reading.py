@@ -21,6 +21,7 @@ from instar.data.records.on_disk import taken
 from instar.data.records.parting import by_column, cut_rows
 from instar.data.records.places import PLACE, place_of, with_places
 from instar.data.records.roles import Roles
+from instar.data.records.tags import is_tagged, labels_of_words
 from instar.errors import DataError, InstarError
 from instar.losses import NO_LABEL
 from instar.naming import ROW_SOURCES, few, import_object
@@ -104,7 +105,7 @@ def split_records(
 ) -> Records:
     """Tables by part as records; those without parts are split, a fifth for the test."""
     tables, roles, notes, class_names = _with_roles(tables, source, roles)
-    found = labels_of(tables, str(roles.label), class_names)
+    found = _labels(tables, roles, class_names)
     labels, said = found.numbers, [*notes, *found.notes]
     if {"test", "validation"} <= set(labels) and not bool((labels["test"] != NO_LABEL).any()):
         said.append("the test rows have no label and are left out")
@@ -133,7 +134,7 @@ def whole_records(parts: Mapping[str, Any]) -> Records:
     tables = {part: with_places([table_of(data)], [f"the {part} rows"]) for part, data in parts.items()}
     source = type(parts["train"]).__name__
     tables, roles, notes, class_names = _with_roles(tables, source, Roles())
-    found = labels_of(tables, str(roles.label), class_names)
+    found = _labels(tables, roles, class_names)
     return _checked(_with_ids(tables, found, roles, source, [*notes, *found.notes]))
 
 
@@ -158,6 +159,12 @@ def _with_roles(
     return tables, roles, notes, class_names
 
 
+def _labels(tables: Mapping[str, pa.Table], roles: Roles, class_names: Sequence[str]) -> Labels:
+    if is_tagged(next(iter(tables.values())), roles):
+        return labels_of_words(tables, roles)
+    return labels_of(tables, str(roles.label), class_names)
+
+
 def _with_ids(
     tables: Mapping[str, pa.Table], found: Labels, roles: Roles, source: str, said: Sequence[str]
 ) -> Records:
@@ -168,8 +175,9 @@ def _with_ids(
 def _checked(records: Records) -> Records:
     """Say how many rows have no label, and refuse classes that cannot be learned."""
     notes = list(records.notes)
+    is_of_words = is_tagged(records.parts["train"], records.roles)  # its labels only say how rows are split
     learned = torch.bincount(records.labels["train"] + 1, minlength=len(records.class_names) + 1)[1:] > 0
-    for part, labels in records.labels.items():
+    for part, labels in {} if is_of_words else records.labels.items():
         if num := int((labels == NO_LABEL).sum()):
             notes.append(f"{num:,} of {len(labels):,} {part} rows have no label")
         strange = ((labels != NO_LABEL) & ~learned[labels.clamp(min=0)]).nonzero()

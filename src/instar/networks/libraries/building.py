@@ -25,7 +25,7 @@ from instar.networks.libraries.hearing import with_own_extractor
 from instar.networks.libraries.offer import PRETRAINED, Offer, Wanted
 from instar.networks.libraries.reading import with_own_tokenizer
 from instar.networks.weights import load_state_, read_weights, without_prefix
-from instar.structures import Form, form_in_words, is_plain, num_ids, predicts_next
+from instar.structures import Form, form_in_words, is_plain, is_tagged, num_ids, predicts_next
 
 FORMS = ("timm:NAME", "torchvision:NAME", "transformers:NAME_OR_PATH")
 Weights = Literal["start", "own", "none"]
@@ -153,9 +153,8 @@ def build_from_library(
     has_own = not file and described is None and brings_weights(spec)
     is_next = ids is not None and predicts_next(input_shape)
     length = int(ids[1]) if is_next and ids is not None else None
-    wanted = Wanted(
-        channels, pixels, bool(file) or has_own, described, number, features, is_next=is_next, length=length
-    )
+    at_each: dict[str, bool] = {"is_next": is_next, "is_tagged": ids is not None and is_tagged(input_shape)}
+    wanted = Wanted(channels, pixels, bool(file) or has_own, described, number, features, length=length, **at_each)
     try:
         offer = _OFFERS[library](spec, name, wanted)
     except InstarError:
@@ -185,7 +184,7 @@ def build_from_library(
         return network
     files = described or texts_of(spec, find_folder(spec, name, library))
     is_weighted, is_used = bool(file) or has_own or is_rebuilt, weights == "own" or is_rebuilt
-    about = {"has_weights": is_weighted, "is_used": is_used and not is_next}
+    about = {"has_weights": is_weighted, "is_used": is_used and not any(at_each.values())}
     return with_own_tokenizer(network, spec, files, ids, **about)
 
 

@@ -23,11 +23,12 @@ from instar.networks.libraries.folders import (
 from instar.networks.libraries.offer import Needs, Offer, Wanted, fitted
 from instar.networks.libraries.operators import repair_torchvision
 
-EXTRA, NEXT = "transformers", "next tokens"
+EXTRA, NEXT, TAGS = "transformers", "next tokens", "tokens"
 TASKS = {
     "pictures": ("AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES"),
     "texts": ("AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"),
     "sounds": ("AutoModelForAudioClassification", "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES"),
+    TAGS: ("AutoModelForTokenClassification", "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES"),
     NEXT: ("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
 }
 """What is classified: the class of transformers, and its table of those that it can build for it."""
@@ -123,7 +124,7 @@ def _task(package: Any, spec: str, kind: str, wanted: Wanted) -> str:
     """What a type of model is to classify: filterbanks are pictures for a network that does not hear sounds."""
     known = {task: getattr(package.models.auto.modeling_auto, table) for task, (_, table) in TASKS.items()}
     task = "texts" if wanted.num_ids is not None else "sounds" if wanted.features else "pictures"
-    task = NEXT if wanted.is_next else task
+    task = NEXT if wanted.is_next else TAGS if wanted.is_tagged else task
     if task == "pictures" and kind in known["sounds"] and kind not in known["pictures"]:
         task = "sounds"
     if kind not in known[task]:

@@ -56,6 +56,8 @@ class Wanted:
     """whether the examples are what a feature extractor makes of sounds"""
     is_next: bool = False
     """whether it is to predict the next id at each, not a class"""
+    is_tagged: bool = False
+    """whether it is to give a class at each id"""
     length: int | None = None
     """of the sequences that it is to take, where they have one"""
 

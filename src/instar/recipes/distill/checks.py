@@ -15,6 +15,7 @@ from instar.recipes.hinting import KINDS, listening
 from instar.recipes.loading import build_for, load_network, try_network, try_trained, warn_of_head
 from instar.recipes.settings import LOSSES
 from instar.recipes.splits import training_data
+from instar.recipes.targets import check_store_of
 from instar.soft_losses import SOFT_LOSSES
 from instar.teacher_checks import check_soft_targets, judged_ids
 
@@ -106,14 +107,7 @@ def _check_teacher(plan: Plan, network: nn.Module) -> None:
 
 
 def _check_store(plan: Plan, store: SoftTargetStore, transfer: Dataset) -> None:
-    store.check_data(transfer)
-    split = store.settings.split
-    if split is not None and split["fingerprint"] != plan.splits.fingerprint:
-        raise UsageError(
-            f"{plan.config.targets} is of another split of {plan.splits.name} (split_seed {split['split_seed']}, "
-            f"validation_fraction {split['validation_fraction']:g}): its teachers may have been trained on "
-            "examples that are validation here; use the same split"
-        )
+    check_store_of(store, plan.splits, transfer)
     if store.settings.is_sparse or store.settings.hidden_width or plan.config.reading:
         others = [loss for loss in plan.config.loss_names if loss in SOFT_LOSSES[1:]]
         if others or any(plan.config.label_weight):

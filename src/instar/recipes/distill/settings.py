@@ -353,6 +353,8 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Di
         raise UsageError(f"{name} is running text, without classes: --task causal-lm distils language models")
     defaults = merge(base, _DEFAULTS.get(str(name), {}))
     if kind := _kind_of(data):
+        if kind == "words":
+            raise UsageError(f"{name} has a class of each word: --task token-classification distils such networks")
         defaults = merge(defaults, _OF_KINDS.get(kind, {}))
         for role, network in _NETWORKS_OF_KINDS.get(kind, {}).items():
             given = content.get(role)

@@ -1,42 +1,23 @@
 """`instar distill --task causal-lm`, `instar reproduce tokens`: a language model into one of fewer weights."""
 
 import math
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from instar.data import TokenDataset
-from instar.intervals import bootstrap_mean
 from instar.jobs import duration
-from instar.recipes.distill.scoring import cost_row
-from instar.recipes.learning import about_failures
-from instar.recipes.loading import load_run_network
 from instar.recipes.reproductions import CUSTOM, repeat_command
 from instar.recipes.result_tables import differences_table, rows_table
-from instar.recipes.rows import Measure, difference, excludes_zero, interval, row
-from instar.recipes.study import Page, Place, Result, Round, Rounds, Study
+from instar.recipes.rows import Measure, excludes_zero, interval
+from instar.recipes.study import Page, Place, Result, Study
+from instar.recipes.tokens.measuring import Row, measured, networks_in_words, place_of, rounds
 from instar.recipes.tokens.plan import ALONE, TEACHER, TokensConfig, TokensPlan, check
-from instar.recipes.tokens.scoring import Scores, score_all
 from instar.reports import Bars, Headline, Table
 
 NLL = Measure("nll", "NLL of a test token", "nats", "lower")
-_BOOTSTRAP_SEED = 0
-
-Row = dict[str, Any]
 
 
 def _place(config: TokensConfig) -> Place:
-    if config.scale != CUSTOM:
-        return Place("reproduce", f"tokens-{config.scale}")
-    names = (config.teacher.network, config.student.network)
-    return Place("distill", "tokens-" + "-".join(Path(name.replace(":", "-")).name for name in names))
-
-
-def _rounds(plan: TokensPlan) -> Rounds[None]:
-    yield Round(plan.jobs())
+    return place_of(config, "tokens") if config.scale == CUSTOM else Place("reproduce", f"tokens-{config.scale}")
 
 
 def _measure(plan: TokensPlan, _: None) -> dict[str, Any]:
@@ -48,61 +29,11 @@ def _measure(plan: TokensPlan, _: None) -> dict[str, Any]:
     """
     test = plan.splits.test
     assert isinstance(test, TokenDataset)
-    teacher = load_run_network(plan.fits(TEACHER)[0])
-    paths = {f"{kind}/{number}": path for kind in plan.kinds for number, path in enumerate(plan.fits(kind))}
-    networks = {TEACHER: teacher} | {name: load_run_network(path) for name, path in paths.items()}
-    scores, counts = score_all(networks, teacher, test)
-    by_row = {TEACHER: [scores[TEACHER]]}
-    by_row |= {kind: [scores[f"{kind}/{number}"] for number in range(len(plan.seeds))] for kind in plan.kinds}
-    values = {name: [float(one.nll.sum() / counts.sum()) for one in several] for name, several in by_row.items()}
-    rows = [_row(plan, name, several, values[name], counts) for name, several in by_row.items()]
-    pairs = [(kind, ALONE) for kind in plan.kinds[1:]]
-    pairs += [(kind, plan.kinds[1]) for kind in plan.kinds[2:]]
-    return {
-        "measure": NLL._asdict(),
-        "metrics": {one["name"]: one["mean"] for one in rows},
-        "rows": rows,
-        "differences": [_difference(*pair, by_row, values, counts) for pair in pairs],
-        "num_test": int(counts.sum()),
-        "seeds": list(plan.seeds),
-        "details": _about_data(plan, test),
-    }
-
-
-def _row(plan: TokensPlan, name: str, several: list[Scores], values: list[float], counts: Tensor) -> Row:
-    total, num_bytes = float(counts.sum()), float(plan.splits.test.num_bytes.sum())  # type: ignore[attr-defined]
-    nats = sum(values) / len(values) * total
-    over = bootstrap_mean(torch.stack([one.nll for one in several]), counts, seed=_BOOTSTRAP_SEED)
-    config, path = plan.config, plan.fits(name)[0]
-    about: Row = {
-        "network": (config.teacher if name == TEACHER else config.student).network,
-        "perplexity": math.exp(nats / total),
-        "perplexity_per_byte": math.exp(nats / num_bytes),
-        "low_documents": over.low,
-        "high_documents": over.high,
-        "test_accuracy": _mean([one.right for one in several], total),
-        "test_calibration_error": sum(one.calibration_error for one in several) / len(several),
-        **about_failures(plan.fits(name)),
-        "parameters": cost_row([path], plan.splits.test.example_shape)["parameters"],
-    }
-    if name != TEACHER:
-        about["teacher_agreement"] = _mean([one.agrees for one in several], total)
-        about["kl_from_teacher"] = _mean([one.kl for one in several], total)
-    return row(name, values, **about)
-
-
-def _difference(
-    name: str, minus: str, by_row: Mapping[str, list[Scores]], values: Mapping[str, list[float]], counts: Tensor
-) -> Row:
-    pairs = zip(by_row[name], by_row[minus], strict=True)
-    sums = torch.stack([one.nll - other.nll for one, other in pairs])
-    over = bootstrap_mean(sums, counts, seed=_BOOTSTRAP_SEED)
-    about = {"low_documents": over.low, "high_documents": over.high}
-    return difference(name, minus, values[name], values[minus], **about)
-
-
-def _mean(several: list[Tensor], total: float) -> float:
-    return float(torch.stack(several).sum() / len(several) / total)
+    result = measured(plan, NLL, lambda one: one.nll)
+    for row in result["rows"]:
+        row["perplexity"] = math.exp(row["mean"])
+        row["perplexity_per_byte"] = math.exp(row["mean"] * result["num_test"] / float(test.num_bytes.sum()))
+    return {**result, "details": _about_data(plan, test)}
 
 
 def _about_data(plan: TokensPlan, test: TokenDataset) -> Row:
@@ -122,11 +53,12 @@ def answer(result: Result) -> Headline:
     """What the first kind of targets adds to labels alone."""
     rows = {one["name"]: one for one in result["rows"]}
     first = result["differences"][0]
-    teacher, alone, distilled = rows[TEACHER], rows[ALONE], rows[first["name"]]
+    alone, distilled = rows[ALONE], rows[first["name"]]
+    taught = f"; the teacher has {rows[TEACHER]['perplexity']:.1f}" if TEACHER in rows else ""
     verb = "undecided" if not excludes_zero(first) else "better" if first["mean"] < 0 else "worse"
     sentence = (
         f"Distilled ({first['name']}), the student reaches a perplexity of {distilled['perplexity']:.1f} a token "
-        f"after {alone['perplexity']:.1f} on labels alone, {verb}; the teacher has {teacher['perplexity']:.1f}."
+        f"after {alone['perplexity']:.1f} on labels alone, {verb}{taught}."
     )
     over = interval(first, 3, sign=True)
     about = f"Difference in nats a token {first['mean']:+.3f}"
@@ -158,7 +90,7 @@ def page(plan: TokensPlan, result: Result) -> Page:
     )
     again = f"instar distill --task causal-lm --config {plan.path / 'config.toml'} --run-dir runs/again"
     return Page(
-        f"Tokens: {config.teacher.network} into {config.student.network}",
+        f"Tokens: {networks_in_words(config)}",
         f"{duration(result['fit_seconds'])} of training",
         [bars, _table(result), differences_table(result, caption="Paired by seed; over documents by bootstrap.")],
         again=again if config.scale == CUSTOM else repeat_command("tokens", config, plan.path),
@@ -170,7 +102,7 @@ STUDY: Study[TokensConfig, TokensPlan, None] = Study(
     place=_place,
     plan=TokensPlan,
     check=check,
-    rounds=_rounds,
+    rounds=rounds,
     num_rounds=lambda plan: 1,
     measure=_measure,
     page=page,

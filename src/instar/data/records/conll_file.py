@@ -1,0 +1,64 @@
+"""Files of the CoNLL form: a word and its tag on a line, a blank line behind each sentence."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from instar.data.records.files import parts_of_files
+from instar.data.records.places import with_places
+from instar.errors import DataError
+
+SUFFIXES = (".conll", ".iob", ".iob2", ".bio", ".txt")
+WORDS, TAGS = "words", "tags"
+_BEGIN = "-DOCSTART-"
+
+
+def read_tables(place: str) -> dict[str, pa.Table]:
+    """The tables of `conll:PLACE` by part: columns `words` and `tags`, a row for each sentence.
+
+    Raises:
+        UsageError: there is no such file.
+        DataError: a line that is no word with its tag; names the file and the line.
+    """
+    return {
+        part: with_places([read_conll(file) for file in files], [str(file) for file in files], first=1)
+        for part, files in parts_of(place).items()
+    }
+
+
+def parts_of(place: str) -> dict[str, list[Path]]:
+    """The files that `read_tables` reads, by part."""
+    return parts_of_files("conll", place, SUFFIXES)
+
+
+def read_conll(file: Path) -> pa.Table:
+    """One file: the first column is the word, the last one its tag; columns end at tabs, or else at blanks.
+
+    Raises:
+        DataError: it is not UTF-8, or a line has one column or more or fewer than the first line.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+    sentences: list[list[list[str]]] = [[]]
+    width = 0
+    for number, line in enumerate(lines, 1):
+        columns = [one for one in (line.split("\t") if "\t" in line else line.split()) if one]
+        if not columns or columns[0] == _BEGIN:
+            sentences += [[]] if sentences[-1] else []
+            continue
+        width = width or len(columns)
+        if len(columns) < 2 or len(columns) != width:
+            expected = f"{width} columns as above" if width > 1 else "a word and its tag"
+            raise DataError(f"{file}, line {number}: {line[:40]!r} has {len(columns)}, expected {expected}")
+        sentences[-1].append(columns)
+    whole = [sentence for sentence in sentences if sentence]
+    kind = pa.list_(pa.string())
+    columns_of = {WORDS: 0, TAGS: -1}
+    return pa.table(
+        {
+            name: pa.array([[one[place] for one in each] for each in whole], kind)
+            for name, place in columns_of.items()
+        }
+    )

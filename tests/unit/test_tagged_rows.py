@@ -1,0 +1,171 @@
+"""Lists of words with their tags, from files: pieces of words, parts, what is refused."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from instar import build_network, load_data
+from instar.data import TaggedSequences
+from instar.data.records.tags import numbers_of_tags
+from instar.errors import DataError, DataWarning, UsageError
+from tagged_words import Sentence, sentences, word_classifier_folder, write_conll, write_jsonl
+
+pytest.importorskip("tokenizers")
+
+
+def test_the_first_piece_of_a_word_has_its_class(tmp_path: Path) -> None:
+    rows = sentences()
+    splits = load_data(f"jsonl:{write_jsonl(tmp_path / 's.jsonl', rows)}", tokenizer="290")
+    data = splits.train
+    assert isinstance(data, TaggedSequences)
+    assert splits.class_names == ("B-LOC", "B-PER", "I-LOC", "I-PER", "O")
+    tokenizer = splits.preparation.tokenising.tokenizer  # type: ignore[union-attr]
+    known = {" ".join(words): tags for words, tags in rows}
+    several = 0
+    for row in data.ids[:20].split(1):
+        ids, labels = data.gather(row, 0)["input_ids"][0], data.labels(row)[0]
+        words = tokenizer.decode(ids.tolist()).split()
+        begun = [number for number in labels.tolist() if number >= 0]
+        assert [splits.class_names[number] for number in begun] == known[" ".join(words)]
+        several += len(ids) - 2 - len(words)
+        assert data.documents(row).tolist() == [[int(data.rows(row))] * len(ids)]
+        first = 1  # behind the beginning of the sentence
+        for place in range(1, len(ids) - 1):
+            goes_on = not tokenizer.decode([int(ids[place])]).startswith(" ")
+            assert (labels[place] < 0) == goes_on
+            first += not goes_on
+    assert several > 20  # 290 ids cut words into pieces
+
+
+def test_all_kinds_of_files_say_the_same(tmp_path: Path) -> None:
+    rows = sentences()
+    jsonl, conll = write_jsonl(tmp_path / "s.jsonl", rows), write_conll(tmp_path / "s.conll", rows)
+    columns = {"tokens": [words for words, _ in rows]}
+    names = sorted({tag for _, tags in rows for tag in tags})
+    numbers = pa.array([[names.index(tag) for tag in tags] for _, tags in rows])
+    about = {"ner_tags": {"feature": {"names": names, "_type": "ClassLabel"}, "_type": "List"}}
+    table = pa.table({**columns, "ner_tags": numbers})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": about}})})
+    pq.write_table(table, tmp_path / "s.parquet")
+    found = [load_data(name) for name in (f"jsonl:{jsonl}", f"conll:{conll}", f"parquet:{tmp_path}/s.parquet")]
+    assert {one.fingerprint for one in found} == {found[0].fingerprint}
+    assert found[2].notes[:2] == (
+        "the words are column 'tokens'",
+        "the classes of the words are column 'ner_tags'",
+    )
+    in_memory = load_data({"w": columns["tokens"], "t": [tags for _, tags in rows]}, text="w", label="t")
+    assert in_memory.fingerprint == found[0].fingerprint
+
+
+def test_rare_tags_are_in_each_part_or_in_training_alone(tmp_path: Path) -> None:
+    rows: list[Sentence] = sentences(200)
+    for place in (3, 50, 120, 160):
+        rows[place] = (rows[place][0], ["B-RARE", *rows[place][1][1:]])
+    rows[7] = (rows[7][0], ["B-ONCE", *rows[7][1][1:]])
+    splits = load_data(f"jsonl:{write_jsonl(tmp_path / 's.jsonl', rows)}")
+    counts = {}
+    for part in ("train", "validation", "test"):
+        data = getattr(splits, part)
+        labels = data.labels(data.ids)
+        there = {splits.class_names[number] for number in labels[labels >= 0].tolist()}
+        counts[part] = there & {"B-RARE", "B-ONCE"}
+    assert counts == {"train": {"B-RARE", "B-ONCE"}, "validation": {"B-RARE"}, "test": {"B-RARE"}}
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == len(rows)
+
+
+def test_words_that_are_cut_are_left_out_and_said(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "s.jsonl", sentences())
+    with pytest.warns(DataWarning, match=r"\d+ of [\d,]+ words are left out with their tags: they have no id, or"):
+        splits = load_data(f"jsonl:{file}", max_length=6)
+    assert splits.train.gather(splits.train.ids, 0)["input_ids"].shape[1] == 6
+
+
+def test_no_tag_is_no_label(tmp_path: Path) -> None:
+    table = pa.table({"words": [["a", "b", "c"], ["d"]], "tags": [["X", None, ""], None]})
+    from instar.data.records.roles import Roles
+
+    found = numbers_of_tags(table, Roles(label="tags", text=("words",)), ["X", "Y"])
+    assert [one.tolist() for one in found] == [[0, -1, -1], [-1]]
+
+
+GOOD = sentences(30)
+REFUSED = {
+    "row 31: 2 words in 'words' and 1 tags in 'tags': each word needs one": [*GOOD, (["a", "b"], ["O"])],
+    "row 31: 'words' holds no word, expected a list of words": [*GOOD, ([], [])],
+    "row 31: 'words' holds a word that is nothing": [*GOOD, (["a", ""], ["O", "O"])],
+    "row 1: tag -100 in 'tags', expected a text or a whole number": [
+        (words, [-100] * len(words)) for words, _ in GOOD
+    ],
+    "expected two or more tags in 'tags', found 'O'": [(words, ["O"] * len(words)) for words, _ in GOOD],
+    "expected two or more tags in 'tags', found 0": [(words, [None] * len(words)) for words, _ in GOOD],
+}
+
+
+@pytest.mark.parametrize("says", REFUSED)
+def test_odd_rows_are_refused_in_one_line(says: str, tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "s.jsonl", REFUSED[says])
+    with pytest.raises(DataError) as caught:
+        load_data(f"jsonl:{file}")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tag_that_training_lacks_is_refused(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", GOOD)
+    write_jsonl(tmp_path / "test.jsonl", [*GOOD[:3], (["Zoe"], ["B-NEW"])])
+    with pytest.raises(
+        DataError, match=r"test.jsonl, row 4: tag 'B-NEW' of 'tags' is not one of the training tags"
+    ):
+        load_data(f"jsonl:{tmp_path}")
+
+
+def test_a_line_of_another_form_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "s.conll"
+    file.write_text("Ann B-PER\nsees\n")
+    with pytest.raises(DataError, match=r"s.conll, line 2: 'sees' has 1, expected 2 columns as above"):
+        load_data(f"conll:{file}")
+    file.write_bytes(b"Andr\xe9 B-PER\n")
+    with pytest.raises(DataError, match=r"s.conll is not UTF-8 \(byte 4\)"):
+        load_data(f"conll:{file}")
+
+
+@pytest.mark.parametrize("name", ["transformer:1x16", "textconv:16-16"])
+def test_our_networks_have_logits_of_each_word_whatever_stands_behind(name: str, tmp_path: Path) -> None:
+    splits = load_data(f"jsonl:{write_jsonl(tmp_path / 's.jsonl', sentences())}")
+    about = {"input_shape": splits.train.example_shape, "num_classes": len(splits.class_names), "seed": 0}
+    network = build_network(name, **about).eval()
+    inputs = splits.train.gather(splits.train.ids[:8], 0)
+    logits = network(**inputs)
+    assert logits.shape == (*inputs["input_ids"].shape, len(splits.class_names))
+    shortest = int(inputs["attention_mask"].sum(1).argmin())
+    length = int(inputs["attention_mask"][shortest].sum())
+    alone = network(**{key: value[shortest : shortest + 1, :length] for key, value in inputs.items()})
+    torch.testing.assert_close(logits[shortest, :length], alone[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(
+        UsageError, match="network 'bag:8' has no order of words, and the data has a class at each"
+    ):
+        build_network("bag:8", **about)
+
+
+def test_a_network_of_transformers_is_that_of_the_folder(tmp_path: Path) -> None:
+    splits = load_data(f"jsonl:{write_jsonl(tmp_path / 's.jsonl', sentences())}")
+    folder = word_classifier_folder(tmp_path / "bert", splits)
+    about = {"input_shape": splits.train.example_shape, "num_classes": len(splits.class_names), "seed": 0}
+    network = build_network(
+        f"transformers:{folder}", class_names=splits.class_names, weights="own", **about
+    ).eval()
+    inputs = splits.train.gather(splits.train.ids[:4], 0)
+    from transformers import AutoModelForTokenClassification
+
+    theirs = AutoModelForTokenClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(network(**inputs).logits, theirs(**inputs).logits)
+    other = load_data(f"jsonl:{tmp_path}/s.jsonl", tokenizer="280").train.example_shape
+    with pytest.raises(
+        UsageError, match=r"was trained with its own tokenizer .* and the data has the ids of another"
+    ):
+        build_network(f"transformers:{folder}", weights="own", **(about | {"input_shape": other}))
