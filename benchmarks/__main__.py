@@ -20,6 +20,7 @@ MODULES = {
     "library-step": "library_step",
     "text-step": "text_step",
     "asking": "asking",
+    "first-step": "first_step",
     "loop-limit": "loop_limit",
     "precision": "precision",
     "epoch": "epoch",

@@ -46,7 +46,7 @@ def main() -> None:
         ratios[case] = ratio(measured["fit"], measured["bare"], goal=LOSS_GOAL)
         seconds |= {f"{case}: {way}": values for way, values in measured.items()}
     config = {
-        "data": "random, 1x28x28 float32, 10 classes, in memory",
+        "data": "two rows of pixels that are brighter say the class, 1x28x28 float32, 10 classes, in memory",
         "batch_size": BATCH_SIZE,
         "steps": STEPS,
         "optimiser": "SGD, momentum 0.9, fused",
@@ -58,12 +58,8 @@ def main() -> None:
 
 
 def _ways(name: str, kind: str, precision: str) -> tuple[Way, Way]:
-    generator = torch.Generator().manual_seed(0)
-    num_examples = STEPS[name] * BATCH_SIZE
-    inputs = torch.rand(num_examples, 1, 28, 28, generator=generator)
-    labels = torch.arange(num_examples) % 10
+    inputs, labels, logits = _examples(STEPS[name] * BATCH_SIZE)
     data = as_dataset((inputs, labels))
-    logits = torch.randn(num_examples, 10, generator=generator)
     targets = StoredLogits(data.ids, logits, temperature=TEMPERATURE) if kind != "labels" else None
     probs = torch.softmax(logits / TEMPERATURE, 1) if kind != "labels" else None
     loss = "kd" if kind in ("labels", "soft targets") else kind
@@ -88,12 +84,22 @@ def _ways(name: str, kind: str, precision: str) -> tuple[Way, Way]:
     return ours, bare
 
 
+def _examples(number: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures of which two rows are brighter by class, labels, and logits of a teacher that is mostly right.
+
+    A fit that learns nothing is looked at once more, by a pass over its data, which is no part of a step.
+    """
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(number) % 10
+    inputs = 0.5 * torch.rand(number, 1, 28, 28, generator=generator)
+    inputs.view(number, 14, 56)[torch.arange(number), labels] += 0.5
+    return inputs, labels, torch.randn(number, 10, generator=generator) + 4 * F.one_hot(labels, 10)
+
+
 def _layer_ways(kind: str) -> tuple[Way, Way]:
     """A student of a teacher's layer, beside its soft targets."""
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.rand(LAYER_STEPS * BATCH_SIZE, 1, 28, 28, generator=generator)
-    labels = torch.arange(len(inputs)) % 10
-    data, logits = as_dataset((inputs, labels)), torch.randn(len(inputs), 10, generator=generator)
+    inputs, labels, logits = _examples(LAYER_STEPS * BATCH_SIZE)
+    data = as_dataset((inputs, labels))
     targets, probs = (
         StoredLogits(data.ids, logits, temperature=TEMPERATURE),
         torch.softmax(logits / TEMPERATURE, 1),
