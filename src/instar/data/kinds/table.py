@@ -14,6 +14,7 @@ from torch import Tensor
 
 from instar.data.kinds import KindOptions
 from instar.data.kinds.table_columns import ROWS_AT_ONCE, Column, Number, fit_column, read_column
+from instar.data.records.on_disk import let_go
 from instar.data.records.places import place_of
 from instar.data.records.reading import Records
 from instar.data.records.roles import Roles
@@ -79,6 +80,7 @@ class TablePreparation:
             for (column, place), counts in zip(self._placed(), unknown, strict=True):
                 part = found[start : start + len(rows), place].numpy()
                 counts.update(column.write(rows[column.name], part, partial(place_of, rows)))
+            let_go()
         for column, counts in zip(self.columns, unknown, strict=True):
             if counts:
                 warnings.warn(column.about_unknown(counts), DataWarning, stacklevel=2)
@@ -141,6 +143,7 @@ def fit(records: Records, options: KindOptions) -> TablePreparation:
     left_out = []
     for name in records.roles.features:
         column = fit_column(table, name, is_category=name in options.categories)
+        let_go()
         if isinstance(column, str):
             left_out.append(name)
             warnings.warn(f"column {name!r} is left out: {column}", DataWarning, stacklevel=2)
