@@ -115,11 +115,14 @@ class TablePreparation:
         return {"kind": self.kind, "columns": columns, "left_out": list(self.left_out)}
 
     def in_words(self) -> str:
-        """`9 numbers (2 with missing values), 3 categories: 30 numbers a row`."""
+        """`9 numbers, 3 categories (2 with missing values): 30 numbers a row`."""
         numbers = [column for column in self.columns if isinstance(column, Number)]
         missing = sum(column.missing for column in self.columns)
-        categories = len(self.columns) - len(numbers)
-        parts = [f"{len(numbers)} numbers"] * bool(numbers) + [f"{categories} categories"] * bool(categories)
+        counts = (
+            (len(numbers), "number", "numbers"),
+            (len(self.columns) - len(numbers), "category", "categories"),
+        )
+        parts = [f"{count} {one if count == 1 else several}" for count, one, several in counts if count]
         said = ", ".join(parts) + (f" ({missing} with missing values)" if missing else "")
         left_out = f"; left out: {few(self.left_out)}" if self.left_out else ""
         return f"{said}: {self.width} numbers a row{left_out}"
