@@ -84,7 +84,7 @@ def test_one_bad_cell_among_decimal_commas_is_named(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("\n".join(rows))
     splits = load_data(f"csv:{tmp_path / 'rows.csv'}", features=["größe"])
     assert splits.preparation is not None
-    assert splits.preparation.in_words().startswith("1 numbers")
+    assert splits.preparation.in_words().startswith("1 number")
 
 
 @pytest.mark.parametrize("sign", [",", ".", " ", "'", "\u00a0"])

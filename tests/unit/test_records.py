@@ -326,7 +326,7 @@ CSV = "csv"
         (
             "a.jsonl",
             '{"a": 1, "label": "x"}\n{"a": "one", "label": "y"}\n',
-            r"a\.jsonl: .*changed from number to string",
+            r"a\.jsonl, row 2: 'a' is a string, and a number in the rows before",
         ),
         ("a.jsonl", '{"a": 1, "label": "x"}\n{"a": 2, "lab', r"a\.jsonl: not a JSON object in each line"),
         ("a.csv", b"a,label\n1,caf\x81\n", r"a\.csv: neither UTF-8 nor Windows-1252; save it as UTF-8"),

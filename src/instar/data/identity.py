@@ -170,10 +170,13 @@ def original_rows(ids: Tensor) -> Tensor:
     rows = originals.clone()
     copy = 1
     while len(rows):
-        copies = _copy_ids(ids[rows], copy)
-        is_there = index.holds(copies)
-        rows = rows[is_there]
-        originals[index.order[index.find(copies[is_there])]] = rows
+        found = []
+        for some in torch.split(rows, _MANY_HASHED):  # millions of rows take little beside themselves
+            copies = _copy_ids(ids[some], copy)
+            is_there = index.holds(copies)
+            found.append(some[is_there])
+            originals[index.order[index.find(copies[is_there])]] = found[-1]
+        rows = torch.cat(found)
         copy += 1
     return originals
 

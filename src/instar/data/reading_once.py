@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -180,7 +179,7 @@ def _as_bytes(table: pa.Table) -> Tensor:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return torch.from_numpy(np.frombuffer(sink.getvalue(), dtype=np.uint8).copy())
+    return torch.frombuffer(sink.getvalue(), dtype=torch.uint8)
 
 
 def _as_table(content: Tensor) -> pa.Table:

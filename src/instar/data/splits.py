@@ -93,12 +93,9 @@ def chosen_rows(
             where = "" if place is None else f"{place(int((labels == label).nonzero()[0]))}: "
             raise DataError(f"{where}class {name!r} has {found}; {_NEEDS[parts]} of each class")
     rows = (is_original & (labels != NO_LABEL)).nonzero().squeeze(1)
-    rows = rows[hashes[rows].argsort()]
-    rows = rows[labels[rows].argsort(stable=True)]  # of each class in the order of the hashes
-    sizes = torch.tensor(counts, device=rows.device)
-    shares = torch.tensor([_num_chosen(count, fraction) if count else 0 for count in counts], device=rows.device)
-    turns = torch.arange(len(rows), device=rows.device) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    chosen[rows[turns < shares.repeat_interleave(sizes)]] = True
+    for of_class in torch.split(rows[labels[rows].argsort(stable=True)], counts):
+        if len(of_class):
+            chosen[_share_of(of_class, hashes, fraction)] = True
     return chosen[originals]
 
 
@@ -220,8 +217,5 @@ def _share(data: Dataset, share: float, seed: int) -> Tensor:
 
 def _share_of(rows: Tensor, hashes: Tensor, share: float) -> Tensor:
     """The rows with the smallest hashes: a share of them, but at least one, and not all of several."""
-    return rows[hashes[rows].argsort()[: _num_chosen(len(rows), share)]]
-
-
-def _num_chosen(count: int, share: float) -> int:
-    return max(min(round(share * count), count - 1), 1)
+    num_chosen = max(min(round(share * len(rows)), len(rows) - 1), 1)
+    return rows[hashes[rows].argsort()[:num_chosen]]

@@ -17,7 +17,7 @@ from instar.recipes.record_tables import about_records, record_tables, records_o
 from instar.recipes.settings import DataSettings
 from instar.recipes.splits import load_splits
 from instar.reports import Column, Table
-from instar.structures import form_in_words
+from instar.structures import Form, form_in_words
 
 _FORMS = 12
 """Sizes and modes of pictures that a table shows: photographs have as many as there are pictures."""
@@ -86,7 +86,7 @@ def _parts_of(splits: Splits) -> list[dict[str, Any]]:
             {
                 "part": part,
                 "examples": len(data),
-                "shape": form_in_words(data.example_shape),
+                "shape": _shape_in_words(data.example_shape),
                 "smallest class": int(counts.min()),
                 "largest class": int(counts.max()),
                 "copies of training examples": None if part == "train" else len(copies_of(splits.train, data)[0]),
@@ -94,6 +94,13 @@ def _parts_of(splits: Splits) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _shape_in_words(form: Form) -> str:
+    """`<=128 ids` of texts, whose mask says no more; of others their form."""
+    if isinstance(form, Mapping) and set(form) == {"input_ids", "attention_mask"}:
+        return f"{form['input_ids'][-1]} ids"
+    return form_in_words(form)
 
 
 def inspect(settings: Mapping[str, Any], *, progress: bool = True) -> Inspection:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from instar.data.kinds import KindOptions
 from instar.data.kinds.table_columns import ROWS_AT_ONCE, Column, Number, fit_column, read_column
+from instar.data.records.on_disk import let_go
 from instar.data.records.places import place_of
 from instar.data.records.reading import Records
 from instar.data.records.roles import Roles
@@ -84,6 +85,7 @@ class TablePreparation:
             for (column, place), counts in zip(self._placed(), unknown, strict=True):
                 part = found[start : start + len(rows), place].numpy()
                 counts.update(column.write(rows[column.name], part, partial(place_of, rows)))
+            let_go()
         for column, counts in zip(self.columns, unknown, strict=True):
             if counts:
                 warnings.warn(column.about_unknown(counts), DataWarning, stacklevel=2)
@@ -118,11 +120,14 @@ class TablePreparation:
         return {"kind": self.kind, "columns": columns, "left_out": list(self.left_out)}
 
     def in_words(self) -> str:
-        """`9 numbers (2 with missing values), 3 categories: 30 numbers a row`."""
+        """`9 numbers, 3 categories (2 with missing values): 30 numbers a row`."""
         numbers = [column for column in self.columns if isinstance(column, Number)]
         missing = sum(column.missing for column in self.columns)
-        categories = len(self.columns) - len(numbers)
-        parts = [f"{len(numbers)} numbers"] * bool(numbers) + [f"{categories} categories"] * bool(categories)
+        counts = (
+            (len(numbers), "number", "numbers"),
+            (len(self.columns) - len(numbers), "category", "categories"),
+        )
+        parts = [f"{count} {one if count == 1 else several}" for count, one, several in counts if count]
         said = ", ".join(parts) + (f" ({missing} with missing values)" if missing else "")
         left_out = f"; left out: {few(self.left_out)}" if self.left_out else ""
         return f"{said}: {self.width} numbers a row{left_out}"
@@ -146,6 +151,7 @@ def fit(records: Records, options: KindOptions) -> TablePreparation:
     left_out = []
     for name in records.roles.features:
         column = fit_column(table, name, is_category=name in options.categories)
+        let_go()
         if isinstance(column, str):
             left_out.append(name)
             warnings.warn(f"column {name!r} is left out: {column}", DataWarning, stacklevel=2)

@@ -50,5 +50,10 @@ def read_jsonl(file: Path | bytes, where: object = None) -> pa.Table:
         )
     except (pa.ArrowException, OSError) as error:
         reason = first_line(error).removeprefix("JSON parse error: ")
+        if changed := re.fullmatch(r"Column\(/(.*)\) changed from (.*) to (.*) in row (\d+)", reason):
+            column, before, after, row = changed.groups()
+            raise DataError(
+                f"{where}, row {int(row) + 1}: {column!r} is a {after}, and a {before} in the rows before"
+            ) from error
         reason = re.sub(r"in row (\d+)", lambda found: f"in row {int(found[1]) + 1}", reason)  # Arrow's are from 0
         raise DataError(f"{where}: not a JSON object in each line: {reason}") from error

@@ -1,6 +1,8 @@
 """Tables that are too large for memory: in a file that is mapped into it, and goes with the process."""
 
+import mmap
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from instar.data.sources import cache_folder
 from instar.files import writing
 
+_MAPS: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 _LARGE_BYTES = 2**28
 _ROWS_AT_ONCE = 2**17
 
@@ -40,12 +43,26 @@ def on_disk(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
             with pa.ipc.new_stream(file.name, schema) as sink:
                 for batch in batches:
                     sink.write_batch(batch)
-            return pa.ipc.open_stream(pa.memory_map(file.name)).read_all()
+            one = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            _MAPS.add(one)
+            return pa.ipc.open_stream(pa.py_buffer(one)).read_all()
     except OSError as error:
         if error.errno is None:  # Arrow's, of a batch that cannot be read
             raise
         with writing(folder):
             raise
+
+
+def let_go() -> None:
+    """Let go of what is in memory of the tables on the disk; the system still has it while there is room.
+
+    And of what Arrow keeps for later.
+    """
+    if _MAPS:
+        pa.default_memory_pool().release_unused()
+    if hasattr(mmap, "MADV_DONTNEED"):
+        for one in _MAPS:
+            one.madvise(mmap.MADV_DONTNEED)
 
 
 def in_little_memory(tables: Iterable[pa.Table]) -> list[pa.Table]:
@@ -62,23 +79,29 @@ def in_little_memory(tables: Iterable[pa.Table]) -> list[pa.Table]:
 
 
 def taken(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
-    """Some rows of a table, on the disk where they are many.
+    """Some rows of a table, on the disk where they are many; of a large table in ascending order.
 
     Example:
         >>> taken(pa.table({"a": [1, 2, 3]}), np.array([2, 0]))["a"].to_pylist()
         [3, 1]
     """
-    if not is_large(table.nbytes * len(rows) / max(1, len(table))):
+    if not is_large(table.nbytes):
         return table.take(pa.array(rows))
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            yield from table.take(pa.array(rows[start : start + _ROWS_AT_ONCE])).to_batches()
+        starts = range(0, len(table), _ROWS_AT_ONCE)
+        ends = np.searchsorted(rows, [*starts[1:], len(table)]).tolist()
+        # Of a part at a time: from the whole, Arrow joins all texts before it takes some of them.
+        for start, first, last, part in zip(starts, [0, *ends], ends, slices(table), strict=False):
+            yield from part.take(pa.array(rows[first:last] - start)).to_batches()
 
-    return on_disk(batches(), table.schema)
+    if is_large(table.nbytes * len(rows) / len(table)):
+        return on_disk(batches(), table.schema)
+    return pa.Table.from_batches(batches(), table.schema)
 
 
 def slices(table: pa.Table) -> Iterator[pa.Table]:
     """A table in parts of which one at a time is looked at."""
     for start in range(0, len(table), _ROWS_AT_ONCE):
         yield table.slice(start, _ROWS_AT_ONCE)
+        let_go()
