@@ -26,7 +26,9 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
+from pygments.formatters import HtmlFormatter
 from sphinx.errors import ExtensionError
+from sphinx.highlighting import PygmentsBridge
 from sphinx.util import logging
 
 import instar
@@ -48,17 +50,35 @@ PAGES: dict[Path, str] = {
 }
 """The pages of files outside docs/, and of folders."""
 
+OPTION = re.compile(r"(?<=[\s>])--?[a-z][\w-]*")
+"""An option of a command, which is not broken after its dashes."""
+
 _log = logging.getLogger(__name__)
 _runner = ThreadPoolExecutor(1)
 
 
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx, to which this module is an extension."""
+    PygmentsBridge.html_formatter = _Lines
     app.connect("builder-inited", _start_tutorials)
     app.connect("source-read", _read)
     app.connect("autodoc-process-docstring", _plain, priority=0)  # before napoleon
     app.connect("env-check-consistency", _check_names)
     return {"parallel_read_safe": True}
+
+
+class _Lines(HtmlFormatter[str]):
+    """Each line of a listing in an element of its own: a narrow screen breaks it and indents the rest."""
+
+    def wrap(self, source: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+        """What the listing is put into."""
+        return super().wrap(map(_line, source))
+
+
+def _line(line: tuple[int, str]) -> tuple[int, str]:
+    is_code, html = line
+    text = OPTION.sub(r'<span class="option">\g<0></span>', html.rstrip("\n"))
+    return is_code, f'<span class="line">{text}</span><span class="newline">\n</span>' if is_code else html
 
 
 def guides(readme: str) -> dict[str, dict[str, str]]:

@@ -7,9 +7,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import pytest
+from pygments import highlight
+from pygments.lexers.shell import BashLexer
 
 ROOT = Path(__file__).parents[2]
 SITE = runpy.run_path(str(ROOT / "docs" / "site_pages.py"))
@@ -115,3 +118,11 @@ def test_the_glossary_has_the_words_of_the_pages() -> None:
     found = set(explained())
     assert {"NLL", "latency"} <= found
     assert sorted(word for word in found - PLAIN if word not in terms) == []
+
+
+def test_a_line_of_a_listing_is_an_element_with_options_that_are_not_broken() -> None:
+    code = "instar export RUN --to onnx -o out  # a-b --int8\n\n  instar data show mnist\n"
+    shown = highlight(code, BashLexer(), SITE["_Lines"]())
+    assert unescape(re.sub("<[^>]+>", "", shown)).rstrip("\n") == code.rstrip("\n")
+    assert shown.count('<span class="line">') == 3
+    assert re.findall(r'<span class="option">(.*?)</span>', shown) == ["--to", "-o", "--int8"]

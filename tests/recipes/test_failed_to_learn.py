@@ -228,9 +228,12 @@ def test_a_teacher_no_better_than_the_student_alone() -> None:
 def test_networks_that_guess_on_test() -> None:
     result = result_of(teacher={"mean": 900.0})
     result["details"]["transfer"] = {"examples_are": "images"}
+    longer = "Train it longer (--teacher-epochs), with --teacher-views crop:4+flip,"
     cures = {
         "mlp:1200x2@weights.safetensors": "Look at its weights, its preprocessing and the order of its classes.",
-        "mlp:1200x2": "Train it longer (--teacher-epochs), with --teacher-views, or bring a pretrained one.",
+        "mlp:1200x2": f"{longer} take one that is made for pictures (--teacher resnet:20 --student convnet:8), or "
+        "bring a pretrained one.",
+        "resnet:8": f"{longer} or bring a pretrained one.",
         "forest": "Use another kind of teacher, or one that was trained on more examples.",
     }
     for network, cure in cures.items():
@@ -248,6 +251,20 @@ def test_networks_that_guess_on_test() -> None:
         "student-alone makes 790.0 errors on 1,000 test examples, where answering always the commonest class "
         "makes 800."
     )
+
+
+def test_what_to_do_where_all_networks_guess_about_pictures() -> None:
+    guess = {"mean": 800.0}
+    result = result_of(teacher=guess, student_alone=guess, student_distilled=guess)
+    result["config"] = {"teacher": {"network": "resnet:8"}}
+    result["details"]["transfer"] = {"examples_are": "images", "num_control": 93}
+    *_, last = observations(result)
+    assert last.startswith(
+        "No network knows the classes after 93 training images: collect more, or make a teacher"
+    )
+    assert "methods/own-pictures" in last
+    result["details"]["transfer"]["examples_are"] = "rows"
+    assert not any(said.startswith("No network knows") for said in observations(result))
 
 
 def test_a_distilled_student_that_agrees_less_with_its_teacher_than_the_control() -> None:

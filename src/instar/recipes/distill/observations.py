@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from instar import intervals
+from instar.documentation import address
 from instar.networks.fitted import is_estimator
 from instar.recipes import observations as shared
 from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, SAME_COST
@@ -62,29 +63,47 @@ def _not_smaller(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _guessing(result: Mapping[str, Any]) -> Iterator[str]:
-    """Networks that learned, and yet are no better on test than the commonest class."""
+    """Networks that learned, and yet are no better on test than the commonest class; what to do where all are."""
     num_test, by_guessing = result["num_test"], result["details"]["commonest_class_errors"]
-    for row in result["rows"]:
-        if FAILED in row:
-            continue
-        if not intervals.is_above_chance(num_test - round(row["mean"]), num_test, num_test - by_guessing):
-            is_teacher = row["name"] == "teacher"
-            yield (
-                f"{'The teacher' if is_teacher else row['name']} makes {row['mean']:.1f} errors on {num_test:,} "
-                f"test examples, where answering always the commonest class makes {by_guessing:,}."
-                + (f" {_cure_of_teacher(result)}" if is_teacher else "")
-            )
+    guessing = [row for row in result["rows"] if FAILED not in row and _guesses(row, num_test, by_guessing)]
+    for row in guessing:
+        is_teacher = row["name"] == "teacher"
+        yield (
+            f"{'The teacher' if is_teacher else row['name']} makes {row['mean']:.1f} errors on {num_test:,} "
+            f"test examples, where answering always the commonest class makes {by_guessing:,}."
+            + (f" {_cure_of_teacher(result)}" if is_teacher else "")
+        )
+    if len(guessing) == len(result["rows"]) and _of_images(result):
+        num_train = result["details"]["transfer"]["num_control"]
+        yield (
+            f"No network knows the classes after {num_train:,} training images: "
+            "collect more, or make a teacher of a network that was trained on other pictures with instar advise "
+            f"(see docs: {address('methods/own-pictures')})."
+        )
+
+
+def _guesses(row: Mapping[str, Any], num_test: int, by_guessing: int) -> bool:
+    return not intervals.is_above_chance(num_test - round(row["mean"]), num_test, num_test - by_guessing)
+
+
+def _of_images(result: Mapping[str, Any]) -> bool:
+    return bool(result["details"]["transfer"]["examples_are"] == "images")
 
 
 def _cure_of_teacher(result: Mapping[str, Any]) -> str:
     """What to do about a teacher that guesses: one that came with its weights may be asked wrongly."""
     teacher = TeacherSettings.model_validate(result["config"]["teacher"])
-    if any(comes_with_weights(teacher, spec) for spec in teacher.network.split(",")):
+    names = teacher.network.split(",")
+    if any(comes_with_weights(teacher, spec) for spec in names):
         return "Look at its weights, its preprocessing and the order of its classes."
-    if any(map(is_estimator, teacher.network.split(","))):
+    if any(map(is_estimator, names)):
         return "Use another kind of teacher, or one that was trained on more examples."
-    views = ", with --teacher-views" if result["details"]["transfer"]["examples_are"] == "images" else ""
-    return f"Train it longer (--teacher-epochs){views}, or bring a pretrained one."
+    if not _of_images(result):
+        return "Train it longer (--teacher-epochs), or bring a pretrained one."
+    another = ", take one that is made for pictures (--teacher resnet:20 --student convnet:8)"
+    another = another if all(name.startswith("mlp:") for name in names) else ""
+    views = "with --teacher-views crop:4+flip"
+    return f"Train it longer (--teacher-epochs), {views}{another}, or bring a pretrained one."
 
 
 def _not_taken_over(result: Mapping[str, Any]) -> Iterator[str]:
