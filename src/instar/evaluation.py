@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from instar import intervals, metrics
 from instar.arguments import require_network
 from instar.data import Dataset, GivenData, as_dataset, batches, id_batches, seen_by
+from instar.errors import UsageError
 from instar.logit_values import refuse_probabilities
 from instar.losses import Targets, likeliest_classes
 from instar.networks import (
@@ -123,6 +124,8 @@ def _score_rows(network: nn.Module, data: Dataset, device: str | torch.device) -
         confidence.append(log_probs.amax(-1).exp())
         correct.append(metrics.predicted_classes(logits) == labels)
     right = torch.cat(correct)
+    if not len(right):
+        raise UsageError("no position of the sequences has a label: there is nothing to score")
     bins = metrics.bins_of_confidence(torch.cat(confidence), right)
     return {
         "errors": int((~right).sum()),

@@ -31,6 +31,9 @@ Watch = Callable[[slice, Tensor], object]
 PIECE_BYTES = 2**28
 """Most memory of the three pieces of rows by classes that are laid out at a time."""
 
+_USED_AGAIN = 2**25 - 2**12
+"""Bytes: larger memory goes back to the system each time (glibc), and to get it again is a tenth of the time."""
+
 
 def linear_distillation_loss(
     hidden: Tensor,
@@ -78,7 +81,7 @@ def linear_distillation_loss(
 
     Raises:
         UsageError: shapes that do not fit together, a term without its targets or labels, a class or a weight out
-            of range, or a second derivative.
+            of range, a second derivative, or inside `torch.func`.
 
     Example:
         >>> hidden, weight = torch.randn(6, 4, requires_grad=True), torch.randn(50, 4, requires_grad=True)
@@ -103,6 +106,8 @@ def linear_distillation_loss(
     rows = _rows_at_once(*weight.shape) if rows_at_once is None else rows_at_once
     if rows < 1:
         raise UsageError(f"{_NAME}: rows_at_once is {rows}, expected at least 1")
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise UsageError(f"{_NAME}: torch.func cannot go through it; use distillation_loss on the logits there")
     apply: Any = _FusedHead.apply
     return DistillationLoss(*apply(flat, weight, bias, terms, soft_weight, hard_weight, rows, watch))
 
@@ -230,5 +235,6 @@ def _label_row(labels: Tensor | None, shape: torch.Size, mask: Tensor | None) ->
 
 def _rows_at_once(num_classes: int, width: int) -> int:
     """More for a wider head, whose gradient is read and written once for each piece."""
-    rows = min(max(width // 8, 64), 256)
-    return max(min(rows, PIECE_BYTES // (3 * 4 * num_classes)), 1)
+    rows = max(min(min(max(width // 8, 64), 256), PIECE_BYTES // (3 * 4 * num_classes)), 1)
+    fewer = _USED_AGAIN // (4 * num_classes)
+    return fewer if 0.9 * rows < fewer < rows else rows

@@ -108,6 +108,7 @@ class SparseTargets:
         drawn = None
         if num_draws:
             flat = others.reshape(-1, others.shape[-1])
+            flat = torch.where(flat.sum(-1, keepdim=True) > 0, flat, 1.0)  # without mass any draw has no weight
             found = torch.multinomial(flat, num_draws, replacement=True, generator=generator)
             drawn = found.reshape(*others.shape[:-1], num_draws)
         return cls(classes, probs, others.sum(-1), temperature, drawn, reading)

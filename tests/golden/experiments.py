@@ -81,6 +81,34 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ),
     "reproduce-speech": ("reproduce", "speech", "--scale", "tiny"),
     "reproduce-texts": ("reproduce", "texts", "--scale", "tiny", "--data", "sst2"),
+    "reproduce-tokens": (
+        *("reproduce", "tokens", "--scale", "tiny", "--set", "data.name=text:texts", "--set", "temperature=2.0"),
+        *("--set", "student.optimiser=sgd", "--set", "student.learning_rate=0.3"),
+    ),
+    "distill-words": (
+        *(
+            "distill",
+            "--task",
+            "token-classification",
+            "--data",
+            "conll:words.conll",
+            "--teacher",
+            "transformer:1x16",
+        ),
+        *(
+            "--student",
+            "textconv:8-8",
+            "--teacher-epochs",
+            "2",
+            "--epochs",
+            "2",
+            "--seeds",
+            "2",
+            "--temperature",
+            "2",
+        ),
+        *("--set", "student.optimiser=sgd", "--learning-rate", "0.3"),
+    ),
 }
 NEED_DATA = ("speech", "reproduce-speech", "reproduce-texts")
 """Those that read the spoken digits or the sentences of `INSTAR_DATA`."""
@@ -95,8 +123,24 @@ _KERNELS = {
 _TIMES = ("seconds", "real_time_factor", "seconds_ratio", "latency_ms", "environment")
 
 
+def _write_texts(folder: Path) -> None:
+    """Texts, and sentences with a tag for each word, which no installed package changes."""
+    (folder / "texts").mkdir(exist_ok=True)
+    sentences = []
+    for number in range(40):
+        who, where = ("Ann", "Bob", "Eve")[number % 3], ("Oslo", "Lima", "Rome", "Bonn")[number % 4]
+        lines = [f"{who} has {number * place % 7} books and {place} chairs in {where}." for place in range(1, 13)]
+        (folder / "texts" / f"{number:02}.txt").write_text("\n".join(lines))
+        sentences += [
+            [(word, {who: "PER", f"{where}.": "LOC"}.get(word, "O")) for word in line.split()] for line in lines
+        ]
+    blocks = ["".join(f"{word} {tag}\n" for word, tag in one) for one in sentences]
+    (folder / "words.conll").write_text("\n".join(blocks))
+
+
 def run(name: str, folder: Path) -> dict[str, Any]:
     """The content of `result.json`, without times, after a run (or a resumed one) in `folder/name`."""
+    _write_texts(folder)
     command = [
         sys.executable,
         "-m",

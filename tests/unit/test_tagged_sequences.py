@@ -83,3 +83,12 @@ def test_wrong_labels_are_refused() -> None:
         as_dataset(({"input_ids": [[5, 3], [8]]}, [[0, 7], [1]]), class_names=["a", "b"])
     with pytest.raises(UsageError, match="labels at each position: give the examples as lists of sequences"):
         as_dataset((torch.zeros(2, 3), [[0, 1, 1], [1, 1, 0]]))
+
+
+def test_sequences_without_a_label_are_refused_in_one_line() -> None:
+    inputs, tags = sentences(6)
+    bare = as_dataset((inputs, [[-1] * len(one) for one in tags]), class_names=NAMES)
+    with pytest.raises(UsageError, match="no position of the sequences has a label: there is nothing to score"):
+        evaluate(Tagger(), bare)
+    with pytest.raises(UsageError, match="no example has a label, and there are no soft targets"):
+        fit(Tagger(), bare, epochs=1)

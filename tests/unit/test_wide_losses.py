@@ -448,3 +448,20 @@ def test_wrong_sparse_targets_are_one_clear_error() -> None:
         distillation_loss(torch.rand(2, 2), SparseTargets(classes + 2, probs, rest, 2.0))
     with pytest.raises(UsageError, match="leading shape"):
         distillation_loss(torch.rand(3, 5), SparseTargets(classes, probs, rest, 2.0))
+
+
+def test_logits_of_ten_thousand_leave_the_others_without_mass() -> None:
+    teacher = 1e4 * torch.randn(5, CLASSES, generator=torch.Generator().manual_seed(0))
+    logits = (1e4 * torch.randn(5, CLASSES, generator=torch.Generator().manual_seed(1))).requires_grad_()
+    for reading in ("tail", "drawn", "even"):
+        targets = SparseTargets.of_logits(teacher, 2.0, top_k=3, num_draws=4, reading=reading)
+        loss = distillation_loss(logits, targets).total
+        assert loss.isfinite()
+        assert torch.autograd.grad(loss, logits)[0].isfinite().all()
+
+
+def test_torch_func_is_refused_in_one_line() -> None:
+    hidden, weight = torch.randn(4, WIDTH), torch.randn(CLASSES, WIDTH)
+    targets = HeadTargets(torch.randn(4, 3), torch.randn(CLASSES, 3), 2.0)
+    with pytest.raises(UsageError, match=r"torch\.func cannot go through it; use distillation_loss on the logits"):
+        torch.func.grad(lambda states: linear_distillation_loss(states, weight, targets).total)(hidden)
