@@ -296,6 +296,16 @@ def test_a_file_of_weights(tmp_path: Path) -> None:
         built(spec, num_classes=7, weights="own")
 
 
+def test_weights_of_another_architecture_are_called_so(vit: Path) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(
+        DataError, match=r"holds weights of another architecture than timm:test_resnet@.*classifier"
+    ):
+        build_network(
+            f"timm:test_resnet@{vit / 'model.safetensors'}", input_shape=(3, 32, 32), num_classes=3, seed=0
+        )
+
+
 def test_a_folder_describes_its_network_where_it_is_gone(vit: Path) -> None:
     spec = f"transformers:{vit}"
     files = described(spec)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from instar.errors import DataError, InstarError, UsageError, first_line
 from instar.listening import VALUES
-from instar.naming import is_of_library
+from instar.naming import few, is_of_library
 from instar.networks.inputs import Normalisation, serve_own_needs_
 from instar.networks.libraries import of_timm, of_torchvision, of_transformers
 from instar.networks.libraries.folders import (
@@ -212,6 +212,9 @@ def _load_(
     head = head_of(offer.build, max(2, len(offer.class_names)))
     if not head:
         raise UsageError(f"{spec} has no classification head")
+    if not own.keys() & state.keys():
+        there = few(list(state))
+        raise DataError(f"{file or offer.where} holds weights of another architecture than {spec}: {there}")
     state, said = with_classes(
         state, own, head, names=offer.class_names, wanted=class_names, spec=spec, as_it_is=as_it_is
     )
