@@ -1,16 +1,19 @@
 """What people have: arrays, lists, and the data sets and loaders of torch."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
-from instar.data import as_dataset
+from instar.data import as_dataset, load_data
 from instar.errors import DataError, DataWarning, UsageError
+from instar.networks.libraries.operators import repair_torchvision
 
 GENERATOR = torch.Generator().manual_seed(0)
 INPUTS, LABELS = torch.randn(30, 4, generator=GENERATOR), torch.arange(30) % 3
@@ -202,3 +205,30 @@ def test_everything_that_takes_data_takes_these() -> None:
     assert instar.evaluate(network, (INPUTS.numpy(), LABELS.tolist())) == instar.evaluate(network, EXPECTED)
     probs: Tensor = instar.Teacher(network, data, temperature=1.0)(EXPECTED.ids, 0).probs
     assert probs.shape == (30, 3)
+
+
+def test_a_folder_of_pictures_is_read_as_torchvision_reads_it(tmp_path: Path) -> None:
+    repair_torchvision()  # which may be there beside a torch of another build
+    datasets = pytest.importorskip("torchvision.datasets")
+    transforms = pytest.importorskip("torchvision.transforms")
+    chance = np.random.default_rng(0)
+    for name in ("bee", "ant", "wasp"):
+        (tmp_path / name).mkdir()
+        for number, ending in enumerate(["png", "jpg"] * 5):
+            pixels = chance.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.{ending}")
+    theirs = datasets.ImageFolder(str(tmp_path), transforms.PILToTensor())
+    given = as_dataset(theirs)
+    assert given.class_names == ("ant", "bee", "wasp") == tuple(theirs.classes)
+    splits = load_data(f"folder:{tmp_path}", progress=False)
+    assert splits.train.class_names == given.class_names
+    found = {}
+    for part in (splits.train, splits.validation, splits.test):
+        for name, image, label in zip(
+            part.names(part.ids), part.gather(part.ids, 0), part.labels(part.ids).tolist(), strict=True
+        ):
+            found[name] = (image, label)
+    assert len(found) == len(theirs) == 30
+    for (file, label), image in zip(theirs.samples, given.gather(given.ids, 0), strict=True):
+        assert found[file][1] == label
+        assert torch.equal(found[file][0], image)
