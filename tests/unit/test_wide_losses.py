@@ -14,7 +14,7 @@ from torch import Tensor
 
 from instar import row_pieces
 from instar.errors import UsageError
-from instar.linear_loss import HeadTargets, linear_distillation_loss
+from instar.linear_loss import HeadTargets, _rows_at_once, linear_distillation_loss
 from instar.losses import (
     DistillationLoss,
     LogitTargets,
@@ -465,3 +465,8 @@ def test_torch_func_is_refused_in_one_line() -> None:
     targets = HeadTargets(torch.randn(4, 3), torch.randn(CLASSES, 3), 2.0)
     with pytest.raises(UsageError, match=r"torch\.func cannot go through it; use distillation_loss on the logits"):
         torch.func.grad(lambda states: linear_distillation_loss(states, weight, targets).total)(hidden)
+
+
+def test_pieces_are_small_enough_to_be_used_again_where_that_costs_few_rows() -> None:
+    sizes = {(131_072, 256): 46, (50_000, 256): 64, (131_072, 1024): 128, (262_144, 256): 64, (3_000_000, 256): 7}
+    assert {size: _rows_at_once(*size) for size in sizes} == sizes
