@@ -178,6 +178,13 @@ def test_the_headline_says_where_the_two_intervals_disagree(result: dict) -> Non
         assert "Over test examples" not in both.detail
 
 
+def test_seeds_that_differ_equally_decide_nothing(result: dict) -> None:
+    equal = result["differences"][0] | {"mean": 54.0, "low": 54.0, "high": 54.0, "n": 2, "low_examples": None}
+    said = answer(result | {"differences": [equal]}).detail
+    assert "[+54.0, +54.0], which has no width, since all differ equally: undecided" in said
+    assert "excludes zero" not in said
+
+
 def test_no_fit_reads_test(finished_run: Path) -> None:
     for path in (finished_run / "jobs").rglob("result.json"):
         assert "test_" not in path.read_text()

@@ -101,5 +101,12 @@ def with_interval(row: Row) -> str:
 
 
 def excludes_zero(row: Row) -> bool:
-    """Whether the interval of a difference excludes zero; without an interval it does not."""
-    return row.get("low") is not None and (row["low"] > 0 or row["high"] < 0)
+    """Whether the interval of a difference excludes zero; without an interval it does not.
+
+    Nor does one without a width: two or three seeds that differ equally do not say how seeds vary.
+
+    Example:
+        >>> excludes_zero({"low": 0.2, "high": 3.4}), excludes_zero({"low": 54.0, "high": 54.0})
+        (True, False)
+    """
+    return row.get("low") is not None and row["low"] < row["high"] and (row["low"] > 0 or row["high"] < 0)

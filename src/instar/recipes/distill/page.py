@@ -41,6 +41,8 @@ def answer(result: Result) -> Headline:
             )
     else:
         verdict = "excludes zero" if excludes_zero(difference) else "includes zero: undecided"
+        if difference["low"] == difference["high"] != 0:
+            verdict = "has no width, since all differ equally: undecided, use more seeds"
         bounds = interval(difference, sign=True)
         sure = f"95 % interval over {difference['n']} paired seeds: {bounds}, which {verdict}."
         sure += _over_examples(difference)
