@@ -1,7 +1,6 @@
 """Time and memory to a student's first step under a teacher of each kind, each in a fresh process."""
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -9,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from benchmarks.timing import Seconds, figure, in_turns, ratio, write_result
+from benchmarks.timing import Seconds, figure, in_turns, ratio, resident_bytes, write_result
 
 ROUNDS = 3
 TRAINED = ("forest", "lightgbm", "xgboost", "onnx", "timm", "transformers")
@@ -81,7 +80,7 @@ def first_step(kind: str, folder: Path) -> float:
     student = build_network("mlp:64x1", **about)
     targets = Teacher(teacher, data, temperature=2.0)
     fit(student, data, epochs=1, targets=targets, batch_size=EXAMPLES, learning_rate=0.01)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return resident_bytes(most=True) / 2**30
 
 
 def _write_teachers(folder: Path) -> None:

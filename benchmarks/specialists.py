@@ -6,7 +6,6 @@ Routing is measured on CIFAR-100 with the networks of a study that was run:
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import Seconds, figure, in_turns, ratio, write_result
+from benchmarks.timing import Seconds, figure, in_turns, ratio, resident_bytes, write_result
 from instar.data import load_data
 from instar.networks import build_network
 from instar.recipes.specialists.settings import config_for
@@ -95,7 +94,7 @@ def _in_a_process(part: str) -> dict[str, float]:
 
 
 def _peak_gib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return resident_bytes(most=True) / 2**30
 
 
 class Problem:

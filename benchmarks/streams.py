@@ -1,7 +1,6 @@
 """Data larger than memory: what an example costs, and how much is held, from ten thousand to ten million."""
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import figure, ratio, write_result
+from benchmarks.timing import figure, ratio, resident_bytes, write_result
 from instar.data.columns import Varying
 from instar.data.mapped import MappedDataset, write_examples
 from instar.training import fit
@@ -69,7 +68,7 @@ def measured(kind: str, size: int) -> dict[str, float]:
         started = time.perf_counter()
         fit(network, data, epochs=num_epochs, batch_size=BATCH_SIZE, learning_rate=0.01)
         seconds = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = resident_bytes(most=True)
         held = [one for one in (*vars(data).values(), *vars(data._id_index).values()) if isinstance(one, Tensor)]
         index = sum(one.nbytes for one in held if one is not data._labels and one is not data._inputs)
         index += sum(column._starts.nbytes for column in _varying(data))

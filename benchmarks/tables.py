@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Way, figure, in_turns, ratio, write_result
+from benchmarks.timing import Way, figure, in_turns, ratio, resident_bytes, write_result
 from instar.data import Dataset, batches, id_batches, load_data, shuffled
 
 ROWS, NUMBERS, CATEGORIES, ROUNDS = 100_000, 16, 4, 7
@@ -130,7 +129,7 @@ def measured(size: int) -> dict[str, float]:
             pass
         seconds.append(time.perf_counter() - started)
     return {
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_gib": resident_bytes(most=True) / 2**30,
         "index_bytes": sum(storages.values()) / len(data),
         "microseconds": 1e6 * min(seconds[1:]) / len(data),
         "read_microseconds": 1e6 * read / size,

@@ -95,6 +95,15 @@ def has_bfloat16() -> bool:
     return decide_precision("auto", torch.nn.Linear(1000, 1000), "cpu") == "bfloat16"
 
 
+def resident_bytes(*, most: bool = False) -> int:
+    """Resident memory of this process, now or at most.
+
+    `getrusage` would give that of the process that started this one where that was larger: it outlives `exec`.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM" if most else "VmRSS")))
+
+
 def write_result(
     name: str,
     *,

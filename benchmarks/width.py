@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.modules.linear_cross_entropy_options import LinearCrossEntropyOptions
 
-from benchmarks.timing import Seconds, figure, in_turns, ratio, write_result
+from benchmarks.timing import Seconds, figure, in_turns, ratio, resident_bytes, write_result
 from benchmarks.width_stores import stores
 from instar.linear_loss import HeadTargets, linear_distillation_loss
 from instar.losses import distillation_loss, soft_targets
@@ -321,14 +321,9 @@ def peak_of(case: str) -> int:
         step = steps_head(int(rest[0]), HEADS[int(rest[0])])[rest[1]]
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
+    before = resident_bytes()
     step()
-    return _status("VmHWM") - before
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(key)))
+    return resident_bytes(most=True) - before
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import ROOT, Seconds, figure, in_turns, provenance, ratio
+from benchmarks.timing import ROOT, Seconds, figure, in_turns, provenance, ratio, resident_bytes
 from instar.data import InMemoryDataset
 from instar.distillation import SoftTargetStore
 from instar.losses import Targets
@@ -65,7 +65,7 @@ def written(tokens: int, folder: Path) -> dict[str, Any]:
     def so_far() -> dict[str, Any]:
         return {
             "tokens": tokens,
-            "resident": max(before["resident"], _status("VmHWM")),
+            "resident": max(before["resident"], resident_bytes(most=True)),
             "seconds": before["seconds"] + time.process_time(),
             "starts": before["starts"] + 1,
         }
@@ -153,11 +153,6 @@ def in_a_process(tokens: int) -> dict[str, float]:
 
 def _names() -> list[str]:
     return [f"token{number}" for number in range(CLASSES)]
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(key)))
 
 
 if __name__ == "__main__":
