@@ -39,7 +39,13 @@ def main() -> None:
         figures[f"{kind}, {size:,}: index"] = figure(
             [about["index_bytes"]], unit="bytes an example", goal=MOST_INDEX
         )
-    config = {"columns": NUM_COLUMNS, "words": NUM_WORDS, "longest": LONGEST, "batch_size": BATCH_SIZE}
+    config = {
+        "ratio": "seconds for an example of the most over one of the least",
+        "columns": NUM_COLUMNS,
+        "words": NUM_WORDS,
+        "longest": LONGEST,
+        "batch_size": BATCH_SIZE,
+    }
     seconds = {f"{kind}, {size:,}": [1e-6 * about["microseconds"]] for (kind, size), about in found.items()}
     write_result("streams", config=config, seconds=seconds, ratios=ratios, figures=figures)
 
