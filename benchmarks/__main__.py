@@ -106,8 +106,8 @@ def _table(names: Iterable[str]) -> Table:
 
 
 def _cells(about: dict[str, Any]) -> list[str]:
-    units = {"ratio": "", "seconds": " s", "examples/s": " /s", "requests/s": " /s", "requests": "", "GiB": " GiB"}
-    unit = (units | {"bytes": " B"})[about["unit"]]
+    short = {"ratio": "", "seconds": " s", "examples/s": " /s", "requests/s": " /s", "requests": "", "bytes": " B"}
+    unit = short.get(about["unit"], f" {about['unit']}")
     low, high = map(_number, about["spread"])
     met = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[about.get("met")]
     return [_number(about["median"]) + unit, f"{low} to {high}", str(about["n"]), f"{about.get('goal', '')} {met}"]
