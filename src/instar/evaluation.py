@@ -211,8 +211,9 @@ def why_not_learned(
         return ""
     if intervals.is_likelier_than_shares(torch.cat(nll), expected):
         return ""
+    judged = "examples" if where is None else "positions"
     return (
-        f"right on {num_right:,} of {num_examples:,} examples of its transfer set, where the commonest class "
+        f"right on {num_right:,} of {num_examples:,} {judged} of its transfer set, where the commonest class "
         f"alone is right on {num_commonest:,}"
     )
 

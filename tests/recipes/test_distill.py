@@ -173,6 +173,9 @@ def test_the_headline_says_where_the_two_intervals_disagree(result: dict) -> Non
     sure = first | {"low": -3.0, "high": -1.0}
     unsure = answer(result | {"differences": [sure | {"low_examples": -4.0, "high_examples": 2.0}]})
     assert "excludes zero. Over test examples: [-4.0, +2.0], which includes zero" in unsure.detail
+    over_seeds = first | {"low": -6.7, "high": 1.5, "low_examples": -5.0, "high_examples": -0.4}
+    other = answer(result | {"differences": [over_seeds]})
+    assert "undecided. Over test examples: [-5.0, -0.4], which excludes zero: other seeds" in other.detail
     for low, high in ((-4.0, -2.0), (None, None)):
         both = answer(result | {"differences": [sure | {"low_examples": low, "high_examples": high}]})
         assert "Over test examples" not in both.detail

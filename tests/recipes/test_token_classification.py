@@ -98,6 +98,18 @@ def test_networks_of_transformers_teach_and_learn(typed: Command, tmp_path: Path
     assert "tokenizer of bert" in result["details"]["preparation"]
 
 
+@pytest.mark.parametrize("command", ["predict", "export"])
+def test_what_takes_whole_examples_says_so(path: Path, typed: Command, tmp_path: Path, command: str) -> None:
+    given = (tmp_path / "new.jsonl",) if command == "predict" else ("--to", "onnx", "--out", tmp_path / "out")
+    done = typed(command, f"{path}:teacher", *given)
+    assert done.returncode == 2
+    assert (
+        "is a network of classes of words, which instar.load, predict, export and serve do not take" in done.stderr
+    )
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_has_no_class_of_each_word_is_refused(typed: Command, tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "s.jsonl", sentences(40))
     data = ("--data", f"jsonl:{file}")

@@ -421,6 +421,22 @@ def test_a_question_for_the_class_begins_with_columns_that_may_be_it() -> None:
     assert str(caught.value).endswith("f16 (number), ...")
 
 
+def test_a_csv_whose_lines_end_with_carriage_returns_alone_is_read(tmp_path: Path) -> None:
+    lines = ["size;class", *(f"{n},5;{'ab'[n % 2]}" for n in range(40))]
+    (tmp_path / "old.csv").write_bytes("\r".join(lines).encode())
+    (tmp_path / "new.csv").write_bytes("\n".join(lines).encode())
+    old, new = (instar.load_data(f"csv:{tmp_path}/{name}.csv", label="class") for name in ("old", "new"))
+    assert old.train.fingerprint == new.train.fingerprint
+    assert old.train.example_shape == (1,)
+
+
+@pytest.mark.parametrize("given", [{"label": 1}, {"label": "class", "features": 3}])
+def test_a_column_has_a_name(tmp_path: Path, given: Any) -> None:
+    (tmp_path / "t.csv").write_text("size,class\n" + "1,a\n2,b\n" * 9)
+    with pytest.raises(UsageError, match=r"[13] is no column: expected the name of one, or a list of names"):
+        instar.load_data(f"csv:{tmp_path}/t.csv", **given)
+
+
 def test_columns_that_are_not_there_and_choices_that_are_not_made() -> None:
     table = {"a": list(range(12)), "text": [f"text {n}" for n in range(12)], "label": [0, 1] * 6}
     with pytest.raises(UsageError, match=r"unknown column 'labl'; did you mean label\?"):

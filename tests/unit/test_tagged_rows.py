@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ import torch
 
 from instar import build_network, load_data
 from instar.data import TaggedSequences
+from instar.data.records.conll_file import read_conll
 from instar.data.records.tags import numbers_of_tags
 from instar.errors import DataError, DataWarning, UsageError
 from tagged_words import Sentence, sentences, word_classifier_folder, write_conll, write_jsonl
@@ -169,3 +171,30 @@ def test_a_network_of_transformers_is_that_of_the_folder(tmp_path: Path) -> None
         UsageError, match=r"was trained with its own tokenizer .* and the data has the ids of another"
     ):
         build_network(f"transformers:{folder}", weights="own", **(about | {"input_shape": other}))
+
+
+def test_conll_of_any_writer_has_the_same_sentences(tmp_path: Path) -> None:
+    """A mark at the beginning, blanks between sentences, comments, and words with blanks of Unicode."""
+    plain = tmp_path / "plain.conll"
+    plain.write_text("a\u00a0b X O\nc\u2028d X B\n\ne X O\n")
+    other = tmp_path / "other.conll"
+    other.write_bytes(
+        "\ufeff-DOCSTART- -X- O\r\n\r\n# sent_id = 1\r\na\u00a0b X O\r\nc\u2028d X B\r\n \t\r\ne X O \r\n".encode()
+    )
+    one, two = read_conll(plain), read_conll(other)
+    assert one["words"].to_pylist() == [["a\u00a0b", "c\u2028d"], ["e"]]
+    assert one.equals(two)
+
+
+def test_sentences_in_two_parts_are_warned_of(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        write_conll(tmp_path / f"{part}.conll", sentences())
+    with pytest.warns(DataWarning, match="test examples are byte-identical to (training|validation) examples"):
+        load_data(f"conll:{tmp_path}", tokenizer=300)
+
+
+@pytest.mark.parametrize("length", [0, -3, 2.5, "x", True])
+def test_a_length_that_is_none_is_refused(tmp_path: Path, length: Any) -> None:
+    source = f"conll:{write_conll(tmp_path / 's.conll', sentences())}"
+    with pytest.raises(UsageError, match=f"max_length is {length!r}, expected a whole number of ids from 1 on"):
+        load_data(source, max_length=length)

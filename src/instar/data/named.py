@@ -140,7 +140,7 @@ def load_data(
     group: str | None = None,
     key: str | None = None,
     part: str | None = None,
-    tokenizer: str | None = None,
+    tokenizer: str | Path | int | None = None,
     max_length: int | None = None,
     categories: str | Sequence[str] = (),
     clip_seconds: float | None = None,
@@ -197,11 +197,14 @@ def load_data(
         (1295, 143, 359, (1, 8, 8))
     """
     about: dict[str, Any] = {"validation_fraction": validation_fraction, "split_seed": split_seed}
+    if max_length is not None and (type(max_length) is not int or max_length < 1):
+        raise UsageError(f"max_length is {max_length!r}, expected a whole number of ids from 1 on")
+    tokenizer = None if tokenizer is None else str(tokenizer)
     if is_text_files(name):
         return _of_running_text(name, split_by, separator, tokenizer, max_length, **about)
     if (split_by, separator) != (None, None):
         raise UsageError(f"split_by and separator are for text:FILES, data {name!r} has no documents")
-    label = label if label is None or isinstance(label, str) else ",".join(label)
+    label = None if label is None else ",".join(_names(label))
     roles = Roles(label, _names(text), image, audio, _names(features), group, key, part)
     options = KindOptions(
         image_size=image_size,
@@ -314,7 +317,10 @@ def _of_prepared(made: "Prepared") -> Splits:
 
 
 def _names(columns: str | Sequence[str] | None) -> tuple[str, ...]:
-    return (columns,) if isinstance(columns, str) else tuple(columns or ())
+    names = (columns,) if isinstance(columns, str) else columns or ()
+    if not isinstance(names, Sequence) or not all(isinstance(one, str) for one in names):
+        raise UsageError(f"{columns!r} is no column: expected the name of one, or a list of names")
+    return tuple(names)
 
 
 def _checked_form(name: str, image_size: int | None, colour: str | None, memory_budget_bytes: int) -> PictureForm:

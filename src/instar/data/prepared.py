@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,15 +65,20 @@ def prepared(records: Records, options: KindOptions) -> Prepared:
     try:
         if is_tagged(records.parts["train"], records.roles):
             words, parts = tagged_parts(records, options)
+            _warn_of_copies(records.source, parts)
             return Prepared(tuple(parts), words, records.roles, records.source, records.notes)
         preparation = fit_preparation(records, options)
         made = [_dataset(records, part, preparation, options) for part in PARTS if part in records.parts]
     except InstarError as error:
         raise type(error)(f"{records.source}: {error}") from error
     datasets, folders = (tuple(each) for each in zip(*made, strict=True))
-    if records.source not in TEXT_SOURCES:
-        warn_of_copies(records.source, dict(zip(("training", "validation", "test"), datasets, strict=False)))
+    _warn_of_copies(records.source, datasets)
     return Prepared(datasets, preparation, records.roles, records.source, records.notes, folders)
+
+
+def _warn_of_copies(source: str, parts: Sequence[InMemoryDataset]) -> None:
+    if source not in TEXT_SOURCES:
+        warn_of_copies(source, dict(zip(("training", "validation", "test"), parts, strict=False)))
 
 
 def _dataset(

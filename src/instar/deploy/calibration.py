@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from instar import metrics
 from instar.errors import UsageError
@@ -35,7 +36,8 @@ class Calibration(NamedTuple):
     def fitted(cls, logits: Tensor, labels: Tensor) -> Self:
         """Fit the temperature, and measure what it does on examples that it was not fitted on.
 
-        It is 1 where that is no better there: a temperature of a few examples makes probabilities worse.
+        It is 1 where that is not better there by a standard error: a temperature of a few examples makes
+        probabilities worse. And where one half has no error: its likelihood rises for ever as T falls.
 
         Args:
             logits: (examples, classes), of the validation examples.
@@ -45,8 +47,8 @@ class Calibration(NamedTuple):
             UsageError: fewer than two examples have a label.
 
         Example:
-            >>> logits = torch.tensor([[4.0, 0.0], [0.0, 4.0]] * 4)  # sure, and wrong on a quarter of them
-            >>> found = Calibration.fitted(logits, torch.tensor([0, 1, 0, 1, 0, 1, 1, 0]))
+            >>> logits = torch.tensor([[4.0, 0.0], [0.0, 4.0]] * 40)  # sure, and wrong on a quarter of them
+            >>> found = Calibration.fitted(logits, torch.tensor([0, 1, 0, 1, 0, 1, 1, 0] * 10))
             >>> round(found.temperature, 2), round(found.nll, 2), round(found.calibrated_confidences[50], 2)
             (3.64, 1.02, 0.75)
         """
@@ -55,10 +57,13 @@ class Calibration(NamedTuple):
         if len(labels) < 2:
             raise UsageError(f"a temperature is fitted on validation examples with labels, found {len(labels)}")
         temperature, before = fit_temperature(logits, labels), metrics.negative_log_likelihood(logits, labels)
-        crossed = logits.clone()
+        crossed, wrong = logits.clone(), logits.argmax(-1) != labels
         for half in range(2):
             crossed[half::2] /= fit_temperature(logits[1 - half :: 2], labels[1 - half :: 2])
-        if metrics.negative_log_likelihood(crossed, labels) >= before:  # too few examples to fit it on, mostly
+        as_it_is, at_other = (F.cross_entropy(one, labels, reduction="none") for one in (logits, crossed))
+        gain = as_it_is - at_other
+        noise = float(gain.std()) / math.sqrt(len(gain))
+        if not (bool(wrong[::2].any()) and bool(wrong[1::2].any()) and float(gain.mean()) > noise):
             temperature, crossed = 1.0, logits
         return cls(
             temperature,
@@ -80,8 +85,9 @@ class Calibration(NamedTuple):
         """What the temperature does, in a sentence."""
         if self.temperature == 1.0:
             return (
-                f"no temperature: one that is fitted on half of {self.num_examples:,} validation examples is no "
-                f"better on the other half; calibration error {100 * self.error:.1f} %, negative log-likelihood "
+                f"no temperature: {self.num_examples:,} validation examples do not show that one helps (each half "
+                "needs an error, and a gain above its noise at the temperature of the other half); "
+                f"calibration error {100 * self.error:.1f} %, negative log-likelihood "
                 f"{self.nll:.3f} nats"
             )
         return (

@@ -80,7 +80,8 @@ def _about_files(facts: Facts, files: Sequence[Proven], said: Sequence[str]) -> 
     first = files[0].row
     sentences = [
         f"Each file was opened by a fresh process and asked {first.num_examples:,} validation examples, in",
-        f"batches of 64 and one by one; the network of the run makes {first.run_errors} errors on them.",
+        f"batches of 64 and one by one; the network of the run makes {first.run_errors} "
+        f"error{'s' * (first.run_errors != 1)} on them.",
         "Agreement: the share of them with the same class; largest difference: of a logit. Milliseconds:",
         f"median for one example and for 64, one thread, on {facts['machine']}.",
     ]

@@ -105,7 +105,7 @@ def find_fit(spec: str | Path) -> Path:
 
     `RUN:job` and the folder of a fit are that fit. Of several seeds, the one with the fewest validation errors is
     taken; the negative log-likelihood on validation breaks ties. So it is between the students of a run of
-    `instar distill`, the distilled and the one alone.
+    `instar distill`, the distilled and the one alone, but that the distilled is taken of equal ones.
 
     Raises:
         UsageError: there is no such run, or it has several networks and none is named.
@@ -121,7 +121,7 @@ def find_fit(spec: str | Path) -> Path:
                 f"{path / FINAL} into it"
             )
         if run.recipe in _STUDENTS:
-            return min(_students(path, run.recipe), key=_validation)
+            return min(_students(path, run.recipe), key=_errors)
         names = sorted(str(fit.relative_to(path / "jobs")) for fit in _fits(path / "jobs"))
         some = ", ".join(f"{path}:{name}" for name in names[:3])
         raise UsageError(f"{spec} has {len(names)} networks; name one of them, for instance {some or 'a fit'}")
@@ -142,7 +142,7 @@ def why_taken(spec: str | Path) -> str:
     if len(counts) == 1:
         return ""
     errors = listed([f"{one.parent.name} {count:g}" for one, count in zip(students, counts, strict=True)])
-    tie = ", and the lower negative log-likelihood decides" if len(set(counts)) == 1 else ""
+    tie = f", and of equal ones {students[0].parent.name} is taken" if len(set(counts)) == 1 else ""
     return f"errors on validation: {errors}{tie}"
 
 
@@ -156,6 +156,11 @@ def _students(path: Path, recipe: str) -> list[Path]:
 def _fits(path: Path) -> list[Path]:
     configs = (file.parent for file in path.rglob(CONFIG) if "tuning" not in file.parts)
     return [fit for fit in configs if "network" in Run.read(fit).config]
+
+
+def _errors(fit: Path) -> float:
+    """Alone between students: the likelihood of a few examples, all right, is that of the surest."""
+    return _validation(fit)[0]
 
 
 def _validation(fit: Path) -> tuple[float, float]:

@@ -27,8 +27,10 @@ from instar.structures import (
     Form,
     Inputs,
     form_in_words,
+    has_labels_at_each,
     is_plain,
     mask_place,
+    predicts_next,
     read_form,
     without_ids,
     without_lengths,
@@ -275,13 +277,13 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
         run: `RUN`, `RUN:job`, `RUN:student-distilled/seed-3`, or the folder of a fit, which may have been moved:
             neither the data nor the rest of the run is needed. A run of `instar distill` means its students, the
             distilled and the one alone. Of these and of several seeds the one with the fewest validation errors is
-            taken, and the negative log-likelihood breaks ties. Or a folder of `instar export`, but for
-            torch, or a file in it.
+            taken; the negative log-likelihood breaks ties of seeds, and of students the distilled is taken. Or a
+            folder of `instar export`, but for torch, or a file in it.
         device: where it computes.
 
     Raises:
-        UsageError: there is no such run, it has several networks and none is named, or the function of a `python:`
-            network is not there.
+        UsageError: there is no such run, it has several networks and none is named, the function of a `python:`
+            network is not there, or the network answers at each position.
         RunError: the fit is not finished, or its weights or the export are damaged.
 
     Example:
@@ -292,6 +294,7 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
         return _exported(file, device)
     path = find_fit(run)
     config = Run.read(path).config
+    require_one_answer(path, config)
     return Model(
         load_run_network(path),
         config["class_names"],
@@ -302,6 +305,20 @@ def load(run: str | Path, *, device: str | torch.device = "cpu") -> Model:
         source=path,
         rows=Rows.read(path, config["preparation"]) if "preparation" in config else None,
     ).to(device)
+
+
+def require_one_answer(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a network of a run that answers at each position of an example, not once for it.
+
+    Raises:
+        UsageError: it does; says how it is loaded all the same.
+    """
+    if has_labels_at_each(form := read_form(config["input_shape"])):
+        what = "a language model" if predicts_next(form) else "a network of classes of words"
+        raise UsageError(
+            f"{path} is {what}, which instar.load, predict, export and serve do not take yet; "
+            f"instar.deploy.load_run_network({str(path)!r}) is the network, a module of torch"
+        )
 
 
 def _exported(file: Path, device: str | torch.device) -> Model:

@@ -23,7 +23,8 @@ def check_data(path: Path, settings: StoreSettings, ids: Tensor, data: Dataset) 
     here, there = tokens_of(data), settings.tokens
     if there is not None and here != there:
         raise UsageError(
-            f"{path} was written for the tokens {there}, the data has {here or 'none'}: use the same tokenizer"
+            f"{path} was written for the tokens {there}, the data has {here or 'none'}: use the same tokenizer "
+            "(--tokenizer and --max-length as they were; one that is trained on other texts is another)"
         )
     check_class_names(path, settings.class_names, tuple(data.class_names))
     here = "none" if data.views is None else f"{data.views.name} (view_seed {data.view_seed})"

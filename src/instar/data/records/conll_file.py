@@ -1,5 +1,6 @@
 """Files of the CoNLL form: a word and its tag on a line, a blank line behind each sentence."""
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,8 @@ from instar.errors import DataError
 SUFFIXES = (".conll", ".iob", ".iob2", ".bio", ".txt")
 WORDS, TAGS = "words", "tags"
 _BEGIN = "-DOCSTART-"
+_COMMENT = re.compile(r"#\s*\S+\s*=")
+"""`# sent_id = 1`, as files of treebanks have them"""
 
 
 def read_tables(place: str) -> dict[str, pa.Table]:
@@ -34,17 +37,22 @@ def parts_of(place: str) -> dict[str, list[Path]]:
 def read_conll(file: Path) -> pa.Table:
     """One file: the first column is the word, the last one its tag; columns end at tabs, or else at blanks.
 
+    A word may hold other blanks of Unicode, and other ends of lines. Comments, `# NAME = ...`, are left out.
+
     Raises:
         DataError: it is not UTF-8, or a line has one column or more or fewer than the first line.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")  # read_text makes one of all ends of lines
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
     sentences: list[list[list[str]]] = [[]]
     width = 0
     for number, line in enumerate(lines, 1):
-        columns = [one for one in (line.split("\t") if "\t" in line else line.split()) if one]
+        if _COMMENT.match(line):
+            continue
+        line = line.strip(" \t")
+        columns = [one for one in re.split("\t" if "\t" in line else " ", line) if one]
         if not columns or columns[0] == _BEGIN:
             sentences += [[]] if sentences[-1] else []
             continue

@@ -169,7 +169,9 @@ def find_dialect(sample: str) -> Dialect:
         >>> find_dialect("a;b\\n1,5;x\\n2,25;y\\n"), find_dialect('a,b\\n"1;5",2.5\\n')
         (Dialect(separator=';', decimal=','), Dialect(separator=',', decimal='.'))
     """
-    rows = {sign: list(islice(csv.reader(io.StringIO(sample), delimiter=sign), _ROWS)) for sign in _SEPARATORS}
+    lines = io.StringIO(sample, newline=None)  # also where lines end with a carriage return alone
+    content = lines.read()
+    rows = {sign: list(islice(csv.reader(io.StringIO(content), delimiter=sign), _ROWS)) for sign in _SEPARATORS}
 
     def score(sign: str) -> tuple[float, int]:
         widths = Counter(len(row) for row in rows[sign] if row)

@@ -52,11 +52,13 @@ def answer(result: Result) -> Headline:
 
 
 def _over_examples(difference: Row) -> str:
-    """What the interval over test examples says, where that over seeds excludes zero and it does not."""
+    """What the interval over test examples says, where one of the two excludes zero and the other not."""
     over_examples = {"low": difference.get("low_examples"), "high": difference.get("high_examples")}
-    if not excludes_zero(difference) or over_examples["low"] is None or excludes_zero(over_examples):
+    if over_examples["low"] is None or excludes_zero(over_examples) == excludes_zero(difference):
         return ""
     bounds = interval(over_examples, sign=True)
+    if excludes_zero(over_examples):
+        return f" Over test examples: {bounds}, which excludes zero: other seeds might not show it."
     return f" Over test examples: {bounds}, which includes zero: another test set might not show it."
 
 

@@ -145,9 +145,9 @@ def _teachers(soft: Mapping[str, Any], command: Run | None) -> str:
 
 
 def _about_results(test: Mapping[str, float], command: Run | None, name: str) -> list[str]:
-    n = int(test["num_examples"])
+    n, num_errors = int(test["num_examples"]), int(test["errors"])
     said = [
-        f"On {n:,} test examples this network makes {int(test['errors'])} errors: accuracy "
+        f"On {n:,} test examples this network makes {num_errors} error{'s' * (num_errors != 1)}: accuracy "
         f"{100 * test['accuracy']:.2f} %, 95 % Wilson interval over test examples {100 * test['low']:.2f} to "
         f"{100 * test['high']:.2f}; calibration error {100 * test['calibration_error']:.1f} %."
     ]

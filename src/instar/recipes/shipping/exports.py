@@ -15,6 +15,7 @@ from instar.deploy.card import card_text
 from instar.deploy.exported import calibration_of, find_export
 from instar.deploy.exporting import Export, Source, check_target, write_export
 from instar.deploy.loading import portable_config
+from instar.deploy.model import require_one_answer
 from instar.deploy.parity import Examples
 from instar.deploy.to_libraries import LIBRARY_FORMATS, check_library
 from instar.errors import DataError, InstarError, RunError, UsageError
@@ -75,8 +76,9 @@ def export(run: str | Path, *, to: str = "onnx", int8: bool = False, out: str | 
     path = find_fit(run)
     target = Path(out) if out is not None else _default_target(path, to)
     check_target(target, to, int8=int8)
+    config = Run.read(path).config
+    require_one_answer(path, config)
     if to in LIBRARY_FORMATS:
-        config = Run.read(path).config
         check_library(load_run_network(path), to, f"{path}: {config['network']}", read_form(config["input_shape"]))
     judged = judge(path)
     test = _on_test(judged)
