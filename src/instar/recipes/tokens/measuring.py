@@ -12,10 +12,11 @@ from instar.intervals import bootstrap_mean
 from instar.recipes.distill.scoring import cost_row
 from instar.recipes.learning import about_failures
 from instar.recipes.loading import load_run_network
-from instar.recipes.rows import Measure, difference, row
-from instar.recipes.study import Place, Round, Rounds
+from instar.recipes.rows import Measure, difference, excludes_zero, interval, row
+from instar.recipes.study import Place, Result, Round, Rounds
 from instar.recipes.tokens.plan import ALONE, TEACHER, TokensConfig, TokensPlan
 from instar.recipes.tokens.scoring import Scores, score_all
+from instar.reports import Headline
 
 _BOOTSTRAP_SEED = 0
 
@@ -38,6 +39,28 @@ def networks_in_words(config: TokensConfig) -> str:
         "stored soft targets" if config.store is not None or config.teacher is None else config.teacher.network
     )
     return f"{teacher} into {config.student.network}"
+
+
+def headline(
+    result: Result, said: Callable[[Row, Row, Row | None, str], str], *, unit: str, digits: int
+) -> Headline:
+    """What the first kind of targets adds to labels alone.
+
+    Args:
+        result: of `measured`.
+        said: the sentence, of the rows distilled, on labels alone and of the teacher, and the verdict in a word.
+        unit: of the difference.
+        digits: behind its point.
+    """
+    rows, first = {one["name"]: one for one in result["rows"]}, result["differences"][0]
+    is_better = (first["mean"] < 0) == (result["measure"]["better"] == "lower")
+    verdict = "undecided" if not excludes_zero(first) else "better" if is_better else "worse"
+    over = interval(first, digits, sign=True)
+    about = f"Difference in {unit} {first['mean']:+.{digits}f}"
+    return Headline(
+        said(rows[first["name"]], rows[ALONE], rows.get(TEACHER), verdict),
+        f"{about} {over}, 95 % interval, paired, n = {first['n']} seeds." if over else f"{about}, one seed.",
+    )
 
 
 def rounds(plan: TokensPlan) -> Rounds[None]:

@@ -7,10 +7,10 @@ from instar.data import TokenDataset
 from instar.jobs import duration
 from instar.recipes.reproductions import CUSTOM, repeat_command
 from instar.recipes.result_tables import differences_table, rows_table
-from instar.recipes.rows import Measure, excludes_zero, interval
+from instar.recipes.rows import Measure
 from instar.recipes.study import Page, Place, Result, Study
-from instar.recipes.tokens.measuring import Row, measured, networks_in_words, place_of, rounds
-from instar.recipes.tokens.plan import ALONE, TEACHER, TokensConfig, TokensPlan, check
+from instar.recipes.tokens.measuring import Row, headline, measured, networks_in_words, place_of, rounds
+from instar.recipes.tokens.plan import TokensConfig, TokensPlan, check
 from instar.reports import Bars, Headline, Table
 
 NLL = Measure("nll", "NLL of a test token", "nats", "lower")
@@ -51,19 +51,15 @@ def _about_data(plan: TokensPlan, test: TokenDataset) -> Row:
 
 def answer(result: Result) -> Headline:
     """What the first kind of targets adds to labels alone."""
-    rows = {one["name"]: one for one in result["rows"]}
-    first = result["differences"][0]
-    alone, distilled = rows[ALONE], rows[first["name"]]
-    taught = f"; the teacher has {rows[TEACHER]['perplexity']:.1f}" if TEACHER in rows else ""
-    verb = "undecided" if not excludes_zero(first) else "better" if first["mean"] < 0 else "worse"
-    sentence = (
-        f"Distilled ({first['name']}), the student reaches a perplexity of {distilled['perplexity']:.1f} a token "
-        f"after {alone['perplexity']:.1f} on labels alone, {verb}{taught}."
-    )
-    over = interval(first, 3, sign=True)
-    about = f"Difference in nats a token {first['mean']:+.3f}"
-    detail = f"{about} {over}, 95 % interval, paired, n = {first['n']} seeds." if over else f"{about}, one seed."
-    return Headline(sentence, detail)
+
+    def said(distilled: Row, alone: Row, teacher: Row | None, verdict: str) -> str:
+        taught = f"; the teacher has {teacher['perplexity']:.1f}" if teacher else ""
+        return (
+            f"Distilled ({distilled['name']}), the student reaches a perplexity of {distilled['perplexity']:.1f} "
+            f"a token after {alone['perplexity']:.1f} on labels alone, {verdict}{taught}."
+        )
+
+    return headline(result, said, unit="nats a token", digits=3)
 
 
 def _table(result: Result) -> Table:

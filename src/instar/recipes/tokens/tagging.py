@@ -11,10 +11,10 @@ from instar.errors import UsageError
 from instar.jobs import duration
 from instar.recipes.reading_settings import checked, merge, read_config_file
 from instar.recipes.result_tables import accuracy_bars, differences_table, rows_table
-from instar.recipes.rows import ACCURACY, excludes_zero, interval
+from instar.recipes.rows import ACCURACY
 from instar.recipes.study import Page, Result, Study
-from instar.recipes.tokens.measuring import Row, measured, networks_in_words, place_of, rounds
-from instar.recipes.tokens.plan import ALONE, TEACHER, TokensConfig, TokensPlan, check_networks, with_defaults
+from instar.recipes.tokens.measuring import Row, headline, measured, networks_in_words, place_of, rounds
+from instar.recipes.tokens.plan import TokensConfig, TokensPlan, check_networks, with_defaults
 from instar.recipes.tokens.scoring import Scores
 from instar.reports import Headline, Table
 from instar.structures import is_tagged
@@ -99,19 +99,15 @@ def _about_data(plan: TokensPlan) -> Row:
 
 def answer(result: Result) -> Headline:
     """What the first kind of targets adds to labels alone."""
-    rows = {one["name"]: one for one in result["rows"]}
-    first = result["differences"][0]
-    alone, distilled = rows[ALONE], rows[first["name"]]
-    verb = "undecided" if not excludes_zero(first) else "better" if first["mean"] > 0 else "worse"
-    taught = f"; the teacher on {rows[TEACHER]['mean']:.2f} %" if TEACHER in rows else ""
-    sentence = (
-        f"Distilled ({first['name']}), the student is right on {distilled['mean']:.2f} % of the words after "
-        f"{alone['mean']:.2f} % on labels alone, {verb}{taught}."
-    )
-    over = interval(first, 2, sign=True)
-    about = f"Difference in points {first['mean']:+.2f}"
-    detail = f"{about} {over}, 95 % interval, paired, n = {first['n']} seeds." if over else f"{about}, one seed."
-    return Headline(sentence, detail)
+
+    def said(distilled: Row, alone: Row, teacher: Row | None, verdict: str) -> str:
+        taught = f"; the teacher on {teacher['mean']:.2f} %" if teacher else ""
+        return (
+            f"Distilled ({distilled['name']}), the student is right on {distilled['mean']:.2f} % of the words "
+            f"after {alone['mean']:.2f} % on labels alone, {verdict}{taught}."
+        )
+
+    return headline(result, said, unit="points", digits=2)
 
 
 def _table(result: Result) -> Table:
