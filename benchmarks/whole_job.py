@@ -1,5 +1,7 @@
 """A whole distillation, teachers included: 2x1200 units, one network or ten, into 2x800, beside torchdistill."""
 
+import functools
+
 import torch
 
 from benchmarks.epoch import (
@@ -38,9 +40,10 @@ def main() -> None:
         ]
         peer = Peer(data, Averaging(members).eval())
         ways[f"torchdistill, epoch, {num}"] = peer.training(num_workers=0)
-        ways[f"instar, teachers once, {num}"] = lambda members=members: _teacher(members, data)
-        targets = _teacher(members, data)
         for precision in precisions:
+            once = functools.partial(_teacher, members, data, precision)
+            targets = once()
+            ways[f"instar, teachers once, {num}, {precision}"] = once
             ways[f"instar, epoch, {num}, {precision}"] = our_epoch(data, targets, precision)
     seconds = in_turns(ways, rounds=ROUNDS, at_most_seconds=240)
     config = {
@@ -69,12 +72,12 @@ def main() -> None:
     write_result("whole-job", config=config, seconds=seconds, ratios=ratios, figures=figures)
 
 
-def _teacher(members: list[torch.nn.Module], data: Dataset) -> Teacher:
-    return Teacher(members, data, temperature=TEMPERATURE, mean="geometric")
+def _teacher(members: list[torch.nn.Module], data: Dataset, precision: str) -> Teacher:
+    return Teacher(members, data, temperature=TEMPERATURE, mean="geometric", precision=precision)
 
 
 def _whole(seconds: Seconds, num: int, precision: str) -> list[float]:
-    once, epoch = seconds[f"instar, teachers once, {num}"], seconds[f"instar, epoch, {num}, {precision}"]
+    once, epoch = (seconds[f"instar, {what}, {num}, {precision}"] for what in ("teachers once", "epoch"))
     return [a + EPOCHS * b for a, b in zip(once, epoch, strict=True)]
 
 

@@ -16,6 +16,7 @@ from instar.losses import Targets, likeliest_classes
 from instar.networks import (
     as_logits,
     call,
+    casting,
     channels_last_,
     check_shape,
     evaluation_mode,
@@ -43,9 +44,10 @@ def predict_logits(
     *,
     view: int = 0,
     batch_size: int | None = None,
+    precision: str = "float32",
     device: str | torch.device = "cpu",
 ) -> Tensor:
-    """Logits of a network in evaluation mode, without gradient, in float32, in the order of `data.ids`.
+    """Logits of a network in evaluation mode, without gradient, as float32, in the order of `data.ids`.
 
     Args:
         network: gives logits (`networks.as_logits`); the weights of a convolutional network are laid out
@@ -53,6 +55,7 @@ def predict_logits(
         data: the examples, a `Dataset` or what `as_dataset` takes.
         view: number of the view of every example.
         batch_size: `batch_size_of(network, device)` by default.
+        precision: of the products, "float32" or "bfloat16".
         device: where the network is.
 
     Returns:
@@ -66,7 +69,8 @@ def predict_logits(
     def logits(output: Any, num_examples: int) -> Tensor:
         return check_shape(as_logits(output, network), num_examples)
 
-    found: Tensor = predict(network, as_dataset(data), logits, view=view, batch_size=batch_size, device=device)
+    options: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "device": device}
+    found: Tensor = predict(network, as_dataset(data), logits, view=view, **options)
     return found
 
 
@@ -77,13 +81,14 @@ def predict(
     *,
     view: int = 0,
     batch_size: int | None = None,
+    precision: str = "float32",
     device: str | torch.device = "cpu",
 ) -> Inputs:
     """As `predict_logits`, of any tensors: `take` finds them in the output for a batch of so many examples."""
     batch_size, data = batch_size or batch_size_of(network, device), seen_by(network, data)
     parts: list[Tensor] = []
     dtype = input_type(network)
-    with evaluation_mode(network), torch.no_grad():
+    with evaluation_mode(network), torch.no_grad(), casting(precision, device):
         for _, inputs, _ in batches(data, id_batches(data.ids, batch_size), view=view):
             inputs = in_type(inputs, dtype, device=device)
             if not parts:

@@ -87,7 +87,7 @@ def fit(network: nn.Module, data: Data, options: FitOptions) -> FitResult:
             parameter_factors(network, options.learning_rate_factors),
         ),
         factor=factor,
-        bfloat16=decide_precision(options.precision, network, device) == "bfloat16",
+        precision=decide_precision(options.precision, network, device),
         device=device,
     )
     if options.targets is not None and loop.soft_weight:

@@ -9,7 +9,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,6 +31,7 @@ from instar.losses import AnyTargets, DistillationLoss, distillation_loss
 from instar.networks import (
     as_logits,
     call,
+    casting,
     copied,
     extra_state_of,
     fails_on_one,
@@ -59,7 +60,7 @@ class Loop:
     options: FitOptions
     optimiser: torch.optim.Optimizer
     factor: Callable[[float], float]
-    bfloat16: bool
+    precision: str
     device: torch.device
 
     epoch: int = 0
@@ -114,7 +115,7 @@ class Loop:
     def _wide_head(self) -> nn.Linear | None:
         """The head that is computed together with the loss, where that pays."""
         is_plain = self.soft_loss is None and self.options.auxiliary is None and self.called is self.network
-        if self.world > 1 or self.bfloat16 or not is_plain or self.data.label_probs is not None:
+        if self.world > 1 or self.precision == "bfloat16" or not is_plain or self.data.label_probs is not None:
             return None
         examples = self.data.gather(self.data.ids[:2], 0)
         length = self.data.num_rows(self.data.ids[:1]) if self.is_sequential else None
@@ -183,7 +184,7 @@ class Loop:
         num_soft = len(whole) if where is None else len(labels)
         self._seed_dropout()
         num_hard = num_soft if self.all_labelled else self._num_hard(labels, whole)
-        with self._casting(), nullcontext() if self.head is None else opened(self.head):
+        with casting(self.precision, self.device), nullcontext() if self.head is None else opened(self.head):
             output = call(self.forward, in_type(inputs, self.input_type))
         found = as_logits(output, self.network)
         if self.head is None:
@@ -196,7 +197,7 @@ class Loop:
             hidden = at(found, where).reshape(num_soft, -1)
             loss, answers = fused_loss(self.head, hidden, targets, labels, num_hard=num_hard, **weights)
         if self.options.auxiliary is not None:
-            with self._casting():
+            with casting(self.precision, self.device):
                 loss = loss._replace(total=loss.total + self.options.auxiliary(inputs))
         # The processes' gradients are averaged, so each gives its part as many times as there are processes.
         (loss.total if self.world == 1 else self.world * loss.total).backward()  # type: ignore[no-untyped-call]
@@ -225,9 +226,6 @@ class Loop:
         )  # torch is slow with negative seeds
         for generator in self.generators:
             generator.manual_seed(seed)
-
-    def _casting(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
 
     def _num_hard(self, labels: Tensor, whole: Tensor) -> int:
         """The number of examples with a label in the batch of all processes."""

@@ -54,6 +54,25 @@ def test_remembered_and_live_targets_teach_the_same(teacher: nn.Module, monkeypa
 UNTRAINED = pytest.mark.filterwarnings("ignore:the teacher is right on:instar.errors.DataWarning")
 
 
+@pytest.mark.parametrize("views", ["none", "crop:1"])
+def test_a_teacher_that_computes_in_bfloat16_is_near_to_itself_in_float64(views: str) -> None:
+    torch.manual_seed(0)
+    members = [nn.Sequential(nn.Flatten(), nn.Linear(64, 50), nn.ReLU(), nn.Linear(50, 10)) for _ in range(2)]
+    data = digits().with_views(parse_views(views), view_seed=0)
+    ids, inputs = data.ids[:50], data.gather(data.ids[:50], 1)
+    asked = Teacher(members, data, temperature=1.0, precision="bfloat16")(ids, 1)
+    exact = torch.stack([member.double()(inputs.double()).softmax(-1) for member in members]).mean(0)
+    away = (asked.probs.double() - exact).abs().max()
+    assert asked.probs.dtype == torch.float32
+    assert 1e-5 < away < 0.02  # rounded to eight bits, not more
+
+
+def test_a_teacher_computes_in_float32_unless_told(teacher: nn.Module) -> None:
+    assert Teacher(teacher, digits(), temperature=1.0).precisions == ["float32"]
+    with pytest.raises(UsageError, match="precision 'half' should be auto, float32 or bfloat16"):
+        Teacher(teacher, digits(), temperature=1.0, precision="half")
+
+
 @UNTRAINED
 def test_a_teacher_is_asked_once_where_there_are_no_views() -> None:
     asked = []

@@ -14,8 +14,10 @@ from instar.evaluation import batch_size_on, predict_logits
 from instar.guards import views_of
 from instar.logit_values import check_teacher_logits, warn_of_zeros
 from instar.losses import LogitTargets, SoftTargets, Targets, mix_in_labels, targets_of_members
-from instar.networks import asked_network, evaluation_, forward_logits
+from instar.networks import asked_network, casting, evaluation_, forward_logits
+from instar.optimisation import decide_precision
 from instar.positions import is_sequence
+from instar.structures import Inputs
 from instar.teacher_checks import check_network
 
 REMEMBERED_BYTES = 2**30  # of logits; where they take more, they are computed at each step
@@ -35,11 +37,13 @@ class Teacher:
         mean: of the members' probabilities, "arithmetic" or "geometric".
         weights: of the members in the mean, as `choose_ensemble_weights` gives them; by default all alike.
         class_names: classes of the teacher's logits; `fit` compares them with those of the data.
+        precision: in which the teacher computes: "float32", "bfloat16" (several times as fast where the hardware
+            has it; a logit z is rounded by about |z| / 256), or "auto", which is what `fit` takes.
         device: where the teacher runs.
 
     Raises:
         UsageError: the temperature is not positive, there is no network, the networks have different numbers of
-            classes, the mean is unknown, or a network returns probabilities.
+            classes, the mean or the precision is unknown, or a network returns probabilities.
         TrainingError: on the first examples a network returns NaN, or something else each time, or it writes into
             its input.
 
@@ -60,6 +64,7 @@ class Teacher:
         mean: str = "arithmetic",
         weights: Sequence[float] | None = None,
         class_names: tuple[str, ...] | None = None,
+        precision: str = "float32",
         device: str | torch.device = "cpu",
     ) -> None:
         data = as_dataset(data)
@@ -69,16 +74,18 @@ class Teacher:
         targets_of_members(torch.zeros(len(members), 1), temperature, mean=mean, weights=weights)
         self.networks = tuple(evaluation_(network.to(device)) for network in members)
         self.class_names = class_names
+        self.precisions = [decide_precision(precision, network, device) for network in self.networks]
         self.temperature = temperature
         self.views = views_of(data)
         self.mean, self.weights = mean, weights
-        self._data = data.to(torch.device(device))
+        self._device = torch.device(device)
+        self._data = data.to(self._device)
         self._seen = [seen_by(network, self._data) for network in self.networks]
         self._check_networks(batch_size_on(device))
         self._stored: StoredLogits | None = None
         is_sequential = is_sequence(data.labels(data.ids[:1]))
         if not is_sequential and data.views is None and 4 * len(data) * data.num_classes <= REMEMBERED_BYTES:
-            logits = member_logits(self.networks, self._data, device=device)
+            logits = member_logits(self.networks, self._data, precisions=self.precisions, device=device)
             about: dict[str, Any] = {"temperature": temperature, "mean": mean, "weights": weights}
             self._stored = StoredLogits(self._data.ids, logits, **about)
 
@@ -102,8 +109,13 @@ class Teacher:
         with torch.no_grad():
             inputs = self._data.gather(ids, views)
             given = [inputs if seen is self._data else seen.gather(ids, views) for seen in self._seen]
-            logits = _stacked([forward_logits(*pair) for pair in zip(self.networks, given, strict=True)])
+            logits = _stacked([*map(self._logits, self.networks, given, self.precisions)])
             return targets_of_members(logits, self.temperature, mean=self.mean, weights=self.weights)
+
+    def _logits(self, network: nn.Module, inputs: Inputs, precision: str) -> Tensor:
+        with casting(precision, self._device):
+            logits = forward_logits(network, inputs)
+        return logits.float() if precision == "bfloat16" else logits
 
 
 def as_networks(teacher: Any, data: Dataset) -> Any:
@@ -133,15 +145,22 @@ def members_of(teacher: Any) -> list[nn.Module]:
 
 
 def member_logits(
-    networks: Sequence[nn.Module], data: Dataset, *, view: int = 0, device: str | torch.device = "cpu"
+    networks: Sequence[nn.Module],
+    data: Dataset,
+    *,
+    view: int = 0,
+    precisions: Sequence[str] | None = None,
+    device: str | torch.device = "cpu",
 ) -> Tensor:
-    """Logits of several networks on a data set, (members, len(data), classes).
+    """Logits of several networks on a data set, (members, len(data), classes); each in its precision, or float32.
 
     Raises:
         UsageError: there is no network, or the networks have different numbers of classes.
     """
     _check_not_empty(networks)
-    return _stacked([predict_logits(network, data, view=view, device=device) for network in networks])
+    about: dict[str, Any] = {"view": view, "device": device}
+    pairs = zip(networks, precisions or ["float32"] * len(networks), strict=True)
+    return _stacked([predict_logits(network, data, precision=precision, **about) for network, precision in pairs])
 
 
 def _stacked(logits: Sequence[Tensor]) -> Tensor:

@@ -29,6 +29,7 @@ from instar.networks.logits import (
     named_logits,
 )
 from instar.networks.modes import (
+    casting,
     channels_last_,
     evaluation_,
     evaluation_mode,
@@ -61,6 +62,7 @@ __all__ = [
     "build_network",
     "caffenet",
     "call",
+    "casting",
     "change_normalisation_",
     "channels_last_",
     "check_same_path",

@@ -1,7 +1,7 @@
 """How a network is run: in evaluation mode, compiled or not, in which memory layout; and tried without a trace."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from weakref import WeakSet
 
@@ -94,6 +94,13 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def casting(precision: str, device: torch.device | str) -> AbstractContextManager[Any]:
+    """Compute products in `bfloat16`, where that is the precision, and the rest as it is."""
+    if precision != "bfloat16":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Features at a cut: of a frozen prefix computed once for all epochs, or pooled at every cut in one pass."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from instar.evaluation import predict, predict_logits
 from instar.networks import (
     Cut,
     call,
+    casting,
     channels_last_,
     cut,
     input_type,
@@ -65,10 +65,7 @@ def prefix_features(
     if parts is None:
         return None
     network.to(device)
-    casting = (
-        torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
-    )
-    with casting:
+    with casting(precision, device):
         train, validation = (
             _as_features(parts.prefix, data, device) for data in (splits.train, splits.validation)
         )
