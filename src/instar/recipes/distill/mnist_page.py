@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from instar.jobs import duration
-from instar.recipes.distill.mnist_plan import COMPARED as STUDENTS
 from instar.recipes.distill.mnist_plan import CORRECTED, MnistPlan
 from instar.recipes.distill.page import first_pair_curves
 from instar.recipes.reproductions import repeat_command
@@ -14,7 +13,7 @@ from instar.recipes.study import Page, Result
 from instar.reports import Bars, Details, Headline, Lines, Section, Table
 
 Row = dict[str, Any]
-COMPARED = (*STUDENTS, "big-net")
+COMPARED = ("small-net", "distilled-T20", "big-net")
 """The rows of the headline."""
 
 _TEMPERATURE = re.compile(r"temperature-(\d+)-units-T([\d.]+)")
@@ -25,6 +24,9 @@ _FRACTION = re.compile(r"fraction-(\d+)-percent-(hard|soft)(-views)?")
 def answer(result: Result) -> Headline:
     """The result in a sentence."""
     rows = {row["name"]: row for row in result["rows"]}
+    if not rows.keys() >= {*COMPARED}:
+        first = [f"{row['name']} {row['mean']:.1f} {row.get('unit', 'errors')}" for row in result["rows"][:3]]
+        return Headline(f"On test: {', '.join(first)}.", "A part of the study; the table has all of its rows.")
     alone, distilled, teacher = (rows[name] for name in COMPARED)
     sentence = (
         f"Alone the student makes {alone['mean']:.0f} test errors, with soft targets {distilled['mean']:.0f}; "

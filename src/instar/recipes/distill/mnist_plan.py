@@ -45,9 +45,6 @@ CORRECTED = {"omit-3": MISSING, "only-7-8": ONLY}
 LIKE = {"transfer-set-separate": "distilled-T20", "distilled-ensemble": "distilled-T20"}
 """The students that take the candidate chosen for another one."""
 
-COMPARED = ("small-net", "distilled-T20")
-"""The students of the headline: they are always made."""
-
 BEYOND, ENSEMBLE = "beyond-2x800", "distilled-ensemble"
 _WHOLE, _HALF = TransferSettings(validation_too=True), TransferSettings(validation_too=True, fraction=0.5)
 _LABELS_ALONE = ("small-net", "fraction-hard")
@@ -77,7 +74,7 @@ class MnistConfig(Settings):
     scale: str
     """name of the scale"""
     rows: list[str] = ["*"]
-    """the students to make by name, `*` stands for any letters; small-net and distilled-T20 are always made"""
+    """the students to make by name, `*` stands for any letters"""
     data: DataSettings
     """the data; its validation part is for tuning, the result trains on both parts"""
     held_out: DataSettings
@@ -118,8 +115,9 @@ class MnistConfig(Settings):
         return self
 
     def makes(self, name: str) -> bool:
-        """Whether a student is one of `rows`."""
-        return name in COMPARED or any(fnmatchcase(name, row) for row in self.rows)
+        """Whether a student is one of `rows`, or one that takes its candidate."""
+        names = (name, *(other for other, like in LIKE.items() if like == name))
+        return any(fnmatchcase(one, row) for one in names for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -213,9 +211,10 @@ class MnistPlan:
 
     def tuning_jobs(self) -> list[Job]:
         """A teacher, and every candidate of the students that have several."""
-        seed, several = TEACHER_SEED + TUNING_SEED, self.tuned()
-        jobs = self._teacher_jobs("tuning/big-net", self.config.data, seed, TransferSettings())
-        return jobs + [job for one in several for job in one.tuning_jobs(self.path, [TUNING_SEED], self.execution)]
+        seed, execution = TEACHER_SEED + TUNING_SEED, self.execution
+        several = [job for one in self.tuned() for job in one.tuning_jobs(self.path, [TUNING_SEED], execution)]
+        teacher = self._teacher_jobs("tuning/big-net", self.config.data, seed, TransferSettings())
+        return [*(teacher if several else ()), *several]
 
     def final_jobs(self, chosen: Mapping[str, Candidate]) -> list[Job]:
         """The teachers of all pairs, and their students."""
@@ -268,9 +267,10 @@ class MnistPlan:
 
     @property
     def num_teachers(self) -> int:
-        """As many as the row with the most pairs needs."""
-        pairs = max(len(student.seeds) for student in self.students)
-        return max(pairs, self.config.pairs * self.config.ensemble_size) if self.has_ensembles else pairs
+        """As many as the students that are made have."""
+        teachers = {name for one in self.students for seed in one.seeds for name in one.teaching(seed).teachers}
+        numbers = [int(name.removeprefix("big-net/")) for name in teachers if name.startswith("big-net/")]
+        return max(numbers, default=-1) + 1
 
     @property
     def has_ensembles(self) -> bool:
