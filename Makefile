@@ -17,6 +17,7 @@ demo: install
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo "Installing instar, and what its tests need, into .venv: a minute or two, longer on a busy machine or a slow line."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	# Without what they depend on: torchvision's wheel is built for CUDA and would bring another torch, and timm asks for it.
