@@ -16,7 +16,7 @@ from instar.losses import Targets, likeliest_classes
 from instar.networks import (
     as_logits,
     call,
-    casting,
+    casting_once,
     channels_last_,
     check_shape,
     evaluation_mode,
@@ -88,7 +88,7 @@ def predict(
     batch_size, data = batch_size or batch_size_of(network, device), seen_by(network, data)
     parts: list[Tensor] = []
     dtype = input_type(network)
-    with evaluation_mode(network), torch.no_grad(), casting(precision, device):
+    with evaluation_mode(network), casting_once(network, precision, device):
         for _, inputs, _ in batches(data, id_batches(data.ids, batch_size), view=view):
             inputs = in_type(inputs, dtype, device=device)
             if not parts:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from instar import distillation
 from instar.data import parse_views
@@ -65,6 +66,18 @@ def test_a_teacher_that_computes_in_bfloat16_is_near_to_itself_in_float64(views:
     away = (asked.probs.double() - exact).abs().max()
     assert asked.probs.dtype == torch.float32
     assert 1e-5 < away < 0.02  # rounded to eight bits, not more
+
+
+def test_the_weights_of_a_frozen_teacher_are_cast_once() -> None:
+    """autocast casts those that require no gradient at each call (findings/)."""
+    network, casts = perceptron().requires_grad_(False), []
+    for num_batches in (1, 3):
+        data = digits().subset(digits().ids[: 50 * num_batches])
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            predict_logits(network, data, batch_size=50, precision="bfloat16")
+        casts.append(len([one for one in seen.events() if one.name == "aten::_to_copy"]))
+    assert casts[1] - casts[0] == 2 * 2  # the inputs and the logits of two more batches
+    assert not any(value.requires_grad for value in network.parameters())
 
 
 def test_a_teacher_computes_in_float32_unless_told(teacher: nn.Module) -> None:

@@ -30,6 +30,7 @@ from instar.networks.logits import (
 )
 from instar.networks.modes import (
     casting,
+    casting_once,
     channels_last_,
     evaluation_,
     evaluation_mode,
@@ -63,6 +64,7 @@ __all__ = [
     "caffenet",
     "call",
     "casting",
+    "casting_once",
     "change_normalisation_",
     "channels_last_",
     "check_same_path",

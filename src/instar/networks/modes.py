@@ -104,6 +104,28 @@ def casting(precision: str, device: torch.device | str) -> AbstractContextManage
 
 
 @contextmanager
+def casting_once(network: nn.Module, precision: str, device: torch.device | str) -> Iterator[None]:
+    """`casting` of many batches without gradient: a network's weights are cast once.
+
+    autocast keeps the casts of parameters that require a gradient, and casts frozen ones again at each call.
+    """
+    values = network.parameters() if precision == "bfloat16" else ()
+    frozen = [
+        value
+        for value in values
+        if value.is_floating_point() and not value.requires_grad and not value.is_inference()
+    ]
+    try:
+        with torch.no_grad(), casting(precision, device):
+            for value in frozen:
+                value.requires_grad_()
+            yield
+    finally:
+        for value in frozen:
+            value.requires_grad_(False)
+
+
+@contextmanager
 def unchanged(network: nn.Module) -> Iterator[None]:
     """Restore the mode and the buffers of a network, and the random state, at the end.
 
