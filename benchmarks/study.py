@@ -12,7 +12,7 @@ from benchmarks.step import bare_epoch
 from benchmarks.timing import Way, has_bfloat16, in_turns, ratio, write_result
 from instar.data import known_data
 from instar.recipes.loading import build_for
-from instar.recipes.settings import DataSettings, FitSettings
+from instar.recipes.settings import DataSettings, TeacherSettings
 from instar.recipes.splits import load_splits
 from instar.recipes.study import Execution, run_study
 from instar.recipes.transfer.plan import Plan
@@ -53,7 +53,7 @@ def main() -> None:
 def _study() -> TransferConfig:
     has_pictures = any(one.name == "cifar100" and one.where for one in known_data())
     data = DataSettings(name="cifar100", fraction=0.15) if has_pictures else DataSettings(name="digits")
-    network = FitSettings(network="convnet:8x16", epochs=EPOCHS, learning_rate=0.05)
+    network = TeacherSettings(network="convnet:8x16", epochs=EPOCHS, learning_rate=0.05)
     return TransferConfig(data=data, network=network, cuts=CUTS, splits=1, longer=False)
 
 
