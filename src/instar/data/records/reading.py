@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from instar.data.records.cells import check_numbers, row_ids
+from instar.data.records.cells import about_codes, check_numbers, row_ids
 from instar.data.records.files import ALL
 from instar.data.records.frames import table_of, tables_in
 from instar.data.records.guessing import found_roles
@@ -156,7 +156,8 @@ def _with_roles(
         tables = by_column(tables[ALL], roles.part)
     for table in tables.values():
         check_numbers(table, roles.features)
-    return tables, roles, notes, class_names
+    about = about_codes(next(iter(tables.values())), [*roles.features, str(roles.label)])
+    return tables, roles, (*notes, *about), class_names
 
 
 def _labels(tables: Mapping[str, pa.Table], roles: Roles, class_names: Sequence[str]) -> Labels:
