@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from instar.data.identity import original_rows
 from instar.data.records.cells import about_codes, check_numbers, row_ids
 from instar.data.records.files import ALL
 from instar.data.records.frames import table_of, tables_in
@@ -115,11 +116,12 @@ def split_records(
         tables = {"train": tables["train"], "test": tables["validation"]}
         found = found.as_test()
     records = _with_ids(tables, found, roles, source, said)
+    is_split = "validation" not in records.parts
     if ALL in records.parts:
         records = _cut(records, ALL, "test", "train", _TEST_FRACTION, split_seed, parts=3)
     if "validation" not in records.parts:
         records = _cut(records, "train", "validation", "train", validation_fraction, split_seed)
-    return _checked(records)
+    return _checked(records, is_split=is_split)
 
 
 def whole_records(parts: Mapping[str, Any]) -> Records:
@@ -173,8 +175,8 @@ def _with_ids(
     return Records(dict(tables), found.numbers, ids, found.class_names, roles, source, tuple(said), found.probs)
 
 
-def _checked(records: Records) -> Records:
-    """Say how many rows have no label, and refuse classes that cannot be learned."""
+def _checked(records: Records, *, is_split: bool = False) -> Records:
+    """Say how many rows have no label or two, and refuse classes that cannot be learned."""
     notes = list(records.notes)
     is_of_words = is_tagged(records.parts["train"], records.roles)  # its labels only say how rows are split
     learned = torch.bincount(records.labels["train"] + 1, minlength=len(records.class_names) + 1)[1:] > 0
@@ -186,6 +188,10 @@ def _checked(records: Records) -> Records:
             row = int(strange[0])
             name = records.class_names[int(labels[row])]
             raise DataError(f"{place_of(records.parts[part], row)}: class {name!r} is in the {part} part alone")
+    if not is_of_words and (num := _num_of_two_classes(records.ids["train"], records.labels["train"])):
+        together = "; equal rows are in the same part" if is_split and not records.roles.group else ""
+        num_rows = len(records.ids["train"])
+        notes.append(f"{num:,} of {num_rows:,} training rows equal others that have another class{together}")
     if group := records.roles.group:
         known = pc.unique(records.parts["train"][group].cast(pa.string()))
         for part in records.parts.keys() - {"train"}:
@@ -199,6 +205,15 @@ def _checked(records: Records) -> Records:
         groups = {part: pc.count_distinct(table[group]).as_py() for part, table in records.parts.items()}
         notes.append(f"groups of {group!r}: {', '.join(f'{number:,} {part}' for part, number in groups.items())}")
     return dataclasses.replace(records, notes=tuple(notes))
+
+
+def _num_of_two_classes(ids: Tensor, labels: Tensor) -> int:
+    """How many rows have copies, by their ids, that have another label."""
+    originals, known = original_rows(ids)[labels != NO_LABEL], labels[labels != NO_LABEL]
+    first, last = torch.zeros_like(labels), torch.zeros_like(labels)
+    for found, least_or_most in ((first, "amin"), (last, "amax")):
+        found.scatter_reduce_(0, originals, known, least_or_most, include_self=False)
+    return int((first != last)[originals].sum())
 
 
 def _cut(
