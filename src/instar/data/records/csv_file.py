@@ -98,7 +98,7 @@ def read_csv(file: Path | bytes, where: object = None, *, codes: Collection[str]
     where = file if where is None else where
     try:
         sample = _sample(file)
-        encoding = _encoding(sample)
+        encoding = encoding_of(sample)
         table = _read(file, sample, encoding, codes)
         if any(pa.types.is_binary(field.type) for field in table.schema):  # bytes behind the sample are no UTF-8
             encoding = _LATIN
@@ -197,7 +197,7 @@ def _sample(file: Path | bytes) -> bytes:
         return content
 
 
-def _encoding(sample: bytes) -> str:
+def encoding_of(sample: bytes) -> str:
     """The encoding that the first bytes of a file are in: UTF-8 where they may be."""
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"

@@ -22,7 +22,7 @@ from instar.data.records.on_disk import taken
 from instar.data.records.parting import by_column, cut_rows
 from instar.data.records.places import PLACE, place_of, with_places
 from instar.data.records.roles import Roles
-from instar.data.records.tags import is_tagged, labels_of_words
+from instar.data.records.tags import is_tagged, labels_of_words, without_empty
 from instar.errors import DataError, InstarError
 from instar.losses import NO_LABEL
 from instar.naming import ROW_SOURCES, few, import_object
@@ -154,6 +154,9 @@ def _with_roles(
             where = place_of(table, 0).rpartition(", row ")[0] or f"the {part} part"
             raise DataError(f"{where}: there is no column {few(missing)}, which the training rows have")
     tables = {part: table.select([*roles.columns, PLACE]) for part, table in tables.items()}
+    if is_tagged(next(iter(tables.values())), roles):
+        tables, said = without_empty(tables, roles)
+        notes = (*notes, *said)
     if roles.part is not None and ALL in tables:
         tables = by_column(tables[ALL], roles.part)
     for table in tables.values():
