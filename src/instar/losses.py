@@ -114,7 +114,7 @@ def distillation_loss(
 ) -> DistillationLoss:
     """The weighted sum of the cross-entropies with the soft targets and with the labels.
 
-    soft  = T^2 * mean over examples of H(p_T, q_T),   H(p, q) = -sum_i p_i log q_i
+    soft  = T^2 * mean over examples of H(p_T, q_T),   H(p, q) = -sum_i p_i log q_i  over the classes with p_i > 0
     hard  = mean over labelled examples of H(label, q_1)
     total = soft_weight * soft + hard_weight * hard
 
@@ -269,7 +269,7 @@ def _soft_term(
         probs = _rows(targets.probs.detach(), where).to(logits.dtype)
         T = targets.temperature
         # Written out: torch's cross-entropy with probabilities takes 10 % longer on a batch of 128.
-        summed = (torch.log_softmax(logits / T, -1) * probs).sum() * (-T * T)
+        summed = row_pieces.sum_where_likely(torch.log_softmax(logits / T, -1) * probs, probs) * (-T * T)
     if num is None and where is not None:
         return summed / where.sum().clamp(min=1)
     return summed / max(len(logits) if num is None else num, 1)
@@ -287,8 +287,7 @@ def _hard_term(logits: Tensor, labels: Tensor, num: int | None) -> Tensor:
     log_probs = torch.log_softmax(logits, -1)
     if are_distributions(labels):
         labelled = (labels.sum(-1) > 0).sum().clamp(min=1) if num is None else max(num, 1)
-        products = (log_probs * labels.to(log_probs.dtype)).masked_fill(labels == 0, 0.0)  # 0 log 0 is 0
-        return -products.sum() / labelled
+        return -row_pieces.sum_where_likely(log_probs * labels.to(log_probs.dtype), labels) / labelled
     # The kernel that torch's cross-entropy calls also counts the labels; counting them again costs a third.
     reduction_sum = 2
     summed, counted = torch.ops.aten.nll_loss_forward(log_probs, labels, None, reduction_sum, NO_LABEL)

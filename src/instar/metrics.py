@@ -249,8 +249,19 @@ def kl_from_teacher(student_logits: Tensor, teacher_logits: Tensor, *, temperatu
     student_logits, teacher_logits = _pair("kl_from_teacher", student_logits, teacher_logits)
     log_q = torch.log_softmax(at_least_float32(student_logits) / temperature, -1)
     log_p = torch.log_softmax(at_least_float32(teacher_logits) / temperature, -1)
-    divergence = (log_p.exp() * (log_p - log_q)).sum(-1)
+    divergence = divergences(log_p, log_q)
     return _mean("kl_from_teacher", divergence.clamp(min=0))  # negative values are rounding errors
+
+
+def divergences(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) of each row of log-probabilities (..., classes): sum_i p_i (log p_i - log q_i) where p_i > 0.
+
+    Example:
+        >>> divergences(torch.tensor([[0.0, -torch.inf]]), torch.tensor([[0.0, -torch.inf]]))
+        tensor([0.])
+    """
+    p = log_p.exp()
+    return (p * (log_p - log_q)).masked_fill(p == 0, 0.0).sum(-1)
 
 
 def errors_by_class(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -5,6 +5,7 @@ of rows stays in the processor's cache, and the backward pass computes it again:
 equations are those of `instar.losses`.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -38,7 +39,8 @@ class DenseTerm:
 
     def value(self, logits: Tensor, rows: slice) -> Tensor:
         """T^2 sum H(p, q_T)."""
-        return self._scaled(torch.log_softmax(logits / self.temperature, -1).mul_(self._probs(logits, rows)))
+        log_probs, probs = torch.log_softmax(logits / self.temperature, -1), self._probs(logits, rows)
+        return self._value(log_probs.mul_(probs), probs)
 
     def gradient(self, logits: Tensor, rows: slice) -> Tensor:
         """T (q_T - p)."""
@@ -47,15 +49,14 @@ class DenseTerm:
     def both(self, logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         """Value and gradient."""
         log_probs, probs = torch.log_softmax(logits / self.temperature, -1), self._probs(logits, rows)
-        value = self._scaled(log_probs * probs)
+        value = self._value(log_probs * probs, probs)
         return value, self._gradient_(log_probs.exp_(), probs)
 
     def _probs(self, logits: Tensor, rows: slice) -> Tensor:
         return self.teacher(rows).to(logits.dtype)
 
-    def _scaled(self, products: Tensor) -> Tensor:
-        # A row is summed in float32 by torch's pairwise sum; a matrix-vector product would lose two digits.
-        return products.sum(-1).sum(dtype=torch.float64) * -(self.temperature**2)
+    def _value(self, products: Tensor, probs: Tensor) -> Tensor:
+        return sum_where_likely(products, probs, _sum_of_rows) * -(self.temperature**2)
 
     def _gradient_(self, probs: Tensor, teacher: Tensor) -> Tensor:
         mass = teacher.sum(-1, keepdim=True)  # 1 up to rounding, and 0 in a masked row
@@ -137,9 +138,40 @@ class Terms(NamedTuple):
 
 def pays(logits: Tensor) -> bool:
     """Whether to compute the loss of these logits in pieces: they are wide, and torch transforms no function."""
-    return logits.numel() >= WIDE and not (
-        torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
-    )
+    return logits.numel() >= WIDE and not _is_transformed()
+
+
+def _is_transformed() -> bool:
+    return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def sum_where_likely(products: Tensor, probs: Tensor, summed: Callable[[Tensor], Tensor] = Tensor.sum) -> Tensor:
+    """sum_i p_i log q_i over the classes with p_i > 0, of all rows.
+
+    A class that is impossible to the student, with a logit of -inf, adds nothing where it has no probability: the
+    product of the two is NaN.
+
+    Args:
+        products: p_i log q_i, (..., classes).
+        probs: p_i, (..., classes).
+        summed: how to sum the products.
+    """
+    total = summed(products)
+    return total if is_known_finite(total) else summed(products.masked_fill(probs == 0, 0.0))
+
+
+def is_known_finite(value: Tensor) -> bool:
+    """Whether a scalar is finite; False too where a look at it waits for a device, or stops a transform of torch.
+
+    It saves what a mask costs, as much time as the rest of the loss, where no logit is infinite.
+    """
+    can_look = type(value) is Tensor and value.device.type == "cpu" and not _is_transformed()
+    return can_look and math.isfinite(value.item())
+
+
+def _sum_of_rows(products: Tensor) -> Tensor:
+    # A row is summed in float32 by torch's pairwise sum; a matrix-vector product would lose two digits.
+    return products.sum(-1).sum(dtype=torch.float64)
 
 
 def pieces(num_rows: int, rows_at_once: int) -> Iterator[slice]:
@@ -212,7 +244,7 @@ def _pieces_of(logits: Tensor, where: Tensor | None) -> Iterator[tuple[slice, Te
 def hard_value(log_probs: Tensor, labels: Tensor) -> Tensor:
     """-sum log q_label over the rows with a label, in float64."""
     picked = log_probs.gather(-1, labels.clamp(min=0)[:, None])[:, 0]
-    return -(picked * (labels >= 0)).sum(dtype=torch.float64)
+    return -picked.masked_fill(labels < 0, 0.0).sum(dtype=torch.float64)
 
 
 def hard_gradient_(probs: Tensor, labels: Tensor) -> Tensor:

@@ -148,16 +148,19 @@ class SparseTargets:
         """H(p, q) of each row, (...), of the student's log-probabilities (..., N) at the temperature."""
         classes, rest = self.classes.long(), self.rest.to(log_probs.dtype)
         top = log_probs.gather(-1, classes)
-        known = (self.probs.to(log_probs.dtype) * top).sum(-1)
+        known = _times(self.probs.to(log_probs.dtype), top).sum(-1)
         if self.reading == "even":
             num_others = max(log_probs.shape[-1] - classes.shape[-1], 1)
-            return -known - rest / num_others * (log_probs.sum(-1) - top.sum(-1))
+            others = log_probs.sum(-1) - top.sum(-1)
+            if bool(top.isneginf().any()):
+                others = log_probs.scatter(-1, classes, 0.0).sum(-1)
+            return -known - _times(rest / num_others, others)
         if self.reading == "drawn":
             assert self.drawn is not None
-            return -known - rest * log_probs.gather(-1, self.drawn.long()).mean(-1)
+            return -known - _times(rest, log_probs.gather(-1, self.drawn.long()).mean(-1))
         # The sum of the others, and not 1 less the top k, which would cancel; without others there is no rest.
         others = log_probs.scatter(-1, classes, -math.inf).logsumexp(-1)
-        return -known - torch.where(rest > 0, rest * others, 0.0)
+        return -known - _times(rest, others)
 
     def gradient_(self, log_probs: Tensor) -> Tensor:
         """The gradient of `cross_entropies` in the logits over T, (rows, N), in place of log q."""
@@ -195,7 +198,7 @@ class SparseTargets:
         others = others.sub_(largest).exp_()
         total = others.sum(-1, keepdim=True).clamp_(min=finfo.tiny)
         outside = (largest + total.log()).squeeze(-1)
-        values = -(known * top).sum(-1) - torch.where(rest > 0, rest * outside, 0.0)
+        values = -_times(known, top).sum(-1) - _times(rest, outside)
         gradient = others.mul_(largest.exp() * mass[:, None] - rest[:, None] / total)
         return values, gradient.scatter_(-1, classes, top.exp() * mass[:, None] - known)
 
@@ -203,6 +206,11 @@ class SparseTargets:
         """With no mass in the rows where the mask is False."""
         probs, rest = self.probs.masked_fill(~where[:, None], 0.0), self.rest.masked_fill(~where, 0.0)
         return replace(self, probs=probs, rest=rest)
+
+
+def _times(probs: Tensor, log_probs: Tensor) -> Tensor:
+    """p log q, which is 0 where p is 0: there the student may find a class impossible."""
+    return (probs * log_probs).masked_fill(probs == 0, 0.0)
 
 
 def check_classes(caller: str, targets: SparseTargets, shape: Any) -> None:

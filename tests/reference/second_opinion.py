@@ -30,12 +30,12 @@ def geometric_mean(members: Rows) -> list[float]:
 
 
 def soft_term(logits: Rows, probs: Rows, temperature: float, where: Sequence[bool]) -> float:
-    """T^2 times the mean over examples of -sum_i p_i log q_i"""
+    """T^2 times the mean over examples of -sum_i p_i log q_i, i with p_i > 0"""
     losses = []
     for row, p, counts in zip(logits, probs, where, strict=True):
         if counts:
             log_q = log_softmax(row, temperature)
-            losses.append(-math.fsum(p[i] * log_q[i] for i in range(len(row))))
+            losses.append(-math.fsum(p[i] * log_q[i] for i in range(len(row)) if p[i] > 0))
     return temperature**2 * math.fsum(losses) / len(losses) if losses else 0.0
 
 

@@ -105,3 +105,58 @@ def test_quoted_thousands_are_no_decimals(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("\n".join(rows))
     with pytest.raises(DataError, match=r"rows.csv, row 1: 'price' is '1,250', a number with signs between"):
         load_data(f"csv:{tmp_path / 'rows.csv'}", label="kind")
+
+
+ZIPS = ["02139", "00123", "2139", "90210"]
+
+
+def rows_of_codes(zips: list[str] = ZIPS, labels: tuple[str, ...] = ("007", "7", "08", "12")) -> str:
+    rows = [f"{zips[number // 4 % len(zips)]},{number / 7:.3f},{labels[number % 4]}" for number in range(160)]
+    return "\n".join(["zip,x,label", *rows]) + "\n"
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz"])
+def test_codes_that_begin_with_a_0_are_classes_and_categories_of_their_own(
+    tmp_path: Path, coding: str, suffix: str
+) -> None:
+    file, content = tmp_path / f"rows.{suffix}", rows_of_codes().encode(coding)
+    file.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # of UTF-16
+        data = load_data(f"csv:{file}")
+    assert data.train.class_names == ("007", "08", "12", "7")
+    assert data.preparation is not None
+    assert data.preparation.in_words() == "1 number, 1 category: 5 numbers a row"
+    assert [note for note in data.notes if "codes" in note] == [
+        "'zip' holds codes such as '02139', texts; write numbers without a 0 in front",
+        "'label' holds codes such as '007', texts; write numbers without a 0 in front",
+    ]
+
+
+def test_a_code_far_behind_the_first_rows_is_found_and_a_missing_one_stays_missing() -> None:
+    rows = [f"{number},{number % 3}" for number in range(100, 200_000)]
+    table = read_csv("\n".join(["code,n", *rows, "NA,0", "0100,1", ""]).encode(), "these")
+    codes = table["code"].to_pylist()
+    assert (codes[0], codes[-2:], table["n"][-1].as_py()) == ("100", [None, "0100"], 1)
+
+
+@pytest.mark.parametrize("cell", ["0", "0.5", "-7", "007.5", "1e3"])
+def test_other_numbers_stay_numbers(cell: str) -> None:
+    table = read_csv(f"a,b\n{cell},1\n7,02\n".encode(), "these")
+    assert str(table["a"].type) in ("int64", "double")
+    assert table["b"].to_pylist() == ["1", "02"]
+
+
+def test_dates_times_and_texts_with_a_0_change_nothing() -> None:
+    table = read_csv(b"day,time,text,n\n2020-01-02,08:30,on 01 02,1\n2020-01-03,09:30,007 it is,0\n", "these")
+    assert [str(kind) for kind in table.schema.types] == ["date32[day]", "time32[s]", "string", "int64"]
+
+
+def test_files_of_one_part_hold_codes_together(tmp_path: Path) -> None:
+    """In the second file no code begins with a 0: its column alone would be one of numbers."""
+    (tmp_path / "a.csv").write_text(rows_of_codes())
+    (tmp_path / "b.csv").write_text(rows_of_codes(["2139", "90210"], ("7", "12", "7", "12")))
+    data = load_data(f"csv:{tmp_path}")
+    assert data.train.class_names == ("007", "08", "12", "7")
+    assert sum(len(part) for part in (data.train, data.validation, data.test)) == 320

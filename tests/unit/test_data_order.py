@@ -3,6 +3,7 @@
 from collections import Counter
 from hashlib import blake2b
 
+import numpy as np
 import pytest
 import torch
 
@@ -148,3 +149,38 @@ def test_batches_cut_the_order_and_keep_the_rest() -> None:
     for size in (0, -1):
         with pytest.raises(UsageError, match="at least 1"):
             id_batches(order, size)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_classes_whose_examples_all_equal_those_of_other_classes_are_on_both_sides(parts: int) -> None:
+    """A survey: few different rows, each with every answer; the first class has all the originals."""
+    chance = np.random.default_rng(0)
+    rows = chance.integers(4, size=200)
+    labels = torch.from_numpy(chance.integers(3, size=200))
+    ids = content_ids([bytes([row]) for row in rows], labels)
+    rest, chosen = stratified_split(ids, labels, fraction=0.2, split_seed=0, parts=parts)
+    assert sorted([*rest.tolist(), *chosen.tolist()]) == sorted(ids.tolist())
+    where = {number: place for place, number in enumerate(ids.tolist())}
+    for part in (rest, chosen):
+        assert set(labels[[where[number] for number in part.tolist()]].tolist()) == {0, 1, 2}
+    sides = [{int(rows[where[number]]) for number in part.tolist()} for part in (rest, chosen)]
+    assert not sides[0] & sides[1]  # equal rows are together
+    assert len(sides[0]) >= parts - 1
+    order = torch.from_numpy(chance.permutation(200))
+    again = stratified_split(ids[order], labels[order], fraction=0.2, split_seed=0, parts=parts)[1]
+    assert set(again.tolist()) == set(chosen.tolist())
+
+
+def test_too_few_different_rows_for_each_class_in_each_part() -> None:
+    labels = torch.tensor([0, 0, 0, 1, 1, 1, 0, 1])
+    ids = content_ids([b"a", b"b", b"c", b"a", b"b", b"b", b"d", b"a"], labels)
+    rest, chosen = stratified_split(ids, labels, fraction=0.2, split_seed=0)
+    assert sorted(torch.bincount(labels[torch.isin(ids, chosen)]).tolist())[0] > 0
+    assert sorted(torch.bincount(labels[torch.isin(ids, rest)]).tolist())[0] > 0
+    with pytest.raises(DataError, match="class 1 has 4 examples, but not three different ones; training, valid"):
+        stratified_split(ids, labels, fraction=0.2, split_seed=0, parts=3)
+    # Each of three classes has two different rows, of three: two of them would have to be in two parts.
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    ids = content_ids([b"a", b"b", b"b", b"c", b"c", b"a"], labels)
+    with pytest.raises(DataError, match=r"class . has 2 examples, but not two different ones"):
+        stratified_split(ids, labels, fraction=0.5, split_seed=0)

@@ -483,6 +483,21 @@ def test_copies_across_parts_are_said(tmp_path: Path) -> None:
     assert "test.csv, row" in str(seen[0].message)
 
 
+def test_a_survey_whose_equal_rows_have_different_classes_is_read_and_that_is_said() -> None:
+    chance = np.random.default_rng(0)
+    answers = {name: chance.choice(list("yn"), 400) for name in ("smokes", "sleeps", "works")}
+    data = instar.load_data({**answers, "label": chance.choice(["ill", "well"], 400)})
+    parts = (data.train, data.validation, data.test)
+    assert sum(map(len, parts)) == 400
+    assert len({number for part in parts for number in part.ids.tolist()}) == 400
+    assert all(set(part.labels(part.ids).tolist()) == {0, 1} for part in parts)
+    inputs = [{tuple(row) for row in part.gather(part.ids, 0).tolist()} for part in parts]
+    assert not inputs[0] & inputs[1] | inputs[0] & inputs[2] | inputs[1] & inputs[2]
+    num = len(data.train)
+    said = f"{num} of {num} training rows equal others that have another class; equal rows are in the same part"
+    assert said in data.notes
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server that answers as the hub does: which Parquet files a data set has, and the files."""

@@ -14,6 +14,7 @@ from instar.data import TaggedSequences
 from instar.data.records.conll_file import read_conll
 from instar.data.records.tags import numbers_of_tags
 from instar.errors import DataError, DataWarning, UsageError
+from instar.evaluation import evaluate
 from tagged_words import Sentence, sentences, word_classifier_folder, write_conll, write_jsonl
 
 pytest.importorskip("tokenizers")
@@ -97,14 +98,70 @@ def test_no_tag_is_no_label(tmp_path: Path) -> None:
 GOOD = sentences(30)
 REFUSED = {
     "row 31: 2 words in 'words' and 1 tags in 'tags': each word needs one": [*GOOD, (["a", "b"], ["O"])],
-    "row 31: 'words' holds no word, expected a list of words": [*GOOD, ([], [])],
+    "row 31: 'words' holds no word, expected a list of words": [*GOOD, ([], ["O"])],
     "row 31: 'words' holds a word that is nothing": [*GOOD, (["a", ""], ["O", "O"])],
-    "row 1: tag -100 in 'tags', expected a text or a whole number": [
-        (words, [-100] * len(words)) for words, _ in GOOD
+    "row 1: tag -7 in 'tags', expected a text or a whole number": [
+        (words, [-7] * len(words)) for words, _ in GOOD
     ],
     "expected two or more tags in 'tags', found 'O'": [(words, ["O"] * len(words)) for words, _ in GOOD],
     "expected two or more tags in 'tags', found 0": [(words, [None] * len(words)) for words, _ in GOOD],
 }
+
+
+def test_minus_100_is_no_label_of_a_word_in_any_form(tmp_path: Path) -> None:
+    """PyTorch's losses leave such positions out; in the first 10 sentences no word has a label."""
+    tags = [
+        [int(tag != "O") if row > 9 and place else -100 for place, tag in enumerate(one)]
+        for row, (_, one) in enumerate(GOOD)
+    ]
+    texts = [(words, [str(tag) for tag in one]) for (words, _), one in zip(GOOD, tags, strict=True)]
+    words = [words for words, _ in GOOD]
+    found = [
+        load_data({"words": words, "tags": tags}),
+        load_data(f"jsonl:{write_jsonl(tmp_path / 's.jsonl', list(zip(words, tags, strict=True)))}"),
+        load_data(f"conll:{write_conll(tmp_path / 's.conll', texts)}"),
+    ]
+    for data in found:
+        parts = (data.train, data.validation, data.test)
+        assert data.train.class_names == ("0", "1")
+        labels = torch.cat([part.labels(part.ids).flatten() for part in parts])
+        assert int((labels >= 0).sum()) == sum(tag >= 0 for one in tags for tag in one)
+        assert int(labels.min()) == -1
+    test = found[0].test
+    about = {"input_shape": test.example_shape, "num_classes": 2, "seed": 0}
+    network = build_network("textconv:16-16", **about)
+    scored, num = evaluate(network, test), int((test.labels(test.ids) >= 0).sum())
+    assert scored["errors"] == pytest.approx((1 - scored["accuracy"]) * num)
+
+
+def test_rows_without_words_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [*GOOD, ([], []), (None, None), *sentences(30, seed=1), ([], None)]
+    data = load_data(f"jsonl:{write_jsonl(tmp_path / 's.jsonl', rows)}")
+    assert sum(map(len, (data.train, data.validation, data.test))) == 60
+    assert "3 of 63 rows have no words and are left out" in data.notes
+    empty = pa.table({"words": pa.array([[], None], pa.list_(pa.string())), "tags": pa.array([None, []])})
+    with pytest.raises(DataError, match="row 0: 'words' holds no word, nor does any other row"):
+        load_data(empty)
+    for part, seed in (("train", 0), ("validation", 1), ("test", 2)):
+        write_jsonl(tmp_path / "parts" / f"{part}.jsonl", [([], []), *sentences(30, seed=seed)])
+    with pytest.warns(DataWarning, match="test examples are byte-identical"):
+        parts = load_data(f"jsonl:{tmp_path / 'parts'}")
+    assert len(parts.test) == 30
+    assert "1 of 31 test rows has no words and is left out" in parts.notes
+    assert str(parts.train.files[0]).endswith("train.jsonl, row 2")  # the rows keep their numbers
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_conll_in_utf_16_is_read_and_said(coding: str, tmp_path: Path) -> None:
+    file = write_conll(tmp_path / "s.conll", GOOD)
+    plain = load_data(f"conll:{file}")
+    file.write_bytes(file.read_text().encode(coding))
+    with pytest.warns(DataWarning, match="not in UTF-8, read as UTF-16"):
+        data = load_data(f"conll:{file}")
+    assert data.train.fingerprint == plain.train.fingerprint
+    (tmp_path / "s.jsonl").write_bytes(write_jsonl(tmp_path / "s.jsonl", GOOD).read_text().encode(coding))
+    with pytest.raises(DataError, match=r"s.jsonl is in UTF-16: save it as UTF-8"):
+        load_data(f"jsonl:{tmp_path / 's.jsonl'}")
 
 
 @pytest.mark.parametrize("says", REFUSED)

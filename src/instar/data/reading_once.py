@@ -26,7 +26,7 @@ from instar.data.sources import cache_folder
 from instar.errors import DataError, DataWarning, UsageError
 from instar.files import file_hash, written_whole
 
-_FORMAT = 2  # of what is kept; another number invalidates it
+_FORMAT = 3  # of what is kept; another number invalidates it
 _SAME_ANYWAY = ("memory_budget_bytes", "progress")
 """Options that change nothing of what is read."""
 _SAID: dict[str | tuple[str, type[Warning], int], int] = {}  # the same warning is not repeated

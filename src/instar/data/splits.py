@@ -1,5 +1,6 @@
 """Parts of a data set as pure functions of (seed, id): stratified splits and transfer sets."""
 
+import itertools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,7 +34,8 @@ def stratified_split(
 
     Of a class of n examples, the round(fraction · n) with the smallest hashes are chosen, but at least one is
     chosen and at least one stays. Examples without a label stay. Byte-identical copies count once and stay
-    together, whatever their labels.
+    together, whatever their labels: they count for the first of these. Where that leaves too few examples of
+    another class, a few more are moved so that it is on both sides.
 
     Args:
         data_ids: (n,) int64, all different.
@@ -47,7 +49,8 @@ def stratified_split(
     Returns: the ids that stay and the chosen ids, each in the order of `data_ids`.
 
     Raises:
-        DataError: a class with fewer distinct examples than `parts`, or no labels at all.
+        DataError: a class with fewer distinct examples than `parts`, no choice that leaves each class on both
+            sides, or no labels at all.
         UsageError: the fraction is out of range.
 
     Example:
@@ -84,19 +87,48 @@ def chosen_rows(
     is_original = originals == torch.arange(len(data_ids), device=data_ids.device)
     numbers = labels[is_original & (labels != NO_LABEL)]
     counts = torch.bincount(numbers, minlength=max(present) + 1).tolist()
-    for label in present:
-        if counts[label] < parts:
-            name = class_names[label] if class_names else label
-            count = int((labels == label).sum())
-            found = "a single example" if count == 1 else f"{count} examples"
-            found += "" if counts[label] == count else f", but not {_NUMBERS[parts]} different ones"
-            where = "" if place is None else f"{place(int((labels == label).nonzero()[0]))}: "
-            raise DataError(f"{where}class {name!r} has {found}; {_NEEDS[parts]} of each class")
+    rare = [label for label in present if counts[label] < parts]
+    lacking = [label for label in rare if len(originals[labels == label].unique()) < parts]
     rows = (is_original & (labels != NO_LABEL)).nonzero().squeeze(1)
     for of_class in torch.split(rows[labels[rows].argsort(stable=True)], counts):
-        if len(of_class):
+        if len(of_class) >= parts:
             chosen[_share_of(of_class, hashes, fraction)] = True
+    lacking = lacking or _share_copies(chosen, originals, labels, hashes, rare, parts)
+    if lacking:
+        rows = (labels == lacking[0]).nonzero().squeeze(1)
+        name = class_names[lacking[0]] if class_names else lacking[0]
+        found = "a single example" if len(rows) == 1 else f"{len(rows)} examples"
+        found += "" if counts[lacking[0]] == len(rows) else f", but not {_NUMBERS[parts]} different ones"
+        where = "" if place is None else f"{place(int(rows[0]))}: "
+        raise DataError(f"{where}class {name!r} has {found}; {_NEEDS[parts]} of each class")
     return chosen[originals]
+
+
+def _share_copies(
+    chosen: Tensor, originals: Tensor, labels: Tensor, hashes: Tensor, rare: Sequence[int], parts: int
+) -> list[int]:
+    """Move a few originals to the other side, in place, so that classes of which few are originals are on both.
+
+    Returns: the classes for which none can be moved without taking away what another class needs.
+    """
+    lacking = []
+    has_label = labels != NO_LABEL
+    pairs = torch.stack((originals[has_label], labels[has_label]), dim=1).unique(dim=0)
+    pairs = pairs[hashes[pairs[:, 0]].argsort()]
+    needed = {True: 1, False: parts - 1}
+    for label, side in itertools.product(rare, needed):
+        own = pairs[pairs[:, 1] == label, 0]
+        for row in own[chosen[own] != side].tolist():
+            if int((chosen[own] == side).sum()) >= needed[side]:
+                break
+            of_row = pairs[pairs[:, 0] == row, 1]
+            others = pairs[torch.isin(pairs[:, 1], of_row)]
+            left = others[chosen[others[:, 0]] != side, 1].bincount(minlength=int(of_row.max()) + 1)[of_row]
+            if bool((left > needed[not side]).all()):
+                chosen[row] = side
+        if int((chosen[own] == side).sum()) < needed[side]:
+            lacking.append(label)
+    return lacking
 
 
 def transfer_set(

@@ -57,17 +57,27 @@ def decoupled_loss(
     others = torch.ones_like(probs, dtype=torch.bool).scatter_(-1, places, False)
 
     everything = logits.logsumexp(-1)
-    masked = logits.masked_fill(~others, float("-inf"))
+    # Not -inf: where all others are impossible too, the gradient would be NaN.
+    masked = logits.masked_fill(~others, torch.finfo(logits.dtype).min)
     log_others = masked.logsumexp(-1)
     log_target = logits.gather(-1, places)[:, 0] - everything
     p_target = probs.gather(-1, places)[:, 0]
     p_others = (probs * others).sum(-1)
-    two = _xlogx(p_target) + _xlogx(p_others) - p_target * log_target - p_others * (log_others - everything)
+    two = (
+        _xlogx(p_target)
+        + _xlogx(p_others)
+        - _times(p_target, log_target)
+        - _times(p_others, log_others - everything)
+    )
 
     within = (probs * others) / p_others.clamp(min=torch.finfo(probs.dtype).tiny)[:, None]
-    log_within = (masked - log_others[:, None]).masked_fill(~others, 0.0)
-    rest = (_xlogx(within) - within * log_within).sum(-1)
+    rest = (_xlogx(within) - _times(within, masked - log_others[:, None])).sum(-1)
     return T**2 * (target_weight * two + other_weight * rest).mean()
+
+
+def _times(probs: Tensor, log_probs: Tensor) -> Tensor:
+    """p log q, which is 0 where p is 0: at the label, and for a class that the student finds impossible."""
+    return probs * log_probs.masked_fill(probs == 0, 0.0)
 
 
 def _xlogx(values: Tensor) -> Tensor:

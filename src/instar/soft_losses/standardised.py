@@ -1,11 +1,14 @@
 """Standardised logits: each example's logits of teacher and student at mean 0 and standard deviation 1."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from instar.arguments import check_same_shape
 from instar.errors import UsageError
 from instar.losses import SoftTargets, at_least_float32
+from instar.row_pieces import is_known_finite
 
 _EPSILON = 1e-7
 
@@ -16,7 +19,7 @@ def standardised_loss(student_logits: Tensor, targets: SoftTargets) -> Tensor:
     L = T^2 * mean over examples of H(softmax(s(v) / T), softmax(s(z) / T)),   s(z) = (z - mean z) / sd z
 
     The student need not match the size of the teacher's logits. These are taken from its probabilities: s is the
-    same for v and for log p.
+    same for v and for log p. A probability of 0, also that of a logit of -inf, is the smallest number above 0.
 
     Args:
         student_logits: z, (..., classes).
@@ -43,8 +46,13 @@ def standardised_loss(student_logits: Tensor, targets: SoftTargets) -> Tensor:
     T = targets.temperature
     logits = at_least_float32(student_logits)
     probs = targets.probs.detach().to(logits.dtype)
-    teacher = probs.clamp(min=torch.finfo(probs.dtype).tiny).log()
-    p = torch.softmax(_standardised(teacher) / T, -1)
+    smallest = torch.finfo(probs.dtype).tiny
+    p = torch.softmax(_standardised(probs.clamp(min=smallest).log()) / T, -1)
+    loss = T**2 * -(p * torch.log_softmax(_standardised(logits) / T, -1)).sum(-1).mean()
+    if is_known_finite(loss):
+        return loss
+    least = logits.detach().logsumexp(-1, keepdim=True) + math.log(smallest)
+    logits = torch.where(logits.isneginf(), least, logits)
     return T**2 * -(p * torch.log_softmax(_standardised(logits) / T, -1)).sum(-1).mean()
 
 

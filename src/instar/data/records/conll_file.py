@@ -1,13 +1,16 @@
 """Files of the CoNLL form: a word and its tag on a line, a blank line behind each sentence."""
 
+import io
 import re
+import warnings
 from pathlib import Path
 
 import pyarrow as pa
 
+from instar.data.records.csv_file import encoding_of
 from instar.data.records.files import parts_of_files
 from instar.data.records.places import with_places
-from instar.errors import DataError
+from instar.errors import DataError, DataWarning
 
 SUFFIXES = (".conll", ".iob", ".iob2", ".bio", ".txt")
 WORDS, TAGS = "words", "tags"
@@ -40,12 +43,20 @@ def read_conll(file: Path) -> pa.Table:
     A word may hold other blanks of Unicode, and other ends of lines. Comments, `# NAME = ...`, are left out.
 
     Raises:
-        DataError: it is not UTF-8, or a line has one column or more or fewer than the first line.
+        DataError: it is neither UTF-8 nor UTF-16, or a line has one column or more or fewer than the first line.
+
+    Warns:
+        DataWarning: it is in UTF-16.
     """
+    content = file.read_bytes()
+    encoding = encoding_of(content)
     try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")  # read_text makes one of all ends of lines
+        text = content.decode(encoding if encoding.startswith("utf-16") else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+    if encoding.startswith("utf-16"):
+        warnings.warn(f"{file}: not in UTF-8, read as UTF-16", DataWarning, stacklevel=2)
+    lines = io.StringIO(text, newline=None).read().split("\n")  # one of all ends of lines
     sentences: list[list[list[str]]] = [[]]
     width = 0
     for number, line in enumerate(lines, 1):

@@ -7,9 +7,10 @@ import io
 import re
 import warnings
 from collections import Counter
+from collections.abc import Collection, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +29,9 @@ _WHOLE = re.compile(r"-?\d+")
 _THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(,\d{3})+")
 _OTHER_WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)")
 _UTF_8, _LATIN = "utf-8-sig", "cp1252"
+_CODE = r"^\s*0\d"  # 007 is not 7
+_MAY_BE_CODE = rb"[,;\t|\r\n\"][ \t]*0[0-9]+[ \t]*[,;\t|\r\n\"]"
+_BLOCK_BYTES, _LONGEST_CELL = 1 << 24, 64
 _WITH_POINT, _WITH_COMMA = re.compile(r"-?\d*\.\d+(e-?\d+)?", re.I), re.compile(r"-?\d*,\d+(e-?\d+)?", re.I)
 
 
@@ -46,9 +50,27 @@ def read_tables(place: str) -> dict[str, pa.Table]:
         DataError: a file that is no table; names the file and the row.
     """
     return {
-        part: with_places(in_little_memory(map(read_csv, files)), [str(file) for file in files], first=1)
+        part: with_places(_read_alike(files), [str(file) for file in files], first=1)
         for part, files in parts_of(place).items()
     }
+
+
+def _read_alike(files: Sequence[Path]) -> list[pa.Table]:
+    """The tables of several files; a column that holds codes in one of them holds codes in all."""
+    tables = in_little_memory(map(read_csv, files))
+    codes: set[str] = set()
+    for name in tables[0].column_names:
+        columns = [table[name] for table in tables if table.column_names.count(name) == 1]
+        if any(pa.types.is_integer(one.type) for one in columns):
+            codes |= {name for one in columns if pa.types.is_string(one.type) and _has_code(one)}
+    return in_little_memory(
+        read_csv(file, codes=codes) if _has_numbers(table, codes) else table
+        for file, table in zip(files, tables, strict=True)
+    )
+
+
+def _has_numbers(table: pa.Table, columns: Collection[str]) -> bool:
+    return any(pa.types.is_integer(field.type) and field.name in columns for field in table.schema)
 
 
 def parts_of(place: str) -> dict[str, list[Path]]:
@@ -56,10 +78,16 @@ def parts_of(place: str) -> dict[str, list[Path]]:
     return parts_of_files("csv", place, SUFFIXES)
 
 
-def read_csv(file: Path | bytes, where: object = None) -> pa.Table:
+def read_csv(file: Path | bytes, where: object = None, *, codes: Collection[str] = ()) -> pa.Table:
     """One file, or its content, whose first line has the names of the columns.
 
-    The encoding, the separator (comma, semicolon, tab or |) and the decimal sign are found from the first rows.
+    The encoding, the separator (comma, semicolon, tab or |) and the decimal sign are found from the first rows. A
+    column of whole numbers of which one begins with a 0, such as 02139, holds codes, which are texts.
+
+    Args:
+        file: or its content.
+        where: what messages call it.
+        codes: columns that hold codes, whatever they begin with.
 
     Raises:
         DataError: it is no table of one width, or no text.
@@ -70,11 +98,11 @@ def read_csv(file: Path | bytes, where: object = None) -> pa.Table:
     where = file if where is None else where
     try:
         sample = _sample(file)
-        encoding = _encoding(sample)
-        table = _read(file, sample, encoding)
+        encoding = encoding_of(sample)
+        table = _read(file, sample, encoding, codes)
         if any(pa.types.is_binary(field.type) for field in table.schema):  # bytes behind the sample are no UTF-8
             encoding = _LATIN
-            table = _read(file, sample, encoding)
+            table = _read(file, sample, encoding, codes)
     except (UnicodeDecodeError, pa.ArrowException, OSError) as error:
         is_coding = isinstance(error, UnicodeDecodeError)
         reason = "neither UTF-8 nor Windows-1252; save it as UTF-8" if is_coding else first_line(error)
@@ -93,30 +121,68 @@ def read_csv(file: Path | bytes, where: object = None) -> pa.Table:
     return table
 
 
-def _read(file: Path | bytes, sample: bytes, encoding: str) -> pa.Table:
+def _read(file: Path | bytes, sample: bytes, encoding: str, codes: Collection[str]) -> pa.Table:
     import pyarrow.csv as pcsv
 
     dialect = find_dialect(codecs.getincrementaldecoder(encoding)().decode(sample))
     parsing = pcsv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True)
-    options = {"parse_options": parsing, "convert_options": pcsv.ConvertOptions(decimal_point=dialect.decimal)}
     coding = "utf8" if encoding == _UTF_8 else encoding  # Arrow itself leaves out the mark at the beginning
-    table: pa.Table | None = None
+    table = _parsed(file, coding, parsing, pcsv.ConvertOptions(decimal_point=dialect.decimal))
+    names = table.column_names
+    numbers = [one.name for one in table.schema if pa.types.is_integer(one.type) and names.count(one.name) == 1]
+    if numbers and (codes or encoding.startswith("utf-16") or _may_hold_codes(file)):
+        as_texts = pcsv.ConvertOptions(
+            include_columns=numbers,
+            column_types=dict.fromkeys(numbers, pa.string()),
+            strings_can_be_null=True,
+        )
+        table = _with_codes(table, _parsed(file, coding, parsing, as_texts), codes)
+    return _with_points(table) if dialect.decimal == "," else table
+
+
+def _parsed(file: Path | bytes, coding: str, parsing: Any, converting: Any) -> pa.Table:
+    import pyarrow.csv as pcsv
+
+    options = {"parse_options": parsing, "convert_options": converting}
     if isinstance(file, Path) and is_large(file.stat().st_size):
         # A block of 64 MiB tells the types; where a later one has others, all of it is read at once.
         with contextlib.suppress(pa.ArrowInvalid):
             reader = pcsv.open_csv(
                 file, read_options=pcsv.ReadOptions(block_size=2**26, encoding=coding), **options
             )
-            table = on_disk(reader, reader.schema)
-    if table is None:
-        try:
-            table = pcsv.read_csv(_content(file), read_options=pcsv.ReadOptions(encoding=coding), **options)
-        except pa.ArrowInvalid as error:
-            if "Expected" in str(error):  # another number of cells: one thread alone knows the row
-                alone = pcsv.ReadOptions(encoding=coding, use_threads=False)
-                pcsv.read_csv(_content(file), read_options=alone, **options)
-            raise
-    return _with_points(table) if dialect.decimal == "," else table
+            return on_disk(reader, reader.schema)
+    try:
+        return pcsv.read_csv(_content(file), read_options=pcsv.ReadOptions(encoding=coding), **options)
+    except pa.ArrowInvalid as error:
+        if "Expected" in str(error):  # another number of cells: one thread alone knows the row
+            alone = pcsv.ReadOptions(encoding=coding, use_threads=False)
+            pcsv.read_csv(_content(file), read_options=alone, **options)
+        raise
+
+
+def _may_hold_codes(file: Path | bytes) -> bool:
+    """Whether some cell may be a number that begins with a 0: looked for at an eighth of the time of reading."""
+    with pa.input_stream(file if isinstance(file, Path) else pa.py_buffer(file)) as stream:
+        end = b""
+        while block := stream.read(_BLOCK_BYTES):
+            content = pa.array([end + block + b"\n"], pa.large_binary())
+            if pc.match_substring_regex(content, _MAY_BE_CODE)[0].as_py():
+                return True
+            end = block[-_LONGEST_CELL:]
+    return False
+
+
+def _with_codes(table: pa.Table, texts: pa.Table, codes: Collection[str]) -> pa.Table:
+    """A table in which the columns that hold codes are texts, given its columns of whole numbers as texts."""
+    for name in texts.column_names:
+        if name in codes or _has_code(texts[name]):
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, pc.utf8_trim_whitespace(texts[name]))
+    return table
+
+
+def _has_code(texts: pa.ChunkedArray) -> bool:
+    return bool(pc.any(pc.match_substring_regex(texts, _CODE)).as_py())
 
 
 def _content(file: Path | bytes) -> Path | io.BytesIO:
@@ -131,7 +197,7 @@ def _sample(file: Path | bytes) -> bytes:
         return content
 
 
-def _encoding(sample: bytes) -> str:
+def encoding_of(sample: bytes) -> str:
     """The encoding that the first bytes of a file are in: UTF-8 where they may be."""
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from instar.data.records.csv_file import encoding_of
 from instar.data.records.files import parts_of_files
 from instar.data.records.on_disk import in_little_memory
 from instar.data.records.places import with_places
@@ -49,6 +50,8 @@ def read_jsonl(file: Path | bytes, where: object = None) -> pa.Table:
             io.BytesIO(file) if isinstance(file, bytes) else file, read_options=pjson.ReadOptions(block_size=block)
         )
     except (pa.ArrowException, OSError) as error:
+        if encoding_of(_beginning(file)).startswith("utf-16"):
+            raise DataError(f"{where} is in UTF-16: save it as UTF-8") from error
         reason = first_line(error).removeprefix("JSON parse error: ")
         if changed := re.fullmatch(r"Column\(/(.*)\) changed from (.*) to (.*) in row (\d+)", reason):
             column, before, after, row = changed.groups()
@@ -57,3 +60,9 @@ def read_jsonl(file: Path | bytes, where: object = None) -> pa.Table:
             ) from error
         reason = re.sub(r"in row (\d+)", lambda found: f"in row {int(found[1]) + 1}", reason)  # Arrow's are from 0
         raise DataError(f"{where}: not a JSON object in each line: {reason}") from error
+
+
+def _beginning(file: Path | bytes) -> bytes:
+    with pa.input_stream(file if isinstance(file, Path) else pa.py_buffer(file)) as stream:
+        content: bytes = stream.read(1 << 10)
+        return content

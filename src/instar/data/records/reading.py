@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from instar.data.records.cells import check_numbers, row_ids
+from instar.data.identity import original_rows
+from instar.data.records.cells import about_codes, check_numbers, row_ids
 from instar.data.records.files import ALL
 from instar.data.records.frames import table_of, tables_in
 from instar.data.records.guessing import found_roles
@@ -21,7 +22,7 @@ from instar.data.records.on_disk import taken
 from instar.data.records.parting import by_column, cut_rows
 from instar.data.records.places import PLACE, place_of, with_places
 from instar.data.records.roles import Roles
-from instar.data.records.tags import is_tagged, labels_of_words
+from instar.data.records.tags import is_tagged, labels_of_words, without_empty
 from instar.errors import DataError, InstarError
 from instar.losses import NO_LABEL
 from instar.naming import ROW_SOURCES, few, import_object
@@ -115,11 +116,12 @@ def split_records(
         tables = {"train": tables["train"], "test": tables["validation"]}
         found = found.as_test()
     records = _with_ids(tables, found, roles, source, said)
+    is_split = "validation" not in records.parts
     if ALL in records.parts:
         records = _cut(records, ALL, "test", "train", _TEST_FRACTION, split_seed, parts=3)
     if "validation" not in records.parts:
         records = _cut(records, "train", "validation", "train", validation_fraction, split_seed)
-    return _checked(records)
+    return _checked(records, is_split=is_split)
 
 
 def whole_records(parts: Mapping[str, Any]) -> Records:
@@ -152,11 +154,15 @@ def _with_roles(
             where = place_of(table, 0).rpartition(", row ")[0] or f"the {part} part"
             raise DataError(f"{where}: there is no column {few(missing)}, which the training rows have")
     tables = {part: table.select([*roles.columns, PLACE]) for part, table in tables.items()}
+    if is_tagged(next(iter(tables.values())), roles):
+        tables, said = without_empty(tables, roles)
+        notes = (*notes, *said)
     if roles.part is not None and ALL in tables:
         tables = by_column(tables[ALL], roles.part)
     for table in tables.values():
         check_numbers(table, roles.features)
-    return tables, roles, notes, class_names
+    about = about_codes(next(iter(tables.values())), [*roles.features, str(roles.label)])
+    return tables, roles, (*notes, *about), class_names
 
 
 def _labels(tables: Mapping[str, pa.Table], roles: Roles, class_names: Sequence[str]) -> Labels:
@@ -172,8 +178,8 @@ def _with_ids(
     return Records(dict(tables), found.numbers, ids, found.class_names, roles, source, tuple(said), found.probs)
 
 
-def _checked(records: Records) -> Records:
-    """Say how many rows have no label, and refuse classes that cannot be learned."""
+def _checked(records: Records, *, is_split: bool = False) -> Records:
+    """Say how many rows have no label or two, and refuse classes that cannot be learned."""
     notes = list(records.notes)
     is_of_words = is_tagged(records.parts["train"], records.roles)  # its labels only say how rows are split
     learned = torch.bincount(records.labels["train"] + 1, minlength=len(records.class_names) + 1)[1:] > 0
@@ -185,6 +191,10 @@ def _checked(records: Records) -> Records:
             row = int(strange[0])
             name = records.class_names[int(labels[row])]
             raise DataError(f"{place_of(records.parts[part], row)}: class {name!r} is in the {part} part alone")
+    if not is_of_words and (num := _num_of_two_classes(records.ids["train"], records.labels["train"])):
+        together = "; equal rows are in the same part" if is_split and not records.roles.group else ""
+        num_rows = len(records.ids["train"])
+        notes.append(f"{num:,} of {num_rows:,} training rows equal others that have another class{together}")
     if group := records.roles.group:
         known = pc.unique(records.parts["train"][group].cast(pa.string()))
         for part in records.parts.keys() - {"train"}:
@@ -198,6 +208,15 @@ def _checked(records: Records) -> Records:
         groups = {part: pc.count_distinct(table[group]).as_py() for part, table in records.parts.items()}
         notes.append(f"groups of {group!r}: {', '.join(f'{number:,} {part}' for part, number in groups.items())}")
     return dataclasses.replace(records, notes=tuple(notes))
+
+
+def _num_of_two_classes(ids: Tensor, labels: Tensor) -> int:
+    """How many rows have copies, by their ids, that have another label."""
+    originals, known = original_rows(ids)[labels != NO_LABEL], labels[labels != NO_LABEL]
+    first, last = torch.zeros_like(labels), torch.zeros_like(labels)
+    for found, least_or_most in ((first, "amin"), (last, "amax")):
+        found.scatter_reduce_(0, originals, known, least_or_most, include_self=False)
+    return int((first != last)[originals].sum())
 
 
 def _cut(

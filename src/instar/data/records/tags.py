@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -16,7 +17,11 @@ from instar.errors import DataError
 from instar.losses import NO_LABEL
 from instar.naming import few
 
+_IGNORED = -100
+"""The class of a position that the losses of PyTorch leave out"""
 _PARTS = 3  # a tag of fewer different sentences cannot be in each part
+
+_NONE = (None, "", NO_LABEL, _IGNORED, str(_IGNORED))
 
 Sentences = list[list[str]]
 
@@ -49,7 +54,7 @@ def words_of(table: pa.Table, column: str) -> Sentences:
 
 
 def tags_of(table: pa.Table, roles: Roles) -> list[list[str | None]]:
-    """The tag of each word of each row; None where there is none (null, an empty text or -1).
+    """The tag of each word of each row; None where there is none (null, an empty text, -1 or -100).
 
     Raises:
         DataError: a row with more or fewer tags than words, or a tag that is none; names the row.
@@ -68,14 +73,41 @@ def tags_of(table: pa.Table, roles: Roles) -> list[list[str | None]]:
         if odd := [tag for tag in tags if isinstance(tag, float | list | dict) or _is_below(tag)]:
             raise DataError(
                 f"{place_of(table, row)}: tag {odd[0]!r} in {label!r}, expected a text or a whole number from 0 "
-                "on (-1 or null is none)"
+                "on (-1, -100 or null is none)"
             )
-        found.append([None if tag in (None, "", NO_LABEL) else str(tag) for tag in tags])
+        found.append([None if tag in _NONE else str(tag) for tag in tags])
     return found
 
 
 def _is_below(tag: Any) -> bool:
-    return isinstance(tag, int) and tag < NO_LABEL
+    return isinstance(tag, int) and tag < NO_LABEL and tag != _IGNORED
+
+
+def without_empty(tables: Mapping[str, pa.Table], roles: Roles) -> tuple[dict[str, pa.Table], tuple[str, ...]]:
+    """Tables without the rows that have neither words nor tags, and how many were left out, a sentence a part.
+
+    Raises:
+        DataError: no row of a part has words.
+
+    Example:
+        >>> rows = pa.table({"words": [["a", "tree"], []], "tags": [["O", "B"], []]})
+        >>> without_empty({"train": rows}, Roles(text=("words",), label="tags"))[1]
+        ('1 of 2 train rows has no words and is left out',)
+    """
+    found, said = {}, []
+    for part, table in tables.items():
+        lengths = [
+            pc.fill_null(pc.list_value_length(table[name]), 0) for name in (roles.text[0], str(roles.label))
+        ]
+        is_there = pc.greater(pc.max_element_wise(*lengths), 0)
+        num_rows, found[part] = len(table), table.filter(is_there)
+        if not len(found[part]):
+            raise DataError(f"{place_of(table, 0)}: {roles.text[0]!r} holds no word, nor does any other row")
+        if num := num_rows - len(found[part]):
+            of_part = "" if part == ALL else f"{part} "
+            are = "has no words and is" if num == 1 else "have no words and are"
+            said.append(f"{num:,} of {num_rows:,} {of_part}rows {are} left out")
+    return found, tuple(said)
 
 
 def labels_of_words(tables: Mapping[str, pa.Table], roles: Roles) -> Labels:

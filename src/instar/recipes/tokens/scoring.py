@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from instar.data import Dataset, TaggedSequences, TokenDataset
 from instar.evaluation import predicted_rows
-from instar.metrics import bins_of_confidence, error_of_bins
+from instar.metrics import bins_of_confidence, divergences, error_of_bins
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Scores:
         values = {"nll": -log_probs.gather(-1, labels[:, None])[:, 0], "right": found == labels}
         if teacher is not None:
             values["agrees"] = found == teacher.argmax(-1)
-            values["kl"] = (teacher.exp() * (teacher - log_probs)).sum(-1)
+            values["kl"] = divergences(teacher, log_probs)
         for name, value in values.items():
             getattr(self, name).index_add_(0, documents, value.double())
         self._confidence.append(confidence.exp())
