@@ -75,27 +75,28 @@ def chosen_rows(
     """(n,) bool: the rows that `stratified_split` splits off; `place` is what the error calls a row."""
     if not 0 < fraction < 1:
         raise UsageError(f"fraction {fraction} should be above 0 and below 1")
-    present = torch.unique(labels[labels != NO_LABEL]).tolist()
-    if not present:
+    num_all = torch.bincount(labels[labels != NO_LABEL]).tolist()
+    if not num_all:
         raise DataError("no example has a label, so the data cannot be split by class; pass a split of your own")
     hashes = keyed_hash(key_of("split", split_seed), data_ids)
     chosen = torch.zeros(len(data_ids), dtype=torch.bool, device=data_ids.device)
     originals = original_rows(data_ids if contents is None else contents.to(data_ids.device))
     is_original = originals == torch.arange(len(data_ids), device=data_ids.device)
-    numbers = labels[is_original & (labels != NO_LABEL)]
-    counts = torch.bincount(numbers, minlength=max(present) + 1).tolist()
-    for label in present:
-        if counts[label] < parts:
+    rows = (is_original & (labels != NO_LABEL)).nonzero().squeeze(1)
+    sizes = torch.bincount(labels[rows], minlength=len(num_all))
+    counts = sizes.tolist()
+    for label, count in enumerate(num_all):
+        if count and counts[label] < parts:
             name = class_names[label] if class_names else label
-            count = int((labels == label).sum())
             found = "a single example" if count == 1 else f"{count} examples"
             found += "" if counts[label] == count else f", but not {_NUMBERS[parts]} different ones"
             where = "" if place is None else f"{place(int((labels == label).nonzero()[0]))}: "
             raise DataError(f"{where}class {name!r} has {found}; {_NEEDS[parts]} of each class")
-    rows = (is_original & (labels != NO_LABEL)).nonzero().squeeze(1)
-    for of_class in torch.split(rows[labels[rows].argsort(stable=True)], counts):
-        if len(of_class):
-            chosen[_share_of(of_class, hashes, fraction)] = True
+    num_chosen = torch.tensor([_num_of(fraction, count) for count in counts], device=rows.device)
+    rows = rows[hashes[rows].argsort()]
+    rows = rows[labels[rows].argsort(stable=True)]  # of each class together, by their hashes
+    places = torch.arange(len(rows), device=rows.device) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    chosen[rows[places < num_chosen.repeat_interleave(sizes)]] = True
     return chosen[originals]
 
 
@@ -217,5 +218,8 @@ def _share(data: Dataset, share: float, seed: int) -> Tensor:
 
 def _share_of(rows: Tensor, hashes: Tensor, share: float) -> Tensor:
     """The rows with the smallest hashes: a share of them, but at least one, and not all of several."""
-    num_chosen = max(min(round(share * len(rows)), len(rows) - 1), 1)
-    return rows[hashes[rows].argsort()[:num_chosen]]
+    return rows[hashes[rows].argsort()[: _num_of(share, len(rows))]]
+
+
+def _num_of(share: float, size: int) -> int:
+    return max(min(round(share * size), size - 1), 1)
