@@ -78,6 +78,29 @@ def tensor_bytes(values: Mapping[str, Any], state: Mapping[str, Any] | None = No
         state: saved with them.
     """
     from safetensors.torch import save
+
+    return save(**_to_save(values, state))
+
+
+def write_tensors(path: Path, values: Mapping[str, Any], state: Mapping[str, Any] | None = None) -> None:
+    """The file of `tensor_bytes`, written from the memory that the tensors are in.
+
+    Raises:
+        OSError: the folder is not writable, or the disk is full.
+    """
+    from safetensors.torch import save_file
+
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        save_file(filename=path, **_to_save(values, state))
+    except SafetensorError as error:  # of the disk too
+        raise OSError(str(error)) from error
+    path.chmod(mode)  # it is another file now, which its owner alone could read
+
+
+def _to_save(values: Mapping[str, Any], state: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The arguments of safetensors' functions."""
     from torch import Tensor
 
     tensors = {
@@ -86,7 +109,7 @@ def tensor_bytes(values: Mapping[str, Any], state: Mapping[str, Any] | None = No
     metadata = {} if state is None else {"state": json.dumps(state)}
     if others := {key: value for key, value in values.items() if key not in tensors}:
         metadata["others"] = json.dumps(others)
-    return save(_unshared(tensors), metadata=metadata or None)
+    return {"tensors": _unshared(tensors), "metadata": metadata or None}
 
 
 def _unshared(tensors: dict[str, Any]) -> dict[str, Any]:

@@ -87,6 +87,29 @@ def test_what_was_read_is_let_go_again_and_comes_back(tmp_path: Path, monkeypatc
     assert 0 < most < 3 * 2**23
 
 
+def test_rows_that_are_read_ahead_are_those_in_memory_and_are_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("instar.data.mapped._RESIDENT_BYTES", 2**22)
+    monkeypatch.setattr("instar.data.mapped._AHEAD_BYTES", 2**20)
+    inputs = torch.randn(160_000, 16)  # 10 MB, of which 1 MB is read at a time: six times, and a rest
+    ids, labels = torch.randperm(len(inputs)), torch.arange(len(inputs)) % 3
+    write_examples(tmp_path / "kept", torch.split(inputs, 20_000))
+    data = MappedDataset(tmp_path / "kept", inputs[:1], labels, class_names=NAMES, ids=ids)
+    memory = InMemoryDataset(inputs, labels, class_names=NAMES, ids=ids)
+    order, before, most = id_batches(shuffled(ids, seed=0, epoch=0)[:99_999], 48), _file_bytes_in_memory(), 0
+    read_at_once: list[int] = []
+    raw = MappedDataset.raw
+    monkeypatch.setattr(
+        MappedDataset, "raw", lambda self, rows: (read_at_once.append(len(rows)), raw(self, rows))[1]
+    )
+    for one, other in zip(batches(data, order, view=0), batches(memory, order, view=0), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+        most = max(most, _file_bytes_in_memory() - before)
+    assert max(read_at_once) == 4096
+    assert 0 < most < 3 * 2**22
+
+
 def test_an_index_takes_at_most_32_bytes_an_example() -> None:
     ids = torch.randperm(10_000)
     data = InMemoryDataset(torch.zeros(10_000, 1), ids % 3, class_names=NAMES, ids=ids)

@@ -9,7 +9,7 @@ import torch
 
 from instar.data import id_batches, shuffled, stratified_split
 from instar.data.hashing import key_of, keyed_hash
-from instar.data.identity import content_ids, original_rows
+from instar.data.identity import IdIndex, content_ids, original_rows
 from instar.errors import DataError, UsageError
 
 IDS = torch.randint(-(2**62), 2**62, (500,), generator=torch.Generator().manual_seed(0))
@@ -139,6 +139,36 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     for other in others:
         # A shuffle of 500 leaves about one in place.
         assert int((other == order).sum()) < 10
+
+
+def test_the_order_of_an_index_is_that_of_its_ids_and_is_found_as_others_are() -> None:
+    ids = IDS.clone()
+    index = IdIndex(ids, "the example", "")
+    order = shuffled(ids, seed=3, epoch=2)
+    assert torch.equal(order, shuffled(ids.clone(), seed=3, epoch=2))
+    assert torch.equal(index.find(order), index.find(order.clone()))
+    assert torch.equal(index.ids[index.find(order)], order)
+    other = IdIndex(ids.flip(0)[:-1], "the others", "")
+    with pytest.raises(UsageError, match=f"1 of {len(ids)} ids are not in the others, the first {int(ids[0])}"):
+        other.find(order)
+
+
+def test_ids_that_were_written_to_are_looked_at_again() -> None:
+    ids = IDS.clone()
+    index = IdIndex(ids, "the example", "")
+    order = shuffled(ids, seed=3, epoch=2)
+    order[:2] = order[:2].flip(0)
+    assert torch.equal(index.ids[index.find(order)], order)
+    ids += 1
+    assert torch.equal(shuffled(ids, seed=3, epoch=2), shuffled(IDS + 1, seed=3, epoch=2))
+
+
+def test_ids_of_inference_mode_have_an_order_too() -> None:
+    with torch.inference_mode():
+        ids = IDS.clone()
+        index = IdIndex(ids, "the example", "")
+        assert torch.equal(index.ids[index.find(order := shuffled(ids, seed=3, epoch=2))], order)
+    assert torch.equal(order, shuffled(IDS, seed=3, epoch=2))
 
 
 def test_batches_cut_the_order_and_keep_the_rest() -> None:

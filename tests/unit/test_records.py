@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 import instar
+from instar.data.identity import content_ids, original_rows
 from instar.data.records.cells import row_ids
 from instar.data.records.csv_file import read_csv
 from instar.data.records.guessing import found_roles
@@ -473,6 +474,27 @@ def test_files_of_two_schemas_and_classes_that_training_lacks(tmp_path: Path) ->
     bad = write_parquet(tmp_path / "x.parquet", {"n": [1, 2], "kind": [0, 7]}, classes={"kind": ("a", "b")})
     with pytest.raises(DataError, match=r"x\.parquet, row 2: 'kind' is 7, expected 0 to 1"):
         read_records(f"parquet:{bad}", Roles(label="kind", features=("n",)))
+
+
+def test_rows_of_a_table_that_is_cut_by_content_share_no_copies() -> None:
+    numbers = [float(row % 40) for row in range(400)]
+    columns = {"x": numbers, "y": [row % 40 % 3 for row in range(400)], "group": [row // 10 for row in range(400)]}
+    cut = read_records(pa.table(columns), Roles(label="y", features=("x",)))
+    values = {part: set(table["x"].to_pylist()) for part, table in cut.parts.items()}
+    assert cut.shares_no_copies
+    assert sum(map(len, values.values())) == len(set.union(*values.values())) == 40
+    assert not read_records(pa.table(columns), Roles(label="y", features=("x",), group="group")).shares_no_copies
+    parts = {"train": pa.table(columns), "test": pa.table(columns)}
+    assert not read_records(parts, Roles(label="y", features=("x",))).shares_no_copies
+
+
+def test_zeros_and_missing_numbers_have_one_id_each() -> None:
+    strange = np.frombuffer(np.array([0x7FF8000000000001], dtype=np.uint64), dtype=np.float64)[0]
+    rows = pa.table({"x": [0.0, -0.0, np.nan, strange, 1.0], "z": [1.0] * 5})
+    ids = row_ids(rows, Roles(features=("x", "z")), torch.zeros(5, dtype=torch.int64))
+    assert original_rows(ids).tolist() == [0, 0, 2, 2, 4]
+    alone = content_ids([np.array([one, 1.0]).tobytes() for one in (0.0, np.nan, 1.0)], torch.zeros(3).long())
+    assert torch.equal(alone, ids[[0, 2, 4]])
 
 
 def test_copies_across_parts_are_said(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from instar.errors import RunError, UsageError
-from instar.files import write_bytes
+from instar.files import load_tensors, tensor_bytes, write_bytes, write_tensors
 from instar.runs import FINAL, LAST, Run, find_run, is_run, list_runs, remove_run, run_hash
 from instar.training import fit
 from small_fits import digits, perceptron, same_bits
@@ -126,6 +126,20 @@ def largest_file(num_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_tensors_are_written_as_their_bytes_would_be_and_may_be_read_by_others(tmp_path: Path) -> None:
+    shared = torch.arange(6.0)
+    values, state = {"a": shared, "b": shared, "c": torch.eye(3)[:, 1], "d": 3}, {"step": 1}
+    write_tensors(tmp_path / "tensors", values, state)
+    (tmp_path / "bytes").write_bytes(tensor_bytes(values, state))
+    (one, about), (other, same) = load_tensors(tmp_path / "tensors"), load_tensors(tmp_path / "bytes")
+    assert about == same == state
+    assert one.pop("d") == other.pop("d") == 3
+    assert all(torch.equal(one[name], other[name]) for name in ("a", "b", "c"))
+    assert (tmp_path / "tensors").stat().st_mode == (tmp_path / "bytes").stat().st_mode
+    with pytest.raises(OSError, match="no folder"):
+        write_tensors(tmp_path / "no folder" / "tensors", values)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

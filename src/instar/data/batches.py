@@ -1,5 +1,6 @@
 """Batches of a data set, from memory or decoded by worker processes."""
 
+import itertools
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,20 +51,32 @@ def batches(
 def _from_memory(data: Dataset, id_batches: list[Tensor], view: int) -> Iterator[tuple[Tensor, Inputs, Tensor]]:
     sizes = [len(ids) for ids in id_batches]
     # One search for all ids: a search in each step would take a fifth of the step of a small network.
-    all_ids = torch.cat(id_batches)
+    all_ids = _joined(id_batches)
     all_rows = data.rows(all_ids)
     together = 1  # several tensors are not split, and those that vary are padded to the longest of a batch
     if is_plain(data.example_shape):
         together = max(1, _most_bytes_together(data, view, sizes[0]) // _bytes_of(data, sizes[0]))
     groups = [sizes[first : first + together] for first in range(0, len(sizes), together)]
     lengths = [sum(group) for group in groups]
-    parts = zip(groups, torch.split(all_ids, lengths), torch.split(all_rows, lengths), strict=True)
-    for group, ids, rows in parts:
-        inputs, labels = data.finish(data.raw(rows), ids, view), data.labels_at(rows)
+    of_groups = torch.split(all_rows, lengths)
+    parts = zip(groups, torch.split(all_ids, lengths), of_groups, data.raws(of_groups), strict=True)
+    for group, ids, rows, raw in parts:
+        inputs, labels = data.finish(raw, ids, view), data.labels_at(rows)
         if len(group) == 1:
             yield ids, inputs, labels
         else:
             yield from zip(*(torch.split(values, group) for values in (ids, inputs, labels)), strict=True)
+
+
+def _joined(id_batches: list[Tensor]) -> Tensor:
+    """The ids of all batches; the tensor that they were split from, where that is all of them: it may be known."""
+    whole = id_batches[0]._base
+    ends = itertools.accumulate(map(len, id_batches), initial=0)
+    if whole is not None and whole.is_contiguous() and whole.shape == (sum(map(len, id_batches)),):
+        address, size = whole.data_ptr(), whole.element_size()
+        if all(one.data_ptr() == address + size * end for one, end in zip(id_batches, ends, strict=False)):
+            return whole
+    return torch.cat(id_batches)
 
 
 def _bytes_of(data: Dataset, num_examples: int) -> int:

@@ -100,6 +100,10 @@ class Dataset(ABC):
     def raw(self, rows: Tensor) -> Inputs:
         """The stored examples of some rows, before views and scaling: (batch, *example_shape)."""
 
+    def raws(self, parts: Sequence[Tensor]) -> Iterator[Inputs]:
+        """`raw` of some rows after others."""
+        return map(self.raw, parts)
+
     @abstractmethod
     def to(self, device: torch.device | str) -> Self:
         """The data set on another device."""

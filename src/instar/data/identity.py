@@ -1,22 +1,58 @@
 """Ids of examples, made from their content, and the fingerprint of a data set."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from instar.data.hashing import key_of, keyed_hash
 from instar.errors import UsageError
 from instar.structures import Form
 
-_ID_BYTES = 8
+_NOTHING_HASHED = hashlib.blake2b(digest_size=8)  # as many bytes as an id has
 _DIGESTS_AT_ONCE = 2**12
 _MANY = 2**16  # ids, whose search does not stay in the cache of a processor
 _MANY_HASHED = 2**20  # ids, whose hash table takes more memory than it saves time
+
+
+_ASCENDING: Any = WeakTensorKeyDictionary()
+"""Of the ids of an index, as long as they live: the same in ascending order."""
+_PLACES: Any = WeakTensorKeyDictionary()
+"""Of ids that `in_order` gave, as long as they live: those that they were taken from, and their places there."""
+
+
+def _remember(memory: Any, ids: Tensor, *what: Tensor) -> None:
+    if not ids.is_inference():  # nothing tells when such a tensor is written to
+        memory[ids] = ids._version, what
+
+
+def _remembered(memory: Any, ids: Tensor) -> tuple[Tensor, ...] | None:
+    """What is known of ids, unless they were written to since."""
+    version, what = (None, None) if ids.is_inference() else memory.get(ids, (None, None))
+    return what if version is not None and version == ids._version else None
+
+
+def in_order(ids: Tensor, turns: Callable[[int], Tensor]) -> Tensor:
+    """Ids in another order, that the index of the same tensor finds at once: neither sorts them again.
+
+    Args:
+        ids: (n,) int64.
+        turns: of n gives the place of each of them among the ascending ids.
+
+    Example:
+        >>> in_order(torch.tensor([30, 10, 20]), lambda number: torch.tensor([2, 0, 1])).tolist()
+        [30, 10, 20]
+    """
+    (ascending,) = _remembered(_ASCENDING, ids) or (ids.sort().values,)
+    places = turns(len(ids)).to(ids.device)
+    ordered: Tensor = ascending[places]
+    _remember(_PLACES, ordered, ascending, places)
+    return ordered
 
 
 class IdIndex:
@@ -42,6 +78,7 @@ class IdIndex:
 
     def __init__(self, ids: Tensor, owner: str, remedy: str) -> None:
         self.ids, order = ids.sort()
+        _remember(_ASCENDING, ids, self.ids)
         self.order = in_few_bytes(order)
         self._owner, self._remedy = owner, remedy
         twice = self.ids[1:] == self.ids[:-1]
@@ -54,6 +91,9 @@ class IdIndex:
         Raises:
             UsageError: an id is missing.
         """
+        among, places = _remembered(_PLACES, ids) or (None, ids)
+        if among is self.ids:
+            return places
         ids = ids.to(self.ids.device).contiguous()
         places = self._places(ids)
         if not torch.equal(self.ids[places], ids):
@@ -111,9 +151,7 @@ def content_ids(contents: Iterable[Any], labels: Tensor) -> Tensor:
         3
     """
     packed, contents = bytearray(), iter(contents)  # eight bytes each: a list of digests would take a hundred
-    while some := [
-        hashlib.blake2b(one, digest_size=_ID_BYTES).digest() for one in islice(contents, _DIGESTS_AT_ONCE)
-    ]:
+    while some := list(map(_digest, islice(contents, _DIGESTS_AT_ONCE))):
         packed += b"".join(some)
     ids = torch.from_numpy(np.frombuffer(packed, dtype="<i8").astype(np.int64, copy=False))
     ascending = ids.sort().values
@@ -126,6 +164,13 @@ def content_ids(contents: Iterable[Any], labels: Tensor) -> Tensor:
         rows, keys = order[copies > 0], keys[copies[copies > 0]]
         ids[rows] = keyed_hash(keys, ids[rows])
     return ids
+
+
+def _digest(content: Any) -> bytes:
+    """The BLAKE2b of eight bytes; a copy of a state that has hashed nothing is made faster than a new one."""
+    state = _NOTHING_HASHED.copy()
+    state.update(content)
+    return state.digest()
 
 
 def order_of_copies(labels: Tensor, label_probs: Tensor | None) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from instar.data.sources import cache_folder
 from instar.errors import InstarError, UsageError
-from instar.files import load_tensors, tensor_bytes, written_whole
+from instar.files import load_tensors, write_tensors, written_whole
 
 MOST_GIB = 20.0
 """Of all that is kept, unless `INSTAR_CACHE_GIB` says otherwise."""
@@ -29,7 +29,7 @@ def write_kept(file: Path, tensors: Mapping[str, Tensor], about: Mapping[str, An
     text = json.dumps(about)
     state = {"about": text, "sha256": _checksum(tensors, text)}
     with contextlib.suppress(OSError), written_whole(file) as part:
-        part.write_bytes(tensor_bytes(tensors, state))
+        write_tensors(part, tensors, state)
 
 
 def read_kept(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

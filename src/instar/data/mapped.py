@@ -9,7 +9,7 @@ import mmap
 import shutil
 import uuid
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -29,6 +29,9 @@ _SUMS = "sums.json"
 
 _READ_AT_ONCE = 2**20
 _RESIDENT_BYTES = 2**28  # of the files of one data set that are in memory at a time
+_AROUND_BYTES = 2**16  # that the system maps with a row, at least
+_AHEAD_BYTES = 2**25  # of examples that are read in the order of the files
+_ROWS_AT_ONCE = 2**12  # of these: with what lies around them no more than may be in memory
 
 
 class MappedDataset(InMemoryDataset):
@@ -75,6 +78,23 @@ class MappedDataset(InMemoryDataset):
                 _forget(one)
             self._others = _file_bytes_in_memory()
         return raw
+
+    def raws(self, parts: Sequence[Tensor]) -> Iterator[Inputs]:
+        """`raw` of some rows after others; of small ones many are read at once, in the order of the files.
+
+        The system maps what lies around a row too: at random that is done for each row, in order for many at once.
+        """
+        row_bytes = self._inputs[:1].nbytes if isinstance(self._inputs, Tensor) else 0
+        num_ahead = _AHEAD_BYTES // max(1, row_bytes)
+        if not self._is_large or not row_bytes or num_ahead * _AROUND_BYTES < sum(map(len, self._maps)):
+            yield from super().raws(parts)
+            return
+        for some in _together(parts, num_ahead):
+            rows, order = torch.cat(some).sort()
+            places = torch.empty_like(order)
+            places[order] = torch.arange(len(order))
+            there = torch.cat([self.raw(one) for one in torch.split(rows, _ROWS_AT_ONCE)])
+            yield from (there.index_select(0, one) for one in torch.split(places, list(map(len, some))))
 
     def finish(self, raw: Inputs, ids: Tensor, views: Tensor | int) -> Inputs:
         """The second half of `gather`, after `raw`, on the device of the data set."""
@@ -228,6 +248,18 @@ def _mapped(folder: Path, like: Any) -> tuple[Inputs, list[mmap.mmap]]:
         return Mask(lengths[0]) if isinstance(one, Mask) else tensors[f"{number}.values"]
 
     return map_tensors(column, like), maps
+
+
+def _together(parts: Sequence[Tensor], num_rows: int) -> Iterator[list[Tensor]]:
+    """Parts that follow each other, so many rows at a time or a few more."""
+    some: list[Tensor] = []
+    for part in parts:
+        some.append(part)
+        if sum(map(len, some)) >= num_rows:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 def _forget(one: mmap.mmap) -> None:

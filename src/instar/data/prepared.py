@@ -68,11 +68,15 @@ def prepared(records: Records, options: KindOptions) -> Prepared:
             _warn_of_copies(records.source, parts)
             return Prepared(tuple(parts), words, records.roles, records.source, records.notes)
         preparation = fit_preparation(records, options)
-        made = [_dataset(records, part, preparation, options) for part in PARTS if part in records.parts]
+        is_small = preparation.kind not in _SLOW and sum(map(len, records.parts.values())) <= _FEW
+        like = None if is_small else _tried(preparation, records)
+        names = [part for part in PARTS if part in records.parts]
+        made = [_dataset(records, part, preparation, like, options) for part in names]
     except InstarError as error:
         raise type(error)(f"{records.source}: {error}") from error
     datasets, folders = (tuple(each) for each in zip(*made, strict=True))
-    _warn_of_copies(records.source, datasets)
+    if not records.shares_no_copies:
+        _warn_of_copies(records.source, datasets)
     return Prepared(datasets, preparation, records.roles, records.source, records.notes, folders)
 
 
@@ -82,12 +86,12 @@ def _warn_of_copies(source: str, parts: Sequence[InMemoryDataset]) -> None:
 
 
 def _dataset(
-    records: Records, part: str, preparation: Preparation, options: KindOptions
+    records: Records, part: str, preparation: Preparation, like: Inputs | None, options: KindOptions
 ) -> tuple[InMemoryDataset, Path | None]:
     table = records.parts[part]
     if len(table) == 0:
         raise DataError(f"the {part} part has no row")
-    data, folder = _examples(records, part, preparation, options)
+    data, folder = _examples(records, part, preparation, like, options)
     if records.label_probs is not None:
         data = data.with_label_probs(records.label_probs[part])
     return with_origin(data, table, records.roles, preparation), folder
@@ -119,16 +123,15 @@ def with_sources(data: InMemoryDataset, table: pa.Table, roles: Roles) -> InMemo
 
 
 def _examples(
-    records: Records, part: str, preparation: Preparation, options: KindOptions
+    records: Records, part: str, preparation: Preparation, like: Inputs | None, options: KindOptions
 ) -> tuple[InMemoryDataset, Path | None]:
-    """The data set of a part, and the folder that keeps its examples."""
+    """The data set of a part, and the folder that keeps its examples; without `like` none keeps its few."""
     table, labels = records.parts[part], records.labels[part]
     about: dict[str, Any] = {"class_names": records.class_names, "ids": records.ids[part]}
-    is_slow = preparation.kind in _SLOW
-    if not is_slow and sum(map(len, records.parts.values())) <= _FEW:
+    if like is None:
         return InMemoryDataset(preparation.inputs(table, records.roles), labels, **about), None
-    like = _tried(preparation, table, records)
-    row_bytes = _bytes_of(like) / min(_TRIED, len(table))
+    is_slow = preparation.kind in _SLOW
+    row_bytes = _bytes_of(like) / len(tensors_in(like)[0])
     is_large = row_bytes * len(table) > options.memory_budget_bytes
     try:
         folder = _folder(records, part, preparation)
@@ -159,11 +162,11 @@ def opened(folder: Path, like: Any, labels: Tensor, *, is_large: bool, **about: 
     return InMemoryDataset.of_columns(read_examples(folder, like), labels, **about)
 
 
-def _tried(preparation: Preparation, table: pa.Table, records: Records) -> Inputs:
-    """What the first rows become."""
+def _tried(preparation: Preparation, records: Records) -> Inputs:
+    """What the first training rows become."""
     with warnings.catch_warnings():  # it warns when it prepares all
         warnings.simplefilter("ignore")
-        return columns_of(preparation.inputs(table.slice(0, _TRIED), records.roles))
+        return columns_of(preparation.inputs(records.parts["train"].slice(0, _TRIED), records.roles))
 
 
 def _bytes_of(columns: Inputs) -> int:
@@ -181,5 +184,6 @@ def _folder(records: Records, part: str, preparation: Preparation) -> Path:
     if roles.key is not None:  # these ids do not tell the content
         ids = row_ids(records.parts[part], dataclasses.replace(roles, key=None), records.labels[part])
     about = json.dumps([_FORMAT, preparation.record(), preparation.in_words(), roles.inputs], sort_keys=True)
-    digest = hashlib.sha256(about.encode() + ids.numpy().tobytes()).hexdigest()
-    return cache_folder() / "prepared" / digest[:32]
+    digest = hashlib.sha256(about.encode())
+    digest.update(ids.numpy().data)
+    return cache_folder() / "prepared" / digest.hexdigest()[:32]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from instar.data.hashing import key_of
-from instar.data.identity import IdIndex
+from instar.data.identity import IdIndex, in_order
 from instar.data.memory import InMemoryDataset
 from instar.errors import UsageError
 
@@ -39,7 +39,7 @@ def shuffled(ids: Tensor, *, seed: int, epoch: int) -> Tensor:
         True
     """
     generator = torch.Generator().manual_seed(key_of("order", seed, epoch))
-    return ids.sort().values[torch.randperm(len(ids), generator=generator).to(ids.device)]
+    return in_order(ids, lambda number: torch.randperm(number, generator=generator))
 
 
 def id_batches(order: Tensor, batch_size: int) -> list[Tensor]:

@@ -78,21 +78,23 @@ def chosen_rows(
     """(n,) bool: the rows that `stratified_split` splits off; `place` is what the error calls a row."""
     if not 0 < fraction < 1:
         raise UsageError(f"fraction {fraction} should be above 0 and below 1")
-    present = torch.unique(labels[labels != NO_LABEL]).tolist()
-    if not present:
+    num_all = torch.bincount(labels[labels != NO_LABEL]).tolist()
+    if not num_all:
         raise DataError("no example has a label, so the data cannot be split by class; pass a split of your own")
     hashes = keyed_hash(key_of("split", split_seed), data_ids)
     chosen = torch.zeros(len(data_ids), dtype=torch.bool, device=data_ids.device)
     originals = original_rows(data_ids if contents is None else contents.to(data_ids.device))
     is_original = originals == torch.arange(len(data_ids), device=data_ids.device)
-    numbers = labels[is_original & (labels != NO_LABEL)]
-    counts = torch.bincount(numbers, minlength=max(present) + 1).tolist()
-    rare = [label for label in present if counts[label] < parts]
-    lacking = [label for label in rare if len(originals[labels == label].unique()) < parts]
     rows = (is_original & (labels != NO_LABEL)).nonzero().squeeze(1)
-    for of_class in torch.split(rows[labels[rows].argsort(stable=True)], counts):
-        if len(of_class) >= parts:
-            chosen[_share_of(of_class, hashes, fraction)] = True
+    sizes = torch.bincount(labels[rows], minlength=len(num_all))
+    counts = sizes.tolist()
+    num_chosen = [_num_of(fraction, count) if count >= parts else 0 for count in counts]
+    rows = rows[hashes[rows].argsort()]
+    rows = rows[labels[rows].argsort(stable=True)]  # of each class together, by their hashes
+    places = torch.arange(len(rows), device=rows.device) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    chosen[rows[places < torch.tensor(num_chosen, device=rows.device).repeat_interleave(sizes)]] = True
+    rare = [label for label, count in enumerate(num_all) if count and counts[label] < parts]
+    lacking = [label for label in rare if len(originals[labels == label].unique()) < parts]
     lacking = lacking or _share_copies(chosen, originals, labels, hashes, rare, parts)
     if lacking:
         rows = (labels == lacking[0]).nonzero().squeeze(1)
@@ -249,5 +251,8 @@ def _share(data: Dataset, share: float, seed: int) -> Tensor:
 
 def _share_of(rows: Tensor, hashes: Tensor, share: float) -> Tensor:
     """The rows with the smallest hashes: a share of them, but at least one, and not all of several."""
-    num_chosen = max(min(round(share * len(rows)), len(rows) - 1), 1)
-    return rows[hashes[rows].argsort()[:num_chosen]]
+    return rows[hashes[rows].argsort()[: _num_of(share, len(rows))]]
+
+
+def _num_of(share: float, size: int) -> int:
+    return max(min(round(share * size), size - 1), 1)

@@ -3,7 +3,6 @@
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -113,7 +112,7 @@ class TablePreparation:
 
     def record(self) -> dict[str, Any]:
         """Itself as JSON: means, standard deviations, categories."""
-        columns = [asdict(column) for column in self.columns]
+        columns = [dict(vars(column)) for column in self.columns]
         for one in columns:
             if not one.get("is_boolean", True):
                 del one["is_boolean"]  # what is not there is false: older preparations have none

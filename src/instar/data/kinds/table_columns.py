@@ -68,10 +68,15 @@ class Number:
             values = _as_booleans(values)
         numbers = numbers_of(self.name, values, place, is_date=self.is_date)
         is_missing = np.isnan(numbers)
-        out[:, 0] = np.where(is_missing, 0.0, (numbers - self.mean) / self.sd)
+        standardised = numbers - self.mean
+        standardised /= self.sd
+        out[:, 0] = standardised
+        if not (num_missing := int(is_missing.sum())):
+            return {}
+        out[is_missing, 0] = 0.0
         if self.missing:
             out[:, 1] = is_missing
-        return {} if self.missing or not is_missing.any() else {"": int(is_missing.sum())}
+        return {} if self.missing else {"": num_missing}
 
     def about_unknown(self, counts: Mapping[str, int]) -> str:
         """What a warning says of missing values."""

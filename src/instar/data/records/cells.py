@@ -66,10 +66,19 @@ def _row_bytes(table: pa.Table, roles: Roles) -> Iterable[bytes]:
     cells = [blobs_of(table, name) if name in files else _cells(table[name]) for name in roles.inputs]
     if len(cells) == 1 and not isinstance(cells[0], np.ndarray):
         return _split(cells[0]) if isinstance(cells[0], pa.Array) else cells[0]
-    numbers = np.stack([one for one in cells if isinstance(one, np.ndarray)] or [np.zeros(len(table))], axis=1)
-    rows = numbers.view(f"V{numbers.itemsize * numbers.shape[1]}")[:, 0].tolist()  # the bytes of each row
+    rows = _bytes_of_rows([one for one in cells if isinstance(one, np.ndarray)] or [np.zeros(len(table))])
     texts = [_with_lengths(one) for one in cells if not isinstance(one, np.ndarray)]
     return map(b"".join, zip(rows, *texts, strict=True)) if texts else rows
+
+
+def _bytes_of_rows(columns: Sequence[NDArray[np.float64]]) -> list[bytes]:
+    """The numbers of each row, of which there is one NaN and one zero."""
+    rows = np.empty((len(columns[0]), len(columns)))
+    for place, numbers in enumerate(columns):
+        np.add(numbers, 0.0, out=rows[:, place])
+    rows[np.isnan(rows)] = np.nan
+    found: list[bytes] = rows.view(f"V{rows.itemsize * rows.shape[1]}")[:, 0].tolist()
+    return found
 
 
 def _with_lengths(cells: pa.Array | Iterable[bytes]) -> Iterable[bytes]:
@@ -87,8 +96,8 @@ def _cells(column: pa.ChunkedArray) -> NDArray[np.float64] | pa.Array:
     """Numbers, or what else there is as an array of bytes."""
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        numbers = column.cast(pa.float64(), safe=False).to_numpy()
-        return np.where(np.isnan(numbers), np.nan, numbers) + 0.0  # one NaN, one zero
+        numbers: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy()
+        return numbers
     if pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         texts = column.cast(pa.large_string()).fill_null("").cast(pa.large_binary())
         return pa.concat_arrays(texts.chunks) if texts.num_chunks else pa.array([], pa.large_binary())

@@ -1,7 +1,7 @@
 """Rows of a source, with their labels and ids, split into training, validation and test rows."""
 
 import dataclasses
-import functools
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,8 @@ class Records:
     """what was guessed or decided, a sentence each"""
     label_probs: Mapping[str, Tensor] | None = None
     """(n, classes) of each part, where the labels are distributions"""
+    shares_no_copies: bool = False
+    """whether no row of a part can be a copy of one of another: all were cut from one, by their content"""
 
 
 def read_records(
@@ -117,10 +119,7 @@ def split_records(
         found = found.as_test()
     records = _with_ids(tables, found, roles, source, said)
     is_split = "validation" not in records.parts
-    if ALL in records.parts:
-        records = _cut(records, ALL, "test", "train", _TEST_FRACTION, split_seed, parts=3)
-    if "validation" not in records.parts:
-        records = _cut(records, "train", "validation", "train", validation_fraction, split_seed)
+    records = _cut(records, validation_fraction, split_seed)
     return _checked(records, is_split=is_split)
 
 
@@ -219,37 +218,51 @@ def _num_of_two_classes(ids: Tensor, labels: Tensor) -> int:
     return int((first != last)[originals].sum())
 
 
-def _cut(
-    records: Records, part: str, chosen: str, rest: str, fraction: float, split_seed: int, *, parts: int = 2
-) -> Records:
-    """Split off a share of a part under another name; the rest gets a name too."""
-    table, labels, ids = records.parts[part], records.labels[part], records.ids[part]
-    groups = None if records.roles.group is None else table[records.roles.group]
-    contents = (
-        None if records.roles.key is None else row_ids(table, dataclasses.replace(records.roles, key=None), labels)
+def _cut(records: Records, validation_fraction: float, split_seed: int) -> Records:
+    """The parts that are not there yet, split off from one that is; its rows are taken once, at the end."""
+    whole = ALL if ALL in records.parts else "train"
+    rows = {"train": torch.arange(len(records.parts[whole]))}
+    if whole == ALL:
+        rows["train"], rows["test"] = _cut_off(records, whole, rows["train"], _TEST_FRACTION, split_seed, parts=3)
+    if "validation" not in records.parts:
+        rows["train"], rows["validation"] = _cut_off(
+            records, whole, rows["train"], validation_fraction, split_seed
+        )
+    if len(rows) == 1:
+        return records
+
+    def with_rows(values: Mapping[str, Any], take: Any) -> dict[str, Any]:
+        found = {**values, **{part: take(values[whole], some) for part, some in rows.items()}}
+        return {part: found[part] for part in ("train", "validation", "test") if part in found}
+
+    probs = records.label_probs
+    return dataclasses.replace(
+        records,
+        parts=with_rows(records.parts, lambda table, some: taken(table, some.numpy())),
+        labels=with_rows(records.labels, operator.getitem),
+        ids=with_rows(records.ids, operator.getitem),
+        label_probs=None if probs is None else with_rows(probs, operator.getitem),
+        shares_no_copies=whole == ALL and records.roles.key is None and records.roles.group is None,
     )
+
+
+def _cut_off(
+    records: Records, whole: str, rows: Tensor, fraction: float, split_seed: int, *, parts: int = 2
+) -> tuple[Tensor, Tensor]:
+    """Of some rows of a part those that stay, and the share that is split off, both ascending."""
+    table, labels, roles = records.parts[whole], records.labels[whole], records.roles
+    contents = None
+    if roles.key is not None and roles.group is None:
+        contents = row_ids(table, dataclasses.replace(roles, key=None), labels)[rows]
     stay, go = cut_rows(
-        ids,
-        labels,
-        groups,
+        records.ids[whole][rows],
+        labels[rows],
+        None if roles.group is None else table[roles.group].take(pa.array(rows.numpy())),
         fraction=fraction,
         split_seed=split_seed,
         class_names=records.class_names,
         contents=contents,
         parts=parts,
-        place=functools.partial(place_of, table),
+        place=lambda row: place_of(table, int(rows[row])),
     )
-    rows = {rest: stay, chosen: go}
-    others, probs = [name for name in records.parts if name != part], records.label_probs
-
-    def with_rows(values: Mapping[str, Any], take: Any) -> dict[str, Any]:
-        found = {name: values[name] for name in others} | {name: take(one) for name, one in rows.items()}
-        return {name: found[name] for name in ("train", "validation", "test") if name in found}
-
-    return dataclasses.replace(
-        records,
-        parts=with_rows(records.parts, lambda one: taken(table, one.numpy())),
-        labels=with_rows(records.labels, lambda one: labels[one]),
-        ids=with_rows(records.ids, lambda one: ids[one]),
-        label_probs=None if probs is None else with_rows(probs, lambda one: probs[part][one]),
-    )
+    return rows[stay], rows[go]
