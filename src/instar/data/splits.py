@@ -88,7 +88,7 @@ def chosen_rows(
     numbers = labels[is_original & (labels != NO_LABEL)]
     counts = torch.bincount(numbers, minlength=max(present) + 1).tolist()
     rare = [label for label in present if counts[label] < parts]
-    lacking = [label for label in rare if len(originals[labels == label].unique()) < parts]
+    lacking = [label for label in rare if len(torch.unique(originals[labels == label])) < parts]
     rows = (is_original & (labels != NO_LABEL)).nonzero().squeeze(1)
     for of_class in torch.split(rows[labels[rows].argsort(stable=True)], counts):
         if len(of_class) >= parts:
@@ -113,7 +113,7 @@ def _share_copies(
     """
     lacking = []
     has_label = labels != NO_LABEL
-    pairs = torch.stack((originals[has_label], labels[has_label]), dim=1).unique(dim=0)
+    pairs = torch.unique(torch.stack((originals[has_label], labels[has_label]), dim=1), dim=0)
     pairs = pairs[hashes[pairs[:, 0]].argsort()]
     needed = {True: 1, False: parts - 1}
     for label, side in itertools.product(rare, needed):
