@@ -385,3 +385,20 @@ def test_publish_writes_a_result_that_can_be_had_again(typed: Command, finished_
     assert set(published) - set(own) == {"name"}
     assert published["seeds"] == [0, 1, 2]
     assert {"torch", "processor", "command"} <= set(published["environment"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("distill", "--data"), "instar: stopped; run the same command again to resume\n"),
+        (("data", "show"), "instar: stopped\n"),
+    ],
+    ids=["distill", "data"],
+)
+def test_ctrl_c_speaks_of_resuming_where_a_command_resumes(
+    typed: Command, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "stopping.py").write_text("def data():\n    raise KeyboardInterrupt\n")
+    done = typed(*words, "python:stopping:data", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 130
+    assert done.stderr.endswith(said)

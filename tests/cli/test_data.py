@@ -5,10 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from command_line import Command
 from data_files import image_bytes, random_images, write_image_folder
+from instar.data.readers.audio import wav_bytes
+from tagged_words import sentences, write_conll
 
 
 @pytest.fixture
@@ -127,3 +130,27 @@ def test_data_are_listed_described_and_checked_by_one_command(typed: Command, tm
     done = typed("data", "check", f"folder:{tmp_path / 'absent'}")
     assert (done.returncode, done.stdout) == (2, "")
     assert "no such folder" in done.stderr
+
+
+def test_sounds_and_named_texts_which_have_no_columns_are_shown(typed: Command, tmp_path: Path) -> None:
+    for number, name in enumerate(("dog", "owl")):
+        (tmp_path / name).mkdir()
+        for clip in range(6):
+            wave = torch.sin(torch.arange(8000) * (0.05 + 0.01 * clip + 0.3 * number))
+            (tmp_path / name / f"{clip}.wav").write_bytes(wav_bytes(wave.numpy(), 8000))
+    shown = typed("data", "show", f"folder:{tmp_path}")
+    assert shown.returncode == 0, shown.stderr
+    assert "2 classes: dog, owl" in shown.stdout
+    assert "40 mel filters every 10 ms" in shown.stdout
+    found = typed("data", "show", f"folder:{tmp_path}", "--json")
+    assert json.loads(found.stdout)["class_names"] == ["dog", "owl"]
+
+
+def test_words_are_shown_as_words_within_80_columns(typed: Command, tmp_path: Path) -> None:
+    write_conll(tmp_path / "s.conll", sentences(40))
+    shown = typed("data", "show", f"conll:{tmp_path / 's.conll'}", COLUMNS="80")
+    assert shown.returncode == 0, shown.stderr
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    assert re.search(r"words +list of text +text +0 +[A-Z][a-z]+ [a-zA-Z]+ ", shown.stdout)
+    assert re.search(r"\n  B-PER (I-PER )?O [O ]+(B-LOC|I-LOC)", shown.stdout)
+    assert '["' not in shown.stdout

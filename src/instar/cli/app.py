@@ -31,7 +31,8 @@ from instar.errors import DataWarning, InstarError, LearningWarning
 INTERRUPTED = 130
 RUN_JOBS = ("distill", "transfer", "advise", "specialists", "reproduce", "speech")
 _FORMAT = warnings.formatwarning
-STOPPED = "stopped; run the same command again to resume"
+RESUMED = (*RUN_JOBS, "targets")
+"""Commands that go on from where they were stopped."""
 
 app = typer.Typer(
     name="instar",
@@ -87,7 +88,7 @@ def main() -> None:
             raise
         _stop(f"{error}{_see_docs(error)}", error.exit_status)
     except (KeyboardInterrupt, typer.Abort):
-        _stop(STOPPED, INTERRUPTED)
+        _stop(_stopped(), INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
@@ -99,8 +100,14 @@ def main() -> None:
             _stop(_unknown_option(error) if is_unknown else message, int(error.exit_code))
         _stop(f"{type(error).__name__}: {_one_line(error)} (--debug shows where)", 1)
     if status == INTERRUPTED:  # typer has caught Ctrl-C
-        _stop(STOPPED, INTERRUPTED)
+        _stop(_stopped(), INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _stopped() -> str:
+    """What is said after Ctrl-C."""
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    return "stopped; run the same command again to resume" if command in RESUMED else "stopped"
 
 
 def _format_warning(

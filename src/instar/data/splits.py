@@ -94,7 +94,7 @@ def chosen_rows(
     places = torch.arange(len(rows), device=rows.device) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
     chosen[rows[places < torch.tensor(num_chosen, device=rows.device).repeat_interleave(sizes)]] = True
     rare = [label for label, count in enumerate(num_all) if count and counts[label] < parts]
-    lacking = [label for label in rare if len(originals[labels == label].unique()) < parts]
+    lacking = [label for label in rare if len(torch.unique(originals[labels == label])) < parts]
     lacking = lacking or _share_copies(chosen, originals, labels, hashes, rare, parts)
     if lacking:
         rows = (labels == lacking[0]).nonzero().squeeze(1)
@@ -115,7 +115,7 @@ def _share_copies(
     """
     lacking = []
     has_label = labels != NO_LABEL
-    pairs = torch.stack((originals[has_label], labels[has_label]), dim=1).unique(dim=0)
+    pairs = torch.unique(torch.stack((originals[has_label], labels[has_label]), dim=1), dim=0)
     pairs = pairs[hashes[pairs[:, 0]].argsort()]
     needed = {True: 1, False: parts - 1}
     for label, side in itertools.product(rare, needed):

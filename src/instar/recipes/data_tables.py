@@ -11,9 +11,9 @@ from instar.data import Inspection, Splits, TokenDataset, inspect_folder, inspec
 from instar.data.copies import copies_of
 from instar.data.readers.images import OFFER_TO_FIT
 from instar.errors import UsageError
-from instar.naming import is_text_files
+from instar.naming import is_source, is_text_files
 from instar.recipes.reading_settings import checked
-from instar.recipes.record_tables import about_records, record_tables, records_of
+from instar.recipes.record_tables import about_records, record_tables, records_of, sentence
 from instar.recipes.settings import DataSettings
 from instar.recipes.splits import load_splits
 from instar.reports import Column, Table
@@ -42,11 +42,15 @@ def data_tables(settings: Mapping[str, Any]) -> Iterator[Table]:
     splits = load_splits(data)
     if isinstance(splits.train, TokenDataset):
         about = [*([splits.preparation.in_words()] if splits.preparation else []), *splits.notes]
-        yield Table(splits.name, _parts_of_text(splits), caption="\n".join(f"{line}." for line in about))
+        yield Table(splits.name, _parts_of_text(splits), caption="\n".join(map(sentence, about)))
         return
     names = ", ".join(splits.class_names[:12]) + (", ..." if len(splits.class_names) > 12 else "")
-    yield Table(splits.name, _parts_of(splits), caption=f"{len(splits.class_names)} classes: {names}")
-    if splits.roles is not None:
+    said = [f"{len(splits.class_names)} classes: {names}"]
+    if splits.roles is not None and not is_source(data.name):  # a folder of sounds, which has no columns
+        about = [] if splits.preparation is None else [splits.preparation.in_words()]
+        said += map(sentence, (*about, *splits.notes))
+    yield Table(splits.name, _parts_of(splits), caption="\n".join(said))
+    if splits.roles is not None and is_source(data.name):
         yield from record_tables(*records_of(data), splits)
 
 
@@ -57,7 +61,8 @@ def data_record(settings: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(splits.train, TokenDataset):
         return {"name": splits.name, "notes": list(splits.notes), "parts": _parts_of_text(splits)}
     about = {"name": splits.name, "class_names": list(splits.class_names), "parts": _parts_of(splits)}
-    return about | (about_records(*records_of(data), splits) if splits.roles is not None else {})
+    has_columns = splits.roles is not None and is_source(data.name)
+    return about | (about_records(*records_of(data), splits) if has_columns else {})
 
 
 def _parts_of_text(splits: Splits) -> list[dict[str, Any]]:

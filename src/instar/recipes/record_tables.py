@@ -33,7 +33,7 @@ def record_tables(records: Records, whole: pa.Table, splits: Splits) -> Iterator
     """Columns, classes and some examples."""
     said = [splits.preparation.in_words()] if splits.preparation is not None else []
     rows = column_rows(records, whole)
-    yield Table("Columns", rows, caption="\n".join([*map(_sentence, (*said, *records.notes))]))
+    yield Table("Columns", rows, caption="\n".join([*map(sentence, (*said, *records.notes))]))
     classes = class_rows(records)
     more = f"{len(classes) - _CLASSES:,} more classes, see --json." if len(classes) > _CLASSES else ""
     yield Table("Classes", classes[:_CLASSES], caption=more)
@@ -84,7 +84,7 @@ def example_rows(records: Records) -> list[dict[str, Any]]:
     return [
         {
             "row": place_of(table, row),
-            "class": names[row] if tags is None else _cell(tags[row].as_py()),
+            "class": names[row] if tags is None else _cell(list(map(str, tags[row].as_py()))),
             **{name: _cell(table[name][row].as_py()) for name in records.roles.inputs},
         }
         for row in range(min(_EXAMPLES, len(table)))
@@ -108,10 +108,13 @@ def _cell(value: Any) -> str:
         value = value["bytes"]
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        value = " ".join(value)  # words, or their tags
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     text = " ".join(text.split())
     return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """A note as a sentence of its own."""
     return f"{text[:1].upper()}{text[1:]}."

@@ -151,8 +151,8 @@ def type_in_words(kind: pa.DataType) -> str:
     """What a column holds, in plain words; in those of Arrow what tables seldom hold.
 
     Example:
-        >>> type_in_words(pa.string()), type_in_words(pa.int64()), type_in_words(pa.list_(pa.int8()))
-        ('text', 'whole number', 'list<item: int8>')
+        >>> type_in_words(pa.string()), type_in_words(pa.int64()), type_in_words(pa.list_(pa.string()))
+        ('text', 'whole number', 'list of text')
     """
     words = {
         "text": pa.types.is_string(kind) or pa.types.is_large_string(kind),
@@ -164,4 +164,6 @@ def type_in_words(kind: pa.DataType) -> str:
         "bytes": pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind),
         "nothing": pa.types.is_null(kind),
     }
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return f"list of {type_in_words(kind.value_type)}"
     return next((word for word, fits in words.items() if fits), str(kind))
