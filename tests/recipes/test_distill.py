@@ -181,6 +181,30 @@ def test_the_headline_says_where_the_two_intervals_disagree(result: dict) -> Non
         assert "Over test examples" not in both.detail
 
 
+def test_the_headline_says_what_probabilities_gain_beside_errors(result: dict) -> None:
+    """As on a table: as many errors, and a likelihood that is several times better."""
+    found = result["details"]["likelihood"]
+    rows = {row["name"]: row for row in result["rows"]}
+    assert found["mean"] == pytest.approx(
+        rows["student-distilled"]["test_nll"] - rows["student-alone"]["test_nll"]
+    )
+    assert (found["name"], found["minus"], found["n"]) == ("student-distilled", "student-alone", 3)
+
+    def said(**likelihood: float) -> str:
+        details = result["details"] | {"likelihood": found | likelihood}
+        return answer(result | {"details": details}).detail
+
+    start, end = said(mean=-0.6, low=-0.7, high=-0.5), said(mean=0.6, low=0.5, high=0.7)
+    nll = [f"{rows[name]['test_nll']:.3f}" for name in ("student-distilled", "student-alone")]
+    nats = " nats after ".join(nll)
+    assert f"Its probabilities are better: negative log-likelihood {nats}, difference [-0.700, -0.500]." in start
+    assert "Its probabilities are worse" in end
+    for low, high in ((-0.7, 0.1), (None, None), (-0.6, -0.6)):
+        assert "Its probabilities" not in said(mean=-0.6, low=low, high=high)
+    older = {key: value for key, value in result["details"].items() if key != "likelihood"}
+    assert "Its probabilities" not in answer(result | {"details": older}).detail
+
+
 def test_seeds_that_differ_equally_decide_nothing(result: dict) -> None:
     equal = result["differences"][0] | {"mean": 54.0, "low": 54.0, "high": 54.0, "n": 2, "low_examples": None}
     said = answer(result | {"differences": [equal]}).detail

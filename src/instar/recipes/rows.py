@@ -100,6 +100,25 @@ def with_interval(row: Row) -> str:
     return f"{row['mean']:+.1f} {interval(row, sign=True)}"
 
 
+def about_likelihood(over: Row, mean: float, control: float) -> str:
+    """What the likelihood says beside another measure, in a sentence; empty where its interval includes zero.
+
+    Args:
+        over: the difference in negative log-likelihood, of `difference`.
+        mean, control: the negative log-likelihoods, in nats.
+
+    Example:
+        >>> print(about_likelihood({"mean": -0.6, "low": -0.7, "high": -0.5, "n": 3}, 0.2, 0.8))
+        Its probabilities are better: negative log-likelihood 0.200 nats after 0.800, difference [-0.700, -0.500].
+    """
+    if not excludes_zero(over):
+        return ""
+    return (
+        f"Its probabilities are {'better' if over['mean'] < 0 else 'worse'}: negative log-likelihood "
+        f"{mean:.3f} nats after {control:.3f}, difference {interval(over, 3, sign=True)}."
+    )
+
+
 def excludes_zero(row: Row) -> bool:
     """Whether the interval of a difference excludes zero; without an interval it does not.
 

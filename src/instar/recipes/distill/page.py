@@ -14,7 +14,7 @@ from instar.recipes.distill.plan import ALONE, CORRECTED, DISTILLED, Plan
 from instar.recipes.distill.scoring import MOST_EXAMPLES
 from instar.recipes.pictures import example_pictures
 from instar.recipes.result_tables import result_tables, rows_table
-from instar.recipes.rows import excludes_zero, interval
+from instar.recipes.rows import about_likelihood, excludes_zero, interval
 from instar.recipes.settings import TransferSettings
 from instar.recipes.study import Page, Result
 from instar.reports import Bars, Column, Headline, Lines, Section, Share, Table, Text
@@ -46,9 +46,13 @@ def answer(result: Result) -> Headline:
         bounds = interval(difference, sign=True)
         sure = f"95 % interval over {difference['n']} paired seeds: {bounds}, which {verdict}."
         sure += _over_examples(difference)
+    likelihood = about_likelihood(
+        result["details"].get("likelihood", {}), distilled["test_nll"], alone["test_nll"]
+    )
     details = result["details"]
     more = [details[key]["sentence"] for key in ("losses", "same_cost", "in_use") if key in details]
-    return Headline(sentence, " ".join([sure, _about_teacher(rows), *_about_correction(rows), *more]))
+    said = [_about_teacher(rows), *_about_correction(rows), *more]
+    return Headline(sentence, " ".join([sure, *([likelihood] if likelihood else []), *said]))
 
 
 def _over_examples(difference: Row) -> str:

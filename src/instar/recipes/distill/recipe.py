@@ -79,10 +79,10 @@ def measure(plan: Plan, chosen: Chosen) -> dict[str, Any]:
     A row also has the other scores on test, the costs, the candidate, and the fidelity to the teacher: on test
     (`teacher_agreement`, `teacher_kl`) and on the transfer set (`train_teacher_...`). A difference has a second
     interval, over test examples. `details` has `transfer`, what the students learn from; the number of validation
-    examples; `commonest_class_errors`, those on test of always answering the commonest class; the `members` of an
-    ensemble; the `class_bias` of a correction, mean over seeds; `losses` where several were compared,
-    `hint_layers` where layers were, `same_cost` and `in_use` where they were asked for; and the lists of
-    `instar.recipes.distill.scoring`.
+    examples; `commonest_class_errors`, those on test of always answering the commonest class; `likelihood`, the
+    first difference in negative log-likelihood, over seeds; the `members` of an ensemble; the `class_bias` of a
+    correction, mean over seeds; `losses` where several were compared, `hint_layers` where layers were, `same_cost`
+    and `in_use` where they were asked for; and the lists of `instar.recipes.distill.scoring`.
     """
     config, test = plan.config, plan.splits.test
     labels, logits_of = test.labels(test.ids), scoring.on_test(plan.path, test)
@@ -111,6 +111,7 @@ def measure(plan: Plan, chosen: Chosen) -> dict[str, Any]:
             ],
             "errors_by_class": scoring.errors_by_class(main, labels, test.class_names),
             "calibration": scoring.calibration(main, labels),
+            "likelihood": scoring.nll_difference(DISTILLED, ALONE, logits, labels),
             **_clipped(plan),
             "sensitivity": scoring.sensitivities(last_round(chosen.tuning), [ALONE, DISTILLED]),
             **({} if members is None else _about_teacher(plan, chosen, logits, members)),

@@ -88,6 +88,12 @@ def error_difference(name: str, minus: str, logits: Mapping[str, Sequence[Tensor
     return difference(name, minus, *(one.sum(1).tolist() for one in wrong), low_examples=low, high_examples=high)
 
 
+def nll_difference(name: str, minus: str, logits: Mapping[str, Sequence[Tensor]], labels: Tensor) -> Row:
+    """One student minus another in negative log-likelihood on test, nats, over seeds."""
+    nll = ([metrics.negative_log_likelihood(one, labels) for one in logits[key]] for key in (name, minus))
+    return difference(name, minus, *nll)
+
+
 def wrong_of(logits: Tensor, labels: Tensor) -> Tensor:
     """Which examples a network gets wrong, (examples,)."""
     return logits.argmax(-1) != labels

@@ -12,7 +12,7 @@ from instar.intervals import bootstrap_mean
 from instar.recipes.distill.scoring import cost_row
 from instar.recipes.learning import about_failures
 from instar.recipes.loading import load_run_network
-from instar.recipes.rows import Measure, difference, excludes_zero, interval, row
+from instar.recipes.rows import Measure, about_likelihood, difference, excludes_zero, interval, row
 from instar.recipes.study import Place, Result, Round, Rounds
 from instar.recipes.tokens.plan import ALONE, TEACHER, TokensConfig, TokensPlan
 from instar.recipes.tokens.scoring import Scores, score_all
@@ -57,10 +57,11 @@ def headline(
     verdict = "undecided" if not excludes_zero(first) else "better" if is_better else "worse"
     over = interval(first, digits, sign=True)
     about = f"Difference in {unit} {first['mean']:+.{digits}f}"
-    return Headline(
-        said(rows[first["name"]], rows[ALONE], rows.get(TEACHER), verdict),
-        f"{about} {over}, 95 % interval, paired, n = {first['n']} seeds." if over else f"{about}, one seed.",
-    )
+    about = f"{about} {over}, 95 % interval, paired, n = {first['n']} seeds." if over else f"{about}, one seed."
+    distilled, alone = rows[first["name"]], rows[ALONE]
+    if likelihood := result["details"].get("likelihood"):
+        about += f" {about_likelihood(likelihood, distilled['test_nll'], alone['test_nll'])}".rstrip()
+    return Headline(said(distilled, alone, rows.get(TEACHER), verdict), about)
 
 
 def rounds(plan: TokensPlan) -> Rounds[None]:
@@ -71,7 +72,7 @@ def rounds(plan: TokensPlan) -> Rounds[None]:
 def measured(
     plan: TokensPlan, measure: Measure, sums_of: Sums, more: Callable[[Scores], Row] = lambda _: {}
 ) -> Row:
-    """The result but for `details`.
+    """The result; `details` has the difference in likelihood beside that in another measure.
 
     Args:
         plan: whose networks are trained.
@@ -91,11 +92,13 @@ def measured(
     rows = [row(name, values[name], **about[name]) for name in by_row]
     pairs = [(kind, ALONE) for kind in plan.kinds[1:]]
     pairs += [(kind, plan.kinds[1]) for kind in plan.kinds[2:]]
+    nll = ([float(one.nll.sum() / counts.sum()) for one in by_row[kind]] for kind in pairs[0])
     return {
         "measure": measure._asdict(),
         "metrics": {one["name"]: one["mean"] for one in rows},
         "rows": rows,
         "differences": [_difference(*pair, by_row, sums_of, values, counts) for pair in pairs],
+        "details": {} if measure.unit == "nats" else {"likelihood": difference(*pairs[0], *nll)},
         "num_test": int(counts.sum()),
         "seeds": list(plan.seeds),
     }

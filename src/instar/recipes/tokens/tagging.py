@@ -82,7 +82,7 @@ def _measure(plan: TokensPlan, _: None) -> dict[str, Any]:
     result = measured(plan, ACCURACY, lambda one: 100 * one.right, more)
     for row in result["rows"]:
         del row["test_accuracy"]  # the mean
-    return {**result, "details": _about_data(plan)}
+    return {**result, "details": result["details"] | _about_data(plan)}
 
 
 def _about_data(plan: TokensPlan) -> Row:
