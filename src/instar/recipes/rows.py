@@ -109,13 +109,13 @@ def about_likelihood(over: Row, mean: float, control: float) -> str:
 
     Example:
         >>> print(about_likelihood({"mean": -0.6, "low": -0.7, "high": -0.5, "n": 3}, 0.2, 0.8))
-        Its probabilities are better: negative log-likelihood 0.200 nats after 0.800, difference [-0.700, -0.500].
+        Its probabilities are better: negative log-likelihood 0.200 nats, alone 0.800, difference [-0.700, -0.500].
     """
     if not excludes_zero(over):
         return ""
     return (
         f"Its probabilities are {'better' if over['mean'] < 0 else 'worse'}: negative log-likelihood "
-        f"{mean:.3f} nats after {control:.3f}, difference {interval(over, 3, sign=True)}."
+        f"{mean:.3f} nats, alone {control:.3f}, difference {interval(over, 3, sign=True)}."
     )
 
 
