@@ -196,7 +196,7 @@ def test_the_headline_says_what_probabilities_gain_beside_errors(result: dict) -
 
     start, end = said(mean=-0.6, low=-0.7, high=-0.5), said(mean=0.6, low=0.5, high=0.7)
     nll = [f"{rows[name]['test_nll']:.3f}" for name in ("student-distilled", "student-alone")]
-    nats = " nats after ".join(nll)
+    nats = " nats, alone ".join(nll)
     assert f"Its probabilities are better: negative log-likelihood {nats}, difference [-0.700, -0.500]." in start
     assert "Its probabilities are worse" in end
     for low, high in ((-0.7, 0.1), (None, None), (-0.6, -0.6)):
