@@ -120,7 +120,8 @@ def measured(size: int) -> dict[str, float]:
         started = time.perf_counter()
         data = load_data(f"parquet:{file}", label="class", progress=False).train
         read = time.perf_counter() - started
-    tensors = [data.ids, data._own_rows, data._rows, data._id_index.ids, data._id_index.order]
+    by_id = data._by_id
+    tensors = [data.ids, data._own_rows, by_id.rows, by_id.index.ids, by_id.index.order]
     storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
     epochs, seconds = max(1, EXAMPLES // len(data)), []
     for epoch in range(epochs + 1):
