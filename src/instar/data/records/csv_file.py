@@ -20,6 +20,7 @@ from instar.data.records.places import with_places
 from instar.errors import DataError, DataWarning, first_line
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
+_PLAIN = (".csv", ".tsv", ".txt")
 _SEPARATORS = ",;\t|"
 _SAMPLE_BYTES = 1 << 18
 _ROWS = 200
@@ -97,7 +98,7 @@ def _read(file: Path | bytes, sample: bytes, encoding: str) -> pa.Table:
     import pyarrow.csv as pcsv
 
     dialect = find_dialect(codecs.getincrementaldecoder(encoding)().decode(sample))
-    parsing = pcsv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True)
+    parsing = pcsv.ParseOptions(delimiter=dialect.separator, newlines_in_values=_may_hold_quotes(file))
     options = {"parse_options": parsing, "convert_options": pcsv.ConvertOptions(decimal_point=dialect.decimal)}
     coding = "utf8" if encoding == _UTF_8 else encoding  # Arrow itself leaves out the mark at the beginning
     table: pa.Table | None = None
@@ -117,6 +118,14 @@ def _read(file: Path | bytes, sample: bytes, encoding: str) -> pa.Table:
                 pcsv.read_csv(_content(file), read_options=alone, **options)
             raise
     return _with_points(table) if dialect.decimal == "," else table
+
+
+def _may_hold_quotes(file: Path | bytes) -> bool:
+    """Whether a value may have lines of its own: in quotes, which Arrow then looks for in all of a file first."""
+    if isinstance(file, bytes):
+        return b'"' in file
+    is_packed = not file.name.lower().endswith(_PLAIN)
+    return is_packed or is_large(file.stat().st_size) or b'"' in file.read_bytes()
 
 
 def _content(file: Path | bytes) -> Path | io.BytesIO:
