@@ -7,6 +7,7 @@ import io
 import re
 import warnings
 from collections import Counter
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from instar.errors import DataError, DataWarning, first_line
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 _PLAIN = (".csv", ".tsv", ".txt")
+_READ_AT_ONCE = 1 << 20
 _SEPARATORS = ",;\t|"
 _SAMPLE_BYTES = 1 << 18
 _ROWS = 200
@@ -124,8 +126,10 @@ def _may_hold_quotes(file: Path | bytes) -> bool:
     """Whether a value may have lines of its own: in quotes, which Arrow then looks for in all of a file first."""
     if isinstance(file, bytes):
         return b'"' in file
-    is_packed = not file.name.lower().endswith(_PLAIN)
-    return is_packed or is_large(file.stat().st_size) or b'"' in file.read_bytes()
+    if not file.name.lower().endswith(_PLAIN) or is_large(file.stat().st_size):
+        return True
+    with file.open("rb") as stream:
+        return any(b'"' in part for part in iter(partial(stream.read, _READ_AT_ONCE), b""))
 
 
 def _content(file: Path | bytes) -> Path | io.BytesIO:
