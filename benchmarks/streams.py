@@ -75,7 +75,11 @@ def measured(kind: str, size: int) -> dict[str, float]:
         fit(network, data, epochs=num_epochs, batch_size=BATCH_SIZE, learning_rate=0.01)
         seconds = time.perf_counter() - started
         peak = resident_bytes(most=True)
-        held = [one for one in (*vars(data).values(), *vars(data._id_index).values()) if isinstance(one, Tensor)]
+        held = [
+            one
+            for one in (*vars(data).values(), data._by_id.rows, *vars(data._by_id.index).values())
+            if isinstance(one, Tensor)
+        ]
         index = sum(one.nbytes for one in held if one is not data._labels and one is not data._inputs)
         index += sum(column._starts.nbytes for column in _varying(data))
     return {

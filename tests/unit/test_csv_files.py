@@ -42,6 +42,23 @@ def test_encodings_are_found_and_said(tmp_path: Path, coding: str) -> None:
     assert table["größe"].to_pylist() == owner["größe"].tolist()
 
 
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "rows"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("name", ["b", '"b\n1,c"'])
+def test_lines_of_more_than_one_block_are_those_that_the_file_has(
+    tmp_path: Path, suffix: str, end: str, name: str
+) -> None:
+    rows = [f"{number},{'a' * (number % 50)}{name if number % 1000 == 0 else 'a'}" for number in range(100_000)]
+    content = end.join(["x,name", *rows]).encode()
+    assert len(content) > 2 * 2**20  # Arrow's blocks have one MiB
+    file = tmp_path / f"rows.{suffix}"
+    file.write_bytes(gzip.compress(content, 1) if suffix.endswith("gz") else content)
+    table = read_csv(file)
+    assert table["x"].to_pylist() == list(range(100_000))
+    assert table["name"][7000].as_py() == name.strip('"')
+    assert table.equals(read_csv(content))
+
+
 def test_a_late_letter_of_another_encoding_is_no_picture(tmp_path: Path) -> None:
     rows = ["text,label", *(f"a long line of words {number},{number % 2}" for number in range(12_000)), "café,1"]
     content = "\n".join(rows).encode("cp1252")

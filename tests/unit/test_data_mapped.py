@@ -115,7 +115,8 @@ def test_an_index_takes_at_most_32_bytes_an_example() -> None:
     data = InMemoryDataset(torch.zeros(10_000, 1), ids % 3, class_names=NAMES, ids=ids)
     for one in (data, data.subset(ids[:5_000])):
         held = [value for value in vars(one).values() if isinstance(value, torch.Tensor)]
-        held += [value for value in vars(one._id_index).values() if isinstance(value, torch.Tensor)]
+        held += [value for value in vars(one._by_id.index).values() if isinstance(value, torch.Tensor)]
+        held.append(one._by_id.rows)
         index = [value for value in held if value is not one._labels and value is not one._inputs]
         assert sum(value.nbytes for value in index) <= 32 * len(one)
 

@@ -13,7 +13,7 @@ import torch
 from instar.data import load_data
 from instar.data.kinds import KindOptions, read_preparation
 from instar.data.kinds.table import fit
-from instar.data.kinds.table_columns import Category, Number
+from instar.data.kinds.table_columns import Category, Number, fit_columns
 from instar.data.records.roles import Roles
 from instar.deploy.rows import Rows
 from instar.errors import DataError, DataWarning, UsageError
@@ -27,6 +27,13 @@ MIXED = {
     "deck": pa.array(["C", "D", "C", "D", "C", "D", "C", "C"]).dictionary_encode(),
     "code": ["02139", "10115", "02139", "94110", "10115", "02139", "94110", "02139"],
     "paid": ["1", " 2.5", "3e1", "4", "5", "6", "NA", ""],
+}
+
+MIXED_LONG = {
+    "port": ["S", "C"] * 100,
+    "many": list(range(20)) * 10,
+    "born": [datetime.date(1800 + year, 1, 1) for year in range(200)],
+    "paid": ["1", " 2.5", "3e1", "NA"] * 50,
 }
 
 
@@ -51,6 +58,22 @@ def test_what_a_column_is_and_that_a_record_gives_the_same_bits():
     texts = texts.set_column(4, "born", table["born"].cast(pa.string()))
     assert torch.equal(again.inputs(texts, roles), inputs)
     assert again.inputs(table.slice(2, 1), roles).equal(inputs[2:3])
+
+
+def test_columns_that_are_fitted_together_are_what_each_is_alone(monkeypatch):
+    monkeypatch.setattr("instar.data.kinds.table_columns.ROWS_AT_ONCE", 64)
+    random = np.random.default_rng(0)
+    numbers = random.normal(1e3, 5, (200, 40)).round(2)
+    numbers[random.random((200, 40)) < 0.1] = np.nan
+    numbers[:70, 3] = np.nan  # in all that is computed at once
+    numbers[:, 5] = np.rint(numbers[:, 5])
+    columns = {f"x{place}": pa.array(column, from_pandas=True) for place, column in enumerate(numbers.T)}
+    table = pa.table({**MIXED_LONG, **columns, "one": [1.0] * 200})
+    together = fit_columns(table, table.column_names, ["many"])
+    assert together == [fit_columns(table, [name], ["many"])[0] for name in table.column_names]
+    assert [one.is_whole for one in together[-41:-1]] == [place == 5 for place in range(40)]
+    assert together[-1] == "its value is 1 in every training row"
+    assert together[-38].mean == pytest.approx(np.nanmean(numbers[:, 3]), rel=1e-12)
 
 
 def test_numbers_and_categories_are_those_of_scikit_learn():

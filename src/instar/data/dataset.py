@@ -53,6 +53,7 @@ class Dataset(ABC):
         scale: raw values are multiplied by this, after the views.
         mean: mean of each channel, subtracted after scaling.
         std: standard deviation of each channel, by which values are then divided.
+        are_different: whether the ids are known to be: then they are put in order when one is looked up.
 
     Raises:
         DataError: no example, different numbers of ids and labels, labels outside the classes.
@@ -87,6 +88,7 @@ class Dataset(ABC):
         scale: float = 1.0,
         mean: Numbers | None = None,
         std: Numbers | None = None,
+        are_different: bool = False,
     ) -> None:
         self.class_names = checked_names(class_names)
         self.example_shape: Form = read_form(example_shape)
@@ -94,7 +96,8 @@ class Dataset(ABC):
         self._labels = checked_labels(labels, ids, self.class_names)
         self._scale = float(scale)
         self._set_normalisation(mean, std, ids.device)
-        self._index(ids.detach().clone(), torch.arange(len(ids), device=ids.device))
+        rows = torch.arange(len(ids), device=ids.device)
+        self._index(ids.detach().clone(), rows, are_different=are_different)
 
     @abstractmethod
     def raw(self, rows: Tensor) -> Inputs:
@@ -250,7 +253,7 @@ class Dataset(ABC):
             UsageError: an id that is not in this data set.
         """
         is_all = ids is self.ids or (len(ids) == len(self.ids) and torch.equal(ids.to(self.ids.device), self.ids))
-        found = self._own_rows if is_all else self._rows[self._id_index.find(ids)]
+        found = self._own_rows if is_all else self._by_id.rows[self._by_id.index.find(ids)]
         return found.long()
 
     def names(self, ids: Tensor) -> list[str]:
@@ -425,10 +428,11 @@ class Dataset(ABC):
         other.__dict__.pop("fingerprint", None)
         return other
 
-    def _index(self, ids: Tensor, rows: Tensor) -> None:
+    def _index(self, ids: Tensor, rows: Tensor, *, are_different: bool = False) -> None:
         self.ids, self._own_rows = ids, in_few_bytes(rows)
-        self._id_index = IdIndex(ids, f"this data set of {len(ids)} examples", "take ids from its .ids")
-        self._rows = self._own_rows[self._id_index.order]
+        self._by_id = _ById(ids, self._own_rows)
+        if not are_different:
+            _ = self._by_id.index  # which raises where they are not
 
     def _set_normalisation(self, mean: Numbers | None, std: Numbers | None, device: torch.device) -> None:
         self._mean = self._per_channel("mean", mean, device)
@@ -459,6 +463,22 @@ class Dataset(ABC):
             value = getattr(self, name)
             setattr(moved, name, None if value is None else value.to(device))
         return moved
+
+
+class _ById:
+    """Where examples are stored, by id: put in order once, for copies of a data set too, when one is looked up."""
+
+    def __init__(self, ids: Tensor, rows: Tensor) -> None:
+        self._ids, self._own_rows = ids, rows
+
+    @functools.cached_property
+    def index(self) -> IdIndex:
+        return IdIndex(self._ids, f"this data set of {len(self._ids)} examples", "take ids from its .ids")
+
+    @functools.cached_property
+    def rows(self) -> Tensor:
+        """In the order of the index."""
+        return self._own_rows[self.index.order]
 
 
 def _finished(values: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import mmap
 import shutil
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -159,29 +159,54 @@ def keep_examples(folder: Path, parts: Iterable[Any], *, in_full: bool = True) -
     make_room(folder)
 
 
-def read_examples(folder: Path, like: Any) -> Inputs:
+def read_examples(folder: Path, like: Any, *, in_full: bool = False) -> Inputs:
     """All examples of a folder, in memory, as `InMemoryDataset` takes them; `like` as for `MappedDataset`.
+
+    Args:
+        in_full: check each byte.
 
     Raises:
         DataError: the files are not whole.
     """
+    sums = _sums(folder)
 
-    def copied(column: Any) -> Any:
-        if isinstance(column, Varying):
-            return column.holding(column.values.clone(), column.lengths.clone())
-        return Mask(column.lengths.clone()) if isinstance(column, Mask) else column.clone()
+    def read(file: Path) -> Tensor:
+        content = torch.empty(file.stat().st_size, dtype=torch.uint8)
+        with file.open("rb") as stream:
+            stream.readinto(content.numpy().data)
+        if in_full and zlib.crc32(content.numpy().data) != sums[file.name][1]:
+            raise _not_whole(folder)
+        return content
 
-    return map_tensors(copied, _mapped(folder, like)[0])
+    return _opened(folder, like, read)
 
 
 def is_whole(folder: Path, *, in_full: bool = False) -> bool:
     """Whether a folder holds all that `write_examples` wrote; in full, whether each byte is as it was."""
     try:
-        sums = json.loads((folder / _SUMS).read_text())
-        sizes = all((folder / name).stat().st_size == size for name, (size, _) in sums.items())
-        return sizes and (not in_full or all(_sum(folder / name) == own for name, (_, own) in sums.items()))
-    except (OSError, ValueError, AttributeError, TypeError):
+        sums = _sums(folder)
+        return not in_full or all(_sum(folder / name) == own for name, (_, own) in sums.items())
+    except (OSError, DataError):
         return False
+
+
+def _sums(folder: Path) -> dict[str, Any]:
+    """Size and CRC-32 of each file of a folder that has all of them, of these sizes.
+
+    Raises:
+        DataError: it has not.
+    """
+    try:
+        sums = dict(json.loads((folder / _SUMS).read_text()))
+        if all((folder / name).stat().st_size == size for name, (size, _) in sums.items()):
+            return sums
+    except (OSError, ValueError, TypeError) as error:
+        raise _not_whole(folder) from error
+    raise _not_whole(folder)
+
+
+def _not_whole(folder: Path) -> DataError:
+    return DataError(f"{folder}: not whole; remove it, it is made again")
 
 
 def _sum(file: Path) -> int:
@@ -228,16 +253,24 @@ def _tensors(columns: Inputs) -> dict[str, Tensor]:
 
 def _mapped(folder: Path, like: Any) -> tuple[Inputs, list[mmap.mmap]]:
     """The examples in a folder as they are kept, and the maps that they lie in."""
-    like = like if isinstance(like, Tensor) else columns_of(like)  # which takes no tensor without examples
-    if not is_whole(folder):
-        raise DataError(f"{folder}: not whole; remove it, it is made again")
+    _sums(folder)
     maps: list[mmap.mmap] = []
-    tensors: dict[str, Tensor] = {}
-    for name, one in _tensors(like).items():
-        with (folder / name).open("rb") as file:
+
+    def read(file: Path) -> Tensor:
+        with file.open("rb") as stream:
             # A copy that is private to this process, into which nothing writes: torch warns of what is read only.
-            maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-        tensors[name] = torch.frombuffer(maps[-1], dtype=one.dtype).view(-1, *one.shape[1:])
+            maps.append(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY))
+        return torch.frombuffer(maps[-1], dtype=torch.uint8)
+
+    return _opened(folder, like, read), maps
+
+
+def _opened(folder: Path, like: Any, read: Callable[[Path], Tensor]) -> Inputs:
+    """The examples in a folder as they are kept, of files that are read as bytes."""
+    like = like if isinstance(like, Tensor) else columns_of(like)  # which takes no tensor without examples
+    tensors = {
+        name: read(folder / name).view(one.dtype).view(-1, *one.shape[1:]) for name, one in _tensors(like).items()
+    }
     lengths = [values for name, values in tensors.items() if name.endswith(".lengths")]
     place = iter(range(len(tensors_in(like))))
 
@@ -247,7 +280,7 @@ def _mapped(folder: Path, like: Any) -> tuple[Inputs, list[mmap.mmap]]:
             return one.holding(tensors[f"{number}.values"], tensors[f"{number}.lengths"])
         return Mask(lengths[0]) if isinstance(one, Mask) else tensors[f"{number}.values"]
 
-    return map_tensors(column, like), maps
+    return map_tensors(column, like)
 
 
 def _together(parts: Sequence[Tensor], num_rows: int) -> Iterator[list[Tensor]]:

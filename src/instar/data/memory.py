@@ -81,7 +81,7 @@ class InMemoryDataset(Dataset):
     def of_columns(cls, columns: Inputs, labels: Tensor, *, class_names: Sequence[str], ids: Tensor) -> Self:
         """The data set of columns as `columns_of` gives them, which were checked before: nothing is looked at."""
         made = cls.__new__(cls)
-        made._hold(columns, ids, labels, class_names=class_names)
+        made._hold(columns, ids, labels, class_names=class_names, are_different=True)
         return made
 
     def _hold(

@@ -151,15 +151,20 @@ def _examples(
     return InMemoryDataset(preparation.inputs(table, records.roles), labels, **about), None
 
 
-def opened(folder: Path, like: Any, labels: Tensor, *, is_large: bool, **about: Any) -> InMemoryDataset:
+def opened(
+    folder: Path, like: Any, labels: Tensor, *, is_large: bool, in_full: bool = False, **about: Any
+) -> InMemoryDataset:
     """The examples in a folder as a data set, mapped into memory where they are large.
+
+    Args:
+        in_full: check each byte of what is not.
 
     Raises:
         DataError: the folder is not whole.
     """
     if is_large:
         return MappedDataset(folder, like, labels, **about)
-    return InMemoryDataset.of_columns(read_examples(folder, like), labels, **about)
+    return InMemoryDataset.of_columns(read_examples(folder, like, in_full=in_full), labels, **about)
 
 
 def _tried(preparation: Preparation, records: Records) -> Inputs:

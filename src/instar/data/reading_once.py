@@ -17,7 +17,6 @@ from torch import Tensor
 
 from instar.data.kept import bytes_of, make_room, make_room_once, most_bytes, read_kept, was_used, write_kept
 from instar.data.kinds import KindOptions, read_preparation
-from instar.data.mapped import is_whole
 from instar.data.prepared import PARTS, Prepared, opened, prepared, with_origin
 from instar.data.records.places import PLACE
 from instar.data.records.reading import Records
@@ -161,10 +160,11 @@ def _kept(entry: Path, options: KindOptions) -> tuple[Prepared, list[str]] | Non
             is_large = bytes_of(folder) > options.memory_budget_bytes
             table = _as_table(tensors[f"{part}.rows"])
             lacks_texts = len(roles.text) == 1 and not is_large and roles.text[0] not in table.column_names
-            if lacks_texts or not is_whole(folder, in_full=not is_large):
+            if lacks_texts:
                 return None
-            labels, ids = tensors[f"{part}.labels"], tensors[f"{part}.ids"]
-            data = opened(folder, like, labels, is_large=is_large, class_names=about["class_names"], ids=ids)
+            given = {"class_names": about["class_names"], "ids": tensors[f"{part}.ids"]}
+            labels = tensors[f"{part}.labels"]
+            data = opened(folder, like, labels, is_large=is_large, in_full=True, **given)
         except (OSError, DataError):  # another process has made room
             return None
         data = data.with_label_probs(tensors.get(f"{part}.label_probs"))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from instar.data.kinds import KindOptions
-from instar.data.kinds.table_columns import ROWS_AT_ONCE, Column, Number, fit_column, read_column
+from instar.data.kinds.table_columns import ROWS_AT_ONCE, Column, Number, fit_columns, read_column
 from instar.data.records.on_disk import let_go
 from instar.data.records.places import place_of
 from instar.data.records.reading import Records
@@ -148,9 +148,8 @@ def fit(records: Records, options: KindOptions) -> TablePreparation:
             raise UsageError(f"categories: {unknown_name('feature', name, records.roles.features)}")
     columns: list[Column] = []
     left_out = []
-    for name in records.roles.features:
-        column = fit_column(table, name, is_category=name in options.categories)
-        let_go()
+    fitted = fit_columns(table, records.roles.features, options.categories)
+    for name, column in zip(records.roles.features, fitted, strict=True):
         if isinstance(column, str):
             left_out.append(name)
             warnings.warn(f"column {name!r} is left out: {column}", DataWarning, stacklevel=2)

@@ -1,7 +1,7 @@
 """One column of a table: what it is, fitted on the training rows, and how its values become numbers."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from textwrap import shorten
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from instar.data.records.cells import NOTHING
+from instar.data.records.on_disk import let_go
 from instar.data.records.places import place_of
 from instar.errors import DataError
 from instar.naming import few
@@ -22,6 +23,8 @@ MOST_VALUES = 256
 
 ROWS_AT_ONCE = 1 << 16
 """Computed in double precision at once, so that millions of rows take little memory beside themselves."""
+
+_COLUMNS_AT_ONCE = 32  # whose numbers are fitted together
 
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _CODE = r"^\s*0\d"  # 02139 is a place, not a number
@@ -183,56 +186,78 @@ def read_column(record: Mapping[str, Any]) -> Column:
     return Number(**record)
 
 
-def fit_column(table: pa.Table, name: str, *, is_category: bool = False) -> Column | str:
-    """What a column is, by its training rows; or why it is left out, in words.
+def fit_columns(table: pa.Table, names: Sequence[str], categories: Sequence[str] = ()) -> list[Column | str]:
+    """What columns are, by the training rows; or why one is left out, in words.
 
     Numbers, booleans and dates are numbers, and so are texts that all are, but for codes such as 02139. Other
     texts are categories: of more than 256 the rarer ones are one. Names, most of which differ, are left out.
 
     Args:
         table: the training rows.
-        name: of the column.
-        is_category: whether its numbers are categories.
+        names: of the columns.
+        categories: those whose numbers are categories.
 
     Raises:
-        DataError: it holds something else, texts of which most are numbers, or infinity.
+        DataError: one holds something else, texts of which most are numbers, or infinity.
     """
+    found: dict[str, Column | str] = {}
+    for name in names:
+        if (one := _fit_texts(table, name, is_category=name in categories)) is not None:
+            found[name] = one
+        let_go()
+    numbers = [name for name in names if name not in found]
+    for start in range(0, len(numbers), _COLUMNS_AT_ONCE):
+        found |= _fit_numbers(table, numbers[start : start + _COLUMNS_AT_ONCE])
+    return [found[name] for name in names]
+
+
+def _fit_texts(table: pa.Table, name: str, *, is_category: bool) -> Category | str | None:
+    """None where a column holds numbers."""
     values = table[name]
     if values.null_count == len(values):
         return "no row has a value"
-    kind = values.type
-    if not is_category and not _is_text(kind) and not pa.types.is_dictionary(kind):
-        return _fit_number(table, name, is_date=_is_date(kind))
+    if not is_category and not _is_text(values.type) and not pa.types.is_dictionary(values.type):
+        return None
     texts = texts_of(name, values)
     if texts.null_count == len(texts):
         return "no row has a value"
-    if not is_category and not pa.types.is_dictionary(kind) and _are_numbers(table, name, texts):
-        return _fit_number(table, name)
+    if not is_category and not pa.types.is_dictionary(values.type) and _are_numbers(table, name, texts):
+        return None
     return _fit_category(name, texts)
 
 
-def _fit_number(table: pa.Table, name: str, *, is_date: bool = False) -> Number | str:
+def _fit_numbers(table: pa.Table, names: Sequence[str]) -> dict[str, Number | str]:
+    """Together, since scikit-learn's checks of an array take longer than its sums."""
     from sklearn import config_context
     from sklearn.preprocessing import StandardScaler
 
-    scaler, num_missing, is_whole = StandardScaler(), 0, True
-    low, high = np.inf, -np.inf
+    scaler, kinds = StandardScaler(), [table.schema.field(name).type for name in names]
+    num_missing, is_whole = np.zeros(len(names), dtype=np.int64), np.ones(len(names), dtype=np.bool_)
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     for start in range(0, len(table), ROWS_AT_ONCE):
         rows = table.slice(start, ROWS_AT_ONCE)
-        numbers = numbers_of(name, rows[name], partial(place_of, rows), is_date=is_date)
-        is_there = ~np.isnan(numbers)
-        num_missing += len(numbers) - int(is_there.sum())
-        if is_there.any():
+        values = np.empty((len(names), len(rows))).T  # a column lies in one piece, whose sum has the same bits
+        for place, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+            values[:, place] = numbers_of(name, rows[name], partial(place_of, rows), is_date=_is_date(kind))
+        is_missing = np.isnan(values)
+        num_missing += is_missing.sum(0)
+        if not is_missing.all(0).any():
             with config_context(assume_finite=True, skip_parameter_validation=True):  # checked above; saves half
-                scaler.partial_fit(numbers[:, None])
-            there = numbers[is_there]
-            low, high = min(low, float(there.min())), max(high, float(there.max()))
-            is_whole = is_whole and bool((np.rint(there) == there).all())
-    if low == high and not num_missing:
-        return f"its value is {low:g} in every training row"
-    is_boolean = bool(pa.types.is_boolean(table.schema.field(name).type))
-    mean, sd = float(scaler.mean_[0]), float(scaler.scale_[0])
-    return Number(name, mean, sd, num_missing > 0, is_date, is_whole, is_boolean)
+                scaler.partial_fit(values)
+        elif len(names) > 1:  # of nothing there is no mean
+            return {name: one for alone in names for name, one in _fit_numbers(table, [alone]).items()}
+        low, high = np.fmin(low, np.fmin.reduce(values)), np.fmax(high, np.fmax.reduce(values))
+        is_whole &= (is_missing | (np.rint(values) == values)).all(0)
+        let_go()
+    found: dict[str, Number | str] = {}
+    for place, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+        if low[place] == high[place] and not num_missing[place]:
+            found[name] = f"its value is {low[place]:g} in every training row"
+            continue
+        mean, sd, missing = float(scaler.mean_[place]), float(scaler.scale_[place]), bool(num_missing[place])
+        is_boolean = bool(pa.types.is_boolean(kind))
+        found[name] = Number(name, mean, sd, missing, _is_date(kind), bool(is_whole[place]), is_boolean)
+    return found
 
 
 def _fit_category(name: str, texts: pa.ChunkedArray) -> Category | str:

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from instar.data.records.places import with_places
 from instar.errors import DataError, DataWarning, first_line
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
+_PLAIN = (".csv", ".tsv", ".txt")
+_READ_AT_ONCE = 1 << 20
 _SEPARATORS = ",;\t|"
 _SAMPLE_BYTES = 1 << 18
 _ROWS = 200
@@ -125,7 +128,7 @@ def _read(file: Path | bytes, sample: bytes, encoding: str, codes: Collection[st
     import pyarrow.csv as pcsv
 
     dialect = find_dialect(codecs.getincrementaldecoder(encoding)().decode(sample))
-    parsing = pcsv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True)
+    parsing = pcsv.ParseOptions(delimiter=dialect.separator, newlines_in_values=_may_hold_quotes(file))
     coding = "utf8" if encoding == _UTF_8 else encoding  # Arrow itself leaves out the mark at the beginning
     table = _parsed(file, coding, parsing, pcsv.ConvertOptions(decimal_point=dialect.decimal))
     names = table.column_names
@@ -183,6 +186,16 @@ def _with_codes(table: pa.Table, texts: pa.Table, codes: Collection[str]) -> pa.
 
 def _has_code(texts: pa.ChunkedArray) -> bool:
     return bool(pc.any(pc.match_substring_regex(texts, _CODE)).as_py())
+
+
+def _may_hold_quotes(file: Path | bytes) -> bool:
+    """Whether a value may have lines of its own: in quotes, which Arrow then looks for in all of a file first."""
+    if isinstance(file, bytes):
+        return b'"' in file
+    if not file.name.lower().endswith(_PLAIN) or is_large(file.stat().st_size):
+        return True
+    with file.open("rb") as stream:
+        return any(b'"' in part for part in iter(partial(stream.read, _READ_AT_ONCE), b""))
 
 
 def _content(file: Path | bytes) -> Path | io.BytesIO:
