@@ -62,11 +62,12 @@ def _cached(copy: Path) -> LabelledImages | None:
 
 
 def _keep(copy: Path, images: LabelledImages) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {"images": images.images, "labels": images.labels.to(torch.int64)}
     try:
         with written_whole(copy) as part:
             save_file(tensors, part, metadata={"class_names": json.dumps(images.class_names)})
-    except OSError:
+    except (OSError, SafetensorError):  # the latter of a full disk
         return  # the cache only saves time

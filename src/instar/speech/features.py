@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from instar.data.kept import was_used
 from instar.data.readers.audio import Samples
 from instar.data.sources import cache_folder
 from instar.errors import DataError, UsageError
-from instar.files import written_whole
+from instar.files import write_tensors, written_whole
 from instar.speech.corpus import Corpus, Utterance
 
 _FORMAT = 1  # of the cached files; a new number invalidates all of them
@@ -223,12 +223,10 @@ def _read(file: Path) -> tuple[Tensor, Sequence[int]] | None:
 
 
 def _write(file: Path, values: Tensor, lengths: Sequence[int]) -> bool:
-    from safetensors.torch import save_file
-
-    tensors: dict[str, Any] = {"values": values, "lengths": torch.tensor(lengths)}
+    tensors = {"values": values, "lengths": torch.tensor(lengths)}
     try:
         with written_whole(file) as part:
-            save_file(tensors, part)
+            write_tensors(part, tensors)
     except OSError:
         return False  # the cache only saves time
     return True
