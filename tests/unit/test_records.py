@@ -25,6 +25,8 @@ from instar.data.records.guessing import found_roles
 from instar.data.records.reading import read_records
 from instar.data.records.roles import Roles
 from instar.errors import DataError, DataWarning, UsageError
+from instar.recipes.record_tables import column_rows, records_of
+from instar.recipes.settings import DataSettings
 from table_files import KINDS, insects, write_csv, write_jsonl, write_parquet, write_shard
 
 SEEN = Roles(label="kind", features=("width", "legs"))
@@ -515,8 +517,7 @@ def test_a_survey_whose_equal_rows_have_different_classes_is_read_and_that_is_sa
     assert all(set(part.labels(part.ids).tolist()) == {0, 1} for part in parts)
     inputs = [{tuple(row) for row in part.gather(part.ids, 0).tolist()} for part in parts]
     assert not inputs[0] & inputs[1] | inputs[0] & inputs[2] | inputs[1] & inputs[2]
-    num = len(data.train)
-    said = f"{num} of {num} training rows equal others that have another class; equal rows are in the same part"
+    said = "400 of 400 rows equal others that have another class; equal rows are in the same part"
     assert said in data.notes
 
 
@@ -633,3 +634,40 @@ def test_one_text_names_several_columns_as_on_the_command_line() -> None:
     assert instar.load_data(ants, label="kind", features="legs,wings").roles == Roles(
         label="kind", features=("legs,wings",)
     )
+
+
+@pytest.mark.parametrize(
+    ("roles", "said"),
+    [
+        (
+            {"label": "kind", "features": ("width", "kind")},
+            "column 'kind' is the class: it cannot be an input too",
+        ),
+        ({"label": "kind", "text": ("kind",)}, "column 'kind' is the class: it cannot be an input too"),
+        ({"label": "kind", "features": ("width", "width")}, "column 'width' is named twice as an input"),
+        ({"label": "kind", "group": "kind"}, "column 'kind' is the class: it cannot be the group too"),
+        ({"label": "kind", "part": "legs", "features": ("legs",)}, "column 'legs' is the part of a row"),
+    ],
+)
+def test_a_column_has_one_role(tmp_path: Path, roles: dict[str, Any], said: str) -> None:
+    """A class among the inputs makes no errors at all."""
+    write_csv(tmp_path / "insects.csv", insects())
+    with pytest.raises(UsageError, match=said):
+        instar.load_data(f"csv:{tmp_path / 'insects.csv'}", **roles)
+
+
+def test_rows_without_a_group_and_classes_that_look_alike_are_said(tmp_path: Path) -> None:
+    columns = {
+        "width": [float(row) for row in range(60)],
+        "kind": ["ant", "bee", "Bee "] * 20,
+        "nest": [f"nest {row // 3}" if row >= 12 else "" for row in range(60)],
+    }
+    for file, write in (("rows.csv", write_csv), ("rows.parquet", write_parquet)):
+        write(tmp_path / file, columns)
+        source = f"{file.partition('.')[2]}:{tmp_path / file}"
+        notes = " ".join(instar.load_data(source, label="kind", group="nest").notes)
+        assert "12 rows without one are a group of their own" in notes
+        assert "the classes 'Bee ', 'bee' differ in spaces or capitals alone" in notes
+        settings = DataSettings(name=source, label="kind", group="nest")
+        shown = {row["column"]: row["empty"] for row in column_rows(*records_of(settings))}
+        assert shown == {"width": 0, "kind": 0, "nest": 12}

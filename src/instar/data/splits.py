@@ -95,7 +95,8 @@ def chosen_rows(
     chosen[rows[places < torch.tensor(num_chosen, device=rows.device).repeat_interleave(sizes)]] = True
     rare = [label for label, count in enumerate(num_all) if count and counts[label] < parts]
     lacking = [label for label in rare if len(torch.unique(originals[labels == label])) < parts]
-    lacking = lacking or _share_copies(chosen, originals, labels, hashes, rare, parts)
+    if rare and not lacking:
+        lacking = _share_copies(chosen, originals, labels, hashes, rare, parts)
     if lacking:
         rows = (labels == lacking[0]).nonzero().squeeze(1)
         name = class_names[lacking[0]] if class_names else lacking[0]

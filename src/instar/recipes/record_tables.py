@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from instar.data import Splits
@@ -48,16 +49,16 @@ def column_rows(records: Records, whole: pa.Table) -> list[dict[str, Any]]:
         if isinstance(columns, str):  # one, or the probabilities of labels, `no,yes`
             columns = [columns] if columns in whole.column_names else columns.split(",")
         roles |= dict.fromkeys((name.strip() for name in columns), role)
-    return [
-        {
-            "column": name,
-            "type": type_in_words(whole.schema.field(name).type),
-            "role": roles.get(name, ""),
-            "empty": whole[name].null_count,
-            "for instance": _cell(whole[name][0].as_py()),
-        }
-        for name in columns_of_user(whole)
-    ]
+    rows = []
+    for name in columns_of_user(whole):
+        values, kind = whole[name], whole.schema.field(name).type
+        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        is_empty = pc.fill_null(pc.equal(values, ""), True) if is_text else values.is_null()
+        first = pc.index(is_empty, False).as_py()
+        row = {"column": name, "type": type_in_words(kind), "role": roles.get(name, "")}
+        instance = "" if first < 0 else _cell(values[first].as_py())
+        rows.append({**row, "empty": pc.sum(is_empty).as_py() or 0, "for instance": instance})
+    return rows
 
 
 def class_rows(records: Records) -> list[dict[str, Any]]:

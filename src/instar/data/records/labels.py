@@ -66,7 +66,21 @@ def labels_of(tables: Mapping[str, pa.Table], column: str, names: Sequence[str] 
     texts = {part: table.set_column(*_as_texts(table, column)) for part, table in tables.items()}
     first = next(iter(texts.values()))
     names = sorted(one for one in pc.unique(first[column]).to_pylist() if one)
-    return _named(texts, column, tuple(names), ())
+    return _named(texts, column, tuple(names), _alike(names))
+
+
+def _alike(names: Sequence[str]) -> tuple[str, ...]:
+    """A sentence about classes that may be one, mistyped.
+
+    Example:
+        >>> _alike(["No", "Yes", "yes "])
+        ("the classes 'Yes', 'yes ' differ in spaces or capitals alone",)
+    """
+    written: dict[str, list[str]] = {}
+    for name in names:
+        written.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    alike = [few(several) for several in written.values() if len(several) > 1]
+    return tuple(f"the classes {one} differ in spaces or capitals alone" for one in alike[:3])
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -118,9 +118,7 @@ def split_records(
         tables = {"train": tables["train"], "test": tables["validation"]}
         found = found.as_test()
     records = _with_ids(tables, found, roles, source, said)
-    is_split = "validation" not in records.parts
-    records = _cut(records, validation_fraction, split_seed)
-    return _checked(records, is_split=is_split)
+    return _checked(_cut(_with_equal_rows_said(records), validation_fraction, split_seed))
 
 
 def whole_records(parts: Mapping[str, Any]) -> Records:
@@ -136,7 +134,7 @@ def whole_records(parts: Mapping[str, Any]) -> Records:
     source = type(parts["train"]).__name__
     tables, roles, notes, class_names = _with_roles(tables, source, Roles())
     found = _labels(tables, roles, class_names)
-    return _checked(_with_ids(tables, found, roles, source, [*notes, *found.notes]))
+    return _checked(_with_equal_rows_said(_with_ids(tables, found, roles, source, [*notes, *found.notes])))
 
 
 def _with_roles(
@@ -177,8 +175,8 @@ def _with_ids(
     return Records(dict(tables), found.numbers, ids, found.class_names, roles, source, tuple(said), found.probs)
 
 
-def _checked(records: Records, *, is_split: bool = False) -> Records:
-    """Say how many rows have no label or two, and refuse classes that cannot be learned."""
+def _checked(records: Records) -> Records:
+    """Say how many rows have no label, and refuse classes that cannot be learned."""
     notes = list(records.notes)
     is_of_words = is_tagged(records.parts["train"], records.roles)  # its labels only say how rows are split
     learned = torch.bincount(records.labels["train"] + 1, minlength=len(records.class_names) + 1)[1:] > 0
@@ -190,32 +188,51 @@ def _checked(records: Records, *, is_split: bool = False) -> Records:
             row = int(strange[0])
             name = records.class_names[int(labels[row])]
             raise DataError(f"{place_of(records.parts[part], row)}: class {name!r} is in the {part} part alone")
-    if not is_of_words and (num := _num_of_two_classes(records.ids["train"], records.labels["train"])):
-        together = "; equal rows are in the same part" if is_split and not records.roles.group else ""
-        num_rows = len(records.ids["train"])
-        notes.append(f"{num:,} of {num_rows:,} training rows equal others that have another class{together}")
     if group := records.roles.group:
-        known = pc.unique(records.parts["train"][group].cast(pa.string()))
+        named = {part: table[group].cast(pa.string()).fill_null("") for part, table in records.parts.items()}
+        known = pc.unique(named["train"]).filter(pc.not_equal(pc.unique(named["train"]), ""))
         for part in records.parts.keys() - {"train"}:
-            shared = pc.is_in(records.parts[part][group].cast(pa.string()), value_set=known, skip_nulls=True)
+            shared = pc.is_in(named[part], value_set=known)
             if row := pc.index(shared, True).as_py() + 1:
                 value = records.parts[part][group][row - 1].as_py()
                 raise DataError(
                     f"{place_of(records.parts[part], row - 1)}: {group} {value!r} is in the {part} and in the "
                     "training part, and a group stays in one"
                 )
-        groups = {part: pc.count_distinct(table[group]).as_py() for part, table in records.parts.items()}
-        notes.append(f"groups of {group!r}: {', '.join(f'{number:,} {part}' for part, number in groups.items())}")
+        counts = ", ".join(f"{pc.count_distinct(one).as_py():,} {part}" for part, one in named.items())
+        num_without = sum(pc.sum(pc.equal(one, "")).as_py() for one in named.values())
+        without = f"; {num_without:,} rows without one are a group of their own" if num_without else ""
+        notes.append(f"groups of {group!r}: {counts}{without}")
     return dataclasses.replace(records, notes=tuple(notes))
+
+
+def _with_equal_rows_said(records: Records) -> Records:
+    """Say how many rows have two classes: before they are cut, which takes as much memory."""
+    part = ALL if ALL in records.parts else "train"
+    if is_tagged(records.parts[part], records.roles):  # its labels only say how rows are split
+        return records
+    num, num_rows = _num_of_two_classes(records.ids[part], records.labels[part]), len(records.ids[part])
+    if not num:
+        return records
+    is_cut = "validation" not in records.parts and not records.roles.group
+    rows = "rows" if part == ALL else "training rows"
+    together = "; equal rows are in the same part" if is_cut else ""
+    said = f"{num:,} of {num_rows:,} {rows} equal others that have another class{together}"
+    return dataclasses.replace(records, notes=(*records.notes, said))
 
 
 def _num_of_two_classes(ids: Tensor, labels: Tensor) -> int:
     """How many rows have copies, by their ids, that have another label."""
-    originals, known = original_rows(ids)[labels != NO_LABEL], labels[labels != NO_LABEL]
-    first, last = torch.zeros_like(labels), torch.zeros_like(labels)
+    originals = original_rows(ids)
+    copied = originals[originals != torch.arange(len(ids))].unique()
+    if not len(copied):  # as in most data, of which there may be millions
+        return 0
+    rows = (torch.isin(originals, copied) & (labels != NO_LABEL)).nonzero().squeeze(1)
+    groups, known = torch.searchsorted(copied, originals[rows]), labels[rows]
+    first, last = (torch.zeros(len(copied), dtype=torch.int64) for _ in range(2))
     for found, least_or_most in ((first, "amin"), (last, "amax")):
-        found.scatter_reduce_(0, originals, known, least_or_most, include_self=False)
-    return int((first != last)[originals].sum())
+        found.scatter_reduce_(0, groups, known, least_or_most, include_self=False)
+    return int((first != last)[groups].sum())
 
 
 def _cut(records: Records, validation_fraction: float, split_seed: int) -> Records:

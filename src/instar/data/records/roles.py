@@ -21,6 +21,9 @@ class Roles:
         key: tells examples apart, in place of their content.
         part: says train, validation or test.
 
+    Raises:
+        UsageError: an input that is named twice, or is the class or the part; a class that is the group too.
+
     Example:
         >>> Roles(label="intent", text=("question",)).inputs
         ('question',)
@@ -38,6 +41,16 @@ class Roles:
     def __post_init__(self) -> None:
         if len(self.text) > 2:
             raise UsageError(f"text: expected one column, or two for pairs, found {', '.join(self.text)}")
+        inputs, words = self.inputs, {"label": "the class", "part": "the part of a row"}
+        for column in inputs:
+            if inputs.count(column) > 1:
+                raise UsageError(f"column {column!r} is named twice as an input; name it once")
+        for role, what in words.items():
+            if (column := getattr(self, role)) is not None and column in inputs:
+                raise UsageError(f"column {column!r} is {what}: it cannot be an input too; leave it out")
+        for role in ("group", "key", "part"):
+            if self.label is not None and getattr(self, role) == self.label:
+                raise UsageError(f"column {self.label!r} is the class: it cannot be the {role} too; name another")
 
     @property
     def inputs(self) -> tuple[str, ...]:
