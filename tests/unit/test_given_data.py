@@ -232,3 +232,9 @@ def test_a_folder_of_pictures_is_read_as_torchvision_reads_it(tmp_path: Path) ->
     for (file, label), image in zip(theirs.samples, given.gather(given.ids, 0), strict=True):
         assert found[file][1] == label
         assert torch.equal(found[file][0], image)
+
+
+def test_labels_in_a_column_are_no_distributions() -> None:
+    for labels in (torch.arange(6)[:, None], torch.tensor([[0], [1]] * 3)):
+        with pytest.raises(DataError, match=r"the shape \(6, 1\), expected \(6,\): give labels\[:, 0\]"):
+            as_dataset((torch.zeros(6, 2), labels))

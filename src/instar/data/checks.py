@@ -57,13 +57,15 @@ def distributions(what: str, probs: Tensor) -> tuple[Tensor, Tensor | None]:
             likeliest, the first is.
 
     Raises:
-        DataError: a row that does not sum to 1, or with a number below 0.
+        DataError: a row that does not sum to 1, or with a number below 0, or a single column.
 
     Example:
         >>> distributions("labels", torch.tensor([[0.25, 0.75], [0.0, 0.0]]))
         (tensor([ 1, -1]), tensor([[0.2500, 0.7500],
                 [0.0000, 0.0000]]))
     """
+    if probs.shape[1] == 1:
+        raise DataError(f"{what} have the shape {(*probs.shape,)}, expected {(len(probs),)}: give {what}[:, 0]")
     sums = probs.sum(1)
     wrong = ~((probs >= 0).all(1) & ((sums == 0) | ((sums - 1).abs() <= ABOUT_1)))
     if bool(wrong.any()):
