@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,21 @@ from instar.recipes.result_tables import result_tables
 from instar.reports import Table
 from instar.reports.formats import heading_of, table_cells
 
+sys.path.insert(0, str(Path(__file__).parent))  # goals
+import goals
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
 HEAD = """# Results
 
 Every number here comes from a file in [`results/`](../results), which holds the configuration, the seeds, the
 spread, the commit and the machine. This page is written by `make results`; a test fails when it is stale.
+"""
+
+GOALS_HEAD = """## Goals
+
+Figures of the two papers, and of speed, that we set out to reach. Validation chooses, test is read once. Ideas
+that did not pay stand in [what was tried](experiments.md).
 """
 
 
@@ -32,7 +42,22 @@ def page() -> str:
     counted = [counts(result) for result in results if "counts" in result]
     robustness = ["## Robustness\n", *counted] if counted else []
     exported = [exports(result) for result in results if "exports" in result]
-    return "\n".join([HEAD, *studies, "## Speed\n", *speeds, *exported, *robustness]).rstrip() + "\n"
+    sections = [HEAD, goals_section(), *studies, "## Speed\n", *speeds, *exported, *robustness]
+    return "\n".join(sections).rstrip() + "\n"
+
+
+def goals_section() -> str:
+    """The figures of the two papers that we set out to reach."""
+    head = [
+        "what",
+        "result",
+        "goal",
+        "reached, mean ± sd [95 % interval]",
+        "n",
+        "met",
+        "what was tried, and what blocks",
+    ]
+    return "\n".join([GOALS_HEAD, *table(head, goals.lines(ROOT / "results")), ""])
 
 
 def study(result: dict[str, Any]) -> str:

@@ -84,7 +84,7 @@ def test_share_recovered_is_known_where_labels_alone_lose_something() -> None:
     assert row["share"] == pytest.approx((0.75 + 0.85) / 2)
 
 
-@pytest.mark.parametrize("name", ["mnist-full", "mnist-small"])
+@pytest.mark.parametrize("name", ["mnist-paper", "mnist-small"])
 def test_published_figures_come_out_of_their_values(name: str) -> None:
     """Bit for bit: rows from the values of their pairs, and the shares recovered."""
     published = json.loads((ROOT / "results" / f"{name}.json").read_text())

@@ -24,6 +24,7 @@ from instar.data.records.csv_file import read_csv
 from instar.data.records.guessing import found_roles
 from instar.data.records.reading import read_records
 from instar.data.records.roles import Roles
+from instar.data.records.webdataset_tar import read_shard
 from instar.errors import DataError, DataWarning, UsageError
 from instar.recipes.record_tables import column_rows, records_of
 from instar.recipes.settings import DataSettings
@@ -559,6 +560,58 @@ def test_a_shard_that_ends_between_two_members_was_cut_off(tmp_path: Path) -> No
     cut.write_bytes(content[: content.index(b"6.txt")])
     with pytest.raises(DataError, match=r"cut\.tar, after 5\.cls: the shard has no end, and was cut off here"):
         read_records(f"webdataset:{cut}", Roles(label="cls", text=("txt",)))
+
+
+def many(first: int = 0) -> list[tuple[str, bytes]]:
+    return [(f"{row}.{end}", str(row % 2).encode()) for row in range(first, first + 60) for end in ("txt", "cls")]
+
+
+@pytest.mark.parametrize("damage", ["header", "zeros", "joined"])
+def test_what_stands_behind_the_place_where_tarfile_stops_is_refused(tmp_path: Path, damage: str) -> None:
+    """The second half of the shard was left out in silence."""
+    file = write_shard(tmp_path / "x.tar", many())
+    content = bytearray(file.read_bytes())
+    start = content.index(b"30.txt")  # a header begins with the name
+    if damage == "header":
+        content[start + 20 : start + 24] = b"zzzz"
+    elif damage == "zeros":
+        content[start : start + 1024] = bytes(1024)
+    else:
+        content += write_shard(tmp_path / "y.tar", many(60)).read_bytes()
+    file.write_bytes(content)
+    said = {
+        "header": r"after 29\.cls: what follows is no tar header",
+        "zeros": r"after 29\.cls: bytes after the end mark",
+        "joined": r"after 59\.cls: bytes after the end mark.*tar --concatenate",
+    }[damage]
+    with pytest.raises(DataError, match=rf"x\.tar, {said}") as caught:
+        read_records(f"webdataset:{file}", Roles(label="cls", text=("txt",)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("factor", [1, 20, 1000])
+def test_a_shard_may_end_with_zeros_of_any_length(tmp_path: Path, factor: int) -> None:
+    file = write_shard(tmp_path / "x.tar", many())
+    content = file.read_bytes().rstrip(b"\0")
+    content += bytes(-len(content) % 512 + 1024 * factor)
+    file.write_bytes(content)
+    assert len(read_shard(file)) == 60
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "an empty file, no tar archive"),
+        (b"no archive", "no tar archive"),
+        (b"words of a text\n" * 100, "no tar archive"),
+        (None, "compressed by gzip.*unpack it"),
+    ],
+)
+def test_what_is_no_tar_archive_is_said(tmp_path: Path, content: bytes | None, said: str) -> None:
+    file = write_shard(tmp_path / "x.tar", many())
+    file.write_bytes(gzip.compress(file.read_bytes()) if content is None else content)
+    with pytest.raises(DataError, match=rf"x\.tar: {said}"):
+        read_records(f"webdataset:{file}", Roles(label="cls", text=("txt",)))
 
 
 def test_what_a_shard_holds_that_is_not_read_is_said(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def _with_equal_rows_said(records: Records) -> Records:
 def _num_of_two_classes(ids: Tensor, labels: Tensor) -> int:
     """How many rows have copies, by their ids, that have another label."""
     originals = original_rows(ids)
-    copied = originals[originals != torch.arange(len(ids))].unique()
+    copied = torch.unique(originals[originals != torch.arange(len(ids))])
     if not len(copied):  # as in most data, of which there may be millions
         return 0
     rows = (torch.isin(originals, copied) & (labels != NO_LABEL)).nonzero().squeeze(1)

@@ -11,6 +11,7 @@ import re
 import tarfile
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,8 @@ NUMBERS = ("cls", "cls2", "index", "inx", "id")
 BYTES = (*(suffix.removeprefix(".") for suffix in sorted(IMAGE_SUFFIXES)), "wav", "flac")
 _NEVER = ("pyd", "pkl", "pickle", "pth", "pt")  # would be unpickled
 _SUFFIXES = (".tar",)
+_GZIP = b"\x1f\x8b"
+_READ_AT_ONCE = 1 << 20
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 
 
@@ -47,7 +50,7 @@ def read_tables(place: str) -> dict[str, pa.Table]:
 
     Raises:
         UsageError: there is no such shard.
-        DataError: a shard that is cut off, or whose members make no examples; names shard and member.
+        DataError: a shard that is cut off or damaged, or whose members make no examples; names shard and member.
     """
     return {
         part: with_places(in_little_memory(map(read_shard, shards)), [str(shard) for shard in shards], first=1)
@@ -87,7 +90,7 @@ def index_of(shard: Path) -> list[Sample]:
     """The examples of a shard in its order.
 
     Raises:
-        DataError: a shard that is cut off, members that do not stand together, or a name with dots.
+        DataError: a shard that is cut off or damaged, members that do not stand together, or a name with dots.
     """
     samples: list[Sample] = []
     seen: set[str] = set()
@@ -119,7 +122,7 @@ def index_of(shard: Path) -> list[Sample]:
 
 def _members(shard: Path) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of each regular file, nothing hidden."""
-    name = "its first member"
+    name = None
     try:
         size = shard.stat().st_size
         with tarfile.open(shard, "r:") as archive:
@@ -130,15 +133,46 @@ def _members(shard: Path) -> Iterator[tuple[str, int, int]]:
                 hidden = name.rpartition("/")[2].startswith((".", "__"))
                 if member.isreg() and not member.issparse() and not hidden:
                     yield name, member.offset_data, member.size
-            end = archive.offset  # behind the last member, where an archive that is whole has blocks of zeros
-        with shard.open("rb") as file:
-            file.seek(max(0, min(end, size) - tarfile.BLOCKSIZE))
-            if not file.read().endswith(bytes(tarfile.BLOCKSIZE)):
-                raise DataError(
-                    f"{shard}, after {name}: the shard has no end, and was cut off here; write or get it again"
-                )
+            end = archive.offset
+        _check_end(shard, end, name)
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        if name is None:
+            raise DataError(f"{shard}: {_no_archive(shard, error)}") from error
         raise DataError(f"{shard}, after {name}: not a whole tar archive: {first_line(error)}") from error
+
+
+def _check_end(shard: Path, end: int, name: str | None) -> None:
+    """Refuse what is not zeros behind the last member: tarfile takes a damaged header for the end, in silence."""
+    with shard.open("rb") as file:
+        file.seek(end)
+        block = file.read(tarfile.BLOCKSIZE)
+        if len(block) < tarfile.BLOCKSIZE:
+            raise DataError(
+                f"{shard}, after {name}: the shard has no end, and was cut off here; write or get it again"
+            )
+        if any(block):
+            raise DataError(
+                f"{shard}, after {name}: what follows is no tar header: the shard is damaged; "
+                "write or get it again"
+            )
+        if any(part.strip(b"\0") for part in iter(partial(file.read, _READ_AT_ONCE), b"")):
+            raise DataError(
+                f"{shard}, after {name or 'the first block'}: bytes after the end mark; join shards by "
+                "`tar --concatenate`, not by `cat`, or write the shard again"
+            )
+
+
+def _no_archive(shard: Path, error: Exception) -> str:
+    """What a file is that has no first member."""
+    if isinstance(error, OSError):
+        return first_line(error)
+    with shard.open("rb") as file:
+        start = file.read(len(_GZIP))
+    if not start:
+        return "an empty file, no tar archive; write or get it again"
+    if start == _GZIP:
+        return "compressed by gzip, and members are read where they stand in a shard; unpack it with `gunzip`"
+    return f"no tar archive, or its first header is damaged: {first_line(error)}"
 
 
 def read_shard(shard: Path) -> pa.Table:
