@@ -187,6 +187,7 @@ def test_files_of_one_part_hold_codes_together(tmp_path: Path) -> None:
             ["10.063;9,5;a", "11.5;8,25;b"],
             r"'h' has decimal commas \(row 1: 9,5\) and 'w' decimal points",
         ),
+        ("h;w", ["9,5;10.063", "8,25;11.5"], r"'h' has decimal commas \(row 1: 9,5\) and 'w' decimal points"),
         (
             "h;v;w;label",
             ["1,5;2,5;0.5;a", "2,5;7,5;1.5;b"],

@@ -153,25 +153,24 @@ def _read(file: Path | bytes, sample: bytes, encoding: str, codes: Collection[st
 
 def _check_signs(table: pa.Table, decimal: str, where: object) -> None:
     """Refuse numbers with two decimal signs: those with the rarer one would be texts, or 1.250 a fraction."""
-    found: dict[str, list[tuple[str, str]]] = {",": [], ".": []}
+    found: dict[str, dict[str, str]] = {",": {}, ".": {}}
+    """by sign: columns, and where"""
     for name, column in zip(table.column_names, table.columns, strict=True):
         if pa.types.is_floating(column.type):
-            found[decimal].append((name, ""))
-        if not pa.types.is_string(column.type) or not (_are_signed(column[:_ROWS]) and _are_signed(column)):
-            continue
-        for sign, pattern in _FRACTION.items():
-            fractions = pc.match_substring_regex(column, pattern)
-            row = pc.index(fractions, True).as_py()
-            if row >= 0 and (sign == "." or not _are_thousands(column.filter(fractions))):
-                found[sign].append((name, f" (row {row + 1}: {column[row]})"))
-        if found[","] and found["."]:
-            both = {
-                sign: next((one for one in places if one[0] == name), places[0]) for sign, places in found.items()
-            }
-            raise DataError(
-                f"{where}: {both[','][0]!r} has decimal commas{both[','][1]} and {both['.'][0]!r} decimal "
-                f"points{both['.'][1]}; write one sign"
-            )
+            found[decimal][name] = ""
+        elif pa.types.is_string(column.type) and _are_signed(column[:_ROWS]) and _are_signed(column):
+            for sign, pattern in _FRACTION.items():
+                fractions = pc.match_substring_regex(column, pattern)
+                row = pc.index(fractions, True).as_py()
+                if row >= 0 and (sign == "." or not _are_thousands(column.filter(fractions))):
+                    found[sign][name] = f" (row {row + 1}: {column[row]})"
+    if found[","] and found["."]:
+        mixed = [name for name in found[","] if name in found["."]]
+        comma, point = ((mixed or list(found[sign]))[0] for sign in ",.")
+        raise DataError(
+            f"{where}: {comma!r} has decimal commas{found[','][comma]} and {point!r} decimal "
+            f"points{found['.'][point]}; write one sign"
+        )
 
 
 def _are_thousands(numbers: pa.ChunkedArray) -> bool:
