@@ -177,3 +177,57 @@ def test_files_of_one_part_hold_codes_together(tmp_path: Path) -> None:
     data = load_data(f"csv:{tmp_path}")
     assert data.train.class_names == ("007", "08", "12", "7")
     assert sum(len(part) for part in (data.train, data.validation, data.test)) == 320
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "said"),
+    [
+        (
+            "w;h;label",
+            ["10.063;9,5;a", "11.5;8,25;b"],
+            r"'h' has decimal commas \(row 1: 9,5\) and 'w' decimal points",
+        ),
+        ("h;w", ["9,5;10.063", "8,25;11.5"], r"'h' has decimal commas \(row 1: 9,5\) and 'w' decimal points"),
+        (
+            "h;v;w;label",
+            ["1,5;2,5;0.5;a", "2,5;7,5;1.5;b"],
+            r"'h' has decimal commas and 'w' decimal points \(row 1: 0.5\)",
+        ),
+        (
+            "x;label",
+            ["0.0;a", "1,1;b"],
+            r"'x' has decimal commas \(row 2: 1,1\) and 'x' decimal points \(row 1: 0.0\)",
+        ),
+    ],
+)
+def test_two_decimal_signs_are_refused_with_their_columns(header: str, cells: list[str], said: str) -> None:
+    """One of them was read as texts, which are no features, or 10.063 as a fraction among decimal commas."""
+    with pytest.raises(DataError, match=rf"^x.csv: {said}.*; write one sign$"):
+        read_csv("\n".join([header, *cells * 30]).encode(), "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "kinds"),
+    [
+        ("n;h\n3;1,5\n4;2,5\n", ["int64", "double"]),
+        ("day;h\n01.02.2024;1,5\n13.02.2024;2,5\n", ["string", "double"]),
+        ("day;h;v\n01.02;1,5;1,5\n03.02;2,5;0,5\n", ["string", "double", "double"]),
+        ("version;h\n1.2.3;1,5\n1.2;2,5\n", ["string", "double"]),
+        ("text;w\n1,5 or so;1.5\n2,5;2.5\n", ["string", "double"]),
+        ("price;w\n1,250;1.5\n2,500;2.5\n", ["string", "double"]),
+        ('list,w\n"1,2",1.5\n"3,4",2.5\n', ["string", "double"]),
+    ],
+)
+def test_other_texts_beside_decimal_numbers_are_no_second_sign(content: str, kinds: list[str]) -> None:
+    assert [str(kind) for kind in read_csv(content.encode(), "x.csv").schema.types] == kinds
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "utf-16"])
+def test_a_file_that_is_cut_off_in_quotes_is_said(coding: str) -> None:
+    rows = ["text,label", *(f'"words, {number}",{number % 2}' for number in range(299)), '"words, an']
+    with pytest.raises(
+        DataError, match=r"x.csv, row 300: 1 cell, expected 2: .*; a quote is not closed, or the file is"
+    ):
+        read_csv("\n".join(rows).encode(coding), "x.csv")
+    with pytest.raises(DataError, match=r"x.csv, row 300: 1 cell, expected 2: 'words'$"):
+        read_csv("\n".join([*rows[:-1], "words"]).encode(coding), "x.csv")

@@ -334,7 +334,7 @@ CSV = "csv"
         ),
         ("a.jsonl", '{"a": 1, "label": "x"}\n{"a": 2, "lab', r"a\.jsonl: not a JSON object in each line"),
         ("a.csv", b"a,label\n1,caf\x81\n", r"a\.csv: neither UTF-8 nor Windows-1252; save it as UTF-8"),
-        ("a.csv", 'a,label\n1,"x\ny"\n2\n3,z\n', r"a\.csv, row 2: 1 cells, expected 2: '2'"),
+        ("a.csv", 'a,label\n1,"x\ny"\n2\n3,z\n', r"a\.csv, row 2: 1 cell, expected 2: '2'"),
         ("a.parquet", "PAR1 and no more", r"a\.parquet: not a whole Parquet file"),
     ],
 )

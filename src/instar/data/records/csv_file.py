@@ -35,6 +35,10 @@ _UTF_8, _LATIN = "utf-8-sig", "cp1252"
 _CODE = r"^\s*0\d"  # 007 is not 7
 _MAY_BE_CODE = rb"[,;\t|\r\n\"][ \t]*0[0-9]+[ \t]*[,;\t|\r\n\"]"
 _BLOCK_BYTES, _LONGEST_CELL = 1 << 24, 64
+_SIGNED = r"^\s*-?(\d+|\d*[.,]\d+(e-?\d+)?)\s*$|^\s*(NA|N/A|nan|NaN|null|NULL|None|\?)?\s*$"
+"""A number with either decimal sign, or what stands for a missing one."""
+_FRACTION = {sign: rf"^\s*-?(0?|[1-9]\d*){re.escape(sign)}\d+" for sign in ",."}
+"""By the decimal sign; 01.02 is a day."""
 _WITH_POINT, _WITH_COMMA = re.compile(r"-?\d*\.\d+(e-?\d+)?", re.I), re.compile(r"-?\d*,\d+(e-?\d+)?", re.I)
 
 
@@ -93,7 +97,7 @@ def read_csv(file: Path | bytes, where: object = None, *, codes: Collection[str]
         codes: columns that hold codes, whatever they begin with.
 
     Raises:
-        DataError: it is no table of one width, or no text.
+        DataError: it is no table of one width, or no text; numbers in it have two decimal signs.
 
     Warns:
         DataWarning: it is not in UTF-8, and is read as UTF-16 or as Windows-1252.
@@ -102,16 +106,18 @@ def read_csv(file: Path | bytes, where: object = None, *, codes: Collection[str]
     try:
         sample = _sample(file)
         encoding = encoding_of(sample)
-        table = _read(file, sample, encoding, codes)
+        table = _read(file, sample, encoding, codes, where)
         if any(pa.types.is_binary(field.type) for field in table.schema):  # bytes behind the sample are no UTF-8
             encoding = _LATIN
-            table = _read(file, sample, encoding, codes)
+            table = _read(file, sample, encoding, codes, where)
     except (UnicodeDecodeError, pa.ArrowException, OSError) as error:
         is_coding = isinstance(error, UnicodeDecodeError)
         reason = "neither UTF-8 nor Windows-1252; save it as UTF-8" if is_coding else first_line(error)
         if found := _OTHER_WIDTH.search(reason):
             row, expected, cells, text = found.groups()
-            reason = f"{cells} cells, expected {expected}: {text[:60]!r}"
+            reason = f"{cells} cell{'s' * (cells != '1')}, expected {expected}: {text[:60]!r}"
+            if _ends_in_quotes(file, encoding, find_dialect(sample.decode(encoding, "ignore")).separator):
+                reason += "; a quote is not closed, or the file is cut off here"
             where = f"{where}, row {int(row) - 1}"  # Arrow counts the names of the columns too
         raise DataError(f"{where}: {reason}") from error
     if encoding != _UTF_8:
@@ -124,7 +130,7 @@ def read_csv(file: Path | bytes, where: object = None, *, codes: Collection[str]
     return table
 
 
-def _read(file: Path | bytes, sample: bytes, encoding: str, codes: Collection[str]) -> pa.Table:
+def _read(file: Path | bytes, sample: bytes, encoding: str, codes: Collection[str], where: object) -> pa.Table:
     import pyarrow.csv as pcsv
 
     dialect = find_dialect(codecs.getincrementaldecoder(encoding)().decode(sample))
@@ -140,7 +146,52 @@ def _read(file: Path | bytes, sample: bytes, encoding: str, codes: Collection[st
             strings_can_be_null=True,
         )
         table = _with_codes(table, _parsed(file, coding, parsing, as_texts), codes)
+    if dialect.separator != ",":  # between commas, "1,2" may be a list
+        _check_signs(table, dialect.decimal, where)
     return _with_points(table) if dialect.decimal == "," else table
+
+
+def _check_signs(table: pa.Table, decimal: str, where: object) -> None:
+    """Refuse numbers with two decimal signs: those with the rarer one would be texts, or 1.250 a fraction."""
+    found: dict[str, dict[str, str]] = {",": {}, ".": {}}
+    """by sign: columns, and where"""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_floating(column.type):
+            found[decimal][name] = ""
+        elif pa.types.is_string(column.type) and _are_signed(column[:_ROWS]) and _are_signed(column):
+            for sign, pattern in _FRACTION.items():
+                fractions = pc.match_substring_regex(column, pattern)
+                row = pc.index(fractions, True).as_py()
+                if row >= 0 and (sign == "." or not _are_thousands(column.filter(fractions))):
+                    found[sign][name] = f" (row {row + 1}: {column[row]})"
+    if found[","] and found["."]:
+        mixed = [name for name in found[","] if name in found["."]]
+        comma, point = ((mixed or list(found[sign]))[0] for sign in ",.")
+        raise DataError(
+            f"{where}: {comma!r} has decimal commas{found[','][comma]} and {point!r} decimal "
+            f"points{found['.'][point]}; write one sign"
+        )
+
+
+def _are_thousands(numbers: pa.ChunkedArray) -> bool:
+    """Whether all are as 1,250, which are refused as such where they are numbers."""
+    return bool(pc.all(pc.match_substring_regex(numbers, f"^{_THOUSANDS.pattern}$")).as_py())
+
+
+def _ends_in_quotes(file: Path | bytes, encoding: str, separator: str) -> bool:
+    """Whether the last value begins with a quote that is not closed."""
+    with pa.input_stream(file if isinstance(file, Path) else pa.py_buffer(file)) as stream:
+        lines = io.TextIOWrapper(stream, encoding, errors="replace", newline="")
+        try:
+            for _ in csv.reader(lines, delimiter=separator, strict=True):
+                pass
+        except csv.Error as error:
+            return "unexpected end of data" in str(error)
+    return False
+
+
+def _are_signed(column: pa.ChunkedArray) -> bool:
+    return bool(pc.all(pc.match_substring_regex(column, _SIGNED)).as_py())
 
 
 def _parsed(file: Path | bytes, coding: str, parsing: Any, converting: Any) -> pa.Table:
@@ -231,12 +282,11 @@ def _with_points(table: pa.Table) -> pa.Table:
     for place, field in enumerate(table.schema):
         if not pa.types.is_string(field.type):
             continue
-        different = [one for one in pc.unique(table[field.name]).to_pylist() if one is not None]
+        column = table.column(place)
+        different = [one for one in pc.unique(column).to_pylist() if one is not None]
         numbers = sum(bool(_WITH_COMMA.fullmatch(one.strip())) for one in different)
         if 2 * numbers > len(different):
-            texts = pc.replace_substring_regex(
-                table[field.name], r"^(\s*[-+]?\d*),(\d+(e[-+]?\d+)?\s*)$", r"\1.\2"
-            )
+            texts = pc.replace_substring_regex(column, r"^(\s*[-+]?\d*),(\d+(e[-+]?\d+)?\s*)$", r"\1.\2")
             table = table.set_column(place, field.name, texts)
     return table
 
