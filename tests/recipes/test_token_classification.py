@@ -132,5 +132,5 @@ def test_words_and_tags_are_described(typed: Command, tmp_path: Path) -> None:
     about = json.loads(typed("data", "show", f"jsonl:{file}", "--json").stdout)
     counts = {one["class"]: one["train"] + one["validation"] + one["test"] for one in about["classes"]}
     assert counts == {name: sum(tags.count(name) for _, tags in rows) for name in counts}
-    assert about["examples"][0]["class"].startswith('["B-PER"')
+    assert about["examples"][0]["class"].startswith("B-PER")
     assert "nothing broken" in typed("data", "check", f"jsonl:{file}").stdout

@@ -582,7 +582,7 @@ def test_what_stands_behind_the_place_where_tarfile_stops_is_refused(tmp_path: P
     said = {
         "header": r"after 29\.cls: what follows is no tar header",
         "zeros": r"after 29\.cls: bytes after the end mark",
-        "joined": r"after 59\.cls: bytes after the end mark.*tar --concatenate",
+        "joined": r"after 59\.cls: bytes after the end mark.*Name them one by one",
     }[damage]
     with pytest.raises(DataError, match=rf"x\.tar, {said}") as caught:
         read_records(f"webdataset:{file}", Roles(label="cls", text=("txt",)))

@@ -157,8 +157,8 @@ def _check_end(shard: Path, end: int, name: str | None) -> None:
             )
         if any(part.strip(b"\0") for part in iter(partial(file.read, _READ_AT_ONCE), b"")):
             raise DataError(
-                f"{shard}, after {name or 'the first block'}: bytes after the end mark; join shards by "
-                "`tar --concatenate`, not by `cat`, or write the shard again"
+                f"{shard}, after {name or 'the first block'}: bytes after the end mark: is it of shards "
+                "that were joined by cat? Name them one by one, or write the shard again"
             )
 
 
