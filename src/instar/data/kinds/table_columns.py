@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from instar.data.records.cells import NOTHING
+from instar.data.records.cells import CODE, NOTHING
 from instar.data.records.on_disk import let_go
 from instar.data.records.places import place_of
 from instar.errors import DataError
@@ -27,7 +27,6 @@ ROWS_AT_ONCE = 1 << 16
 _COLUMNS_AT_ONCE = 32  # whose numbers are fitted together
 
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
-_CODE = r"^\s*0\d"  # 02139 is a place, not a number
 _MOSTLY = 0.9  # of the texts of a column: where so many are numbers, the others are mistakes
 _LONGEST = 40  # letters of a value on a page
 _DAY = 86_400e6  # microseconds
@@ -286,7 +285,7 @@ def _are_numbers(table: pa.Table, name: str, texts: pa.ChunkedArray) -> bool:
                 "correct it, or leave it empty where the number is missing"
             )
         return False
-    return not pc.any(pc.match_substring_regex(present, _CODE)).as_py()
+    return not pc.any(pc.match_substring_regex(present, CODE)).as_py()
 
 
 def texts_of(name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -23,7 +23,8 @@ _MOSTLY = 0.5  # of the different texts of a column; where more are numbers, a f
 _ALL = 0.9  # of the texts that are no plain numbers
 _FEW, _SOME = 3, 0.1  # so many, or this share of them: more are no mistakes, but names such as `A/5 21171`
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*$"
-_CODE = r"^\s*0\d"  # 02139 is a place, and 007 another class than 7
+CODE = r"^\s*0\d"
+"""What a code begins with, as no number does: 02139 is a place, and 007 another class than 7."""
 _THOUSANDS = re.compile(  # 1,250 and 1'250'000.5; of points two, or a comma behind them: 1.250 is a fraction
     r"[-+]?[1-9]\d{0,2}"
     r"(?:([, '\u2019\u00a0\u202f])\d{3}(?:\1\d{3})*(?:[.,]\d+)?|(?:\.\d{3}){2,}(?:,\d+)?|(?:\.\d{3})+,\d+)"
@@ -124,7 +125,7 @@ def are_numbers(column: pa.ChunkedArray) -> bool:
     """Whether all texts of a column are numbers, and none a code such as 02139."""
     different = [one for one in pc.unique(column).to_pylist() if one is not None and one not in NOTHING]
     return bool(different) and all(
-        re.match(_NUMBER, one, re.IGNORECASE) and not re.match(_CODE, one) for one in different
+        re.match(_NUMBER, one, re.IGNORECASE) and not re.match(CODE, one) for one in different
     )
 
 
@@ -140,7 +141,7 @@ def about_codes(table: pa.Table, columns: Sequence[str]) -> list[str]:
         kind = table.schema.field(name).type
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             texts = pc.unique(table[name]).drop_null()
-            codes = texts.filter(pc.match_substring_regex(texts, _CODE))
+            codes = texts.filter(pc.match_substring_regex(texts, CODE))
             if len(codes) and all(one in NOTHING or re.match(_NUMBER, one, re.I) for one in texts.to_pylist()):
                 code = codes[0].as_py()
                 said.append(f"{name!r} holds codes such as {code!r}, texts; write numbers without a 0 in front")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from instar.data.records.cells import CODE
 from instar.data.records.files import parts_of_files
 from instar.data.records.on_disk import in_little_memory, is_large, on_disk
 from instar.data.records.places import with_places
@@ -32,7 +33,6 @@ _WHOLE = re.compile(r"-?\d+")
 _THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(,\d{3})+")
 _OTHER_WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)")
 _UTF_8, _LATIN = "utf-8-sig", "cp1252"
-_CODE = r"^\s*0\d"  # 007 is not 7
 _MAY_BE_CODE = rb"[,;\t|\r\n\"][ \t]*0[0-9]+[ \t]*[,;\t|\r\n\"]"
 _BLOCK_BYTES, _LONGEST_CELL = 1 << 24, 64
 _SIGNED = r"^\s*-?(\d+|\d*[.,]\d+(e-?\d+)?)\s*$|^\s*(NA|N/A|nan|NaN|null|NULL|None|\?)?\s*$"
@@ -236,7 +236,7 @@ def _with_codes(table: pa.Table, texts: pa.Table, codes: Collection[str]) -> pa.
 
 
 def _has_code(texts: pa.ChunkedArray) -> bool:
-    return bool(pc.any(pc.match_substring_regex(texts, _CODE)).as_py())
+    return bool(pc.any(pc.match_substring_regex(texts, CODE)).as_py())
 
 
 def _may_hold_quotes(file: Path | bytes) -> bool:

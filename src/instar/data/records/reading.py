@@ -190,7 +190,8 @@ def _checked(records: Records) -> Records:
             raise DataError(f"{place_of(records.parts[part], row)}: class {name!r} is in the {part} part alone")
     if group := records.roles.group:
         named = {part: table[group].cast(pa.string()).fill_null("") for part, table in records.parts.items()}
-        known = pc.unique(named["train"]).filter(pc.not_equal(pc.unique(named["train"]), ""))
+        known = pc.unique(named["train"])
+        known = known.filter(pc.not_equal(known, ""))
         for part in records.parts.keys() - {"train"}:
             shared = pc.is_in(named[part], value_set=known)
             if row := pc.index(shared, True).as_py() + 1:
