@@ -477,5 +477,5 @@ def test_every_scale_is_a_configuration(scale: str, data: str) -> None:
     config = config_for(scale, data)
     assert config.data.name == data
     assert config.distill is not None
-    assert set(config.controls) == {"longer", "random", "ensemble", "mixture", "full-softmax"}
+    assert set(config.controls) == {"longer", "random", "ensemble", "mixture", "full-softmax", "labels"}
     assert config.seeds >= 2

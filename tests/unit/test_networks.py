@@ -100,6 +100,8 @@ SIZES = {
     # stem; blocks of two 3x3 convolutions, each with a normalisation, projected where they widen; head
     ("resnet:8", CIFAR): (27 * 16 + 32) + (2 * 144 * 16 + 64) + (144 * 32 + 288 * 32 + 128 + 16 * 32 + 64)
     + (288 * 64 + 576 * 64 + 256 + 32 * 64 + 128) + (640 + 10),
+    # pairs of 3x3 convolutions to 4, 8 and 16 channels, each with a normalisation, pooled to 3x3; then 32, 10
+    ("vgg:8x4", MNIST): (36 + 144 + 16) + (288 + 576 + 32) + (1152 + 2304 + 64) + (144 * 32 + 64) + (320 + 10),
 }  # fmt: skip
 
 
@@ -112,9 +114,12 @@ def test_a_name_gives_these_weights_and_one_logit_for_each_class(name: str, shap
 
 
 def test_layers_have_the_papers_names() -> None:
-    names = {name: [layer.name for layer in layers_of(build(name, CIFAR))] for name in ("mlp:9x2", "convnet:8")}
+    names = {
+        name: [layer.name for layer in layers_of(build(name, CIFAR))] for name in ("mlp:9x2", "convnet:8", "vgg:4")
+    }
     assert names["mlp:9x2"] == ["fc1", "fc2", "fc3"]
     assert names["convnet:8"] == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
+    assert names["vgg:4"] == ["conv1", "conv2", "fc3", "fc4"]
 
 
 def test_dropout_is_on_the_inputs_and_after_each_hidden_layer() -> None:
@@ -133,11 +138,14 @@ def test_a_small_picture_is_pooled_no_further_than_it_goes() -> None:
     assert build("convnet:5", (1, 2, 3))(torch.zeros(2, 1, 2, 3)).shape == (2, 10)
 
 
-@pytest.mark.parametrize(("kind", "first"), [("convnet:8", "conv1.0.weight"), ("resnet:8", "stem.0.weight")])
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [("convnet:8", "conv1.0.weight"), ("resnet:8", "stem.0.weight"), ("vgg:6", "conv1.0.weight")],
+)
 def test_a_name_may_say_the_channels_of_the_first_convolution(kind: str, first: str) -> None:
     networks = [build(kind, (3, 8, 8)), build(f"{kind}x12", (3, 8, 8))]
     assert [network.state_dict()[first].shape[0] for network in networks] == [
-        32 if kind == "convnet:8" else 16,
+        16 if kind == "resnet:8" else 32,
         12,
     ]
 
@@ -153,6 +161,10 @@ def test_a_name_may_say_the_channels_of_the_first_convolution(kind: str, first: 
         ("convnet:3", {}, "at least 4 layers"),
         ("resnet:9", {}, "6k \\+ 2"),
         ("resnet:8", {"input_shape": (64,)}, "needs images"),
+        ("vgg:7", {}, "the depth should be even"),
+        ("vgg:2", {}, "the depth should be even"),
+        ("vgg:12", {}, "halves an image 5 times, this one has 28 x 28 pixels"),
+        ("vgg:8", {"input_shape": (64,)}, "needs images"),
         ("resnet:8", {"input_dropout": 0.1}, "no input dropout"),
         ("mlp:9x1", {"dropout": 1.0}, "should be in \\[0, 1\\)"),
         ("mlp:9x1", {"initialiser": "he-nromal"}, "did you mean he-normal"),
@@ -368,7 +380,9 @@ def test_a_module_without_stages_has_no_layers() -> None:
         layers_of(nn.Linear(2, 2), torch.rand(1, 2))
 
 
-@pytest.mark.parametrize(("name", "shape"), [("mlp:9x3", MNIST), ("convnet:6", CIFAR), ("resnet:8", (1, 8, 8))])
+@pytest.mark.parametrize(
+    ("name", "shape"), [("mlp:9x3", MNIST), ("convnet:6", CIFAR), ("resnet:8", (1, 8, 8)), ("vgg:6x4", MNIST)]
+)
 def test_both_parts_together_are_the_network_at_every_cut(name: str, shape: tuple[int, ...]) -> None:
     network, inputs = build(name, shape).eval(), torch.rand(3, *shape)
     expected = network(inputs)

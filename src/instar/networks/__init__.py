@@ -1,7 +1,15 @@
 """Networks as ordered named layers."""
 
 from instar.files import file_hash
-from instar.networks.architectures import MixtureOfExperts, ResidualBlock, caffenet, convnet, perceptron, residual
+from instar.networks.architectures import (
+    MixtureOfExperts,
+    ResidualBlock,
+    caffenet,
+    convnet,
+    perceptron,
+    residual,
+    vgg,
+)
 from instar.networks.asked import AskedNetwork, AskedTeacher, is_asked
 from instar.networks.cutting import Cut, cut
 from instar.networks.fitted import ESTIMATORS, FittedEstimator, is_estimator
@@ -113,5 +121,6 @@ __all__ = [
     "training_",
     "unchanged",
     "uncompiled",
+    "vgg",
     "without_compiler",
 ]

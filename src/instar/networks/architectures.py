@@ -1,4 +1,4 @@
-"""Networks that can be named: perceptrons, CaffeNet, a smaller one of its form, residual networks, mixtures.
+"""Networks that can be named: perceptrons, CaffeNet, a smaller one of its form, VGG, residual networks, mixtures.
 
 Each but the mixture is an `nn.Sequential` of named layers, so that "the first n layers" is a slice; the last layer
 returns logits.
@@ -156,6 +156,53 @@ def _pooled_thrice(side: int) -> int:
     for _ in range(3):
         side = (side - 3) // 2 + 1
     return side
+
+
+def vgg(
+    input_shape: Sequence[int], depth: int, num_classes: int, *, dropout: float = 0.0, width: int = 32
+) -> nn.Sequential:
+    """A network of VGG's form with batch norm, for small images: conv1 ... convN, then two fully connected layers.
+
+    Stages of two 3x3 convolutions; each ends with pooling, and the next one has twice the channels, at most
+    8 width. Depth 8 has three stages.
+
+    Args:
+        input_shape: shape of an image.
+        depth: an even number of layers, at least 4.
+        num_classes: number of logits.
+        dropout: probability of dropping an output of the first fully connected layer.
+        width: channels of the first stage.
+
+    Raises:
+        UsageError: another depth, a shape that is not that of an image, or an image too small for so many stages.
+
+    Example:
+        >>> [name for name, _ in vgg((1, 28, 28), 8, 10).named_children()]
+        ['conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'conv6', 'fc7', 'fc8']
+
+    References:
+        Simonyan and Zisserman 2015 (arXiv 1409.1556); Ioffe and Szegedy 2015 (arXiv 1502.03167).
+    """
+    if depth < 4 or depth % 2:
+        raise UsageError(f"vgg:{depth}: the depth should be even, two layers a stage and two more: 4, 6, 8, 10")
+    channels, height, length = _image_shape(input_shape, f"vgg:{depth}")
+    num_stages = (depth - 2) // 2
+    if min(height, length) < 2**num_stages:
+        raise UsageError(
+            f"vgg:{depth} halves an image {num_stages} times, this one has {height} x {length} pixels: take fewer "
+            "layers"
+        )
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for number in range(1, depth - 1):
+        out = width * min(8, 2 ** ((number - 1) // 2))
+        steps = [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+        layers[f"conv{number}"] = nn.Sequential(*steps, *([] if number % 2 else [nn.MaxPool2d(2)]))
+        channels = out
+    features, units = channels * (height >> num_stages) * (length >> num_stages), 8 * width
+    hidden = [nn.Flatten(), nn.Linear(features, units, bias=False), nn.BatchNorm1d(units), nn.ReLU()]
+    layers[f"fc{depth - 1}"] = nn.Sequential(*hidden, *([nn.Dropout(dropout)] if dropout else []))
+    layers[f"fc{depth}"] = nn.Linear(units, num_classes)
+    return nn.Sequential(layers)
 
 
 class ResidualBlock(nn.Module):

@@ -13,7 +13,7 @@ from torch import nn
 from instar.arguments import require_text
 from instar.errors import UsageError
 from instar.naming import import_function, is_of_library, unknown_name
-from instar.networks.architectures import MixtureOfExperts, caffenet, convnet, perceptron, residual
+from instar.networks.architectures import MixtureOfExperts, caffenet, convnet, perceptron, residual, vgg
 from instar.networks.estimators import Columns
 from instar.networks.fitted import FittedEstimator, is_estimator
 from instar.networks.initialisers import initialise_
@@ -28,11 +28,13 @@ from instar.networks.weights import load_weights_
 from instar.structures import Form, examples_in, form_in_words, is_plain, read_form
 
 _MIXTURE = "mixture:4/convnet:8/convnet:8x8"
+_OF_PICTURES = {"convnet": convnet, "resnet": residual, "vgg": vgg}
 FORMS = (
     "mlp:800x2",
     "mlp:300-100",
     "convnet:8",
     "resnet:20",
+    "vgg:8",
     "caffenet",
     _MIXTURE,
     *TEXT_FORMS,
@@ -59,9 +61,10 @@ def build_network(
     """The network that a name describes, freshly initialised from `seed`.
 
     Args:
-        name: `mlp:UNITSxLAYERS`, `mlp:U1-U2-...`, `convnet:DEPTH`, `resnet:DEPTH`, or `convnet:DEPTHxCHANNELS`
-            with the channels of the first convolution; `caffenet`; `mixture:EXPERTS/EXPERT/GATE`, where EXPERT and
-            GATE are names of networks; for texts `bag:DIM`, `textconv:C1-C2-...`, `transformer:LAYERSxWIDTH`
+        name: `mlp:UNITSxLAYERS`, `mlp:U1-U2-...`, `convnet:DEPTH`, `resnet:DEPTH`, `vgg:DEPTH`, or
+            `convnet:DEPTHxCHANNELS` with the channels of the first convolution; `caffenet`;
+            `mixture:EXPERTS/EXPERT/GATE`, where EXPERT and GATE are names of networks; for texts `bag:DIM`,
+            `textconv:C1-C2-...`, `transformer:LAYERSxWIDTH`
             (`text_network`); or `python:MODULE:FUNCTION`, a function that returns a module and takes
             any of `input_shape`, `num_classes` and `seed`; or the network of a library: `timm:NAME`,
             `torchvision:NAME`, `transformers:PATH`, with `:PIXELS` for pictures of another size. `NAME@FILE` then
@@ -163,7 +166,8 @@ def _named(
             raise UsageError("network 'caffenet' has no input dropout; set input_dropout to 0")
         with torch.random.fork_rng(devices=[]):
             return caffenet(input_shape, num_classes, dropout=dropout)
-    if kind not in ("convnet", "resnet"):
+    build = _OF_PICTURES.get(kind)
+    if build is None:
         forms = {form.partition(":")[0]: form for form in reversed(FORMS)}
         near = difflib.get_close_matches(kind, forms, n=1)  # without the size, which would make it less similar
         if near:
@@ -176,7 +180,6 @@ def _named(
         )
     if input_dropout:
         raise UsageError(f"network {name!r} has no input dropout; set input_dropout to 0")
-    build = convnet if kind == "convnet" else residual
     width = {"width": int(sized[2])} if sized[2] else {}
     with torch.random.fork_rng(devices=[]):
         return build(input_shape, int(sized[1]), num_classes, dropout=dropout, **width)

@@ -13,6 +13,7 @@ _OURS = {
     "mlp:U1-U2-...": "mlp:300-100",
     "convnet:LAYERSxCHANNELS": "convnet:8",
     "resnet:LAYERSxCHANNELS": "resnet:20",
+    "vgg:LAYERSxCHANNELS": "vgg:8",
     "caffenet": None,  # for larger pictures
     "mixture:EXPERTS/EXPERT/GATE": "mixture:4/convnet:8/convnet:8x8",
     "python:MODULE:FUNCTION": None,

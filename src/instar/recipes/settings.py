@@ -86,8 +86,8 @@ class NetworkSettings(Settings):
     """How one network is built and trained, without its learning rate."""
 
     network: str
-    """mlp:1200x2, convnet:8, resnet:20, timm:NAME, torchvision:NAME, transformers:PATH, python:MODULE:FUNCTION;
-    with weights NAME@FILE, NAME@pretrained"""
+    """mlp:1200x2, convnet:8, resnet:20, vgg:8, timm:NAME, torchvision:NAME, transformers:PATH,
+    python:MODULE:FUNCTION; with weights NAME@FILE, NAME@pretrained"""
     epochs: Count = 60
     """passes over the training data"""
     bias_rate_factor: _Positive | None = None

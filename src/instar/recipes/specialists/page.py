@@ -16,7 +16,7 @@ from instar.recipes.specialists.figures import (
     error_pictures,
     gain_figure,
 )
-from instar.recipes.specialists.plan import GENERALIST, LONGER, WITH, WITH_RANDOM, Plan
+from instar.recipes.specialists.plan import AS_LONG, DISTILLED, GENERALIST, LONGER, WITH, WITH_RANDOM, Plan
 from instar.recipes.study import Page
 from instar.reports import Column, Headline, Section, Table, Text
 
@@ -56,6 +56,8 @@ def answer(result: Result) -> Headline:
         percent = details["kept"]["percent"]
         share = "" if percent is None else f", {max(percent, 0):.0f} % of the specialists' gain"
         words.append(f"distilled back into one network {details['kept']['gain_distilled']:+.2f}{share}")
+    if (DISTILLED, AS_LONG) in differences:
+        words.append(f"against the same network on labels alone {_signed(differences[DISTILLED, AS_LONG])}")
     words.append(f"n = {n} generalist{'s' if n > 1 else ''}, paired")
     detail = "; ".join(words)
     return Headline(sentence, f"{detail[0].upper()}{detail[1:]}.")

@@ -29,12 +29,14 @@ from instar.recipes.study import Execution
 from instar.runs import Run
 from instar.specialists import ClassSet, SpecialistEnsemble, random_class_sets
 
-_MEMBER_SEED = 100_000  # members of the ordinary ensemble have other seeds than the generalists
+# Other seeds than the generalists': a network with the first weights of its teacher learns from it more easily.
+_MEMBER_SEED, _STUDENT_SEED = 100_000, 50_000
 
 GENERALIST, WITH, WITH_RANDOM = "generalist", "with-specialists", "with-random-specialists"
 LONGER, ORDINARY, MIXTURE = "generalist-longer", "ensemble-same-cost", "mixture-of-experts"
-FULL_SOFT, FULL_LABELS, DISTILLED = "full-softmax-specialists", "full-softmax-hard", "distilled-back"
-ROWS = (GENERALIST, LONGER, WITH, WITH_RANDOM, ORDINARY, MIXTURE, FULL_SOFT, FULL_LABELS, DISTILLED)
+FULL_SOFT, FULL_LABELS = "full-softmax-specialists", "full-softmax-hard"
+DISTILLED, AS_LONG = "distilled-back", "labels-as-long"
+ROWS = (GENERALIST, LONGER, WITH, WITH_RANDOM, ORDINARY, MIXTURE, FULL_SOFT, FULL_LABELS, DISTILLED, AS_LONG)
 _KINDS = {WITH: DUSTBIN_KIND, WITH_RANDOM: DUSTBIN_KIND, FULL_SOFT: FULL, FULL_LABELS: FULL_HARD}
 
 
@@ -211,7 +213,10 @@ class Replicate:
         """The fit of the network that is distilled from the ensemble."""
         candidate = f"temperature-{student.temperature:g}-hard-{student.hard_weight:g}"
         settings = self._with_epochs(student.epochs).model_copy(update={"learning_rate": student.learning_rate})
-        return Fit(job_name(DISTILLED, self.seed, candidate), settings, self.seed, self.plan.costs.network)
+        return self._student_fit(job_name(DISTILLED, self.seed, candidate), settings)
+
+    def _student_fit(self, name: str, settings: FitSettings) -> Fit:
+        return Fit(name, settings, _STUDENT_SEED + self.seed, self.plan.costs.network)
 
     def student_job(self, student: Student) -> Job:
         """The job of this fit."""
@@ -219,7 +224,10 @@ class Replicate:
         return self.plan.fit_job(self.student(student), SoftSettings(store=self.ensemble, **loss))
 
     def controls(self) -> dict[str, list[Fit]]:
-        """The fits of the controls, each row at about the cost of generalist and specialists."""
+        """The fits of the controls, each row at about the cost of generalist and specialists.
+
+        Beside the distilled network one with its first weights, which learns from labels alone for as many epochs.
+        """
         config, costs, seed = self.plan.config, self.plan.costs, self.seed
         budget, first_seed = costs.budget(self.class_sets), _MEMBER_SEED + 1000 * seed
         found: dict[str, list[Fit]] = {}
@@ -237,6 +245,8 @@ class Replicate:
             mixture = self._with_epochs(round(budget / (3 * costs.mixture * costs.num_train)))
             mixture = mixture.model_copy(update={"network": config.mixture})
             found[MIXTURE] = [Fit(job_name(MIXTURE, seed), mixture, seed, costs.mixture)]
+        if "labels" in config.controls and config.distill is not None:
+            found[AS_LONG] = [self._student_fit(job_name(AS_LONG, seed), self._with_epochs(config.distill.epochs))]
         return found
 
     def _with_epochs(self, epochs: int) -> FitSettings:

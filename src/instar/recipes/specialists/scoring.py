@@ -23,6 +23,7 @@ from instar.recipes.learning import about_failures
 from instar.recipes.rows import ACCURACY, difference, row
 from instar.recipes.specialists.examples import first_generalist
 from instar.recipes.specialists.plan import (
+    AS_LONG,
     DISTILLED,
     FULL_LABELS,
     FULL_SOFT,
@@ -44,7 +45,7 @@ PAPER_GAIN = 4.4  # percent, relative: 25.0 % to 26.1 % on JFT
 _COMPARED = (
     *((name, GENERALIST) for name in ROWS[1:]),
     *((WITH, control) for control in (LONGER, WITH_RANDOM, ORDINARY, MIXTURE)),
-    (DISTILLED, LONGER),
+    *((DISTILLED, control) for control in (LONGER, AS_LONG)),
     (FULL_SOFT, FULL_LABELS),
 )
 _DIGITS = {"inference_cost": None, "training_cost": None, "training_seconds": 1, "parallel_seconds": 1}

@@ -22,7 +22,7 @@ from instar.recipes.settings import (
 )
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Control = Literal["longer", "random", "ensemble", "mixture", "full-softmax"]
+Control = Literal["longer", "random", "ensemble", "mixture", "full-softmax", "labels"]
 DATA = ("cifar100", "omniglot", "digits")
 """Data sets that have scales."""
 
@@ -111,7 +111,8 @@ class SpecialistsConfig(Settings):
     distill: DistillBackSettings | None = None
     """distil generalist and specialists into one network"""
     controls: list[Control] = list(get_args(Control))
-    """what specialists are compared with, each at about their cost"""
+    """what specialists are compared with, each at about their cost; labels: what the distilled network is compared
+    with, for as many epochs"""
     mixture: str
     """the mixture of experts, mixture:EXPERTS/EXPERT/GATE; with another network by default two experts like it"""
     seeds: Count = 5

@@ -105,8 +105,8 @@ def read_findings(plan: Plan) -> Findings:
 
 def _measure(plan: Plan, chosen: Sequence[Chosen]) -> dict[str, Any]:
     config, findings = plan.config, read_findings(plan)
-    ensemble, varied = plan.ensembles
-    order = [BASELINE, LONGER, ensemble, varied, DISTILLED, *findings.names]
+    ensemble, *varied = plan.ensembles
+    order = [BASELINE, LONGER, ensemble, *varied, DISTILLED, *findings.names]
     rows = [
         findings.row(name, **(plan.kinds[name].row if name in plan.kinds else {}), **_paper(name))
         for name in dict.fromkeys(order)
@@ -144,12 +144,14 @@ def _paper(name: str) -> dict[str, Any]:
     return {"paper": frame_accuracy, "paper_wer": wer}
 
 
-def _pairs(config: ReproductionConfig, findings: Findings, ensemble: str, varied: str) -> list[tuple[str, str]]:
+def _pairs(
+    config: ReproductionConfig, findings: Findings, ensemble: str, varied: Sequence[str]
+) -> list[tuple[str, str]]:
     """Which systems are compared."""
-    pairs = [(DISTILLED, BASELINE), (ensemble, BASELINE), (varied, ensemble)]
+    pairs = [(DISTILLED, BASELINE), (ensemble, BASELINE), *((name, ensemble) for name in varied)]
     if LONGER in findings.names:  # the control with the training budget of a student
         pairs += [(DISTILLED, LONGER), (LONGER, BASELINE)]
-    pairs += [(DISTILLED, ensemble), (UNLABELLED, BASELINE)]
+    pairs += [(DISTILLED, ensemble), *([(UNLABELLED, BASELINE)] if config.unlabelled_temperatures else [])]
     return [*pairs, *((_soft(fraction), _hard(fraction)) for fraction in config.fractions)]
 
 
@@ -188,6 +190,8 @@ def _test_in_words(config: ReproductionConfig) -> str:
 
 def _curves(plan: Plan) -> list[dict[str, Any]]:
     """Validation errors by epoch: first fold, first fraction, first networks."""
+    if not plan.config.fractions:
+        return []
     percent, curves = plan.config.fractions[0].percent, []
     for targets in ("hard", "soft"):
         job = plan.networks(0, fraction_name(targets, percent))[0]

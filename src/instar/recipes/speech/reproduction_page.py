@@ -144,6 +144,8 @@ def _temperature_lines(result: Result) -> Section:
 
 def _fraction_lines(result: Result) -> list[Section]:
     baseline, curves = _mean_of(result, BASELINE), result["details"]["curves"]
+    if not curves:
+        return []
     taught = [(row["percent"], row["mean"], row["targets"]) for row in result["rows"] if "percent" in row]
     taught += [(100, baseline, targets) for targets in ("hard", "soft")]
     drawn = [

@@ -59,12 +59,13 @@ class ReproductionConfig(Settings):
     """the best on validation is used"""
     hard_weight: float
     """weight of the labels in distillation"""
-    unlabelled_temperatures: list[Temperature]
+    unlabelled_temperatures: list[Temperature] = []
     """for students without labels: the row `distilled-unlabelled` has the last one, none is chosen"""
-    varied_share: Annotated[float, Field(gt=0, lt=1)]
-    """fraction of the utterances that each member of the ensemble with varied data is trained on"""
-    fractions: list[FractionSettings]
-    fraction_temperature: Temperature
+    varied_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """fraction of the utterances that each member of the ensemble with varied data is trained on; without it
+    there is no such ensemble"""
+    fractions: list[FractionSettings] = []
+    fraction_temperature: Temperature = 1.0
     """of the soft targets for a fraction of the utterances, from a baseline trained on all of them"""
 
     @model_validator(mode="after")
@@ -133,15 +134,16 @@ class Plan:
         """All networks of a fold, by name."""
         config, seeds = self.config, self.config.seeds
         student = config.network.model_copy(update={"epochs": config.student_epochs})
-        aligner, varied, untranscribed = (
-            _EVERY_THIRD.model_copy(update=changes)
-            for changes in ({"quiet": True}, {"share": config.varied_share, "seed": 1}, {"part": UNTRANSCRIBED})
+        aligner, untranscribed = (
+            _EVERY_THIRD.model_copy(update=changes) for changes in ({"quiet": True}, {"part": UNTRANSCRIBED})
         )
         kinds = [
             Kind(ALIGNER, 1, config.aligner, aligner, ALIGNER_SEED, alignment="alignment/flat"),
             Kind(BASELINE, config.ensemble_size, config.network, seed=0),
-            Kind(VARIED, config.ensemble_size, config.network, varied, seed=0),
         ]
+        if config.varied_share is not None:
+            varied = _EVERY_THIRD.model_copy(update={"share": config.varied_share, "seed": 1})
+            kinds.append(Kind(VARIED, config.ensemble_size, config.network, varied, seed=0))
         if student != config.network:  # otherwise the baseline has the training budget of a student
             kinds.append(Kind(LONGER, seeds, student))
         for temperature in config.temperatures:
@@ -168,9 +170,15 @@ class Plan:
 
     @property
     def ensembles(self) -> dict[str, str]:
-        """The kinds of the members of both ensembles."""
+        """The kinds of the members of the ensembles."""
         size = self.config.ensemble_size
-        return {f"ensemble-{size}": BASELINE, f"ensemble-{size}-varied": VARIED}
+        named = {f"ensemble-{size}": BASELINE, f"ensemble-{size}-varied": VARIED}
+        return {name: kind for name, kind in named.items() if kind in self.kinds}
+
+    @property
+    def taught_parts(self) -> tuple[str, ...]:
+        """The parts for which the ensemble's soft targets are stored."""
+        return ("train", UNTRANSCRIBED) if self.config.unlabelled_temperatures else ("train",)
 
     def networks(self, fold: int, kind: str) -> list[str]:
         """The jobs of the networks of a kind in a fold."""
@@ -187,7 +195,7 @@ class Plan:
                 flat_alignment_job(models, source, self.config.models),
                 alignment_job(alignment, source, network=aligner, models=models, new_priors=True),
             ]
-            for part in ("train", UNTRANSCRIBED):
+            for part in self.taught_parts:
                 jobs.append(store_job(_store(fold, part), members, source, alignment=alignment, part=part))
         return [*jobs, *self._fits(kind for kind in self.kinds.values() if not kind.is_candidate)]
 
@@ -197,7 +205,7 @@ class Plan:
 
     def check(self) -> None:
         """Refuse a plan that cannot be carried out; compute features before several processes need them."""
-        for part in (*ALIGNED, UNTRANSCRIBED):
+        for part in dict.fromkeys((*ALIGNED, *self.taught_parts)):
             load_features(self.source(0), part)
         for part in ALIGNED:
             load_features(self.source(0), part, quiet=True)
