@@ -1,6 +1,7 @@
 """`instar reproduce speech`: folds by speaker, what each system learns from, and the table from the recordings."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from instar.recipes.speech.data import forget_recordings, load_frames, load_reco
 from instar.recipes.speech.examples import unit_spans
 from instar.recipes.speech.findings import Findings
 from instar.recipes.speech.reproduction import STUDY, read_findings
-from instar.recipes.speech.reproduction_plan import STUDENT_SEED, Plan, ReproductionConfig, config_for
+from instar.recipes.speech.reproduction_plan import STUDENT_SEED, Plan, ReproductionConfig, config_for, scores_name
 from instar.recipes.speech.settings import Source
 from instar.recipes.study import Execution, run_study
 from instar.runs import Run
@@ -226,6 +227,20 @@ def test_the_page_has_sound_and_pictures(studied: Path) -> None:
     assert page.count("data:image/png;base64,") == 3
     for words in ("Confusion of words", "Word errors by speaker and noise", "Peak and fall at 30 %"):
         assert words in page
+
+
+def test_a_study_may_leave_out_all_but_the_ensemble_and_its_student(studied: Path, tmp_path: Path) -> None:
+    left_out = {"varied_share": None, "fractions": [], "unlabelled_temperatures": []}
+    config = config_for("tiny").model_copy(update=left_out)
+    for fold in range(config.folds):
+        shutil.copytree(studied / "jobs" / f"fold-{fold}", tmp_path / "jobs" / f"fold-{fold}")
+        shutil.rmtree(tmp_path / "jobs" / scores_name(fold))
+    whole, part = Run.read(studied).result(), run_study(STUDY, config, tmp_path, Execution(quiet=True))
+    names = ["baseline", "baseline-longer", "ensemble-2", "distilled", "distilled-T1", "distilled-T2"]
+    assert [row["name"] for row in part["rows"]] == names
+    assert part["rows"] == [row for row in whole["rows"] if row["name"] in names]
+    assert part["differences"] == [one for one in whole["differences"] if {one["name"], one["minus"]} <= {*names}]
+    assert "Peak and fall" not in (tmp_path / "report.html").read_text()
 
 
 def recording(fold: int, name: str, frames: int = 10, words: int = 2) -> dict[str, Any]:
