@@ -24,7 +24,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": _command(),
     }
     commit = commit_of(Path(__file__).parent)
     if commit is not None:
@@ -32,6 +32,12 @@ def environment() -> dict[str, Any]:
     if torch.cuda.is_available():
         about["gpu"] = torch.cuda.get_device_name()
     return about
+
+
+def _command() -> list[str]:
+    """The words that started this process; `python -m instar ...` is `instar ...`."""
+    started = Path(sys.argv[0])
+    return [started.parent.name if started.name == "__main__.py" else started.name, *sys.argv[1:]]
 
 
 @functools.cache

@@ -471,6 +471,28 @@ def test_unknown_scale_and_data() -> None:
         config_for("tiny", "cifar")
 
 
+def test_epochs_and_rates_that_are_not_given_follow_the_generalists(tmp_path: Path) -> None:
+    """A student that took SGD's rate of 0.1 for a generalist trained by AdamW at 0.01 learned nothing."""
+    own: dict[str, object] = {"generalist": {"learning_rate": 0.01, "epochs": 12}, "distill": {}}
+    config = read_config(own)
+    assert (config.specialist.epochs, config.specialist.learning_rate) == (6, 0.003)
+    assert config.distill is not None
+    assert (config.distill.epochs, config.distill.learning_rate) == (24, 0.01)
+    given = read_config(
+        {**own, "specialist": {"epochs": 4, "learning_rate": None}, "distill": {"learning_rate": 1}}
+    )
+    assert (given.specialist.epochs, given.specialist.learning_rate) == (4, 0.003)
+    assert given.distill is not None
+    assert (given.distill.epochs, given.distill.learning_rate) == (24, 1)
+    (tmp_path / "mine.toml").write_text("[specialist]\nepochs = 7\n[distill]\nepochs = 9\n")
+    from_file = read_config(own, tmp_path / "mine.toml")
+    assert from_file.distill is not None
+    assert (from_file.specialist.epochs, from_file.distill.epochs) == (7, 9)
+    defaults = config_for("small", "digits")
+    plain = read_config({"distill": {}})
+    assert (plain.specialist, plain.distill) == (defaults.specialist, defaults.distill)
+
+
 @pytest.mark.parametrize("scale", ["tiny", "small", "full"])
 @pytest.mark.parametrize("data", ["cifar100", "omniglot", "digits"])
 def test_every_scale_is_a_configuration(scale: str, data: str) -> None:

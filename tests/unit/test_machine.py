@@ -3,7 +3,9 @@
 import subprocess
 from pathlib import Path
 
-from instar.machine import commit_of
+import pytest
+
+from instar.machine import commit_of, environment
 
 
 def test_the_commit_is_dirty_by_changed_code_and_not_by_published_results(tmp_path: Path) -> None:
@@ -29,3 +31,11 @@ def test_the_commit_is_dirty_by_changed_code_and_not_by_published_results(tmp_pa
     commit_of.cache_clear()
     assert commit_of(tmp_path / "src") == f"{head}-dirty"
     commit_of.cache_clear()
+
+
+@pytest.mark.parametrize("program", ["/some/bin/instar", "/some/lib/instar/__main__.py"])
+def test_the_command_is_the_same_for_the_program_and_the_module(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [program, "distill", "--data", "digits"])
+    assert environment()["command"] == ["instar", "distill", "--data", "digits"]

@@ -47,9 +47,9 @@ class SpecialistSettings(Settings):
     """How specialists are trained; all other settings are the generalist's."""
 
     epochs: Count
-    """epochs over the examples of the class set and as many others"""
+    """epochs over the examples of the class set and as many others; half the generalist's by default"""
     learning_rate: _Positive
-    """learning rate of the specialists"""
+    """learning rate of the specialists; 0.3 of the generalist's by default"""
     trainable_layers: Count | None = None
     """how many last layers are trained, all by default; the others keep the generalist's weights"""
 
@@ -73,9 +73,9 @@ class DistillBackSettings(Settings):
     """
 
     epochs: Count
-    """epochs of the distilled network"""
+    """epochs of the distilled network; twice the generalist's by default"""
     learning_rate: _Positive
-    """learning rate of the distilled network"""
+    """learning rate of the distilled network; the generalist's by default"""
     temperature: CandidateTemperatures = [2.0]
     """temperature of the combined soft targets; of several, the best on validation is used"""
     soft_weight: Annotated[float, Field(ge=0)] = 1.0
@@ -196,7 +196,7 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Sp
         content.pop("mixture", None)  # it was sized for the file's network
     if "distill" not in content:
         defaults.pop("distill")
-    config = checked(SpecialistsConfig, merge(defaults, content))
+    config = _in_proportion(checked(SpecialistsConfig, merge(defaults, content)), defaults, content)
     network = config.generalist.network
     if content.get("mixture") is not None or network == defaults["generalist"]["network"]:
         return config
@@ -205,6 +205,31 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Sp
         return config.model_copy(update={"controls": controls}) if content.get("controls") is None else config
     # The default mixture is as small as the default network: it would train for thousands of epochs here.
     return config.model_copy(update={"mixture": f"mixture:2/{network}/{network}"})
+
+
+def _in_proportion(
+    config: SpecialistsConfig, defaults: Mapping[str, Any], given: Mapping[str, Any]
+) -> SpecialistsConfig:
+    """Epochs and learning rates that were not given, as many times the generalist's as they are by default.
+
+    A generalist that is trained by AdamW has a learning rate at which SGD learns nothing, and the other way round.
+    """
+    own, by_default = config.generalist, defaults["generalist"]
+    parts = {"specialist": config.specialist, "distill": config.distill}
+    for name, part in parts.items():
+        if part is None:
+            continue
+        left = {"epochs", "learning_rate"} - {
+            key for key, value in (given.get(name) or {}).items() if value is not None
+        }
+        update: dict[str, float] = {}
+        if "epochs" in left:
+            update["epochs"] = max(1, round(defaults[name]["epochs"] * own.epochs / by_default["epochs"]))
+        if "learning_rate" in left:
+            rate = defaults[name]["learning_rate"] * own.learning_rate / by_default["learning_rate"]
+            update["learning_rate"] = float(f"{rate:.6g}")
+        config = config.model_copy(update={name: part.model_copy(update=update)})
+    return config
 
 
 def _network_of(content: Mapping[str, Any]) -> Any:
