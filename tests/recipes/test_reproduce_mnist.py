@@ -202,6 +202,22 @@ def test_some_rows_come_out_as_all_do(finished: Path, tmp_path: Path) -> None:
     }
 
 
+def test_the_time_left_knows_what_a_convolution_and_a_store_of_views_cost(tmp_path: Path) -> None:
+    """By its weights a study whose teachers are convolutional had 51 hours left, of one."""
+    own = TINY.beyond.model_copy(
+        update={"teacher": TINY.beyond.teacher.model_copy(update={"network": "vgg:4x4,mlp:9x1", "epochs": 3})}
+    )
+    plan = MnistPlan(TINY.model_copy(update={"rows": ["beyond-*"], "beyond": own}), tmp_path)
+    costs = {job.name: job.cost for job in plan.teacher_jobs()}
+    side = load_splits(TINY.data).train.example_shape[-1]
+    num = len(load_splits(TINY.data).train)
+    vgg = side**2 * (9 * 4 + 9 * 16) + (side // 2) ** 2 * 4 * 32 + 32 * 10
+    convolutional, perceptron = 3 * num * (vgg + 20_000), 3 * num * (9 * side**2 + 9 * 10 + 20_000)
+    assert costs["beyond/teacher-0/0"] == convolutional
+    assert costs["beyond/teacher-1/0"] == perceptron
+    assert costs["beyond/targets/0"] == (convolutional + perceptron) * own.num_views / 9
+
+
 def test_row_that_nobody_has_is_one_line(tmp_path: Path) -> None:
     some = TINY.model_copy(update={"rows": ["omit-4"]})
     with pytest.raises(UsageError, match="omit-4"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from instar.deploy import cost_of, multiplications_at
+from instar.deploy import cost_of, multiplications_at, multiplications_of
 from instar.errors import UsageError
 from instar.networks import build_network
 from small_fits import same_bits, state_of
@@ -101,6 +101,7 @@ def test_what_is_no_linear_or_convolutional_layer_multiplies_too(name: str) -> N
     network, shape, multiplications = OTHERS[name]
     assert cost_of(network, shape, repeats=3).multiplications == multiplications
     assert multiplications_at(network, [network], shape) == [multiplications]
+    assert multiplications_of(network, shape) == multiplications
 
 
 def test_a_quantised_network_has_weights_and_its_multiplications_are_not_known() -> None:
@@ -112,6 +113,7 @@ def test_a_quantised_network_has_weights_and_its_multiplications_are_not_known()
     assert cost.parameters == 48 + 6 + 18 + 3
     assert cost.bytes >= 48 + 18 + 4 * (6 + 3)  # weights of one byte, biases of four
     assert cost.multiplications is None
+    assert multiplications_of(quantised, (8,)) is None
     with pytest.raises(
         UsageError, match=r"multiplications of Sequential are not known: .*quantized.linear_dynamic"
     ):

@@ -86,6 +86,18 @@ def _copy(network: nn.Module, input_shape: Form) -> nn.Module:
         return copy.deepcopy(network)
 
 
+def multiplications_of(network: nn.Module, input_shape: Form) -> int | None:
+    """Multiplications for one example, from one forward pass; None where they are not known.
+
+    Example:
+        >>> multiplications_of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), (4,))
+        18
+    """
+    example = in_type(examples_in(input_shape, 1), input_type(network))
+    with without_compiler(is_compiled(network)), evaluation_mode(network), torch.no_grad():
+        return _multiplications(network, example)
+
+
 def multiplications_at(network: nn.Module, stages: Sequence[nn.Module], input_shape: Form) -> list[int]:
     """Multiplications for one example up to the end of each of some modules of a network, from one forward pass.
 

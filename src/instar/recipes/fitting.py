@@ -1,6 +1,7 @@
 """The jobs that recipes are made of: fit a network, take one as it is."""
 
 import functools
+import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from instar.data import Dataset, InMemoryDataset, Splits, like_length, parse_views
+from instar.deploy import multiplications_of
 from instar.deploy.code import check_code
 from instar.deploy.rows import keep_rows
 from instar.distillation import LabelsInTargets, SoftTargetStore, StoredLogits, Teacher
@@ -36,7 +38,7 @@ from instar.recipes.loading import (
 from instar.recipes.settings import DataSettings, FitSettings, SoftSettings, TransferSettings
 from instar.recipes.splits import load_splits, splits_of, training_data
 from instar.runs import Run, find_run, is_run
-from instar.structures import Inputs, varies
+from instar.structures import Inputs, read_form, varies
 from instar.training import FitResult, fit
 
 LOGITS, STORE = "logits.safetensors", "targets"
@@ -263,9 +265,18 @@ def bias_factors(network: nn.Module, settings: FitSettings) -> dict[str, float]:
 
 
 def fit_cost(settings: FitSettings, splits: Splits, network: nn.Module) -> float:
-    """The relative cost of a fit, for the estimate of the time left."""
-    num_parameters = sum(parameter.numel() for parameter in network.parameters())
-    return settings.epochs * len(splits.train) * (num_parameters + 20_000)
+    """The relative cost of a fit, for the time left: multiplications, and what else a step takes."""
+    return (
+        settings.epochs
+        * len(splits.train)
+        * (_pass_cost(network, json.dumps(splits.train.example_shape)) + 20_000)
+    )
+
+
+@functools.lru_cache(maxsize=4)  # a plan has many fits of few networks
+def _pass_cost(network: nn.Module, input_shape: str) -> int:
+    known = multiplications_of(network, read_form(json.loads(input_shape)))
+    return sum(parameter.numel() for parameter in network.parameters()) if known is None else known
 
 
 def soft_options(

@@ -61,6 +61,7 @@ def store_job(
     transfer: TransferSettings | None = None,
     device: str = "cpu",
     options: Mapping[str, Any] | None = None,
+    cost: float = 1.0,
 ) -> Job:
     """A job that stores teachers' logits on several views of each example.
 
@@ -73,6 +74,7 @@ def store_job(
         transfer: what is stored; by default the training examples.
         device: where the teachers run.
         options: of `SoftTargetStore.write`: what is kept of their logits.
+        cost: relative to that of fits.
     """
     transfer = transfer or TransferSettings()
     config = {
@@ -84,7 +86,7 @@ def store_job(
         **({} if options is None else {"options": dict(options)}),
     }
     function = functools.partial(_write_store, device=device)
-    return Job(name, function, config, tuple(teachers), gpus=num_gpus(device))
+    return Job(name, function, config, tuple(teachers), cost, gpus=num_gpus(device))
 
 
 def _write_logits(run: Run, needs: Mapping[str, Path], *, teacher: str, device: str) -> dict[str, Any]:

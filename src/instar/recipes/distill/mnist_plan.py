@@ -254,10 +254,11 @@ class MnistPlan:
         for name, network in zip(names, beyond.teacher.network.split(","), strict=True):
             settings = beyond.teacher.model_copy(update={"network": network})
             jobs.append(self._fit(name, settings, data, TEACHER_SEED + pair, _WHOLE))
-        views, num_views, device = beyond.student.views, beyond.num_views, self.execution.device
-        store = store_job(
-            _store(pair), names, data, views=views, num_views=num_views, transfer=_WHOLE, device=device
-        )
+        num_views = beyond.num_views
+        about: dict[str, Any] = {"views": beyond.student.views, "num_views": num_views, "transfer": _WHOLE}
+        # To answer is one of the three passes of a step.
+        cost = sum(job.cost for job in jobs) * num_views / (3 * beyond.teacher.epochs)
+        store = store_job(_store(pair), names, data, cost=cost, device=self.execution.device, **about)
         return [*jobs, store]
 
     def beyond_teachers(self, pair: int) -> list[str]:
