@@ -34,6 +34,14 @@ def environment() -> dict[str, Any]:
     return about
 
 
+def memory_bytes() -> int | None:
+    """The memory of this machine; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
 def _command() -> list[str]:
     """The words that started this process; `python -m instar ...` is `instar ...`."""
     started = Path(sys.argv[0])

@@ -165,6 +165,8 @@ def test_a_name_may_say_the_channels_of_the_first_convolution(kind: str, first: 
         ("vgg:2", {}, "the depth should be even"),
         ("vgg:12", {}, "halves an image 5 times, this one has 28 x 28 pixels"),
         ("vgg:8", {"input_shape": (64,)}, "needs images"),
+        ("vgg:8x9999", {}, "take [0-9]+ GiB, this machine has [0-9]+ GiB of memory: take a smaller one"),
+        ("mlp:9999999x2", {}, "take [0-9,]+ GiB, this machine has [0-9]+ GiB of memory: take a smaller one"),
         ("resnet:8", {"input_dropout": 0.1}, "no input dropout"),
         ("mlp:9x1", {"dropout": 1.0}, "should be in \\[0, 1\\)"),
         ("mlp:9x1", {"initialiser": "he-nromal"}, "did you mean he-normal"),

@@ -12,6 +12,7 @@ from torch import nn
 
 from instar.arguments import require_text
 from instar.errors import UsageError
+from instar.machine import memory_bytes
 from instar.naming import import_function, is_of_library, unknown_name
 from instar.networks.architectures import MixtureOfExperts, caffenet, convnet, perceptron, residual, vgg
 from instar.networks.estimators import Columns
@@ -134,11 +135,25 @@ def build_network(
         _materialise_(network, name, input_shape, seed)
         check_channels(network, input_shape, name)
     else:
+        _check_memory(name, input_shape, num_classes)
         network = _named(name, input_shape, num_classes, dropout, input_dropout)
         initialise_(network, initialiser, seed=seed)
     if file and weights != "none":
         load_weights_(network, Path(file), name)
     return network
+
+
+def _check_memory(name: str, input_shape: Form, num_classes: int) -> None:
+    """Refuse a network whose weights alone take more memory than there is: the system would kill the process."""
+    with torch.device("meta"):
+        network = _named(name, input_shape, num_classes, 0.0, 0.0)
+    taken = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    memory = memory_bytes()
+    if memory is not None and taken > memory:
+        raise UsageError(
+            f"the weights of network {name!r} take {taken / 2**30:,.0f} GiB, this machine has "
+            f"{memory / 2**30:,.0f} GiB of memory: take a smaller one"
+        )
 
 
 def _named(
