@@ -472,7 +472,7 @@ def test_unknown_scale_and_data() -> None:
 
 
 def test_epochs_and_rates_that_are_not_given_follow_the_generalists(tmp_path: Path) -> None:
-    """A student that took SGD's rate of 0.1 for a generalist trained by AdamW at 0.01 learned nothing."""
+    """A student took SGD's rate of 0.1 where AdamW had trained its generalist at 0.01."""
     own: dict[str, object] = {"generalist": {"learning_rate": 0.01, "epochs": 12}, "distill": {}}
     config = read_config(own)
     assert (config.specialist.epochs, config.specialist.learning_rate) == (6, 0.003)

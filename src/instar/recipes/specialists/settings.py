@@ -212,7 +212,7 @@ def _in_proportion(
 ) -> SpecialistsConfig:
     """Epochs and learning rates that were not given, as many times the generalist's as they are by default.
 
-    A generalist that is trained by AdamW has a learning rate at which SGD learns nothing, and the other way round.
+    The generalist's rate fits its optimiser: AdamW takes a tenth of SGD's, or less.
     """
     own, by_default = config.generalist, defaults["generalist"]
     parts = {"specialist": config.specialist, "distill": config.distill}
