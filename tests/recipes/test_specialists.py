@@ -471,6 +471,15 @@ def test_unknown_scale_and_data() -> None:
         config_for("tiny", "cifar")
 
 
+def test_labels_are_a_control_of_the_distilled_network_alone(tmp_path: Path) -> None:
+    assert "labels" not in read_config({}).controls
+    assert "labels" in read_config({"distill": {}}).controls
+    (tmp_path / "mine.toml").write_text('controls = ["longer", "labels"]\n')
+    for given, file in (({"controls": ["labels"]}, None), ({}, tmp_path / "mine.toml")):
+        with pytest.raises(UsageError, match="labels is what the network distilled back is compared with"):
+            read_config(given, file)
+
+
 def test_epochs_and_rates_that_are_not_given_follow_the_generalists(tmp_path: Path) -> None:
     """A student took SGD's rate of 0.1 where AdamW had trained its generalist at 0.01."""
     own: dict[str, object] = {"generalist": {"learning_rate": 0.01, "epochs": 12}, "distill": {}}

@@ -34,6 +34,16 @@ def test_one_replicate_has_no_interval() -> None:
     assert student["n"] == "2"
 
 
+def test_the_same_number_twice_has_no_interval() -> None:
+    """It is chance, and no certainty: [1.0, 1.0]."""
+    same = {**ROW, "mean": 1.0, "sd": 0.0, "low": 1.0, "high": 1.0}
+    _, row = cells(result(rows=[ROW, same]), "Test errors")
+    assert (row["mean ± sd"], row["95 % interval"]) == ("1.0 ± 0.0", MISSING)
+    drops = [{**one, "minus": "alone", "mean": -0.04} for one in (ROW, same)]
+    _, row = cells(result(differences=drops), "Differences")
+    assert (row["errors"], row["95 % interval"]) == ("+0.0", MISSING)
+
+
 def test_a_row_of_another_unit_says_so() -> None:
     *_, other = cells(result(rows=[ROW, {**ROW, "unit": "%"}]), "Test errors")
     assert other["mean ± sd"] == "72.2 ± 2.5 %"

@@ -99,7 +99,7 @@ def result_tables(result: Row) -> list[Table]:
 
 def rows_table(result: Row, title: str = "", caption: str = "") -> Table:
     """The rows: what they are of, the paper's figure, mean ± sd, the interval, n, and what else they have."""
-    measure, rows = result["measure"], [dict(row) for row in result["rows"]]
+    measure, rows = result["measure"], _without_chance(result["rows"])
     digits = _digits(measure["unit"])
     for row in rows:
         row["mean_sd"] = mean_sd(row, digits).replace("-", MINUS) + (f" {row['unit']}" if "unit" in row else "")
@@ -116,6 +116,11 @@ def rows_table(result: Row, title: str = "", caption: str = "") -> Table:
         *_ABOUT_ROWS,
     ]
     return _table(title or measure_title(measure), rows, columns, caption)
+
+
+def _without_chance(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Copies; without an interval where several seeds gave the same number, which is chance and no certainty."""
+    return [{**row, "low": None, "high": None} if row.get("sd") == 0 else dict(row) for row in rows]
 
 
 def measure_title(measure: Row) -> str:
@@ -151,8 +156,8 @@ def accuracy_bars(result: Row, *, caption: str) -> Bars:
 
 def differences_table(result: Row, title: str = "Differences", caption: str = "") -> Table:
     """The differences: what is compared, the mean, the interval, n, and what else they have."""
-    unit, rows = result["measure"]["unit"], result["differences"]
-    number = f"+.{_digits(unit)}f"
+    unit, rows = result["measure"]["unit"], _without_chance(result["differences"])
+    number = f"+z.{_digits(unit)}f"
     labels = [DIFFERENCE if label.key == "name" else label for label in _telling(rows, _LABELS)]
     columns = [
         *labels,

@@ -27,6 +27,7 @@ _NOTES = (
     "backward pass counts as two forward passes. Seconds are of all fits one after the other, and in parallel "
     "with a machine for each. The accuracy among special classes is on their test examples, with predictions "
     "restricted to these classes.",
+    "labels-as-long has the first weights of the distilled network and its epochs, and learns from labels alone.",
     "Section 6.1 of the paper proposes specialists with a full softmax that learn the other classes from the "
     "generalist's soft targets, so as not to forget them; here each is also tested alone, not combined.",
 )
@@ -55,9 +56,10 @@ def answer(result: Result) -> Headline:
     if "kept" in details:
         percent = details["kept"]["percent"]
         share = "" if percent is None else f", {max(percent, 0):.0f} % of the specialists' gain"
-        words.append(f"distilled back into one network {details['kept']['gain_distilled']:+.2f}{share}")
+        words.append(f"distilled back into one network {_signed(differences[DISTILLED, GENERALIST])}{share}")
     if (DISTILLED, AS_LONG) in differences:
-        words.append(f"against the same network on labels alone {_signed(differences[DISTILLED, AS_LONG])}")
+        against = _signed(differences[DISTILLED, AS_LONG])
+        words.append(f"that network against one trained on labels alone for as many epochs {against}")
     words.append(f"n = {n} generalist{'s' if n > 1 else ''}, paired")
     detail = "; ".join(words)
     return Headline(sentence, f"{detail[0].upper()}{detail[1:]}.")
@@ -66,7 +68,7 @@ def answer(result: Result) -> Headline:
 def _signed(difference: Mapping[str, Any]) -> str:
     """`+1.20 [+0.40, +2.00]`; without an interval where there is no spread."""
     bounds = interval(difference, 2, sign=True) if difference["sd"] else None
-    return f"{difference['mean']:+.2f}" + (f" {bounds}" if bounds else "")
+    return f"{difference['mean']:+z.2f}" + (f" {bounds}" if bounds else "")
 
 
 def result_table(result: Result) -> Table:

@@ -197,6 +197,13 @@ def read_config(typed: Mapping[str, Any], config_file: Path | None = None) -> Sp
     if "distill" not in content:
         defaults.pop("distill")
     config = _in_proportion(checked(SpecialistsConfig, merge(defaults, content)), defaults, content)
+    if config.distill is None and "labels" in config.controls:
+        if content.get("controls") is not None:
+            raise UsageError(
+                "controls: labels is what the network distilled back is compared with, and there is none: distil "
+                "(--distill), or leave labels out"
+            )
+        config = config.model_copy(update={"controls": [one for one in config.controls if one != "labels"]})
     network = config.generalist.network
     if content.get("mixture") is not None or network == defaults["generalist"]["network"]:
         return config
